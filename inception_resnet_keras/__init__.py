@@ -1,0 +1,42 @@
+"""Inception-v4 and Inception-ResNet-v1/v2 (Szegedy et al., arXiv 1602.07261) in Keras.
+
+Nothing heavy is imported before it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .data.preprocessing import preprocess_input, warn_if_unscaled
+    from .features import endpoints, feature_extractor
+    from .models import create_inception_resnet_v1, create_inception_resnet_v2, create_inception_v4
+
+__all__ = [
+    "create_inception_resnet_v1",
+    "create_inception_resnet_v2",
+    "create_inception_v4",
+    "endpoints",
+    "feature_extractor",
+    "preprocess_input",
+    "warn_if_unscaled",
+]
+
+_HOME = {
+    "create_inception_resnet_v1": ".models",
+    "create_inception_resnet_v2": ".models",
+    "create_inception_v4": ".models",
+    "endpoints": ".features",
+    "feature_extractor": ".features",
+    "preprocess_input": ".data.preprocessing",
+    "warn_if_unscaled": ".data.preprocessing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

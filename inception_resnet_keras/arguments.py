@@ -1,0 +1,95 @@
+"""Checks of what the factories are given: anything out of range is refused before a layer is built."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+from . import spec
+from .errors import refuse
+from .spec.rows import Network
+from .spec.walk import minimum_side
+
+
+def is_integer(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def positive_integer(argument: str, value: Any) -> int:
+    if not is_integer(value) or value < 1:
+        raise refuse(argument, value, "an integer of at least 1")
+    return int(value)
+
+
+def number_between(argument: str, value: Any, low: float, high: float, takes: str) -> float:
+    """A number in [low, high); `takes` is how the range is told."""
+    if not is_number(value) or not low <= value < high:
+        raise refuse(argument, value, takes)
+    return float(value)
+
+
+def boolean(argument: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise refuse(argument, value, "True or False")
+    return value
+
+
+def one_of(argument: str, value: Any, choices: Sequence[Any]) -> Any:
+    if value not in choices:
+        raise refuse(argument, value, " or ".join(map(repr, choices)))
+    return value
+
+
+def scaled(network: Network, scale: Any) -> Network:
+    """The network with its residual scales as `scale` says: True, False, a number, or one a block."""
+    blocks = spec.block_names(network)
+    takes = (
+        "True (the variant's own scales), False (none), a number in (0, 1], "
+        f"or {len(blocks)} such numbers for blocks {', '.join(blocks).upper()}"
+    )
+    if scale is True:
+        return network
+    if scale is False:
+        scale = 1.0
+    scales = [scale] * len(blocks) if is_number(scale) else scale
+    if isinstance(scales, str) or not isinstance(scales, Sequence) or len(scales) != len(blocks):
+        raise refuse("scale", scale, takes)
+    if not all(is_number(number) and 0 < number <= 1 for number in scales):
+        raise refuse("scale", scale, takes)
+    return spec.with_scales(network, [float(number) for number in scales])
+
+
+def deepened(network: Network, depths: Any) -> Network:
+    """The network with so many of each block; None leaves the variant's own."""
+    if depths is None:
+        return network
+    blocks = spec.block_names(network)
+    fits = isinstance(depths, Sequence) and not isinstance(depths, str) and len(depths) == len(blocks)
+    if not fits or not all(is_integer(number) and number >= 1 for number in depths):
+        takes = f"None or {len(blocks)} integers of at least 1 for blocks {', '.join(blocks).upper()}"
+        raise refuse("depths", depths, takes)
+    return spec.with_depths(network, [int(number) for number in depths])
+
+
+def image_shape(network: Network, input_shape: Any, data_format: str, *, aux_head: bool) -> tuple[int | None, ...]:
+    """The checked (height, width, channels), in `data_format`'s order."""
+    side = minimum_side(network, aux_head=aux_head)
+    order = "(channels, height, width)" if data_format == "channels_first" else "(height, width, channels)"
+    sides = f"height and width at least {side}" + (" with aux_head=True" if aux_head else " or None")
+    takes = f"{order}, {sides}, channels at least 1"
+    if not isinstance(input_shape, Sequence) or isinstance(input_shape, str) or len(input_shape) != 3:
+        raise refuse("input_shape", input_shape, takes)
+    channels, *maps = input_shape if data_format == "channels_first" else (input_shape[2], *input_shape[:2])
+    if not is_integer(channels) or channels < 1:
+        raise refuse("input_shape", input_shape, takes)
+    for number in maps:
+        unknown = number is None and not aux_head
+        if not unknown and (not is_integer(number) or number < side):
+            raise refuse("input_shape", input_shape, takes)
+    return tuple(input_shape)

@@ -1,0 +1,36 @@
+"""The command line: one thin verb a module, which has HELP, `add_arguments(parser)` and `run(args)`.
+
+No verb's module imports an engine before `run` needs it: every `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from ..errors import InputError
+
+VERBS = ("summary",)
+PROGRAM = "inception-resnet-keras"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit status: 0, or 1 for bad input, 2 for a wrong call, 130 for Ctrl-C."""
+    parser = argparse.ArgumentParser(PROGRAM, description="Inception-v4 and Inception-ResNet-v1/v2 in Keras.")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for verb in VERBS:
+        module = import_module(f".{verb}", __name__)
+        subparser = verbs.add_parser(verb, help=module.HELP, description=module.__doc__)
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run, verb=verb)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except (InputError, OSError) as error:
+        print(f"{PROGRAM} {args.verb}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{PROGRAM} {args.verb}: interrupted", file=sys.stderr)
+        return 130

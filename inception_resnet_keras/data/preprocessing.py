@@ -1,0 +1,88 @@
+"""Pixels to what the networks take, in both conventions, without changing what was given."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ..spec.rows import FACENET, INCEPTION, Preprocessing
+
+CONVENTIONS = {convention.name: convention for convention in (INCEPTION, FACENET)}
+
+
+class ScalingWarning(UserWarning):
+    """Pictures whose values are not in the range that is expected where they are used."""
+
+
+def convention_named(name: str) -> Preprocessing:
+    if name not in CONVENTIONS:
+        raise ValueError(f"convention: got {name!r}; it takes {' or '.join(map(repr, CONVENTIONS))}")
+    return CONVENTIONS[name]
+
+
+def preprocess_input(x: Any, convention: str = "inception") -> Any:
+    """Scales raw pixels to what the networks take; the argument is never changed.
+
+    Args:
+        x: Pixels in 0-255, of any shape and any real dtype: an array, nested lists, or a tensor of
+            the engine (a `tf.data` pipeline's too).
+        convention: "inception" for (x - 127.5) / 127.5, in [-1, 1]; "facenet" for
+            (x - 127.5) / 128, as davidsandberg/facenet and facenet-pytorch have it.
+
+    Returns:
+        float32 of the same shape: a numpy array, or a tensor where a tensor was given.
+
+    Raises:
+        ValueError: convention is neither of the two.
+
+    Warns:
+        ScalingWarning: an array of floats that lies within [-1, 1], so was scaled before.
+    """
+    scaling = convention_named(convention)
+    if (hasattr(x, "__array__") and not isinstance(x, np.ndarray | np.generic)) or _is_symbolic(x):
+        import keras
+
+        return (keras.ops.cast(x, "float32") - scaling.mean) / scaling.divisor
+    pixels = np.asarray(x)
+    if pixels.dtype.kind == "f" and pixels.size and 0 < float(np.abs(pixels).max()) <= 1:
+        _warn("preprocess_input was given values within [-1, 1]; it expects raw pixels of 0 to 255")
+    return (pixels.astype(np.float32) - np.float32(scaling.mean)) / np.float32(scaling.divisor)
+
+
+def warn_if_unscaled(x: Any, *, what: str = "the model's input") -> bool:
+    """Warns where a batch that a network is about to read does not look scaled to [-1, 1].
+
+    Args:
+        x: The batch, an array or nested lists; nothing is changed.
+        what: How the warning names it.
+
+    Returns:
+        Whether a warning was given: values beyond [-1.5, 1.5] are raw pixels, and a batch of two or
+        more distinct values that lies wholly in [0, 1] was scaled for other networks.
+    """
+    values = np.asarray(x)
+    if not values.size:
+        return False
+    low, high = float(values.min()), float(values.max())
+    if low < -1.5 or high > 1.5:
+        looks = "raw pixels"
+    elif low >= 0 and low < high:
+        looks = "pixels scaled to [0, 1]"
+    else:
+        return False
+    _warn(
+        f"{what} is in [{low:g}, {high:g}], which looks like {looks}; the networks take [-1, 1]: call "
+        "preprocess_input on raw pixels, or build the model with include_preprocessing=True"
+    )
+    return True
+
+
+def _is_symbolic(x: Any) -> bool:
+    """A tensor without values, such as one in a `tf.data` pipeline or a Keras functional graph."""
+    return hasattr(x, "shape") and not hasattr(x, "__array__")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, ScalingWarning, stacklevel=3)

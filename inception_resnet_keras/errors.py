@@ -1,0 +1,17 @@
+"""The error of everything that a user can put right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class InputError(ValueError):
+    """Names the argument or file, what was found, what is accepted and what to do next.
+
+    The command line prints its text alone; any other exception is a bug and keeps its traceback.
+    """
+
+
+def refuse(argument: str, got: Any, takes: str) -> InputError:
+    """The one form of a complaint about an argument."""
+    return InputError(f"{argument}: got {got!r}; it takes {takes}")

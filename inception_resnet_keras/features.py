@@ -1,0 +1,79 @@
+"""The named stages of a model: for detection, segmentation, transfer and looking inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from .spec import names
+
+STRIDES = tuple(f"stride_{stride}" for stride in (2, 4, 8, 16, 32))
+HEADS = {name for head in names.HEADS for name in (head, names.inside(names.AUX, head))} - {names.DROPOUT}
+
+
+def endpoints(model: keras.Model) -> dict[str, Any]:
+    """The stages of a network as Keras tensors, in the order of the walk.
+
+    Args:
+        model: A model of this project, built or loaded, with or without its top.
+
+    Returns:
+        By name: `stem`, each block (`a01` … `c05`), `reduction_a`, `reduction_b`, `final` where the
+        variant has one, `pooled`, `logits`, `predictions` and `aux_logits` where they were built;
+        and `stride_2` to `stride_32`, the last map of each stride (the usual C1 to C5; the
+        networks' valid padding makes a map slightly smaller than its input over the stride).
+
+    Raises:
+        ValueError: The model holds no layer of these networks' names.
+    """
+    stages: dict[str, Any] = {}
+    heads: dict[str, Any] = {}
+    maps: dict[str, Any] = {}
+    strides: dict[int, int] = {}
+    for layer in model.layers:  # from the input on: a layer stands after all that it reads
+        output, stage = layer.output, names.stage(layer.name)
+        if isinstance(output, list):
+            continue
+        strides[id(output)] = stride = _stride(layer, strides)
+        if stage and not names.in_branch(layer.name):
+            stages[stage] = maps[f"stride_{stride}"] = output
+        elif layer.name in HEADS:
+            heads[layer.name] = output
+    if not stages:
+        raise ValueError(
+            f"model: {model.name!r} has no layer named as this project's are, such as 'stem_conv_1'; "
+            "give the network itself where it is nested in another model"
+        )
+    return stages | heads | {name: maps[name] for name in STRIDES if name in maps}
+
+
+def feature_extractor(model: keras.Model, names: str | Sequence[str] | None = None) -> keras.Model:
+    """A model with some of another's endpoints as outputs; the layers and weights are shared.
+
+    Args:
+        model: A model of this project, built or loaded.
+        names: Names that `endpoints` has, or one of them; None for the last maps of strides 4, 8,
+            16 and 32, as detection and segmentation necks take them.
+
+    Returns:
+        A model from the same input to a dict of the named tensors.
+
+    Raises:
+        ValueError: A name is not among the model's endpoints; it lists those there are.
+    """
+    there = endpoints(model)
+    wanted = STRIDES[1:] if names is None else (names,) if isinstance(names, str) else tuple(names)
+    unknown = [name for name in wanted if name not in there]
+    if unknown or not wanted:
+        raise ValueError(f"names: got {unknown or wanted!r}; this model's endpoints are {', '.join(there)}")
+    return keras.Model(model.inputs, {name: there[name] for name in wanted}, name=f"{model.name}_features")
+
+
+def _stride(layer: keras.Layer, strides: dict[int, int]) -> int:
+    """Pixels of the image that a step on the layer's output map is."""
+    inputs = layer.input if isinstance(layer.input, list) else [layer.input]
+    before = max((strides.get(id(tensor), 1) for tensor in inputs), default=1)
+    own = getattr(layer, "strides", 1)
+    return before * (own[0] if isinstance(own, tuple) else own)

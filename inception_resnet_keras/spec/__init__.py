@@ -1,0 +1,71 @@
+"""The networks as data: standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..errors import refuse
+from . import inception_resnet_v1, inception_resnet_v2, inception_v4
+from .rows import Network, Repeat
+
+NETWORKS: dict[str, dict[str, Network]] = {
+    name: {network.variant: network for network in variants}
+    for name, variants in {
+        "inception_v4": [inception_v4.PAPER],
+        "inception_resnet_v1": [inception_resnet_v1.PAPER],
+        "inception_resnet_v2": [inception_resnet_v2.PAPER],
+    }.items()
+}
+
+
+def find(name: str, variant: str = "paper") -> Network:
+    """A network's table by name and variant; ValueError says which there are."""
+    if name not in NETWORKS:
+        raise refuse("network", name, " or ".join(NETWORKS))
+    if variant not in NETWORKS[name]:
+        raise refuse("variant", variant, f"{' or '.join(NETWORKS[name])} for {name}")
+    return NETWORKS[name][variant]
+
+
+def block_names(network: Network) -> list[str]:
+    """The repeated blocks in order: ["a", "b", "c"]."""
+    return list(dict.fromkeys(stage.block.name for stage in network.stages if isinstance(stage, Repeat)))
+
+
+def depths(network: Network) -> tuple[int, ...]:
+    """How many of each block there are."""
+    repeats = [stage for stage in network.stages if isinstance(stage, Repeat)]
+    return tuple(sum(row.times for row in repeats if row.block.name == name) for name in block_names(network))
+
+
+def is_residual(network: Network) -> bool:
+    """Whether the network has sums that can be scaled."""
+    return any(isinstance(stage, Repeat) and stage.scale is not None for stage in network.stages)
+
+
+def with_depths(network: Network, counts: Sequence[int]) -> Network:
+    """The network with so many of each block; a last one that differs (no scale, no ReLU) stays."""
+    names = block_names(network)
+    missing = {name: wanted - there for name, wanted, there in zip(names, counts, depths(network), strict=True)}
+    return replace(
+        network,
+        stages=[
+            replace(stage, times=stage.times + missing.pop(stage.block.name, 0)) if isinstance(stage, Repeat) else stage
+            for stage in network.stages
+        ],
+    )
+
+
+def with_scales(network: Network, scales: Sequence[float]) -> Network:
+    """The network with these residual scales, one a block; a sum that is never scaled stays so."""
+    wanted = dict(zip(block_names(network), scales, strict=True))
+    return replace(
+        network,
+        stages=[
+            replace(stage, scale=wanted[stage.block.name])
+            if isinstance(stage, Repeat) and stage.scale is not None
+            else stage
+            for stage in network.stages
+        ],
+    )

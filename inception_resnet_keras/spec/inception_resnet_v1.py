@@ -1,0 +1,57 @@
+"""Inception-ResNet-v1: the paper's Figure 15, and its blocks, Figures 7 and 10 to 14."""
+
+from __future__ import annotations
+
+from .rows import AUX_HEAD, MAX_POOL, Conv, Fork, Network, Repeat, Residual
+from .shared import STEM_FIGURE_14, reduction_a
+
+A = Residual(  # 35²×256
+    [
+        [Conv(32, 1)],
+        [Conv(32, 1), Conv(32, 3)],
+        [Conv(32, 1), Conv(32, 3), Conv(32, 3)],
+    ],
+    name="a",
+    figure="Figure 10",
+)
+B = Residual(  # 17²×896
+    [
+        [Conv(128, 1)],
+        [Conv(128, 1), Conv(128, (1, 7)), Conv(128, (7, 1))],
+    ],
+    name="b",
+    figure="Figure 11",
+)
+REDUCTION_B = Fork(  # → 8²×1792
+    [
+        [MAX_POOL],
+        [Conv(256, 1), Conv(384, 3, stride=2, padding="valid")],
+        [Conv(256, 1), Conv(256, 3, stride=2, padding="valid")],
+        [Conv(256, 1), Conv(256, 3), Conv(256, 3, stride=2, padding="valid")],
+    ],
+    name="reduction_b",
+    figure="Figure 12",
+)
+C = Residual(  # 8²×1792
+    [
+        [Conv(192, 1)],
+        [Conv(192, 1), Conv(192, (1, 3)), Conv(192, (3, 1))],
+    ],
+    name="c",
+    figure="Figure 13",
+)
+
+PAPER = Network(
+    name="inception_resnet_v1",
+    variant="paper",
+    stem=STEM_FIGURE_14,
+    stem_figure="Figure 14",
+    stages=[
+        Repeat(A, 5, scale=0.1),
+        reduction_a(k=192, l=192, m=256, n=384),  # → 17²×896
+        Repeat(B, 10, scale=0.1),
+        REDUCTION_B,
+        Repeat(C, 5, scale=0.1),
+    ],
+    aux=AUX_HEAD,
+)

@@ -1,0 +1,306 @@
+"""One walk over a network's rows. What an operation is, a subclass says: `blocks.py` makes Keras
+layers of it, `Tracer` counts shapes, parameters and multiply-adds without Keras.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from . import names
+from .rows import Conv, Fork, Network, Pool, Repeat, Residual, Row
+
+T = TypeVar("T")
+
+
+class Walker(ABC, Generic[T]):
+    """Walks rows in the order written and names each operation by its place."""
+
+    @abstractmethod
+    def conv(self, x: T, row: Conv, name: str) -> T: ...
+
+    @abstractmethod
+    def pool(self, x: T, row: Pool, name: str) -> T: ...
+
+    @abstractmethod
+    def concat(self, branches: list[T], name: str) -> T: ...
+
+    @abstractmethod
+    def residual_sum(self, x: T, branch: T, scale: float, place: str) -> T:
+        """x + scale · branch."""
+
+    @abstractmethod
+    def relu(self, x: T, name: str) -> T: ...
+
+    @abstractmethod
+    def global_pool(self, x: T, kind: str, name: str) -> T: ...
+
+    @abstractmethod
+    def flatten(self, x: T, name: str) -> T: ...
+
+    @abstractmethod
+    def dropout(self, x: T, name: str) -> T: ...
+
+    @abstractmethod
+    def dense(self, x: T, units: int, name: str) -> T: ...
+
+    @abstractmethod
+    def width(self, x: T) -> int:
+        """The number of x's channels."""
+
+    def trunk(self, network: Network, x: T) -> tuple[T, T]:
+        """All that stands before the heads: the last map, and the map the auxiliary head reads."""
+        x = self.rows(x, network.stem, names.STEM)
+        done: Counter[str] = Counter()
+        aux_input = x
+        for stage in network.stages:
+            if isinstance(stage, Fork):
+                x = self.fork(x, stage, stage.name)
+                continue
+            block = stage.block
+            for _ in range(stage.times):
+                done[block.name] += 1
+                x = self.block(x, stage, names.block(block.name, done[block.name]))
+            if block.name == network.aux_after:
+                aux_input = x
+        return self.rows(x, network.final, names.FINAL), aux_input
+
+    def classifier(self, x: T, classes: int) -> T:
+        """Global average pool → dropout → dense."""
+        x = self.global_pool(x, "avg", names.POOLED)
+        x = self.dropout(x, names.DROPOUT)
+        return self.dense(x, classes, names.LOGITS)
+
+    def aux_classifier(self, x: T, network: Network, classes: int) -> T:
+        x = self.rows(x, network.aux, names.AUX)
+        x = self.flatten(x, names.inside(names.AUX, "flatten"))
+        return self.dense(x, classes, names.inside(names.AUX, names.LOGITS))
+
+    def rows(self, x: T, rows: Iterable[Row], place: str) -> T:
+        done: Counter[str] = Counter()
+        for row in rows:
+            kind = type(row).__name__.lower()
+            done[kind] += 1
+            name = names.inside(place, kind, done[kind])
+            match row:
+                case Conv():
+                    x = self.conv(x, row, name)
+                case Pool():
+                    x = self.pool(x, row, name)
+                case Fork():
+                    x = self.fork(x, row, name)
+                case _:
+                    raise TypeError(f"{place}: a {type(row).__name__} stands among a network's stages, not here")
+        return x
+
+    def fork(self, x: T, row: Fork | Residual, place: str) -> T:
+        branches = [
+            self.rows(x, branch, names.inside(place, "branch", number)) for number, branch in enumerate(row.branches, 1)
+        ]
+        return self.concat(branches, names.inside(place, "concat"))
+
+    def block(self, x: T, row: Repeat, place: str) -> T:
+        branch = self.fork(x, row.block, place)
+        if isinstance(row.block, Fork):
+            return branch
+        # The projection is as wide as the block's input: 1154 and 2048 cannot be written.
+        branch = self.conv(branch, Conv(self.width(x), 1, linear=True), names.inside(place, "project"))
+        x = self.residual_sum(x, branch, 1.0 if row.scale is None else row.scale, place)
+        return self.relu(x, names.inside(place, "relu")) if row.activation else x
+
+
+Shape = tuple[int | None, int | None, int] | tuple[int]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation of a traced network.
+
+    shape: (height, width, channels) or (channels,); height and width are None where unknown.
+    depth: convolutions and dense layers on the longest path from the input to here.
+    macs: multiply-adds of the convolution or dense layer, for one image; None where unknown.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    shape: Shape
+    depth: int
+    row: Conv | Pool | None = None
+    trainable: int = 0
+    statistics: int = 0
+    macs: int | None = 0
+    scale: float | None = None
+
+    @property
+    def place(self) -> str:
+        return names.place(self.name)
+
+    @property
+    def parameters(self) -> int:
+        """All of them, moving statistics included, as `count_params()` has it."""
+        return self.trainable + self.statistics
+
+
+def _output_side(side: int | None, window: int | None, stride: int, padding: str, name: str) -> int | None:
+    """Output side of a window; window None is the whole side."""
+    if side is None:
+        return None
+    if padding == "same":
+        return -(-side // stride)
+    out = (side - (window or side)) // stride + 1
+    if out < 1:
+        raise ValueError(f"{name}: a map side of {side} is smaller than its window of {window}")
+    return out
+
+
+def kernel_of(row: Conv, height: int | None, width: int | None) -> tuple[int, int]:
+    """(height, width) of a row's kernel over a map of that size; ValueError where it is not known."""
+    if row.kernel is None:
+        if height is None or width is None:
+            raise ValueError("a kernel as large as the map needs a map of known height and width")
+        return height, width
+    return row.kernel if isinstance(row.kernel, tuple) else (row.kernel, row.kernel)
+
+
+class Tracer(Walker[Node]):
+    """Records every operation as a Node, in the order of the walk."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+
+    def _add(self, name: str, op: str, inputs: Sequence[Node], shape: Shape, *, counts: bool = False, **facts) -> Node:
+        depth = max((node.depth for node in inputs), default=0) + counts
+        self.nodes.append(Node(name, op, tuple(node.name for node in inputs), shape, depth, **facts))
+        return self.nodes[-1]
+
+    def input(self, height: int | None, width: int | None, channels: int) -> Node:
+        return self._add(names.INPUT, "input", (), (height, width, channels))
+
+    def conv(self, x: Node, row: Conv, name: str) -> Node:
+        height, width, channels = _map(x)
+        kernel_height, kernel_width = kernel_of(row, height, width)
+        out = (
+            _output_side(height, kernel_height, row.stride, row.padding, name),
+            _output_side(width, kernel_width, row.stride, row.padding, name),
+        )
+        kernel = kernel_height * kernel_width * channels * row.filters
+        return self._add(
+            name,
+            "conv",
+            (x,),
+            (*out, row.filters),
+            counts=True,
+            row=replace(row, kernel=(kernel_height, kernel_width)),
+            trainable=kernel + row.filters,  # bias, or batch norm's beta
+            statistics=0 if row.linear else 2 * row.filters,
+            macs=None if out[0] is None or out[1] is None else kernel * out[0] * out[1],
+        )
+
+    def pool(self, x: Node, row: Pool, name: str) -> Node:
+        height, width, channels = _map(x)
+        height = _output_side(height, row.size, row.stride, row.padding, name)
+        width = _output_side(width, row.size, row.stride, row.padding, name)
+        return self._add(name, "pool", (x,), (height, width, channels), row=row)
+
+    def concat(self, branches: list[Node], name: str) -> Node:
+        height, width, _ = _map(branches[0])
+        if any(_map(node)[:2] != (height, width) for node in branches):
+            raise ValueError(f"{name}: branches end in maps of different size: {[node.shape for node in branches]}")
+        return self._add(name, "concat", branches, (height, width, sum(_map(node)[2] for node in branches)))
+
+    def residual_sum(self, x: Node, branch: Node, scale: float, place: str) -> Node:
+        return self._add(names.inside(place, "sum"), "sum", (x, branch), x.shape, scale=scale)
+
+    def relu(self, x: Node, name: str) -> Node:
+        return self._add(name, "relu", (x,), x.shape)
+
+    def global_pool(self, x: Node, kind: str, name: str) -> Node:
+        return self._add(name, "global_pool", (x,), (self.width(x),))
+
+    def flatten(self, x: Node, name: str) -> Node:
+        height, width, channels = _map(x)
+        return self._add(name, "flatten", (x,), ((height or 1) * (width or 1) * channels,))
+
+    def dropout(self, x: Node, name: str) -> Node:
+        return self._add(name, "dropout", (x,), x.shape)
+
+    def dense(self, x: Node, units: int, name: str) -> Node:
+        kernel = self.width(x) * units
+        return self._add(name, "dense", (x,), (units,), counts=True, trainable=kernel + units, macs=kernel)
+
+    def width(self, x: Node) -> int:
+        return x.shape[-1]
+
+
+def _map(node: Node) -> tuple[int | None, int | None, int]:
+    if len(node.shape) != 3:
+        raise ValueError(f"{node.name}: a map of (height, width, channels) is needed, not {node.shape}")
+    return node.shape
+
+
+def trace(
+    network: Network,
+    size: tuple[int | None, int | None] = (299, 299),
+    *,
+    channels: int = 3,
+    classes: int | None = 1000,
+    aux_head: bool = False,
+) -> list[Node]:
+    """Every operation of a network on one image of `size` (height, width).
+
+    classes: None leaves the classifier out. Raises ValueError where the size is too small.
+    """
+    tracer = Tracer()
+    x, aux_input = tracer.trunk(network, tracer.input(*size, channels))
+    if classes is not None:
+        tracer.classifier(x, classes)
+    if aux_head:
+        tracer.aux_classifier(aux_input, network, classes or 1000)
+    return tracer.nodes
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run of equal blocks, or one part of the overview: what a summary's line says."""
+
+    name: str
+    times: int
+    shape: Shape
+    trainable: int
+    statistics: int
+    macs: int | None
+    depth: int
+
+
+def stages(nodes: Iterable[Node]) -> list[Stage]:
+    """A trace's places in order, each with its output shape and its share of the counts."""
+    by_place: dict[str, list[Node]] = {}
+    for node in nodes:
+        by_place.setdefault(node.place, []).append(node)
+    return [
+        Stage(
+            name=place,
+            times=1,
+            shape=group[-1].shape,
+            trainable=sum(node.trainable for node in group),
+            statistics=sum(node.statistics for node in group),
+            macs=None if any(node.macs is None for node in group) else sum(node.macs or 0 for node in group),
+            depth=group[-1].depth,
+        )
+        for place, group in by_place.items()
+    ]
+
+
+def minimum_side(network: Network, *, aux_head: bool = False) -> int:
+    """The smallest square image that leaves a map at the end of every window."""
+    for side in range(1, 300):
+        try:
+            trace(network, (side, side), classes=None, aux_head=aux_head)
+        except ValueError:
+            continue
+        return side
+    raise ValueError(f"{network.name} ({network.variant}) fits no image of up to 299 pixels a side")

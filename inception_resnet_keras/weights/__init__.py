@@ -1,0 +1,1 @@
+"""Weights into models: strict, by name."""
