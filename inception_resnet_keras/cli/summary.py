@@ -1,21 +1,69 @@
-"""Prints a network's stages: output shape, parameters, multiply-adds."""
+"""Prints a network's stages: output shape, parameters, multiply-adds. Nothing is built for it."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from .. import spec
+from ..errors import InputError, refuse
+from ..spec import names
+from ..spec.rows import Network
+from ..spec.walk import Stage, merged, stages, trace
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 HELP = "a network's stages: output shape, parameters, multiply-adds"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_network_arguments(parser, nargs=None)
-
-
-def add_network_arguments(parser: argparse.ArgumentParser, nargs: str | None) -> None:
-    parser.add_argument("network", nargs=nargs, choices=list(spec.NETWORKS), help="one of %(choices)s")
+    parser.add_argument("network", choices=list(spec.NETWORKS), metavar="NETWORK", help="one of %(choices)s")
+    parser.add_argument("--variant", default="paper", help="of the network's table (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=299, help="side of the image in pixels (default: %(default)s)")
+    parser.add_argument("--classes", type=int, default=1000, help="of the classifier (default: %(default)s)")
+    parser.add_argument("--blocks", action="store_true", help="a line for each block, equal ones too")
 
 
 def run(args: argparse.Namespace) -> None:
-    raise NotImplementedError
+    from rich.console import Console
+
+    network = spec.find(args.network, args.variant)
+    if args.classes < 1:
+        raise refuse("--classes", args.classes, "an integer of at least 1")
+    try:
+        found = stages(trace(network, (args.size, args.size), classes=args.classes))
+    except ValueError as error:
+        raise InputError(f"--size: got {args.size}, which is too small: {error}") from None
+    Console().print(_table(network, found if args.blocks else merged(found), found))
+
+
+def _table(network: Network, shown: list[Stage], every: list[Stage]) -> Table:
+    from rich.table import Table
+
+    trainable, statistics = (sum(getattr(stage, key) for stage in every) for key in ("trainable", "statistics"))
+    table = Table(
+        title=f"{network.name} ({network.variant})",
+        caption=f"{trainable:,} trainable parameters, {statistics:,} statistics; "
+        f"{every[-1].depth} convolutions and dense layers on the longest path",
+        show_footer=True,
+    )
+    table.add_column("stage", footer="total")
+    table.add_column("figure")
+    for column, footer in (
+        ("output", ""),
+        ("parameters", f"{trainable + statistics:,}"),
+        ("multiply-adds", f"{sum(stage.macs or 0 for stage in every) / 1e9:.2f} G"),
+    ):
+        table.add_column(column, footer=footer, justify="right")
+    for stage in shown:
+        if stage.name == names.DROPOUT:
+            continue
+        table.add_row(
+            f"{stage.name} ×{stage.times}" if stage.times > 1 else stage.name,
+            spec.figure(network, stage.name),
+            "×".join(map(str, stage.shape)),
+            f"{stage.trainable + stage.statistics:,}" if stage.trainable else "",
+            f"{(stage.macs or 0) / 1e6:,.1f} M" if stage.macs else "",
+        )
+    return table

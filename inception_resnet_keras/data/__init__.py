@@ -1,0 +1,1 @@
+"""Pictures: read, scaled, labelled, split."""

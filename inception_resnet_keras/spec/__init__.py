@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..errors import refuse
-from . import inception_resnet_v1, inception_resnet_v2, inception_v4
+from . import inception_resnet_v1, inception_resnet_v2, inception_v4, names
 from .rows import Network, Repeat
 
 NETWORKS: dict[str, dict[str, Network]] = {
@@ -37,6 +37,14 @@ def depths(network: Network) -> tuple[int, ...]:
     """How many of each block there are."""
     repeats = [stage for stage in network.stages if isinstance(stage, Repeat)]
     return tuple(sum(row.times for row in repeats if row.block.name == name) for name in block_names(network))
+
+
+def figure(network: Network, stage: str) -> str:
+    """The paper's figure of a stage of the network, such as `a03` or `stem`; empty where it has none."""
+    if stage == names.STEM:
+        return network.stem_figure
+    rows = (row.block if isinstance(row, Repeat) else row for row in network.stages)
+    return next((row.figure for row in rows if row.name == (names.block_of(stage) or stage)), "")
 
 
 def is_residual(network: Network) -> bool:

@@ -27,6 +27,12 @@ def block(name: str, number: int) -> str:
     return f"{name}{number:02d}"
 
 
+def block_of(stage: str) -> str:
+    """`a` of the stage `a03`; empty for a stage that is no numbered block."""
+    found = re.fullmatch(r"([a-z])\d{2,}", stage)
+    return found[1] if found else ""
+
+
 def inside(place: str, part: str, number: int | None = None) -> str:
     """`a03_branch_2`, or `a03_concat` where no number is given."""
     return f"{place}_{part}" if number is None else f"{place}_{part}_{number}"

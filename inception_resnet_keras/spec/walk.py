@@ -295,6 +295,33 @@ def stages(nodes: Iterable[Node]) -> list[Stage]:
     ]
 
 
+def merged(every: Iterable[Stage]) -> list[Stage]:
+    """Stages with runs of equal blocks as one: `a01` to `a05` become `a`, five times, their counts added."""
+    runs: list[list[Stage]] = []
+    for stage in every:
+        if runs and names.block_of(stage.name) and _kind(stage) == _kind(runs[-1][0]):
+            runs[-1].append(stage)
+        else:
+            runs.append([stage])
+    return [
+        run[0]
+        if len(run) == 1
+        else replace(
+            run[-1],
+            name=names.block_of(run[0].name),
+            times=len(run),
+            trainable=sum(stage.trainable for stage in run),
+            statistics=sum(stage.statistics for stage in run),
+            macs=None if run[0].macs is None else sum(stage.macs or 0 for stage in run),
+        )
+        for run in runs
+    ]
+
+
+def _kind(stage: Stage) -> tuple[object, ...]:
+    return names.block_of(stage.name), stage.shape, stage.trainable, stage.macs
+
+
 def minimum_side(network: Network, *, aux_head: bool = False) -> int:
     """The smallest square image that leaves a map at the end of every window."""
     for side in range(1, 300):

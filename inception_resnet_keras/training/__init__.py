@@ -1,0 +1,1 @@
+"""Training runs: from pictures to a folder with a model in it."""

@@ -1,0 +1,40 @@
+"""Prints the likeliest classes of pictures, by the model of a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+HELP = "the likeliest classes of pictures, by a run's model"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_or_model", type=Path, metavar="RUN", help="a run's folder, or a model.keras of one")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of them")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes a picture (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..inference.predict import predict
+
+    predictions = predict(args.run_or_model, args.images, top=args.top)
+    if args.json:
+        print(json.dumps([asdict(prediction) for prediction in predictions], indent=2, ensure_ascii=False))
+    else:
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table("picture", "class", "probability")
+        table.columns[-1].justify = "right"
+        for prediction in predictions:
+            shown = prediction.top or [(f"left out: {prediction.error}", float("nan"))]
+            for rank, (name, probability) in enumerate(shown):
+                path = escape(prediction.path) if rank == 0 else ""
+                table.add_row(path, escape(name), f"{probability:.1%}" if prediction.top else "", end_section=False)
+            table.add_section()
+        Console().print(table)
+    return 0 if any(prediction.top for prediction in predictions) else 1

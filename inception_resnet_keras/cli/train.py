@@ -1,0 +1,77 @@
+"""Trains a network on pictures: a folder a class, or, without --data, the handwritten digits that
+scikit-learn ships. Leaves a run's folder with the model, its history, and pictures of how it went.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import spec
+from ..errors import InputError
+from ..training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..evaluation.report import Report
+
+HELP = "train a network on pictures"
+_DEFAULTS = TrainConfig()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    absent = argparse.SUPPRESS  # so that what was given is known from what was not
+    add = parser.add_argument
+    add("--data", metavar="FOLDER", default=absent, help="a folder of pictures a class (default: handwritten digits)")
+    add("--val", metavar="FOLDER", default=absent, help="held-out pictures (default: a fifth of the data, by --seed)")
+    add("--model", choices=list(spec.NETWORKS), default=absent, help=f"(default: {_DEFAULTS.model})")
+    add("--variant", default=absent, help=f"of the network's table (default: {_DEFAULTS.variant})")
+    add("--size", type=int, default=absent, help=f"side of the pictures in pixels (default: {_DEFAULTS.size})")
+    add("--epochs", type=int, default=absent, help=f"(default: {_DEFAULTS.epochs})")
+    add("--batch-size", type=int, default=absent, help=f"(default: {_DEFAULTS.batch_size})")
+    add("--learning-rate", type=float, default=absent, help=f"Adam's peak (default: {_DEFAULTS.learning_rate:g})")
+    add("--seed", type=int, default=absent, help=f"of split, weights and order (default: {_DEFAULTS.seed})")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--out", type=Path, metavar="FOLDER", help="the run's folder (default: next free below runs/)")
+    where.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that was interrupted")
+
+
+def run(args: argparse.Namespace) -> None:
+    given = {field.name: vars(args)[field.name] for field in fields(TrainConfig) if field.name in vars(args)}
+    if args.resume and given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InputError(f"--resume goes on with what the run was started with; leave out {flags}")
+    config = TrainConfig(**given)
+
+    from rich.console import Console
+
+    from ..training.loop import resume, train
+
+    console = Console()
+    trained = resume(args.resume, console=console) if args.resume else train(config, args.out, console=console)
+    console.print(_table(trained.report))
+    console.print(f"held-out accuracy {trained.report.accuracy:.2%}", style="bold", highlight=False, soft_wrap=True)
+    folder = shlex.quote(str(trained.folder.path))
+    console.print(
+        f"everything is in {folder}; to use it: inception-resnet-keras predict {folder} IMAGE",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _table(report: Report) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title="held-out pictures, class by class", title_justify="left")
+    table.add_column("class")
+    for column in ("precision", "recall", "pictures"):
+        table.add_column(column, justify="right")
+    for score in report.classes:
+        table.add_row(escape(score.name), f"{score.precision:.1%}", f"{score.recall:.1%}", f"{score.support:,}")
+    return table

@@ -1,0 +1,87 @@
+"""A picture file as an array of RGB pixels, whatever its mode, or a reason why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import InputError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+MAX_PIXELS = 64 * 1024 * 1024  # 192 MiB once decoded; a scanner's A4 page at 600 dpi has 35 million
+
+_16_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # of these formats only PNG has them
+_TOO_LARGE = f"has more than the {MAX_PIXELS:,} pixels that are read at most; make it smaller first"
+
+
+class UnreadableImageError(InputError):
+    """A picture that cannot be used: `path`, and `reason` without it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
+def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Decodes a picture.
+
+    Args:
+        path: A JPEG, PNG, WebP, BMP or GIF file, told by its content, not its name. Of an animation
+            the first frame is read. It is turned upright as its EXIF orientation says.
+        size: (height, width) to resize to, the whole picture, bilinear with antialiasing; None
+            leaves it as it is.
+
+    Returns:
+        uint8 (height, width, 3), RGB, 0-255. Grey, palette, CMYK and 16-bit pictures are converted;
+        what is transparent is laid over white.
+
+    Raises:
+        UnreadableImageError: The file is missing, no such picture, corrupt, truncated, or has more
+            than `MAX_PIXELS` pixels, which its header tells before anything is decoded.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as file:
+            _refuse_oversize(path, file.size)
+            if size is not None and file.format == "JPEG":
+                file.draft("RGB", (2 * size[1], 2 * size[0]))  # decodes at a fraction where that is enough
+            image = _rgb(ImageOps.exif_transpose(file))
+            if size is not None and image.size != (size[1], size[0]):
+                image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR, reducing_gap=2.0)
+            return np.asarray(image)
+    except UnreadableImageError:
+        raise
+    except FileNotFoundError:
+        raise UnreadableImageError(path, "there is no such file") from None
+    except IsADirectoryError:
+        raise UnreadableImageError(path, "is a folder, not a picture") from None
+    except Image.UnidentifiedImageError:
+        kinds = "JPEG, PNG, WebP, BMP or GIF"
+        raise UnreadableImageError(path, f"is no {kinds} picture, or its header is damaged") from None
+    except Image.DecompressionBombError:  # Pillow's own bound, which stands above ours
+        raise UnreadableImageError(path, _TOO_LARGE) from None
+    except Exception as error:  # whatever a decoder throws at a damaged or hostile file
+        raise UnreadableImageError(path, f"cannot be decoded ({error or type(error).__name__})") from error
+
+
+def _refuse_oversize(path: Path, size: tuple[int, int]) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise UnreadableImageError(path, f"is {width}×{height}: {_TOO_LARGE}")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _16_BIT_MODES:
+        return _from_16_bits(np.asarray(image))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bits(values: np.ndarray) -> Image.Image:
+    grey = np.rint(values.astype(np.float32) / 257).clip(0, 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")

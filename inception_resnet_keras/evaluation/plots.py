@@ -1,0 +1,94 @@
+"""A run's pictures: learning curves, the confusion matrix, the surest mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from ..files import replacing
+from .report import Report
+
+TRAINING, HELD_OUT = "#8a8a8a", "#0b62a4"
+MISTAKES_SHOWN = 16
+NUMBERED_CLASSES = 20  # of more classes a cell has no room for its number
+LABEL_LENGTH = 18
+
+
+def plot_learning_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Loss and accuracy by epoch, training beside held-out."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in history]
+    for axis, key in zip(axes, ("loss", "accuracy"), strict=True):
+        axis.plot(epochs, [row[key] for row in history], color=TRAINING, marker="o", label="training")
+        axis.plot(epochs, [row[f"val_{key}"] for row in history], color=HELD_OUT, marker="o", label="held out")
+        axis.set(xlabel="epoch", title=key)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    if min(row["loss"] for row in history) > 0 and max(row["val_loss"] for row in history) > 10:
+        axes[0].set_yscale("log")
+    axes[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes[1].legend(frameon=False)
+    _write(figure, path)
+
+
+def plot_confusion(report: Report, path: Path) -> None:
+    """The confusion matrix, coloured by the share of a true class."""
+    counts = np.array(report.confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    classes = len(counts)
+    side = min(16.0, 3.0 + 0.42 * classes)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axis = figure.subplots()
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [_short(score.name) for score in report.classes]
+    step = max(1, classes // 60)
+    ticks = range(0, classes, step)
+    long = max(map(len, names)) > 3
+    axis.set_xticks(ticks, names[::step], rotation=90 if long else 0)
+    axis.set_yticks(ticks, names[::step])
+    axis.set(xlabel="predicted", ylabel="true", title=f"held-out accuracy {report.accuracy:.2%}")
+    if classes <= NUMBERED_CLASSES:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                colour = "white" if shares[row, column] > 0.6 else "#222222"
+                axis.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=9)
+    figure.colorbar(image, ax=axis, shrink=0.8, format=PercentFormatter(1.0, decimals=0), label="share of true class")
+    _write(figure, path)
+
+
+def plot_mistakes(report: Report, pictures: np.ndarray, path: Path) -> None:
+    """The pictures classified wrongly with the greatest sureness.
+
+    pictures: uint8 (k, height, width, 3), those of the report's first k mistakes.
+    """
+    shown = report.mistakes[: len(pictures)]
+    columns = max(3, min(4, len(shown)))
+    rows = max(1, -(-len(shown) // columns))
+    figure = Figure(figsize=(2.5 * columns, 2.9 * rows if shown else 1.2), layout="constrained")
+    if not shown:
+        figure.text(0.5, 0.5, "every held-out picture is classified rightly", ha="center", va="center", fontsize=12)
+    else:
+        figure.suptitle(f"{len(shown)} of {len(report.mistakes)} mistakes, the surest first")
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis in grid:
+            axis.axis("off")
+        for axis, mistake, picture in zip(grid, shown, pictures, strict=False):
+            axis.imshow(picture)
+            said = f"{_short(mistake.predicted)}  {mistake.probability:.0%}"
+            axis.set_title(f"said {said}\nis {_short(mistake.true)}", fontsize=10)
+    _write(figure, path)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LABEL_LENGTH else f"{name[: LABEL_LENGTH - 1]}…"
+
+
+def _write(figure: Figure, path: Path) -> None:
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=150)

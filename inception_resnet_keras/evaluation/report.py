@@ -1,0 +1,87 @@
+"""What a classifier gets right and wrong on labelled pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """precision and recall in [0, 1], 0 where there is nothing to divide by; support: its pictures."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A picture classified wrongly, and how sure the model was, in [0, 1]."""
+
+    index: int
+    name: str
+    true: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """accuracy in [0, 1]; confusion[true][predicted] in pictures; mistakes, the surest first."""
+
+    accuracy: float
+    classes: list[ClassScore]
+    confusion: list[list[int]]
+    mistakes: list[Mistake]
+    unreadable: list[tuple[str, str]]
+
+    def as_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def classification_report(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    picture_names: Sequence[str],
+    unreadable: Sequence[tuple[str, str]] = (),
+) -> Report:
+    """Scores a classifier's probabilities.
+
+    Args:
+        labels: (n,) the true classes' numbers.
+        probabilities: (n, classes), as the model gives them.
+        class_names, picture_names: what the report calls them.
+        unreadable: files that were left out, with reasons, to be listed.
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    predicted = probabilities.argmax(axis=1)
+    every = np.arange(len(class_names))
+    scores = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
+    sureness = probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    return Report(
+        accuracy=float(np.mean(predicted == labels)),
+        classes=[
+            ClassScore(name, float(precision), float(recall), float(f1), int(support))
+            for name, precision, recall, f1, support in zip(class_names, *scores, strict=True)
+        ],
+        confusion=confusion_matrix(labels, predicted, labels=every).tolist(),
+        mistakes=[
+            Mistake(
+                int(index),
+                picture_names[index],
+                class_names[labels[index]],
+                class_names[predicted[index]],
+                float(sureness[index]),
+            )
+            for index in wrong[np.argsort(-sureness[wrong], kind="stable")]
+        ],
+        unreadable=list(unreadable),
+    )

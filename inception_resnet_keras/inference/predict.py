@@ -1,0 +1,96 @@
+"""What a saved model says of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..arguments import positive_integer
+from ..data.images import UnreadableImageError, read_image
+from ..data.pictures import picture_files
+from ..errors import InputError
+from ..saving import load_model
+
+MODEL_FILE = "model.keras"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """top: (class, probability in [0, 1]), the likeliest first; or why there is none."""
+
+    path: str
+    top: list[tuple[str, float]]
+    error: str | None = None
+
+
+def model_file(run: Path) -> Path:
+    """The model of a run's folder, or the file itself."""
+    return run / MODEL_FILE if run.is_dir() else run
+
+
+def expand(paths: Iterable[Path]) -> list[Path]:
+    """Files as they are, a folder as the pictures in it; InputError where a folder has none."""
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = picture_files(path)
+            if not found:
+                raise InputError(f"{path}: has no picture in it")
+            files += found
+        else:
+            files.append(path)
+    return files
+
+
+def predict(run: Path, images: Sequence[Path], *, top: int = 5, batch_size: int = 32) -> list[Prediction]:
+    """The likeliest classes of pictures.
+
+    Args:
+        run: A run's folder, or a .keras file that a run saved: classes, size and preprocessing are in it.
+        images: Files, and folders that stand for the pictures in them.
+        top: How many classes to give a picture, at least 1; of fewer classes all.
+        batch_size: How many pictures go through the model at once.
+
+    Returns:
+        One prediction a file, in order; a file that cannot be read has an error in place of classes.
+
+    Raises:
+        InputError: The model is missing or damaged, or a folder has no picture.
+    """
+    top = positive_integer("top", top)
+    files = expand(images)
+    model, card = load_model(model_file(run))
+    predictions: list[Prediction] = []
+    for start in range(0, len(files), batch_size):
+        predictions += _predict_batch(model, card.classes, card.size, files[start : start + batch_size], top)
+    return predictions
+
+
+def _predict_batch(
+    model: object, classes: Sequence[str], size: tuple[int, int], files: Sequence[Path], top: int
+) -> list[Prediction]:
+    import keras
+
+    pixels, errors = [], {}
+    for file in files:
+        try:
+            pixels.append(read_image(file, size))
+        except UnreadableImageError as error:
+            errors[file] = error.reason
+    if pixels:
+        batch = np.stack(pixels).astype(np.float32)
+        if keras.config.image_data_format() == "channels_first":
+            batch = np.moveaxis(batch, -1, 1)
+        probabilities = iter(np.asarray(model(batch, training=False)))  # type: ignore[operator]
+    found = []
+    for file in files:
+        if file in errors:
+            found.append(Prediction(str(file), [], errors[file]))
+            continue
+        row = next(probabilities)
+        best = np.argsort(-row, kind="stable")[:top]
+        found.append(Prediction(str(file), [(classes[index], float(row[index])) for index in best]))
+    return found

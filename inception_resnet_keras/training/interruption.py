@@ -1,0 +1,35 @@
+"""Ctrl-C, taken between two steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+
+class InterruptedRun(Exception):  # noqa: N818 - not an error: what the user asked for
+    """Ctrl-C was pressed, and the step then running has ended."""
+
+
+@contextmanager
+def stop_asked(console: Console) -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed: a second one interrupts at once."""
+    asked = threading.Event()
+
+    def ask(*_: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        console.print("stopping after this step; Ctrl-C once more stops at once, with what the last epoch saved")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,74 @@
+"""What a person sees of a run: one live line, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+PLAIN_LINE_EVERY = 30.0  # seconds, where there is no terminal
+
+
+class _ImagesPerSecond(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.1f} images/s" if speed else "– images/s")
+
+
+@contextmanager
+def reading(console: Console) -> Iterator[Progress]:
+    """A bar for pictures being read; tells nothing where there is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        yield progress
+
+
+class TrainingProgress:
+    """Steps of a run as a bar with images/s and time left; an epoch's end as a line that stays."""
+
+    def __init__(self, console: Console, *, epochs: int, images: int, first_epoch: int) -> None:
+        self.console, self.epochs, self.images = console, epochs, images
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            _ImagesPerSecond(),
+            TextColumn("loss {task.fields[loss]:.3f}"),
+            TimeRemainingColumn(),
+        )
+        self._live = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        total = (epochs - first_epoch) * images
+        self._task = self._live.add_task("", total=total, loss=float("nan"))
+        self._said = time.monotonic()
+
+    def __enter__(self) -> TrainingProgress:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def step(self, epoch: int, images: int, loss: float) -> None:
+        self._live.update(self._task, description=f"epoch {epoch + 1}/{self.epochs}", advance=images, loss=loss)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._said > PLAIN_LINE_EVERY:
+            self._said = now
+            task = self._live.tasks[0]
+            left = f"{task.time_remaining:.0f} s left" if task.time_remaining is not None else "time left unknown"
+            self.console.print(
+                f"{task.description}  {task.percentage:.0f} %  loss {loss:.3f}  {task.speed or 0:.1f} images/s  {left}",
+                soft_wrap=True,
+                highlight=False,
+            )
+
+    def epoch_end(self, epoch: int, row: dict[str, float]) -> None:
+        self.console.print(
+            f"epoch {epoch + 1}/{self.epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
+            f"held-out loss {row['val_loss']:.4f}  held-out accuracy {row['val_accuracy']:.2%}  "
+            f"{row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s",
+            soft_wrap=True,
+            highlight=False,
+        )

@@ -1,0 +1,119 @@
+"""The folder of a training run: what lies in it, and how it is written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..files import write_json, write_text
+from .config import TrainConfig
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths within a run's folder."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.keras"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def history(self) -> Path:
+        return self.path / "history.csv"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.json"
+
+    def write_config(self, config: TrainConfig, chosen: Mapping[str, Any]) -> None:
+        """`config` as it was given, what followed from it, and what it ran on."""
+        write_json(
+            self.config,
+            {
+                "command": config.command(self.path),
+                "config": asdict(config),
+                "chosen": dict(chosen),
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "machine": {"platform": platform.platform(), "python": platform.python_version()},
+                "versions": _versions(),
+            },
+        )
+
+    def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.history, text.getvalue())
+
+    def read_history(self) -> list[dict[str, float]]:
+        """The epochs that ended, oldest first; InputError where the file is damaged."""
+        if not self.history.exists():
+            return []
+        try:
+            with self.history.open(encoding="utf-8", newline="") as file:
+                return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{self.history}: is damaged ({error}); it must hold a row of numbers an epoch") from None
+
+
+def new_run(out: Path | None, config: TrainConfig) -> RunFolder:
+    """A fresh folder: `out`, or the next free number below runs/.
+
+    Raises InputError where `out` is there already and holds anything.
+    """
+    if out is None:
+        stem = f"{config.dataset}-{config.model}"
+        out = next(path for number in count(1) if not (path := RUNS / f"{stem}-{number}").exists())
+    elif (out / "config.json").exists():
+        raise InputError(f"{out}: already holds a run; give another folder, or go on with it: --resume {out}")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: is there already and is no empty folder; give a new one, nothing is overwritten")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made ({error.strerror}); give another folder with --out") from None
+    return RunFolder(out)
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Raises InputError where the disk has not `size` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise InputError(
+            f"{folder}: {free / 1e6:,.0f} MB are free on its disk, {size / 1e6:,.0f} MB are needed to save this "
+            "model safely; free some, or give another folder with --out"
+        )
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)
+
+
+def _versions() -> dict[str, str]:
+    packages = ("inception-resnet-keras", "keras", "tensorflow", "tensorflow-cpu", "numpy", "pillow", "scikit-learn")
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,149 @@
+import contextlib
+import struct
+import time
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from inception_resnet_keras.data.images import MAX_PIXELS, UnreadableImageError, read_image
+
+RED = (255, 0, 0)
+
+
+def gradient(height: int = 40, width: int = 60) -> np.ndarray:
+    """A picture whose corners differ, smooth enough for JPEG."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    return np.stack([rows * 255 // height, columns * 255 // width, np.full_like(rows, 64)], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("suffix", "tolerance"), [("png", 0), ("bmp", 0), ("webp", 40), ("jpg", 12), ("gif", 50)])
+def test_formats_are_told_by_content(tmp_path: Path, suffix: str, tolerance: int) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(gradient()).save(path)
+    misnamed = path.rename(tmp_path / "without_suffix")
+    read = read_image(misnamed)
+    assert read.shape == (40, 60, 3)
+    assert read.dtype == np.uint8
+    assert np.abs(read.astype(int) - gradient()).max() <= tolerance
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_modes_of_png(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (5, 4), "white").convert(mode).save(path)
+    assert (read_image(path) == 255).all()
+
+
+def test_transparency_is_laid_over_white(tmp_path: Path) -> None:
+    half = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+    half.putpixel((1, 0), (*RED, 255))
+    half.save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").tolist() == [[[255, 255, 255], list(RED)]]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([0, 0, 0])
+    palette.save(tmp_path / "b.png", transparency=0)
+    assert read_image(tmp_path / "b.png").tolist() == [[[255, 255, 255]]]
+
+
+def test_sixteen_bits_keep_their_range(tmp_path: Path) -> None:
+    values = np.array([[0, 257, 255, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 1, 1, 255]
+
+
+def test_cmyk_jpeg(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg")
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - RED).max() < 8
+
+
+def test_first_frame_of_an_animation(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (3, 3), colour) for colour in (RED, (0, 0, 255))]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert (read_image(tmp_path / "a.gif") == RED).all()
+
+
+def test_exif_orientation_turns_it_upright(tmp_path: Path) -> None:
+    image = Image.fromarray(gradient())
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright: turn by 90° clockwise
+    image.save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == (60, 40, 3)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_resizing_keeps_the_whole_picture(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(gradient(800, 1200)).save(path, quality=95)
+    small = read_image(path, (20, 30))
+    assert small.shape == (20, 30, 3)
+    expected = Image.fromarray(gradient(800, 1200)).resize((30, 20), Image.Resampling.BILINEAR)
+    assert np.abs(small.astype(int) - np.asarray(expected)).max() <= 6
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("side", [2**13 + 1, 2**16, 2**31 - 1])
+def test_a_picture_too_large_is_refused_before_it_is_decoded(tmp_path: Path, side: int) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_claiming(side, side))
+    tracemalloc.start()
+    started = time.perf_counter()
+    with pytest.raises(UnreadableImageError, match=r"bomb\.png") as error:
+        read_image(path)
+    assert time.perf_counter() - started < 1
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+    assert f"more than the {MAX_PIXELS:,} pixels" in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp"])
+def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UnreadableImageError, match=r"cannot be decoded|header is damaged"):
+        read_image(path)
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("not a picture")
+    (tmp_path / "empty.jpg").touch()
+    for name, reason in [("a.png", "no JPEG"), ("empty.jpg", "no JPEG"), ("none.png", "no such file"), (".", "folder")]:
+        with pytest.raises(UnreadableImageError, match=reason):
+            read_image(tmp_path / name)
+
+
+def test_formats_outside_the_five_are_not_opened(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.tiff")
+    with pytest.raises(UnreadableImageError, match="no JPEG, PNG, WebP, BMP or GIF"):
+        read_image(tmp_path / "a.tiff")
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), suffix=st.sampled_from(["png", "jpg", "webp", "gif", "bmp"]))
+def test_damage_is_a_reason_or_a_picture_never_another_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, suffix: str
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / f"a.{suffix}"
+    Image.fromarray(gradient(12, 10)).save(path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    with contextlib.suppress(UnreadableImageError):
+        assert read_image(path, (8, 8)).shape == (8, 8, 3)

@@ -1,0 +1,68 @@
+import json
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.saving import MEMBER, Card, load_model, read_card, save_model
+from tests import tiny
+
+CARD = Card("tiny", "paper", ["a", "ß", "c"], (32, 40))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[keras.Model, Path]:
+    model, path = tiny.build(), tmp_path_factory.mktemp("saved") / "model.keras"
+    save_model(model, path, CARD)
+    return model, path
+
+
+def test_a_model_and_its_card_come_back(saved: tuple[keras.Model, Path]) -> None:
+    model, path = saved
+    loaded, card = load_model(path)
+    assert card == CARD
+    image = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
+    assert np.array_equal(model(image), loaded(image))
+
+
+def test_keras_itself_opens_it(saved: tuple[keras.Model, Path]) -> None:
+    keras.saving.load_model(saved[1], safe_mode=True)
+
+
+def rewritten(path: Path, to: Path, card: str | None) -> Path:
+    """A copy of a saved model with another card, or none."""
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(to, "w") as new:
+        for name in old.namelist():
+            if name != MEMBER:
+                new.writestr(name, old.read(name))
+        if card is not None:
+            new.writestr(MEMBER, card)
+    return to
+
+
+@pytest.mark.parametrize("card", ["", "[]", "3", '{"network": 1}', json.dumps({"classes": 3})])
+def test_a_damaged_card_is_named(saved: tuple[keras.Model, Path], tmp_path: Path, card: str) -> None:
+    path = rewritten(saved[1], tmp_path / "m.keras", card)
+    with pytest.raises(InputError, match=r"m\.keras: (is damaged|holds no class names)"):
+        read_card(path)
+
+
+def test_what_this_project_did_not_save_is_named(saved: tuple[keras.Model, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no class names"):
+        read_card(rewritten(saved[1], tmp_path / "m.keras", None))
+    (tmp_path / "text.keras").write_text("text")
+    with pytest.raises(InputError, match=r"text\.keras: is damaged or no \.keras file"):
+        read_card(tmp_path / "text.keras")
+    with pytest.raises(InputError, match="no such file"):
+        read_card(tmp_path)
+
+
+def test_a_truncated_model_is_named(saved: tuple[keras.Model, Path], tmp_path: Path) -> None:
+    whole = saved[1].read_bytes()
+    for share in (0.3, 0.6, 0.99):
+        (tmp_path / "m.keras").write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(InputError, match=r"m\.keras"):
+            load_model(tmp_path / "m.keras")

@@ -1,0 +1,57 @@
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inception_resnet_keras.cli import main
+from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.training.config import TrainConfig, read_config
+from inception_resnet_keras.training.run import RunFolder
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"model": "vgg"}, "model: got 'vgg'.*inception_v4"),
+        ({"variant": "none"}, "variant: got 'none'.*paper"),
+        ({"size": 74}, "size: got 74.*75"),
+        ({"size": 10**6}, "size: got 1000000.*4096"),
+        ({"epochs": 0}, "epochs: got 0.*at least 1"),
+        ({"batch_size": 0}, "batch_size: got 0"),
+        ({"learning_rate": 0}, "learning_rate: got 0"),
+        ({"learning_rate": float("nan")}, "learning_rate: got nan"),
+        ({"seed": -1}, "seed: got -1"),
+        ({"val": "somewhere"}, "needs a training folder"),
+    ],
+)
+def test_what_is_out_of_range_is_named(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        TrainConfig(**given)
+
+
+def test_a_runs_configuration_runs_it_again(tmp_path: Path) -> None:
+    config = TrainConfig(data=str(tmp_path / "my pictures"), size=80, learning_rate=3e-4, seed=7)
+    run = RunFolder(tmp_path)
+    run.write_config(config, {"steps": 3})
+    assert read_config(run.config) == config
+    command = shlex.split(json.loads(run.config.read_text())["command"])
+    assert command[:2] == ["inception-resnet-keras", "train"]
+    assert f"--data={config.data}" in command
+    assert "--learning-rate=0.0003" in command
+    assert not any(part.startswith("--val") for part in command)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"config": {"epochs": 1}}', '{"config": 3}'])
+def test_a_damaged_configuration_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match=r"config\.json: is damaged"):
+        read_config(tmp_path / "config.json")
+
+
+def test_resume_takes_no_other_choice(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["train", "--resume", str(tmp_path), "--epochs", "3"]) == 1
+    assert "leave out --epochs" in capsys.readouterr().err
+    assert main(["train", "--resume", str(tmp_path)]) == 1
+    assert "holds no run" in capsys.readouterr().err

@@ -1,0 +1,232 @@
+"""Whole runs of the tiny network through the command line, in processes of their own."""
+
+import csv
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inception_resnet_keras.saving import MEMBER, load_model
+from tests import tiny_cli
+from tests.pictures import write_digits
+
+ROOT = Path(__file__).parents[2]
+LEFT_IN_A_RUN = {
+    "model.keras",
+    "history.csv",
+    "config.json",
+    "report.json",
+    "learning_curves.png",
+    "confusion_matrix.png",
+    "mistakes.png",
+}
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "tests.tiny_cli", *map(str, arguments)]
+
+
+def train_arguments(data: Path, out: Path, *more: object) -> list[str]:
+    return command("train", "--model=tiny", "--size=32", f"--data={data}", f"--out={out}", *more)
+
+
+def finish(arguments: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(  # type: ignore[call-overload]
+        arguments, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three digits, one picture of them corrupt, one truncated."""
+    folder = write_digits(tmp_path_factory.mktemp("data") / "three digits")
+    (folder / "0" / "003.png").write_text("corrupt")
+    truncated = folder / "1" / "004.png"
+    truncated.write_bytes(truncated.read_bytes()[:90])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    done = finish(train_arguments(data, out, "--epochs=30", "--batch-size=16", "--learning-rate=0.02"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out, done.stdout
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    with (run / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_what_is_promised(finished: tuple[Path, str]) -> None:
+    run, said = finished
+    assert {path.name for path in run.iterdir()} == LEFT_IN_A_RUN
+    assert [row["epoch"] for row in history(run)] == [str(epoch) for epoch in range(1, 31)]
+    for picture in run.glob("*.png"):
+        with Image.open(picture) as image:
+            image.verify()
+    report = json.loads((run / "report.json").read_text())
+    assert report["accuracy"] >= 0.8  # three digits, far beyond the third that chance gives
+    assert f"held-out accuracy {report['accuracy']:.2%}" in said
+    assert sum(map(sum, report["confusion"])) == sum(score["support"] for score in report["classes"]) == 12
+    assert "batch norm momentum 0.8889, which suits 90 steps" in said
+
+
+def test_unreadable_pictures_are_left_out_and_named(finished: tuple[Path, str], data: Path) -> None:
+    run, said = finished
+    listed = {Path(path).name for path, _ in json.loads((run / "report.json").read_text())["unreadable"]}
+    assert listed == {"003.png", "004.png"}
+    assert f"left out: {data / '0' / '003.png'}: " in said
+
+
+def test_a_saved_model_needs_nothing_else_to_predict(finished: tuple[Path, str], data: Path, tmp_path: Path) -> None:
+    run, _ = finished
+    alone = tmp_path / "renamed.keras"
+    alone.write_bytes((run / "model.keras").read_bytes())
+    done = finish(command("predict", alone, data / "2", data / "0" / "003.png", "--top=2", "--json"))
+    assert done.returncode == 0, done.stderr
+    predictions = json.loads(done.stdout)
+    assert len(predictions) == 21
+    assert predictions[-1]["error"]
+    assert all(len(row["top"]) == 2 for row in predictions[:-1])
+    right = sum(row["top"][0][0] == "2" for row in predictions[:-1])
+    assert right >= 16
+
+    model, card = load_model(alone)
+    assert (card.classes, card.size, card.network) == (["0", "1", "2"], (32, 32), "tiny")
+    pixels = np.asarray(Image.open(data / "2" / "000.png").convert("RGB").resize((32, 32), 2), np.float32)
+    expected = float(np.max(model(pixels[None])))
+    assert predictions[0]["top"][0][1] == pytest.approx(expected, abs=1e-5)
+    assert not load_model(alone, compile=True)[0].compiled  # the optimizer's state is not carried along
+
+
+def test_a_table_and_an_error_when_nothing_can_be_predicted(
+    finished: tuple[Path, str], data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = finished
+    monkeypatch.setenv("COLUMNS", "300")
+    status, said, _ = here(capsys, command("predict", run, data / "0" / "000.png"))
+    assert status == 0
+    assert str(data / "0" / "000.png") in said
+    assert "probability" in said
+    assert here(capsys, command("predict", run, data / "0" / "003.png"))[0] == 1
+
+
+def test_a_run_is_never_written_over(
+    finished: tuple[Path, str], data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _ = finished
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    status, _, error = here(capsys, train_arguments(data, run, "--epochs=1"))
+    assert status == 1
+    assert f"{run}: already holds a run" in error
+    status, _, error = here(capsys, command("train", "--resume", run))
+    assert status == 1
+    assert "nothing is left" in error
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_folder_that_holds_other_things_is_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    status, _, error = here(capsys, train_arguments(data, tmp_path, "--epochs=1"))
+    assert status == 1
+    assert "is no empty folder" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_bad_data_leaves_no_folder_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_digits(tmp_path / "one class", classes=1)
+    status, _, error = here(capsys, train_arguments(tmp_path / "one class", tmp_path / "run"))
+    assert status == 1
+    assert "one class only" in error
+    assert not (tmp_path / "run").exists()
+
+
+def here(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, str, str]:
+    """The same in this process, where nothing is killed: status, and what it said on either stream."""
+    status = tiny_cli.main(arguments[3:])
+    return (status, *capsys.readouterr())
+
+
+def start_and_wait_for(arguments: list[str], text: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith(text):
+            return process
+    raise AssertionError(f"ended with {process.wait()} before it said {text!r}")
+
+
+def test_ctrl_c_keeps_what_was_trained_and_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start_and_wait_for(train_arguments(data, run, "--epochs=400"), "epoch 2/400")
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert f"train --resume {run}" in said
+    assert "Traceback" not in said
+    ended = len(history(run))
+    assert 2 <= ended < 400
+    model, _ = load_model(run / "model.keras", compile=True)
+    assert int(model.optimizer.iterations) >= ended * 2
+
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["epochs"] = ended + 2
+    (run / "config.json").write_text(json.dumps(config))
+    done = finish(command("train", "--resume", run))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [row["epoch"] for row in history(run)] == [str(epoch) for epoch in range(1, ended + 3)]
+    assert {path.name for path in run.iterdir()} == LEFT_IN_A_RUN
+
+
+def test_a_killed_run_leaves_a_whole_model(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start_and_wait_for(train_arguments(data, run, "--epochs=400"), "epoch 3/400")
+    time.sleep(0.1)
+    process.kill()
+    process.wait()
+    with zipfile.ZipFile(run / "model.keras") as archive:
+        assert archive.testzip() is None
+        assert MEMBER in archive.namelist()
+    load_model(run / "model.keras", compile=True)
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a limit on a file's size")
+def test_a_disk_that_refuses_a_save_is_told_and_nothing_is_half_written(data: Path, tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    run = tmp_path / "run"
+    done = finish(train_arguments(data, run, "--epochs=1"), preexec_fn=limit)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "could not be saved" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.keras"))
+
+
+def test_too_little_space_is_told_before_training(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one thing here that is not real is how much the disk says is free."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    status, _, error = here(capsys, train_arguments(data, tmp_path / "run"))
+    assert status == 1
+    assert "are needed to save this model safely" in error
+    assert not (tmp_path / "run").exists()
