@@ -6,6 +6,7 @@ No verb's module imports an engine before `run` needs it: every `--help` is quic
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -18,6 +19,7 @@ PROGRAM = "inception-resnet-keras"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit status: 0, or 1 for bad input, 2 for a wrong call, 130 for Ctrl-C."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's advice to builders is noise to users
     parser = argparse.ArgumentParser(PROGRAM, description="Inception-v4 and Inception-ResNet-v1/v2 in Keras.")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:
