@@ -24,7 +24,8 @@ class TrainConfig:
     val: folder of the held-out pictures; None holds out a fifth of `data`, drawn by `seed`.
     size: side that pictures are resized to, in pixels.
     epochs, batch_size: at least 1. learning_rate: Adam's peak, above 0.
-    seed: of the split, the weights and the order of the pictures.
+    shift: training pictures are moved by up to this share of their side, each epoch another way.
+    seed: of the split, the weights, the order of the pictures and their shifts.
     """
 
     data: str | None = None
@@ -35,6 +36,7 @@ class TrainConfig:
     epochs: int = 4
     batch_size: int = 32
     learning_rate: float = 1e-3
+    shift: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -45,6 +47,7 @@ class TrainConfig:
         positive_integer("epochs", self.epochs)
         positive_integer("batch_size", self.batch_size)
         number_between("learning_rate", self.learning_rate, 1e-12, 1e3, "a number above 0, at most 1000")
+        number_between("shift", self.shift, 0, 0.5, "a number from 0 to below 0.5, a share of the side")
         if not is_integer(self.seed) or not 0 <= self.seed < 2**32:
             raise refuse("seed", self.seed, "an integer from 0 to 4294967295")
         if self.val is not None and self.data is None:

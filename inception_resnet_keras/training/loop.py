@@ -36,13 +36,13 @@ class Trained:
 
 
 def batch_norm_momentum_for(steps: int) -> float:
-    """A momentum whose memory, 1 / (1 - momentum) steps, is a tenth of a run of so many steps.
+    """A momentum whose memory, 1 / (1 - momentum) steps, is a twentieth of a run of so many steps.
 
     At the paper's 0.9997 a run of a few hundred steps would be evaluated with statistics that have
     hardly moved from their start. From 0.8 to 0.9997.
     """
     low, high = BATCH_NORM_MOMENTUM_RANGE
-    return min(high, max(low, 1 - 10 / steps))
+    return min(high, max(low, 1 - 20 / steps))
 
 
 def train(config: TrainConfig, out: Path | None = None, *, console: Console | None = None) -> Trained:
@@ -117,7 +117,7 @@ def _train(
     keras.utils.set_random_seed(config.seed)
     training, held_out = pictures
     first_epoch = len(history)
-    batches = Batches(training, config.batch_size, seed=config.seed, epoch=first_epoch)
+    batches = Batches(training, config.batch_size, seed=config.seed, shift=config.shift, epoch=first_epoch)
     steps = config.epochs * len(batches)
     momentum = batch_norm_momentum_for(steps)
     size = (config.size, config.size)

@@ -22,6 +22,7 @@ from inception_resnet_keras.training.run import RunFolder
         ({"batch_size": 0}, "batch_size: got 0"),
         ({"learning_rate": 0}, "learning_rate: got 0"),
         ({"learning_rate": float("nan")}, "learning_rate: got nan"),
+        ({"shift": 0.5}, "shift: got 0.5.*below 0.5"),
         ({"seed": -1}, "seed: got -1"),
         ({"val": "somewhere"}, "needs a training folder"),
     ],
