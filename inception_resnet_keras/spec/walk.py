@@ -223,7 +223,9 @@ class Tracer(Walker[Node]):
 
     def flatten(self, x: Node, name: str) -> Node:
         height, width, channels = _map(x)
-        return self._add(name, "flatten", (x,), ((height or 1) * (width or 1) * channels,))
+        if height is None or width is None:
+            raise ValueError(f"{name}: a map of unknown size has no flat width")
+        return self._add(name, "flatten", (x,), (height * width * channels,))
 
     def dropout(self, x: Node, name: str) -> Node:
         return self._add(name, "dropout", (x,), x.shape)
