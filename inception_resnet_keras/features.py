@@ -68,7 +68,7 @@ def feature_extractor(model: keras.Model, names: str | Sequence[str] | None = No
     wanted = STRIDES[1:] if names is None else [names] if isinstance(names, str) else names
     if not isinstance(wanted, Sequence) or not wanted or not all(name in list(there) for name in wanted):
         raise refuse("names", names, f"None, or of this model's endpoints one or more: {', '.join(there)}")
-    return keras.Model(model.inputs, {name: there[name] for name in wanted}, name=f"{model.name}_features")
+    return keras.Model(model.input, {name: there[name] for name in wanted}, name=f"{model.name}_features")
 
 
 def _stride(layer: keras.Layer, strides: dict[int, int]) -> int:

@@ -191,6 +191,8 @@ def build(
     inputs = image = _input(network, input_shape, input_tensor, builder, aux_head=aux_head)
     if include_preprocessing:
         image = _scale_pixels(image, network)
+    elif "float" not in image.dtype:
+        raise refuse("input_tensor", image.dtype, "floats; with include_preprocessing=True any dtype")
     x, aux_input = builder.trunk(network, image)
     outputs = [_top(builder, x, classes, activation) if include_top else _pooled(builder, x, pooling)]
     if aux_head:
