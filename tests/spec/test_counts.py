@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from inception_resnet_keras.spec.rows import Network, Pool
 from inception_resnet_keras.spec.walk import minimum_side, stages, trace
 
 from ..networks import WHOLE, WholeNetwork
@@ -37,7 +38,7 @@ def test_counts_are_the_published_ones(case: WholeNetwork) -> None:
 @pytest.mark.parametrize("case", WHOLE, ids=str)
 def test_shape_after_every_stage(case: WholeNetwork, size: int) -> None:
     golden: dict[str, Any] = case.golden["shapes"][str(size)]
-    seen = {}
+    seen: dict[str, list[int | None]] = {}
     for stage in stages(trace(case.spec, (size, size))):
         if stage.name == "image" or len(stage.shape) == 1:
             continue
@@ -60,8 +61,19 @@ def test_stages_share_out_the_whole(case: WholeNetwork) -> None:
 def test_smallest_image(case: WholeNetwork) -> None:
     assert minimum_side(case.spec) == 75
     assert minimum_side(case.spec, aux_head=True) == 107
-    with pytest.raises(ValueError, match="smaller than its window"):
-        trace(case.spec, (74, 299))
+    for side in range(1, 107):  # none below fits, all above do
+        for least, aux_head in ((75, False), (107, True)):
+            if side < least:
+                with pytest.raises(ValueError, match="smaller than its window"):
+                    trace(case.spec, (side, 299), aux_head=aux_head)
+            else:
+                trace(case.spec, (299, side), aux_head=aux_head)
+
+
+def test_a_network_that_fits_no_image() -> None:
+    rows = [Pool("max", stride=2, padding="valid")] * 9
+    with pytest.raises(ValueError, match=r"huge \(paper\) fits no image of up to 299 pixels a side"):
+        minimum_side(Network("huge", "paper", stem=rows, stages=[]))
 
 
 def test_unknown_sides_leave_channels_and_parameters_known() -> None:
