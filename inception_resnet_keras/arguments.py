@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from . import spec
@@ -18,7 +18,10 @@ def is_integer(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond what a float holds
+        return False
 
 
 def positive_integer(argument: str, value: Any) -> int:
@@ -41,7 +44,7 @@ def boolean(argument: str, value: Any) -> bool:
 
 
 def one_of(argument: str, value: Any, choices: Sequence[Any]) -> Any:
-    if value not in choices:
+    if not isinstance(value, Hashable) or value not in choices:  # an array's == is no truth value
         raise refuse(argument, value, " or ".join(map(repr, choices)))
     return value
 
@@ -77,19 +80,21 @@ def deepened(network: Network, depths: Any) -> Network:
     return spec.with_depths(network, [int(number) for number in depths])
 
 
-def image_shape(network: Network, input_shape: Any, data_format: str, *, aux_head: bool) -> tuple[int | None, ...]:
+def image_shape(
+    network: Network, shape: Any, data_format: str, *, aux_head: bool, argument: str = "input_shape"
+) -> tuple[int | None, ...]:
     """The checked (height, width, channels), in `data_format`'s order."""
     side = minimum_side(network, aux_head=aux_head)
     order = "(channels, height, width)" if data_format == "channels_first" else "(height, width, channels)"
     sides = f"height and width at least {side}" + (" with aux_head=True" if aux_head else " or None")
     takes = f"{order}, {sides}, channels at least 1"
-    if not isinstance(input_shape, Sequence) or isinstance(input_shape, str) or len(input_shape) != 3:
-        raise refuse("input_shape", input_shape, takes)
-    channels, *maps = input_shape if data_format == "channels_first" else (input_shape[2], *input_shape[:2])
+    if not isinstance(shape, Sequence) or isinstance(shape, str) or len(shape) != 3:
+        raise refuse(argument, shape, takes)
+    channels, *maps = shape if data_format == "channels_first" else (shape[2], *shape[:2])
     if not is_integer(channels) or channels < 1:
-        raise refuse("input_shape", input_shape, takes)
+        raise refuse(argument, shape, takes)
     for number in maps:
         unknown = number is None and not aux_head
         if not unknown and (not is_integer(number) or number < side):
-            raise refuse("input_shape", input_shape, takes)
-    return tuple(input_shape)
+            raise refuse(argument, shape, takes)
+    return tuple(shape)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+LONGEST_SHOWN = 300
+
 
 class InputError(ValueError):
     """Names the argument or file, what was found, what is accepted and what to do next.
@@ -14,4 +16,6 @@ class InputError(ValueError):
 
 def refuse(argument: str, got: Any, takes: str) -> InputError:
     """The one form of a complaint about an argument."""
-    return InputError(f"{argument}: got {got!r}; it takes {takes}")
+    shown = repr(got).replace("\n", " ")
+    shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"  # an array's, say
+    return InputError(f"{argument}: got {shown}; it takes {takes}")

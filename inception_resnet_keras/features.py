@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from .errors import InputError, refuse
 from .spec import names
 
 STRIDES = tuple(f"stride_{stride}" for stride in (2, 4, 8, 16, 32))
@@ -28,6 +29,11 @@ def endpoints(model: keras.Model) -> dict[str, Any]:
     Raises:
         ValueError: The model holds no layer of these networks' names.
     """
+    if not any(names.stage(layer.name) for layer in model.layers):
+        raise InputError(
+            f"model: {model.name!r} has no layer named as this project's are, such as 'stem_conv_1'; "
+            "give the network itself where it is nested in another model"
+        )
     stages: dict[str, Any] = {}
     heads: dict[str, Any] = {}
     maps: dict[str, Any] = {}
@@ -41,11 +47,6 @@ def endpoints(model: keras.Model) -> dict[str, Any]:
             stages[stage] = maps[f"stride_{stride}"] = output
         elif layer.name in HEADS:
             heads[layer.name] = output
-    if not stages:
-        raise ValueError(
-            f"model: {model.name!r} has no layer named as this project's are, such as 'stem_conv_1'; "
-            "give the network itself where it is nested in another model"
-        )
     return stages | heads | {name: maps[name] for name in STRIDES if name in maps}
 
 
@@ -64,11 +65,10 @@ def feature_extractor(model: keras.Model, names: str | Sequence[str] | None = No
         ValueError: A name is not among the model's endpoints; it lists those there are.
     """
     there = endpoints(model)
-    wanted = STRIDES[1:] if names is None else (names,) if isinstance(names, str) else tuple(names)
-    unknown = [name for name in wanted if name not in there]
-    if unknown or not wanted:
-        raise ValueError(f"names: got {unknown or wanted!r}; this model's endpoints are {', '.join(there)}")
-    return keras.Model(model.inputs, {name: there[name] for name in wanted}, name=f"{model.name}_features")
+    wanted = STRIDES[1:] if names is None else [names] if isinstance(names, str) else names
+    if not isinstance(wanted, Sequence) or not wanted or not all(name in list(there) for name in wanted):
+        raise refuse("names", names, f"None, or of this model's endpoints one or more: {', '.join(there)}")
+    return keras.Model(model.input, {name: there[name] for name in wanted}, name=f"{model.name}_features")
 
 
 def _stride(layer: keras.Layer, strides: dict[int, int]) -> int:

@@ -191,13 +191,16 @@ def build(
     inputs = image = _input(network, input_shape, input_tensor, builder, aux_head=aux_head)
     if include_preprocessing:
         image = _scale_pixels(image, network)
+    elif "float" not in image.dtype:
+        raise refuse("input_tensor", image.dtype, "floats; with include_preprocessing=True any dtype")
     x, aux_input = builder.trunk(network, image)
     outputs = [_top(builder, x, classes, activation) if include_top else _pooled(builder, x, pooling)]
     if aux_head:
         logits = builder.aux_classifier(aux_input, network, classes)
         outputs.append(_activated(logits, activation, names.inside(names.AUX, names.PREDICTIONS)))
     if input_tensor is not None:
-        inputs = keras.utils.get_source_inputs(inputs)
+        sources = keras.utils.get_source_inputs(inputs)
+        inputs = sources[0] if len(sources) == 1 else sources  # Keras warns where a list of one is fed a tensor
     model = keras.Model(inputs, outputs if aux_head else outputs[0], name=name or network.name)
     if weights is not None:
         from .weights.load import load
@@ -214,7 +217,8 @@ def _input(network: Network, input_shape: Any, input_tensor: Any, builder: Keras
         raise refuse("input_tensor", input_tensor, "a Keras tensor, such as keras.Input(...) returns")
     if len(input_tensor.shape) != 4:
         raise refuse("input_tensor", input_tensor, "a tensor of four axes, the batch first")
-    arguments.image_shape(network, tuple(input_tensor.shape[1:]), builder.data_format, aux_head=aux_head)
+    shape = tuple(input_tensor.shape[1:])
+    arguments.image_shape(network, shape, builder.data_format, aux_head=aux_head, argument="input_tensor")
     return input_tensor
 
 
@@ -251,8 +255,12 @@ def _activation(given: Any) -> Any:
 def _policy(dtype: Any) -> Any:
     if dtype is None:
         return keras.config.dtype_policy()
+    takes = 'a Keras dtype policy of floats, such as "float32", "mixed_bfloat16" or "mixed_float16", or None'
     try:
-        return keras.dtype_policies.get(dtype)
+        policy = keras.dtype_policies.get(dtype)
     except (ValueError, TypeError):
-        takes = 'a Keras dtype policy, such as "float32", "mixed_bfloat16" or "mixed_float16", or None'
         raise refuse("dtype", dtype, takes) from None
+    # A quantised policy (float8_from_…) changes no convolution: it would promise what it does not do.
+    if policy.quantization_mode or "float" not in policy.compute_dtype:
+        raise refuse("dtype", dtype, takes)
+    return policy

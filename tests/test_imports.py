@@ -4,7 +4,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import inception_resnet_keras
+
 ROOT = Path(__file__).parents[1]
+
+# Neither the package nor a verb's help may bring these: each takes seconds.
+HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "matplotlib", "sklearn", "PIL")
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_the_arrows_of_the_house_hold() -> None:
@@ -12,3 +25,36 @@ def test_the_arrows_of_the_house_hold() -> None:
     lint = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "statement", ["import inception_resnet_keras", "from inception_resnet_keras import spec; from_walk = spec.find"]
+)
+def test_the_package_and_its_tables_import_nothing_heavy(statement: str) -> None:
+    found = python(f"{statement}\nimport sys\nprint(*[name for name in {HEAVY} if name in sys.modules])")
+    assert found.split() == []
+
+
+def test_the_package_adds_a_tenth_of_a_second_at_most() -> None:
+    """The least of five: another process's work only ever adds to it."""
+    code = "import time; t = time.perf_counter(); import inception_resnet_keras; print(time.perf_counter() - t)"
+    assert min(float(python(code)) for _ in range(5)) < 0.1
+
+
+@pytest.mark.slow
+def test_the_factories_add_a_tenth_of_a_second_to_keras() -> None:
+    code = (
+        "import keras, time; t = time.perf_counter(); "
+        "from inception_resnet_keras import *; print(time.perf_counter() - t)"
+    )
+    assert min(float(python(code)) for _ in range(3)) < 0.1
+
+
+def test_public_names_are_there_and_no_others() -> None:
+    for name in inception_resnet_keras.__all__:
+        assert callable(getattr(inception_resnet_keras, name)), name
+        assert getattr(inception_resnet_keras, name).__doc__
+    assert inception_resnet_keras.__all__ == sorted(inception_resnet_keras.__all__)
+    assert set(inception_resnet_keras.__all__) <= set(dir(inception_resnet_keras))
+    with pytest.raises(AttributeError, match="no attribute 'create_inception_v5'"):
+        _ = inception_resnet_keras.create_inception_v5

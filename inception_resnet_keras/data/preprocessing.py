@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import refuse
 from ..spec.rows import FACENET, INCEPTION, Preprocessing
 
 CONVENTIONS = {convention.name: convention for convention in (INCEPTION, FACENET)}
@@ -17,8 +18,8 @@ class ScalingWarning(UserWarning):
 
 
 def convention_named(name: str) -> Preprocessing:
-    if name not in CONVENTIONS:
-        raise ValueError(f"convention: got {name!r}; it takes {' or '.join(map(repr, CONVENTIONS))}")
+    if not isinstance(name, str) or name not in CONVENTIONS:
+        raise refuse("convention", name, " or ".join(map(repr, CONVENTIONS)))
     return CONVENTIONS[name]
 
 

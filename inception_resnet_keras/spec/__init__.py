@@ -21,9 +21,9 @@ NETWORKS: dict[str, dict[str, Network]] = {
 
 def find(name: str, variant: str = "paper") -> Network:
     """A network's table by name and variant; ValueError says which there are."""
-    if name not in NETWORKS:
+    if not isinstance(name, str) or name not in NETWORKS:
         raise refuse("network", name, " or ".join(NETWORKS))
-    if variant not in NETWORKS[name]:
+    if not isinstance(variant, str) or variant not in NETWORKS[name]:
         raise refuse("variant", variant, f"{' or '.join(NETWORKS[name])} for {name}")
     return NETWORKS[name][variant]
 

@@ -75,6 +75,10 @@ class Repeat:
     scale: float | None = None
     activation: bool = True
 
+    def __post_init__(self) -> None:
+        if self.times < 0:
+            raise ValueError(f"times: block {self.block.name!r} cannot be repeated {self.times} times")
+
 
 Row = Conv | Pool | Fork | Residual | Repeat
 
@@ -110,6 +114,9 @@ class Network:
     def __post_init__(self) -> None:
         for rows in ("stem", "stages", "final", "aux"):
             object.__setattr__(self, rows, tuple(getattr(self, rows)))
+        blocks = {stage.block.name for stage in self.stages if isinstance(stage, Repeat)}
+        if self.aux and self.aux_after not in blocks:
+            raise ValueError(f"aux_after: {self.name} has no block {self.aux_after!r}; it has {sorted(blocks)}")
 
 
 AVG_POOL = Pool("avg")  # 3×3, "same": inside a block

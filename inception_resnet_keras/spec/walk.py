@@ -5,6 +5,7 @@ layers of it, `Tracer` counts shapes, parameters and multiply-adds without Keras
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -223,7 +224,9 @@ class Tracer(Walker[Node]):
 
     def flatten(self, x: Node, name: str) -> Node:
         height, width, channels = _map(x)
-        return self._add(name, "flatten", (x,), ((height or 1) * (width or 1) * channels,))
+        if height is None or width is None:
+            raise ValueError(f"{name}: a map of unknown size has no flat width")
+        return self._add(name, "flatten", (x,), (height * width * channels,))
 
     def dropout(self, x: Node, name: str) -> Node:
         return self._add(name, "dropout", (x,), x.shape)
@@ -324,10 +327,16 @@ def _kind(stage: Stage) -> tuple[object, ...]:
 
 def minimum_side(network: Network, *, aux_head: bool = False) -> int:
     """The smallest square image that leaves a map at the end of every window."""
-    for side in range(1, 300):
+
+    def fits(side: int) -> bool:
         try:
             trace(network, (side, side), classes=None, aux_head=aux_head)
         except ValueError:
-            continue
-        return side
-    raise ValueError(f"{network.name} ({network.variant}) fits no image of up to 299 pixels a side")
+            return False
+        return True
+
+    sides = range(1, 300)
+    least = bisect_left(sides, True, key=fits)  # a larger image fits where a smaller one does
+    if least == len(sides):
+        raise ValueError(f"{network.name} ({network.variant}) fits no image of up to {sides[-1]} pixels a side")
+    return sides[least]

@@ -1,0 +1,35 @@
+"""What every room's tests share: quiet engines, and each whole network built once."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+
+from .networks import WholeNetwork
+
+
+@pytest.fixture(scope="session")
+def whole() -> Any:
+    """`whole(WHOLE[n])` is that network as its factory builds it, for images of any size."""
+    from inception_resnet_keras import models
+
+    @cache
+    def build(case: WholeNetwork) -> Any:
+        factory = getattr(models, f"create_{case.network}")
+        return factory(variant=case.variant, depths=case.depths, input_shape=(None, None, 3))
+
+    return build
+
+
+@pytest.fixture
+def channels_first() -> Iterator[None]:
+    import keras
+
+    keras.config.set_image_data_format("channels_first")
+    yield
+    keras.config.set_image_data_format("channels_last")
