@@ -7,9 +7,6 @@ from inception_resnet_keras.cli import main
 
 from .tiny import TINY
 
-spec.NETWORKS[TINY.name] = {TINY.variant: TINY}
-
-__all__ = ["main"]
-
 if __name__ == "__main__":
+    spec.NETWORKS[TINY.name] = {TINY.variant: TINY}
     sys.exit(main())

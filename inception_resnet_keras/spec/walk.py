@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Generic, TypeVar
 
 from . import names
@@ -325,6 +326,7 @@ def _kind(stage: Stage) -> tuple[object, ...]:
     return names.block_of(stage.name), stage.shape, stage.trainable, stage.macs
 
 
+@cache
 def minimum_side(network: Network, *, aux_head: bool = False) -> int:
     """The smallest square image that leaves a map at the end of every window."""
 

@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inception_resnet_keras import spec
+from inception_resnet_keras.cli import main
 from inception_resnet_keras.saving import MEMBER, load_model
-from tests import tiny_cli
 from tests.pictures import write_digits
+from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[2]
 LEFT_IN_A_RUN = {
@@ -158,7 +160,9 @@ def test_bad_data_leaves_no_folder_behind(tmp_path: Path, capsys: pytest.Capture
 
 def here(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, str, str]:
     """The same in this process, where nothing is killed: status, and what it said on either stream."""
-    status = tiny_cli.main(arguments[3:])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(spec.NETWORKS, TINY.name, {TINY.variant: TINY})
+        status = main(arguments[3:])
     return (status, *capsys.readouterr())
 
 
