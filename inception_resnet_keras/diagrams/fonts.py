@@ -18,7 +18,6 @@ FILES = {
     ("DejaVu Sans Mono", False): "DejaVuSansMono.ttf",
 }
 _PRECISE = 1000  # points at which a text is measured
-_SLACK = 1.04  # Graphviz rounds a letter's advance up
 
 
 def folder() -> Path:
@@ -30,8 +29,8 @@ def folder() -> Path:
 
 @cache
 def width(text: str, size: float, *, bold: bool = False, font: str = "DejaVu Sans") -> float:
-    """How wide a line of text is at most, in the unit of `size`."""
-    return _font(font, bold).getlength(text) * size / _PRECISE * _SLACK
+    """How wide a line of text is, in the unit of `size`."""
+    return _font(font, bold).getlength(text) * size / _PRECISE
 
 
 @cache

@@ -113,14 +113,14 @@ def graph_of(
     activation: str | None = "softmax",
     preprocess: bool = False,
     keep: Callable[[Node], bool] = lambda _: True,
-    details: Mapping[str, str] | None = None,
+    words: Mapping[str, tuple[str, str]] | None = None,
     title: str | None = None,
 ) -> Graph:
     """The graph of a network's table on one image of `size` (height, width).
 
     classes: None leaves the classifier out. activation: After the logits; None for none.
     preprocess: Whether the pixels are scaled inside. keep: Which operations of the trace are drawn.
-    details: What a node's second line says in place of its own, by name.
+    words: A node's two lines in place of its own, by its name.
     Raises ValueError where the size is too small.
     """
     nodes = trace(network, size, channels=channels, classes=classes, aux_head=aux_head)
@@ -131,7 +131,7 @@ def graph_of(
     parts: list[Part] = []
     where: dict[str, str] = {}  # node → the part that it is in
     for place, group in groupby(nodes, _place):
-        ops, outside = _localise(list(group), place, details or {})
+        ops, outside = _localise(list(group), place, words or {})
         block = place.rstrip("0123456789")
         previous = parts[-1] if parts else None
         if previous and previous.ops == ops and previous.places[0].rstrip("0123456789") == block:
@@ -184,14 +184,14 @@ def _place(node: Node) -> str:
     return HEAD if place in names.HEADS else place
 
 
-def _localise(nodes: list[Node], place: str, details: Mapping[str, str]) -> tuple[tuple[Op, ...], str]:
+def _localise(nodes: list[Node], place: str, words: Mapping[str, tuple[str, str]]) -> tuple[tuple[Op, ...], str]:
     """A place's nodes under their names within it, and the name of what they read from outside."""
     inside = {node.name for node in nodes}
     outside = {name for node in nodes for name in node.inputs} - inside
     prefix = "" if place in (INPUT, HEAD) else f"{place}_"
     ops = []
     for node in nodes:
-        title, detail = describe(node)
+        title, detail = words.get(node.name) or describe(node)
         ops.append(
             Op(
                 name=node.name.removeprefix(prefix),
@@ -199,7 +199,7 @@ def _localise(nodes: list[Node], place: str, details: Mapping[str, str]) -> tupl
                 shape=node.shape,
                 kind=kind_of(node),
                 title=title,
-                detail=details.get(node.name, detail),
+                detail=detail,
                 layers=tuple(name.removeprefix(prefix) for name in layer_names(node)),
                 parameters=node.parameters,
                 macs=node.macs,

@@ -86,11 +86,12 @@ Chain = list["str | list[Chain]"]  # names, and forks: a list of branches
 
 def place(ops: Sequence[Op], sizes: Mapping[str, Size]) -> Placed:
     """A part laid out; `sizes` has (width, height) of each operation, and of "", what the part reads."""
+    start = "" if any("" in op.inputs for op in ops) else ops[0].name
     after: dict[str, list[str]] = {}
     for op in ops:
         for name in op.inputs[1:] if op.kind == "sum" else op.inputs:
             after.setdefault(name, []).append(op.name)
-    chain, _ = _chain("", after, {op.name: len(op.inputs) for op in ops if op.kind == "concat"})
+    chain, _ = _chain(start, after, {op.name: len(op.inputs) for op in ops if op.kind == "concat"})
     width, height = _size(chain, sizes)
     skips = [op for op in ops if op.kind == "sum"]
     room = SKIP if skips else 0.0

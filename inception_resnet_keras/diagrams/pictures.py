@@ -127,7 +127,7 @@ def _titled(title: str, facts: Sequence[Sequence[str]]) -> Label:
 
 def footnotes(graph: Graph, width: float, marks: Collection[str] | None = None) -> Label | None:
     """The footnotes with these marks, all without; None where there are none."""
-    characters = round(width / 6.6)
+    characters = round(width / 6.1)
     lines = [
         Text(line, SMALL, MUTED.light)
         for mark, text in graph.notes

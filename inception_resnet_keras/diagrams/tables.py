@@ -11,6 +11,7 @@ from .layout import Size
 from .style import FONT, INK
 
 LEADING = 1.32  # a line's height, of its letters'
+SLACK = 1.04  # Graphviz rounds a letter's advance up
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Text:
 
     @property
     def width(self) -> float:
-        return fonts.width(self.text, self.size, bold=self.bold, font=self.font)
+        return fonts.width(self.text, self.size, bold=self.bold, font=self.font) * SLACK
 
     @property
     def height(self) -> float:
