@@ -48,7 +48,7 @@ class Diagram:
         return f"{self.graph.title} ({self.graph.variant}): {what}"
 
     def dot(self) -> str:
-        """Graphviz's language, with positions: `dot -Knop2` draws them as they stand, `dot` lays out anew."""
+        """Graphviz's language, with positions, which `dot` keeps."""
         from .every_layer import layers
         from .pictures import modules, overview
 
@@ -90,7 +90,7 @@ class Diagram:
         """Writes a file, in one step, over what was there; the format follows from its name."""
         path = Path(to_file)
         chosen = format or FORMATS.get(path.suffix.lower())
-        if chosen not in FORMATS.values():
+        if chosen is None:
             raise refuse("to_file", str(to_file), f"a name that ends in {', '.join(FORMATS)}, or a format beside it")
         content = getattr(self, chosen)()
         write(path, content.encode() if isinstance(content, str) else content)
@@ -173,7 +173,9 @@ def write(path: Path, content: bytes) -> None:
     try:
         handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except FileNotFoundError:
-        raise InputError(f"to_file: got {str(path)!r}, but there is no folder {str(path.parent)!r}; make it first") from None
+        raise refuse(
+            "to_file", str(path), f"a file in a folder that is there: make {str(path.parent)!r} first"
+        ) from None
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

@@ -23,10 +23,15 @@ class Canvas:
         self.graph = pydot.Dot(
             name, graph_type="digraph", layout="nop2", bgcolor=PAPER.light, pad=f"{MARGIN / INCH:.3f}"
         )
+        self.turn(0.0, None)
         self.graph.set_node_defaults(
             fontname=FONT, fontsize=str(TEXT), fontcolor=INK.light, fixedsize="true", margin="0", shape="none"
         )
         self.graph.set_edge_defaults(color=EDGE.light, arrowsize="0.65", penwidth="1.3")
+
+    def turn(self, top: float, height: float | None) -> None:
+        """What follows stands `top` lower, and upside down within `height` if one is given."""
+        self._top, self._height = top, height
 
     def finish(self, width: float, height: float) -> pydot.Dot:
         """The graph, with an unseen node as large as the page, which its lines would not stretch."""
@@ -34,7 +39,7 @@ class Canvas:
         return self.graph
 
     def box(self, name: str, label: str, place: Box, into: Any = None, **looks: str) -> None:
-        x, y = _at((place.x, place.y))
+        x, y = self._at((place.x, place.y))
         node = pydot.Node(
             _quoted(name),
             label=f"<{label}>" if label else '""',
@@ -51,14 +56,15 @@ class Canvas:
 
     def card(self, name: str, label: str, size: tuple[float, float], place: Box, **looks: str) -> pydot.Cluster:
         """A cluster with its title in the upper left corner; size: the title's width and height."""
-        left, low = _at((place.left, place.bottom))
-        right, high = _at((place.right, place.top))
-        x, y = _at((place.left + 12 + size[0] / 2, place.top + 6 + size[1] / 2))
+        y = self._at((place.x, place.y))[1]
+        left, right = place.left, place.right
+        low, high = y - place.height / 2, y + place.height / 2
+        across, down = left + 12 + size[0] / 2, high - 6 - size[1] / 2
         cluster = pydot.Cluster(
             name,
             label=f"<{label}>",
             bb=f'"{left:g},{low:g},{right:g},{high:g}"',
-            lp=f'"{x:g},{y:g}"',
+            lp=f'"{across:g},{down:g}"',
             style="rounded,filled",
             fontname=FONT,
             **looks,
@@ -68,7 +74,13 @@ class Canvas:
 
     def line(self, tail: str, head: str, line: Line, **looks: str) -> None:
         looks = (SKIP_LINE if line.skip else {}) | looks
-        self.graph.add_edge(pydot.Edge(_quoted(tail), _quoted(head), pos=f'"{_spline(line.points)}"', **looks))
+        points = tuple(map(self._at, line.points))
+        self.graph.add_edge(pydot.Edge(_quoted(tail), _quoted(head), pos=f'"{_spline(points)}"', **looks))
+
+    def _at(self, point: Point) -> Point:
+        """Graphviz counts upwards."""
+        x, y = point
+        return x, -self._top - (y if self._height is None else self._height - y)
 
 
 def _spline(points: tuple[Point, ...]) -> str:
@@ -81,12 +93,7 @@ def _spline(points: tuple[Point, ...]) -> str:
         start, end = _towards(bend, before, radius), _towards(bend, after, radius)
         path += [path[-1], start, start, _towards(bend, start, radius * 0.45), _towards(bend, end, radius * 0.45), end]
     path += [path[-1], points[-1], points[-1]]
-    return " ".join([f"e,{_text(_at(tip))}", *(_text(_at(point)) for point in path)])
-
-
-def _at(point: Point) -> Point:
-    """Graphviz counts upwards."""
-    return point[0], -point[1]
+    return " ".join([f"e,{_text(tip)}", *(_text(point) for point in path)])
 
 
 def _quoted(name: str) -> str:

@@ -73,4 +73,5 @@ def _of_op(part: Part, name: str, left: Op | None, right: Op | None) -> Iterator
 
 
 def _told(op: Op) -> str:
-    return f"{op.title} {op.detail}".strip()
+    words = f"{op.title} {op.detail}".strip()
+    return words.replace(op.note, "") if op.note else words

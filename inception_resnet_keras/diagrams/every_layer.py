@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pydot
@@ -10,7 +10,7 @@ import pydot
 from .canvas import Canvas
 from .graph import Graph, Op, Part, full
 from .layout import Box, Placed, Point, Size, place
-from .pictures import heading, look, put
+from .pictures import footnotes, heading, look, put
 from .style import BORDER, CARD, KINDS, MONO, MUTED, SMALL, TEXT
 from .tables import Label, Text
 
@@ -18,8 +18,6 @@ PAD, HEAD = 16.0, 34.0  # inside a card: around what it holds, and for its title
 BELOW, GUTTER = 28.0, 48.0  # between two cards of a column, and between two columns
 SHAPE = 1.4  # a sheet's width over its height
 JOINT = (0.0, 0.0)  # where a card's lines part, in place of the operation that they come from
-
-Turned = Callable[[Point], Point]
 
 
 @dataclass(frozen=True)
@@ -55,10 +53,7 @@ def layers(graph: Graph, *, upwards: bool = False) -> pydot.Dot:
     top = put(canvas, "title", heading(graph, "every layer"), 0) + BELOW
     columns = _columns(list(_cards(graph)))
     height = max(map(_height, columns))
-
-    def turned(point: Point) -> Point:
-        return point[0], top + (height - point[1] if upwards else point[1])
-
+    canvas.turn(top, height if upwards else None)
     ends: dict[str, tuple[Point, float]] = {}  # a block's way out, and its card's lower edge, by its last layer
     left = 0.0
     for column in columns:
@@ -69,11 +64,12 @@ def layers(graph: Graph, *, upwards: bool = False) -> pydot.Dot:
             end = inside.boxes[card.part.ops[-1].name]
             joint = (inside.boxes[""].x, inside.boxes[""].y) if "" in inside.boxes else (end.x, end.top)
             way = _way(ends.get(card.before), joint, left - GUTTER / 2, at.top - BELOW / 2)
-            _draw(canvas, card, at, way, inside, turned)
+            _draw(canvas, card, at, way, inside)
             ends[card.last] = ((end.x, end.bottom), at.bottom)
             down = at.bottom + BELOW
         left += width + GUTTER
-    return canvas.finish(left - GUTTER, top + height)
+    canvas.turn(0.0, None)
+    return canvas.finish(left - GUTTER, put(canvas, "notes", footnotes(graph, left), top + height + BELOW))
 
 
 def _cards(graph: Graph) -> Iterator[Card]:
@@ -128,28 +124,21 @@ def _way(before: tuple[Point, float] | None, joint: Point, gutter: float, above:
     return start, (start[0], below), (gutter, below), (gutter, above), (joint[0], above)
 
 
-def _draw(canvas: Canvas, card: Card, at: Box, way: tuple[Point, ...], inside: Placed, turned: Turned) -> None:
+def _draw(canvas: Canvas, card: Card, at: Box, way: tuple[Point, ...], inside: Placed) -> None:
     title = Label([Text(card.name, TEXT, bold=True)], left=True)
-    looks = {"fillcolor": CARD.light, "color": BORDER.light}
-    cluster = canvas.card(card.name, str(title), title.size, _turned(at, turned), **looks)
+    cluster = canvas.card(card.name, str(title), title.size, at, fillcolor=CARD.light, color=BORDER.light)
     for op in card.part.ops:
-        box = _turned(inside.boxes[op.name], turned)
-        canvas.box(full(card.place, op.name), str(_label(op, card.place)), box, cluster, **look(op))
+        canvas.box(full(card.place, op.name), str(_label(op, card.place)), inside.boxes[op.name], cluster, **look(op))
     source = card.before
     if card.apart:
         source = f"{card.name}.reads"
         looks = {"shape": "box", "style": "rounded,dashed", "color": KINDS["plain"].line.light}
-        canvas.box(source, str(_from(card.before)), _turned(inside.boxes[""], turned), cluster, **looks)
+        canvas.box(source, str(_from(card.before)), inside.boxes[""], cluster, **looks)
         canvas.graph.add_edge(pydot.Edge(f'"{card.before}"', f'"{source}"', style="invis"))
     for line in inside.lines:
         tail = full(card.place, line.tail) if line.tail else source
         points = line.points if line.tail or card.apart or line.skip else (*way, *line.points)
-        canvas.line(tail, full(card.place, line.head), replace(line, points=tuple(map(turned, points))))
-
-
-def _turned(box: Box, turned: Turned) -> Box:
-    x, y = turned((box.x, box.y))
-    return replace(box, x=x, y=y)
+        canvas.line(tail, full(card.place, line.head), replace(line, points=points))
 
 
 def _label(op: Op, place: str) -> Label:

@@ -26,9 +26,8 @@ def page(graphs: Sequence[Graph]) -> str:
     script = "\n".join(_asset(name) for name in SCRIPTS)
     look = _theme() + _asset("explorer.css")
     # Nothing but what stands on the page may run, and nothing may be fetched.
-    policy = (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(look)}'; base-uri 'none'; form-action 'none'"
-    )
+    sources = f"script-src '{_hash(script)}'; style-src '{_hash(look)}'"
+    policy = f"default-src 'none'; {sources}; base-uri 'none'; form-action 'none'"
     return Template(_asset("explorer.html")).substitute(
         title=escape(", ".join(dict.fromkeys(graph.title for graph in graphs))),
         csp=policy,

@@ -15,12 +15,11 @@ EXPLORER = "explorer.html"
 
 def draw_all(folder: Path) -> list[Path]:
     """Writes every picture as SVG and PNG, and the explorer; returns their paths. InputError without Graphviz."""
-    written = []
+    written: list[Path] = []
     for name, diagram in pictures():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        for suffix in (".svg", ".png"):
-            written.append(diagram.save(path.with_name(path.name + suffix)))
+        written += [diagram.save(path.with_name(path.name + suffix)) for suffix in (".svg", ".png")]
     write(folder / EXPLORER, explorer().encode())
     return [*written, folder / EXPLORER]
 

@@ -22,7 +22,7 @@ class Op:
     inputs: Names within the part; "" is what the part reads.
     kind: Which colour it has: one of words.KINDS.
     layers: Its Keras layers' names within the part, in order.
-    note: The footnote's mark, "" for none.
+    note: The mark of its footnote, which its words bear too; "" for none.
     """
 
     name: str
@@ -228,12 +228,17 @@ def _marked(part: Part, marks: Mapping[misprints.Misprint, str]) -> Part:
     for misprint, mark in marks.items():
         if misprint.block != part.key:
             continue
-        part = replace(
-            part,
-            note=part.note + mark,
-            ops=tuple(replace(op, note=mark) if op.name == misprint.part else op for op in part.ops),
-        )
+        ops = tuple(_marked_op(op, misprint, mark) if op.name == misprint.part else op for op in part.ops)
+        part = replace(part, note=part.note + mark, ops=ops)
     return part
+
+
+def _marked_op(op: Op, misprint: misprints.Misprint, mark: str) -> Op:
+    """With the mark at the width that was corrected, else at what the operation is."""
+    if not misprint.printed.isdigit():
+        return replace(op, title=op.title + mark, note=mark)
+    width = str(op.shape[-1])
+    return replace(op, detail=op.detail.replace(width, width + mark, 1), note=mark)
 
 
 def _footnote(misprint: misprints.Misprint, parts: Sequence[Part]) -> str:
@@ -254,5 +259,3 @@ def _footnote(misprint: misprints.Misprint, parts: Sequence[Part]) -> str:
 def _total(counts: Iterable[int | None]) -> int | None:
     known = list(counts)
     return None if None in known else sum(count or 0 for count in known)
-
-

@@ -104,8 +104,8 @@ def place(ops: Sequence[Op], sizes: Mapping[str, Size]) -> Placed:
         if not (op.kind == "sum" and name == op.inputs[0])
     ]
     for op in skips:
-        start, end = boxes[op.inputs[0]], boxes[op.name]
-        way = ((start.left, start.y), (1.0, start.y), (1.0, end.y), (end.left, end.y))
+        tail, head = boxes[op.inputs[0]], boxes[op.name]
+        way = ((tail.left, tail.y), (1.0, tail.y), (1.0, head.y), (head.left, head.y))
         lines.append(Line(op.inputs[0], op.name, way, skip=True))
     return Placed(boxes, tuple(lines), width + 2 * room, height)
 

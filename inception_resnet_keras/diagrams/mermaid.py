@@ -32,7 +32,7 @@ def modules(graph: Graph, keys: Sequence[str]) -> str:
         reads = f"{part.key}__reads"
         lines.append(f'subgraph {part.key}_module["{_escaped(part.title + times)}"]')
         lines.append(_node(reads, [graph.part(part.reads).title, shape_text(graph.input_of(part))], "plain"))
-        lines += [_node(f"{part.key}__{op.name}", [op.title + op.note, op.detail], op.kind) for op in part.ops]
+        lines += [_node(f"{part.key}__{op.name}", [op.title, op.detail], op.kind) for op in part.ops]
         lines += [
             _arrow(f"{part.key}__{name}" if name else reads, f"{part.key}__{op.name}", thick=_skips(op, name))
             for op in part.ops
@@ -94,5 +94,3 @@ def _escaped(text: str) -> str:
     for letter, entity in (("&", "#amp;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;")):
         text = text.replace(letter, entity)
     return text
-
-

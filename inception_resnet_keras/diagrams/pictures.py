@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from textwrap import wrap
 
 import pydot
@@ -39,7 +40,9 @@ def overview(graph: Graph, *, upwards: bool = False) -> pydot.Dot:
     for line in cards.lines:
         canvas.line(line.tail, line.head, line)
     down += 26 + cards.height
-    words = [Text(word, TEXT, bold=True) for word in ("whole network", "", "", f"{graph.parameters:,}", short(graph.macs))]
+    words = [
+        Text(word, TEXT, bold=True) for word in ("whole network", "", "", f"{graph.parameters:,}", short(graph.macs))
+    ]
     canvas.box("total", _columns([[word] for word in words]), replace(row, y=down + 18))
     return canvas.finish(width, put(canvas, "notes", footnotes(graph, width), down + 34 + APART))
 
@@ -93,7 +96,7 @@ def module_label(graph: Graph, part: Part, op: Op) -> Label:
     """The paper's words, and the shape where the map's size changes or the module ends."""
     shapes = {other.name: other.shape for other in part.ops} | {"": graph.input_of(part)}
     resized = shapes[op.inputs[0]][:-1] != op.shape[:-1]
-    lines = [Text(op.title + op.note, TEXT, bold=True)]
+    lines = [Text(op.title, TEXT, bold=True)]
     if op.detail:
         lines.append(Text(op.detail, TEXT - 1))
     if (resized or op is part.ops[-1]) and shape_text(op.shape) != op.detail:
@@ -159,7 +162,7 @@ def _stacked(parts: Sequence[Part], width: float) -> Placed:
         for number, part in enumerate(parts)
     }
     lines = []
-    for before, part in zip(parts, parts[1:], strict=False):
+    for before, part in pairwise(parts):
         tail, head = boxes[part.reads], boxes[part.key]
         if before.key == part.reads:
             points: tuple[tuple[float, float], ...] = ((tail.x, tail.bottom), (head.x, head.top))
@@ -186,7 +189,9 @@ def _draw_card(canvas: Canvas, graph: Graph, part: Part, place: Box) -> None:
         filled = BAR * count / largest if largest else 0.0
         canvas.block(f"{part.key}.{what}", Box(left + BAR / 2, place.y, BAR, 9), TRACK.light)
         if filled >= 0.5:
-            canvas.block(f"{part.key}.{what}.bar", Box(left + filled / 2, place.y, filled, 9), KINDS["weights"].line.light)
+            canvas.block(
+                f"{part.key}.{what}.bar", Box(left + filled / 2, place.y, filled, 9), KINDS["weights"].line.light
+            )
 
 
 def _subtitle(part: Part) -> Text:

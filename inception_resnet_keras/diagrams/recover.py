@@ -103,7 +103,8 @@ def _differences(nodes: list[Node], layers: Mapping[str, Mapping[str, Any]]) -> 
     """What a trace and the layers disagree on, in words; empty where the layers are the trace, or its beginning."""
     ends = {names.PREPROCESS, names.PREDICTIONS, names.inside(names.AUX, names.PREDICTIONS)}
     known = {name for node in nodes for name in layer_names(node)} | ends
-    yield from (f"a layer {name!r} besides" for name in layers if name not in known and "batch_shape" not in layers[name])
+    ours = known | {name for name, layer in layers.items() if "batch_shape" in layer}
+    yield from (f"a layer {name!r} besides" for name in layers if name not in ours)
     there = {node.name for node in nodes if node.name in layers or node.op == "input"}
     for node in nodes:
         if node.name not in layers or node.op == "input":
@@ -119,7 +120,7 @@ def _settings(node: Node, layers: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     """What the table wants of a layer, and what it has."""
     layer, row = layers[node.name], node.row
     if isinstance(row, Conv):
-        wanted = {"filters": row.filters, "kernel_size": row.kernel, "use_bias": row.linear}
+        wanted: dict[str, Any] = {"filters": row.filters, "kernel_size": row.kernel, "use_bias": row.linear}
     elif row is not None:
         kind = {"max": "MaxPooling2D", "avg": "AveragePooling2D"}[row.kind]
         wanted = {"pool_size": (row.size, row.size), "class": kind}

@@ -38,7 +38,16 @@ KINDS = {
     "plain": Kind(Colour("#eff1f3", "#20262e"), Colour("#737b85", "#7f8893")),
 }
 
-COLOURS = (PAPER, CARD, INK, MUTED, EDGE, BORDER, TRACK, *(c for kind in KINDS.values() for c in (kind.fill, kind.line)))
+COLOURS = (
+    PAPER,
+    CARD,
+    INK,
+    MUTED,
+    EDGE,
+    BORDER,
+    TRACK,
+    *(c for kind in KINDS.values() for c in (kind.fill, kind.line)),
+)
 
 FONT = "DejaVu Sans"  # matplotlib brings it, so that every machine measures and draws the same
 MONO = "DejaVu Sans Mono"

@@ -92,7 +92,9 @@ def short(count: int | None) -> str:
 
 def network_title(name: str) -> str:
     """Inception-ResNet-v2 of inception_resnet_v2."""
-    return "-".join({"resnet": "ResNet"}.get(word, word if word[1:].isdigit() else word.title()) for word in name.split("_"))
+    return "-".join(
+        {"resnet": "ResNet"}.get(word, word if word[1:].isdigit() else word.title()) for word in name.split("_")
+    )
 
 
 def part_kind(part: Part) -> str:

@@ -13,7 +13,7 @@ function details(state) {
   const { side, item } = state.chosen, { part, place, op } = item;
   const graph = state.graphs[side], one = op ?? part;
   const reads = op ? op.inputs.map((name) => (name ? part.ops.find((other) => other.name === name).shape : state.reads(side, part))).join(", ") : state.reads(side, part);
-  const out = [element("h2", { text: op ? `${op.title}${op.note}` : item.type === "block" ? place : part.title + part.note }),
+  const out = [element("h2", { text: op ? op.title : item.type === "block" ? place : part.title + part.note }),
     element("p", { className: "muted", text: `${graph.title} (${graph.variant})` + (op || item.type === "block" ? ` · ${part.title}` : "") })];
   const run = item.type === "part" && part.times > 1;
   out.push(facts([[op ? "settings" : "figure", op ? op.detail : part.figure], ["blocks", run ? `${part.times}: ${part.places[0]} to ${part.places.at(-1)}` : ""],

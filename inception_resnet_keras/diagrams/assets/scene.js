@@ -27,7 +27,7 @@ function layOut(graph, part, place) {
   for (const op of part.ops) {
     shapes.set(op.name, op.shape);
     const lines = op.layers.map((layer) => measure(full(place, layer), FONTS.layer));
-    const width = Math.max(96, measure(`${op.title + op.note} ≠`, FONTS.name) + 12, measure(op.detail, FONTS.detail), ...lines) + 26;
+    const width = Math.max(96, measure(`${op.title} ≠`, FONTS.name) + 12, measure(op.detail, FONTS.detail), ...lines) + 26;
     chart.setNode(op.name, { width, height: 14 + 18 + (op.detail ? 16 : 0) + 15 * lines.length });
   }
   const joins = part.ops.flatMap((op) => op.inputs.map((name) => ({ op, name, skip: op.kind === "sum" && name === op.inputs[0] })));

@@ -86,7 +86,7 @@ function blockInside(item, state) {
 }
 
 function opInside({ op, place }, state, different) {
-  const parts = [element("div", { className: "name", text: op.title + op.note })];
+  const parts = [element("div", { className: "name", text: op.title })];
   if (different.length) parts[0].append(" ", element("span", { className: "badge", text: "≠" }));
   if (op.detail) parts.push(element("div", { className: "detail", text: op.detail }));
   for (const layer of op.layers) {
