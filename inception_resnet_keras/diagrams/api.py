@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from .. import arguments, spec
 from ..errors import InputError, refuse
@@ -17,7 +17,7 @@ from .graph import INPUT, Graph, graph_of
 from .recover import graph_of_model
 
 Level = Literal["overview", "modules", "layers"]
-LEVELS = ("overview", "modules", "layers")
+LEVELS: tuple[Level, ...] = get_args(Level)
 FORMATS = {
     ".svg": "svg",
     ".png": "png",

@@ -17,8 +17,9 @@ def overview(graph: Graph) -> str:
     for part in graph.parts:
         times = f" × {part.times}" if part.times > 1 else ""
         macs = None if part.macs is None else part.macs * part.times
-        costs = f"{short(part.parameters * part.times)} parameters, {short(macs)} multiply-adds"
-        words = [part.title + part.note + times, part.figure, shape_text(part.shape), costs if part.reads else ""]
+        words = [part.title + part.note + times, part.figure, shape_text(part.shape)]
+        if part.reads:
+            words += [f"{short(part.parameters * part.times)} parameters", f"{short(macs)} multiply-adds"]
         lines.append(_node(part.key, words, part_kind(part)))
     lines += [_arrow(part.reads, part.key) for part in graph.parts if part.reads]
     return _chart(graph, lines, graph.notes)
@@ -67,9 +68,10 @@ def _chart(graph: Graph, lines: Iterable[str], notes: Iterable[tuple[str, str]])
         f"classDef {name} fill:{kind.fill.light},stroke:{kind.line.light},color:{INK.light}"
         for name, kind in KINDS.items()
     ]
-    comments = [f"%% {mark} {text}" for mark, text in notes]
+    foot = "<br>".join(_escaped(f"{mark} {text}") for mark, text in notes)
+    notes_node = [f'notes["{foot}"]', "style notes fill:none,stroke:none"] if foot else []
     head = ["---", f"title: {_title(graph)}", "---", "flowchart TB"]
-    return "\n".join([*head, *comments, *lines, *classes]) + "\n"
+    return "\n".join([*head, *lines, *notes_node, *classes]) + "\n"
 
 
 def _title(graph: Graph) -> str:
@@ -91,6 +93,6 @@ def _skips(op: Op, name: str) -> bool:
 
 
 def _escaped(text: str) -> str:
-    for letter, entity in (("&", "#amp;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;")):
+    for letter, entity in (("#", "#35;"), ("&", "#amp;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;")):
         text = text.replace(letter, entity)
     return text

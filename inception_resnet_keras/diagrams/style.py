@@ -33,7 +33,7 @@ KINDS = {
     "weights": Kind(Colour("#dcebfd", "#10294a"), Colour("#2f6fc4", "#5b9cf0")),
     "pool": Kind(Colour("#d9f2e4", "#0d3223"), Colour("#1f8154", "#3fb27f")),
     "concat": Kind(Colour("#ece4fb", "#2a1f4a"), Colour("#7b52c7", "#a98bea")),
-    "sum": Kind(Colour("#fdebd0", "#40290b"), Colour("#b0650a", "#e0973a")),
+    "sum": Kind(Colour("#fdebd0", "#40290b"), Colour("#a85f06", "#e0973a")),
     "activation": Kind(Colour("#fce2ea", "#431526"), Colour("#c03a68", "#ee7aa0")),
     "plain": Kind(Colour("#eff1f3", "#20262e"), Colour("#737b85", "#7f8893")),
 }
