@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .data.preprocessing import preprocess_input, warn_if_unscaled
+    from .diagrams.api import plot_architecture
     from .features import endpoints, feature_extractor
     from .models import create_inception_resnet_v1, create_inception_resnet_v2, create_inception_v4
 
@@ -17,6 +18,7 @@ __all__ = [
     "create_inception_v4",
     "endpoints",
     "feature_extractor",
+    "plot_architecture",
     "preprocess_input",
     "warn_if_unscaled",
 ]
@@ -27,6 +29,7 @@ _HOME = {
     "create_inception_v4": ".models",
     "endpoints": ".features",
     "feature_extractor": ".features",
+    "plot_architecture": ".diagrams.api",
     "preprocess_input": ".data.preprocessing",
     "warn_if_unscaled": ".data.preprocessing",
 }

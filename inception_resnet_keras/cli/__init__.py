@@ -13,7 +13,7 @@ from importlib import import_module
 
 from ..errors import InputError
 
-VERBS = ("train", "predict", "summary")
+VERBS = ("train", "predict", "summary", "plot")
 PROGRAM = "inception-resnet-keras"
 
 

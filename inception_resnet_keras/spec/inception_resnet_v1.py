@@ -46,6 +46,7 @@ PAPER = Network(
     variant="paper",
     stem=STEM_FIGURE_14,
     stem_figure="Figure 14",
+    figure="Figure 15",
     stages=[
         Repeat(A, 5, scale=0.1),
         reduction_a(k=192, l=192, m=256, n=384),  # → 17²×896

@@ -46,6 +46,7 @@ PAPER = Network(
     variant="paper",
     stem=STEM_FIGURE_3,
     stem_figure="Figure 3",
+    figure="Figure 15",
     stages=[
         Repeat(A, 5, scale=0.1),
         reduction_a(k=256, l=256, m=384, n=384),  # → 17²×1152 = 384 + 384 + 384

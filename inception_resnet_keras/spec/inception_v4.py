@@ -55,6 +55,7 @@ PAPER = Network(
     variant="paper",
     stem=STEM_FIGURE_3,
     stem_figure="Figure 3",
+    figure="Figure 9",
     stages=[
         Repeat(A, 4),
         reduction_a(k=192, l=224, m=256, n=384),  # → 17²×1024

@@ -1,0 +1,77 @@
+"""Draws a network: its overview, its modules or every layer, as a picture, a text or the explorer's page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .. import spec
+from ..errors import InputError
+
+HELP = "a network as a picture (SVG, PNG, PDF), DOT, Mermaid, or a page to explore"
+LEVELS = ("overview", "modules", "layers")
+SUFFIXES = {"svg": ".svg", "png": ".png", "pdf": ".pdf", "dot": ".dot", "mermaid": ".mmd", "html": ".html"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "network",
+        metavar="NETWORK",
+        help=f"one of {', '.join(spec.NETWORKS)}; a .keras file of one; or `all`: every variant's overview and modules "
+        "as SVG and PNG, and the explorer, into the folder --out",
+    )
+    parser.add_argument("--level", choices=LEVELS, default="overview", help="what to draw (default: %(default)s)")
+    parser.add_argument("--module", help="with --level modules, the only one: stem, a, reduction_a, …")
+    parser.add_argument("--variant", default="paper", help="the network's table (default: %(default)s)")
+    parser.add_argument("--depths", type=int, nargs="+", metavar="N", help="how many of the blocks A, B, C")
+    parser.add_argument("--size", type=int, default=299, help="pixels a side of the image (default: %(default)s)")
+    parser.add_argument("--classes", type=int, default=1000, help="width of the classifier (default: %(default)s)")
+    parser.add_argument("--aux-head", action="store_true", help="draw the auxiliary classifier too")
+    parser.add_argument("--upwards", action="store_true", help="the image at the bottom, as in the paper")
+    parser.add_argument("--format", choices=SUFFIXES, help="default: what --out ends in, else svg")
+    parser.add_argument("--out", type=Path, help="the file to write, over what is there (default: in this folder)")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.network == "all":
+        _draw_all(args)
+        return
+    from ..diagrams.api import plot_architecture
+
+    model = Path(args.network).suffix == ".keras"
+    stem = Path(args.network).stem if model else f"{args.network}_{args.variant}"
+    out = args.out or Path(f"{stem}_{args.module or args.level}{SUFFIXES[args.format or 'svg']}")
+    plot_architecture(
+        _loaded(Path(args.network)) if model else args.network,
+        out,
+        level=args.level,
+        module=args.module,
+        variant=args.variant,
+        depths=args.depths,
+        input_shape=(args.size, args.size, 3),
+        num_classes=args.classes,
+        aux_head=args.aux_head,
+        upwards=args.upwards,
+        format=args.format,
+    )
+    print(out)
+
+
+def _draw_all(args: argparse.Namespace) -> None:
+    from ..diagrams.gallery import draw_all
+
+    if args.out is None:
+        raise InputError("--out: `plot all` writes a folder; name it, such as --out architecture_plots")
+    for path in draw_all(args.out):
+        print(path)
+
+
+def _loaded(path: Path) -> object:
+    if not path.is_file():
+        raise InputError(f"NETWORK: there is no file {str(path)!r}")
+    import keras
+
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        raise InputError(f"NETWORK: {str(path)!r} is not a Keras model: {error}") from error

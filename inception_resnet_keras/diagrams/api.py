@@ -1,0 +1,194 @@
+"""`plot_architecture`: a network or a model as a picture, a text that others draw, or a page."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from html import escape
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from .. import arguments, spec
+from ..errors import InputError, refuse
+from . import mermaid, render
+from .graph import INPUT, Graph, graph_of
+from .recover import graph_of_model
+
+Level = Literal["overview", "modules", "layers"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+FORMATS = {
+    ".svg": "svg",
+    ".png": "png",
+    ".pdf": "pdf",
+    ".dot": "dot",
+    ".gv": "dot",
+    ".mmd": "mermaid",
+    ".mermaid": "mermaid",
+    ".html": "html",
+}
+
+
+class Diagram:
+    """A picture to be: shown inline by a notebook, or asked for in a format.
+
+    graph: What is drawn. level: "overview", "modules" or "layers". keys: The parts that "modules" shows.
+    """
+
+    def __init__(self, graph: Graph, level: str, keys: Sequence[str], *, upwards: bool = False) -> None:
+        self.graph, self.level, self.keys, self.upwards = graph, level, tuple(keys), upwards
+
+    def __repr__(self) -> str:
+        return f"<{self.title}>"
+
+    @property
+    def title(self) -> str:
+        what = ", ".join(self.graph.part(key).title for key in self.keys) if self.level == "modules" else self.level
+        return f"{self.graph.title} ({self.graph.variant}): {what}"
+
+    def dot(self) -> str:
+        """Graphviz's language, with positions, which `dot` keeps."""
+        from .every_layer import layers
+        from .pictures import modules, overview
+
+        if self.level == "overview":
+            return overview(self.graph, upwards=self.upwards).to_string()
+        if self.level == "layers":
+            return layers(self.graph, upwards=self.upwards).to_string()
+        return modules(self.graph, self.keys, upwards=self.upwards).to_string()
+
+    def svg(self) -> str:
+        """Light or dark by the reader's preference, its text selectable. InputError without Graphviz."""
+        from .svg import themed
+
+        source = self.dot()
+        return themed(render.draw(source, "svg").decode(), self.title, source)
+
+    def png(self) -> bytes:
+        """In light colours, two dots a pixel of the SVG. InputError without Graphviz."""
+        source = self.dot()
+        return render.with_source(render.draw(source, "png"), source)
+
+    def pdf(self) -> bytes:
+        """One page as large as the picture. InputError without Graphviz."""
+        return render.draw(self.dot(), "pdf")
+
+    def mermaid(self) -> str:
+        """A Mermaid flowchart, for a README or an issue."""
+        if self.level == "overview":
+            return mermaid.overview(self.graph)
+        return mermaid.layers(self.graph) if self.level == "layers" else mermaid.modules(self.graph, self.keys)
+
+    def html(self) -> str:
+        """The explorer as one page, which needs no network: every level, and the network's other variants."""
+        from .explorer import page
+
+        return page([self.graph, *_other_variants(self.graph)])
+
+    def save(self, to_file: str | PathLike[str], format: str | None = None) -> Path:
+        """Writes a file, in one step, over what was there; the format follows from its name."""
+        path = Path(to_file)
+        chosen = format or FORMATS.get(path.suffix.lower())
+        if chosen is None:
+            raise refuse("to_file", str(to_file), f"a name that ends in {', '.join(FORMATS)}, or a format beside it")
+        content = getattr(self, chosen)()
+        write(path, content.encode() if isinstance(content, str) else content)
+        return path
+
+    def _repr_svg_(self) -> str | None:
+        return self.svg() if render.can_draw() else None
+
+    def _repr_html_(self) -> str | None:
+        """Without Graphviz, the explorer in a frame."""
+        if render.can_draw():
+            return None
+        return (
+            f'<iframe sandbox="allow-scripts" style="width:100%;height:640px;border:0" '
+            f'title="{escape(self.title)}" srcdoc="{escape(self.html())}"></iframe>'
+        )
+
+
+def plot_architecture(
+    network: Any,
+    to_file: str | PathLike[str] | None = None,
+    *,
+    level: Level = "overview",
+    module: str | None = None,
+    variant: str = "paper",
+    depths: Sequence[int] | None = None,
+    scale: bool | float | Sequence[float] = True,
+    input_shape: Sequence[int | None] = (299, 299, 3),
+    num_classes: int = 1000,
+    aux_head: bool = False,
+    upwards: bool = False,
+    format: str | None = None,
+) -> Diagram:
+    """Draws a network as the paper does.
+
+    Args:
+        network: "inception_v4", "inception_resnet_v1" or "inception_resnet_v2"; or a model that this
+            package built, loaded or not, which is drawn with its own size, depths, scales and heads.
+        to_file: Where to write, over what is there: .svg, .png, .pdf, .dot, .mmd (Mermaid) or .html
+            (the explorer: one page that opens without a network). None writes nothing.
+        level: "overview" (the paper's Figures 9 and 15), "modules" (Figures 3 to 8 and 10 to 19)
+            or "layers" (every Keras layer, a card a block).
+        module: With level="modules", the only one to draw, such as "stem", "a" or "reduction_b".
+        variant, depths, scale, num_classes, aux_head: As the factories take them; of a model they
+            are its own.
+        input_shape: (height, width, channels); a height or width may be None.
+        upwards: Whether the image stands at the bottom, as in the paper.
+        format: "svg", "png", "pdf", "dot", "mermaid" or "html", where to_file's name does not say it.
+
+    Returns:
+        A Diagram, which a notebook shows; its methods svg, png, pdf, dot, mermaid and html give each format.
+
+    Raises:
+        InputError (a ValueError): An argument is out of range; a model is not one of this package;
+            or a picture is asked for, and neither pygraphviz nor Graphviz is installed.
+    """
+    arguments.one_of("level", level, LEVELS)
+    arguments.one_of("format", format, (None, *dict.fromkeys(FORMATS.values())))
+    if isinstance(network, str):
+        table = arguments.scaled(arguments.deepened(spec.find(network, variant), depths), scale)
+        height, width, channels = arguments.image_shape(table, input_shape, "channels_last", aux_head=aux_head)
+        classes = arguments.positive_integer("num_classes", num_classes)
+        graph = graph_of(table, (height, width), channels=channels or 3, classes=classes, aux_head=aux_head)
+    else:
+        graph = graph_of_model(network)
+    keys = [part.key for part in graph.parts if part.key != INPUT]
+    if module is not None:
+        if level != "modules":
+            raise InputError(f"module: got {module!r} with level={level!r}; it takes None there, or level='modules'")
+        arguments.one_of("module", module, keys)
+        keys = [module]
+    diagram = Diagram(graph, level, keys, upwards=arguments.boolean("upwards", upwards))
+    if to_file is not None:
+        diagram.save(to_file, format)
+    return diagram
+
+
+def write(path: Path, content: bytes) -> None:
+    """A whole file or none: beside it, then in its place."""
+    try:
+        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except FileNotFoundError:
+        raise refuse(
+            "to_file", str(path), f"a file in a folder that is there: make {str(path.parent)!r} first"
+        ) from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+
+
+def _other_variants(graph: Graph) -> list[Graph]:
+    """The network's tables, to compare with: a model's own too, as it may have other depths."""
+    others = [graph_of(table) for table in spec.NETWORKS[graph.name].values()]
+    return [other for other in others if other != graph]

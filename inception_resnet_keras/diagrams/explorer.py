@@ -1,0 +1,132 @@
+"""The explorer: graphs → one page that opens from disk, fetches nothing, and holds its libraries."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import asdict
+from hashlib import sha256
+from html import escape
+from importlib.resources import files
+from itertools import permutations
+from string import Template
+from typing import Any
+
+from . import style
+from .compare import differences
+from .graph import Graph, Op, Part
+from .words import KINDS, network_title, part_kind, shape_text
+
+SCRIPTS = ("vendor/vendor.min.js", "scene.js", "view.js", "panel.js", "explorer.js", "controls.js")
+
+
+def page(graphs: Sequence[Graph]) -> str:
+    """The explorer's HTML over some graphs; the first is shown first."""
+    script = "\n".join(_asset(name) for name in SCRIPTS)
+    look = _theme() + _asset("explorer.css")
+    # Nothing but what stands on the page may run, and nothing may be fetched.
+    sources = f"script-src '{_hash(script)}'; style-src '{_hash(look)}'"
+    policy = f"default-src 'none'; {sources}; base-uri 'none'; form-action 'none'"
+    return Template(_asset("explorer.html")).substitute(
+        title=escape(", ".join(dict.fromkeys(graph.title for graph in graphs))),
+        csp=policy,
+        style=look,
+        script=script,
+        data=_json(data_of(graphs)),
+    )
+
+
+def data_of(graphs: Sequence[Graph]) -> dict[str, Any]:
+    """What the page knows: the graphs, and every pair's differences."""
+    pairs = permutations(enumerate(graphs), 2)
+    return {
+        "kinds": KINDS,
+        "graphs": [_graph(graph) for graph in graphs],
+        "differences": {
+            f"{left}-{right}": [asdict(difference) for difference in differences(one, other)]
+            for (left, one), (right, other) in pairs
+            if one.name == other.name
+        },
+    }
+
+
+def _graph(graph: Graph) -> dict[str, Any]:
+    own = "" if graph.title == network_title(graph.name) else f"{graph.title}, "
+    return {
+        "name": graph.name,
+        "network": network_title(graph.name),
+        "label": own + graph.variant,
+        "variant": graph.variant,
+        "title": graph.title,
+        "figure": graph.figure,
+        "notes": graph.notes,
+        "parameters": graph.parameters,
+        "macs": graph.macs,
+        "parts": [_part(part) for part in graph.parts],
+    }
+
+
+def _part(part: Part) -> dict[str, Any]:
+    return {
+        "key": part.key,
+        "title": part.title,
+        "figure": part.figure,
+        "kind": part_kind(part),
+        "note": part.note,
+        "places": part.places,
+        "times": part.times,
+        "reads": part.reads,
+        "shape": shape_text(part.shape),
+        "parameters": part.parameters,
+        "macs": part.macs,
+        "ops": [_op(op) for op in part.ops],
+    }
+
+
+def _op(op: Op) -> dict[str, Any]:
+    return asdict(op) | {"shape": shape_text(op.shape)}
+
+
+def _theme() -> str:
+    """The colours as CSS variables: by the system's preference, or by the reader's choice."""
+    light, dark = (
+        "".join(f"--{name}:{getattr(colour, theme)};" for name, colour in _colours().items())
+        for theme in ("light", "dark")
+    )
+    kinds = "".join(
+        f".kind-{kind}{{--kind-fill:var(--{kind}-fill);--kind-line:var(--{kind}-line)}}" for kind in style.KINDS
+    )
+    return (
+        f":root{{color-scheme:light dark;--mono:{style.WEB_MONO};{light}}}\n"
+        f"@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
+        f':root[data-theme="light"]{{color-scheme:light;{light}}}\n'
+        f':root[data-theme="dark"]{{color-scheme:dark;{dark}}}\n{kinds}\n'
+    )
+
+
+def _colours() -> dict[str, style.Colour]:
+    named = ("PAPER", "CARD", "INK", "MUTED", "EDGE", "BORDER", "TRACK")
+    colours = {name.lower(): getattr(style, name) for name in named}
+    for name, kind in style.KINDS.items():
+        colours |= {f"{name}-fill": kind.fill, f"{name}-line": kind.line}
+    return colours
+
+
+def _asset(name: str) -> str:
+    return (files(__package__) / "assets" / name).read_text(encoding="utf-8")
+
+
+def _json(data: Any) -> str:
+    """JSON that cannot end the element it stands in."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
+
+
+def data_in(page: str) -> dict[str, Any]:
+    """What a page knows, read back."""
+    start = page.index('id="data">') + len('id="data">')
+    return json.loads(page[start : page.index("</script>", start)])

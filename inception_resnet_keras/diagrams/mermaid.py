@@ -1,0 +1,98 @@
+"""The same three levels as Mermaid flowcharts, which GitHub and GitLab draw in a README or an issue.
+
+GitHub draws at most 50,000 characters and 500 arrows: every level of every network of the tables fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .graph import Graph, Op, full
+from .style import INK, KINDS
+from .words import part_kind, shape_text, short
+
+
+def overview(graph: Graph) -> str:
+    lines = []
+    for part in graph.parts:
+        times = f" × {part.times}" if part.times > 1 else ""
+        macs = None if part.macs is None else part.macs * part.times
+        words = [part.title + part.note + times, part.figure, shape_text(part.shape)]
+        if part.reads:
+            words += [f"{short(part.parameters * part.times)} parameters", f"{short(macs)} multiply-adds"]
+        lines.append(_node(part.key, words, part_kind(part)))
+    lines += [_arrow(part.reads, part.key) for part in graph.parts if part.reads]
+    return _chart(graph, lines, graph.notes)
+
+
+def modules(graph: Graph, keys: Sequence[str]) -> str:
+    lines = []
+    parts = [graph.part(key) for key in keys]
+    for part in parts:
+        times = f" × {part.times}" if part.times > 1 else ""
+        reads = f"{part.key}__reads"
+        lines.append(f'subgraph {part.key}_module["{_escaped(part.title + times)}"]')
+        lines.append(_node(reads, [graph.part(part.reads).title, shape_text(graph.input_of(part))], "plain"))
+        lines += [_node(f"{part.key}__{op.name}", [op.title, op.detail], op.kind) for op in part.ops]
+        lines += [
+            _arrow(f"{part.key}__{name}" if name else reads, f"{part.key}__{op.name}", thick=_skips(op, name))
+            for op in part.ops
+            for name in op.inputs
+        ]
+        lines.append("end")
+    marks = {mark for part in parts for mark in part.note}
+    return _chart(graph, lines, [note for note in graph.notes if note[0] in marks])
+
+
+def layers(graph: Graph) -> str:
+    """One node an operation, under the name of its first Keras layer."""
+    lines, arrows = [], []
+    ends = {"": ""}
+    for part in graph.parts:
+        before = ends[part.reads]
+        for place in part.places:
+            names = {op.name: full(place, op.name) for op in part.ops} | {"": before}
+            lines.append(f'subgraph {place or part.key}_block["{_escaped(place or part.title)}"]')
+            lines += [_node(names[op.name], [f"{op.title} {op.detail}", names[op.name]], op.kind) for op in part.ops]
+            lines.append("end")
+            arrows += [
+                _arrow(names[name], names[op.name], thick=_skips(op, name)) for op in part.ops for name in op.inputs
+            ]
+            before = names[part.ops[-1].name]
+        ends[part.key] = before
+    return _chart(graph, lines + arrows, ())
+
+
+def _chart(graph: Graph, lines: Iterable[str], notes: Iterable[tuple[str, str]]) -> str:
+    classes = [
+        f"classDef {name} fill:{kind.fill.light},stroke:{kind.line.light},color:{INK.light}"
+        for name, kind in KINDS.items()
+    ]
+    foot = "<br>".join(_escaped(f"{mark} {text}") for mark, text in notes)
+    notes_node = [f'notes["{foot}"]', "style notes fill:none,stroke:none"] if foot else []
+    head = ["---", f"title: {_title(graph)}", "---", "flowchart TB"]
+    return "\n".join([*head, *lines, *notes_node, *classes]) + "\n"
+
+
+def _title(graph: Graph) -> str:
+    """In YAML's double quotes."""
+    escaped = f"{graph.title} ({graph.variant})".replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+    return f'"{escaped}"'
+
+
+def _node(name: str, words: Sequence[str], kind: str) -> str:
+    return f'{name}("{"<br>".join(_escaped(word) for word in words if word)}"):::{kind}'
+
+
+def _arrow(tail: str, head: str, *, thick: bool = False) -> str:
+    return f"{tail} {'==>' if thick else '-->'} {head}"
+
+
+def _skips(op: Op, name: str) -> bool:
+    return op.kind == "sum" and name == op.inputs[0]
+
+
+def _escaped(text: str) -> str:
+    for letter, entity in (("#", "#35;"), ("&", "#amp;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;")):
+        text = text.replace(letter, entity)
+    return text

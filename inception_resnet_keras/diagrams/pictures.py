@@ -1,0 +1,222 @@
+"""The overview and the modules as pydot graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from textwrap import wrap
+
+import pydot
+
+from .canvas import Canvas
+from .graph import INPUT, Graph, Op, Part
+from .layout import Box, Line, Placed, Size, place
+from .style import BORDER, CARD, KINDS, MUTED, SMALL, TEXT, TITLE, TRACK
+from .tables import Label, Text, cell, table
+from .words import part_kind, shape_text, short
+
+PAD = (24.0, 14.0)  # around an operation's words
+LEAST = 104.0  # an operation's width
+APART = 20.0  # between the title, the picture and the footnotes
+NARROW = 560.0  # a page's least width, which its title has room on
+CARD_HEIGHT, CARD_GAP, STRIP, INDENT = 46.0, 20.0, 6.0, 26
+COLUMNS = (266, 52, 136, 204, 182)  # of the overview: name, times, output, parameters, multiply-adds
+BAR = 118
+
+
+def overview(graph: Graph, *, upwards: bool = False) -> pydot.Dot:
+    """One card a part with its shape, parameters and MACs, as the paper's Figures 9 and 15."""
+    canvas = Canvas(graph.name)
+    width = INDENT + sum(COLUMNS) + CARD_GAP
+    down = put(canvas, "title", heading(graph, graph.figure), 0)
+    row = Box((width - CARD_GAP) / 2, down + 14, width - CARD_GAP, 40)
+    words = [Text(word, SMALL, MUTED.light) for word in ("", "", "output", "parameters", "multiply-adds")]
+    canvas.box("columns", _columns([[word] for word in words]), row)
+    cards = _stacked(graph.parts, width)
+    cards = (cards.upside_down() if upwards else cards).moved(0, down + 26)
+    for part in graph.parts:
+        _draw_card(canvas, graph, part, cards.boxes[part.key])
+    for line in cards.lines:
+        canvas.line(line.tail, line.head, line)
+    down += 26 + cards.height
+    words = [
+        Text(word, TEXT, bold=True) for word in ("whole network", "", "", f"{graph.parameters:,}", short(graph.macs))
+    ]
+    canvas.box("total", _columns([[word] for word in words]), replace(row, y=down + 18))
+    return canvas.finish(width, put(canvas, "notes", footnotes(graph, width), down + 34 + APART))
+
+
+def modules(graph: Graph, keys: Sequence[str], *, upwards: bool = False) -> pydot.Dot:
+    """Each part as the paper's Figures 3 to 8 and 10 to 19 draw it, one below the other."""
+    canvas = Canvas(graph.name)
+    parts = [graph.part(key) for key in keys]
+    placed = {part.key: placed_module(graph, part, upwards=upwards) for part in parts}
+    width = max(NARROW, *(module.width for module in placed.values()))
+    down = 0.0
+    if len(parts) > 1:
+        down = put(canvas, "title", heading(graph, "every module"), 0) + APART
+    for part in parts:
+        module = placed[part.key]
+        down = put(canvas, f"{part.key}.title", _about(graph, part), down) + APART
+        draw_module(canvas, graph, part, module.moved((width - module.width) / 2, down))
+        down = put(canvas, f"{part.key}.notes", footnotes(graph, width, part.note), down + module.height + APART)
+        down += 2 * APART if part is not parts[-1] else 0
+    return canvas.finish(width, down)
+
+
+def placed_module(graph: Graph, part: Part, *, upwards: bool) -> Placed:
+    sizes = {op.name: _room(module_label(graph, part, op)) for op in part.ops}
+    if part.reads:
+        sizes[""] = _room(reads_label(graph, part))
+    module = place(part.ops, sizes)
+    return module.upside_down() if upwards else module
+
+
+def draw_module(canvas: Canvas, graph: Graph, part: Part, module: Placed) -> None:
+    def name(op: str) -> str:
+        return f"{part.key}.{op or 'reads'}"
+
+    looks = {"shape": "box", "style": "rounded,dashed", "color": KINDS["plain"].line.light}
+    canvas.box(name(""), str(reads_label(graph, part)), module.boxes[""], **looks)
+    for op in part.ops:
+        canvas.box(name(op.name), str(module_label(graph, part, op)), module.boxes[op.name], **look(op))
+    for line in module.lines:
+        canvas.line(name(line.tail), name(line.head), line)
+
+
+def reads_label(graph: Graph, part: Part) -> Label:
+    """Of what a module reads."""
+    before = graph.part(part.reads)
+    again = f" or {part.title}" if part.times > 1 else ""
+    return Label([Text(before.title + again, SMALL, MUTED.light), Text(shape_text(before.shape), TEXT)])
+
+
+def module_label(graph: Graph, part: Part, op: Op) -> Label:
+    """The paper's words, and the shape where the map's size changes or the module ends."""
+    shapes = {other.name: other.shape for other in part.ops} | {"": graph.input_of(part)}
+    resized = shapes[op.inputs[0]][:-1] != op.shape[:-1]
+    lines = [Text(op.title, TEXT, bold=True)]
+    if op.detail:
+        lines.append(Text(op.detail, TEXT - 1))
+    if (resized or op is part.ops[-1]) and shape_text(op.shape) != op.detail:
+        lines.append(Text(f"→ {shape_text(op.shape)}", SMALL, MUTED.light))
+    return Label(lines)
+
+
+def look(op: Op) -> dict[str, str]:
+    kind = KINDS[op.kind]
+    return {"shape": "box", "style": "rounded,filled", "fillcolor": kind.fill.light, "color": kind.line.light}
+
+
+def heading(graph: Graph, what: str) -> Label:
+    facts = [graph.variant, what, f"{graph.parameters:,} parameters", f"{short(graph.macs)} multiply-adds"]
+    return _titled(graph.title, [facts])
+
+
+def _about(graph: Graph, part: Part) -> Label:
+    """A module's title: what it is, where it stands, what goes in and out, what it costs."""
+    times, each = (f" × {part.times}", " each") if part.times > 1 else ("", "")
+    ways = f"{shape_text(graph.input_of(part))} → {shape_text(part.shape)}"
+    costs = [f"{short(part.parameters)} parameters", f"{short(part.macs)} multiply-adds{each}"]
+    of_whole = "".join(mark for mark in part.note if mark not in {op.note for op in part.ops})
+    return _titled(part.title + of_whole + times, [[f"{graph.title} ({graph.variant})", part.figure], [ways, *costs]])
+
+
+def _titled(title: str, facts: Sequence[Sequence[str]]) -> Label:
+    lines = [" · ".join(fact for fact in line if fact) for line in facts]
+    return Label([Text(title, TITLE, bold=True), *(Text(line, TEXT - 1, MUTED.light) for line in lines)], left=True)
+
+
+def footnotes(graph: Graph, width: float, marks: Collection[str] | None = None) -> Label | None:
+    """The footnotes with these marks, all without; None where there are none."""
+    characters = round(width / 6.1)
+    lines = [
+        Text(line, SMALL, MUTED.light)
+        for mark, text in graph.notes
+        if marks is None or mark in marks
+        for line in wrap(f"{mark} {text}", characters)
+    ]
+    return Label(lines, left=True) if lines else None
+
+
+def put(canvas: Canvas, name: str, label: Label | None, down: float) -> float:
+    """A label at the left margin; returns where it ends."""
+    if label is None:
+        return down - APART
+    width, height = label.size
+    canvas.box(name, str(label), Box(width / 2, down + height / 2, width, height))
+    return down + height
+
+
+def _room(label: Label) -> Size:
+    width, height = label.size
+    return max(width + PAD[0], LEAST), height + PAD[1]
+
+
+def _stacked(parts: Sequence[Part], width: float) -> Placed:
+    """The overview's cards; a line that skips one goes round it."""
+    step = CARD_HEIGHT + CARD_GAP
+    boxes = {
+        part.key: Box((width - CARD_GAP) / 2, CARD_HEIGHT / 2 + number * step, width - CARD_GAP, CARD_HEIGHT)
+        for number, part in enumerate(parts)
+    }
+    lines = []
+    for before, part in pairwise(parts):
+        tail, head = boxes[part.reads], boxes[part.key]
+        if before.key == part.reads:
+            points: tuple[tuple[float, float], ...] = ((tail.x, tail.bottom), (head.x, head.top))
+        else:
+            points = ((tail.right, tail.y), (width, tail.y), (width, head.y), (head.right, head.y))
+        lines.append(Line(part.reads, part.key, points))
+    return Placed(boxes, tuple(lines), width, step * len(boxes) - CARD_GAP)
+
+
+def _draw_card(canvas: Canvas, graph: Graph, part: Part, place: Box) -> None:
+    """A stage of the overview: its words, and upon them the bars and a strip in the colour of its kind."""
+    counts = _counts(part)
+    name = [Text(part.title + part.note, TEXT + 1, bold=True), _subtitle(part)]
+    times = Text(f"× {part.times}" if part.times > 1 else "", TEXT + 1, bold=True)
+    numbers = [Text(short(count) if count else "–", TEXT - 1) for count in counts]
+    words = _columns([name, [times], [Text(shape_text(part.shape), TEXT)], *([number] for number in numbers)], BAR + 10)
+    looks = {"shape": "box", "style": "rounded,filled", "fillcolor": CARD.light, "color": BORDER.light}
+    canvas.box(part.key, words, place, **looks)
+    strip = Box(place.left + 12, place.y, STRIP, CARD_HEIGHT - 16)
+    canvas.block(f"{part.key}.kind", strip, KINDS[part_kind(part)].line.light)
+    most = [max(each) for each in zip(*(_counts(other) for other in graph.parts), strict=True)]
+    for what, column, count, largest in zip(("parameters", "macs"), (3, 4), counts, most, strict=True):
+        left = place.left + INDENT + sum(COLUMNS[:column])
+        filled = BAR * count / largest if largest else 0.0
+        canvas.block(f"{part.key}.{what}", Box(left + BAR / 2, place.y, BAR, 9), TRACK.light)
+        if filled >= 0.5:
+            canvas.block(
+                f"{part.key}.{what}.bar", Box(left + filled / 2, place.y, filled, 9), KINDS["weights"].line.light
+            )
+
+
+def _subtitle(part: Part) -> Text:
+    """The paper's figure, or what there is inside."""
+    inside = Text(", ".join(op.title for op in part.ops), SMALL, MUTED.light)
+    if part.figure or part.key == INPUT:
+        return Text(part.figure, SMALL, MUTED.light)
+    return inside if inside.width < COLUMNS[0] else Text(f"{len(part.ops)} operations", SMALL, MUTED.light)
+
+
+def _counts(part: Part) -> tuple[int, int]:
+    """Parameters and multiply-adds of the whole run; 0 where they are not known."""
+    return part.parameters * part.times, (part.macs or 0) * part.times
+
+
+def _columns(columns: Sequence[Sequence[Text]], indent: float = 0) -> str:
+    """Words in the overview's columns; indent: of the last two, to leave room for the bars."""
+    cells = [_blank(INDENT)]
+    for number, (lines, width) in enumerate(zip(columns, COLUMNS, strict=True)):
+        words = "".join(f'{line}<BR ALIGN="LEFT"/>' for line in lines if line.text)
+        before = indent if number > 2 else 0
+        cells += [_blank(before)] if before else []
+        cells.append(cell(words, WIDTH=round(width - before), HEIGHT=36, FIXEDSIZE="TRUE", ALIGN="LEFT", BALIGN="LEFT"))
+    return table(f"<TR>{''.join(cells)}</TR>")
+
+
+def _blank(width: float) -> str:
+    return cell("", WIDTH=round(width), HEIGHT=36, FIXEDSIZE="TRUE")

@@ -1,0 +1,242 @@
+"""The explorer in a real browser: it opens, finds, compares, obeys the keyboard, and fetches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inception_resnet_keras import spec
+from inception_resnet_keras.diagrams.explorer import data_of, page
+from inception_resnet_keras.diagrams.graph import graph_of
+
+from .browser import opened, requests
+from .conftest import other_variant
+
+EVIL = '</script><img src=x onerror="document.title=1">'
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    graphs = [
+        graph_of(table(spec.find(name))) for name in spec.NETWORKS for table in (lambda same: same, other_variant)
+    ]
+    graphs[-1] = replace(graphs[-1], title=EVIL)
+    path = tmp_path_factory.mktemp("page") / "explorer.html"
+    path.write_text(page(graphs), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(html: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with opened(html, tmp_path_factory.mktemp("profile")) as window:
+        yield window
+
+
+@pytest.fixture
+def window(browser: Any, html: Path) -> Iterator[Any]:
+    """The page as it first opens; afterwards nothing was fetched but the page, and nothing went wrong."""
+    browser.get(html.as_uri())
+    browser.get_log("performance"), browser.get_log("browser")
+    browser.refresh()
+    yield browser
+    assert requests(browser) == [html.as_uri()]
+    assert browser.get_log("browser") == []
+
+
+def item(window: Any, name: str, side: int = 0) -> Any:
+    return window.find_element("css selector", f'[data-side="{side}"][data-id="{name}"]')
+
+
+def names(window: Any) -> list[str]:
+    return [found.get_attribute("data-id") for found in window.find_elements("css selector", "[data-id]")]
+
+
+def choose(window: Any, field: str, text: str) -> None:
+    from selenium.webdriver.support.select import Select
+
+    Select(window.find_element("id", field)).select_by_visible_text(text)
+
+
+def keys(window: Any, *pressed: str) -> str:
+    """Presses the keys, and says which item has the focus then."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    ActionChains(window).send_keys(*pressed).perform()
+    return window.execute_script("return document.activeElement.dataset.id ?? document.activeElement.id")
+
+
+def in_sight(window: Any, element: Any) -> bool:
+    stage, box = (
+        window.execute_script(
+            "const b=arguments[0].getBoundingClientRect();return [b.left,b.top,b.right,b.bottom]", each
+        )
+        for each in (window.find_element("id", "stage"), element)
+    )
+    return box[0] >= stage[0] and box[1] >= stage[1] and box[0] < stage[2] and box[1] < stage[3]
+
+
+def test_a_block_opens_in_place_down_to_its_layers(window: Any) -> None:
+    assert "a/a01" not in names(window)
+    item(window, "a").click()
+    assert item(window, "a").get_attribute("aria-expanded") == "true"
+    item(window, "a/a03").click()
+    layers = item(window, "a/a03/branch_4_conv_2").text.splitlines()
+    assert layers[2:] == ["a03_branch_4_conv_2", "a03_branch_4_conv_2_bn", "a03_branch_4_conv_2_relu"]
+    item(window, "a/a03").find_element("class name", "chevron").click()
+    assert "a/a03/branch_4_conv_2" not in names(window)
+    item(window, "stem").find_element("class name", "chevron").click()
+    assert "stem/stem/fork_2_branch_2_conv_3" in names(window)
+
+
+OPEN_ALL = """
+for (const part of state.graphs[0].parts) {
+  state.open.add(part.key);
+  for (const place of part.places) state.open.add(`${part.key}/${place}`);
+}
+render();
+"""
+DRAWN = "return state.scene.columns[0].items.filter((item) => item.type === 'op').length"
+TO_DRAW = """
+return state.graphs[0].parts.filter((part) => part.reads)
+  .reduce((count, part) => count + part.times * part.ops.length, 0)
+"""
+CUT_OR_OVERLAPPING = """
+const boxes = state.scene.columns[0].items.filter((item) => item.op || item.type === 'reads'), wrong = [];
+const apart = (a, b) => a.x + a.width <= b.x || b.x + b.width <= a.x || a.y + a.height <= b.y || b.y + b.height <= a.y;
+boxes.forEach((one, i) => boxes.slice(i + 1).forEach((other) => apart(one.box, other.box) || wrong.push(one.id, other.id)));
+for (const node of document.querySelectorAll('.op'))
+  if (node.scrollWidth > node.clientWidth + 1 || node.scrollHeight > node.clientHeight + 1) wrong.push(node.textContent);
+return wrong;
+"""
+
+
+@pytest.mark.parametrize("network", ["Inception-v4", "Inception-ResNet-v1", "Inception-ResNet-v2"])
+def test_every_block_of_a_network_opens_and_no_label_is_cut(window: Any, network: str) -> None:
+    choose(window, "network", network)
+    window.execute_script(OPEN_ALL)
+    assert window.execute_script(DRAWN) == window.execute_script(TO_DRAW)
+    assert window.execute_script(CUT_OR_OVERLAPPING) == []
+
+
+def test_the_lines_bear_shapes_and_the_stages_bars(window: Any) -> None:
+    shapes = [text.text for text in window.find_elements("css selector", "#edges text")]
+    assert shapes[:3] == ["299×299×3", "35×35×384", "35×35×384"]
+    bars = item(window, "b").find_elements("class name", "fill")
+    assert len(bars) == 2
+    assert all(bar.size["width"] > 100 for bar in bars), "the largest stage's bars are full"
+    assert "20.6 M" in item(window, "b").text
+    item(window, "reduction_a").click()
+    assert {"17×17×384", "35×35×192"} <= {text.text for text in window.find_elements("css selector", "#edges text")}
+
+
+def test_search_finds_a_layer_opens_it_and_brings_it_into_sight(window: Any) -> None:
+    field = window.find_element("id", "search")
+    field.send_keys("b05_branch_4_conv_3_bn")
+    results = window.find_elements("css selector", "#results [role=option]")
+    assert [result.text for result in results] == ["b05_branch_4_conv_3_bn"]
+    focused = keys(window, "\ue007")
+    assert focused == "b/b05/branch_4_conv_3"
+    assert in_sight(window, item(window, focused))
+    assert window.find_element("css selector", ".layer.hit").text == "b05_branch_4_conv_3_bn"
+    assert "b05_branch_4_conv_3_relu" in window.find_element("id", "panel").text
+    field.clear()
+    field.send_keys("no such layer")
+    assert "no layer" in window.find_element("id", "results").text
+
+
+def test_the_keyboard_reaches_everything(window: Any) -> None:
+    window.execute_script("document.getElementById('theme').focus()")
+    assert keys(window, "\ue004") == "input"
+    assert keys(window, "\ue015") == "stem"
+    assert keys(window, "\ue004") == "a"
+    assert keys(window, "\ue007", "\ue014") == "a/a01"
+    assert keys(window, " ", "\ue014", "\ue014") == "a/a01/branch_1_pool_1"
+    assert in_sight(window, item(window, "a/a01/branch_1_pool_1"))
+    outline = item(window, "a/a01/branch_1_pool_1").value_of_css_property("outline-style")
+    assert outline == "solid"
+    assert keys(window, "\ue012") == "a/a01"
+    assert keys(window, "\ue012", "\ue012") == "a"
+    assert keys(window, "\ue010") == "head"
+    assert keys(window, "/") == "search"
+
+
+def test_items_say_what_they_are(window: Any) -> None:
+    assert item(window, "a").get_attribute("role") == "treeitem"
+    spoken = item(window, "b").get_attribute("aria-label")
+    assert spoken.startswith("Inception-B, 7 blocks, output 17×17×1024")
+    assert window.find_element("css selector", "[role=tree]").get_attribute("aria-label") == "Inception-v4 (paper)"
+    fields = window.find_elements("css selector", "button, select, input")
+    assert all(field.accessible_name for field in fields if field.is_displayed())
+
+
+def test_two_variants_stand_side_by_side_with_their_differences(window: Any) -> None:
+    choose(window, "network", "Inception-ResNet-v2")
+    choose(window, "compare", "other")
+    left, right = item(window, "a"), item(window, "a", 1)
+    assert left.location["y"] == right.location["y"]
+    assert left.location["x"] + left.size["width"] < right.location["x"]
+    assert "differs" in left.get_attribute("class")
+    assert left.find_element("css selector", ".times.changed").text == "× 5"
+    assert right.find_element("css selector", ".times.changed").text == "× 6"
+    assert "differs" not in item(window, "stem").get_attribute("class")
+    assert "differs" in item(window, "final", 1).get_attribute("class")
+    assert "blocks 5 → 6" in window.find_element("id", "panel").text
+    assert "blocks 5 → 6" in left.get_attribute("aria-label")
+
+
+def test_zoom_and_pan(window: Any) -> None:
+    def transform() -> list[float]:
+        return window.execute_script("const t = vendor.zoomTransform(stage); return [t.x, t.y, t.k]")
+
+    before = transform()
+    window.find_element("id", "zoom-in").click()
+    assert transform()[2] > before[2]
+    window.find_element("id", "fit").click()
+    assert in_sight(window, item(window, "head"))
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    x, y, k = transform()
+    ActionChains(window).move_to_element_with_offset(
+        window.find_element("id", "stage"), -400, 0
+    ).click_and_hold().move_by_offset(60, 40).release().perform()
+    moved = transform()
+    assert moved == pytest.approx([x + 60, y + 40, k])
+    window.execute_script(
+        "stage.dispatchEvent(new WheelEvent('wheel', {deltaY: -200, clientX: 300, clientY: 300, cancelable: true}))"
+    )
+    assert transform()[2] > k
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_is_readable_on_a_phone(html: Path, tmp_path: Path, dark: bool) -> None:
+    with opened(html, tmp_path, width=390, height=844, dark=dark) as phone:
+        assert phone.execute_script("return document.documentElement.scrollWidth") <= 390
+        card = item(phone, "stem")
+        assert in_sight(phone, card)
+        assert card.rect["x"] + card.rect["width"] <= 390
+        assert phone.execute_script("return vendor.zoomTransform(stage).k") > 0.8
+        for button in phone.find_elements("css selector", "button"):
+            assert button.rect["x"] + button.rect["width"] <= 390
+        ink = phone.find_element("tag name", "body").value_of_css_property("color")
+        assert ink == ("rgba(230, 237, 243, 1)" if dark else "rgba(31, 35, 40, 1)")
+        card.click()
+        assert "stem/stem/conv_1" in names(phone)
+
+
+def test_a_text_of_the_users_is_never_markup(window: Any) -> None:
+    choose(window, "network", "Inception-ResNet-v1")
+    choose(window, "variant", f"{EVIL}, other")
+    assert window.find_element("id", "title").text == EVIL
+    assert EVIL in window.find_element("id", "panel").text
+    assert window.find_elements("css selector", "#world img, #panel img, header img") == []
+
+
+def test_the_page_is_small_and_says_the_same_twice() -> None:
+    graphs = [graph_of(network) for variants in spec.NETWORKS.values() for network in variants.values()]
+    assert page(graphs) == page(graphs)
+    assert len(page(graphs).encode()) < 1_000_000
+    assert data_of(graphs[:1] * 2)["differences"] == {"0-1": [], "1-0": []}

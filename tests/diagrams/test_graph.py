@@ -1,0 +1,93 @@
+"""The graph is the network: its counts, its layers, the paper's misprints."""
+
+from __future__ import annotations
+
+import pytest
+
+from inception_resnet_keras import models, spec
+from inception_resnet_keras.diagrams.graph import Graph, full, graph_of
+from inception_resnet_keras.spec import misprints
+from inception_resnet_keras.spec.rows import DROPOUT_RATE, Network
+from inception_resnet_keras.spec.walk import trace
+
+
+def layers_of(graph: Graph) -> list[str]:
+    return [
+        full(place, layer) for part in graph.parts for place in part.places for op in part.ops for layer in op.layers
+    ]
+
+
+def test_the_parts_add_up_to_the_network(network: Network) -> None:
+    nodes = trace(network, aux_head=True)
+    graph = graph_of(network, aux_head=True)
+    assert graph.parameters == sum(node.parameters for node in nodes)
+    assert graph.macs == sum(node.macs or 0 for node in nodes)
+    blocks = spec.block_names(network)
+    runs = [sum(part.times for part in graph.parts if part.places[0].rstrip("0123456789") == name) for name in blocks]
+    assert tuple(runs) == spec.depths(network)
+
+
+def test_every_layer_of_the_built_model_is_drawn_once(network: Network) -> None:
+    shallow = spec.with_depths(network, [2] * len(spec.block_names(network)))
+    model = models.build(shallow, 7, input_shape=(139, 139, 3), aux_head=True, include_preprocessing=True)
+    graph = graph_of(shallow, (139, 139), classes=7, aux_head=True, preprocess=True)
+    assert sorted(layers_of(graph)) == sorted(layer.name for layer in model.layers)
+    assert graph.parameters == model.count_params()
+    shapes = {full(p, op.layers[-1]): op.shape for part in graph.parts for p in part.places for op in part.ops}
+    assert all(tuple(model.get_layer(name).output.shape[1:]) == shape for name, shape in shapes.items())
+
+
+def test_a_last_block_that_differs_is_a_part_of_its_own(other: Graph) -> None:
+    keys = [part.key for part in other.parts]
+    assert "final" in keys
+    if not spec.is_residual(spec.find(other.name)):
+        assert other.part("c").times == spec.depths(spec.find(other.name))[-1] + 2
+        return
+    last = other.parts[keys.index("c") + 1]
+    assert last.key.startswith("c")
+    assert last.times == 1
+    assert last.reads == "c"
+
+
+def test_the_corrected_widths_have_footnotes_with_their_arithmetic() -> None:
+    graph = graph_of(spec.find("inception_resnet_v2"))
+    notes = dict(graph.notes)
+    for key, arithmetic, printed in (
+        ("b", "384 + 384 + 384 = 1152", "1154"),
+        ("c", "1152 + 384 + 288 + 320 = 2144", "2048"),
+    ):
+        part = graph.part(key)
+        project = next(op for op in part.ops if op.name == "project")
+        assert project.note
+        assert project.note == part.note
+        assert f"{project.shape[-1]}{project.note}" in project.detail
+        assert arithmetic in notes[part.note]
+        assert printed in notes[part.note]
+    assert any("Figure 15" in note for note in notes.values())
+    assert any("Figure 18" in note for note in notes.values())
+
+
+def test_figure_5_has_a_footnote_at_the_second_half() -> None:
+    part = graph_of(spec.find("inception_v4")).part("b")
+    assert [op.title for op in part.ops if op.note] == [f"7×1 conv{part.note}"]
+
+
+def test_every_misprint_is_about_something_drawn() -> None:
+    for name, told in misprints.MISPRINTS.items():
+        graph = graph_of(spec.find(name))
+        assert len(graph.notes) == len(told)
+        for misprint in told:
+            if misprint.part:
+                assert any(op.name == misprint.part for op in graph.part(misprint.block).ops)
+
+
+def test_an_unknown_size_is_drawn_as_one(network: Network) -> None:
+    graph = graph_of(network, (None, None))
+    assert graph.macs is None
+    assert graph.parts[0].shape == (None, None, 3)
+
+
+def test_dropout_keeps_what_the_factories_keep() -> None:
+    defaults = models.create_inception_v4.__kwdefaults__
+    assert defaults is not None
+    assert defaults["dropout_rate"] == pytest.approx(DROPOUT_RATE)

@@ -1,0 +1,44 @@
+"""Mermaid's text is whole, and small enough for GitHub to draw."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from inception_resnet_keras.diagrams.api import LEVELS, Diagram
+from inception_resnet_keras.diagrams.graph import INPUT, Graph
+
+NODE = re.compile(r'^(\w+)\("(.*)"\):::(\w+)$')
+ARROW = re.compile(r"^(\w+) (?:-->|==>) (\w+)$")
+
+
+def drawn(graph: Graph, level: str) -> str:
+    return Diagram(graph, level, [part.key for part in graph.parts if part.key != INPUT]).mermaid()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_arrow_joins_two_nodes(graph: Graph, other: Graph, level: str) -> None:
+    for each in (graph, other):
+        text = drawn(each, level)
+        lines = text.splitlines()
+        nodes = [match[1] for line in lines if (match := NODE.match(line))]
+        arrows = [match.groups() for line in lines if (match := ARROW.match(line))]
+        assert len(nodes) == len(set(nodes))
+        assert {end for arrow in arrows for end in arrow} <= set(nodes)
+        assert sum(line.startswith("subgraph ") for line in lines) == lines.count("end")
+        assert len(text) < 50_000
+        assert len(arrows) < 500
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_models_name_cannot_end_its_quotes(graph: Graph, level: str) -> None:
+    text = drawn(replace(graph, title='a"] --> b["<script>\n'), level)
+    assert "<script>" not in text.split("---", 2)[2]
+    assert '"a\\"] --> b' in text.splitlines()[1]
+
+
+def test_the_footnotes_are_drawn(graph: Graph) -> None:
+    text = drawn(graph, "overview")
+    assert all(mark in text for mark, _ in graph.notes)

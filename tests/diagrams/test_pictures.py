@@ -1,0 +1,215 @@
+"""Each picture: what it says, that nothing is cut, both themes, every format, and what it costs."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from inception_resnet_keras import plot_architecture, spec
+from inception_resnet_keras.diagrams import render, style
+from inception_resnet_keras.diagrams.api import LEVELS, Level
+from inception_resnet_keras.diagrams.svg import source_of
+from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.spec.rows import Network
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def texts(svg: str) -> list[str]:
+    return ["".join(text.itertext()) for text in ET.fromstring(svg).iter(f"{SVG}text")]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("upwards", [False, True])
+def test_no_label_is_cut(network: Network, level: Level, upwards: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    """Graphviz measures each label against its box, and complains."""
+    diagram = plot_architecture(network.name, variant=network.variant, level=level, aux_head=True, upwards=upwards)
+    svg = ET.fromstring(diagram.svg())
+    assert capfd.readouterr().err == ""
+    assert svg.find(f"{SVG}g") is not None
+
+
+def test_the_overview_has_each_stage_with_its_shape_and_costs(network: Network) -> None:
+    diagram = plot_architecture(network.name, variant=network.variant)
+    said = texts(diagram.svg())
+    for part in diagram.graph.parts:
+        assert any(part.title in text for text in said)
+        assert "×".join(map(str, part.shape)) in said
+        assert f"× {part.times}" in said or part.times == 1
+    assert f"{diagram.graph.parameters:,}" in said
+
+
+def test_a_module_has_the_papers_marks() -> None:
+    said = texts(plot_architecture("inception_resnet_v2", level="modules", module="reduction_b").svg())
+    assert "384 · stride 2 · V" in said
+    assert "filter concat" in said
+    said = texts(plot_architecture("inception_resnet_v2", level="modules", module="b").svg())
+    assert {"x + 0.1 · f(x)", "1152† · linear", "1×7 conv"} <= set(said)
+    assert any(text.startswith("† Figure 17 prints 1154") for text in said)
+    unscaled = texts(plot_architecture("inception_resnet_v2", level="modules", module="b", scale=False).svg())
+    assert "x + f(x)" in unscaled
+
+
+def test_every_layers_name_is_text(network: Network) -> None:
+    diagram = plot_architecture(network.name, variant=network.variant, level="layers")
+    said = set(texts(diagram.svg()))
+    names = [f"{place}_{layer}" for part in diagram.graph.parts for place in part.places if place
+             for op in part.ops for layer in op.layers]  # fmt: skip
+    assert set(names) <= said
+    assert {"cluster_" + place for part in diagram.graph.parts for place in part.places if place} <= {
+        title.text or "" for title in ET.fromstring(diagram.svg()).iter(f"{SVG}title")
+    }
+
+
+def test_dark_is_a_colour_for_every_light_one() -> None:
+    for level in LEVELS:
+        svg = plot_architecture("inception_resnet_v2", level=level).svg()
+        rules, drawing = svg.split("</style>", 1)
+        used = set(re.findall(r'(fill|stroke)="(#[0-9a-f]{6})"', drawing))
+        assert used
+        for what, colour in used:
+            assert f'[{what}="{colour}"]' in rules, f"{colour} has no dark counterpart"
+
+
+def test_a_colour_is_used_for_one_thing() -> None:
+    lights = [colour.light for colour in style.COLOURS]
+    assert len(lights) == len(set(lights))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_contrast_is_enough(theme: str) -> None:
+    """WCAG 2.2 AA: 4.5 for text, 3 for what must be told apart."""
+
+    def of(colour: style.Colour) -> str:
+        return getattr(colour, theme)
+
+    grounds = [style.PAPER, style.CARD, *(kind.fill for kind in style.KINDS.values())]
+    for ink, ground in itertools.product((style.INK, style.MUTED), grounds):
+        assert contrast(of(ink), of(ground)) >= 4.5, (ink, ground)
+    for line, ground in itertools.product((style.EDGE, style.BORDER), (style.PAPER, style.CARD)):
+        assert contrast(of(line), of(ground)) >= 3, (line, ground)
+    for kind in style.KINDS.values():
+        assert contrast(of(kind.line), of(style.PAPER)) >= 3
+        assert contrast(of(kind.line), of(kind.fill)) >= 3
+        assert contrast(of(kind.line), of(style.CARD)) >= 3
+    # Words in a kind's colour, or on it: a difference, a badge, what a search found.
+    for name in ("activation", "sum"):
+        assert contrast(of(style.KINDS[name].line), of(style.PAPER)) >= 4.5
+    assert contrast(of(style.KINDS["activation"].line), of(style.CARD)) >= 4.5
+
+
+def contrast(one: str, other: str) -> float:
+    def luminance(colour: str) -> float:
+        shares = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("x.svg", b"<svg "), ("x.png", b"\x89PNG"), ("x.PDF", b"%PDF"), ("x.gv", b"digraph"), ("x.mmd", b"---\ntitle"),
+     ("x.html", b"<!doctype html>")],
+)  # fmt: skip
+def test_a_files_name_says_its_format(name: str, start: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("an older picture")
+    plot_architecture("inception_v4", tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(start)
+    assert [path.name for path in tmp_path.iterdir()] == [name], "nothing else is left beside it"
+
+
+def test_pictures_carry_the_graph_they_were_drawn_from(tmp_path: Path) -> None:
+    diagram = plot_architecture("inception_v4", tmp_path / "x.png")
+    assert render.source_of_png(tmp_path / "x.png") == diagram.dot()
+    assert source_of(diagram.svg()) == diagram.dot()
+
+
+@pytest.fixture
+def without_graphviz(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pygraphviz", None)
+    monkeypatch.setenv("PATH", "")
+
+
+@pytest.mark.usefixtures("without_graphviz")
+def test_without_graphviz_the_error_names_the_extra_and_the_texts_still_work(tmp_path: Path) -> None:
+    for suffix in ("svg", "png", "pdf"):
+        with pytest.raises(InputError, match=r"inception-resnet-keras\[plot\]"):
+            plot_architecture("inception_v4", tmp_path / f"x.{suffix}")
+    for suffix in ("dot", "mmd", "html"):
+        plot_architecture("inception_v4", tmp_path / f"x.{suffix}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.dot", "x.html", "x.mmd"]
+    diagram = plot_architecture("inception_v4")
+    assert diagram._repr_svg_() is None
+    assert "<iframe" in (diagram._repr_html_() or "")
+
+
+def test_a_notebook_shows_the_svg() -> None:
+    diagram = plot_architecture("inception_v4")
+    assert (diagram._repr_svg_() or "").startswith("<svg ")
+    assert diagram._repr_html_() is None
+    assert "Inception-v4" in repr(diagram)
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="needs Graphviz's dot: apt-get install graphviz")
+def test_a_systems_dot_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_wheel = plot_architecture("inception_resnet_v1", level="modules").svg()
+    monkeypatch.setitem(sys.modules, "pygraphviz", None)
+    with_system = plot_architecture("inception_resnet_v1", level="modules")
+    assert texts(with_system.svg()) == texts(with_wheel)
+    assert with_system.png().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"network": "inception_v5"}, "network: got 'inception_v5'"),
+        ({"network": "inception_v4", "variant": "big"}, "variant: got 'big'"),
+        ({"network": "inception_v4", "level": "all"}, "level: got 'all'"),
+        ({"network": "inception_v4", "level": "modules", "module": "d"}, "module: got 'd'"),
+        ({"network": "inception_v4", "module": "a"}, "module: got 'a' with level='overview'"),
+        ({"network": "inception_v4", "input_shape": (20, 20, 3)}, "input_shape: got"),
+        ({"network": "inception_v4", "to_file": "x.bmp"}, "to_file: got 'x.bmp'"),
+        ({"network": "inception_v4", "to_file": "not/there/x.svg"}, "make 'not/there' first"),
+        ({"network": "inception_v4", "to_file": "x.svg", "format": "gif"}, "format: got 'gif'"),
+        ({"network": "inception_v4", "num_classes": 0}, "num_classes: got 0"),
+        ({"network": 7}, "network: got 7"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments: dict, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        plot_architecture(**arguments)
+
+
+def test_overview_and_modules_take_less_than_two_seconds_and_no_engine() -> None:
+    """From the first import of the package, in a process of its own."""
+    program = """
+import sys, time
+start = time.perf_counter()
+from inception_resnet_keras import plot_architecture
+for level in ("overview", "modules"):
+    plot_architecture("inception_resnet_v2", level=level).svg()
+taken = time.perf_counter() - start
+assert not {"tensorflow", "keras"} & set(sys.modules), "an engine was imported"
+print(taken)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 2
+
+
+def test_all_networks_are_drawn_at_every_level_as_they_are_given() -> None:
+    deep = plot_architecture("inception_resnet_v2", depths=(10, 20, 10), input_shape=(None, None, 1), num_classes=5)
+    assert [part.times for part in deep.graph.parts if part.times > 1] == [10, 20, 10]
+    assert deep.graph.part("head").shape == (5,)
+    assert set(spec.NETWORKS) == {"inception_v4", "inception_resnet_v1", "inception_resnet_v2"}
+    for level in LEVELS:
+        assert plot_architecture("inception_resnet_v2", level=level, input_shape=(None, None, 3)).svg()
