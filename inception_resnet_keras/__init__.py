@@ -10,13 +10,17 @@ if TYPE_CHECKING:
     from .data.preprocessing import preprocess_input, warn_if_unscaled
     from .features import endpoints, feature_extractor
     from .models import create_inception_resnet_v1, create_inception_resnet_v2, create_inception_v4
+    from .weights.labels import decode_predictions
+    from .weights.load import load_weights
 
 __all__ = [
     "create_inception_resnet_v1",
     "create_inception_resnet_v2",
     "create_inception_v4",
+    "decode_predictions",
     "endpoints",
     "feature_extractor",
+    "load_weights",
     "preprocess_input",
     "warn_if_unscaled",
 ]
@@ -25,8 +29,10 @@ _HOME = {
     "create_inception_resnet_v1": ".models",
     "create_inception_resnet_v2": ".models",
     "create_inception_v4": ".models",
+    "decode_predictions": ".weights.labels",
     "endpoints": ".features",
     "feature_extractor": ".features",
+    "load_weights": ".weights.load",
     "preprocess_input": ".data.preprocessing",
     "warn_if_unscaled": ".data.preprocessing",
 }

@@ -75,9 +75,9 @@ class KerasBuilder(Walker[Any]):
         return keras.layers.Dropout(self.dropout_rate, dtype=self.dtype, name=name)(x)
 
     def dense(self, x: Any, units: int, name: str, *, bias: bool = True) -> Any:
-        return keras.layers.Dense(
-            units, use_bias=bias, kernel_regularizer=self.regularizer, dtype=FLOAT32, name=name
-        )(x)
+        return keras.layers.Dense(units, use_bias=bias, kernel_regularizer=self.regularizer, dtype=FLOAT32, name=name)(
+            x
+        )
 
     def batch_norm(self, x: Any, name: str) -> Any:
         return batch_norm(x, name, momentum=self.momentum, axis=-1, dtype=FLOAT32)

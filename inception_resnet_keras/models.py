@@ -51,7 +51,8 @@ _ARGUMENTS = """
 
     Returns:
         A functional `keras.Model`: (batch, num_classes) in float32, or without a top the last map
-        or vector; facenet's embedding where it was given no num_classes. Its layers are named by their place, the same in every build.
+        or vector; facenet's embedding where it was given no num_classes. Its
+        layers are named by their place, the same in every build.
 
     Raises:
         ValueError: An argument is out of range; it names the argument, what it got and what it takes.
