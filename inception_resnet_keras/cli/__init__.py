@@ -12,7 +12,7 @@ from importlib import import_module
 
 from ..errors import InputError
 
-VERBS = ("summary",)
+VERBS = ("summary", "convert", "inspect")
 PROGRAM = "inception-resnet-keras"
 
 

@@ -54,10 +54,11 @@ def decode_predictions(probabilities: Any, top: int = 5) -> list[list[Label]]:
     index = class_index()
     array = array[:, -CLASSES:]
     order = np.argsort(-array, axis=1, kind="stable")[:, :top]
-    return [
-        [Label(index[number][0], index[number][1], float(row[number])) for number in best]
-        for row, best in zip(array, order, strict=True)
-    ]
+    return [[_label(index[number], row[number]) for number in best] for row, best in zip(array, order, strict=True)]
+
+
+def _label(entry: tuple[str, str], probability: float) -> Label:
+    return Label(entry[0], entry[1], float(probability))
 
 
 @lru_cache(maxsize=1)

@@ -195,7 +195,7 @@ class _Mapping:
     def _take(self, key: str, shape: Shape, name: str, origin: Origin | None) -> None:
         tensor = self.checkpoint.tensors[name]
         source = _Source(name, kernel_first=self.table.channels_first)
-        there = _ours(tensor.shape, self.table.channels_first)
+        there = in_keras_layout(tensor.shape, self.table.channels_first)
         self.used.add(name)
         classifier = key.partition("/")[0] in _CLASSIFIERS
         if there != shape and classifier and self.table.background and _without_background(there) == shape:
@@ -286,7 +286,7 @@ class _Mapping:
         raise InputError("\n".join(lines + [f"  {hint}" for hint in self.hints]))
 
 
-def _ours(shape: Shape, channels_first: bool) -> Shape:
+def in_keras_layout(shape: Shape, channels_first: bool) -> Shape:
     """A shape in the source's layout, in Keras's."""
     return (*shape[2:], *shape[1::-1]) if channels_first and len(shape) > 1 else shape
 

@@ -82,13 +82,14 @@ def _dictionary(*rest: Any) -> dict[Any, Any]:
     return {}
 
 
-_KNOWN: dict[str, Callable[..., Any] | None] = {
+_KNOWN: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _dictionary,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
     "torch.Size": tuple,
-} | {f"torch.{name}": None for name in STORAGES}
+}
+_STORAGES = {f"torch.{name}" for name in STORAGES}
 
 
 def read(stream: IO[bytes]) -> Any:
@@ -202,7 +203,7 @@ class _Machine:
 
     def _name(self, module: str, name: str) -> None:
         found = Global(module, name)
-        if str(found) not in _KNOWN:
+        if str(found) not in _KNOWN and str(found) not in _STORAGES:
             raise InputError(
                 f"its pickle names {found}, and a checkpoint holds tensors and containers only: it is refused, "
                 "and nothing of it was run. Where the file is trusted, save its state_dict alone"
@@ -223,7 +224,7 @@ class _Machine:
 
     def _binpersid(self, _: Any) -> None:
         kind, storage, key, _device, count, *view = self.stack.pop()
-        if kind != "storage" or not isinstance(storage, Global) or storage.name not in STORAGES:
+        if kind != "storage" or not isinstance(storage, Global) or str(storage) not in _STORAGES:
             raise InputError(f"its pickle refers to a {kind} of {storage}: it is refused")
         if not isinstance(key, str) or type(count) is not int or count < 0 or view not in ([], [None]):
             raise InputError(f"a storage in it has key {key!r} and {count!r} elements")

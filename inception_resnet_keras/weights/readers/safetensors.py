@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ...errors import InputError
 from .checkpoint import Checkpoint, Tensor
@@ -23,7 +24,7 @@ def read(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def require():
+def require() -> Any:
     """`safe_open`, or an error that names the extra."""
     try:
         from safetensors import safe_open
@@ -32,3 +33,11 @@ def require():
             "safetensors files need the safetensors package: pip install 'inception-resnet-keras[weights]'"
         ) from None
     return safe_open
+
+
+def save(path: Path, arrays: dict[str, Any], metadata: dict[str, str]) -> None:
+    """Writes arrays under their names."""
+    require()
+    from safetensors.numpy import save_file
+
+    save_file(arrays, path, metadata=metadata)
