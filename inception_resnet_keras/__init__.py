@@ -11,13 +11,17 @@ if TYPE_CHECKING:
     from .diagrams.api import plot_architecture
     from .features import endpoints, feature_extractor
     from .models import create_inception_resnet_v1, create_inception_resnet_v2, create_inception_v4
+    from .weights.labels import decode_predictions
+    from .weights.load import load_weights
 
 __all__ = [
     "create_inception_resnet_v1",
     "create_inception_resnet_v2",
     "create_inception_v4",
+    "decode_predictions",
     "endpoints",
     "feature_extractor",
+    "load_weights",
     "plot_architecture",
     "preprocess_input",
     "warn_if_unscaled",
@@ -27,8 +31,10 @@ _HOME = {
     "create_inception_resnet_v1": ".models",
     "create_inception_resnet_v2": ".models",
     "create_inception_v4": ".models",
+    "decode_predictions": ".weights.labels",
     "endpoints": ".features",
     "feature_extractor": ".features",
+    "load_weights": ".weights.load",
     "plot_architecture": ".diagrams.api",
     "preprocess_input": ".data.preprocessing",
     "warn_if_unscaled": ".data.preprocessing",

@@ -7,11 +7,11 @@ from typing import Any
 
 import keras
 
-from .layers import channel_axis, conv_bn_relu, residual_sum
+from .layers import batch_norm, channel_axis, conv_bn_relu, residual_sum
 from .spec.rows import Conv, Pool
 from .spec.walk import Walker, kernel_of
 
-FLOAT32 = "float32"  # of pixels, logits and softmax under any policy: half precision costs accuracy there
+FLOAT32 = "float32"  # of pixels, embeddings, logits and softmax under any policy: half precision costs accuracy there
 
 
 class KerasBuilder(Walker[Any]):
@@ -21,6 +21,7 @@ class KerasBuilder(Walker[Any]):
         self, *, dropout_rate: float, batch_norm_momentum: float, weight_decay: float, data_format: str, dtype: Any
     ) -> None:
         self.dropout_rate, self.data_format, self.dtype = dropout_rate, data_format, dtype
+        self.momentum = batch_norm_momentum
         self.axis = channel_axis(data_format)
         self.regularizer = keras.regularizers.L2(weight_decay) if weight_decay else None
         self._conv = partial(
@@ -73,8 +74,16 @@ class KerasBuilder(Walker[Any]):
     def dropout(self, x: Any, name: str) -> Any:
         return keras.layers.Dropout(self.dropout_rate, dtype=self.dtype, name=name)(x)
 
-    def dense(self, x: Any, units: int, name: str) -> Any:
-        return keras.layers.Dense(units, kernel_regularizer=self.regularizer, dtype=FLOAT32, name=name)(x)
+    def dense(self, x: Any, units: int, name: str, *, bias: bool = True) -> Any:
+        return keras.layers.Dense(units, use_bias=bias, kernel_regularizer=self.regularizer, dtype=FLOAT32, name=name)(
+            x
+        )
+
+    def batch_norm(self, x: Any, name: str) -> Any:
+        return batch_norm(x, name, momentum=self.momentum, axis=-1, dtype=FLOAT32)
+
+    def unit_norm(self, x: Any, name: str) -> Any:
+        return keras.layers.UnitNormalization(dtype=FLOAT32, name=name)(x)
 
     def width(self, x: Any) -> int:
         return x.shape[self.axis]

@@ -17,8 +17,17 @@ from .spec.rows import Network
 Pooling = Literal["avg", "max"]
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+class _VariantsOwn(int):
+    """The default of `num_classes`: 1000, and distinct from a 1000 that was given."""
+
+
+VARIANTS_OWN = _VariantsOwn(1000)
+
 _ARGUMENTS = """
-        variant: The network's table: "paper" (the paper's figures, misprints corrected).
+        variant: The network's table: "paper" (the paper's figures, misprints corrected), "slim"
+            (v4, ResNet-v2: the network that was released for ImageNet) or "facenet" (ResNet-v1: the
+            released face-embedding network). VARIANTS.md says how they differ.
         depths: How many of the blocks A, B, C there are, each at least 1; None for the variant's own.
         include_top: Whether the classifier (average pool, dropout, dense) is built.
         pooling: Without a top: None for the last map, "avg" or "max" for a vector a picture.
@@ -35,13 +44,15 @@ _ARGUMENTS = """
             TF-Slim's 4e-5 halves the sum, so it is 2e-5 here.
         include_preprocessing: Whether the model takes raw pixels (0-255) and scales them itself.
             Otherwise it takes what `preprocess_input` returns, in [-1, 1].
-        weights: None, or the path of a .keras or .weights.h5 file that this project saved.
+        weights: None; the path of a checkpoint that `load_weights` reads; or a registered name:
+            "imagenet", "imagenet-ens-adv", "vggface2", "casia-webface", which are downloaded once.
         dtype: A Keras dtype policy, None for the global one. Logits and activation stay float32.
         name: The model's name; None for the network's.
 
     Returns:
         A functional `keras.Model`: (batch, num_classes) in float32, or without a top the last map
-        or vector. Its layers are named by their place, the same in every build.
+        or vector; facenet's embedding where it was given no num_classes. Its
+        layers are named by their place, the same in every build.
 
     Raises:
         ValueError: An argument is out of range; it names the argument, what it got and what it takes.
@@ -83,7 +94,7 @@ def create_inception_v4(
 
 @_documented
 def create_inception_resnet_v1(
-    num_classes: int = 1000,
+    num_classes: int = VARIANTS_OWN,
     scale: bool | float | Sequence[float] = True,
     *,
     variant: str = "paper",
@@ -104,8 +115,13 @@ def create_inception_resnet_v1(
 ) -> keras.Model:
     """Inception-ResNet-v1: the paper's Figure 15, of Figures 7 and 10 to 14.
 
+    `variant="facenet"` is the network of davidsandberg/facenet and facenet-pytorch: (batch, 512),
+    of length 1. Its own settings are `input_shape=(160, 160, 3)`, `batch_norm_momentum=0.995` and
+    `preprocess_input(x, "facenet")`, which are not set by the variant; it has no auxiliary head.
+
     Args:
-        num_classes: Width of the classifier, at least 1.
+        num_classes: Width of the classifier, at least 1. For "facenet": not given, the model gives
+            the embedding; given, a classifier that reads the embedding before it is normalised.
         scale: Of the residuals before they are summed: True for the variant's own (paper: 0.1),
             False for none, a number in (0, 1], or three of them for the blocks A, B, C.
     """
@@ -155,7 +171,7 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
 
 def build(
     network: Network,
-    num_classes: int = 1000,
+    num_classes: int = VARIANTS_OWN,
     *,
     include_top: bool = True,
     pooling: Pooling | None = None,
@@ -176,6 +192,8 @@ def build(
     classes = check.positive_integer("num_classes", num_classes)
     check.boolean("include_top", include_top)
     check.boolean("aux_head", aux_head)
+    if aux_head and not network.aux:
+        raise refuse("aux_head", aux_head, f"False: the {network.variant} variant has no auxiliary head")
     check.boolean("include_preprocessing", include_preprocessing)
     check.one_of("pooling", pooling, (None, "avg", "max"))
     below_one = "a number in [0, 1)"
@@ -194,7 +212,12 @@ def build(
     elif "float" not in image.dtype:
         raise refuse("input_tensor", image.dtype, "floats; with include_preprocessing=True any dtype")
     x, aux_input = builder.trunk(network, image)
-    outputs = [_top(builder, x, classes, activation) if include_top else _pooled(builder, x, pooling)]
+    if not include_top:
+        outputs = [_pooled(builder, x, pooling)]
+    elif network.embedding and num_classes is VARIANTS_OWN:
+        outputs = [builder.embedding(x, network)]
+    else:
+        outputs = [_activated(builder.classifier(x, network, classes), activation, names.PREDICTIONS)]
     if aux_head:
         logits = builder.aux_classifier(aux_input, network, classes)
         outputs.append(_activated(logits, activation, names.inside(names.AUX, names.PREDICTIONS)))
@@ -231,10 +254,6 @@ def _scale_pixels(image: Any, network: Network) -> Any:
 
 def _pooled(builder: KerasBuilder, x: Any, pooling: Pooling | None) -> Any:
     return x if pooling is None else builder.global_pool(x, pooling, names.POOLED)
-
-
-def _top(builder: KerasBuilder, x: Any, classes: int, activation: Any) -> Any:
-    return _activated(builder.classifier(x, classes), activation, names.PREDICTIONS)
 
 
 def _activated(logits: Any, activation: Any, name: str) -> Any:

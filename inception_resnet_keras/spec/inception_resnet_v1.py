@@ -1,9 +1,12 @@
-"""Inception-ResNet-v1: the paper's Figure 15, and its blocks, Figures 7 and 10 to 14."""
+"""Inception-ResNet-v1: the paper's Figure 15, its blocks, Figures 7 and 10 to 14, and the face-embedding
+network of davidsandberg/facenet and facenet-pytorch.
+"""
 
 from __future__ import annotations
 
 from .rows import AUX_HEAD, MAX_POOL, Conv, Fork, Network, Repeat, Residual
-from .shared import STEM_FIGURE_14, reduction_a
+from .rows import FACENET as FACENET_PIXELS
+from .shared import STEM_FIGURE_14, pooled_last, reduction_a
 
 A = Residual(  # 35²×256
     [
@@ -55,4 +58,21 @@ PAPER = Network(
         Repeat(C, 5, scale=0.1),
     ],
     aux=AUX_HEAD,
+)
+
+FACENET = Network(
+    name="inception_resnet_v1",
+    variant="facenet",
+    stem=STEM_FIGURE_14,
+    stem_figure="Figure 14",
+    stages=[
+        Repeat(A, 5, scale=0.17),
+        pooled_last(reduction_a(k=192, l=192, m=256, n=384)),  # → 896
+        Repeat(B, 10, scale=0.10),
+        pooled_last(REDUCTION_B),  # → 1792
+        Repeat(C, 5, scale=0.20),
+        Repeat(C, 1, scale=None, activation=False),
+    ],
+    embedding=512,
+    preprocessing=FACENET_PIXELS,
 )

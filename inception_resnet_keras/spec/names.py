@@ -3,7 +3,7 @@
     place   stem · a03 · reduction_a · final · aux              where in the overview
     inside  place[_fork_2][_branch_3]…_KIND_1                   branch, then n-th of its kind
     block   place_concat · place_project · place_sum · place_relu
-    heads   pooled · dropout · logits · predictions · embedding
+    heads   pooled · dropout · embedding_dense · embedding · logits · predictions
 
 A convolution's batch norm and ReLU carry its name and a suffix: `a03_branch_2_conv_1_bn`.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .rows import MAX_POOL, Conv, Fork
 
 STEM_FIGURE_3 = (  # Inception-v4 and Inception-ResNet-v2: 299² → 35²×384
@@ -40,3 +42,9 @@ def reduction_a(k: int, l: int, m: int, n: int) -> Fork:  # noqa: E741 - the pap
         name="reduction_a",
         figure="Figure 7",
     )
+
+
+def pooled_last(reduction: Fork) -> Fork:
+    """The same reduction in the order in which the released networks concatenate: the pool at the end."""
+    pooled, *rest = reduction.branches
+    return replace(reduction, branches=(*rest, pooled))

@@ -47,7 +47,15 @@ class Walker(ABC, Generic[T]):
     def dropout(self, x: T, name: str) -> T: ...
 
     @abstractmethod
-    def dense(self, x: T, units: int, name: str) -> T: ...
+    def dense(self, x: T, units: int, name: str, *, bias: bool = True) -> T: ...
+
+    @abstractmethod
+    def batch_norm(self, x: T, name: str) -> T:
+        """Of a vector, without gamma."""
+
+    @abstractmethod
+    def unit_norm(self, x: T, name: str) -> T:
+        """x / ‖x‖₂."""
 
     @abstractmethod
     def width(self, x: T) -> int:
@@ -70,11 +78,22 @@ class Walker(ABC, Generic[T]):
                 aux_input = x
         return self.rows(x, network.final, names.FINAL), aux_input
 
-    def classifier(self, x: T, classes: int) -> T:
-        """Global average pool → dropout → dense."""
+    def classifier(self, x: T, network: Network, classes: int) -> T:
+        """Global average pool → dropout → dense; with an embedding, dense over what it normalises."""
+        return self.dense(self._features(x, network), classes, names.LOGITS)
+
+    def embedding(self, x: T, network: Network) -> T:
+        """Global average pool → dropout → dense without bias → batch norm → length 1."""
+        return self.unit_norm(self._features(x, network), names.EMBEDDING)
+
+    def _features(self, x: T, network: Network) -> T:
         x = self.global_pool(x, "avg", names.POOLED)
         x = self.dropout(x, names.DROPOUT)
-        return self.dense(x, classes, names.LOGITS)
+        if network.embedding is None:
+            return x
+        name = names.inside(names.EMBEDDING, "dense")
+        x = self.dense(x, network.embedding, name, bias=False)
+        return self.batch_norm(x, f"{name}_bn")
 
     def aux_classifier(self, x: T, network: Network, classes: int) -> T:
         x = self.rows(x, network.aux, names.AUX)
@@ -232,9 +251,15 @@ class Tracer(Walker[Node]):
     def dropout(self, x: Node, name: str) -> Node:
         return self._add(name, "dropout", (x,), x.shape)
 
-    def dense(self, x: Node, units: int, name: str) -> Node:
+    def dense(self, x: Node, units: int, name: str, *, bias: bool = True) -> Node:
         kernel = self.width(x) * units
-        return self._add(name, "dense", (x,), (units,), counts=True, trainable=kernel + units, macs=kernel)
+        return self._add(name, "dense", (x,), (units,), counts=True, trainable=kernel + units * bias, macs=kernel)
+
+    def batch_norm(self, x: Node, name: str) -> Node:
+        return self._add(name, "batch_norm", (x,), x.shape, trainable=self.width(x), statistics=2 * self.width(x))
+
+    def unit_norm(self, x: Node, name: str) -> Node:
+        return self._add(name, "unit_norm", (x,), x.shape)
 
     def width(self, x: Node) -> int:
         return x.shape[-1]
@@ -252,16 +277,20 @@ def trace(
     *,
     channels: int = 3,
     classes: int | None = 1000,
+    embedding: bool = False,
     aux_head: bool = False,
 ) -> list[Node]:
     """Every operation of a network on one image of `size` (height, width).
 
-    classes: None leaves the classifier out. Raises ValueError where the size is too small.
+    classes: None leaves the classifier out. embedding: the normalised embedding in its place, of a
+    network that has one. Raises ValueError where the size is too small.
     """
     tracer = Tracer()
     x, aux_input = tracer.trunk(network, tracer.input(*size, channels))
-    if classes is not None:
-        tracer.classifier(x, classes)
+    if embedding:
+        tracer.embedding(x, network)
+    elif classes is not None:
+        tracer.classifier(x, network, classes)
     if aux_head:
         tracer.aux_classifier(aux_input, network, classes or 1000)
     return tracer.nodes

@@ -1,45 +1,86 @@
-"""Loads what this project saved into a model, by the layers' names."""
+"""Weights into models: strict, by the meaning of names, every tensor of both sides accounted for."""
 
 from __future__ import annotations
 
-from os import PathLike
+import logging
+from os import PathLike, fspath
 from pathlib import Path
 
 import keras
 
+from .. import spec
+from ..errors import InputError
+from ..spec import names
+from ..spec.walk import trace
+from . import registry
+from .convert import ours
+from .convert.engine import NewHead, plan
+from .readers import open_checkpoint
+from .report import LoadReport
 
-def load(model: keras.Model, path: str | PathLike[str]) -> None:
-    """Sets a model's weights from a .keras or .weights.h5 file that this project saved.
+log = logging.getLogger(__name__)
+
+
+def load_weights(
+    model: keras.Model, source: str | PathLike[str], *, new_head: NewHead = False, ema: bool = False
+) -> LoadReport:
+    """Sets a model's weights from a checkpoint of this project or of another, or from a registered name.
 
     Args:
-        model: The model, changed only if every weight fits.
-        path: The file.
+        model: A model of this project, built or loaded; changed only if everything fits.
+        source: A path, of which the format is recognised by content (TF-Slim and davidsandberg/facenet
+            checkpoints, V1, V2 or the published .tar.gz; Keras's HDF5 of `keras.applications` and of
+            kentsommer's v4; timm's and facenet-pytorch's .safetensors and .pt; this project's .keras,
+            .weights.h5 and .safetensors); or a name of `registry.NAMES`, which is downloaded once.
+        new_head: False: every weight must come from the source. True: the classifier, and the
+            auxiliary one, stay as they are in the model, for another number of classes. "aux": the
+            auxiliary head alone stays, for sources that have none.
+        ema: Whether to take the running averages that TensorFlow 1 trainers keep beside the weights.
+
+    Returns:
+        What was loaded, dropped, changed and left fresh; it is logged too.
 
     Raises:
-        ValueError: The file is missing or of another kind, or its layers or shapes differ from the
-            model's; the first that differ are listed.
+        ValueError: Anything is left over on either side, has another shape, is NaN or infinite; the
+            checkpoint is of another network; the file is missing, damaged or of no known format;
+            or a registered name fits no such model. It says what and where.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise ValueError(f"weights: got {str(path)!r}, which is no file; it takes None or the path of a saved model")
-    if file.name.endswith(".keras"):
-        _copy(keras.saving.load_model(file, compile=False), model, file)
-    elif file.name.endswith(".weights.h5"):
-        model.load_weights(file)
-    else:
-        raise ValueError(f"weights: got {str(path)!r}; it takes a file ending in .keras or .weights.h5")
+    variables = {f"{layer.name}/{weight.name}": weight for layer in model.layers for weight in layer.weights}
+    shapes = {key: tuple(variable.shape) for key, variable in variables.items()}
+    path = registry.fetch(fspath(source), shapes) if _is_name(source) else Path(source)
+    with open_checkpoint(path) as checkpoint:
+        made = plan(shapes, checkpoint, new_head=new_head, ema=ema)
+        for key, value in made.values():
+            variables[key].assign(value)
+    if made.report.source != ours.TABLE.source:
+        made.report.notes += _other_scales(model, made.report)
+    log.info("%s", made.report)
+    return made.report
 
 
-def _copy(source: keras.Model, target: keras.Model, file: Path) -> None:
-    there, here = ({layer.name: layer for layer in model.layers if layer.weights} for model in (source, target))
-    differ = [f"{name} is only in the file" for name in there.keys() - here.keys()]
-    differ += [f"{name} is only in the model" for name in here.keys() - there.keys()]
-    for name in there.keys() & here.keys():
-        shapes = [[tuple(weight.shape) for weight in layers[name].weights] for layers in (there, here)]
-        if shapes[0] != shapes[1]:
-            differ.append(f"{name} has shapes {shapes[0]} in the file, {shapes[1]} in the model")
-    if differ:
-        listed = "; ".join(sorted(differ)[:5])
-        raise ValueError(f"weights: {file} does not fit {target.name} ({len(differ)} layers differ): {listed}")
-    for name, layer in here.items():
-        layer.set_weights(there[name].get_weights())
+def load(model: keras.Model, weights: str | PathLike[str]) -> LoadReport:
+    """What `weights=` of a factory does: `load_weights`, nothing left fresh."""
+    return load_weights(model, weights)
+
+
+def _is_name(source: str | PathLike[str]) -> bool:
+    """A registered name; a word that is neither one nor a file is taken for a misspelt one."""
+    if not isinstance(source, str | PathLike):
+        raise InputError(f"weights: got {source!r}; it takes None, a path or one of {', '.join(registry.NAMES)}")
+    text = fspath(source)
+    return text in registry.NAMES or (not Path(text).exists() and text.isidentifier())
+
+
+def _other_scales(model: keras.Model, report: LoadReport) -> list[str]:
+    """Residual scales that are not those of the network the weights were trained in."""
+    network = spec.find(report.network, report.variant)
+    sums = {node.name: node.scale for node in trace(network, classes=None) if node.scale is not None}
+    here = {layer.name: getattr(layer, "scale", 1.0) for layer in model.layers}
+    differ = {
+        name.partition("_")[0]: (here.get(names.inside(name.removesuffix("_sum"), "scale"), 1.0), trained)
+        for name, trained in sums.items()
+    }
+    first = next(((block, *both) for block, both in differ.items() if abs(both[0] - both[1]) > 1e-9), None)
+    if first is None:
+        return []
+    return ["residual scales differ: block {} sums with {}, and was trained with {}".format(*first)]

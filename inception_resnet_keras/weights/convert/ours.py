@@ -1,0 +1,22 @@
+"""This project's own files: every network, under the names of its layers."""
+
+from __future__ import annotations
+
+from ... import spec
+from .slots import Slot
+from .table import NameTable
+
+
+def _layer(slot: Slot) -> str:
+    return slot.name
+
+
+def _tensor(layer: str, slot: Slot, role: str) -> str:
+    return slot.key(role)
+
+
+TABLE = NameTable(
+    source="inception-resnet-keras",
+    layers={(name, variant): _layer for name, variants in spec.NETWORKS.items() for variant in variants},
+    tensor=_tensor,
+)

@@ -1,0 +1,64 @@
+"""Files from the web into Keras's cache: fetched once, whole or not at all, and verified before every use."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from ..errors import InputError
+
+
+def cache() -> Path:
+    """Keras's own folder: $KERAS_HOME, or .keras in the home folder."""
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+
+
+def fetch(url: str, folder: str, digest: str | None, name: str | None = None) -> Path:
+    """A file's path below the cache, downloaded if it is not there, with progress.
+
+    digest: "md5:…" or "sha256:…"; None where none is published: then the SHA-256 of what came first is
+    written beside the file, and it must be the same ever after.
+
+    Raises InputError where the file cannot be fetched, saying from where to where, or has changed.
+    """
+    path = cache() / folder / (name or url.rpartition("/")[2])
+    if not path.is_file():
+        _download(url, path, digest)
+    _verify(path, digest)
+    return path
+
+
+def _download(url: str, path: Path, digest: str | None) -> None:
+    import keras
+
+    algorithm, _, value = (digest or "auto:").partition(":")
+    try:
+        part = keras.utils.get_file(
+            fname=f"{path.name}.part",
+            origin=url,
+            file_hash=value or None,
+            hash_algorithm=algorithm,
+            cache_dir=str(path.parent.parent),
+            cache_subdir=path.parent.name,
+            force_download=True,
+        )
+    except Exception as error:  # what network stacks raise has no common class
+        raise InputError(f"{path.name} could not be fetched ({error}). Fetch {url} and put it at {path}") from error
+    os.replace(part, path)
+
+
+def _verify(path: Path, digest: str | None) -> None:
+    algorithm, _, value = (digest or "sha256:").partition(":")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, algorithm).hexdigest()
+    record = path.with_name(f"{path.name}.sha256")
+    if not digest and not record.exists():
+        record.write_text(f"{found}  {path.name}\n", encoding="utf-8")
+        return
+    wanted = value or record.read_text(encoding="utf-8").partition(" ")[0]
+    if found != wanted:
+        raise InputError(
+            f"{path}: has the {algorithm} {found}, and {wanted} is expected: delete it"
+            f"{'' if digest else f', and {record.name} beside it,'} to fetch it again"
+        )

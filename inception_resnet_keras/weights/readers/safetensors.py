@@ -1,0 +1,43 @@
+"""Safetensors files, by the library of that name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from .checkpoint import Checkpoint, Tensor
+
+DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32"}
+
+
+def read(path: Path) -> Checkpoint:
+    opener = require()
+    file = opener(path, framework="numpy").__enter__()
+    tensors = {}
+    for name in file.keys():  # noqa: SIM118 - no mapping
+        part = file.get_slice(name)
+        dtype = DTYPES.get(part.get_dtype(), part.get_dtype())
+        tensors[name] = Tensor(tuple(part.get_shape()), dtype, lambda name=name: file.get_tensor(name))  # type: ignore[misc]
+    checkpoint = Checkpoint(path, "safetensors", tensors)
+    checkpoint.resources.callback(file.__exit__, None, None, None)
+    return checkpoint
+
+
+def require() -> Any:
+    """`safe_open`, or an error that names the extra."""
+    try:
+        from safetensors import safe_open
+    except ImportError:
+        raise InputError(
+            "safetensors files need the safetensors package: pip install 'inception-resnet-keras[weights]'"
+        ) from None
+    return safe_open
+
+
+def save(path: Path, arrays: dict[str, Any], metadata: dict[str, str]) -> None:
+    """Writes arrays under their names."""
+    require()
+    from safetensors.numpy import save_file
+
+    save_file(arrays, path, metadata=metadata)

@@ -1,0 +1,146 @@
+"""PyTorch's .pt files, zip and legacy, without PyTorch and without running what is in them."""
+
+from __future__ import annotations
+
+import io
+import math
+import mmap
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from ...errors import InputError
+from . import pickles
+from .checkpoint import Checkpoint, Tensor, within
+from .pickles import Storage, View
+
+LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+PICKLE_LIMIT = 64 * 2**20  # of data.pkl; a thousand tensors need 100 kB
+
+_Fetch = Callable[[Storage], bytes | memoryview]
+
+
+def read_zip(path: Path, archive: zipfile.ZipFile, pickle_name: str) -> Checkpoint:
+    root = pickle_name.removesuffix("data.pkl")
+    size = path.stat().st_size
+    members = {info.filename: info for info in archive.infolist()}
+
+    def member(name: str, limit: int) -> bytes:
+        info = members.get(f"{root}{name}")
+        if info is None:
+            raise InputError(f"{path}: has no member {root}{name}: it is damaged")
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise InputError(f"{path}: member {info.filename} is compressed, which PyTorch does not do: it is refused")
+        within(path, f"member {info.filename}", info.file_size, min(limit, size))
+        return archive.read(info)
+
+    if f"{root}byteorder" in members and member("byteorder", 16) != b"little":
+        raise InputError(f"{path}: was written on a big-endian machine; save it again on another")
+    state = pickles.read(io.BytesIO(member("data.pkl", PICKLE_LIMIT)))
+    return _checkpoint(path, "PyTorch", state, _last_kept(lambda storage: member(f"data/{storage.key}", size)))
+
+
+def read_legacy(path: Path) -> Checkpoint:
+    """Five pickles (magic, protocol, system, state, storage keys), then each storage: a count, its bytes."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        _, _, system, state, keys = (pickles.read(mapped) for _ in range(5))  # type: ignore[arg-type]
+        if not isinstance(system, dict) or system.get("little_endian") is not True:
+            raise InputError(f"{path}: was written on a big-endian machine; save it again on another")
+        tensors = _views(path, state)
+        widths = {view.storage.key: _width(view.storage) for view in tensors.values()}
+        places: dict[str, tuple[int, int]] = {}
+        at = mapped.tell()
+        for key in keys:
+            within(path, f"storage {key}", at + 8, size)
+            (count,) = struct.unpack_from("<q", mapped, at)
+            length = count * widths.get(key, 1)
+            within(path, f"storage {key}", at + 8 + length if count >= 0 else count, size)
+            places[key] = (at + 8, length)
+            at += 8 + length
+
+        def fetch(storage: Storage) -> bytes:
+            start, length = places[storage.key]
+            return mapped[start : start + length]
+
+        checkpoint = _checkpoint(path, "PyTorch (legacy)", state, _last_kept(fetch))
+    except BaseException:
+        mapped.close()
+        raise
+    checkpoint.resources.callback(mapped.close)
+    return checkpoint
+
+
+def _last_kept(fetch: _Fetch) -> _Fetch:
+    """Tensors that share a storage follow one another: the last is kept."""
+    last: dict[Storage, bytes | memoryview] = {}
+
+    def cached(storage: Storage) -> bytes | memoryview:
+        if storage not in last:
+            last.clear()
+            last[storage] = fetch(storage)
+        return last[storage]
+
+    return cached
+
+
+def _checkpoint(path: Path, kind: str, state: Any, fetch: _Fetch) -> Checkpoint:
+    views = _views(path, state)
+    size = path.stat().st_size
+    within(
+        path,
+        "all its tensors together",
+        sum(math.prod(view.size) * _width(view.storage) for view in views.values()),
+        4 * size,
+    )
+    return Checkpoint(path, kind, {name: _lazy(path, name, view, fetch, size) for name, view in views.items()})
+
+
+def _views(path: Path, state: Any) -> dict[str, View]:
+    """The state dict, taken out of what wraps it."""
+    for _ in range(2):
+        inside = [state[key] for key in WRAPPERS if isinstance(state, dict) and isinstance(state.get(key), dict)]
+        state = inside[0] if inside else state
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: holds a {type(state).__name__}, not a state dict of tensors")
+    found = {str(name): value for name, value in state.items() if isinstance(value, View)}
+    if not found:
+        raise InputError(f"{path}: its dict holds no tensors but {', '.join(map(repr, list(state)[:5])) or 'nothing'}")
+    return {name.removeprefix("module."): view for name, view in found.items()}
+
+
+def _lazy(path: Path, name: str, view: View, fetch: _Fetch, size: int) -> Tensor:
+    storage = view.storage
+    elements = math.prod(view.size)
+    last = view.offset + sum((side - 1) * step for side, step in zip(view.size, view.stride, strict=True))
+    if elements and (last >= storage.count or elements > storage.count):
+        raise InputError(f"{path}: {name} reaches to element {last} of a storage of {storage.count}: it is damaged")
+    within(path, f"the storage of {name}", storage.count * _width(storage), size)
+
+    def read() -> np.ndarray:
+        data = fetch(storage)
+        if len(data) != storage.count * _width(storage):
+            raise InputError(f"{path}: the storage of {name} has {len(data)} bytes: it is damaged")
+        flat = np.frombuffer(data, _dtype(storage))
+        if not elements:
+            return np.empty(view.size, flat.dtype)
+        strides = [step * flat.itemsize for step in view.stride]
+        return np.lib.stride_tricks.as_strided(flat[view.offset :], view.size, strides, writeable=False)
+
+    return Tensor(view.size, storage.dtype, read)
+
+
+def _dtype(storage: Storage) -> np.dtype:
+    return np.dtype(ml_dtypes.bfloat16 if storage.dtype == "bfloat16" else storage.dtype)
+
+
+def _width(storage: Storage) -> int:
+    return _dtype(storage).itemsize

@@ -1,0 +1,151 @@
+"""Checkpoints as other projects write them, of synthetic weights: each tensor is made from its own name.
+
+The recipe is the one that the outputs in tests/golden/parity were computed with, by those projects' own code.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import pickle
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "parity"
+Arrays = dict[str, np.ndarray]
+
+
+def manifest(name: str) -> dict[str, tuple[int, ...]]:
+    """Every tensor that the project writes, with its shape, in its order."""
+    entries = json.loads((GOLDEN / f"{name}.manifest.json").read_text())
+    return {key: tuple(shape) for key, shape in entries.items()}
+
+
+def outputs(name: str) -> Any:
+    return np.load(GOLDEN / f"{name}.npz")
+
+
+def images(size: int) -> np.ndarray:
+    return np.random.default_rng(0).random((2, size, size, 3), dtype=np.float32) * 2 - 1
+
+
+def tensor(name: str, shape: tuple[int, ...], *, channels_first: bool) -> np.ndarray:
+    rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode("utf-8"))))
+    kind = name.replace("/", ".").rpartition(".")[2]
+    if kind == "num_batches_tracked":
+        return np.zeros(shape, np.int64)
+    if kind in ("moving_variance", "running_var"):
+        return np.float32(0.5) + rng.random(shape, dtype=np.float32)
+    values = rng.standard_normal(shape, dtype=np.float32)
+    if len(shape) > 1:
+        inputs = math.prod(shape[1:] if channels_first else shape[:-1])
+        return values * np.float32(math.sqrt(2 / inputs))
+    return 1 + values * np.float32(0.1) if kind == "weight" else values * np.float32(0.1)
+
+
+def arrays(name: str) -> Arrays:
+    """A project's whole checkpoint."""
+    channels_first = name.startswith(("timm", "facenet_pytorch"))
+    return {key: tensor(key, shape, channels_first=channels_first) for key, shape in manifest(name).items()}
+
+
+def write_safetensors(path: Path, values: Arrays) -> Path:
+    from safetensors.numpy import save_file
+
+    save_file(values, path)
+    return path
+
+
+class _Name:
+    """Pickles as a name, the way PyTorch's classes do."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+
+
+class _Storage:
+    def __init__(self, key: str, array: np.ndarray) -> None:
+        self.key, self.array = key, array
+
+
+class _Tensor:
+    def __init__(self, storage: _Storage) -> None:
+        self.storage = storage
+
+
+class _Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]  # the one in Python: its `save` can be extended
+    def persistent_id(self, value: Any) -> Any:
+        if not isinstance(value, _Storage):
+            return None
+        kind = {"float32": "FloatStorage", "int64": "LongStorage"}[value.array.dtype.name]
+        return ("storage", _Name("torch", kind), value.key, "cpu", value.array.size)
+
+    def save(self, value: Any, save_persistent_id: bool = True) -> Any:
+        if isinstance(value, _Name):
+            self.write(pickle.GLOBAL + f"{value.module}\n{value.name}\n".encode())
+            return None
+        if isinstance(value, _Tensor):
+            shape = value.storage.array.shape
+            stride = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+            self.save(_Name("torch._utils", "_rebuild_tensor_v2"))
+            self.save((value.storage, 0, shape, stride, False, {}))
+            self.write(pickle.REDUCE)
+            return None
+        return super().save(value, save_persistent_id)
+
+
+def write_torch(path: Path, values: Arrays) -> Path:
+    """A state dict as `torch.save` writes it: a zip of a pickle and of one stored member a tensor."""
+    state = {name: _Tensor(_Storage(str(number), array)) for number, (name, array) in enumerate(values.items())}
+    pickled = io.BytesIO()
+    _Pickler(pickled, protocol=2).dump(state)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("archive/data.pkl", pickled.getvalue())
+        archive.writestr("archive/byteorder", "little")
+        for number, array in enumerate(values.values()):
+            archive.writestr(f"archive/data/{number}", np.ascontiguousarray(array).tobytes())
+        archive.writestr("archive/version", "3\n")
+    return path
+
+
+def write_tensorflow(path: Path, values: Arrays, version: int) -> Path:
+    """A TensorFlow checkpoint: version 1 is one file, version 2 an index and its data."""
+    import tensorflow as tf
+
+    names, data = list(values), [tf.constant(array) for array in values.values()]
+    if version == 1:
+        tf.raw_ops.Save(filename=str(path), tensor_names=names, data=data)
+    else:
+        tf.raw_ops.SaveV2(prefix=str(path), tensor_names=names, shape_and_slices=[""] * len(names), tensors=data)
+    return path
+
+
+def write_archive(path: Path, *files: Path) -> Path:
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        for file in files:
+            archive.add(file, file.name)
+    return path
+
+
+def write_legacy_hdf5(path: Path, values: Arrays) -> Path:
+    """Keras's old HDF5, from names such as `conv2d_1|conv2d_1/kernel:0`."""
+    import h5py
+
+    layers: dict[str, list[str]] = {}
+    for name in values:
+        layers.setdefault(name.partition("|")[0], []).append(name)
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [layer.encode() for layer in layers]
+        for layer, names in layers.items():
+            group = file.create_group(layer)
+            weights = [name.partition("|")[2] for name in names]
+            group.attrs["weight_names"] = [weight.encode() for weight in weights]
+            for name, weight in zip(names, weights, strict=True):
+                group.create_dataset(weight, data=values[name])
+    return path
