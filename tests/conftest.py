@@ -9,8 +9,13 @@ from functools import cache
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from .networks import WholeNetwork
+
+# A machine that others load makes single examples slow: that is no fault of the code.
+settings.register_profile("suite", deadline=None, max_examples=50)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

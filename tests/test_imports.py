@@ -47,7 +47,7 @@ def test_the_factories_add_a_tenth_of_a_second_to_keras() -> None:
         "import keras, time; t = time.perf_counter(); "
         "from inception_resnet_keras import *; print(time.perf_counter() - t)"
     )
-    assert min(float(python(code)) for _ in range(3)) < 0.1
+    assert min(float(python(code)) for _ in range(2)) < 0.1
 
 
 def test_public_names_are_there_and_no_others() -> None:

@@ -218,7 +218,7 @@ def test_weight_decay_is_l2_of_kernels_alone() -> None:
     plain.set_weights(model.get_weights())
     labels = np.array([0, 2])
     for each in (model, plain):
-        each.compile(loss="sparse_categorical_crossentropy")
+        each.compile(loss="sparse_categorical_crossentropy", jit_compile=False)
     both = [each.evaluate(IMAGES, [labels, labels], verbose=0, return_dict=True)["loss"] for each in (model, plain)]
     assert math.isclose(both[0] - both[1], expected, rel_tol=1e-4)
 
@@ -289,7 +289,7 @@ def test_channels_first_is_channels_last_transposed(channels_first: None) -> Non
 
 def test_channels_first_trains(channels_first: None) -> None:
     model = tiny.build(input_shape=(3, 32, 32))
-    model.compile(loss="sparse_categorical_crossentropy")
+    model.compile(loss="sparse_categorical_crossentropy", jit_compile=False)
     loss = model.fit(IMAGES.transpose(0, 3, 1, 2), np.array([0, 1]), verbose=0).history["loss"]
     assert np.isfinite(loss).all()
 
@@ -315,7 +315,7 @@ def test_auxiliary_head_without_top() -> None:
 def test_models_nest_and_train() -> None:
     trunk = tiny.build(include_top=False, pooling="avg")
     model = keras.Sequential([keras.Input((32, 32, 3)), trunk, keras.layers.Dense(2, activation="softmax")])
-    model.compile(loss="sparse_categorical_crossentropy")
+    model.compile(loss="sparse_categorical_crossentropy", jit_compile=False)
     before = [kernel.numpy() for kernel in trunk.trainable_weights]
     model.fit(IMAGES, np.array([0, 1]), verbose=0)
     moved = [not np.array_equal(old, new.numpy()) for old, new in zip(before, trunk.trainable_weights, strict=True)]

@@ -27,7 +27,8 @@ def test_every_name_is_unique_and_says_its_place(network: Network) -> None:
     assert len({node.name for node in nodes}) == len(nodes)
     assert {names.stage(node.name) for node in nodes} - {None} == places
     heads = {node.place for node in nodes} - places
-    assert heads == {"image", "pooled", "dropout", "logits", "aux"}
+    embedding = {"embedding"} if network.embedding else set()
+    assert heads == {"image", "pooled", "dropout", "logits", "aux"} | embedding
     for node in nodes:
         assert node.name == node.place or node.name.startswith(f"{node.place}_")
         assert "/" not in node.name
