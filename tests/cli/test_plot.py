@@ -69,4 +69,4 @@ def test_bad_input_is_told_in_a_line(
 def test_the_verb_offers_what_the_function_takes() -> None:
     assert verb.LEVELS == LEVELS
     assert set(verb.SUFFIXES) == set(FORMATS.values())
-    assert all(FORMATS[suffix] == format for format, suffix in verb.SUFFIXES.items())
+    assert all(FORMATS[suffix] == name for name, suffix in verb.SUFFIXES.items())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +246,12 @@ def test_the_page_is_small_and_says_the_same_twice() -> None:
     assert page(graphs) == page(graphs)
     assert len(page(graphs).encode()) < 1_000_000
     assert data_of(graphs[:1] * 2)["differences"] == {"0-1": [], "1-0": []}
+
+
+def test_what_is_borrowed_is_named_with_its_version_and_licence() -> None:
+    folder = files("inception_resnet_keras.diagrams") / "assets" / "vendor"
+    licences = (folder / "LICENSES.txt").read_text(encoding="utf-8")
+    packages = json.loads((folder / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    bundled = {name.removeprefix("node_modules/"): each for name, each in packages.items() if not each.get("dev")}
+    for name, package in bundled.items():
+        assert not name or f"{name} {package['version']} ({package['license']})" in licences

@@ -34,7 +34,7 @@ def test_every_layer_is_drawn_no_slower_than_keras_and_graphviz_draw_theirs(
 
     def theirs() -> None:
         nonlocal graph
-        graph = keras.utils.model_to_dot(model, show_shapes=True)
+        graph = keras.utils.model_to_dot(model)
         pygraphviz.AGraph(string=graph.to_string()).draw(format="svg", prog="dot")
 
     other = seconds(theirs)
