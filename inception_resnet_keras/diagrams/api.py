@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import tempfile
 from collections.abc import Sequence
@@ -155,6 +156,11 @@ def plot_architecture(
         classes = arguments.positive_integer("num_classes", num_classes)
         graph = graph_of(table, (height, width), channels=channels or 3, classes=classes, aux_head=aux_head)
     else:
+        defaults = inspect.signature(plot_architecture).parameters
+        told = {"variant": variant, "depths": depths, "scale": scale, "input_shape": tuple(input_shape)}
+        for argument, value in (told | {"num_classes": num_classes, "aux_head": aux_head}).items():
+            if value != defaults[argument].default:
+                raise refuse(argument, value, "nothing where a model is drawn: it has its own")
         graph = graph_of_model(network)
     keys = [part.key for part in graph.parts if part.key != INPUT]
     if module is not None:

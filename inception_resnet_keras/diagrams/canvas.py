@@ -12,7 +12,7 @@ from .style import EDGE, FONT, INK, KINDS, PAPER, TEXT
 MARGIN = 16.0
 ROUND = 7.0  # a bend's radius
 ARROW = 7.0
-SKIP_LINE = {"color": KINDS["sum"].line.light, "penwidth": "2.4", "style": "solid"}
+SKIP_LINE = {"color": KINDS["sum"].line.light, "penwidth": "2.4"}
 INCH = 72.0
 
 
@@ -72,8 +72,8 @@ class Canvas:
         self.graph.add_subgraph(cluster)
         return cluster
 
-    def line(self, tail: str, head: str, line: Line, **looks: str) -> None:
-        looks = (SKIP_LINE if line.skip else {}) | looks
+    def line(self, tail: str, head: str, line: Line) -> None:
+        looks = SKIP_LINE if line.skip else {}
         points = tuple(map(self._at, line.points))
         self.graph.add_edge(pydot.Edge(_quoted(tail), _quoted(head), pos=f'"{_spline(points)}"', **looks))
 

@@ -42,7 +42,7 @@ def data_of(graphs: Sequence[Graph]) -> dict[str, Any]:
     pairs = permutations(enumerate(graphs), 2)
     return {
         "kinds": KINDS,
-        "graphs": [_graph(graph) for graph in graphs],
+        "graphs": [_graph(graph, _variant(graphs, index)) for index, graph in enumerate(graphs)],
         "differences": {
             f"{left}-{right}": [asdict(difference) for difference in differences(one, other)]
             for (left, one), (right, other) in pairs
@@ -51,13 +51,20 @@ def data_of(graphs: Sequence[Graph]) -> dict[str, Any]:
     }
 
 
-def _graph(graph: Graph) -> dict[str, Any]:
+def _variant(graphs: Sequence[Graph], index: int) -> str:
+    """A variant's name, told from a model of the same variant that stands before it."""
+    graph = graphs[index]
+    same = [(other.name, other.title, other.variant) for other in graphs[:index]]
+    return graph.variant + (", as in the tables" if (graph.name, graph.title, graph.variant) in same else "")
+
+
+def _graph(graph: Graph, variant: str) -> dict[str, Any]:
     own = "" if graph.title == network_title(graph.name) else f"{graph.title}, "
     return {
         "name": graph.name,
         "network": network_title(graph.name),
-        "label": own + graph.variant,
-        "variant": graph.variant,
+        "label": own + variant,
+        "variant": variant,
         "title": graph.title,
         "figure": graph.figure,
         "notes": graph.notes,

@@ -21,8 +21,9 @@ LEAST = 104.0  # an operation's width
 APART = 20.0  # between the title, the picture and the footnotes
 NARROW = 560.0  # a page's least width, which its title has room on
 CARD_HEIGHT, CARD_GAP, STRIP, INDENT = 46.0, 20.0, 6.0, 26
-COLUMNS = (266, 52, 136, 204, 182)  # of the overview: name, times, output, parameters, multiply-adds
-BAR = 118
+COLUMNS = (266, 50, 126, 198, 172)  # of the overview: name, times, output, parameters, multiply-adds
+BAR = 112
+SPACER = '<FONT POINT-SIZE="4"> <BR ALIGN="LEFT"/></FONT>'  # between two lines of a cell
 
 
 def overview(graph: Graph, *, upwards: bool = False) -> pydot.Dot:
@@ -211,7 +212,7 @@ def _columns(columns: Sequence[Sequence[Text]], indent: float = 0) -> str:
     """Words in the overview's columns; indent: of the last two, to leave room for the bars."""
     cells = [_blank(INDENT)]
     for number, (lines, width) in enumerate(zip(columns, COLUMNS, strict=True)):
-        words = "".join(f'{line}<BR ALIGN="LEFT"/>' for line in lines if line.text)
+        words = SPACER.join(f'{line}<BR ALIGN="LEFT"/>' for line in lines if line.text)
         before = indent if number > 2 else 0
         cells += [_blank(before)] if before else []
         cells.append(cell(words, WIDTH=round(width - before), HEIGHT=36, FIXEDSIZE="TRUE", ALIGN="LEFT", BALIGN="LEFT"))

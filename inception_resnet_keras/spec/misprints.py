@@ -1,7 +1,7 @@
 """Where the paper's figures print something other than the network they belong to.
 
-What is right is never written here: it follows from the tables. The texts of a block stand beside its
-variant `paper`; other variants were never printed.
+What is right is never written here: it follows from the tables. They concern the variant `paper` alone,
+as the others were never printed.
 """
 
 from __future__ import annotations

@@ -44,6 +44,8 @@ def test_the_overview_has_each_stage_with_its_shape_and_costs(network: Network) 
         assert "×".join(map(str, part.shape)) in said
         assert f"× {part.times}" in said or part.times == 1
     assert f"{diagram.graph.parameters:,}" in said
+    width = ET.fromstring(diagram.svg()).get("width")
+    assert float(width or "inf") <= style.README_WIDTH
 
 
 def test_a_module_has_the_papers_marks() -> None:
@@ -182,6 +184,7 @@ def test_a_systems_dot_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"network": "inception_v4", "to_file": "x.svg", "format": "gif"}, "format: got 'gif'"),
         ({"network": "inception_v4", "num_classes": 0}, "num_classes: got 0"),
         ({"network": 7}, "network: got 7"),
+        ({"network": 7, "depths": (1, 1, 1)}, "depths: got (1, 1, 1)"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict, said: str) -> None:

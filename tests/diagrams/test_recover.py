@@ -16,6 +16,7 @@ from inception_resnet_keras import (
     plot_architecture,
     spec,
 )
+from inception_resnet_keras.diagrams.explorer import data_in
 from inception_resnet_keras.diagrams.graph import graph_of
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.spec.rows import Repeat
@@ -99,3 +100,11 @@ def test_other_models_are_refused_with_a_reason() -> None:
     for model, reason in zip(other_models(), reasons, strict=True):
         with pytest.raises(InputError, match=reason):
             plot_architecture(model)
+
+
+def test_a_models_page_has_the_tables_beside_it() -> None:
+    model = create_inception_v4(3, depths=(1, 1, 1), input_shape=(75, 75, 3))
+    graphs = data_in(plot_architecture(model).html())["graphs"]
+    variants = list(spec.NETWORKS["inception_v4"])
+    assert [graph["label"] for graph in graphs] == ["paper", "paper, as in the tables", *variants[1:]]
+    assert graphs[0]["parts"][0]["shape"] == "75×75×3"

@@ -23,7 +23,7 @@ function layOut(graph, part, place) {
   chart.setGraph({ rankdir: "TB", nodesep: 26, ranksep: 30, edgesep: 18, marginx: 4, marginy: 4 });
   const reads = graph.parts.find((other) => other.key === part.reads);
   const shapes = new Map([["", reads.shape]]);
-  chart.setNode(READS, { width: measure(`input ${reads.shape}`, FONTS.name) + 28, height: 30 });
+  chart.setNode(READS, { width: measure(`input ${reads.shape}`, FONTS.name) + 30, height: 34 });
   for (const op of part.ops) {
     shapes.set(op.name, op.shape);
     const lines = op.layers.map((layer) => measure(full(place, layer), FONTS.layer));

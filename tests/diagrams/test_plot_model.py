@@ -1,0 +1,36 @@
+"""`keras.utils.plot_model` works on what the factories build, for those who know it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import keras
+import pytest
+
+from inception_resnet_keras import models, spec
+from inception_resnet_keras.spec.rows import Network
+
+HOW = "keras.utils.plot_model asks for Graphviz's program: apt-get install graphviz"
+
+
+@pytest.fixture(autouse=True)
+def graphviz() -> None:
+    """Keras starts `dot` itself, which no pip package brings."""
+    if shutil.which("dot"):
+        return
+    if os.environ.get("CI"):
+        pytest.fail(HOW)
+    pytest.skip(HOW)
+
+
+@pytest.mark.parametrize("include_top", [True, False])
+def test_plot_model_draws_every_network(network: Network, include_top: bool, tmp_path: Path) -> None:
+    shallow = spec.with_depths(network, [1] * len(spec.block_names(network)))
+    model = models.build(
+        shallow, 3, input_shape=(139, 139, 3), include_top=include_top, include_preprocessing=True, aux_head=include_top
+    )
+    keras.utils.plot_model(model, tmp_path / "model.svg", show_shapes=True, show_layer_names=True)
+    drawn = (tmp_path / "model.svg").read_text(encoding="utf-8")
+    assert all(layer.name in drawn for layer in model.layers)
