@@ -266,8 +266,11 @@ def _activation(given: Any) -> Any:
     """None for none ("linear" too, as it changes nothing)."""
     try:
         activation = keras.activations.get(given)
+        if getattr(activation, "__name__", "") == "<lambda>":
+            raise TypeError  # what is saved with it opens nowhere
+        keras.activations.get(keras.activations.serialize(activation))
     except (ValueError, TypeError):
-        raise refuse("classifier_activation", given, "a Keras activation or None") from None
+        raise refuse("classifier_activation", given, "a Keras activation, a registered function, or None") from None
     return None if given is None or activation is keras.activations.linear else activation
 
 

@@ -41,7 +41,7 @@ REFUSED: dict[str, list[Any]] = {
         (-75, 75, 3),
     ],
     "input_tensor": [np.zeros((1, 75, 75, 3)), "image", (75, 75, 3)],
-    "classifier_activation": ["soft", 3, [], {}],
+    "classifier_activation": ["soft", 3, [], {}, lambda x: x],
     "dropout_rate": NOT_A_SHARE,
     "aux_head": NOT_A_FLAG,
     "batch_norm_momentum": NOT_A_SHARE,
