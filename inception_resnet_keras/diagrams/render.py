@@ -46,7 +46,7 @@ def with_source(png: bytes, source: str) -> bytes:
     chunk.add_itxt("dot", source, zip=True)
     packed = BytesIO()
     with Image.open(BytesIO(png)) as picture:
-        picture.convert("RGB").save(packed, "PNG", pnginfo=chunk, optimize=True, dpi=(DPI, DPI))
+        picture.convert("RGB").save(packed, "PNG", pnginfo=chunk, compress_level=6, dpi=(DPI, DPI))
     return packed.getvalue()
 
 

@@ -185,6 +185,12 @@ def test_two_variants_stand_side_by_side_with_their_differences(window: Any) -> 
     left, right = item(window, "a"), item(window, "a", 1)
     assert left.location["y"] == right.location["y"]
     assert left.location["x"] + left.size["width"] < right.location["x"]
+    item(window, "b").click()
+    item(window, "b/b01").click()
+    for side in (0, 1):
+        assert in_sight(window, item(window, "b/b01/branch_2_conv_2", side))
+    window.find_element("id", "fold").click()
+    left, right = item(window, "a"), item(window, "a", 1)
     assert "differs" in left.get_attribute("class")
     assert left.find_element("css selector", ".times.changed").text == "× 5"
     assert right.find_element("css selector", ".times.changed").text == "× 6"

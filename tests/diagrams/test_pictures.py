@@ -199,7 +199,8 @@ import sys, time
 start = time.perf_counter()
 from inception_resnet_keras import plot_architecture
 for level in ("overview", "modules"):
-    plot_architecture("inception_resnet_v2", level=level).svg()
+    diagram = plot_architecture("inception_resnet_v2", level=level)
+    diagram.svg(), diagram.png()
 taken = time.perf_counter() - start
 assert not {"tensorflow", "keras"} & set(sys.modules), "an engine was imported"
 print(taken)

@@ -105,7 +105,7 @@ stage.addEventListener("click", (event) => {
 world.addEventListener("focusin", (event) => {
   stage.scrollTo(0, 0); // the browser scrolls what it focuses into sight: the zoom does that here
   const node = targetOf(event);
-  if (node?.matches(":focus-visible")) show(Number(node.dataset.side), itemOf(node.dataset.side, node.dataset.id));
+  if (node?.matches(":focus-visible")) show(itemOf(node.dataset.side, node.dataset.id));
 });
 stage.addEventListener("scroll", () => stage.scrollTo(0, 0));
 

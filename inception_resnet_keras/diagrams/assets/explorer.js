@@ -85,16 +85,22 @@ function fit(whole) {
   moveTo((width - (scene.width - 60) * k) / 2, whole ? Math.max(16, (height - scene.height * k) / 2) : 16, k);
 }
 
-function boxOf(side, item) {
-  const column = state.scene.columns[side];
-  return { ...item.box, x: item.box.x + column.x, y: item.box.y + column.y };
+// An item's box, with its counterpart's on the other side: two variants are looked at together.
+function boxOf(item) {
+  const boxes = state.scene.columns.flatMap((column, side) => {
+    const own = itemOf(side, item.id);
+    return own ? [{ ...own.box, x: own.box.x + column.x, y: own.box.y + column.y }] : [];
+  });
+  const left = Math.min(...boxes.map((box) => box.x)), right = Math.max(...boxes.map((box) => box.x + box.width));
+  const top = Math.min(...boxes.map((box) => box.y)), bottom = Math.max(...boxes.map((box) => box.y + box.height));
+  return { x: left, y: top, width: right - left, height: bottom - top };
 }
 
 // Brings an item into sight; smaller only where it would be wider than the stage, and never too small to read.
-function show(side, item) {
-  const box = boxOf(side, item), { x, y, k: before } = transform();
+function show(item) {
+  const box = boxOf(item), { x, y, k: before } = transform();
   const { clientWidth: width, clientHeight: height } = stage;
-  const k = Math.min(before, Math.max(width < 600 ? 0.8 : 0.6, (width - 32) / box.width));
+  const k = Math.min(before, Math.max(width < 600 ? 0.8 : 0.5, (width - 32) / box.width));
   const kept = { x: x + box.x * (before - k), y: y + box.y * (before - k) };
   const into = (start, size, room, now) => (size > room - 32 ? (size - 32 > room ? 16 - start : (room - size) / 2 - start)
     : Math.min(Math.max(now, 16 - start), room - 16 - size - start));
@@ -110,7 +116,7 @@ function toggle(side, item) {
   if (opened) state.open.add(item.id);
   state.chosen = { side, item };
   render();
-  show(side, itemOf(side, item.id));
+  show(itemOf(side, item.id));
 }
 
 function choose(side, item) {
@@ -131,7 +137,7 @@ function reveal(side, id) {
   render();
   const item = itemOf(side, id);
   choose(side, item);
-  show(side, item);
+  show(item);
   find(side, id).focus({ preventScroll: true });
   return true;
 }
