@@ -16,7 +16,7 @@ from . import synthetic
 
 pytestmark = pytest.mark.slow
 TOLERANCE = 2e-5  # of the largest output
-CLASSIFIER = {"classifier_activation": None, "variant": "slim"}
+CLASSIFIER: dict[str, Any] = {"classifier_activation": None, "variant": "slim"}
 
 
 def relative_error(found: Any, wanted: np.ndarray) -> float:
@@ -193,3 +193,10 @@ def davidsandberg(values: synthetic.Arrays) -> synthetic.Arrays:
     shapes = synthetic.manifest("facenet_tf_inception_resnet_v1")
     assert list(shapes.values()) == [value.shape for value in plain]
     return dict(zip(shapes, (np.ascontiguousarray(value) for value in plain), strict=True))
+
+
+def test_other_residual_scales_are_told(tmp_path: Path) -> None:
+    path = synthetic.write_torch(tmp_path / "a.pt", synthetic.arrays("facenet_pytorch_inception_resnet_v1"))
+    model = irk.create_inception_resnet_v1(scale=0.1, variant="facenet", input_shape=(160, 160, 3))
+    (note,) = irk.load_weights(model, path).notes
+    assert note == "residual scales differ: block a01 sums with 0.1, and was trained with 0.17"

@@ -185,8 +185,8 @@ def test_counters_may_start_anywhere(start: int) -> None:
     def moved(key: str) -> str:
         layer, _, weight = key.partition("/")
         kind, _, number = layer.rpartition("_") if layer[-1].isdigit() and layer != "conv2d" else (layer, "", "0")
-        number = int(number) + start
-        return f"{kind}_{number}/{weight}" if number else f"{kind}/{weight}"
+        moved_to = int(number) + start
+        return f"{kind}_{moved_to}/{weight}" if moved_to else f"{kind}/{weight}"
 
     made = planned(name, {moved(key): shape for key, shape in shapes_in(name).items()})
     source = made.sources["c03_branch_4_conv_1/kernel"].name
