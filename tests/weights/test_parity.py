@@ -86,7 +86,7 @@ def test_inception_v4_of_timm_and_a_background_class_dropped(tmp_path: Path) -> 
 def test_inception_resnet_v2_of_slim(tmp_path: Path) -> None:
     model = irk.create_inception_resnet_v2(1001, aux_head=True, **CLASSIFIER)
     golden, values = synthetic.outputs("slim_inception_resnet_v2"), synthetic.arrays("slim_inception_resnet_v2")
-    values["global_step"] = np.int64(7)
+    values["global_step"] = np.asarray(7, np.int64)
     values["InceptionResnetV2/Conv2d_1a_3x3/weights/RMSProp"] = values["InceptionResnetV2/Conv2d_1a_3x3/weights"]
     report = irk.load_weights(model, synthetic.write_tensorflow(tmp_path / "model.ckpt", values, 2))
     assert report.loaded == 908
