@@ -98,7 +98,11 @@ def _write(model: keras.Model, finding: Finding, path: Path, kind: str) -> None:
         return
     from .readers.safetensors import save
 
-    arrays = {f"{layer.name}/{weight.name}": np.asarray(weight) for layer in model.layers for weight in layer.weights}
+    arrays = {
+        f"{layer.name}/{weight.name}": keras.ops.convert_to_numpy(weight)
+        for layer in model.layers
+        for weight in layer.weights
+    }
     save(path, arrays, {"network": finding.network.name, "variant": finding.network.variant})
 
 

@@ -34,6 +34,7 @@ def _download(url: str, path: Path, digest: str | None) -> None:
 
     algorithm, _, value = (digest or "auto:").partition(":")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)  # Keras would take /tmp for a folder that is not there
         part = keras.utils.get_file(
             fname=f"{path.name}.part",
             origin=url,

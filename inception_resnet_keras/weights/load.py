@@ -15,7 +15,7 @@ from ..spec.walk import trace
 from . import registry
 from .convert import ours
 from .convert.engine import NewHead, plan
-from .readers import open_checkpoint
+from .readers import is_checkpoint, open_checkpoint
 from .report import LoadReport
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def _is_name(source: str | PathLike[str]) -> bool:
     if not isinstance(source, str | PathLike):
         raise InputError(f"weights: got {source!r}; it takes None, a path or one of {', '.join(registry.NAMES)}")
     text = fspath(source)
-    return text in registry.NAMES or (not Path(text).exists() and text.isidentifier())
+    return text in registry.NAMES or (text.isidentifier() and not is_checkpoint(Path(text)))
 
 
 def _other_scales(model: keras.Model, report: LoadReport) -> list[str]:

@@ -221,7 +221,8 @@ def _classes(model: Mapping[str, Shape]) -> int | None:
 
 
 def _needs(name: str, files: list[Weights], network: Network | None) -> InputError:
-    fits = dict.fromkeys(f'create_{file.network}(variant="{file.variant}")' for file in files)
+    family = [file for file in files if network and file.network == network.name]
+    fits = dict.fromkeys(f'create_{file.network}(variant="{file.variant}")' for file in family or files)
     got = f"{network.name} ({network.variant})" if network else "a network of its own tables"
     return InputError(
         f"weights: {name!r} was trained in another network than {got}: it fits {' or '.join(fits)}, "

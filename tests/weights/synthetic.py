@@ -79,7 +79,10 @@ class _Tensor:
         self.storage = storage
 
 
-class _Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]  # the one in Python: its `save` can be extended
+_InPython: Any = vars(pickle)["_Pickler"]  # the pickler written in Python: its `save` can be extended
+
+
+class _Pickler(_InPython):
     def persistent_id(self, value: Any) -> Any:
         if not isinstance(value, _Storage):
             return None

@@ -78,6 +78,8 @@ def plan(model: Mapping[str, Shape], checkpoint: Checkpoint, *, new_head: NewHea
     if new_head not in (False, True, "aux"):
         raise refuse("new_head", new_head, 'True, "aux" or False')
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+    if ema and not any(name.endswith(EMA) for name in shapes):
+        raise refuse("ema", ema, f"False for {checkpoint.path}: the file has no running averages")
     mapping = _Mapping(model, checkpoint, _identity(model, shapes, checkpoint), new_head=new_head, ema=ema)
     mapping.match()
     mapping.account_for_the_rest()
@@ -167,8 +169,6 @@ class _Mapping:
                 self._hint_at_new_head(key)
             else:
                 self._take(key, shape, name, origin)
-        if self.ema and not any(name.endswith(EMA) for name in self.used):
-            self.problems.append("ema=True: the file has no running averages")
 
     def _name(self, origin: Origin | None, key: str) -> str:
         """The tensor's name in the file, whether it is there or not; "" where the source has none such."""

@@ -95,15 +95,14 @@ def same(shape: Shape, wanted: Shape) -> bool:
 
 
 def _fit(table: NameTable, network: Network, shapes: Mapping[str, Shape]) -> Identity:
-    trunk = {
-        origin.name: origin.shape(table) for origin in origins(table.source, network).values() if not origin.slot.head
-    }
-    names = _canonical(table, trunk, shapes)
-    fits = sum(name in names and same(shapes[names[name]], shape) for name, shape in trunk.items())
+    there = origins(table.source, network).values()
+    names = _canonical(table, {origin.name: origin.shape(table) for origin in there}, shapes)
+    trunk = [origin for origin in there if not origin.slot.head]
+    fits = sum(origin.name in names and same(shapes[names[origin.name]], origin.shape(table)) for origin in trunk)
     return Identity(table, network, names, fits / len(trunk))
 
 
-def _canonical(table: NameTable, trunk: Mapping[str, Shape], shapes: Mapping[str, Shape]) -> dict[str, str]:
+def _canonical(table: NameTable, wanted: Mapping[str, Shape], shapes: Mapping[str, Shape]) -> dict[str, str]:
     """The file's names with counters brought to start at 0: conv2d, conv2d_1, … or conv2d_7, conv2d_8, …
 
     A counter's start is where most shapes fit, so that a tensor lost at either end shifts nothing.
@@ -113,17 +112,17 @@ def _canonical(table: NameTable, trunk: Mapping[str, Shape], shapes: Mapping[str
         numbered = {name: number for name in shapes if (number := _number(kind, name)) is not None}
         if not numbered:
             continue
-        there = sorted(set(numbered.values()))
-        wanted = [name for name in trunk if _number(kind, name) is not None]
-        last = max((_number(kind, name) or 0 for name in wanted), default=0)
-        starts = {there[0], there[0] - 1, there[-1] - last}
-        renamed = [
-            {_renumbered(kind, name, number - start): name for name, number in numbered.items()} for start in starts
-        ]
-        best = max(
-            renamed, key=lambda names: sum(name in names and same(shapes[names[name]], trunk[name]) for name in wanted)
-        )
-        names = {name: name for name in names if name not in numbered} | best
+        last = max(_number(kind, name) or 0 for name in wanted)
+        first = min(numbered.values())
+        starts = (first, first - 1, max(numbered.values()) - last)
+        best: dict[str, str] = {}
+        most = -1
+        for start in starts:
+            renamed = {_renumbered(kind, name, number - start): name for name, number in numbered.items()}
+            fits = sum(name in wanted and same(shapes[file], wanted[name]) for name, file in renamed.items())
+            if fits > most:
+                best, most = renamed, fits
+        names = {name: file for name, file in names.items() if file not in numbered} | best
     return names
 
 

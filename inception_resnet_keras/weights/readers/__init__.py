@@ -10,12 +10,17 @@ from ...errors import InputError
 from . import hdf5, safetensors, tf_checkpoint, torch_files
 from .checkpoint import Checkpoint, Tensor, damage
 
-__all__ = ["Checkpoint", "Tensor", "open_checkpoint"]
+__all__ = ["Checkpoint", "Tensor", "is_checkpoint", "open_checkpoint"]
 
 FORMATS = (
     "a .keras, .weights.h5 or .safetensors file of this project, a legacy Keras HDF5 file, a TensorFlow checkpoint "
     "(V1, V2 or the published .tar.gz), a .safetensors file, or a PyTorch state dict (.pt)"
 )
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether there is something at a path that could be opened."""
+    return path.exists() or tf_checkpoint.prefix_of(path) is not None
 
 
 def open_checkpoint(path: str | PathLike[str]) -> Checkpoint:

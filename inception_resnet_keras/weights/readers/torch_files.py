@@ -114,7 +114,8 @@ def _views(path: Path, state: Any) -> dict[str, View]:
     found = {str(name): value for name, value in state.items() if isinstance(value, View)}
     if not found:
         raise InputError(f"{path}: its dict holds no tensors but {', '.join(map(repr, list(state)[:5])) or 'nothing'}")
-    return {name.removeprefix("module."): view for name, view in found.items()}
+    parallel = all(name.startswith("module.") for name in found)  # of DataParallel
+    return {name.removeprefix("module."): view for name, view in found.items()} if parallel else found
 
 
 def _lazy(path: Path, name: str, view: View, fetch: _Fetch, size: int) -> Tensor:
