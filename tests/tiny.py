@@ -6,12 +6,14 @@ At 32 pixels a side its maps are 7² (stride 4), 4² (8), 2² (16) and 1² (32).
 from typing import Any
 
 import keras
+import numpy as np
 
 from inception_resnet_keras import models
 from inception_resnet_keras.spec.rows import AVG_POOL, MAX_POOL, Conv, Fork, Network, Pool, Repeat, Residual
 
 SIDE = 32
 CLASSES = 3
+IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, SIDE, SIDE, 3)).astype(np.float32)
 
 TINY = Network(
     name="tiny",
@@ -43,3 +45,15 @@ def build(network: Network = TINY, **options: Any) -> keras.Model:
     """
     keras.utils.set_random_seed(1)
     return models.build(network, **{"num_classes": CLASSES, "input_shape": (SIDE, SIDE, 3), **options})
+
+
+def randomised(model: keras.Model, seed: int = 1) -> keras.Model:
+    """With weights away from their start: a batch norm that has not moved hides much."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        weight.assign(rng.uniform(0.1, 1, weight.shape) * (1 if "variance" in weight.name else rng.choice([-1, 1])))
+    return model
+
+
+def run(model: keras.Model, images: Any = IMAGES, training: bool = False) -> np.ndarray:
+    return keras.ops.convert_to_numpy(keras.ops.cast(model(images, training=training), "float32"))
