@@ -37,4 +37,6 @@ WHOLE = [
     WholeNetwork("inception_resnet_v1", "paper"),
     WholeNetwork("inception_resnet_v2", "paper"),
     WholeNetwork("inception_resnet_v2", "paper", (10, 20, 10)),
+    WholeNetwork("inception_v4", "slim"),
+    WholeNetwork("inception_resnet_v2", "slim"),
 ]

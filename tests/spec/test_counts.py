@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from inception_resnet_keras import spec
 from inception_resnet_keras.spec.rows import Network, Pool
 from inception_resnet_keras.spec.walk import minimum_side, stages, trace
 
@@ -17,6 +18,8 @@ PUBLISHED: dict[str, tuple[int, int, int, float, tuple[int, int, int]]] = {
     "inception_resnet_v1-paper": (127, 22_742_808, 22_769_848, 6.21, (8, 8, 1792)),
     "inception_resnet_v2-paper": (132, 32_417_496, 32_450_360, 9.26, (8, 8, 2144)),
     "inception_resnet_v2-paper-10-20-10": (242, 55_255_816, 55_313_160, 14.14, (8, 8, 2144)),
+    "inception_v4-slim": (149, 42_648_232, 42_711_400, 12.25, (8, 8, 1536)),
+    "inception_resnet_v2-slim": (244, 55_813_192, 55_873_736, 13.16, (8, 8, 1536)),
 }
 
 
@@ -32,6 +35,14 @@ def test_counts_are_the_published_ones(case: WholeNetwork) -> None:
     assert macs == case.golden["macs"]
     assert max(node.depth for node in nodes) == case.golden["longest_path"]
     assert [node.shape for node in nodes if len(node.shape) == 3][-1] == last_map
+
+
+def test_counts_of_the_face_network_without_its_head() -> None:
+    nodes = trace(spec.find("inception_resnet_v1", "facenet"), classes=None)
+    assert sum(node.op == "conv" for node in nodes) == 132
+    assert sum(node.trainable for node in nodes) == 22_549_808
+    assert round(sum(node.macs or 0 for node in nodes) / 1e9, 2) == 6.31
+    assert nodes[-1].shape == (8, 8, 1792)
 
 
 @pytest.mark.parametrize("size", SIZES)
