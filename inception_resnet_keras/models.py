@@ -205,6 +205,10 @@ def build(
         dtype=_policy(dtype),
     )
     activation = _activation(classifier_activation)
+    if weights is not None:
+        from .weights.load import load, require
+
+        require(weights)
 
     inputs = image = _input(network, input_shape, input_tensor, builder, aux_head=aux_head)
     if include_preprocessing:
@@ -226,8 +230,6 @@ def build(
         inputs = sources[0] if len(sources) == 1 else sources  # Keras warns where a list of one is fed a tensor
     model = keras.Model(inputs, outputs if aux_head else outputs[0], name=name or network.name)
     if weights is not None:
-        from .weights.load import load
-
         load(model, weights)
     return model
 

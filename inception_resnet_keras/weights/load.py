@@ -63,6 +63,13 @@ def load(model: keras.Model, weights: str | PathLike[str]) -> LoadReport:
     return load_weights(model, weights)
 
 
+def require(weights: str | PathLike[str]) -> None:
+    """Raises InputError where `weights=` is neither a registered name nor a checkpoint that opens."""
+    if not _is_name(weights):
+        with open_checkpoint(weights):
+            pass
+
+
 def _is_name(source: str | PathLike[str]) -> bool:
     """A registered name; a word that is neither one nor a file is taken for a misspelt one."""
     if not isinstance(source, str | PathLike):
