@@ -43,6 +43,13 @@ def boolean(argument: str, value: Any) -> bool:
     return value
 
 
+def auxiliary(network: Network, value: Any) -> bool:
+    """`aux_head`, of a network that may have none."""
+    if boolean("aux_head", value) and not network.aux:
+        raise refuse("aux_head", value, f"False: the {network.variant} variant has no auxiliary head")
+    return value
+
+
 def one_of(argument: str, value: Any, choices: Sequence[Any]) -> Any:
     if not isinstance(value, Hashable) or value not in choices:  # an array's == is no truth value
         raise refuse(argument, value, " or ".join(map(repr, choices)))

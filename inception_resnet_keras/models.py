@@ -191,9 +191,7 @@ def build(
     check = arguments
     classes = check.positive_integer("num_classes", num_classes)
     check.boolean("include_top", include_top)
-    check.boolean("aux_head", aux_head)
-    if aux_head and not network.aux:
-        raise refuse("aux_head", aux_head, f"False: the {network.variant} variant has no auxiliary head")
+    check.auxiliary(network, aux_head)
     check.boolean("include_preprocessing", include_preprocessing)
     check.one_of("pooling", pooling, (None, "avg", "max"))
     below_one = "a number in [0, 1)"

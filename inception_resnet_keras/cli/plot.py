@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--module", help="with --level modules, the only one: stem, a, reduction_a, …")
     parser.add_argument("--variant", default="paper", help="the network's table (default: %(default)s)")
     parser.add_argument("--depths", type=int, nargs="+", metavar="N", help="how many of the blocks A, B, C")
-    parser.add_argument("--size", type=int, default=299, help="pixels a side of the image (default: %(default)s)")
-    parser.add_argument("--classes", type=int, default=1000, help="width of the classifier (default: %(default)s)")
+    parser.add_argument("--size", type=int, help="pixels a side of the image (default: the variant's own)")
+    parser.add_argument("--classes", type=int, help="width of the classifier (default: the variant's own head)")
     parser.add_argument("--aux-head", action="store_true", help="draw the auxiliary classifier too")
     parser.add_argument("--upwards", action="store_true", help="the image at the bottom, as in the paper")
     parser.add_argument("--format", choices=SUFFIXES, help="default: what --out ends in, else svg")
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
         module=args.module,
         variant=args.variant,
         depths=args.depths,
-        input_shape=(args.size, args.size, 3),
+        input_shape=None if args.size is None else (args.size, args.size, 3),
         num_classes=args.classes,
         aux_head=args.aux_head,
         upwards=args.upwards,

@@ -20,8 +20,8 @@ HELP = "a network's stages: output shape, parameters, multiply-adds"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", choices=list(spec.NETWORKS), metavar="NETWORK", help="one of %(choices)s")
     parser.add_argument("--variant", default="paper", help="of the network's table (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=299, help="side of the image in pixels (default: %(default)s)")
-    parser.add_argument("--classes", type=int, default=1000, help="of the classifier (default: %(default)s)")
+    parser.add_argument("--size", type=int, help="side of the image in pixels (default: the variant's own)")
+    parser.add_argument("--classes", type=int, help="of the classifier (default: the variant's own head)")
     parser.add_argument("--blocks", action="store_true", help="a line for each block, equal ones too")
 
 
@@ -29,12 +29,13 @@ def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     network = spec.find(args.network, args.variant)
-    if args.classes < 1:
+    if args.classes is not None and args.classes < 1:
         raise refuse("--classes", args.classes, "an integer of at least 1")
+    size = network.size if args.size is None else args.size
     try:
-        found = stages(trace(network, (args.size, args.size), classes=args.classes))
+        found = stages(trace(network, (size, size), **spec.head(network, args.classes)))
     except ValueError as error:
-        raise InputError(f"--size: got {args.size}, which is too small: {error}") from None
+        raise InputError(f"--size: got {size}, which is too small: {error}") from None
     Console().print(_table(network, found if args.blocks else merged(found), found))
 
 

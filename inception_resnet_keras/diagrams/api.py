@@ -119,8 +119,8 @@ def plot_architecture(
     variant: str = "paper",
     depths: Sequence[int] | None = None,
     scale: bool | float | Sequence[float] = True,
-    input_shape: Sequence[int | None] = (299, 299, 3),
-    num_classes: int = 1000,
+    input_shape: Sequence[int | None] | None = None,
+    num_classes: int | None = None,
     aux_head: bool = False,
     upwards: bool = False,
     format: str | None = None,
@@ -135,9 +135,11 @@ def plot_architecture(
         level: "overview" (the paper's Figures 9 and 15), "modules" (Figures 3 to 8 and 10 to 19)
             or "layers" (every Keras layer, a card a block).
         module: With level="modules", the only one to draw, such as "stem", "a" or "reduction_b".
-        variant, depths, scale, num_classes, aux_head: As the factories take them; of a model they
-            are its own.
-        input_shape: (height, width, channels); a height or width may be None.
+        variant, depths, scale, aux_head: As the factories take them; of a model they are its own.
+        input_shape: (height, width, channels); a height or width may be None. None for the
+            variant's own: (160, 160, 3) for "facenet", (299, 299, 3) for the others.
+        num_classes: Width of the classifier, at least 1. None for the variant's own head: an
+            embedding for "facenet", 1000 classes for the others.
         upwards: Whether the image stands at the bottom, as in the paper.
         format: "svg", "png", "pdf", "dot", "mermaid" or "html", where to_file's name does not say it.
 
@@ -152,12 +154,14 @@ def plot_architecture(
     arguments.one_of("format", format, (None, *dict.fromkeys(FORMATS.values())))
     if isinstance(network, str):
         table = arguments.scaled(arguments.deepened(spec.find(network, variant), depths), scale)
-        height, width, channels = arguments.image_shape(table, input_shape, "channels_last", aux_head=aux_head)
-        classes = arguments.positive_integer("num_classes", num_classes)
+        arguments.auxiliary(table, aux_head)
+        shape = (table.size, table.size, 3) if input_shape is None else input_shape
+        height, width, channels = arguments.image_shape(table, shape, "channels_last", aux_head=aux_head)
+        classes = None if num_classes is None else arguments.positive_integer("num_classes", num_classes)
         graph = graph_of(table, (height, width), channels=channels or 3, classes=classes, aux_head=aux_head)
     else:
         defaults = inspect.signature(plot_architecture).parameters
-        told = {"variant": variant, "depths": depths, "scale": scale, "input_shape": tuple(input_shape)}
+        told = {"variant": variant, "depths": depths, "scale": scale, "input_shape": input_shape}
         for argument, value in (told | {"num_classes": num_classes, "aux_head": aux_head}).items():
             if value != defaults[argument].default:
                 raise refuse(argument, value, "nothing where a model is drawn: it has its own")

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, count
 
-from .graph import Graph, Op, Part
+from .graph import INPUT, Graph, Op, Part
 from .words import shape_text
+
+_BRANCH = re.compile(r"((?:fork_\d+_)?branch_)(\d+)(_.*)")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """op: "" for the part as a whole. what: Which of its facts. left, right: What each side has, None for nothing."""
+    """op, twin: The operation's name on the left and on the right; "" for the part as a whole.
+
+    what: Which of its facts. left, right: What each side has, None for nothing.
+    """
 
     part: str
     op: str
+    twin: str
     what: str
     text: str
     left: str | None
@@ -22,54 +30,122 @@ class Difference:
 
 
 def differences(left: Graph, right: Graph) -> list[Difference]:
-    """In the order of the parts; empty where the two are the same."""
+    """In the order of the parts; empty where the two are the same.
+
+    A branch is compared with its like, wherever it stands among the branches. Where the images
+    differ in size, so does every map after them: of those only the widths are told.
+    """
     keys = [part.key for part in left.parts]
     keys += [part.key for part in right.parts if part.key not in keys]
-    return [difference for key in keys for difference in _of_part(_part(left, key), _part(right, key))]
+    resized = left.part(INPUT).shape[:-1] != right.part(INPUT).shape[:-1]
+    return [each for key in keys for each in _of_part(_part(left, key), _part(right, key), resized and key != INPUT)]
 
 
 def _part(graph: Graph, key: str) -> Part | None:
     return next((part for part in graph.parts if part.key == key), None)
 
 
-def _of_part(left: Part | None, right: Part | None) -> Iterator[Difference]:
+def _of_part(left: Part | None, right: Part | None, widths_only: bool) -> Iterator[Difference]:
     if left is None or right is None:
         yield _one_sided(left, right)
         return
-    facts = (
-        ("blocks", str(left.times), str(right.times)),
-        ("output", shape_text(left.shape), shape_text(right.shape)),
-    )
-    for what, one, other in facts:
-        if one != other:
-            yield Difference(left.key, "", what, f"{what} {one} → {other}", one, other)
-    ours, theirs = ({op.name: op for op in part.ops} for part in (left, right))
+    if left.times != right.times:
+        yield _of_whole(left, "blocks", str(left.times), str(right.times))
+    left, right = (_widths(part) if widths_only else part for part in (left, right))
+    if left.shape != right.shape:
+        yield _of_whole(left, "output", shape_text(left.shape), shape_text(right.shape))
+    ours, theirs = {op.name: op for op in left.ops}, _as_on_the_left(left, right)
     for name in dict.fromkeys([*ours, *theirs]):
-        yield from _of_op(left, name, ours.get(name), theirs.get(name))
+        yield from _of_op(left, ours.get(name), *theirs.get(name, (None, "")))
+
+
+def _widths(part: Part) -> Part:
+    """The part with its maps' widths in place of their shapes."""
+    return replace(
+        part,
+        ops=tuple(
+            replace(op, shape=op.shape[-1:], detail=op.detail.replace(shape_text(op.shape), str(op.shape[-1])))
+            for op in part.ops
+        ),
+    )
+
+
+def _of_whole(part: Part, what: str, left: str, right: str) -> Difference:
+    return Difference(part.key, "", "", what, f"{what} {left} → {right}", left, right)
 
 
 def _one_sided(left: Part | None, right: Part | None) -> Difference:
     part = left or right
     assert part is not None
     side = "left" if left else "right"
-    return Difference(part.key, "", "there", f"only on the {side}", *_sides(left, right))
+    text = f"only on the {side}" + (f": {part.figure}" if part.figure else "")
+    return Difference(part.key, "", "", "there", text, "there" if left else None, "there" if right else None)
 
 
-def _sides(left: object, right: object) -> tuple[str | None, str | None]:
-    return ("there" if left else None), ("there" if right else None)
+def _as_on_the_left(left: Part, right: Part) -> dict[str, tuple[Op, str]]:
+    """The right's operations by the names of their likes on the left, which they read by; and their own names."""
+    numbers = {(fork, own): like for fork, alike in _alike(left, right).items() for own, like in alike.items()}
+
+    def name(own: str) -> str:
+        found = _BRANCH.fullmatch(own)
+        return f"{found[1]}{numbers[found[1], found[2]]}{found[3]}" if found else own
+
+    return {name(op.name): (replace(op, name=name(op.name), inputs=tuple(map(name, op.inputs))), op.name)
+            for op in right.ops}  # fmt: skip
 
 
-def _of_op(part: Part, name: str, left: Op | None, right: Op | None) -> Iterator[Difference]:
-    if left is None or right is None:
-        op, side = (left, "left") if left else (right, "right")
-        assert op is not None
-        yield Difference(part.key, name, "there", f"{name}: {_told(op)} only on the {side}", *_sides(left, right))
-    elif _told(left) != _told(right):
-        one, other = _told(left), _told(right)
-        yield Difference(part.key, name, "operation", f"{name}: {one} → {other}", one, other)
-    elif left.inputs != right.inputs:
-        inputs = [", ".join(op.inputs) for op in (left, right)]
-        yield Difference(part.key, name, "inputs", f"{name}: reads {inputs[0]} → {inputs[1]}", *inputs)
+def _alike(left: Part, right: Part) -> dict[str, dict[str, str]]:
+    """Each fork's branches on the right, and the number of the like on the left: the same one, else in order."""
+    ours, matched = _branches(left), {}
+    for fork, branches in _branches(right).items():
+        free = dict(ours.get(fork, {}))
+        beyond = map(str, count(len(free) + 1))
+        alike = {}
+        for number, ops in branches.items():
+            like = next((own for own, other in free.items() if other == ops), None)
+            if like is not None:
+                alike[number] = like
+                del free[like]
+        rest = [number for number in branches if number not in alike]
+        matched[fork] = alike | dict(zip(rest, chain(free, beyond), strict=False))
+    return matched
+
+
+def _branches(part: Part) -> dict[str, dict[str, list[tuple[str, str]]]]:
+    """Each fork's branches by their numbers: each operation's place and what it does."""
+    forks: dict[str, dict[str, list[tuple[str, str]]]] = {}
+    for op in part.ops:
+        if found := _BRANCH.fullmatch(op.name):
+            forks.setdefault(found[1], {}).setdefault(found[2], []).append((found[3], _told(op)))
+    return forks
+
+
+def _of_op(part: Part, left: Op | None, right: Op | None, twin: str) -> Iterator[Difference]:
+    """twin: The right's own name, where it has another number among its branches."""
+    if left is None:
+        assert right is not None
+        yield Difference(part.key, "", twin, "there", f"{twin}: {_told(right)} only on the right", None, "there")
+    elif right is None:
+        yield Difference(
+            part.key, left.name, "", "there", f"{left.name}: {_told(left)} only on the left", "there", None
+        )
+    else:
+        name = left.name if left.name == twin else f"{left.name} ({twin} on the right)"
+        if _told(left) != _told(right):
+            one, other = _told(left), _told(right)
+            yield Difference(part.key, left.name, twin, "operation", f"{name}: {one} → {other}", one, other)
+        if left.inputs != right.inputs:
+            one, other = (_read(op) for op in (left, right))
+            what = "joins branches" if sorted(left.inputs) == sorted(right.inputs) else "reads"
+            yield Difference(part.key, left.name, twin, "inputs", f"{name}: {what} {one} → {other}", one, other)
+
+
+def _read(op: Op) -> str:
+    """What an operation reads: branches by their numbers on the left."""
+    branches = [re.findall(r"branch_(\d+)", name) for name in op.inputs]
+    return ", ".join(
+        numbers[-1] if numbers else name or "the input" for numbers, name in zip(branches, op.inputs, strict=True)
+    )
 
 
 def _told(op: Op) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from . import style
 from .compare import differences
 from .graph import Graph, Op, Part
-from .words import KINDS, network_title, part_kind, shape_text
+from .words import KINDS, inside, network_title, part_kind, shape_text
 
 SCRIPTS = ("vendor/vendor.min.js", "scene.js", "view.js", "panel.js", "explorer.js", "controls.js")
 
@@ -79,6 +79,7 @@ def _part(part: Part) -> dict[str, Any]:
         "key": part.key,
         "title": part.title,
         "figure": part.figure,
+        "inside": inside(part),
         "kind": part_kind(part),
         "note": part.note,
         "places": part.places,

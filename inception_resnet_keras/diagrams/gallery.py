@@ -28,7 +28,7 @@ def pictures() -> Iterator[tuple[str, Diagram]]:
     """Each picture with its path in the folder, less the suffix: `inception_v4/paper/reduction_a`."""
     for name, variants in spec.NETWORKS.items():
         for variant, network in variants.items():
-            graph = graph_of(network, aux_head=True)
+            graph = graph_of(network, aux_head=bool(network.aux))
             parts = [part.key for part in graph.parts if part.key != INPUT]
             yield f"{name}/{variant}/overview", Diagram(graph_of(network), "overview", ())
             for key in parts:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from .. import spec
 from ..spec import misprints, names
 from ..spec.rows import Network, Repeat, Residual
 from ..spec.walk import Node, Shape, trace
 from .words import describe, kind_of, layer_names, network_title
 
 INPUT, HEAD = "input", "head"
+UNPRINTED = "not in the paper's figures"
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,10 @@ def full(place: str, name: str) -> str:
 
 def graph_of(
     network: Network,
-    size: tuple[int | None, int | None] = (299, 299),
+    size: tuple[int | None, int | None] | None = None,
     *,
     channels: int = 3,
-    classes: int | None = 1000,
+    classes: int | None = None,
     aux_head: bool = False,
     activation: str | None = "softmax",
     preprocess: bool = False,
@@ -116,14 +118,15 @@ def graph_of(
     words: Mapping[str, tuple[str, str]] | None = None,
     title: str | None = None,
 ) -> Graph:
-    """The graph of a network's table on one image of `size` (height, width).
+    """The graph of a network's table on one image of `size` (height, width); None for the variant's own.
 
-    classes: None leaves the classifier out. activation: After the logits; None for none.
+    classes: None for the variant's own head, an embedding or 1000 classes. activation: After the logits; None for none.
     preprocess: Whether the pixels are scaled inside. keep: Which operations of the trace are drawn.
     words: A node's two lines in place of its own, by its name.
-    Raises ValueError where the size is too small.
+    Raises ValueError where the size is too small, or the network has no auxiliary head.
     """
-    nodes = trace(network, size, channels=channels, classes=classes, aux_head=aux_head)
+    size = size or (network.size, network.size)
+    nodes = trace(network, size, channels=channels, aux_head=aux_head, **spec.head(network, classes))
     nodes = [node for node in _with_ends(nodes, activation, preprocess) if keep(node)]
     figures = _figures(network)
     wrong = misprints.of(network.name, network.variant)
@@ -139,7 +142,9 @@ def graph_of(
             where |= {full(place, op.name): previous.key for op in ops}
             continue
         taken = block in {part.key for part in parts}
-        label, figure = figures.get(block, (_TITLES.get(place, place), ""))
+        label, figure = figures.get(block) or (_title(place, ops), UNPRINTED if place == names.FINAL else "")
+        if taken:
+            figure += _lacking(next(part for part in parts if part.key == block).ops, ops)
         key = place if taken else block
         prefix = "" if place in (INPUT, HEAD) else place
         parts.append(Part(key, label, figure, (prefix,), where.get(outside, ""), ops))
@@ -155,12 +160,21 @@ def graph_of(
     )
 
 
-_TITLES = {
-    INPUT: "Image",
-    HEAD: "Head",
-    names.FINAL: "Final convolution",
-    names.AUX: "Auxiliary head",
-}
+_TITLES = {INPUT: "Image", HEAD: "Head", names.AUX: "Auxiliary head"}
+
+
+def _title(place: str, ops: Sequence[Op]) -> str:
+    """Of what is no block of a table."""
+    if place == names.FINAL:
+        return f"Final {', '.join(op.title for op in ops)}".replace("conv", "convolution")
+    return _TITLES.get(place, place)
+
+
+def _lacking(usual: Sequence[Op], ops: Sequence[Op]) -> str:
+    """What a block that stands after those of its kind is without."""
+    before, now = ({layer for op in each for layer in op.layers} for each in (usual, ops))
+    without = [word for layer, word in (("scale", "scale"), ("relu", "ReLU")) if layer in before - now]
+    return f", without {' and '.join(without)}" if without else ""
 
 
 def _with_ends(nodes: list[Node], activation: str | None, preprocess: bool) -> list[Node]:
@@ -210,13 +224,13 @@ def _localise(nodes: list[Node], place: str, words: Mapping[str, tuple[str, str]
 
 def _figures(network: Network) -> dict[str, tuple[str, str]]:
     """Each block's title and the paper's figure of it."""
-    found = {names.STEM: ("Stem", network.stem_figure)}
+    found = {names.STEM: ("Stem", network.stem_figure or UNPRINTED)}
     for stage in network.stages:
         row = stage.block if isinstance(stage, Repeat) else stage
         letter = row.name.rpartition("_")[2].upper()
         family = "Inception-ResNet" if isinstance(row, Residual) else "Inception"
         title = f"{family}-{letter}" if isinstance(stage, Repeat) else f"Reduction-{letter}"
-        found[row.name] = (title, row.figure)
+        found[row.name] = (title, row.figure or UNPRINTED)
     return found
 
 

@@ -45,19 +45,28 @@ def modules(graph: Graph, keys: Sequence[str]) -> str:
 
 
 def layers(graph: Graph) -> str:
-    """One node an operation, under the name of its first Keras layer."""
+    """One node an operation, under the name of its first Keras layer.
+
+    A ReLU belongs to the sum before it, as to a convolution: arrows are dear.
+    """
     lines, arrows = [], []
     ends = {"": ""}
     for part in graph.parts:
         before = ends[part.reads]
         for place in part.places:
-            names = {op.name: full(place, op.name) for op in part.ops} | {"": before}
+            names = {"": before}
+            nodes: dict[str, tuple[str, list[str]]] = {}  # each with its kind and what it does
+            for op in part.ops:
+                if op.title == "ReLU":
+                    names[op.name] = names[op.inputs[0]]
+                    nodes[names[op.name]][1].append(op.title)
+                    continue
+                names[op.name] = name = full(place, op.name)
+                nodes[name] = op.kind, [f"{op.title} {op.detail}".strip()]
+                arrows += [_arrow(names[tail], name, thick=_skips(op, tail)) for tail in op.inputs]
             lines.append(f'subgraph {place or part.key}_block["{_escaped(place or part.title)}"]')
-            lines += [_node(names[op.name], [f"{op.title} {op.detail}", names[op.name]], op.kind) for op in part.ops]
+            lines += [_node(name, [" · ".join(words), name], kind) for name, (kind, words) in nodes.items()]
             lines.append("end")
-            arrows += [
-                _arrow(names[name], names[op.name], thick=_skips(op, name)) for op in part.ops for name in op.inputs
-            ]
             before = names[part.ops[-1].name]
         ends[part.key] = before
     return _chart(graph, lines + arrows, ())

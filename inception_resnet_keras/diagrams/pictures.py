@@ -10,18 +10,18 @@ from textwrap import wrap
 import pydot
 
 from .canvas import Canvas
-from .graph import INPUT, Graph, Op, Part
+from .graph import Graph, Op, Part
 from .layout import Box, Line, Placed, Size, place
 from .style import BORDER, CARD, KINDS, MUTED, SMALL, TEXT, TITLE, TRACK
 from .tables import Label, Text, cell, table
-from .words import part_kind, shape_text, short
+from .words import inside, part_kind, shape_text, short
 
 PAD = (24.0, 14.0)  # around an operation's words
 LEAST = 104.0  # an operation's width
 APART = 20.0  # between the title, the picture and the footnotes
 NARROW = 560.0  # a page's least width, which its title has room on
 CARD_HEIGHT, CARD_GAP, STRIP, INDENT = 46.0, 20.0, 6.0, 26
-COLUMNS = (266, 50, 126, 198, 172)  # of the overview: name, times, output, parameters, multiply-adds
+COLUMNS = (272, 50, 122, 198, 172)  # of the overview: name, times, output, parameters, multiply-adds
 BAR = 112
 SPACER = '<FONT POINT-SIZE="4"> <BR ALIGN="LEFT"/></FONT>'  # between two lines of a cell
 
@@ -157,11 +157,12 @@ def _room(label: Label) -> Size:
 
 def _stacked(parts: Sequence[Part], width: float) -> Placed:
     """The overview's cards; a line that skips one goes round it."""
-    step = CARD_HEIGHT + CARD_GAP
-    boxes = {
-        part.key: Box((width - CARD_GAP) / 2, CARD_HEIGHT / 2 + number * step, width - CARD_GAP, CARD_HEIGHT)
-        for number, part in enumerate(parts)
-    }
+    boxes: dict[str, Box] = {}
+    down = 0.0
+    for part in parts:
+        height = CARD_HEIGHT + sum(round(line.height) for line in _subtitle(part)[1:])
+        boxes[part.key] = Box((width - CARD_GAP) / 2, down + height / 2, width - CARD_GAP, height)
+        down += height + CARD_GAP
     lines = []
     for before, part in pairwise(parts):
         tail, head = boxes[part.reads], boxes[part.key]
@@ -170,19 +171,20 @@ def _stacked(parts: Sequence[Part], width: float) -> Placed:
         else:
             points = ((tail.right, tail.y), (width, tail.y), (width, head.y), (head.right, head.y))
         lines.append(Line(part.reads, part.key, points))
-    return Placed(boxes, tuple(lines), width, step * len(boxes) - CARD_GAP)
+    return Placed(boxes, tuple(lines), width, down - CARD_GAP)
 
 
 def _draw_card(canvas: Canvas, graph: Graph, part: Part, place: Box) -> None:
     """A stage of the overview: its words, and upon them the bars and a strip in the colour of its kind."""
     counts = _counts(part)
-    name = [Text(part.title + part.note, TEXT + 1, bold=True), _subtitle(part)]
+    name = [Text(part.title + part.note, TEXT + 1, bold=True), *_subtitle(part)]
     times = Text(f"× {part.times}" if part.times > 1 else "", TEXT + 1, bold=True)
     numbers = [Text(short(count) if count else "–", TEXT - 1) for count in counts]
-    words = _columns([name, [times], [Text(shape_text(part.shape), TEXT)], *([number] for number in numbers)], BAR + 10)
+    columns = [name, [times], [Text(shape_text(part.shape), TEXT)], *([number] for number in numbers)]
+    words = _columns(columns, BAR + 10, height=round(place.height) - 10)
     looks = {"shape": "box", "style": "rounded,filled", "fillcolor": CARD.light, "color": BORDER.light}
     canvas.box(part.key, words, place, **looks)
-    strip = Box(place.left + 12, place.y, STRIP, CARD_HEIGHT - 16)
+    strip = Box(place.left + 12, place.y, STRIP, place.height - 16)
     canvas.block(f"{part.key}.kind", strip, KINDS[part_kind(part)].line.light)
     most = [max(each) for each in zip(*(_counts(other) for other in graph.parts), strict=True)]
     for what, column, count, largest in zip(("parameters", "macs"), (3, 4), counts, most, strict=True):
@@ -195,12 +197,16 @@ def _draw_card(canvas: Canvas, graph: Graph, part: Part, place: Box) -> None:
             )
 
 
-def _subtitle(part: Part) -> Text:
-    """The paper's figure, or what there is inside."""
-    inside = Text(", ".join(op.title for op in part.ops), SMALL, MUTED.light)
-    if part.figure or part.key == INPUT:
-        return Text(part.figure, SMALL, MUTED.light)
-    return inside if inside.width < COLUMNS[0] else Text(f"{len(part.ops)} operations", SMALL, MUTED.light)
+def _subtitle(part: Part) -> list[Text]:
+    """The paper's figure, or what there is inside, in lines that fit the first column."""
+    lines = [""]
+    for words in inside(part).split(", "):
+        longer = f"{lines[-1]}, {words}" if lines[-1] else words
+        if Text(longer, SMALL).width < COLUMNS[0]:
+            lines[-1] = longer
+        else:
+            lines = [*lines[:-1], f"{lines[-1]},", words]
+    return [Text(line, SMALL, MUTED.light) for line in lines]
 
 
 def _counts(part: Part) -> tuple[int, int]:
@@ -208,16 +214,17 @@ def _counts(part: Part) -> tuple[int, int]:
     return part.parameters * part.times, (part.macs or 0) * part.times
 
 
-def _columns(columns: Sequence[Sequence[Text]], indent: float = 0) -> str:
+def _columns(columns: Sequence[Sequence[Text]], indent: float = 0, height: int = 36) -> str:
     """Words in the overview's columns; indent: of the last two, to leave room for the bars."""
-    cells = [_blank(INDENT)]
+    cells = [_blank(INDENT, height)]
     for number, (lines, width) in enumerate(zip(columns, COLUMNS, strict=True)):
         words = SPACER.join(f'{line}<BR ALIGN="LEFT"/>' for line in lines if line.text)
         before = indent if number > 2 else 0
-        cells += [_blank(before)] if before else []
-        cells.append(cell(words, WIDTH=round(width - before), HEIGHT=36, FIXEDSIZE="TRUE", ALIGN="LEFT", BALIGN="LEFT"))
+        cells += [_blank(before, height)] if before else []
+        size = {"WIDTH": round(width - before), "HEIGHT": height, "FIXEDSIZE": "TRUE"}
+        cells.append(cell(words, **size, ALIGN="LEFT", BALIGN="LEFT"))
     return table(f"<TR>{''.join(cells)}</TR>")
 
 
-def _blank(width: float) -> str:
-    return cell("", WIDTH=round(width), HEIGHT=36, FIXEDSIZE="TRUE")
+def _blank(width: float, height: int) -> str:
+    return cell("", WIDTH=round(width), HEIGHT=height, FIXEDSIZE="TRUE")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .. import spec
+from ..arguments import is_number
 from ..errors import InputError
 from ..spec import names
 from ..spec.rows import Conv, Network
@@ -24,15 +25,13 @@ def graph_of_model(model: Any) -> Graph:
     """
     layers = _layers(model)
     size, channels = _image(model, layers)
-    classes = layers[names.LOGITS]["units"] if names.LOGITS in layers else 1000
     aux = names.inside(names.AUX, names.LOGITS)
-    if aux in layers:
-        classes = layers[aux]["units"]
+    classes = next((layers[name]["units"] for name in (names.LOGITS, aux) if "units" in layers.get(name, {})), None)
     closest: list[str] | None = None
     for network in _candidates(layers):
         try:
-            nodes = trace(network, size, channels=channels, classes=classes, aux_head=aux in layers)
-        except ValueError:
+            nodes = trace(network, size, channels=channels, aux_head=aux in layers, **spec.head(network, classes))
+        except ValueError:  # too small an image for it, or an auxiliary head that it has not
             continue
         different = list(_differences(nodes, layers))
         if different:
@@ -77,7 +76,7 @@ def _image(model: Any, layers: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[i
     shapes = [layer["batch_shape"][1:] for layer in layers.values() if layer.get("batch_shape")]
     if len(shapes) != 1 or len(shapes[0]) != 3:
         raise InputError(f"model: {model.name!r} reads {shapes or 'nothing'}; it takes a model that reads one image")
-    first = next(layer for layer in layers.values() if "kernel_size" in layer)
+    first: Mapping[str, Any] = next((layer for layer in layers.values() if "kernel_size" in layer), {})
     height, width, channels = shapes[0]
     if first.get("data_format") == "channels_first":
         channels, height, width = shapes[0]
@@ -90,9 +89,17 @@ def _candidates(layers: Mapping[str, Mapping[str, Any]]) -> Iterator[Network]:
     for variants in spec.NETWORKS.values():
         for network in variants.values():
             blocks = spec.block_names(network)
-            deep = spec.with_depths(network, [sum(_is_block(place, block) for place in places) for block in blocks])
-            scales = [layers.get(names.inside(names.block(block, 1), "scale"), {}) for block in blocks]
-            yield spec.with_scales(deep, [scale.get("scale", 1.0) for scale in scales])
+            depths = [max(1, sum(_is_block(place, block) for place in places)) for block in blocks]
+            told = [_scale(layers, names.block(block, 1)) for block in blocks]
+            scales = [scale if is_number(scale) else 1.0 for scale in told]
+            for more in (0, 1):  # a part of a network may end before the last block, which may differ
+                deep = spec.with_depths(network, [*depths[:-1], depths[-1] + more])
+                yield spec.with_scales(deep, scales)
+
+
+def _scale(layers: Mapping[str, Mapping[str, Any]], place: str) -> Any:
+    """Of a block's residual sum."""
+    return layers.get(names.inside(place, "scale"), {}).get("scale", 1.0)
 
 
 def _is_block(place: str, block: str) -> bool:
@@ -125,8 +132,9 @@ def _settings(node: Node, layers: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         kind = {"max": "MaxPooling2D", "avg": "AveragePooling2D"}[row.kind]
         wanted = {"pool_size": (row.size, row.size), "class": kind}
     elif node.op == "sum":
-        scale = layers.get(names.inside(node.place, "scale"), {}).get("scale", 1.0)
-        return {"scale": (1.0 if node.scale is None else node.scale, scale)}
+        return {"scale": (node.scale, _scale(layers, node.place))}
+    elif node.op == "dense":
+        return {"class": ("Dense", layer["class"]), "units": (node.shape[-1], layer.get("units"))}
     else:
         return {}
     wanted |= {"strides": (row.stride, row.stride), "padding": row.padding}

@@ -37,6 +37,7 @@ _TITLES = {
     "global_pool": "global avg pool",
     "input": "image",
     "preprocess": "scale pixels",
+    "unit_norm": "L2 norm",
 }
 
 
@@ -52,12 +53,23 @@ def describe(node: Node) -> tuple[str, str]:
         return f"{row.kernel[0]}×{row.kernel[1]} conv", " · ".join(parts)
     if isinstance(row, Pool):
         return f"{row.size}×{row.size} {row.kind} pool", " · ".join(_window(row))
-    title = _TITLES.get(node.op, node.op.replace("_", " "))
-    if node.op == "sum":
-        return title, "x + f(x)" if node.scale in (None, 1.0) else f"x + {node.scale:g} · f(x)"
-    if node.op == "dropout":
-        return title, f"keep {1 - DROPOUT_RATE:g}"
-    return title, "" if node.op in ("relu", "softmax") else shape_text(node.shape)
+    return _TITLES.get(node.op, node.op.replace("_", " ")), _detail(node)
+
+
+def _detail(node: Node) -> str:
+    match node.op:
+        case "sum":
+            return "x + f(x)" if node.scale in (None, 1.0) else f"x + {node.scale:g} · f(x)"
+        case "dropout":
+            return f"keep {1 - DROPOUT_RATE:g}"
+        case "dense" if node.trainable == node.macs:
+            return f"{shape_text(node.shape)} · no bias"
+        case "unit_norm":
+            return "x / ‖x‖"
+        case "relu" | "softmax":
+            return ""
+        case _:
+            return shape_text(node.shape)
 
 
 def _window(row: Conv | Pool) -> list[str]:
@@ -95,6 +107,13 @@ def network_title(name: str) -> str:
     return "-".join(
         {"resnet": "ResNet"}.get(word, word if word[1:].isdigit() else word.title()) for word in name.split("_")
     )
+
+
+def inside(part: Part) -> str:
+    """The paper's figure of a stage; else what it is made of: "global avg pool, dropout, dense 1000"."""
+    if part.figure or not part.reads:
+        return part.figure
+    return ", ".join(f"{op.title} {op.shape[-1]}" if op.title == "dense" else op.title for op in part.ops)
 
 
 def part_kind(part: Part) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from ..errors import refuse
 from . import inception_resnet_v1, inception_resnet_v2, inception_v4, names
@@ -45,6 +46,13 @@ def figure(network: Network, stage: str) -> str:
         return network.stem_figure
     rows = (row.block if isinstance(row, Repeat) else row for row in network.stages)
     return next((row.figure for row in rows if row.name == (names.block_of(stage) or stage)), "")
+
+
+def head(network: Network, classes: int | None = None) -> dict[str, Any]:
+    """What `walk.trace` is to end in: so many classes; None for the variant's own, an embedding or 1000 classes."""
+    if network.embedding and classes is None:
+        return {"embedding": True}
+    return {"classes": 1000 if classes is None else classes}
 
 
 def is_residual(network: Network) -> bool:

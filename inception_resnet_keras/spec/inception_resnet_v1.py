@@ -75,4 +75,5 @@ FACENET = Network(
     ],
     embedding=512,
     preprocessing=FACENET_PIXELS,
+    size=160,
 )

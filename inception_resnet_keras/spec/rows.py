@@ -111,6 +111,7 @@ class Network:
     figure: str = ""  # of the whole network
     embedding: int | None = None  # width of an L2-normalised embedding before the classifier
     preprocessing: Preprocessing = INCEPTION
+    size: int = 299  # pixels a side of the images that it was made for
 
     def __post_init__(self) -> None:
         for rows in ("stem", "stages", "final", "aux"):

@@ -283,8 +283,10 @@ def trace(
     """Every operation of a network on one image of `size` (height, width).
 
     classes: None leaves the classifier out. embedding: the normalised embedding in its place, of a
-    network that has one. Raises ValueError where the size is too small.
+    network that has one. Raises ValueError where the size is too small, or the network has no auxiliary head.
     """
+    if aux_head and not network.aux:
+        raise ValueError(f"aux_head: the {network.variant} variant has no auxiliary head")
     tracer = Tracer()
     x, aux_input = tracer.trunk(network, tracer.input(*size, channels))
     if embedding:

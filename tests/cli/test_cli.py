@@ -52,11 +52,24 @@ def test_summary_says_the_counts(capsys: pytest.CaptureFixture[str]) -> None:
         assert fact in said
 
 
+def test_summary_is_of_the_variants_own_size_and_head(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", "inception_resnet_v1", "--variant", "facenet"]) == 0
+    said = capsys.readouterr().out
+    for fact in ("160×160×3", "embedding", " 512 ", "23,497,424"):
+        assert fact in said
+    assert "logits" not in said
+    assert main(["summary", "inception_resnet_v1", "--variant", "facenet", "--classes", "8631", "--size", "299"]) == 0
+    said = capsys.readouterr().out
+    for fact in ("299×299×3", " 8631 "):
+        assert fact in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["summary", "inception_v4", "--size", "74"], "--size: got 74, which is too small"),
         (["summary", "inception_v4", "--size", "-5"], "--size: got -5, which is too small"),
+        (["summary", "inception_resnet_v1", "--variant", "facenet", "--size", "20"], "--size: got 20"),
         (["summary", "inception_v4", "--classes", "0"], "--classes: got 0"),
         (["summary", "inception_v4", "--variant", "x"], "variant: got 'x'; it takes paper"),
         (["train", "--size", "10"], "size: got 10; it takes an integer from 75"),

@@ -39,6 +39,16 @@ def test_out_says_the_format(folder: Path) -> None:
     assert "× 20" in out.read_text()
 
 
+def test_a_variant_is_drawn_with_its_own_size_and_head(folder: Path) -> None:
+    arguments = ["plot", "inception_resnet_v1", "--variant", "facenet", "--format", "mermaid"]
+    out = folder / "inception_resnet_v1_facenet_overview.mmd"
+    assert main(arguments) == 0
+    assert "160×160×3" in out.read_text()
+    assert "Head<br>512<br>" in out.read_text()
+    assert main([*arguments, "--classes", "8631"]) == 0
+    assert "Head<br>8631<br>" in out.read_text()
+
+
 def test_a_saved_model_is_drawn(folder: Path) -> None:
     create_inception_resnet_v1(3, depths=(1, 2, 1), input_shape=(75, 75, 3)).save(folder / "mine.keras")
     assert main(["plot", "mine.keras", "--format", "mermaid"]) == 0

@@ -14,12 +14,12 @@ TABLES = [network for variants in spec.NETWORKS.values() for network in variants
 
 
 def other_variant(network: Network) -> Network:
-    """Deeper, with a last block that is not scaled, a convolution at the end and another width inside."""
+    """Deeper, with a last block that is not scaled, and a convolution more at the end."""
     deep = spec.with_depths(network, [depth + 1 for depth in spec.depths(network)])
     last = deep.stages[-1]
     assert isinstance(last, Repeat)
-    alone = replace(last, times=1, scale=None, activation=False)
-    return replace(deep, variant="other", stages=[*deep.stages[:-1], last, alone], final=[Conv(1536, 1)])
+    alone = [replace(last, times=1, scale=None, activation=False)] if last.activation else []
+    return replace(deep, variant="other", stages=[*deep.stages, *alone], final=[*network.final, Conv(1536, 1)])
 
 
 @pytest.fixture(params=TABLES, ids=lambda network: f"{network.name}-{network.variant}")
@@ -29,9 +29,9 @@ def network(request: pytest.FixtureRequest) -> Network:
 
 @pytest.fixture
 def graph(network: Network) -> Graph:
-    return graph_of(network, aux_head=True)
+    return graph_of(network, aux_head=bool(network.aux))
 
 
 @pytest.fixture
 def other(network: Network) -> Graph:
-    return graph_of(other_variant(network), aux_head=True)
+    return graph_of(other_variant(network), aux_head=bool(network.aux))

@@ -14,18 +14,18 @@ import pytest
 from inception_resnet_keras import spec
 from inception_resnet_keras.diagrams.explorer import data_of, page
 from inception_resnet_keras.diagrams.graph import graph_of
+from inception_resnet_keras.diagrams.words import network_title
+from inception_resnet_keras.spec.rows import Network
 
 from .browser import opened, requests
-from .conftest import other_variant
+from .conftest import TABLES, other_variant
 
 EVIL = '</script><img src=x onerror="document.title=1">'
 
 
 @pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    graphs = [
-        graph_of(table(spec.find(name))) for name in spec.NETWORKS for table in (lambda same: same, other_variant)
-    ]
+    graphs = [graph_of(table) for table in (*TABLES, *(other_variant(spec.find(name)) for name in spec.NETWORKS))]
     evil = next(graph for graph in graphs if (graph.name, graph.variant) == ("inception_resnet_v1", "other"))
     graphs[graphs.index(evil)] = replace(evil, title=EVIL)
     path = tmp_path_factory.mktemp("page") / "explorer.html"
@@ -115,14 +115,15 @@ boxes.forEach((one, i) => boxes.slice(i + 1).forEach((other) => {
   if (!apart(one.box, other.box)) wrong.push(one.id, other.id);
 }));
 const cut = (node) => node.scrollWidth > node.clientWidth + 1 || node.scrollHeight > node.clientHeight + 1;
-for (const node of document.querySelectorAll('.op')) if (cut(node)) wrong.push(node.textContent);
+for (const node of document.querySelectorAll('.op, .figure')) if (cut(node)) wrong.push(node.textContent);
 return wrong;
 """
 
 
-@pytest.mark.parametrize("network", ["Inception-v4", "Inception-ResNet-v1", "Inception-ResNet-v2"])
-def test_every_block_of_a_network_opens_and_no_label_is_cut(window: Any, network: str) -> None:
-    choose(window, "network", network)
+def test_every_block_of_a_network_opens_and_no_label_is_cut(window: Any, network: Network) -> None:
+    choose(window, "network", network_title(network.name))
+    choose(window, "variant", network.variant)
+    assert window.execute_script(CUT_OR_OVERLAPPING) == []
     window.execute_script(OPEN_ALL)
     assert window.execute_script(DRAWN) == window.execute_script(TO_DRAW)
     assert window.execute_script(CUT_OR_OVERLAPPING) == []
@@ -198,6 +199,23 @@ def test_two_variants_stand_side_by_side_with_their_differences(window: Any) -> 
     assert "differs" in item(window, "final", 1).get_attribute("class")
     assert "blocks 5 → 6" in window.find_element("id", "panel").text
     assert "blocks 5 → 6" in left.get_attribute("aria-label")
+
+
+def test_a_branch_in_another_place_is_no_difference_but_its_place(window: Any) -> None:
+    choose(window, "compare", "slim")
+    item(window, "b").click()
+    item(window, "b/b01").click()
+    marked = [
+        {
+            found.get_attribute("data-id")
+            for found in window.find_elements("css selector", f".op.differs[data-side='{side}']")
+        }
+        for side in (0, 1)
+    ]
+    for side, branch in enumerate((4, 3)):
+        assert marked[side] == {"b/b01/concat", *(f"b/b01/branch_{branch}_conv_{number}" for number in (2, 3, 4, 5))}
+    item(window, "b/b01/concat").click()
+    assert "joins branches 1, 2, 3, 4 → 2, 3, 4, 1" in window.find_element("id", "panel").text
 
 
 def test_zoom_and_pan(window: Any) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from inception_resnet_keras import models, spec
 from inception_resnet_keras.diagrams.graph import Graph, full, graph_of
+from inception_resnet_keras.diagrams.words import inside
 from inception_resnet_keras.spec import misprints
 from inception_resnet_keras.spec.rows import DROPOUT_RATE, Network
 from inception_resnet_keras.spec.walk import trace
@@ -18,8 +21,9 @@ def layers_of(graph: Graph) -> list[str]:
 
 
 def test_the_parts_add_up_to_the_network(network: Network) -> None:
-    nodes = trace(network, aux_head=True)
-    graph = graph_of(network, aux_head=True)
+    aux_head = bool(network.aux)
+    nodes = trace(network, (network.size, network.size), aux_head=aux_head, **spec.head(network))
+    graph = graph_of(network, aux_head=aux_head)
     assert graph.parameters == sum(node.parameters for node in nodes)
     assert graph.macs == sum(node.macs or 0 for node in nodes)
     blocks = spec.block_names(network)
@@ -27,10 +31,13 @@ def test_the_parts_add_up_to_the_network(network: Network) -> None:
     assert tuple(runs) == spec.depths(network)
 
 
-def test_every_layer_of_the_built_model_is_drawn_once(network: Network) -> None:
+@pytest.mark.parametrize("classes", [7, None])
+def test_every_layer_of_the_built_model_is_drawn_once(network: Network, classes: int | None) -> None:
     shallow = spec.with_depths(network, [2] * len(spec.block_names(network)))
-    model = models.build(shallow, 7, input_shape=(139, 139, 3), aux_head=True, include_preprocessing=True)
-    graph = graph_of(shallow, (139, 139), classes=7, aux_head=True, preprocess=True)
+    aux_head = bool(network.aux)
+    given: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    model = models.build(shallow, **given, input_shape=(139, 139, 3), aux_head=aux_head, include_preprocessing=True)
+    graph = graph_of(shallow, (139, 139), classes=classes, aux_head=aux_head, preprocess=True)
     assert sorted(layers_of(graph)) == sorted(layer.name for layer in model.layers)
     assert graph.parameters == model.count_params()
     shapes = {full(p, op.layers[-1]): op.shape for part in graph.parts for p in part.places for op in part.ops}
@@ -43,10 +50,39 @@ def test_a_last_block_that_differs_is_a_part_of_its_own(other: Graph) -> None:
     if not spec.is_residual(spec.find(other.name)):
         assert other.part("c").times == spec.depths(spec.find(other.name))[-1] + 2
         return
-    last = other.parts[keys.index("c") + 1]
+    first, last = other.part("c"), other.parts[keys.index("c") + 1]
     assert last.key.startswith("c")
     assert last.times == 1
     assert last.reads == "c"
+    assert (last.title, last.figure) == (first.title, f"{first.figure}, without scale and ReLU")
+
+
+def test_only_what_a_last_block_is_without_is_told() -> None:
+    unscaled = spec.with_scales(spec.find("inception_resnet_v2", "slim"), [1.0, 1.0, 1.0])
+    assert graph_of(unscaled).part("c10").figure == "Figure 19, without ReLU"
+
+
+def test_what_no_figure_shows_says_so() -> None:
+    graph = graph_of(spec.find("inception_resnet_v2", "slim"))
+    assert graph.part("final").title == "Final 1×1 convolution"
+    assert {part.key for part in graph.parts if "not in the paper" in part.figure} == {"stem", "final"}
+
+
+def test_a_network_with_an_embedding_ends_in_it() -> None:
+    facenet = spec.find("inception_resnet_v1", "facenet")
+    graph = graph_of(facenet)
+    assert graph.parts[0].shape == (160, 160, 3)
+    told = inside(graph.part("head"))
+    assert told == "global avg pool, dropout, dense 512, batch norm, L2 norm"
+    details = {op.title: op.detail for op in graph.part("head").ops}
+    assert details["dense"] == "512 · no bias"
+    told = inside(graph_of(facenet, classes=9).part("head"))
+    assert told == "global avg pool, dropout, dense 512, batch norm, dense 9, softmax"
+
+
+def test_an_auxiliary_head_that_a_network_has_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="facenet variant has no auxiliary head"):
+        graph_of(spec.find("inception_resnet_v1", "facenet"), aux_head=True)
 
 
 def test_the_corrected_widths_have_footnotes_with_their_arithmetic() -> None:

@@ -30,7 +30,9 @@ def texts(svg: str) -> list[str]:
 @pytest.mark.parametrize("upwards", [False, True])
 def test_no_label_is_cut(network: Network, level: Level, upwards: bool, capfd: pytest.CaptureFixture[str]) -> None:
     """Graphviz measures each label against its box, and complains."""
-    diagram = plot_architecture(network.name, variant=network.variant, level=level, aux_head=True, upwards=upwards)
+    diagram = plot_architecture(
+        network.name, variant=network.variant, level=level, aux_head=bool(network.aux), upwards=upwards
+    )
     svg = ET.fromstring(diagram.svg())
     assert capfd.readouterr().err == ""
     assert svg.find(f"{SVG}g") is not None
@@ -46,6 +48,15 @@ def test_the_overview_has_each_stage_with_its_shape_and_costs(network: Network) 
     assert f"{diagram.graph.parameters:,}" in said
     width = ET.fromstring(diagram.svg()).get("width")
     assert float(width or "inf") <= style.README_WIDTH
+
+
+def test_a_card_says_all_that_is_inside() -> None:
+    facenet = texts(plot_architecture("inception_resnet_v1", variant="facenet").svg())
+    assert {"global avg pool, dropout, dense 512,", "batch norm, L2 norm"} <= set(facenet)
+    assert {"Figure 13", "Figure 13, without scale and ReLU"} <= set(facenet)
+    aux = texts(plot_architecture("inception_v4", aux_head=True, num_classes=7).svg())
+    assert {"global avg pool, dropout, dense 7, softmax", "5×5 avg pool, 1×1 conv, 5×5 conv, flatten,"} <= set(aux)
+    assert "dense 7, softmax" in aux
 
 
 def test_a_module_has_the_papers_marks() -> None:
@@ -183,6 +194,7 @@ def test_a_systems_dot_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"network": "inception_v4", "to_file": "not/there/x.svg"}, "make 'not/there' first"),
         ({"network": "inception_v4", "to_file": "x.svg", "format": "gif"}, "format: got 'gif'"),
         ({"network": "inception_v4", "num_classes": 0}, "num_classes: got 0"),
+        ({"network": "inception_resnet_v1", "variant": "facenet", "aux_head": True}, "aux_head: got True"),
         ({"network": 7}, "network: got 7"),
         ({"network": 7, "depths": (1, 1, 1)}, "depths: got (1, 1, 1)"),
     ],

@@ -29,7 +29,11 @@ def graphviz() -> None:
 def test_plot_model_draws_every_network(network: Network, include_top: bool, tmp_path: Path) -> None:
     shallow = spec.with_depths(network, [1] * len(spec.block_names(network)))
     model = models.build(
-        shallow, 3, input_shape=(139, 139, 3), include_top=include_top, include_preprocessing=True, aux_head=include_top
+        shallow,
+        input_shape=(139, 139, 3),
+        include_top=include_top,
+        include_preprocessing=True,
+        aux_head=include_top and bool(network.aux),
     )
     keras.utils.plot_model(model, tmp_path / "model.svg", show_shapes=True, show_layer_names=True)
     drawn = (tmp_path / "model.svg").read_text(encoding="utf-8")

@@ -61,6 +61,29 @@ def test_what_the_tables_leave_open_is_read_from_the_model() -> None:
     assert "&lt;b&gt;mine" in diagram.svg()
 
 
+@pytest.mark.parametrize("classes", [None, 9])
+@pytest.mark.parametrize("scale", [True, False])
+def test_facenet_is_drawn_with_the_head_that_it_has(classes: int | None, scale: bool) -> None:
+    given: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    model = create_inception_resnet_v1(
+        scale=scale, variant="facenet", depths=(1, 1, 2), input_shape=(96, 96, 3), **given
+    )
+    graph = plot_architecture(model).graph
+    table = spec.with_depths(spec.find("inception_resnet_v1", "facenet"), (1, 1, 2))
+    assert graph == graph_of(table if scale else spec.with_scales(table, [1.0] * 3), (96, 96), classes=classes)
+    assert graph.parameters == model.count_params()
+
+
+@pytest.mark.parametrize(("last", "keys"), [("b01_relu", ["b"]), ("c02_relu", ["b", "reduction_b", "c"])])
+def test_a_part_of_a_network_whose_last_block_differs(last: str, keys: list[str]) -> None:
+    model = create_inception_resnet_v2(variant="slim", depths=(1, 1, 3), input_shape=(75, 75, 3))
+    trunk = keras.Model(model.input, model.get_layer(last).output)
+    graph = plot_architecture(trunk).graph
+    assert graph.variant == "slim"
+    assert [part.key for part in graph.parts][4:] == keys
+    assert graph.parameters == trunk.count_params()
+
+
 def test_channels_first_is_the_same_network() -> None:
     before = keras.config.image_data_format()
     keras.config.set_image_data_format("channels_first")
@@ -92,11 +115,15 @@ def other_models() -> list[keras.Model]:
         keras.Sequential([ours, keras.layers.Dense(2)]),
         keras.Model(ours.inputs, keras.layers.Dense(2, name="mine")(ours.output)),
         keras.Model(image, keras.layers.Conv2D(7, 3, name="stem_conv_1")(image)),
+        keras.Model(image, keras.layers.ReLU(name="stem_relu")(image)),
+        keras.Model(image, keras.layers.Rescaling([0.1, 0.2, 0.3], name="a01_scale")(image)),
+        keras.Model(ours.inputs, keras.layers.ReLU(name="logits")(ours.get_layer("dropout").output)),
     ]
 
 
 def test_other_models_are_refused_with_a_reason() -> None:
     reasons = ["no layer named as", r"get_layer", "a layer 'mine' besides", "'stem_conv_1' with filters 7 for 32"]
+    reasons += ["a layer 'stem_relu' besides", "a layer 'a01_scale' besides", "'logits' with class ReLU for Dense"]
     for model, reason in zip(other_models(), reasons, strict=True):
         with pytest.raises(InputError, match=reason):
             plot_architecture(model)

@@ -23,12 +23,13 @@ def test_every_name_is_unique_and_says_its_place(network: Network) -> None:
         for number in range(1, count + 1)
     }
     places = {*blocks, "stem", "reduction_a", "reduction_b"} | ({"final"} if network.final else set())
-    nodes = trace(network, (299, 299), aux_head=True)
+    nodes = trace(network, (299, 299), aux_head=bool(network.aux))
     assert len({node.name for node in nodes}) == len(nodes)
     assert {names.stage(node.name) for node in nodes} - {None} == places
     heads = {node.place for node in nodes} - places
     embedding = {"embedding"} if network.embedding else set()
-    assert heads == {"image", "pooled", "dropout", "logits", "aux"} | embedding
+    aux = {"aux"} if network.aux else set()
+    assert heads == {"image", "pooled", "dropout", "logits"} | aux | embedding
     for node in nodes:
         assert node.name == node.place or node.name.startswith(f"{node.place}_")
         assert "/" not in node.name
@@ -36,7 +37,7 @@ def test_every_name_is_unique_and_says_its_place(network: Network) -> None:
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: f"{network.name}-{network.variant}")
 def test_a_stage_is_one_run_of_the_walk(network: Network) -> None:
-    places = [node.place for node in trace(network, (299, 299), aux_head=True)]
+    places = [node.place for node in trace(network, (299, 299), aux_head=bool(network.aux))]
     runs = [place for before, place in zip([None, *places], places, strict=False) if place != before]
     assert len(runs) == len(set(runs))
 

@@ -18,7 +18,7 @@ function differencesOf(graphs) {
   return {
     all,
     of: (side, { type, part, op }) =>
-      all.filter((entry) => entry.part === part.key && (type === "op" ? entry.op === op.name : type === "part") && told(entry, side) !== null),
+      all.filter((entry) => entry.part === part.key && (type === "op" ? (side === 0 ? entry.op : entry.twin) === op.name : type === "part") && told(entry, side) !== null),
   };
 }
 

@@ -7,6 +7,19 @@ const measure = (() => {
   return (text, font) => ((context.font = font), context.measureText(text).width);
 })();
 
+// What a card says below its title, in lines that leave room for the shape beside them.
+const FIGURE = { width: 206, line: 16 };
+function linesOf(part) {
+  const [first, ...rest] = part.inside.split(", "), lines = [first];
+  for (const words of rest) {
+    const longer = `${lines.at(-1)}, ${words}`;
+    if (measure(`${longer},`, FONTS.detail) <= FIGURE.width) lines[lines.length - 1] = longer;
+    else lines.push(`${lines.pop()},`, words);
+  }
+  return lines;
+}
+const headOf = (part) => CARD.height + FIGURE.line * (linesOf(part).length - 1);
+
 const READS = "reads"; // what a block reads, among its operations' names
 const full = (place, name) => (place ? `${place}_${name}` : name);
 
@@ -114,20 +127,20 @@ function blockSize(graph, part, place, open) {
 }
 
 function partSize(graph, part, open) {
-  if (!open.has(part.key)) return CARD;
+  if (!open.has(part.key)) return { width: CARD.width, height: headOf(part) };
   if (part.times === 1) {
     const body = bodyOf(graph, part, part.places[0]);
-    return { width: Math.max(CARD.width, body.width + 2 * INSET), height: CARD.height + body.height + INSET };
+    return { width: Math.max(CARD.width, body.width + 2 * INSET), height: headOf(part) + body.height + INSET };
   }
   const sizes = part.places.map((place) => blockSize(graph, part, place, open));
   const height = sizes.reduce((sum, size) => sum + size.height, 0) + (sizes.length - 1) * GAP;
-  return { width: Math.max(CARD.width, ...sizes.map((size) => size.width + 2 * INSET)), height: CARD.height + height + INSET };
+  return { width: Math.max(CARD.width, ...sizes.map((size) => size.width + 2 * INSET)), height: headOf(part) + height + INSET };
 }
 
 function inside(graph, part, box, open, items, lines) {
   if (!open.has(part.key)) return;
-  if (part.times === 1) return body(graph, part, part.places[0], box, CARD.height, 2, items, lines);
-  let y = box.y + CARD.height, before;
+  if (part.times === 1) return body(graph, part, part.places[0], box, headOf(part), 2, items, lines);
+  let y = box.y + headOf(part), before;
   for (const place of part.places) {
     const size = blockSize(graph, part, place, open);
     const at = { x: box.x + box.width / 2 - size.width / 2, y, ...size };

@@ -71,8 +71,11 @@ function partInside(item, state, different) {
     bars.append(element("span", { className: "label", text: label }), element("div", { className: "track" }, fill),
       element("span", { className: "count", text: short(total(part, what)) }));
   }
-  const parts = [element("div", { className: "strip" }), name, element("div", { className: `shape${changed("output")}`, text: part.shape }),
-    element("div", { className: "figure", text: part.figure || (part.ops.length > 1 ? part.ops.map((op) => op.title).join(", ") : "") }), bars];
+  const strip = element("div", { className: "strip" });
+  strip.style.height = `${headOf(part) - 20}px`;
+  bars.style.marginTop = `${headOf(part) - CARD.height}px`;
+  const parts = [strip, name, element("div", { className: `shape${changed("output")}`, text: part.shape }),
+    element("div", { className: "figure", text: linesOf(part).join("\n") }), bars];
   const corner = element("div", { className: "corner" });
   if (different.length) corner.append(element("span", { className: "badge", text: "≠", title: "differs from the other variant" }));
   if (item.expandable) corner.append(chevron(item, state));
