@@ -29,6 +29,8 @@ def endpoints(model: keras.Model) -> dict[str, Any]:
     Raises:
         ValueError: The model holds no layer of these networks' names.
     """
+    if not isinstance(model, keras.Model):
+        raise refuse("model", model, "a Keras model of this project")
     if not any(names.stage(layer.name) for layer in model.layers):
         raise InputError(
             f"model: {model.name!r} has no layer named as this project's are, such as 'stem_conv_1'; "

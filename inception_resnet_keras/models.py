@@ -12,10 +12,12 @@ from . import arguments, spec
 from .blocks import FLOAT32, KerasBuilder
 from .errors import refuse
 from .spec import names
-from .spec.rows import Network
+from .spec.rows import DROPOUT_RATE, Network
 
 Pooling = Literal["avg", "max"]
 F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_SHAPE = (299, 299, 3)  # under "channels_first" the same image, in that order
 
 
 class _VariantsOwn(int):
@@ -72,10 +74,10 @@ def create_inception_v4(
     depths: Sequence[int] | None = None,
     include_top: bool = True,
     pooling: Pooling | None = None,
-    input_shape: Sequence[int | None] = (299, 299, 3),
+    input_shape: Sequence[int | None] = DEFAULT_SHAPE,
     input_tensor: Any = None,
     classifier_activation: Any = "softmax",
-    dropout_rate: float = 0.2,
+    dropout_rate: float = DROPOUT_RATE,
     aux_head: bool = False,
     batch_norm_momentum: float = 0.9997,
     weight_decay: float = 0.0,
@@ -101,10 +103,10 @@ def create_inception_resnet_v1(
     depths: Sequence[int] | None = None,
     include_top: bool = True,
     pooling: Pooling | None = None,
-    input_shape: Sequence[int | None] = (299, 299, 3),
+    input_shape: Sequence[int | None] = DEFAULT_SHAPE,
     input_tensor: Any = None,
     classifier_activation: Any = "softmax",
-    dropout_rate: float = 0.2,
+    dropout_rate: float = DROPOUT_RATE,
     aux_head: bool = False,
     batch_norm_momentum: float = 0.9997,
     weight_decay: float = 0.0,
@@ -138,10 +140,10 @@ def create_inception_resnet_v2(
     depths: Sequence[int] | None = None,
     include_top: bool = True,
     pooling: Pooling | None = None,
-    input_shape: Sequence[int | None] = (299, 299, 3),
+    input_shape: Sequence[int | None] = DEFAULT_SHAPE,
     input_tensor: Any = None,
     classifier_activation: Any = "softmax",
-    dropout_rate: float = 0.2,
+    dropout_rate: float = DROPOUT_RATE,
     aux_head: bool = False,
     batch_norm_momentum: float = 0.9997,
     weight_decay: float = 0.0,
@@ -175,10 +177,10 @@ def build(
     *,
     include_top: bool = True,
     pooling: Pooling | None = None,
-    input_shape: Sequence[int | None] = (299, 299, 3),
+    input_shape: Sequence[int | None] = DEFAULT_SHAPE,
     input_tensor: Any = None,
     classifier_activation: Any = "softmax",
-    dropout_rate: float = 0.2,
+    dropout_rate: float = DROPOUT_RATE,
     aux_head: bool = False,
     batch_norm_momentum: float = 0.9997,
     weight_decay: float = 0.0,
@@ -193,6 +195,8 @@ def build(
     check.boolean("include_top", include_top)
     check.auxiliary(network, aux_head)
     check.boolean("include_preprocessing", include_preprocessing)
+    if name is not None and (not isinstance(name, str) or not name or "/" in name):
+        raise refuse("name", name, "None or a text without /")
     check.one_of("pooling", pooling, (None, "avg", "max"))
     below_one = "a number in [0, 1)"
     builder = KerasBuilder(
@@ -234,6 +238,8 @@ def build(
 
 def _input(network: Network, input_shape: Any, input_tensor: Any, builder: KerasBuilder, *, aux_head: bool) -> Any:
     if input_tensor is None:
+        if builder.data_format == "channels_first" and input_shape is DEFAULT_SHAPE:
+            input_shape = DEFAULT_SHAPE[::-1]
         shape = arguments.image_shape(network, input_shape, builder.data_format, aux_head=aux_head)
         return keras.Input(shape, name=names.INPUT)
     if not keras.backend.is_keras_tensor(input_tensor):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .arguments import is_integer
 from .errors import InputError
 from .files import replacing
 
@@ -24,15 +25,14 @@ class Card:
 
     network, variant: whose table it was built from.
     classes: names, in the order of the model's outputs.
-    size: (height, width) that pictures are resized to.
-    preprocessing: "in the model" (it takes pixels of 0-255), or the convention its input must be in.
+    size: (height, width) that pictures are resized to. The model takes their pixels of 0-255: it was
+        built with include_preprocessing=True.
     """
 
     network: str
     variant: str
     classes: list[str]
     size: tuple[int, int]
-    preprocessing: str = "in the model"
 
 
 def save_model(model: keras.Model, path: Path, card: Card) -> None:
@@ -57,16 +57,21 @@ def read_card(path: Path) -> Card:
                 raise InputError(f"{path}: its {MEMBER} claims {member.file_size:,} bytes; it is damaged")
             found = json.loads(archive.read(member))
         card = Card(**{field.name: found[field.name] for field in fields(Card)})
-        if not all(isinstance(name, str) for name in card.classes):
-            raise TypeError("class names")
-        height, width = (int(side) for side in card.size)
+        if not card.classes or not all(isinstance(name, str) for name in card.classes):
+            raise TypeError("its class names are no texts")
+        height, width = card.size
+        if not all(is_integer(side) and side > 0 for side in (height, width)):
+            raise TypeError(f"its size is {card.size!r}")
     except KeyError:
-        raise InputError(f"{path}: holds no class names; it was not saved by `inception-resnet-keras train`") from None
+        raise InputError(
+            f"{path}: holds no class names; it was not saved by `inception-resnet-keras train`, or was saved again by "
+            "Keras, which leaves them out"
+        ) from None
     except (zipfile.BadZipFile, TypeError, ValueError, OSError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: is damaged or no .keras file ({error})") from None
-    return Card(card.network, card.variant, list(card.classes), (height, width), card.preprocessing)
+    return Card(card.network, card.variant, list(card.classes), (height, width))
 
 
 def load_model(path: Path, *, compile: bool = False) -> tuple[keras.Model, Card]:
@@ -78,6 +83,22 @@ def load_model(path: Path, *, compile: bool = False) -> tuple[keras.Model, Card]
     import keras
 
     try:
-        return keras.saving.load_model(path, compile=compile), card
+        model = keras.saving.load_model(path, compile=compile)
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be read as a Keras model: {error}") from error
+    if not _fits(model, card):
+        raise InputError(
+            f"{path}: is damaged: its {MEMBER} tells of {len(card.classes)} classes of pictures of "
+            f"{card.size[0]}×{card.size[1]}, its model is {model.input_shape} → {model.output_shape}"
+        )
+    return model, card
+
+
+def channels_first(model: keras.Model, card: Card) -> bool:
+    """Whether the model takes (batch, channels, height, width), whatever Keras is set to now."""
+    return tuple(model.input_shape[2:]) == card.size
+
+
+def _fits(model: keras.Model, card: Card) -> bool:
+    shape = model.input_shape
+    return card.size in (tuple(shape[1:3]), tuple(shape[2:])) and model.output_shape == (None, len(card.classes))

@@ -9,7 +9,13 @@ import keras
 import numpy as np
 import pytest
 
-from inception_resnet_keras import models, preprocess_input
+from inception_resnet_keras import (
+    create_inception_resnet_v1,
+    create_inception_resnet_v2,
+    create_inception_v4,
+    models,
+    preprocess_input,
+)
 from inception_resnet_keras.spec.rows import INCEPTION
 
 from . import tiny
@@ -273,3 +279,20 @@ def test_build_is_what_the_factories_call() -> None:
         assert ("scale" in factory) == (name != "create_inception_v4")
         doc = getattr(models, name).__doc__
         assert all(f"{parameter}:" in doc for parameter in factory)
+
+
+def test_the_default_image_is_the_same_in_channels_first(channels_first: None) -> None:
+    del channels_first
+    assert create_inception_resnet_v1(depths=(1, 1, 1)).input_shape == (None, 3, 299, 299)
+
+
+def test_the_factories_take_what_build_takes() -> None:
+    """The signatures are written out for whoever reads them; this holds them together."""
+    given = inspect.signature(models.build).parameters
+    for factory in (create_inception_v4, create_inception_resnet_v1, create_inception_resnet_v2):
+        own = dict(inspect.signature(factory).parameters)
+        chosen = {"variant", "depths"} | ({"scale"} if factory is not create_inception_v4 else set())
+        assert own.keys() - chosen == given.keys() - {"network", "synchronized_batch_norm"}
+        for name in own.keys() - chosen:
+            assert own[name].default == given[name].default
+            assert own[name].kind == given[name].kind

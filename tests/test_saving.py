@@ -1,11 +1,13 @@
 import json
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+from inception_resnet_keras import saving
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.saving import MEMBER, Card, load_model, read_card, save_model
 from tests import tiny
@@ -15,7 +17,7 @@ CARD = Card("tiny", "paper", ["a", "ß", "c"], (32, 40))
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[keras.Model, Path]:
-    model, path = tiny.build(), tmp_path_factory.mktemp("saved") / "model.keras"
+    model, path = tiny.build(input_shape=(32, 40, 3)), tmp_path_factory.mktemp("saved") / "model.keras"
     save_model(model, path, CARD)
     return model, path
 
@@ -24,7 +26,7 @@ def test_a_model_and_its_card_come_back(saved: tuple[keras.Model, Path]) -> None
     model, path = saved
     loaded, card = load_model(path)
     assert card == CARD
-    image = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
+    image = np.random.default_rng(0).random((1, 32, 40, 3), np.float32)
     assert np.array_equal(model(image), loaded(image))
 
 
@@ -66,3 +68,32 @@ def test_a_truncated_model_is_named(saved: tuple[keras.Model, Path], tmp_path: P
         (tmp_path / "m.keras").write_bytes(whole[: int(len(whole) * share)])
         with pytest.raises(InputError, match=r"m\.keras"):
             load_model(tmp_path / "m.keras")
+
+
+def with_card(path: Path, to: Path, **changed: object) -> Path:
+    return rewritten(path, to, json.dumps({**asdict(CARD), **changed}))
+
+
+@pytest.mark.parametrize("size", [[100_000, 100_000], [-1, 5], [32, 32, 3], ["a", 3], None])
+def test_a_card_that_cannot_be_true_is_refused_before_a_picture_is_read(
+    saved: tuple[keras.Model, Path], tmp_path: Path, size: object
+) -> None:
+    with pytest.raises(InputError, match=r"m\.keras: is damaged"):
+        load_model(with_card(saved[1], tmp_path / "m.keras", size=size))
+
+
+@pytest.mark.parametrize("changed", [{"size": [50, 50]}, {"classes": ["x"]}])
+def test_a_card_that_is_not_the_models_is_refused(
+    saved: tuple[keras.Model, Path], tmp_path: Path, changed: dict[str, object]
+) -> None:
+    with pytest.raises(InputError, match=r"its model is \(None, 32, 40, 3\) → \(None, 3\)"):
+        load_model(with_card(saved[1], tmp_path / "m.keras", **changed))
+
+
+def test_the_models_own_axes_count_whatever_keras_is_set_to(channels_first: None, tmp_path: Path) -> None:
+    del channels_first
+    model = tiny.build(input_shape=(3, 32, 40))
+    save_model(model, tmp_path / "m.keras", CARD)
+    keras.config.set_image_data_format("channels_last")
+    loaded, card = load_model(tmp_path / "m.keras")
+    assert saving.channels_first(loaded, card)

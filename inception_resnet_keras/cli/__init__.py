@@ -6,21 +6,28 @@ No verb's module imports an engine before `run` needs it: every `--help` is quic
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
 
 from ..errors import InputError
 
 VERBS = ("train", "predict", "summary", "plot", "convert", "inspect")
 PROGRAM = "inception-resnet-keras"
+ENGINES = ("tensorflow", "jax", "torch")  # what Keras can be set to run on
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit status: 0, or 1 for bad input, 2 for a wrong call, 130 for Ctrl-C."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's advice to builders is noise to users
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without × shows ? for it
     parser = argparse.ArgumentParser(PROGRAM, description="Inception-v4 and Inception-ResNet-v1/v2 in Keras.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version(PROGRAM)}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:
         module = import_module(f".{verb}", __name__)
@@ -32,6 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return args.run(args) or 0
     except (InputError, OSError) as error:
         print(f"{PROGRAM} {args.verb}: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name not in ENGINES:
+            raise
+        advice = "pip install 'inception-resnet-keras[cpu]', or [gpu]"
+        if error.name != "tensorflow":
+            advice += ", and unset KERAS_BACKEND (or the backend in ~/.keras/keras.json): TensorFlow is the engine here"
+        print(f"{PROGRAM} {args.verb}: {error.name} is not installed: {advice}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{PROGRAM} {args.verb}: interrupted", file=sys.stderr)

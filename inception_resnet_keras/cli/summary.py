@@ -14,6 +14,7 @@ from ..spec.walk import Stage, merged, stages, trace
 if TYPE_CHECKING:
     from rich.table import Table
 
+WIDTH = 72  # the table, whatever the terminal: cut words say less than a line that wraps
 HELP = "a network's stages: output shape, parameters, multiply-adds"
 
 
@@ -36,7 +37,8 @@ def run(args: argparse.Namespace) -> None:
         found = stages(trace(network, (size, size), **spec.head(network, args.classes)))
     except ValueError as error:
         raise InputError(f"--size: got {size}, which is too small: {error}") from None
-    Console().print(_table(network, found if args.blocks else merged(found), found))
+    console = Console(width=max(Console().width, WIDTH))
+    console.print(_table(network, found if args.blocks else merged(found), found))
 
 
 def _table(network: Network, shown: list[Stage], every: list[Stage]) -> Table:

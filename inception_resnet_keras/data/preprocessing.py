@@ -36,19 +36,22 @@ def preprocess_input(x: Any, convention: str = "inception") -> Any:
         float32 of the same shape: a numpy array, or a tensor where a tensor was given.
 
     Raises:
-        ValueError: convention is neither of the two.
+        ValueError: convention is neither of the two, or x holds no numbers.
 
     Warns:
-        ScalingWarning: an array of floats that lies within [-1, 1], so was scaled before.
+        ScalingWarning: floats that lie within [-1, 1], so were scaled before.
     """
     scaling = convention_named(convention)
-    if (hasattr(x, "__array__") and not isinstance(x, np.ndarray | np.generic)) or _is_symbolic(x):
+    if _is_tensor(x):
         import keras
 
+        if hasattr(x, "numpy"):  # one with values, not of a `tf.data` pipeline or a functional graph
+            _warn_if_scaled(keras.ops.convert_to_numpy(x))
         return (keras.ops.cast(x, "float32") - scaling.mean) / scaling.divisor
     pixels = np.asarray(x)
-    if pixels.dtype.kind == "f" and pixels.size and 0 < float(np.abs(pixels).max()) <= 1:
-        _warn("preprocess_input was given values within [-1, 1]; it expects raw pixels of 0 to 255")
+    if pixels.dtype.kind not in "buif":
+        raise refuse("x", x, "pixels: an array, nested lists or a tensor of numbers")
+    _warn_if_scaled(pixels)
     return (pixels.astype(np.float32) - np.float32(scaling.mean)) / np.float32(scaling.divisor)
 
 
@@ -67,7 +70,9 @@ def warn_if_unscaled(x: Any, *, what: str = "the model's input") -> bool:
     if not values.size:
         return False
     low, high = float(values.min()), float(values.max())
-    if low < -1.5 or high > 1.5:
+    if np.isnan(low):
+        looks = "values that are not numbers"
+    elif low < -1.5 or high > 1.5:
         looks = "raw pixels"
     elif low >= 0 and low < high:
         looks = "pixels scaled to [0, 1]"
@@ -80,10 +85,15 @@ def warn_if_unscaled(x: Any, *, what: str = "the model's input") -> bool:
     return True
 
 
-def _is_symbolic(x: Any) -> bool:
-    """A tensor without values, such as one in a `tf.data` pipeline or a Keras functional graph."""
-    return hasattr(x, "shape") and not hasattr(x, "__array__")
+def _is_tensor(x: Any) -> bool:
+    """A tensor of the engine, with values or without."""
+    return hasattr(x, "shape") and not isinstance(x, np.ndarray | np.generic)
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, ScalingWarning, stacklevel=3)
+def _warn_if_scaled(pixels: np.ndarray) -> None:
+    if pixels.dtype.kind == "f" and pixels.size and 0 < float(np.abs(pixels).max()) <= 1:
+        _warn("preprocess_input was given values within [-1, 1]; it expects raw pixels of 0 to 255", stacklevel=4)
+
+
+def _warn(message: str, stacklevel: int = 3) -> None:
+    warnings.warn(message, ScalingWarning, stacklevel=stacklevel)

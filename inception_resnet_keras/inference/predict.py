@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +13,10 @@ from ..arguments import positive_integer
 from ..data.images import UnreadableImageError, read_image
 from ..data.pictures import picture_files
 from ..errors import InputError
-from ..saving import load_model
+from ..saving import Card, channels_first, load_model, read_card
+
+if TYPE_CHECKING:
+    import keras
 
 MODEL_FILE = "model.keras"
 
@@ -32,7 +36,7 @@ def model_file(run: Path) -> Path:
 
 
 def expand(paths: Iterable[Path]) -> list[Path]:
-    """Files as they are, a folder as the pictures in it; InputError where a folder has none."""
+    """Files as they are, a folder as the pictures in it; InputError where there is none."""
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -40,8 +44,10 @@ def expand(paths: Iterable[Path]) -> list[Path]:
             if not found:
                 raise InputError(f"{path}: has no picture in it")
             files += found
-        else:
+        elif path.exists():
             files.append(path)
+        else:
+            raise InputError(f"{path}: there is no such file or folder")
     return files
 
 
@@ -58,33 +64,30 @@ def predict(run: Path, images: Sequence[Path], *, top: int = 5, batch_size: int 
         One prediction a file, in order; a file that cannot be read has an error in place of classes.
 
     Raises:
-        InputError: The model is missing or damaged, or a folder has no picture.
+        InputError: The model is missing or damaged, a file is missing, or a folder has no picture.
     """
     top = positive_integer("top", top)
+    read_card(model_file(run))  # what is missing is told before an engine is started
     files = expand(images)
     model, card = load_model(model_file(run))
     predictions: list[Prediction] = []
     for start in range(0, len(files), batch_size):
-        predictions += _predict_batch(model, card.classes, card.size, files[start : start + batch_size], top)
+        predictions += _predict_batch(model, card, files[start : start + batch_size], top)
     return predictions
 
 
-def _predict_batch(
-    model: object, classes: Sequence[str], size: tuple[int, int], files: Sequence[Path], top: int
-) -> list[Prediction]:
-    import keras
-
+def _predict_batch(model: keras.Model, card: Card, files: Sequence[Path], top: int) -> list[Prediction]:
     pixels, errors = [], {}
     for file in files:
         try:
-            pixels.append(read_image(file, size))
+            pixels.append(read_image(file, card.size))
         except UnreadableImageError as error:
             errors[file] = error.reason
     if pixels:
         batch = np.stack(pixels).astype(np.float32)
-        if keras.config.image_data_format() == "channels_first":
+        if channels_first(model, card):
             batch = np.moveaxis(batch, -1, 1)
-        probabilities = iter(np.asarray(model(batch, training=False)))  # type: ignore[operator]
+        probabilities = iter(np.asarray(model(batch, training=False)))
     found = []
     for file in files:
         if file in errors:
@@ -92,5 +95,5 @@ def _predict_batch(
             continue
         row = next(probabilities)
         best = np.argsort(-row, kind="stable")[:top]
-        found.append(Prediction(str(file), [(classes[index], float(row[index])) for index in best]))
+        found.append(Prediction(str(file), [(card.classes[index], float(row[index])) for index in best]))
     return found

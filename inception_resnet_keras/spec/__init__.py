@@ -62,8 +62,8 @@ def is_residual(network: Network) -> bool:
 
 def with_depths(network: Network, counts: Sequence[int]) -> Network:
     """The network with so many of each block; a last one that differs (no scale, no ReLU) stays."""
-    names = block_names(network)
-    missing = {name: wanted - there for name, wanted, there in zip(names, counts, depths(network), strict=True)}
+    there = zip(block_names(network), counts, depths(network), strict=True)
+    missing = {name: wanted - count for name, wanted, count in there}
     return replace(
         network,
         stages=[
