@@ -54,6 +54,8 @@ def configured(
 ) -> TrainConfig:
     """A configuration: the recipe's settings, then `key=value` texts, then what else was given."""
     base = {} if recipe is None else read_recipe(recipe)
+    for key in flags or {}:
+        _kind("settings", key)
     return TrainConfig(**{**base, **read_settings(settings), **(flags or {})})
 
 

@@ -174,7 +174,10 @@ class Stepper:
         return keras.ops.categorical_crossentropy(truth * (1 - smoothing) + smoothing / classes, probabilities)
 
     def _applied(self, gradients: Any, step: tf.Tensor) -> None:
-        self.strategy.run(lambda *each: self.optimizer.apply(list(each)), tuple(gradients))
+        def on_replica(*each: tf.Tensor) -> None:
+            self.optimizer.apply([tf.identity(gradient) for gradient in each])  # placed, as a reduction needs it
+
+        self.strategy.run(on_replica, tuple(gradients))
         if self.averages:
             # A young average forgets faster, as TensorFlow 1's did when it was told the step.
             kept = tf.minimum(self.config.average, (1 + step) / (10 + step))

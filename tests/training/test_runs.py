@@ -194,8 +194,8 @@ def test_asked_to_stop_a_run_keeps_what_was_trained_and_says_how_to_go_on(
     ended = len(history(run))
     assert 2 <= ended < 400
     _, checkpoint = Checkpoints(run / "checkpoints").newest() or pytest.fail("no checkpoint is whole")
-    assert checkpoint.meta["position"]["step"] >= ended * 3
-    assert f"and {checkpoint.meta['position']['batch']} of 3 steps" in said
+    assert checkpoint.meta["position"]["step"] >= ended * 2
+    assert f"and {checkpoint.meta['position']['batch']} of 2 steps" in said
 
     config = json.loads((run / "config.json").read_text())
     config["config"]["epochs"] = ended + 2
@@ -241,3 +241,40 @@ def test_too_little_space_is_told_before_training(
     assert status == 1
     assert "are needed to save this model safely" in error
     assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_longer_finite_stops_the_run_before_it_harms_and_is_explained(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At this rate the penalty's own step multiplies every kernel by -179: it overflows after some steps."""
+    run = tmp_path / "run"
+    blow_up = ["--learning-rate=900", "--set=l2=0.1", "--set=optimizer=sgd", "--set=momentum=0", "--set=warmup=0"]
+    saving = ["--epochs=30", "--batch-size=16", "--set=checkpoint_minutes=0"]
+    status, _, error = here(capsys, train_arguments(data, run, *blow_up, *saving))
+    assert status == 1
+    assert "is not finite, so it was not taken" in error
+    assert "penalty inf" in error or "gradients are not finite" in error
+    found = Checkpoints(run / "checkpoints").newest()
+    assert found
+    assert f"the last good checkpoint is {found[0]}" in error
+    assert all(np.isfinite(array).all() for key, array in found[1].arrays.items() if key.startswith("model/"))
+    assert "lower learning rate than 900" in error
+
+
+def test_a_truncated_newest_checkpoint_is_passed_over_and_said(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    started = train_arguments(data, run, "--epochs=400", "--set=checkpoint_minutes=0")
+    process = start_and_wait_for(started, "epoch 2/400")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    newest, before = Checkpoints(run / "checkpoints").there()
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["epochs"] = len(history(run)) + 1
+    (run / "config.json").write_text(json.dumps(config))
+    status, said, error = here(capsys, command("train", "--resume", run))
+    assert status == 0, error
+    assert f"{newest}: its end is missing; it is passed over" in said
+    assert f"going on from {before.name}" in said
