@@ -38,7 +38,7 @@ def first_broken_layer(model: keras.Model, images: np.ndarray) -> str | None:
     """The first layer, in the order of the graph, that turns this batch into something not finite."""
     layers = [layer for layer in model.layers if not isinstance(layer.output, list)]
     with keras.StatelessScope():  # the statistics stay as they are
-        outputs = keras.Model(model.inputs, [layer.output for layer in layers])(images, training=True)
+        outputs = keras.Model(model.inputs[0], [layer.output for layer in layers])(images, training=True)
     finite = (bool(keras.ops.all(keras.ops.isfinite(output))) for output in outputs)
     return next((layer.name for layer, fine in zip(layers, finite, strict=True) if not fine), None)
 

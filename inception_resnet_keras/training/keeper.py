@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 
+import numpy as np
 from rich.console import Console
 
 from ..errors import InputError
@@ -70,7 +71,18 @@ class Keeper:
         if time.monotonic() - self._saved >= 60 * self.session.config.checkpoint_minutes:
             self.checkpoint()
 
+    def require_finite(self) -> None:
+        """Raises InputError where a weight overflowed in the last step: nothing of it is saved."""
+        broken = [weight.path for weight in self.session.model.weights if not np.isfinite(weight.numpy()).all()]
+        if broken:
+            position = self.session.position
+            raise InputError(
+                f"after epoch {position.epoch + 1}, step {position.batch} weights are not finite, the first of "
+                f"{len(broken)} is {broken[0]}. {self.advice()}"
+            )
+
     def checkpoint(self) -> None:
+        self.require_finite()
         if self.chief:
             arrays, meta = self.session.state()
             self._write(lambda: self.checkpoints.save(self.session.position.step, arrays, meta))
@@ -93,10 +105,14 @@ class Keeper:
         if self._events:
             self._events.write(self.session.position.history[-1:])
 
-    def last_good(self) -> str:
-        """Where the run can be taken up again, as text."""
+    def advice(self) -> str:
+        """What is whole, and what to do where a run has diverged."""
         there = self.checkpoints.there()
-        return f"the last good checkpoint is {there[0]}" if there else "no checkpoint was written before"
+        whole = f"the last good checkpoint is {there[0]}" if there else "no checkpoint was written before"
+        again = f"Start a run with a lower learning rate than {self.session.config.learning_rate:g}"
+        if self.run.model.exists():
+            again += f"; --weights {self.run.model} goes on from the last epoch's model"
+        return f"{whole[0].upper()}{whole[1:]}. {again}"
 
     def _copy_best(self) -> None:
         with replacing(self.run.best) as beside:

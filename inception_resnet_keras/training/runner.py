@@ -89,9 +89,7 @@ class Runner:
             what = "loss" if not math.isfinite(figures.loss) else "gradient"
             raise InputError(
                 f"the {what} of epoch {position.epoch + 1}, step {position.batch + 1} is not finite, so it was not "
-                f"taken. {diagnose(session.model, images, figures, gradients)}. {self.keeper.last_good()}. To go on "
-                f"from the last epoch's model, start a run with a lower learning rate than "
-                f"{session.config.learning_rate:g} and --weights {self.keeper.run.model}"
+                f"taken. {diagnose(session.model, images, figures, gradients)}. {self.keeper.advice()}"
             )
         session.stepper.apply(gradients, position.step)
         position.add(figures)
@@ -101,6 +99,7 @@ class Runner:
         """Evaluates and keeps the epoch; nothing of it counts before its checkpoint is whole."""
         session, position = self.session, self.session.position
         started = time.monotonic()
+        self.keeper.require_finite()
         session.stepper.swap_averages()
         try:
             probabilities = self._evaluate()

@@ -88,8 +88,10 @@ class Session:
 
     def variables(self) -> dict[str, Any]:
         """Every variable of the run, by its place in a checkpoint; random generators are among the model's."""
+        weights = {weight.path for weight in self.model.weights}  # a generator's name counts up within a process
         groups = {
-            "model": [(variable.path, variable) for variable in self.model.variables],
+            "model": [(weight.path, weight) for weight in self.model.weights],
+            "random": [("", state) for state in self.model.non_trainable_variables if state.path not in weights],
             "optimizer": [(_without_owner(variable.path), variable) for variable in self.optimizer.variables],
             "average": [("", variable) for variable in self.averages],
         }

@@ -252,13 +252,24 @@ def test_a_loss_that_is_no_longer_finite_stops_the_run_before_it_harms_and_is_ex
     saving = ["--epochs=30", "--batch-size=16", "--set=checkpoint_minutes=0"]
     status, _, error = here(capsys, train_arguments(data, run, *blow_up, *saving))
     assert status == 1
-    assert "is not finite, so it was not taken" in error
-    assert "penalty inf" in error or "gradients are not finite" in error
+    assert "weights are not finite, the first of" in error or "is not finite, so it was not taken" in error
     found = Checkpoints(run / "checkpoints").newest()
     assert found
-    assert f"the last good checkpoint is {found[0]}" in error
+    assert f"The last good checkpoint is {found[0]}" in error
     assert all(np.isfinite(array).all() for key, array in found[1].arrays.items() if key.startswith("model/"))
     assert "lower learning rate than 900" in error
+
+
+def test_a_step_that_cannot_be_taken_is_diagnosed(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, error = here(capsys, train_arguments(data, tmp_path / "run", "--set=l2=3e38"))
+    assert status == 1
+    assert "the loss of epoch 1, step 1 is not finite, so it was not taken. losses: classifier 1." in error
+    assert "penalty inf" in error
+    assert "gradients are not finite" in error
+    assert "No checkpoint was written before" in error
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_truncated_newest_checkpoint_is_passed_over_and_said(

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,37 +60,52 @@ def finish(workers: list[subprocess.Popen[str]]) -> list[str]:
     return said
 
 
-@pytest.mark.slow
-def test_two_workers_are_one_with_both_their_pictures_and_only_the_chief_writes(tmp_path: Path) -> None:
-    data = write_digits(tmp_path / "digits")
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The command without its folder, and what one process ends with."""
+    folder = tmp_path_factory.mktemp("one")
+    data = write_digits(folder / "digits")
     begin = ["train", "--model=tiny", "--size=32", f"--data={data}", *SETTINGS]
-    finish(start(1, tmp_path / "one", *begin, f"--out={tmp_path / 'one run'}"))
-    said = finish(start(2, tmp_path / "two", *begin, f"--out={tmp_path / 'two run'}"))
+    finish(start(1, folder / "one", *begin, f"--out={folder / 'run'}"))
+    return begin, dict(np.load(folder / "one.0.npz"))
 
-    one, *two = (np.load(tmp_path / name) for name in ("one.0.npz", "two.0.npz", "two.1.npz"))
-    for worker in two:
-        np.testing.assert_allclose(worker["losses"], one["losses"], rtol=1e-5)
-        for key in set(one.files) - {"losses"}:
-            np.testing.assert_allclose(worker[key], one[key], atol=1e-5, rtol=0, err_msg=key)
-    statistics = [key for key in one.files if "moving_" in key]
+
+def require_equal(workers: list[dict[str, np.ndarray]], expected: dict[str, np.ndarray]) -> None:
+    for worker in workers:
+        for key in expected.keys() - {"losses"}:
+            np.testing.assert_allclose(worker[key], expected[key], atol=1e-5, rtol=0, err_msg=key)
+    statistics = [key for key in expected if "moving_" in key]
     assert len(statistics) > 20
     for key in statistics:
-        assert np.array_equal(two[0][key], two[1][key]), key
-    assert "epoch 2/2" in said[0]
-    assert "epoch" not in said[1]
-    # Were both to write, one's sweep or replacement would meet the other's files.
-    assert sorted(path.name for path in (tmp_path / "two run").glob("*.keras")) == ["best.keras", "model.keras"]
+        assert np.array_equal(workers[0][key], workers[1][key]), key
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_started_again_and_the_run_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
-    data, run = write_digits(tmp_path / "digits"), tmp_path / "run"
-    begin = ["train", "--model=tiny", "--size=32", f"--data={data}", *SETTINGS, "--epochs=4"]
-    finish(start(1, tmp_path / "one", *begin, f"--out={tmp_path / 'one run'}"))
+def test_two_workers_are_one_with_both_their_pictures_and_only_the_chief_writes(
+    one: tuple[list[str], dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    begin, expected = one
+    said = finish(start(2, tmp_path / "two", *begin, f"--out={tmp_path / 'run'}"))
+    workers = [dict(np.load(tmp_path / f"two.{number}.npz")) for number in (0, 1)]
+    for worker in workers:
+        np.testing.assert_allclose(worker["losses"], expected["losses"], rtol=1e-5)
+    require_equal(workers, expected)
+    assert "epoch 2/2" in said[0]
+    assert "epoch" not in said[1]
+    assert sorted(path.name for path in (tmp_path / "run").glob("*.keras")) == ["best.keras", "model.keras"]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_started_again_and_the_run_goes_on_from_the_last_checkpoint(
+    one: tuple[list[str], dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    begin, expected = one
+    run = tmp_path / "run"
     workers = start(2, tmp_path / "two", *begin, f"--out={run}")
     try:
-        while len(list(run.glob("checkpoints/step-*.ckpt"))) < 4:
+        while len(list(run.glob("checkpoints/step-*.ckpt"))) < 2:
             assert all(worker.poll() is None for worker in workers), [worker.communicate()[0] for worker in workers]
+            time.sleep(0.02)
         workers[1].kill()
     finally:
         for worker in workers:
@@ -97,10 +113,7 @@ def test_a_killed_worker_is_started_again_and_the_run_goes_on_from_the_last_chec
             worker.communicate()
     said = finish(start(2, tmp_path / "two", "train", "--resume", run))
     assert "going on from step-" in said[0]
-    one, *two = (np.load(tmp_path / name) for name in ("one.0.npz", "two.0.npz", "two.1.npz"))
-    for worker in two:
-        for key in set(one.files) - {"losses"}:
-            np.testing.assert_allclose(worker[key], one[key], atol=1e-5, rtol=0, err_msg=key)
+    require_equal([dict(np.load(tmp_path / f"two.{number}.npz")) for number in (0, 1)], expected)
 
 
 FIT = """
