@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .diagrams.api import plot_architecture
     from .features import endpoints, feature_extractor
     from .models import create_inception_resnet_v1, create_inception_resnet_v2, create_inception_v4
+    from .training.finetune import finetune
     from .weights.labels import decode_predictions
     from .weights.load import load_weights
 
@@ -21,6 +22,7 @@ __all__ = [
     "decode_predictions",
     "endpoints",
     "feature_extractor",
+    "finetune",
     "load_weights",
     "plot_architecture",
     "preprocess_input",
@@ -34,6 +36,7 @@ _HOME = {
     "decode_predictions": ".weights.labels",
     "endpoints": ".features",
     "feature_extractor": ".features",
+    "finetune": ".training.finetune",
     "load_weights": ".weights.load",
     "plot_architecture": ".diagrams.api",
     "preprocess_input": ".data.preprocessing",

@@ -18,15 +18,23 @@ class KerasBuilder(Walker[Any]):
     """Walks a network's rows over Keras tensors; shared arguments are bound once, here."""
 
     def __init__(
-        self, *, dropout_rate: float, batch_norm_momentum: float, weight_decay: float, data_format: str, dtype: Any
+        self,
+        *,
+        dropout_rate: float,
+        batch_norm_momentum: float,
+        synchronized_batch_norm: bool,
+        weight_decay: float,
+        data_format: str,
+        dtype: Any,
     ) -> None:
         self.dropout_rate, self.data_format, self.dtype = dropout_rate, data_format, dtype
-        self.momentum = batch_norm_momentum
+        self._norm = partial(batch_norm, momentum=batch_norm_momentum, synchronized=synchronized_batch_norm)
         self.axis = channel_axis(data_format)
         self.regularizer = keras.regularizers.L2(weight_decay) if weight_decay else None
         self._conv = partial(
             conv_bn_relu,
             momentum=batch_norm_momentum,
+            synchronized=synchronized_batch_norm,
             regularizer=self.regularizer,
             data_format=data_format,
             dtype=dtype,
@@ -80,7 +88,7 @@ class KerasBuilder(Walker[Any]):
         )
 
     def batch_norm(self, x: Any, name: str) -> Any:
-        return batch_norm(x, name, momentum=self.momentum, axis=-1, dtype=FLOAT32)
+        return self._norm(x, name, axis=-1, dtype=FLOAT32)
 
     def unit_norm(self, x: Any, name: str) -> Any:
         return keras.layers.UnitNormalization(dtype=FLOAT32, name=name)(x)

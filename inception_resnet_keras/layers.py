@@ -22,6 +22,7 @@ def conv_bn_relu(
     padding: str,
     linear: bool,
     momentum: float,
+    synchronized: bool,
     regularizer: Any,
     data_format: str,
     dtype: Any,
@@ -40,14 +41,21 @@ def conv_bn_relu(
     )(x)
     if linear:
         return x
-    x = batch_norm(x, f"{name}_bn", momentum=momentum, axis=channel_axis(data_format), dtype=dtype)
+    axis = channel_axis(data_format)
+    x = batch_norm(x, f"{name}_bn", momentum=momentum, synchronized=synchronized, axis=axis, dtype=dtype)
     return keras.layers.Activation("relu", dtype=dtype, name=f"{name}_relu")(x)
 
 
-def batch_norm(x: Any, name: str, *, momentum: float, axis: int, dtype: Any) -> Any:
+def batch_norm(x: Any, name: str, *, momentum: float, synchronized: bool, axis: int, dtype: Any) -> Any:
     """Batch norm without gamma, ε 0.001, as the released networks have it."""
     return keras.layers.BatchNormalization(
-        axis=axis, momentum=momentum, epsilon=BATCH_NORM_EPSILON, scale=False, dtype=dtype, name=name
+        axis=axis,
+        momentum=momentum,
+        epsilon=BATCH_NORM_EPSILON,
+        scale=False,
+        synchronized=synchronized,
+        dtype=dtype,
+        name=name,
     )(x)
 
 

@@ -183,13 +183,18 @@ def build(
     dropout_rate: float = DROPOUT_RATE,
     aux_head: bool = False,
     batch_norm_momentum: float = 0.9997,
+    synchronized_batch_norm: bool = False,
     weight_decay: float = 0.0,
     include_preprocessing: bool = False,
     weights: str | PathLike[str] | None = None,
     dtype: Any = None,
     name: str | None = None,
 ) -> keras.Model:
-    """A network's table as a functional Keras model; the arguments are the factories'."""
+    """A network's table as a functional Keras model; the arguments are the factories', and one more.
+
+    synchronized_batch_norm: whether batch norm takes its statistics over all replicas of a
+        `tf.distribute` strategy, so that several workers train as one would with all their pictures.
+    """
     check = arguments
     classes = check.positive_integer("num_classes", num_classes)
     check.boolean("include_top", include_top)
@@ -202,6 +207,7 @@ def build(
     builder = KerasBuilder(
         dropout_rate=check.number_between("dropout_rate", dropout_rate, 0, 1, below_one),
         batch_norm_momentum=check.number_between("batch_norm_momentum", batch_norm_momentum, 0, 1, below_one),
+        synchronized_batch_norm=check.boolean("synchronized_batch_norm", synchronized_batch_norm),
         weight_decay=check.number_between("weight_decay", weight_decay, 0, float("inf"), "a number of at least 0"),
         data_format=keras.config.image_data_format(),
         dtype=_policy(dtype),

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from .. import spec
 from ..errors import InputError
-from ..training.config import TrainConfig
+from ..training.config import CHOICES, TrainConfig
+from ..training.recipes import configured, recipe_names
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,6 +37,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--learning-rate", type=float, default=absent, help=f"Adam's peak (default: {_DEFAULTS.learning_rate:g})")
     add("--shift", type=float, default=absent, help=f"random moves, share of the side (default: {_DEFAULTS.shift:g})")
     add("--seed", type=int, default=absent, help=f"of split, weights, order and shifts (default: {_DEFAULTS.seed})")
+    add(
+        "--weights",
+        metavar="FILE_OR_NAME",
+        default=absent,
+        help="trained ones to start from, under a new classifier",
+    )
+    add("--strategy", choices=CHOICES["strategy"], default=absent, help="devices and workers (default: auto)")
+    add("--precision", choices=CHOICES["precision"], default=absent, help="(default: float32)")
+    add("--jit", action="store_true", default=absent, help="compile the step with XLA")
+    add("--accumulate", type=int, metavar="N", default=absent, help="micro-batches a batch is computed in (default: 1)")
+    add("--remat", action="store_true", default=absent, help="keep less, compute again: less memory, more time")
+    add("--tensorboard", action="store_true", default=absent, help="write TensorBoard's event files too")
+    add("--recipe", metavar="NAME_OR_FILE", help=f"settings: {', '.join(recipe_names())}, or a TOML file")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting, over the recipe's; may be repeated",
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--out", type=Path, metavar="FOLDER", help="the run's folder (default: next free below runs/)")
     where.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that was interrupted")
@@ -43,10 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     given = {field.name: vars(args)[field.name] for field in fields(TrainConfig) if field.name in vars(args)}
-    if args.resume and given:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    if args.resume and (given or args.recipe or args.set):
+        others = [name for name in ("recipe", "set") if vars(args)[name]]
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in [*given, *others])
         raise InputError(f"--resume goes on with what the run was started with; leave out {flags}")
-    config = TrainConfig(**given)
+    config = configured(args.recipe, args.set, given)
 
     from rich.console import Console
 

@@ -9,11 +9,41 @@ from pathlib import Path
 from typing import Any
 
 from .. import spec
-from ..arguments import is_integer, number_between, one_of, positive_integer
+from ..arguments import boolean, is_integer, number_between, one_of, positive_integer
 from ..errors import InputError, refuse
-from ..spec.walk import minimum_side
+from ..spec.walk import minimum_side, trace
 
 MAX_SIDE = 4096
+INFINITY = float("inf")
+AT_LEAST_0 = "a number of at least 0"
+IN_0_1 = "a number in [0, 1)"
+# (lowest, below which, how the range is told)
+RANGES: dict[str, tuple[float, float, str]] = {
+    "learning_rate": (1e-12, 1e3, "a number above 0, at most 1000"),
+    "shift": (0, 0.5, "a number from 0 to below 0.5, a share of the side"),
+    "momentum": (0, 1, IN_0_1),
+    "rho": (0, 1, IN_0_1),
+    "epsilon": (1e-12, 1e3, "a number above 0"),
+    "warmup": (0, 1, "a number in [0, 1), a share of the run's steps"),
+    "decay_rate": (1e-6, 1 + 1e-9, "a number above 0, at most 1"),
+    "decay_epochs": (1e-6, INFINITY, "a number above 0, in epochs"),
+    "l2": (0, INFINITY, AT_LEAST_0),
+    "weight_decay": (0, 1, IN_0_1),
+    "label_smoothing": (0, 1, IN_0_1),
+    "aux_weight": (0, INFINITY, f"{AT_LEAST_0}; 0 builds no auxiliary head"),
+    "dropout": (0, 1, f"{IN_0_1}, the share dropped"),
+    "clip_norm": (0, INFINITY, f"{AT_LEAST_0}; 0 clips nothing"),
+    "average": (0, 1, f"{IN_0_1}; 0 averages nothing"),
+    "layer_rate": (1e-6, 1 + 1e-9, "a number above 0, at most 1"),
+    "checkpoint_minutes": (0, INFINITY, f"{AT_LEAST_0}; 0 writes one at every step"),
+}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": ("adam", "adamw", "sgd", "rmsprop"),
+    "schedule": ("cosine", "exponential", "constant"),
+    "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
+    "strategy": ("auto", "one", "mirrored", "multiworker"),
+}
+SWITCHES = ("freeze_batch_norm", "deterministic", "jit", "remat", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -23,9 +53,32 @@ class TrainConfig:
     data: folder with a folder of pictures a class; None for scikit-learn's handwritten digits.
     val: folder of the held-out pictures; None holds out a fifth of `data`, drawn by `seed`.
     size: side that pictures are resized to, in pixels.
-    epochs, batch_size: at least 1. learning_rate: Adam's peak, above 0.
+    epochs, batch_size: at least 1; batch_size is an optimizer step's, over all workers.
     shift: training pictures are moved by up to this share of their side, each epoch another way.
-    seed: of the split, the weights, the order of the pictures and their shifts.
+    seed: of the split, the weights, the order of the pictures, their shifts, and dropout.
+
+    optimizer: "adam", "adamw", "sgd" (Nesterov) or "rmsprop" (TensorFlow 1's, as the paper has it).
+    learning_rate: its peak. momentum: of sgd and rmsprop. rho, epsilon: of rmsprop.
+    schedule: "cosine" to 0, "exponential" (times decay_rate every decay_epochs, in stairs) or
+        "constant"; each after a linear rise over `warmup`, a share of the run's steps.
+    l2: Keras's coefficient on every kernel, added to the loss. weight_decay: adamw's, of kernels only.
+    label_smoothing, dropout: shares. aux_weight: of the auxiliary head's loss; 0 builds none.
+    batch_norm_momentum: None for one that suits the run's number of steps.
+    clip_norm: the gradient's greatest length, all variables together; 0 for none.
+    average: share kept at a step by the running average of the weights, batch-norm statistics
+        included, which is what is evaluated and saved; 0 for none.
+
+    weights: a checkpoint or registered name to start from, its classifier left out.
+    head_epochs: so many of the epochs train the classifier alone. unfreeze_from: the stage (such as
+        "b01") from which on the rest is trained after that; None for all of it. layer_rate: each
+        stage below the classifier learns this much slower than the one above it.
+    freeze_batch_norm: whether batch-norm layers keep their statistics and offsets.
+
+    checkpoint_minutes: how often, besides at each epoch's end. keep: the newest so many are kept.
+    deterministic: the same bits in every run, somewhat slower.
+    precision, jit, remat: of the computation. accumulate: micro-batches that a batch is computed in.
+    strategy: "auto", "one" device, "mirrored" over this machine's, or "multiworker".
+    tensorboard: whether to write its event files too.
     """
 
     data: str | None = None
@@ -38,20 +91,77 @@ class TrainConfig:
     learning_rate: float = 1e-3
     shift: float = 0.1
     seed: int = 0
+    optimizer: str = "adam"
+    momentum: float = 0.9
+    rho: float = 0.9
+    epsilon: float = 1.0
+    schedule: str = "cosine"
+    warmup: float = 0.1
+    decay_rate: float = 0.94
+    decay_epochs: float = 2.0
+    l2: float = 0.0
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    dropout: float = 0.2
+    aux_weight: float = 0.0
+    batch_norm_momentum: float | None = None
+    clip_norm: float = 0.0
+    average: float = 0.0
+    weights: str | None = None
+    head_epochs: int = 0
+    unfreeze_from: str | None = None
+    layer_rate: float = 1.0
+    freeze_batch_norm: bool = False
+    checkpoint_minutes: float = 10.0
+    keep: int = 2
+    deterministic: bool = False
+    precision: str = "float32"
+    jit: bool = False
+    accumulate: int = 1
+    remat: bool = False
+    strategy: str = "auto"
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         one_of("model", self.model, list(spec.NETWORKS))
-        smallest = minimum_side(spec.find(self.model, self.variant))
+        network = spec.find(self.model, self.variant)
+        for name, (low, high, takes) in RANGES.items():
+            number_between(name, getattr(self, name), low, high, takes)
+        for name, choices in CHOICES.items():
+            one_of(name, getattr(self, name), choices)
+        for name in SWITCHES:
+            boolean(name, getattr(self, name))
+        for name in ("epochs", "batch_size", "keep", "accumulate"):
+            positive_integer(name, getattr(self, name))
+        if self.aux_weight and not network.aux:
+            raise refuse("aux_weight", self.aux_weight, f"0: the {self.variant} variant has no auxiliary head")
+        smallest = minimum_side(network, aux_head=self.aux_weight > 0)
         if not is_integer(self.size) or not smallest <= self.size <= MAX_SIDE:
             raise refuse("size", self.size, f"an integer from {smallest}, the least for {self.model}, to {MAX_SIDE}")
-        positive_integer("epochs", self.epochs)
-        positive_integer("batch_size", self.batch_size)
-        number_between("learning_rate", self.learning_rate, 1e-12, 1e3, "a number above 0, at most 1000")
-        number_between("shift", self.shift, 0, 0.5, "a number from 0 to below 0.5, a share of the side")
         if not is_integer(self.seed) or not 0 <= self.seed < 2**32:
             raise refuse("seed", self.seed, "an integer from 0 to 4294967295")
+        if self.batch_norm_momentum is not None:
+            number_between("batch_norm_momentum", self.batch_norm_momentum, 0, 1, f"{IN_0_1}, or nothing")
+        if self.batch_size % self.accumulate:
+            raise refuse("accumulate", self.accumulate, f"an integer that divides the batch of {self.batch_size}")
+        for name in ("data", "val", "weights", "unfreeze_from"):
+            if not isinstance(getattr(self, name), str | None):
+                raise refuse(name, getattr(self, name), "text, or nothing")
         if self.val is not None and self.data is None:
             raise InputError("val: a validation folder needs a training folder: give data too")
+        self._check_fine_tuning(network)
+
+    def _check_fine_tuning(self, network: Any) -> None:
+        if not is_integer(self.head_epochs) or not 0 <= self.head_epochs <= self.epochs:
+            raise refuse("head_epochs", self.head_epochs, f"an integer from 0 to the {self.epochs} epochs in all")
+        stages = list(dict.fromkeys(node.place for node in trace(network, (None, None), classes=None)))[1:]
+        if self.unfreeze_from is not None and self.unfreeze_from not in stages:
+            raise refuse("unfreeze_from", self.unfreeze_from, f"a stage of {self.model}: {', '.join(stages)}")
+        asked = [name for name in ("head_epochs", "unfreeze_from") if getattr(self, name)]
+        if asked and self.weights is None:
+            raise InputError(f"{asked[0]}: freezing layers needs trained ones: give weights too")
+        if self.weight_decay and self.optimizer != "adamw":
+            raise refuse("weight_decay", self.weight_decay, f"0 with {self.optimizer}: it is adamw's; give l2 instead")
 
     @property
     def dataset(self) -> str:
@@ -59,9 +169,25 @@ class TrainConfig:
 
     def command(self, out: Path) -> str:
         """The command line that runs it again, every choice written out."""
-        given = {**asdict(self), "out": str(out)}
-        flags = [f"--{key.replace('_', '-')}={value}" for key, value in given.items() if value is not None]
-        return shlex.join(["inception-resnet-keras", "train", *flags])
+        flags, settings = [], []
+        for key, value in asdict(self).items():
+            usual = getattr(_DEFAULTS, key)
+            if value is None or (value == usual and (key in SWITCHES or key not in FLAGS)):
+                continue
+            if key not in FLAGS:
+                settings.append(f"--set={key}={str(value).lower() if isinstance(value, bool) else value}")
+            else:
+                flag = f"--{key.replace('_', '-')}"
+                flags.append(flag if key in SWITCHES else f"{flag}={value}")
+        return shlex.join(["inception-resnet-keras", "train", *flags, f"--out={out}", *settings])
+
+
+# The settings that have a flag of their own; every one has `--set key=value`.
+FLAGS = (
+    *("data", "val", "model", "variant", "size", "epochs", "batch_size", "learning_rate", "shift", "seed", "weights"),
+    *("strategy", "precision", "jit", "accumulate", "remat", "tensorboard"),
+)
+_DEFAULTS = TrainConfig()
 
 
 def read_config(path: Path) -> TrainConfig:

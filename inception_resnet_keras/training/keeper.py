@@ -1,78 +1,130 @@
-"""The callback that keeps a run: progress, history and model, epoch by epoch."""
+"""What keeps a run on the disk: checkpoints, models and history, written by the chief alone."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
-from typing import Any
 
-import keras
+import numpy as np
+from rich.console import Console
 
 from ..errors import InputError
+from ..files import replacing
 from ..saving import Card, save_model
-from .interruption import InterruptedRun
-from .progress import TrainingProgress
+from .checkpoints import Checkpoints
+from .distribution import worker
+from .events import Events
 from .run import RunFolder
+from .session import Session
 
 
-class Keeper(keras.callbacks.Callback):
-    """Tells progress, keeps history and model at each epoch's end, and stops between two steps.
+class Keeper:
+    """Saves a session, and finds what was saved of it.
 
-    history: a row of figures for each epoch that ended; rows are added.
-    stop_asked: whether to stop, asked after each step; InterruptedRun is raised then.
+    chief: whether this worker writes; the others keep nothing.
     """
 
-    def __init__(
-        self,
-        run: RunFolder,
-        card: Card,
-        history: list[dict[str, float]],
-        *,
-        progress: TrainingProgress,
-        stop_asked: Callable[[], bool],
-        batch_size: int,
-        images: int,
-    ) -> None:
-        super().__init__()
-        self.run, self.card, self.history, self.progress = run, card, history, progress
-        self.stop_asked, self.batch_size, self.images = stop_asked, batch_size, images
+    def __init__(self, run: RunFolder, session: Session, console: Console) -> None:
+        self.run, self.session, self.console = run, session, console
+        self.chief = worker(session.strategy)[0] == 0
+        self.checkpoints = Checkpoints(run.checkpoints, session.config.keep)
+        self._card = Card(
+            session.config.model,
+            session.config.variant,
+            session.classes,
+            (session.config.size, session.config.size),
+        )
+        self._events = Events(run.path / "tensorboard") if session.config.tensorboard and self.chief else None
+        self._saved = time.monotonic()
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.epoch, self.started = epoch, time.monotonic()
+    def recover(self) -> bool:
+        """Goes on from the newest whole checkpoint; False where there is none, so nothing to go on from.
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.trained_in = time.monotonic() - self.started
-        done = min(self.batch_size, self.images - batch * self.batch_size)
-        self.progress.step(self.epoch, done, float(logs["loss"]))
-        self._stop_if_asked()
+        Raises InputError where checkpoints are there and every one is damaged.
+        """
+        if self.chief:
+            self.run.sweep()
+        for path, reason in self.checkpoints.damaged():
+            self.console.print(
+                f"{path}: {reason}; it is passed over", style="yellow", soft_wrap=True, highlight=False, markup=False
+            )
+        found = self.checkpoints.newest()
+        if found is None:
+            if self.checkpoints.there():
+                raise InputError(
+                    f"{self.run.checkpoints}: every checkpoint is damaged; the last epoch's model may be whole: start "
+                    f"anew with --weights {self.run.model}"
+                )
+            return False
+        path, checkpoint = found
+        self.session.set_state(path, checkpoint)
+        position = self.session.position
+        self.console.print(f"going on from {path.name}", soft_wrap=True, highlight=False)
+        if self.chief and position.history:
+            self._write(lambda: self.run.write_history(position.history))
+        if self._events:
+            self._events.write(position.history)
+        return True
 
-    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._stop_if_asked()
+    def checkpoint_if_due(self) -> None:
+        if time.monotonic() - self._saved >= 60 * self.session.config.checkpoint_minutes:
+            self.checkpoint()
 
-    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._stop_if_asked()
+    def require_finite(self) -> None:
+        """Raises InputError where a weight overflowed in the last step: nothing of it is saved."""
+        broken = [weight.path for weight in self.session.model.weights if not np.isfinite(weight.numpy()).all()]
+        if broken:
+            position = self.session.position
+            raise InputError(
+                f"after epoch {position.epoch + 1}, step {position.batch} weights are not finite, the first of "
+                f"{len(broken)} is {broken[0]}. {self.advice()}"
+            )
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        row: dict[str, float] = {"epoch": epoch + 1, **{key: float(value) for key, value in (logs or {}).items()}}
-        row["seconds"] = round(time.monotonic() - self.started, 2)
-        row["images_per_second"] = round(self.images / self.trained_in, 2)
-        save(self.model, self.run, self.card)
-        self.history.append(row)
-        self.run.write_history(self.history)
-        self.progress.epoch_end(epoch, row)
+    def checkpoint(self) -> None:
+        self.require_finite()
+        if self.chief:
+            arrays, meta = self.session.state()
+            self._write(lambda: self.checkpoints.save(self.session.position.step, arrays, meta))
+        self._saved = time.monotonic()
 
-    def _stop_if_asked(self) -> None:
-        if self.stop_asked():
-            raise InterruptedRun
+    def model(self, *, best: bool) -> None:
+        """Saves the classifier as it is now, and over the best one where it is."""
+        if not self.chief:
+            return
+        self._write(lambda: save_model(self.session.deployable(), self.run.model, self._card))
+        if best:
+            self._write(self._copy_best)
 
+    def epoch(self) -> None:
+        """Keeps the state after an epoch, and only then its row of the history."""
+        self.checkpoint()
+        if not self.chief:
+            return
+        self._write(lambda: self.run.write_history(self.session.position.history))
+        if self._events:
+            self._events.write(self.session.position.history[-1:])
 
-def save(model: keras.Model, run: RunFolder, card: Card) -> None:
-    """Saves a run's model; InputError says what is kept where the disk refuses it."""
-    try:
-        save_model(model, run.model, card)
-    except OSError as error:
-        kept = f"the one before is whole in {run.model}" if run.model.exists() else "none was saved before"
-        raise InputError(
-            f"{run.path}: the model could not be saved ({error.strerror or error}); {kept}. "
-            f"Free some space, then go on: inception-resnet-keras train --resume {run.path}"
-        ) from error
+    def advice(self) -> str:
+        """What is whole, and what to do where a run has diverged."""
+        there = self.checkpoints.there()
+        whole = f"the last good checkpoint is {there[0]}" if there else "no checkpoint was written before"
+        again = f"Start a run with a lower learning rate than {self.session.config.learning_rate:g}"
+        if self.run.model.exists():
+            again += f"; --weights {self.run.model} goes on from the last epoch's model"
+        return f"{whole[0].upper()}{whole[1:]}. {again}"
+
+    def _copy_best(self) -> None:
+        with replacing(self.run.best) as beside:
+            shutil.copyfile(self.run.model, beside)
+
+    def _write(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            there = self.checkpoints.there()
+            kept = f"the checkpoint before is whole: {there[0]}" if there else "none was saved before"
+            raise InputError(
+                f"{self.run.path}: the run could not be saved ({error.strerror or error}); {kept}. "
+                f"Free some space, then go on: inception-resnet-keras train --resume {self.run.path}"
+            ) from error

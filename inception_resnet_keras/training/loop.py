@@ -8,22 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from .. import spec
 from ..data.pictures import Pictures, digits, folder, held_out_split
 from ..errors import InputError
-from ..evaluation.report import Report
-from ..saving import Card, load_model
+from ..evaluation.report import Report, classification_report
+from .batches import batches_an_epoch
 from .config import TrainConfig, read_config
 from .interruption import InterruptedRun, stop_asked
 from .outcome import write_report
 from .progress import TrainingProgress, reading
-from .run import RunFolder, new_run, require_space
+from .run import RunFolder, join_run, new_run, require_space
 
 if TYPE_CHECKING:
-    import keras
+    import tensorflow as tf
+
+    from .keeper import Keeper
+    from .session import Session
 
 BATCH_NORM_MOMENTUM_RANGE = (0.8, 0.9997)
-WARM_UP_SHARE = 0.1
+SLOW_MEMORIES = 3  # a run shorter than so many of batch norm's memories is evaluated with stale statistics
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,17 @@ def batch_norm_momentum_for(steps: int) -> float:
     return min(high, max(low, 1 - 20 / steps))
 
 
+def batch_norm_hint(momentum: float, steps: int) -> str:
+    """What to say where a momentum is too slow for a run of so many steps; empty where it is not."""
+    memory, suits = 1 / (1 - momentum), batch_norm_momentum_for(steps)
+    if steps >= SLOW_MEMORIES * memory or momentum <= suits:
+        return ""
+    return (
+        f"hint: batch norm momentum {momentum:g} needs about {SLOW_MEMORIES * memory:,.0f} steps to settle and "
+        f"this run has {steps:,}: give {suits:.4g}, or the held-out figures will be poor"
+    )
+
+
 def train(config: TrainConfig, out: Path | None = None, *, console: Console | None = None) -> Trained:
     """Trains a network on pictures and leaves a run's folder.
 
@@ -57,30 +70,40 @@ def train(config: TrainConfig, out: Path | None = None, *, console: Console | No
         The run, with what its model says of the held-out pictures.
 
     Raises:
-        InputError: The data, the folder or the disk cannot be used; told before training starts.
-        KeyboardInterrupt: Ctrl-C; what has been trained so far is in the folder.
+        InputError: The data, the folder or the disk cannot be used, told before training starts; or
+            the loss is no longer finite, told with what broke.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; what has been trained so far is in the folder.
     """
-    console = console or Console()
+    from .distribution import make_strategy, worker
+
+    strategy = make_strategy(config)
+    number, workers = worker(strategy)
+    console = (console or Console()) if number == 0 else Console(quiet=True)
+    if workers > 1 and out is None:
+        raise InputError("out: several workers need one folder that all of them see: give --out")
     pictures = load_pictures(config, console)
-    run = new_run(out, config)
+    run = join_run(out) if number and out else new_run(out, config)
     try:
-        return _train(config, run, pictures, [], console)
+        return _train(config, run, pictures, strategy, console)
     finally:
-        _remove_if_untrained(run)
+        if number == 0:
+            run.remove_if_untrained()
 
 
 def resume(path: Path, *, console: Console | None = None) -> Trained:
-    """Goes on with a run that was interrupted, from what its folder holds, at the epoch it was in.
+    """Goes on with a run that was interrupted, from its newest whole checkpoint, at the very step.
 
     Raises InputError where the folder holds no run or nothing is left to train; else as `train`.
     """
-    console = console or Console()
+    from .distribution import make_strategy, worker
+
     run = RunFolder(path)
     config = read_config(run.config)
-    history = run.read_history()
-    if len(history) >= config.epochs and run.report.exists():
+    if run.report.exists() and len(run.read_history()) >= config.epochs:
         raise InputError(f"{path}: all {config.epochs} epochs are trained; nothing is left to go on with")
-    return _train(config, run, load_pictures(config, console), history, console)
+    strategy = make_strategy(config)
+    console = (console or Console()) if worker(strategy)[0] == 0 else Console(quiet=True)
+    return _train(config, run, load_pictures(config, console), strategy, console)
 
 
 def load_pictures(config: TrainConfig, console: Console) -> tuple[Pictures, Pictures]:
@@ -106,124 +129,82 @@ def _train(
     config: TrainConfig,
     run: RunFolder,
     pictures: tuple[Pictures, Pictures],
-    history: list[dict[str, float]],
+    strategy: tf.distribute.Strategy,
     console: Console,
 ) -> Trained:
-    import keras
+    from .keeper import Keeper
+    from .runner import Runner
+    from .session import Session
 
-    from .batches import Batches
-    from .keeper import Keeper, save
-
-    keras.utils.set_random_seed(config.seed)
     training, held_out = pictures
-    first_epoch = len(history)
-    batches = Batches(training, config.batch_size, seed=config.seed, shift=config.shift, epoch=first_epoch)
-    steps = config.epochs * len(batches)
-    momentum = batch_norm_momentum_for(steps)
-    size = (config.size, config.size)
-    card = Card(config.model, config.variant, list(training.class_names), size)
-    if run.model.exists():
-        model = _reloaded(run, card)
-    else:
-        model = _new_model(config, len(card.classes), momentum, steps)
-        # Weights and Adam's two moments, beside those of the save before.
-        require_space(run.path, 2 * 3 * 4 * model.count_params())
-        run.write_config(config, {"batch_norm_momentum": momentum, "steps": steps, "optimizer": "adam"})
+    steps = batches_an_epoch(len(training), config.batch_size, strategy.num_replicas_in_sync)
+    if not steps:
+        raise InputError(f"{len(training)} pictures cannot be shared by {strategy.num_replicas_in_sync} replicas")
+    momentum = config.batch_norm_momentum or batch_norm_momentum_for(config.epochs * steps)
+    session = Session(config, list(training.class_names), steps, momentum, strategy)
+    keeper = Keeper(run, session, console)
+    if not keeper.recover():
+        _begin(config, run, session, keeper, console)
+    _introduce(run, session, pictures, console)
+    done = session.position.step * config.batch_size
+    with (
+        stop_asked(console) as asked,
+        TrainingProgress(console, epochs=config.epochs, images=len(training), done=done) as progress,
+    ):
+        runner = Runner(session, keeper, training, held_out, progress=progress, stop_asked=asked)
+        try:
+            probabilities = runner.run()
+        except InterruptedRun:
+            _interrupted(keeper, run, session, console)
+            raise KeyboardInterrupt from None
+    history, unreadable = session.position.history, [*training.unreadable, *held_out.unreadable]
+    report = classification_report(held_out.labels, probabilities, held_out.class_names, held_out.names, unreadable)
+    if keeper.chief:
+        write_report(run, held_out, report, history)
+        keeper.checkpoints.clear()  # the run is finished: its models and its report are there
+    return Trained(run, history, report)
+
+
+def _begin(config: TrainConfig, run: RunFolder, session: Session, keeper: Keeper, console: Console) -> None:
+    """What a fresh run does first; a resumed one has it behind it."""
+    if config.weights is not None:
+        console.print(session.load_pretrained(config.weights), soft_wrap=True, highlight=False, markup=False)
+    if keeper.chief:
+        arrays, _ = session.state()
+        state = sum(array.nbytes for array in arrays.values())
+        # The kept checkpoints and the one being written; the model and the best one, likewise.
+        require_space(run.path, (config.keep + 1) * state + 3 * 4 * session.model.count_params())
+        steps, replicas = config.epochs * session.steps, session.strategy.num_replicas_in_sync
+        run.write_config(config, {"batch_norm_momentum": session.momentum, "steps": steps, "replicas": replicas})
+
+
+def _introduce(run: RunFolder, session: Session, pictures: tuple[Pictures, Pictures], console: Console) -> None:
+    (training, held_out), config = pictures, session.config
+    steps = config.epochs * session.steps
     console.print(
-        f"{config.model} ({config.variant}), {model.count_params():,} parameters, on {len(training):,} pictures of "
-        f"{len(card.classes)} classes at {config.size}×{config.size}; {len(held_out):,} held out → {run.path}\n"
-        f"batch norm momentum {momentum:.4g}, which suits {steps:,} steps",
+        f"{config.model} ({config.variant}), {session.model.count_params():,} parameters, on {len(training):,} "
+        f"pictures of {len(training.class_names)} classes at {config.size}×{config.size}; {len(held_out):,} held out "
+        f"→ {run.path}",
         soft_wrap=True,
         highlight=False,
     )
-    unreadable = [*training.unreadable, *held_out.unreadable]
-    for path, reason in unreadable:
+    hint = batch_norm_hint(session.momentum, steps)
+    console.print(
+        hint or f"batch norm momentum {session.momentum:.4g}, which suits {steps:,} steps",
+        soft_wrap=True,
+        highlight=False,
+        style="yellow" if hint else None,
+    )
+    for path, reason in [*training.unreadable, *held_out.unreadable]:
         console.print(f"left out: {path}: {reason}", style="yellow", soft_wrap=True, highlight=False, markup=False)
 
-    images = len(training)
-    with (
-        stop_asked(console) as asked,
-        TrainingProgress(console, epochs=config.epochs, images=images, first_epoch=first_epoch) as progress,
-    ):
-        keeper = Keeper(
-            run,
-            card,
-            history,
-            progress=progress,
-            stop_asked=asked,
-            batch_size=config.batch_size,
-            images=images,
-        )
-        held_out_batches = Batches(held_out, config.batch_size)
-        try:
-            model.fit(
-                batches,
-                initial_epoch=first_epoch,
-                epochs=config.epochs,
-                validation_data=held_out_batches,
-                verbose=0,
-                shuffle=False,
-                callbacks=[keeper],
-            )
-            probabilities = model.predict(held_out_batches, verbose=0, callbacks=[keeper])
-        except InterruptedRun:
-            save(model, run, card)
-            console.print(
-                f"interrupted after {len(history)} of {config.epochs} epochs; all that was trained is in {run.model}\n"
-                f"go on with: inception-resnet-keras train --resume {run.path}",
-                soft_wrap=True,
-                highlight=False,
-            )
-            raise KeyboardInterrupt from None
-    # Finished: a model over the same layers, without the optimizer's moments, is a third of the size.
-    save(keras.Model(model.input, model.output, name=model.name), run, card)
-    return Trained(run, history, write_report(run, held_out, probabilities, history, unreadable))
 
-
-def _new_model(config: TrainConfig, classes: int, momentum: float, steps: int) -> keras.Model:
-    import keras
-
-    from ..models import build
-
-    model = build(
-        spec.find(config.model, config.variant),
-        classes,
-        input_shape=_input_shape(config.size),
-        batch_norm_momentum=momentum,
-        include_preprocessing=True,
+def _interrupted(keeper: Keeper, run: RunFolder, session: Session, console: Console) -> None:
+    keeper.checkpoint()
+    ended, epochs = len(session.position.history), session.config.epochs
+    console.print(
+        f"interrupted after {ended} of {epochs} epochs and {session.position.batch} of {session.steps} steps; all that "
+        f"was trained is in {run.path}\ngo on with: inception-resnet-keras train --resume {run.path}",
+        soft_wrap=True,
+        highlight=False,
     )
-    warm_up = max(1, round(WARM_UP_SHARE * steps))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        config.learning_rate / warm_up,
-        max(1, steps - warm_up),
-        warmup_target=config.learning_rate,
-        warmup_steps=warm_up,
-    )
-    model.compile(
-        keras.optimizers.Adam(schedule),
-        "sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=False,  # on a CPU XLA compiles longer than a short run trains
-    )
-    return model
-
-
-def _input_shape(side: int) -> tuple[int, int, int]:
-    import keras
-
-    return (3, side, side) if keras.config.image_data_format() == "channels_first" else (side, side, 3)
-
-
-def _reloaded(run: RunFolder, card: Card) -> keras.Model:
-    model, saved = load_model(run.model, compile=True)
-    if saved != card:
-        raise InputError(f"{run.model}: is a model of {saved}, the run is of {card}: the pictures have changed")
-    return model
-
-
-def _remove_if_untrained(run: RunFolder) -> None:
-    """A folder in which nothing was trained is not left behind."""
-    if not run.model.exists():
-        run.config.unlink(missing_ok=True)
-        if not any(run.path.iterdir()):
-            run.path.rmdir()

@@ -28,20 +28,25 @@ def reading(console: Console) -> Iterator[Progress]:
 
 
 class TrainingProgress:
-    """Steps of a run as a bar with images/s and time left; an epoch's end as a line that stays."""
+    """Steps of a run as a bar with images/s, data wait and time left; an epoch's end as a line that stays.
 
-    def __init__(self, console: Console, *, epochs: int, images: int, first_epoch: int) -> None:
+    images: of an epoch. done: how many were trained on before, by a run that is gone on with.
+    """
+
+    def __init__(self, console: Console, *, epochs: int, images: int, done: int = 0) -> None:
         self.console, self.epochs, self.images = console, epochs, images
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             _ImagesPerSecond(),
+            TextColumn("data wait {task.fields[wait]:.0%}"),
             TextColumn("loss {task.fields[loss]:.3f}"),
             TimeRemainingColumn(),
         )
         self._live = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-        total = (epochs - first_epoch) * images
-        self._task = self._live.add_task("", total=total, loss=float("nan"))
+        total = epochs * images
+        self._task = self._live.add_task("", total=total, completed=done, loss=float("nan"), wait=0.0)
+        self._epoch, self._seen, self._waited, self._stepped = -1, 0, 0.0, 0.0
         self._said = time.monotonic()
 
     def __enter__(self) -> TrainingProgress:
@@ -51,15 +56,23 @@ class TrainingProgress:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def step(self, epoch: int, images: int, loss: float) -> None:
-        self._live.update(self._task, description=f"epoch {epoch + 1}/{self.epochs}", advance=images, loss=loss)
+    def step(self, epoch: int, images: int, loss: float, waited: float, seconds: float) -> None:
+        """One step ended: its pictures and loss, and of its seconds those waited for data."""
+        if epoch != self._epoch:
+            self._epoch, self._seen, self._waited, self._stepped = epoch, 0, 0.0, 0.0
+        self._seen += images
+        self._waited += waited
+        self._stepped += seconds
+        description = f"epoch {epoch + 1}/{self.epochs}  {min(self._seen / self.images, 1):.0%}"
+        wait = self._waited / max(self._stepped, 1e-9)
+        self._live.update(self._task, description=description, advance=images, loss=loss, wait=wait)
         now = time.monotonic()
         if not self.console.is_terminal and now - self._said > PLAIN_LINE_EVERY:
             self._said = now
             task = self._live.tasks[0]
             left = f"{task.time_remaining:.0f} s left" if task.time_remaining is not None else "time left unknown"
             self.console.print(
-                f"{task.description}  {task.percentage:.0f} %  loss {loss:.3f}  {task.speed or 0:.1f} images/s  {left}",
+                f"{description}  loss {loss:.3f}  {task.speed or 0:.1f} images/s  data wait {wait:.0%}  {left}",
                 soft_wrap=True,
                 highlight=False,
             )

@@ -32,6 +32,14 @@ class RunFolder:
         return self.path / "model.keras"
 
     @property
+    def best(self) -> Path:
+        return self.path / "best.keras"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
     def config(self) -> Path:
         return self.path / "config.json"
 
@@ -64,6 +72,22 @@ class RunFolder:
         writer.writerows(rows)
         write_text(self.history, text.getvalue())
 
+    def sweep(self) -> None:
+        """Removes what a killed process had half written."""
+        for folder in (self.path, self.checkpoints):
+            for partial in folder.glob(".*.partial.*"):
+                partial.unlink(missing_ok=True)
+
+    def remove_if_untrained(self) -> None:
+        """A folder in which nothing was trained is not left behind."""
+        if self.model.exists() or any(self.checkpoints.glob("*.ckpt")):
+            return
+        self.config.unlink(missing_ok=True)
+        if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
+            self.checkpoints.rmdir()
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
     def read_history(self) -> list[dict[str, float]]:
         """The epochs that ended, oldest first; InputError where the file is damaged."""
         if not self.history.exists():
@@ -91,6 +115,11 @@ def new_run(out: Path | None, config: TrainConfig) -> RunFolder:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{out}: cannot be made ({error.strerror}); give another folder with --out") from None
+    return RunFolder(out)
+
+
+def join_run(out: Path) -> RunFolder:
+    """The folder that the chief makes, as the other workers see it; they write nothing."""
     return RunFolder(out)
 
 

@@ -19,12 +19,14 @@ from PIL import Image
 from inception_resnet_keras import spec
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.saving import MEMBER, load_model
+from inception_resnet_keras.training.checkpoints import Checkpoints
 from tests.pictures import write_digits
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[2]
 LEFT_IN_A_RUN = {
     "model.keras",
+    "best.keras",
     "history.csv",
     "config.json",
     "report.json",
@@ -178,18 +180,22 @@ def start_and_wait_for(arguments: list[str], text: str) -> subprocess.Popen[str]
     raise AssertionError(f"ended with {process.wait()} before it said {text!r}")
 
 
-def test_ctrl_c_keeps_what_was_trained_and_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_a_run_keeps_what_was_trained_and_says_how_to_go_on(
+    data: Path, tmp_path: Path, asked: signal.Signals
+) -> None:
     run = tmp_path / "run"
     process = start_and_wait_for(train_arguments(data, run, "--epochs=400"), "epoch 2/400")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(asked)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert f"train --resume {run}" in said
     assert "Traceback" not in said
     ended = len(history(run))
     assert 2 <= ended < 400
-    model, _ = load_model(run / "model.keras", compile=True)
-    assert int(model.optimizer.iterations) >= ended * 2
+    _, checkpoint = Checkpoints(run / "checkpoints").newest() or pytest.fail("no checkpoint is whole")
+    assert checkpoint.meta["position"]["step"] >= ended * 2
+    assert f"and {checkpoint.meta['position']['batch']} of 2 steps" in said
 
     config = json.loads((run / "config.json").read_text())
     config["config"]["epochs"] = ended + 2
@@ -209,7 +215,7 @@ def test_a_killed_run_leaves_a_whole_model(data: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(run / "model.keras") as archive:
         assert archive.testzip() is None
         assert MEMBER in archive.namelist()
-    load_model(run / "model.keras", compile=True)
+    load_model(run / "model.keras")
 
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a limit on a file's size")
@@ -223,6 +229,7 @@ def test_a_disk_that_refuses_a_save_is_told_and_nothing_is_half_written(data: Pa
     assert "could not be saved" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("*.keras"))
+    assert not list(tmp_path.rglob("*.ckpt"))
 
 
 def test_too_little_space_is_told_before_training(
@@ -234,3 +241,51 @@ def test_too_little_space_is_told_before_training(
     assert status == 1
     assert "are needed to save this model safely" in error
     assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_longer_finite_stops_the_run_before_it_harms_and_is_explained(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At this rate the penalty's own step multiplies every kernel by -179: it overflows after some steps."""
+    run = tmp_path / "run"
+    blow_up = ["--learning-rate=900", "--set=l2=0.1", "--set=optimizer=sgd", "--set=momentum=0", "--set=warmup=0"]
+    saving = ["--epochs=30", "--batch-size=16", "--set=checkpoint_minutes=0"]
+    status, _, error = here(capsys, train_arguments(data, run, *blow_up, *saving))
+    assert status == 1
+    assert "weights are not finite, the first of" in error or "is not finite, so it was not taken" in error
+    found = Checkpoints(run / "checkpoints").newest()
+    assert found
+    assert f"The last good checkpoint is {found[0]}" in error
+    assert all(np.isfinite(array).all() for key, array in found[1].arrays.items() if key.startswith("model/"))
+    assert "lower learning rate than 900" in error
+
+
+def test_a_step_that_cannot_be_taken_is_diagnosed(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, error = here(capsys, train_arguments(data, tmp_path / "run", "--set=l2=3e38"))
+    assert status == 1
+    assert "the loss of epoch 1, step 1 is not finite, so it was not taken. losses: classifier 1." in error
+    assert "penalty inf" in error
+    assert "gradients are not finite" in error
+    assert "No checkpoint was written before" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_truncated_newest_checkpoint_is_passed_over_and_said(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    started = train_arguments(data, run, "--epochs=400", "--set=checkpoint_minutes=0")
+    process = start_and_wait_for(started, "epoch 2/400")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    newest, before = Checkpoints(run / "checkpoints").there()
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["epochs"] = len(history(run)) + 1
+    (run / "config.json").write_text(json.dumps(config))
+    status, said, error = here(capsys, command("train", "--resume", run))
+    assert status == 0, error
+    assert f"{newest}: its end is missing; it is passed over" in said
+    assert f"going on from {before.name}" in said

@@ -1,0 +1,98 @@
+"""Which devices and workers a run is computed on, from what the machine and the cluster say."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .config import TrainConfig
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def kind_of(config: TrainConfig, environment: Mapping[str, str] = os.environ, gpus: int = 0) -> str:
+    """ "one", "mirrored" or "multiworker"; "auto" decides by what is set and what is there.
+
+    Raises InputError where several workers are asked for and nothing says who they are.
+    """
+    clustered = "TF_CONFIG" in environment or int(environment.get("SLURM_NTASKS", "1")) > 1
+    if config.strategy == "multiworker" and not clustered:
+        raise InputError(
+            "strategy: multiworker needs TF_CONFIG (as Kubeflow sets it) or to be started by srun with more than "
+            "one task; neither is there"
+        )
+    if config.strategy != "auto":
+        return config.strategy
+    if clustered:
+        return "multiworker"
+    return "mirrored" if gpus > 1 else "one"
+
+
+def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
+    """The run's strategy; call it before anything else of TensorFlow's.
+
+    Raises InputError where TF_CONFIG is damaged, or the configuration cannot be run on it.
+    """
+    import tensorflow as tf
+
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    kind = kind_of(config, gpus=gpus)
+    if kind == "multiworker":
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=_resolver())
+    elif kind == "mirrored":
+        strategy = tf.distribute.MirroredStrategy(_devices(tf))
+    else:
+        strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    if config.batch_size % (replicas * config.accumulate):
+        raise InputError(
+            f"batch_size: got {config.batch_size}; it takes a multiple of {replicas * config.accumulate}: "
+            f"{replicas} replicas, each in {config.accumulate} micro-batches"
+        )
+    if config.jit and replicas > 1:
+        raise InputError("jit: XLA cannot compile batch norm that is synchronized over several replicas; leave it out")
+    return strategy
+
+
+def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
+    """(this worker's number, how many there are); 0 is the chief, which alone writes."""
+    resolver = strategy.cluster_resolver
+    spec = resolver.cluster_spec().as_dict() if resolver else {}
+    chiefs, workers = len(spec.get("chief", ())), len(spec.get("worker", ()))
+    if chiefs + workers < 2:
+        return 0, 1
+    number = int(resolver.task_id) + (chiefs if resolver.task_type == "worker" else 0)
+    return number, chiefs + workers
+
+
+def _devices(tf: object) -> list[str] | None:
+    """The GPUs where there are any; without one, the logical CPUs that a test has made."""
+    if tf.config.list_logical_devices("GPU"):  # type: ignore[attr-defined]
+        return None
+    return [device.name for device in tf.config.list_logical_devices("CPU")]  # type: ignore[attr-defined]
+
+
+def _resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
+    import tensorflow as tf
+
+    resolvers = tf.distribute.cluster_resolver
+    if "TF_CONFIG" not in os.environ:
+        return resolvers.SlurmClusterResolver()
+    try:
+        found = json.loads(os.environ["TF_CONFIG"])
+        task = found["task"]
+        address = found["cluster"][task["type"]][int(task["index"])]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise InputError(
+            f"TF_CONFIG: is damaged ({error!r}); it takes "
+            '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}'
+        ) from None
+    if task["type"] not in ("chief", "worker"):
+        raise InputError(f"TF_CONFIG: {address} is a {task['type']!r}; only chief and worker train")
+    return resolvers.TFConfigClusterResolver()

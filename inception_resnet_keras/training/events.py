@@ -1,0 +1,35 @@
+"""TensorBoard's event files, without gaps or doubles: what a run's history says, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..errors import InputError
+
+
+class Events:
+    """Writes rows of a history. A resumed run writes them anew, and its old files go."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            import tensorboard  # noqa: F401
+        except ImportError:
+            raise InputError(
+                "tensorboard: the package is missing: pip install 'inception-resnet-keras[tensorboard]'"
+            ) from None
+        import tensorflow as tf
+
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+        self._writer = tf.summary.create_file_writer(str(folder))
+
+    def write(self, rows: Sequence[Mapping[str, float]]) -> None:
+        import tensorflow as tf
+
+        with self._writer.as_default():
+            for row in rows:
+                for name, value in row.items():
+                    if name != "epoch":
+                        tf.summary.scalar(name, value, step=int(row["epoch"]))
+        self._writer.flush()

@@ -1,0 +1,73 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.training.checkpoints import Checkpoints, DamagedCheckpointError, read, restore, write
+
+ARRAYS = {"model/00000/a/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "optimizer/00000/step": np.array(7)}
+META = {"position": {"epoch": 1, "loss": 0.1 + 0.2}}
+
+
+def test_a_checkpoint_gives_back_every_bit(tmp_path: Path) -> None:
+    write(tmp_path / "step.ckpt", ARRAYS, META)
+    found = read(tmp_path / "step.ckpt")
+    assert found.meta == META
+    assert found.arrays.keys() == ARRAYS.keys()
+    for key, array in ARRAYS.items():
+        assert found.arrays[key].dtype == array.dtype
+        assert np.array_equal(found.arrays[key], array)
+
+
+def test_the_newest_are_kept(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path / "checkpoints", keep=2)
+    for step in (1, 2, 10, 11):
+        kept.save(step, ARRAYS, META)
+    assert [path.name for path in kept.there()] == ["step-00000011.ckpt", "step-00000010.ckpt"]
+    kept.clear()
+    assert not kept.folder.exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "other"])
+def test_a_damaged_newest_one_is_passed_over_and_named(tmp_path: Path, damage: str) -> None:
+    kept = Checkpoints(tmp_path)
+    kept.save(1, ARRAYS, {"which": 1})
+    newest = kept.save(2, ARRAYS, {"which": 2})
+    whole = newest.read_bytes()
+    broken = {
+        "truncated": whole[: len(whole) // 2],
+        "flipped": whole[:200] + bytes([whole[200] ^ 1]) + whole[201:],
+        "empty": b"",
+        "other": b"x" * 1000,
+    }[damage]
+    newest.write_bytes(broken)
+    found = kept.newest()
+    assert found
+    assert found[1].meta == {"which": 1}
+    [(path, reason)] = kept.damaged()
+    assert path == newest
+    assert reason
+    with pytest.raises(DamagedCheckpointError):
+        read(newest)
+
+
+def test_every_truncation_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "step.ckpt"
+    write(path, ARRAYS, META)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DamagedCheckpointError):
+            read(path)
+
+
+def test_another_networks_checkpoint_is_refused_and_nothing_changes(tmp_path: Path) -> None:
+    assigned: list[np.ndarray] = []
+    variable = SimpleNamespace(shape=(2, 3), assign=assigned.append)
+    with pytest.raises(InputError, match="of another network or configuration"):
+        restore({"model/00000/a/kernel": variable}, ARRAYS, tmp_path)
+    with pytest.raises(InputError, match=r"differ in .*\(2, 3\)"):
+        restore({**dict.fromkeys(ARRAYS, variable)}, ARRAYS, tmp_path)
+    assert not assigned

@@ -1,0 +1,90 @@
+"""A real training process, killed at twenty random moments, ends with the bits it would have had."""
+
+import csv
+import multiprocessing
+import random
+import time
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inception_resnet_keras.saving import load_model
+from tests.pictures import write_digits
+
+KILLS = 20
+LONGEST = 0.9  # seconds from the first step to the kill; a step with its save takes a twentieth of one
+TIMED = {"seconds", "images_per_second"}
+SETTINGS = (
+    "--epochs=60",
+    "--batch-size=16",
+    "--set=deterministic=true",
+    "--set=checkpoint_minutes=0",
+    "--set=average=0.9",
+    "--set=optimizer=rmsprop",
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.training.killed"])
+    return context
+
+
+def start(server: ForkServerContext, arguments: list[str], said: Path) -> Any:
+    from .killed import train
+
+    process = server.Process(target=train, args=(arguments, str(said)))
+    process.start()
+    return process
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    with (run / "history.csv").open() as file:
+        return [{key: value for key, value in row.items() if key not in TIMED} for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_no_bit(server: ForkServerContext, tmp_path: Path) -> None:
+    data = write_digits(tmp_path / "digits")
+    begin = ["train", "--model=tiny", "--size=32", f"--data={data}", *SETTINGS]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    undisturbed = start(server, [*begin, f"--out={whole}"], tmp_path / "whole.txt")
+
+    chance = random.Random(1602)
+    kills = saves = 0
+    said = tmp_path / "killed.txt"
+    arguments = [*begin, f"--out={killed}"]
+    while kills < KILLS:
+        process = start(server, arguments, said)
+        there = newest(killed)
+        while process.is_alive() and newest(killed) == there:
+            time.sleep(0.005)  # until it has saved once, so that every kill meets it training
+        time.sleep(chance.uniform(0, LONGEST))
+        assert process.is_alive(), said.read_text()
+        process.kill()
+        process.join()
+        kills += 1
+        saves += bool(list(killed.rglob(".*.partial*")))
+        arguments = ["train", "--resume", str(killed)]
+    last = start(server, arguments, said)
+    last.join(120)
+    undisturbed.join(120)
+    assert (last.exitcode, undisturbed.exitcode) == (0, 0), said.read_text() + (tmp_path / "whole.txt").read_text()
+    assert saves, "no kill fell into a save"
+    assert said.read_text().count("going on from step-") == KILLS
+
+    assert history(killed) == history(whole)
+    assert len(history(whole)) == 60
+    for name in ("model.keras", "best.keras"):
+        one, other = (load_model(run / name)[0] for run in (whole, killed))
+        for mine, theirs in zip(one.weights, other.weights, strict=True):
+            assert np.array_equal(mine.numpy(), theirs.numpy()), mine.path
+    assert {path.name for path in killed.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+def newest(run: Path) -> str:
+    return max((path.name for path in (run / "checkpoints").glob("step-*.ckpt")), default="")

@@ -1,0 +1,191 @@
+"""Optimizers, schedules and steps, against arithmetic by hand and against each other."""
+
+from itertools import pairwise
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from inception_resnet_keras import spec
+from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.training.config import TrainConfig
+from inception_resnet_keras.training.distribution import kind_of, make_strategy
+from inception_resnet_keras.training.optimizers import TensorFlow1RMSprop, make_optimizer, schedule
+from inception_resnet_keras.training.session import Session
+from tests.tiny import TINY
+
+PIXELS = np.random.default_rng(0).uniform(0, 255, (3, 8, 32, 32, 3)).astype(np.float32)
+LABELS = np.random.default_rng(1).integers(0, 3, (3, 8))
+
+
+@pytest.fixture(autouse=True)
+def _tiny_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(spec.NETWORKS, TINY.name, {TINY.variant: TINY})
+
+
+def config(**settings: Any) -> TrainConfig:
+    usual = {"model": "tiny", "size": 32, "batch_size": 8, "dropout": 0.0, "optimizer": "sgd", "learning_rate": 0.01}
+    return TrainConfig(**{**usual, **settings})
+
+
+def stepped(steps: int = 3, **settings: Any) -> tuple[Session, list[float]]:
+    """A session after some steps, and their losses."""
+    made = config(**settings)
+    session = Session(made, ["a", "b", "c"], 3, 0.8, make_strategy(made))
+    losses = []
+    for step in range(steps):
+        figures, gradients = session.stepper.compute(PIXELS[step], LABELS[step])
+        session.stepper.apply(gradients, step)
+        losses.append(figures.loss)
+    return session, losses
+
+
+def furthest(one: Session, other: Session) -> float:
+    pairs = zip(one.model.weights, other.model.weights, strict=True)
+    return max(float(np.abs(mine.numpy() - theirs.numpy()).max()) for mine, theirs in pairs)
+
+
+def test_rmsprop_is_tensorflow_1s_by_hand() -> None:
+    optimizer = TensorFlow1RMSprop(0.045, rho=0.9, momentum=0.9, epsilon=1.0)
+    variable = keras.Variable([2.0, -1.0])
+    optimizer.build([variable])
+    value, square, momentum = np.array([2.0, -1.0]), np.ones(2), np.zeros(2)
+    for gradient in ([1.0, 0.5], [-3.0, 0.0], [0.2, 0.2]):
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)])
+        square = 0.9 * square + 0.1 * np.square(gradient)
+        momentum = 0.9 * momentum + 0.045 * np.array(gradient) / np.sqrt(square + 1.0)
+        value = value - momentum
+        np.testing.assert_allclose(variable.numpy(), value, rtol=1e-6)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    assert isinstance(again, TensorFlow1RMSprop)
+
+
+def test_the_papers_learning_rate_falls_in_stairs_every_two_epochs() -> None:
+    rate = schedule(config(learning_rate=0.045, schedule="exponential", warmup=0.0, decay_epochs=2.0), 100, 10)
+    assert [float(rate(step)) for step in (0, 19, 20, 39, 40)] == pytest.approx(
+        [0.045, 0.045, 0.045 * 0.94, 0.045 * 0.94, 0.045 * 0.94**2]
+    )
+
+
+@pytest.mark.parametrize("kind", ["cosine", "exponential", "constant"])
+def test_a_warm_up_rises_to_the_peak(kind: str) -> None:
+    rate = schedule(config(schedule=kind, warmup=0.2, learning_rate=1.0), 100, 10)
+    values = [float(rate(step)) for step in range(100)]
+    assert 0 < values[0] < 0.2
+    assert all(later > earlier for earlier, later in pairwise(values[:20]))
+    assert max(values) == pytest.approx(1.0)
+    assert values[-1] == pytest.approx({"cosine": 0.0, "exponential": 0.94**3, "constant": 1.0}[kind], abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw", "rmsprop"])
+def test_a_slower_variable_learns_with_its_share_of_the_rate(kind: str) -> None:
+    variables = [keras.Variable([1.0], name="kernel"), keras.Variable([1.0], name="other")]
+    made = config(optimizer=kind)
+    rate = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 1.0)
+    optimizer = make_optimizer(made, rate, variables, {variables[1].path: 0.25})
+    optimizer.apply([keras.ops.ones(1), keras.ops.ones(1)])
+    fast, slow = (1 - float(variable.numpy()[0]) for variable in variables)
+    assert fast > 0
+    assert slow == pytest.approx(fast / 4, rel=1e-5)
+
+
+def test_adamws_decay_leaves_offsets_alone() -> None:
+    variables = [keras.Variable([1.0], name=name) for name in ("kernel", "bias", "beta")]
+    rate = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 1.0)
+    optimizer = make_optimizer(config(optimizer="adamw", weight_decay=0.5), rate, variables)
+    optimizer.apply([keras.ops.zeros(1)] * 3)
+    assert [float(variable.numpy()[0]) for variable in variables] == pytest.approx([0.95, 1.0, 1.0])
+
+
+def test_a_gradient_is_clipped_to_its_greatest_length() -> None:
+    plain: dict[str, Any] = {"momentum": 0.0, "schedule": "constant", "warmup": 0.0}
+    (before, _), (after, _) = (stepped(steps, clip_norm=0.25, **plain) for steps in (0, 1))
+    moves = [
+        new.numpy() - old.numpy()
+        for old, new in zip(before.model.trainable_variables, after.model.trainable_variables, strict=True)
+    ]
+    assert np.sqrt(sum(np.square(move).sum() for move in moves)) == pytest.approx(0.01 * 0.25, rel=1e-4)
+
+
+def test_micro_batches_accumulate_to_the_batch_and_the_average_moves_once_a_step() -> None:
+    """With batch norm frozen nothing else depends on how a batch is cut."""
+    same: dict[str, Any] = {"freeze_batch_norm": True, "average": 0.5, "l2": 1e-3}
+    (whole, losses), (parts, others) = stepped(**same), stepped(**same, accumulate=4)
+    assert losses == pytest.approx(others, rel=1e-5)
+    assert furthest(whole, parts) < 1e-6
+    for mine, theirs in zip(whole.averages, parts.averages, strict=True):
+        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), atol=1e-6)
+
+
+def test_the_average_is_of_all_weights_by_hand_and_evaluates_in_their_place() -> None:
+    session, _ = stepped(0, average=0.9)
+    expected = [weight.numpy() for weight in session.model.weights]
+    for step in range(3):
+        _, gradients = session.stepper.compute(PIXELS[step], LABELS[step])
+        session.stepper.apply(gradients, step)
+        kept = min(0.9, (1 + step) / (10 + step))
+        expected = [
+            kept * mine + (1 - kept) * weight.numpy()
+            for mine, weight in zip(expected, session.model.weights, strict=True)
+        ]
+    raw = [weight.numpy() for weight in session.model.weights]
+    session.stepper.swap_averages()
+    for weight, mine in zip(session.model.weights, expected, strict=True):
+        np.testing.assert_allclose(weight.numpy(), mine, rtol=1e-5, atol=1e-7)
+    session.stepper.swap_averages()
+    assert all(np.array_equal(weight.numpy(), mine) for weight, mine in zip(session.model.weights, raw, strict=True))
+
+
+@pytest.mark.parametrize("settings", [{"remat": True}, {"remat": True, "aux_weight": 0.4}, {"jit": True}])
+def test_another_way_to_compute_gives_the_same_weights_and_statistics(settings: dict[str, Any]) -> None:
+    plain = {key: value for key, value in settings.items() if key not in ("remat", "jit")}
+    (one, losses), (other, others) = stepped(**plain), stepped(**settings)
+    assert losses == pytest.approx(others, rel=1e-4)
+    assert furthest(one, other) < 1e-3
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_trains_float32_weights(precision: str) -> None:
+    """mixed_float16 leaves out the first steps, whose gradients are infinite at the scale it starts with."""
+    made = config(precision=precision)
+    session = Session(made, ["a", "b", "c"], 12, 0.8, make_strategy(made))
+    before = [variable.numpy() for variable in session.model.trainable_variables]
+    losses = []
+    for step in range(12):
+        figures, gradients = session.stepper.compute(PIXELS[0], LABELS[0])
+        session.stepper.apply(gradients, step)
+        losses.append(figures.loss)
+    assert losses[0] == pytest.approx(stepped(1)[1][0], rel=0.02)
+    assert losses[-1] < losses[0]
+    variables = session.model.trainable_variables
+    assert {variable.dtype for variable in variables} == {"float32"}
+    assert all((variable.numpy() != old).any() for variable, old in zip(variables, before, strict=True))
+    assert all(np.isfinite(variable.numpy()).all() for variable in variables)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "environment", "gpus", "kind"),
+    [
+        ("auto", {}, 0, "one"),
+        ("auto", {}, 1, "one"),
+        ("auto", {}, 8, "mirrored"),
+        ("auto", {"TF_CONFIG": "{}"}, 1, "multiworker"),
+        ("auto", {"SLURM_NTASKS": "4"}, 1, "multiworker"),
+        ("auto", {"SLURM_NTASKS": "1"}, 8, "mirrored"),
+        ("one", {"TF_CONFIG": "{}"}, 8, "one"),
+    ],
+)
+def test_auto_is_what_the_machine_and_the_scheduler_say(
+    strategy: str, environment: dict[str, str], gpus: int, kind: str
+) -> None:
+    assert kind_of(config(strategy=strategy), environment, gpus) == kind
+
+
+def test_workers_that_nobody_named_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="needs TF_CONFIG"):
+        kind_of(config(strategy="multiworker"), {})
+    for damaged in ("{", "{}", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 3}}'):
+        monkeypatch.setenv("TF_CONFIG", damaged)
+        with pytest.raises(InputError, match="TF_CONFIG: is damaged"):
+            make_strategy(config(strategy="multiworker"))

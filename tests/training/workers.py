@@ -1,0 +1,39 @@
+"""One worker of a test: the command line, and what it ends with in a file of its own.
+
+`python -m tests.training.workers FILE train …` writes FILE.N.npz, N the worker's number.
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from inception_resnet_keras import spec
+from inception_resnet_keras.cli import main
+from inception_resnet_keras.training import runner
+from inception_resnet_keras.training.step import StepFigures, Stepper
+from tests.tiny import TINY
+
+
+def run(file: str, arguments: list[str]) -> int:
+    losses: list[float] = []
+    compute, train = Stepper.compute, runner.Runner.run
+
+    def noted(self: Stepper, *given: np.ndarray, **options: Any) -> tuple[StepFigures, object]:
+        figures, gradients = compute(self, *given, **options)
+        losses.append(figures.loss)
+        return figures, gradients
+
+    def kept(self: runner.Runner) -> np.ndarray:
+        probabilities = train(self)
+        weights = {weight.path.replace("/", "."): weight.numpy() for weight in self.session.model.weights}
+        np.savez(f"{file}.{self.shard[0]}.npz", losses=np.array(losses), **weights)
+        return probabilities
+
+    Stepper.compute, runner.Runner.run = noted, kept  # type: ignore[method-assign]
+    spec.NETWORKS[TINY.name] = {TINY.variant: TINY}
+    return main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1], sys.argv[2:]))
