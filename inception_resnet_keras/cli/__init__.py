@@ -13,7 +13,7 @@ from importlib import import_module
 
 from ..errors import InputError
 
-VERBS = ("train", "predict", "summary", "plot", "convert", "inspect")
+VERBS = ("train", "predict", "summary", "plot", "convert", "inspect", "pack")
 PROGRAM = "inception-resnet-keras"
 
 
