@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..errors import InputError
+
 HELP = "labelled pictures as TFRecord shards, checked once"
 
 
@@ -12,7 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", metavar="SOURCE", help="a folder of pictures a class, a .csv of path,label, tfds:NAME[:SPLIT], digits"
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write, which must not exist")
+    parser.add_argument("out", type=Path, nargs="?", metavar="OUT", help="the folder to write, which must not exist")
+    parser.add_argument("--verify", action="store_true", help="write nothing; check the hashes of a packed SOURCE")
     parser.add_argument("--seed", type=int, default=0, help="of the pictures' order (default: %(default)s)")
     parser.add_argument("--shard-mb", type=int, default=128, metavar="N", help="of a shard (default: %(default)s)")
     parser.add_argument(
@@ -25,6 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.verify == (args.out is not None):
+        raise InputError("OUT: name the folder to write, or give --verify to check SOURCE, a packed folder")
+    if args.verify:
+        from ..data.records import verify_packed
+
+        print(f"{verify_packed(Path(args.source))} shards are as they were packed")
+    else:
+        _pack(args)
+
+
+def _pack(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from ..data.pack import pack

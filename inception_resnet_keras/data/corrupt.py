@@ -51,8 +51,8 @@ class CorruptPictures:
             shown = "; ".join(f"{name}: {reason}" for name, reason in listed[:SHOWN])
             more = f"; and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
             raise InputError(
-                f"{len(listed)} of {self.total} pictures cannot be read, max_corrupt allows {self.bound}: {shown}{more}. "
-                "Mend or remove them, or allow more"
+                f"{len(listed)} of {self.total} pictures cannot be read, max_corrupt allows {self.bound}: "
+                f"{shown}{more}. Mend or remove them, or allow more"
             )
 
     @contextmanager

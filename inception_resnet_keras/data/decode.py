@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
 from .images import UnreadableImageError
 from .sources import JPEG, PILLOW, Source
 
-SCALES = (8, 4, 2)  # the fractions of its size that a JPEG can be decoded at
+SCALES = (2, 4, 8)  # the fractions of its size that a JPEG can be decoded at
 
 
 def dct_ratios(boxes: np.ndarray, size: tuple[int, int], margin: int) -> np.ndarray:
     """int32 (n,): the smallest scale, as 1/ratio, that leaves a crop `margin` times `size` at least."""
     ratios = np.ones(len(boxes), np.int32)
-    for ratio in reversed(SCALES):
+    for ratio in SCALES:
         ratios[(boxes[:, 2:] // ratio >= margin * np.array(size)).all(axis=1)] = ratio
     return ratios
 
 
-def decoder(source: Source, size: tuple[int, int], *, accurate: bool):  # type: ignore[no-untyped-def]
+def decoder(source: Source, size: tuple[int, int], *, accurate: bool) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     """A function for `map`: one picture's crop as float32 (height, width, 3), and whether it could be read.
 
     It takes index (int64), kind (int32), window (int32: top, left, height, width, at full size) and
@@ -29,6 +31,7 @@ def decoder(source: Source, size: tuple[int, int], *, accurate: bool):  # type: 
         code did, bilinear between the four nearest pixels.
     """
     contents = source.contents
+    method = "INTEGER_ACCURATE" if accurate else "INTEGER_FAST"
 
     def pillow(index: np.ndarray, window: np.ndarray) -> tuple[np.ndarray, np.bool_]:
         top, left, height, width = window
@@ -48,12 +51,13 @@ def decoder(source: Source, size: tuple[int, int], *, accurate: bool):  # type: 
 
     def jpeg(content: tf.Tensor, window: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
         def at(scale: int) -> tf.Tensor:
-            return tf.io.decode_and_crop_jpeg(content, window // scale, 3, ratio=scale, fancy_upscaling=accurate)
+            return tf.io.decode_and_crop_jpeg(
+                content, window // scale, 3, ratio=scale, fancy_upscaling=accurate, dct_method=method
+            )
 
-        scales = {scale: lambda scale=scale: at(scale) for scale in (1, *reversed(SCALES))}
-        branches = [lambda: at(1), *(scales[scale] for scale in reversed(SCALES))]
-        # 1, 2, 4, 8 → branches 0 to 3, without a float's logarithm.
-        return tf.switch_case(tf.reduce_sum(tf.cast(ratio >= [2, 4, 8], tf.int32)), branches)
+        # An op's ratio is no tensor: a branch for each, found by counting how many of them `ratio` reaches.
+        branches = [lambda scale=scale: at(scale) for scale in (1, *SCALES)]
+        return tf.switch_case(tf.reduce_sum(tf.cast(ratio >= SCALES, tf.int32)), branches)
 
     def plain(content: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
         image = tf.io.decode_image(content, 3, expand_animations=False)

@@ -71,8 +71,9 @@ def _block(options: DataOptions, random: np.random.Generator) -> Draws:
         flip=uniforms[:, 6] < 0.5,
         colour=colour.astype(np.float32),
         operations=random.integers(0, RAND_AUGMENT_OPS, (BLOCK, options.rand_augment), np.int32),
-        strengths=random.choice(np.float32([-1, 1]), (BLOCK, options.rand_augment))
-        * np.float32(options.rand_magnitude / 10),
+        strengths=(random.choice([-1.0, 1.0], (BLOCK, options.rand_augment)) * (options.rand_magnitude / 10)).astype(
+            np.float32
+        ),
         mix=np.column_stack([cut, weights, uniforms[:, 13:15]]).astype(np.float32),
     )
 

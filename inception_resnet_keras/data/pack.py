@@ -61,8 +61,9 @@ def pack(
         progress: Called with how many pictures are done of how many.
 
     Raises:
-        InputError: `out` exists, the disk is too small, a class has no readable picture, or more
-            pictures are corrupt than the source allows.
+        InputError: `out` exists, a class has no readable picture, or more pictures are corrupt than
+            the source allows.
+        OSError: The disk is full, say; nothing of `out` is left.
     """
     positive_integer("shard_bytes", shard_bytes)
     if not is_integer(seed) or seed < 0:
@@ -83,15 +84,6 @@ def pack(
         _check_classes(source, np.array(kept, np.int64))
         _write_index(folder, source, np.array(kept), np.array(rows, np.int64), shards.written)
     return Packed(out, len(kept), len(shards.written), sum(shard["bytes"] for shard in shards.written))
-
-
-def verify(path: Path, shards: list[dict[str, Any]]) -> None:
-    """Raises InputError for a shard whose SHA-256 is not the index's."""
-    for shard in shards:
-        with (path / shard["file"]).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != shard["sha256"]:
-            raise InputError(f"{path / shard['file']}: has SHA-256 {found}, the index says {shard['sha256']}")
 
 
 class _Shards:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import keras
 import numpy as np
@@ -185,12 +186,15 @@ class Plan:
         }
 
 
-def _picture(plan: Plan) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
+Rows = dict[str, Any]  # tensors by name
+
+
+def _picture(plan: Plan) -> Callable[[Rows], Rows]:
     """One row of a plan to the picture, its label, and how it is mixed."""
     decode = decoder(plan.source, plan.size, accurate=not plan.distorts)
     recoloured = plan.distorts and not plan.operations
 
-    def picture(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def picture(row: Rows) -> Rows:
         image, readable = decode(row["index"], row["kind"], row["window"], row["ratio"])
         if recoloured:
             image = distorted(image, row["flip"], row["colour"], slow=plan.options.slow_colour)
@@ -201,15 +205,15 @@ def _picture(plan: Plan) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor
         if plan.operations:
             image = rand_augmented(image, row["operations"], row["strengths"])
         kept = {name: row[name] for name in ("label", "patch", "own") if name in row}
-        return {"image": image, "readable": readable, **kept}
+        return {"image": image, "readable": readable} | kept
 
     return picture
 
 
-def _batch(plan: Plan, *, static: bool) -> Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, tf.Tensor]]:
+def _batch(plan: Plan, *, static: bool) -> Callable[[Rows], tuple[tf.Tensor, tf.Tensor]]:
     """Pictures in batches to what a model is given."""
 
-    def batch(rows: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def batch(rows: Rows) -> tuple[tf.Tensor, tf.Tensor]:
         readable = rows.pop("readable")
         rows = tf.cond(tf.reduce_all(readable), lambda: rows, lambda: mended(rows, readable, refill=plan.training))
         images, labels = rows["image"], rows["label"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,33 +29,67 @@ COLUMNS = ("labels", "sizes", "kinds", "shards", "offsets", "lengths", "names")
 
 def open_packed(path: Path, max_corrupt: float) -> Source:
     """What `pack` wrote; InputError where a part of it is missing, damaged or of another size."""
+    index = _index(path)
+    count, shards = index["pictures"], index["shards"]
+    for shard in shards:
+        file = path / shard["file"]
+        found = file.stat().st_size if file.is_file() else None
+        if found != shard["bytes"]:
+            state = "is missing" if found is None else f"has {found:,} bytes for {shard['bytes']:,}"
+            raise InputError(f"{file}: {state}; copy it again, or pack the pictures again")
+    try:
+        table = _table(path / TABLE, count)
+        names = bytes(table["names"]).decode("utf-8").split("\0")
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
+        raise InputError(f"{path / TABLE}: is missing or damaged ({error}); pack the pictures again") from None
+    places = Ranges(
+        [path / shard["file"] for shard in shards], *(table[name] for name in ("shards", "offsets", "lengths"))
+    )
+    source = Source(
+        class_names=index["class_names"],
+        names=names,
+        labels=table["labels"],
+        sizes=table["sizes"],
+        kinds=table["kinds"],
+        contents=places,
+        corrupt=CorruptPictures(max_corrupt, count),
+    )
+    _check(path / TABLE, source, places, np.array([shard["bytes"] for shard in shards]), count)
+    return source
+
+
+def verify_packed(path: Path) -> int:
+    """Reads every shard of a packed folder: InputError where one's SHA-256 is not the index's; else how many."""
+    shards = _index(path)["shards"]
+    for shard in shards:
+        try:
+            with (path / shard["file"]).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(f"{path / shard['file']}: cannot be read ({error.strerror})") from None
+        if found != shard["sha256"]:
+            raise InputError(f"{path / shard['file']}: has SHA-256 {found}, the index says {shard['sha256']}")
+    return len(shards)
+
+
+def _index(path: Path) -> dict[str, Any]:
+    """The checked index.json of a packed folder; a shard lies in the folder, whatever its name says."""
     try:
         index = json.loads((path / INDEX).read_text(encoding="utf-8"))
         if index["format"] != FORMAT:
             raise InputError(f"{path / INDEX}: is of format {index['format']!r}; {FORMAT!r} is read")
-        count, class_names = int(index["pictures"]), [str(name) for name in index["class_names"]]
-        shards = [(path / Path(str(shard["file"])).name, int(shard["bytes"])) for shard in index["shards"]]
-        table = _table(path / TABLE, count)
-        names = bytes(table["names"]).decode("utf-8").split("\0")
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: its index is damaged ({error}); pack the pictures again") from None
-    for file, size in shards:
-        found = file.stat().st_size if file.is_file() else None
-        if found != size:
-            state = "is missing" if found is None else f"has {found:,} bytes for {size:,}"
-            raise InputError(f"{file}: {state}; copy it again, or pack the pictures again")
-    _check_table(path / TABLE, table, names, count, len(class_names), np.array([size for _, size in shards]))
-    return Source(
-        class_names=class_names,
-        names=names,
-        labels=table["labels"].astype(np.int64),
-        sizes=table["sizes"],
-        kinds=table["kinds"],
-        contents=Ranges([file for file, _ in shards], table["shards"], table["offsets"], table["lengths"]),
-        corrupt=CorruptPictures(max_corrupt, count),
-    )
+        return {
+            "pictures": int(index["pictures"]),
+            "class_names": [str(name) for name in index["class_names"]],
+            "shards": [
+                {"file": Path(shard["file"]).name, "bytes": int(shard["bytes"]), "sha256": str(shard["sha256"])}
+                for shard in index["shards"]
+            ],
+        }
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path / INDEX}: is missing or damaged ({error}); pack the pictures again") from None
 
 
 def open_tfds(text: str, max_corrupt: float, progress: Progress) -> Source:
@@ -101,7 +137,8 @@ def _builder(name: str) -> Any:
         raise InputError(f"tfds:{name}: tensorflow-datasets knows no such dataset ({error})") from None
     if not (Path(builder.data_dir) / "dataset_info.json").is_file():
         raise InputError(
-            f"tfds:{name}: is not prepared in {builder.data_dir}; prepare it with: tfds build {name} (it may download much)"
+            f"tfds:{name}: is not prepared in {builder.data_dir}; prepare it with: tfds build {name} "
+            "(it may download much)"
         )
     return builder
 
@@ -150,27 +187,22 @@ def _table(path: Path, count: int) -> dict[str, np.ndarray]:
         return {name: columns[name] for name in COLUMNS}
 
 
-def _check_table(
-    path: Path, table: dict[str, np.ndarray], names: list[str], count: int, classes: int, sizes: np.ndarray
-) -> None:
+def _check(path: Path, source: Source, places: Ranges, shard_bytes: np.ndarray, count: int) -> None:
     """Refuses numbers that point outside the classes or the shards."""
-    checks: dict[str, Callable[[], bool]] = {
-        "pictures": lambda: count > 0 and len(names) == count,
-        "columns": lambda: all(len(table[name]) == count for name in COLUMNS[:-1]) and table["sizes"].shape[1:] == (2,),
-        "labels": lambda: _within(table["labels"], classes),
-        "kinds": lambda: set(np.unique(table["kinds"])) <= {JPEG, PLAIN, PILLOW},
-        "shards": lambda: _within(table["shards"], len(sizes)),
-        "sizes": lambda: (
-            bool((table["sizes"] > 0).all()) and bool((table["sizes"].prod(axis=1, dtype=np.int64) <= MAX_PIXELS).all())
-        ),
-        "ranges": lambda: bool(
-            ((table["offsets"] >= 0) & (table["lengths"] > 0)).all()
-            and (table["lengths"] <= sizes[table["shards"]] - table["offsets"]).all()
-        ),
-    }
-    for what, holds in checks.items():
-        if not holds():
-            raise InputError(f"{path}: its {what} do not fit the shards; pack the pictures again")
+    columns = (source.labels, source.sizes, source.kinds, places.numbers, places.offsets, places.lengths)
+    integers = all(column.dtype.kind in "iu" and len(column) == count for column in columns)
+    if not integers or source.sizes.shape != (count, 2) or len(source.names) != count or count < 1:
+        raise InputError(f"{path}: its columns are not those of {count} pictures; pack the pictures again")
+    fits = _within(source.labels, len(source.class_names)) and _within(places.numbers, len(shard_bytes))
+    fits = fits and set(np.unique(source.kinds)) <= {JPEG, PLAIN, PILLOW}
+    fits = fits and bool(
+        (source.sizes > 0).all() and (source.sizes[:, 0].astype(float) * source.sizes[:, 1] <= MAX_PIXELS).all()
+    )
+    if fits:
+        room = shard_bytes[places.numbers] - places.offsets
+        fits = bool(((places.offsets >= 0) & (places.lengths > 0) & (places.lengths <= room)).all())
+    if not fits:
+        raise InputError(f"{path}: points outside its shards, classes or sizes; pack the pictures again")
 
 
 def _within(values: np.ndarray, bound: int) -> bool:

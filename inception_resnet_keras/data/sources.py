@@ -203,7 +203,9 @@ def _scanned(
 
 def _manifest(path: Path) -> tuple[list[Path], list[str]]:
     """Files and labels of a CSV manifest."""
-    files, labels, seen = [], [], {}
+    files: list[Path] = []
+    labels: list[str] = []
+    seen: dict[str, int] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, strict=True)
