@@ -1,6 +1,7 @@
 """A photograph in every format that is read, and small folders of them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -31,7 +32,7 @@ def write_formats(folder: Path, size: tuple[int, int] = (50, 70)) -> dict[str, P
     clear = image.convert("RGBA")
     clear.putalpha(Image.fromarray(np.tile(np.linspace(0, 255, size[1]).astype(np.uint8), (size[0], 1))))
     sixteen = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
-    saved = {
+    saved: dict[str, tuple[Image.Image, dict[str, Any]]] = {
         "plain.jpg": (image, {}),
         "grey.jpg": (image.convert("L"), {}),
         "cmyk.jpg": (image.convert("CMYK"), {}),
