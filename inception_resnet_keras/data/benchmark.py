@@ -1,10 +1,13 @@
-"""Images a second and core of three ways to the same training batches, taken in turns in one run:
+"""Images a second and core of three ways to such training batches, taken in turns in one run:
 
     python -m inception_resnet_keras.data.benchmark
 
 This package's pipeline; `keras.utils.image_dataset_from_directory` with Keras's augmentation layers;
 and Pillow, as timm's RandomResizedCrop, flip and ColorJitter use it. The pictures are 500×375 JPEGs,
 ImageNet's usual size, cut from the two photographs that scikit-learn ships.
+
+Two figures: images a second of the clock and core, which holds where nothing else runs, and images a
+second of processor time, which other programs on the machine disturb far less.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from .draws import inception_boxes
 SIZE = (299, 299)
 BATCH = 32
 WIDTH, HEIGHT = 500, 375
+Batches = Generator[tuple[int, float]]
 AREA, ASPECT = (0.05, 1.0), (3 / 4, 4 / 3)
 
 
@@ -47,8 +51,8 @@ def write_pictures(folder: Path, count: int) -> None:
             image.save(of_class / f"{number}.jpg", quality=90)
 
 
-def ours(folder: Path) -> Generator[int]:
-    """Sizes of batches, without end."""
+def ours(folder: Path) -> Batches:
+    """Without end: each batch's number of pictures, and the processor seconds since the one before."""
     from .options import DataOptions
     from .pipeline import batches
     from .sources import open_source
@@ -57,25 +61,25 @@ def ours(folder: Path) -> Generator[int]:
     epoch = 0
     while True:
         made = batches(source, DataOptions(), size=SIZE, batch_size=BATCH, training=True, seed=0, epoch=epoch)
-        yield from (len(labels) for _, labels in made)
+        yield from _timed(made)
         epoch += 1
 
 
-def keras_zoom(folder: Path) -> Generator[int]:
+def keras_zoom(folder: Path) -> Batches:
     """Keras has no layer that draws a box of some area and aspect: its zoom of either side comes nearest."""
     import keras
 
     return _keras(folder, SIZE, keras.layers.RandomZoom((-0.75, 0.0), (-0.75, 0.0)))
 
 
-def keras_crop(folder: Path) -> Generator[int]:
+def keras_crop(folder: Path) -> Batches:
     """The cheapest that Keras has: a box of one size, 7/8 of a side, which varies neither scale nor aspect."""
     import keras
 
     return _keras(folder, (SIZE[0] * 8 // 7, SIZE[1] * 8 // 7), keras.layers.RandomCrop(*SIZE))
 
 
-def _keras(folder: Path, size: tuple[int, int], crop: Any) -> Generator[int]:
+def _keras(folder: Path, size: tuple[int, int], crop: Any) -> Batches:
     import keras
     import tensorflow as tf
 
@@ -91,11 +95,18 @@ def _keras(folder: Path, size: tuple[int, int], crop: Any) -> Generator[int]:
         folder, image_size=size, batch_size=BATCH, seed=0, verbose=False
     )
     made = pictures.map(lambda x, y: (augment(x, training=True), y), num_parallel_calls=tf.data.AUTOTUNE)
-    for _, labels in made.repeat().prefetch(tf.data.AUTOTUNE):
-        yield len(labels)
+    return _timed(made.repeat().prefetch(tf.data.AUTOTUNE))
 
 
-def pillow(folder: Path) -> Generator[int]:
+def _timed(made: Any) -> Batches:
+    before = time.process_time()
+    for _, labels in made:
+        now = time.process_time()
+        yield len(labels), now - before
+        before = now
+
+
+def pillow(folder: Path) -> Batches:
     """A process a core, as a torch DataLoader's workers; each gives batches of float32 arrays."""
     paths = sorted(folder.glob("*/*.jpg"))
     context = get_context("spawn")
@@ -133,13 +144,16 @@ def pillow_transform(path: Path, random: np.random.Generator) -> np.ndarray:
 
 def _pillow_worker(paths: list[Path], number: int, queue: Any) -> None:
     random = np.random.default_rng(number)
+    before = time.process_time()
     while True:
         chosen = random.choice(len(paths), BATCH)
         batch = np.stack([pillow_transform(paths[index], random) for index in chosen])
-        queue.put(len(batch))  # the array itself would go by shared memory: no copy
+        now = time.process_time()
+        queue.put((len(batch), now - before))  # the array itself would go by shared memory: no copy
+        before = now
 
 
-WAYS: dict[str, Callable[[Path], Generator[int]]] = {
+WAYS: dict[str, Callable[[Path], Batches]] = {
     "ours": ours,
     "Keras, zoom": keras_zoom,
     "Keras, crop": keras_crop,
@@ -147,20 +161,21 @@ WAYS: dict[str, Callable[[Path], Generator[int]]] = {
 }
 
 
-def measure(folder: Path, rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Images a second and core of each way, a figure a round; the ways take turns."""
-    speeds: dict[str, list[float]] = {name: [] for name in WAYS}
+def measure(folder: Path, rounds: int, seconds: float) -> dict[str, np.ndarray]:
+    """Of each way, a row a round: images a second and core, images a second of processor time."""
+    speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
     for _ in range(rounds):
         for name, way in WAYS.items():
             made = way(folder)
             for _ in islice(made, 4 + 2 * cores()):  # what starting costs, and what was made ahead
                 pass
-            images, begun = 0, time.perf_counter()
+            images, used, begun = 0, 0.0, time.perf_counter()
             while (taken := time.perf_counter() - begun) < seconds:
-                images += next(made)
-            speeds[name].append(images / taken / cores())
+                pictures, processor = next(made)
+                images, used = images + pictures, used + processor
             made.close()
-    return speeds
+            speeds[name].append((images / taken / cores(), images / used))
+    return {name: np.array(figures) for name, figures in speeds.items()}
 
 
 def cores() -> int:
@@ -177,13 +192,15 @@ def main() -> None:
         write_pictures(Path(folder), args.pictures)
         speeds = measure(Path(folder), args.rounds, args.seconds)
     print(f"{cores()} cores, batches of {BATCH} pictures of {SIZE[0]}×{SIZE[1]}, medians of {args.rounds} rounds")
-    own = np.array(speeds["ours"])
-    for name, figures in speeds.items():
-        ratios = own / figures
-        print(
-            f"{name:14}{np.median(figures):8.1f} images/s a core  ({min(figures):.0f} to {max(figures):.0f})"
-            f"   ours is {np.median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f})"
-        )
+    for column, unit in enumerate(("images/s a core", "images a second of processor time")):
+        print(f"\n{unit}")
+        own = speeds["ours"][:, column]
+        for name, figures in speeds.items():
+            found, ratios = figures[:, column], own / figures[:, column]
+            print(
+                f"  {name:12}{np.median(found):7.1f} ({found.min():.0f} to {found.max():.0f});  "
+                f"ours to it {np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
+            )
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def order(count: int, seed: int, epoch: int) -> np.ndarray:
 
 def draws(options: DataOptions, seed: int, epoch: int, first: int, last: int) -> Draws:
     """Those of the positions from `first` on, before `last`."""
-    blocks = range(first // BLOCK, -(-last // BLOCK))
+    blocks = range(first // BLOCK, max(last - 1, first) // BLOCK + 1)
     parts = [vars(_block(options, np.random.default_rng((seed, epoch, 1 + block)))) for block in blocks]
     every = Draws(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
     start = blocks.start * BLOCK

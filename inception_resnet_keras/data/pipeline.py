@@ -161,7 +161,7 @@ class Plan:
             boxes = central_boxes(sizes, 1.0 if self.training else self.options.central_crop)
         rows = {
             "index": chosen.astype(np.int64),
-            "label": self.source.labels[chosen],
+            "label": self.source.labels[chosen].astype(np.int64),
             "kind": self.source.kinds[chosen].astype(np.int32),
             "window": boxes,
             "ratio": dct_ratios(boxes, self.size, 1 if self.distorts else 2),

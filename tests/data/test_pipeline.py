@@ -124,6 +124,12 @@ def open_digits(cache: list[Source] = []) -> Source:  # noqa: B006 - opened once
     return cache[0]
 
 
+def test_a_worker_may_be_left_nothing() -> None:
+    three = open_digits().take(np.arange(3))
+    parts = [epoch_of(three, batch_size=4, shard=(number, 4)) for number in range(4)]
+    assert sorted(sum(len(labels) for _, labels in part) for part in parts) == [0, 1, 1, 1]
+
+
 def test_shapes_are_static_where_short_batches_are_left_out(source: Source) -> None:
     made = batches(source, DataOptions(), size=SIZE, batch_size=4, training=True, seed=0, drop_remainder=True)
     assert made.element_spec[0].shape == (4, *SIZE, 3)
