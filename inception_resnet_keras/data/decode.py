@@ -31,15 +31,19 @@ def decoder(source: Source, size: tuple[int, int], *, accurate: bool) -> Callabl
         code did, bilinear between the four nearest pixels.
     """
     contents = source.contents
+    nothing = np.zeros((1, 1, 3), np.uint8)
     method = "INTEGER_ACCURATE" if accurate else "INTEGER_FAST"
 
     def pillow(index: np.ndarray, window: np.ndarray) -> tuple[np.ndarray, np.bool_]:
         top, left, height, width = window
         try:
-            image = source.read(int(index))
+            image = source.read(int(index))[top : top + height, left : left + width]
         except UnreadableImageError:
-            return np.zeros((1, 1, 3), np.uint8), np.False_
-        return np.ascontiguousarray(image[top : top + height, left : left + width]), np.True_
+            return nothing, np.False_
+        if image.shape[:2] != (height, width):
+            source.corrupt.add(source.names[index], "has become smaller since it was opened")
+            return nothing, np.False_
+        return np.ascontiguousarray(image), np.True_
 
     def by_pillow(index: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image, readable = tf.numpy_function(pillow, [index, window], [tf.uint8, tf.bool])
@@ -71,8 +75,8 @@ def decoder(source: Source, size: tuple[int, int], *, accurate: bool) -> Callabl
     def tried(index: tf.Tensor, kind: tf.Tensor, window: tf.Tensor, ratio: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """What raises in a graph cannot be caught; a dataset of one picture that leaves out errors can be empty."""
         one = tf.data.Dataset.from_tensors((index, kind, window, ratio)).map(by_tensorflow)
-        nothing = tf.data.Dataset.from_tensors(tf.zeros([0, 0, 3], tf.uint8))
-        image = one.ignore_errors(log_warning=False).concatenate(nothing).take(1).get_single_element()
+        empty = tf.data.Dataset.from_tensors(tf.zeros([0, 0, 3], tf.uint8))
+        image = one.ignore_errors(log_warning=False).concatenate(empty).take(1).get_single_element()
         return tf.cond(
             tf.size(image) > 0, lambda: (resized(image), tf.constant(True)), lambda: by_pillow(index, window)
         )

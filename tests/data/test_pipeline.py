@@ -81,6 +81,14 @@ def test_batch_size_does_not_change_a_picture(source: Source) -> None:
         np.testing.assert_array_equal(images, np.concatenate([images for images, _ in epoch_of(source)]))
 
 
+def test_without_determinism_the_pictures_are_the_same_in_another_order(source: Source) -> None:
+    loose = epoch_of(source, DataOptions(deterministic=False, parallel_calls=3), batch_size=11)
+    [(images, labels)] = loose
+    [(others, _)] = epoch_of(source, batch_size=11)
+    assert sorted(map(bytes, images)) == sorted(map(bytes, others))
+    assert sorted(labels) == sorted(source.labels)
+
+
 @pytest.mark.parametrize("policy", ["inception", "mixed"])
 @pytest.mark.parametrize("count", [2, 4])
 def test_the_workers_parts_make_the_batch(source: Source, policy: str, count: int) -> None:
@@ -234,6 +242,14 @@ def test_a_picture_that_changed_since_is_corrupt_or_read_anew(tmp_path: Path) ->
     assert sum(len(labels) for _, labels in epoch_of(source, training=False)) == 10
     [(name, _)] = source.corrupt.listed()
     assert name.endswith("0.jpg")
+
+
+def test_a_picture_that_became_smaller(tmp_path: Path) -> None:
+    write_photographs(tmp_path)
+    source = open_source(tmp_path, max_corrupt=1)
+    Image.new("RGB", (3, 3)).save(tmp_path / "class 1" / "2.jpg")
+    assert [len(labels) for _, labels in epoch_of(source, training=False)] == [4, 3, 3]
+    assert source.corrupt.listed() == [(str(tmp_path / "class 1/2.jpg"), "has become smaller since it was opened")]
 
 
 @pytest.mark.parametrize(
