@@ -41,7 +41,7 @@ def decoder(source: Source, size: tuple[int, int], *, accurate: bool) -> Callabl
         except UnreadableImageError:
             return nothing, np.False_
         if image.shape[:2] != (height, width):
-            source.corrupt.add(source.names[index], "has become smaller since it was opened")
+            source.corrupt.add(source.names[int(index)], "has become smaller since it was opened")
             return nothing, np.False_
         return np.ascontiguousarray(image), np.True_
 
