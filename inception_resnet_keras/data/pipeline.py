@@ -51,7 +51,7 @@ def batches(
         epoch: Number of the epoch, from 0.
         start: Batches to leave out, as after a resume; none of them is read.
         shard: (number, count) of the worker: it gets its part, one stretch, of every batch.
-        drop_remainder: Leave out a last batch that is not full; shapes are then static.
+        drop_remainder: Leave out a last batch that is not full; in training, shapes are then static.
 
     Returns:
         A dataset, of known cardinality (one fewer for a worker that a short last batch leaves nothing),
@@ -88,7 +88,7 @@ def batches(
         .unbatch()
         .map(_picture(plan), num_parallel_calls=options.parallel_calls or tf.data.AUTOTUNE)
         .batch(batch_size // count)
-        .map(_batch(plan, static=drop_remainder))
+        .map(_batch(plan, static=drop_remainder and training))
         .apply(tf.data.experimental.assert_cardinality(plan.batches(start, total)))
         .prefetch(tf.data.AUTOTUNE)
         .with_options(settings)

@@ -220,6 +220,9 @@ def test_corrupt_pictures_are_counted_listed_and_skipped(tmp_path: Path, cache: 
     assert [Path(name).name for name, _ in source.corrupt.listed()] == ["1.jpg", "4.jpg"]
     assert all("truncated" in reason for _, reason in source.corrupt.listed())
     assert_same(epoch_of(source, options, start=1), whole[1:])
+    assert [len(labels) for _, labels in epoch_of(source, options, drop_remainder=True)] == [4, 4]
+    held_out = epoch_of(source, options, training=False, drop_remainder=True)
+    assert [len(labels) for _, labels in held_out] == [3, 4]
     held_out = epoch_of(source, options, training=False)
     assert [len(labels) for _, labels in held_out] == [3, 4, 2]
     assert len(source.corrupt) == 2
