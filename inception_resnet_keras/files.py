@@ -20,12 +20,12 @@ def replacing(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         yield beside
-        _flush(beside)
+        flush(beside)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
     if os.name == "posix":
-        _flush(path.parent)  # the new name itself
+        flush(path.parent)  # the new name itself
 
 
 def write_text(path: Path, text: str) -> None:
@@ -37,7 +37,8 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Writes what the system still holds of a file, or of a folder's names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

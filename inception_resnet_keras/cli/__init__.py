@@ -15,7 +15,7 @@ from importlib.metadata import version
 
 from ..errors import InputError
 
-VERBS = ("train", "predict", "summary", "plot", "convert", "inspect")
+VERBS = ("train", "predict", "summary", "plot", "convert", "inspect", "pack")
 PROGRAM = "inception-resnet-keras"
 ENGINES = ("tensorflow", "jax", "torch")  # what Keras can be set to run on
 

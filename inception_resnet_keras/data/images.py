@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,7 @@ class UnreadableImageError(InputError):
         self.path, self.reason = path, reason
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+def read_image(path: Path, size: tuple[int, int] | None = None, *, content: bytes | None = None) -> np.ndarray:
     """Decodes a picture.
 
     Args:
@@ -33,6 +36,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
             the first frame is read. It is turned upright as its EXIF orientation says.
         size: (height, width) to resize to, the whole picture, bilinear with antialiasing; None
             leaves it as it is.
+        content: What the file holds, where that was read before; `path` then only names it.
 
     Returns:
         uint8 (height, width, 3), RGB, 0-255. Grey, palette, CMYK and 16-bit pictures are converted;
@@ -42,15 +46,25 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
         UnreadableImageError: The file is missing, no such picture, corrupt, truncated, or has more
             than `MAX_PIXELS` pixels, which its header tells before anything is decoded.
     """
+    with opened(path, content) as file:
+        if size is not None and file.format == "JPEG":
+            file.draft("RGB", (2 * size[1], 2 * size[0]))  # decodes at a fraction where that is enough
+        image = _rgb(ImageOps.exif_transpose(file))
+        if size is not None and image.size != (size[1], size[0]):
+            image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        return np.asarray(image)
+
+
+@contextmanager
+def opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
+    """The picture as Pillow opens it, its header read and its size checked, nothing decoded yet.
+
+    Whatever a decoder then throws within the block is told as an UnreadableImageError.
+    """
     try:
-        with Image.open(path, formats=FORMATS) as file:
+        with Image.open(path if content is None else BytesIO(content), formats=FORMATS) as file:
             _refuse_oversize(path, file.size)
-            if size is not None and file.format == "JPEG":
-                file.draft("RGB", (2 * size[1], 2 * size[0]))  # decodes at a fraction where that is enough
-            image = _rgb(ImageOps.exif_transpose(file))
-            if size is not None and image.size != (size[1], size[0]):
-                image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR, reducing_gap=2.0)
-            return np.asarray(image)
+            yield file
     except UnreadableImageError:
         raise
     except FileNotFoundError:
@@ -75,11 +89,15 @@ def _refuse_oversize(path: Path, size: tuple[int, int]) -> None:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in _16_BIT_MODES:
         return _from_16_bits(np.asarray(image))
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if has_transparency(image):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def has_transparency(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
 def _from_16_bits(values: np.ndarray) -> Image.Image:

@@ -65,19 +65,24 @@ class LazyImages:
 
 def digits(size: tuple[int, int]) -> tuple[Pictures, Pictures]:
     """scikit-learn's 1,797 handwritten digits at `size`: a training set, and a fixed held-out fifth."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    grey, labels = digit_images()
     side = (size[1], size[0])
     resized = (Image.fromarray(image).resize(side, Image.Resampling.BILINEAR).convert("RGB") for image in grey)
     pictures = Pictures(
         names=[f"digit {index}" for index in range(len(grey))],
-        labels=bunch.target.astype(np.int64),
+        labels=labels,
         images=np.stack([np.asarray(image) for image in resized]),
-        class_names=[str(name) for name in bunch.target_names],
+        class_names=[str(digit) for digit in range(10)],
     )
     return held_out_split(pictures, seed=0)
+
+
+def digit_images() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's handwritten digits: uint8 (1797, 8, 8), 0-255, and their int64 labels."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return np.rint(bunch.images * (255 / 16)).astype(np.uint8), bunch.target.astype(np.int64)
 
 
 def folder(
@@ -100,7 +105,7 @@ def folder(
         InputError: The folder is missing or empty, has fewer than two classes or unknown ones, or a
             class without a readable picture. Single unreadable pictures are listed in the result.
     """
-    found = _files_by_class(path)
+    found = files_by_class(path)
     if class_names is None:
         class_names = sorted(found)
         if len(class_names) < 2:
@@ -133,19 +138,26 @@ def held_out_split(pictures: Pictures, seed: int) -> tuple[Pictures, Pictures]:
 
     Raises InputError where a class has a single picture.
     """
+    rest, chosen = split_numbers(pictures.labels, pictures.class_names, pictures.names, seed)
+    return pictures.take(rest), replace(pictures.take(chosen), unreadable=())
+
+
+def split_numbers(
+    labels: np.ndarray, class_names: Sequence[str], names: Sequence[str], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which pictures to train on and which to hold out, as `held_out_split` says, both in order."""
     random = np.random.default_rng(seed)
     held: list[np.ndarray] = []
-    for label, name in enumerate(pictures.class_names):
-        of_class = np.flatnonzero(pictures.labels == label)
+    for label, name in enumerate(class_names):
+        of_class = np.flatnonzero(labels == label)
         if len(of_class) < 2:
             raise InputError(
-                f"class {name!r} has one readable picture, {pictures.names[of_class[0]]}; at least two are "
+                f"class {name!r} has one readable picture, {names[of_class[0]]}; at least two are "
                 "needed to hold one out: add pictures, or give a validation folder"
             )
         held.append(random.permutation(of_class)[: max(1, round(HELD_OUT * len(of_class)))])
     chosen = np.sort(np.concatenate(held))
-    rest = np.setdiff1d(np.arange(len(pictures)), chosen)
-    return pictures.take(rest), replace(pictures.take(chosen), unreadable=())
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
 
 def picture_files(path: Path) -> list[Path]:
@@ -159,7 +171,7 @@ def picture_files(path: Path) -> list[Path]:
     )
 
 
-def _files_by_class(path: Path) -> dict[str, list[Path]]:
+def files_by_class(path: Path) -> dict[str, list[Path]]:
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing"
         raise InputError(f"{path}: found {found} there; a folder is needed that holds a folder of pictures a class")

@@ -1,0 +1,76 @@
+"""Writes labelled pictures as TFRecord shards with an index: checked once, opened at once."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import InputError
+
+HELP = "labelled pictures as TFRecord shards, checked once"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a folder of pictures a class, a .csv of path,label, tfds:NAME[:SPLIT], digits"
+    )
+    parser.add_argument("out", type=Path, nargs="?", metavar="OUT", help="the folder to write, which must not exist")
+    parser.add_argument("--verify", action="store_true", help="write nothing; check the hashes of a packed SOURCE")
+    parser.add_argument("--seed", type=int, default=0, help="of the pictures' order (default: %(default)s)")
+    parser.add_argument("--shard-mb", type=int, default=128, metavar="N", help="of a shard (default: %(default)s)")
+    parser.add_argument(
+        "--max-corrupt",
+        type=_number_or_share,
+        default=0.01,
+        metavar="N",
+        help="unreadable pictures that may be left out: a number, or a share below 1 (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.verify == (args.out is not None):
+        raise InputError("OUT: name the folder to write, or give --verify to check SOURCE, a packed folder")
+    if args.verify:
+        from ..data.records import verify_packed
+
+        print(f"{verify_packed(Path(args.source))} shards are as they were packed")
+    else:
+        _pack(args)
+
+
+def _pack(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from ..data.pack import pack
+    from ..data.sources import open_source
+    from ..training.progress import reading
+
+    console = Console()
+    with reading(console) as bars:
+        scan = bars.add_task("reading headers", total=None)
+        source = open_source(
+            args.source,
+            max_corrupt=args.max_corrupt,
+            progress=lambda done, total: bars.update(scan, completed=done, total=total),
+        )
+        bar = bars.add_task("packing", total=len(source))
+        packed = pack(
+            source,
+            args.out,
+            seed=args.seed,
+            shard_bytes=args.shard_mb * 1024**2,
+            progress=lambda done, _: bars.update(bar, completed=done),
+        )
+    for name, reason in source.corrupt.listed():
+        console.print(f"left out: {name}: {reason}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        f"{packed.pictures:,} pictures of {len(source.class_names)} classes, {packed.bytes / 1e6:,.1f} MB "
+        f"in {packed.shards} shards → {packed.path}",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )
+
+
+def _number_or_share(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)

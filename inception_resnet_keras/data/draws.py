@@ -1,0 +1,136 @@
+"""Everything random about an epoch, drawn in numpy: a pure function of seed, epoch and position.
+
+A position is a picture's place in the shuffled epoch. Its draws come from the generator of its block
+of positions, so they depend on nothing that was drawn before, on no batch size and on no worker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .options import DataOptions
+
+BLOCK = 256
+BRIGHTNESS = 32.0  # of 255
+SATURATION = (0.5, 1.5)
+HUE = 0.2
+CONTRAST = (0.5, 1.5)
+RAND_AUGMENT_OPS = 14
+
+
+@dataclass(frozen=True)
+class Draws:
+    """One value, or one row, a picture.
+
+    crop: uniforms (n, 4): aspect, height, top, left. move: uniforms (n, 2). flip: bool.
+    colour: float32 (n, 5): brightness, saturation, hue, contrast, and 1 where brightness comes first.
+    operations: int32 (n, rand_augment); strengths: float32, in [-1, 1], the sign a direction.
+    mix: float32 (n, 4): 1 for CutMix, the Beta weight of the picture itself, the patch's centre.
+    """
+
+    crop: np.ndarray
+    move: np.ndarray
+    flip: np.ndarray
+    colour: np.ndarray
+    operations: np.ndarray
+    strengths: np.ndarray
+    mix: np.ndarray
+
+    def rows(self, chosen: slice) -> Draws:
+        return Draws(**{name: values[chosen] for name, values in vars(self).items()})
+
+
+def order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """Which picture stands at each position of an epoch: a permutation."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def draws(options: DataOptions, seed: int, epoch: int, first: int, last: int) -> Draws:
+    """Those of the positions from `first` on, before `last`."""
+    blocks = range(first // BLOCK, max(last - 1, first) // BLOCK + 1)
+    parts = [vars(_block(options, np.random.default_rng((seed, epoch, 1 + block)))) for block in blocks]
+    every = Draws(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    start = blocks.start * BLOCK
+    return every.rows(slice(first - start, last - start))
+
+
+def _block(options: DataOptions, random: np.random.Generator) -> Draws:
+    """All is drawn, whatever of it `options` uses: turning one thing on leaves the others as they were."""
+    uniforms = random.random((BLOCK, 16))
+    first = uniforms[:, 7] < 0.5
+    low, high = np.array([SATURATION, (-HUE, HUE), CONTRAST]).T
+    colour = np.column_stack([BRIGHTNESS * (2 * uniforms[:, 8] - 1), low + (high - low) * uniforms[:, 9:12], first])
+    cut = uniforms[:, 12] < 0.5 if options.mixup and options.cutmix else np.full(BLOCK, options.cutmix > 0)
+    alphas = np.where(cut, options.cutmix, options.mixup)
+    weights = random.beta(alphas, alphas) if options.mixes else np.ones(BLOCK)
+    return Draws(
+        crop=uniforms[:, :4],
+        move=uniforms[:, 4:6],
+        flip=uniforms[:, 6] < 0.5,
+        colour=colour.astype(np.float32),
+        operations=random.integers(0, RAND_AUGMENT_OPS, (BLOCK, options.rand_augment), np.int32),
+        strengths=(random.choice([-1.0, 1.0], (BLOCK, options.rand_augment)) * (options.rand_magnitude / 10)).astype(
+            np.float32
+        ),
+        mix=np.column_stack([cut, weights, uniforms[:, 13:15]]).astype(np.float32),
+    )
+
+
+def inception_boxes(
+    sizes: np.ndarray, uniforms: np.ndarray, area: tuple[float, float], aspect: tuple[float, float]
+) -> np.ndarray:
+    """The released code's crops, as TensorFlow's sample_distorted_bounding_box draws them.
+
+    An aspect ratio (width / height) is drawn, then a height among those whose area is within bounds
+    and that fit the picture, then a place.
+
+    Args:
+        sizes: (n, 2), height and width.
+        uniforms: (n, 4), in [0, 1).
+        area, aspect: Bounds of the crop's share of the picture, and of its width / height.
+
+    Returns:
+        int32 (n, 4): top, left, height, width; the whole picture where no crop fits.
+    """
+    heights, widths = sizes.T.astype(np.int64)
+    least, most = (share * heights * widths for share in area)
+    ratio = aspect[0] + (aspect[1] - aspect[0]) * uniforms[:, 0]
+    shortest = np.rint(np.sqrt(least / ratio)).astype(np.int64)
+    tallest = np.rint(np.sqrt(most / ratio)).astype(np.int64)
+    tallest = np.minimum.reduce([tallest, heights, ((widths + 0.5 - 1e-7) / ratio).astype(np.int64)])
+    shortest = np.minimum(shortest, tallest)
+    height = shortest + (uniforms[:, 1] * (tallest - shortest + 1)).astype(np.int64)
+    width = np.rint(height * ratio).astype(np.int64)
+    # Rounding may have passed a bound by a row: one more, or one fewer.
+    height += (height * width < least).astype(np.int64) - (height * width > most)
+    width = np.rint(height * ratio).astype(np.int64)
+    covered = height * width
+    fits = (covered >= least) & (covered <= most) & (height > 0) & (width > 0) & (height <= heights) & (width <= widths)
+    height, width = np.where(fits, height, heights), np.where(fits, width, widths)
+    top = (uniforms[:, 2] * (heights - height + 1)).astype(np.int64)
+    left = (uniforms[:, 3] * (widths - width + 1)).astype(np.int64)
+    return np.column_stack([top, left, height, width]).astype(np.int32)
+
+
+def central_boxes(sizes: np.ndarray, share: float) -> np.ndarray:
+    """The middle of each picture, `share` of each side: int32 (n, 4) as above."""
+    inner = np.maximum(1, np.rint(sizes * share)).astype(np.int32)
+    return np.column_stack([(sizes - inner) // 2, inner]).astype(np.int32)
+
+
+def patches(mix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """What CutMix and MixUp take from a picture's neighbour.
+
+    Returns int32 (n, 4), CutMix's patch as top, left, bottom, right, empty for MixUp; and float32
+    (n,), the picture's own share of its label: what the patch leaves of it, or MixUp's weight.
+    """
+    sides = np.array(size)
+    cut, weight = mix[:, 0] > 0, mix[:, 1]
+    half = 0.5 * np.sqrt(1 - weight)[:, None] * sides
+    centre = mix[:, 2:4] * sides
+    corners = np.column_stack([np.rint(centre - half), np.rint(centre + half)])
+    corners = np.where(cut[:, None], corners, 0).clip(0, np.tile(sides, 2)).astype(np.int32)
+    covered = (corners[:, 2:] - corners[:, :2]).prod(axis=1) / sides.prod()
+    return corners, np.where(cut, 1 - covered, weight).astype(np.float32)

@@ -1,0 +1,155 @@
+"""RandAugment (arXiv 1909.13719), with all that is random given from outside.
+
+Keras's layer is not used: it draws from a generator's state, so that a resumed epoch would differ; it
+varies a whole batch alike, turns by up to 180°, and computes all its operations to keep one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from .draws import RAND_AUGMENT_OPS
+
+FILL = 127.5
+ROTATION = math.radians(30)
+SHEAR = 0.3
+TRANSLATION = 0.45  # of a side
+
+
+def rand_augmented(image: tf.Tensor, operations: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
+    """A float32 (height, width, 3) picture of 0-255, one operation after another.
+
+    Args:
+        operations: int32 (k,), numbers of `OPERATIONS`.
+        strengths: float32 (k,), in [-1, 1]: the full range of each operation at ±1; the sign is a
+            direction, where an operation has one.
+    """
+    for number in range(operations.shape[0]):
+        strength = strengths[number]
+        branches = [lambda act=act: act(image, strength) for act in OPERATIONS]  # noqa: B023 - called at once
+        image = tf.ensure_shape(tf.switch_case(operations[number], branches), image.shape)
+    return image
+
+
+def _transformed(image: tf.Tensor, matrix: list[tf.Tensor]) -> tf.Tensor:
+    """Affine: (x, y) of the result is taken from (a x + b y + c, d x + e y + f), about the centre."""
+    height, width = image.shape[:2]
+    x, y = (width - 1) / 2, (height - 1) / 2
+    a, b, c, d, e, f = (tf.convert_to_tensor(number, tf.float32) for number in matrix)
+    row = tf.stack([a, b, c + x - a * x - b * y, d, e, f + y - d * x - e * y, 0.0, 0.0])
+    moved = tf.raw_ops.ImageProjectiveTransformV3(
+        images=image[None],
+        transforms=row[None],
+        output_shape=[height, width],
+        fill_value=FILL,
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+    )
+    return moved[0]
+
+
+def _blend(other: tf.Tensor, image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    return tf.clip_by_value(other + factor * (image - other), 0.0, 255.0)
+
+
+def _factor(strength: tf.Tensor) -> tf.Tensor:
+    return 1 + 0.9 * strength
+
+
+def _grey(image: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(image * [0.299, 0.587, 0.114], axis=-1, keepdims=True)
+
+
+def rotate(image: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
+    sine, cosine = tf.sin(ROTATION * strength), tf.cos(ROTATION * strength)
+    return _transformed(image, [cosine, -sine, 0.0, sine, cosine, 0.0])
+
+
+def shear_x(image: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
+    return _transformed(image, [1.0, SHEAR * strength, 0.0, 0.0, 1.0, 0.0])
+
+
+def shear_y(image: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
+    return _transformed(image, [1.0, 0.0, 0.0, SHEAR * strength, 1.0, 0.0])
+
+
+def translate_x(image: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
+    return _transformed(image, [1.0, 0.0, TRANSLATION * strength * image.shape[1], 0.0, 1.0, 0.0])
+
+
+def translate_y(image: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
+    return _transformed(image, [1.0, 0.0, 0.0, 0.0, 1.0, TRANSLATION * strength * image.shape[0]])
+
+
+def brightness(image: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
+    return _blend(tf.zeros_like(image), image, _factor(strength))
+
+
+def colour(image: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
+    return _blend(_grey(image), image, _factor(strength))
+
+
+def contrast(image: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
+    return _blend(tf.reduce_mean(_grey(image)), image, _factor(strength))
+
+
+def sharpness(image: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
+    kernel = tf.constant([[1.0, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
+    smooth = tf.nn.depthwise_conv2d(image[None], tf.tile(kernel[:, :, None, None], [1, 1, 3, 1]), [1] * 4, "VALID")
+    edge = tf.pad(tf.ones_like(smooth[0], tf.bool), [[1, 1], [1, 1], [0, 0]])
+    smooth = tf.where(edge, tf.pad(smooth[0], [[1, 1], [1, 1], [0, 0]]), image)
+    return _blend(smooth, image, _factor(strength))
+
+
+def posterize(image: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
+    """Keeps 8 to 4 bits."""
+    step = 2.0 ** tf.round(4 * tf.abs(strength))
+    return tf.floor(image / step) * step
+
+
+def solarize(image: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
+    return tf.where(image >= 256 * (1 - tf.abs(strength)), 255 - image, image)
+
+
+def solarize_add(image: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
+    return tf.where(image < 128, tf.minimum(image + 110 * tf.abs(strength), 255.0), image)
+
+
+def auto_contrast(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+    low, high = (reduce(image, axis=(0, 1), keepdims=True) for reduce in (tf.reduce_min, tf.reduce_max))
+    return tf.where(high > low, (image - low) * tf.math.divide_no_nan(255.0, high - low), image)
+
+
+def equalize(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+    """Each channel's histogram made flat, as Pillow's ImageOps.equalize does."""
+    levels = tf.cast(tf.round(image), tf.int32)
+
+    def channel(values: tf.Tensor) -> tf.Tensor:
+        counts = tf.math.bincount(tf.reshape(values, [-1]), minlength=256, maxlength=256)
+        step = (tf.reduce_sum(counts) - counts[tf.reduce_max(values)]) // 255
+        table = tf.clip_by_value((tf.cumsum(counts, exclusive=True) + step // 2) // tf.maximum(step, 1), 0, 255)
+        return tf.gather(tf.where(step > 0, table, tf.range(256)), values)
+
+    return tf.cast(tf.stack([channel(levels[..., number]) for number in range(3)], axis=-1), tf.float32)
+
+
+OPERATIONS: tuple[Callable[[tf.Tensor, tf.Tensor], tf.Tensor], ...] = (
+    rotate,
+    shear_x,
+    shear_y,
+    translate_x,
+    translate_y,
+    brightness,
+    colour,
+    contrast,
+    sharpness,
+    posterize,
+    solarize,
+    solarize_add,
+    auto_contrast,
+    equalize,
+)
+assert len(OPERATIONS) == RAND_AUGMENT_OPS, "draws.py draws as many"
