@@ -14,9 +14,9 @@ from importlib import import_module
 from importlib.metadata import version
 
 from ..errors import InputError
+from ..telling import PROGRAM
 
 VERBS = ("train", "predict", "summary", "plot", "convert", "inspect", "pack")
-PROGRAM = "inception-resnet-keras"
 ENGINES = ("tensorflow", "jax", "torch")  # what Keras can be set to run on
 
 

@@ -5,13 +5,13 @@ scikit-learn ships. Leaves a run's folder with the model, its history, and pictu
 from __future__ import annotations
 
 import argparse
-import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import spec
 from ..errors import InputError
+from ..telling import command, say
 from ..training.config import CHOICES, TrainConfig
 from ..training.recipes import configured, recipe_names
 
@@ -77,14 +77,9 @@ def run(args: argparse.Namespace) -> None:
     console = Console()
     trained = resume(args.resume, console=console) if args.resume else train(config, args.out, console=console)
     console.print(_table(trained.report))
-    console.print(f"held-out accuracy {trained.report.accuracy:.2%}", style="bold", highlight=False, soft_wrap=True)
-    folder = shlex.quote(str(trained.folder.path))
-    console.print(
-        f"everything is in {folder}; to use it: inception-resnet-keras predict {folder} IMAGE",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    say(console, f"held-out accuracy {trained.report.accuracy:.2%}", style="bold")
+    folder = trained.folder.path
+    say(console, f"everything is in {folder}; to use it: {command('predict', folder)} IMAGE")
 
 
 def _table(report: Report) -> Table:

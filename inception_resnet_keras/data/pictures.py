@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -128,7 +128,7 @@ def folder(
         labels=labels,
         images=LazyImages(paths, size) if images is None else images,
         class_names=list(class_names),
-        unreadable=[(str(error.path), error.reason) for error in unreadable.values()],
+        unreadable=[*((str(error.path), error.reason) for error in unreadable.values()), *not_read(path)],
     )
     return pictures.take(read)
 
@@ -146,41 +146,68 @@ def split_numbers(
     labels: np.ndarray, class_names: Sequence[str], names: Sequence[str], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which pictures to train on and which to hold out, as `held_out_split` says, both in order."""
+    by_class = [np.flatnonzero(labels == label) for label in range(len(class_names))]
+    single = [f"{class_names[label]!r} ({names[found[0]]})" for label, found in enumerate(by_class) if len(found) == 1]
+    if single:
+        listed = ", ".join(single[:10] + ["…"] * (len(single) > 10))
+        raise InputError(
+            f"{len(single)} classes have one readable picture: {listed}; at least two are needed to hold one out: "
+            "add pictures, or give a validation folder"
+        )
     random = np.random.default_rng(seed)
-    held: list[np.ndarray] = []
-    for label, name in enumerate(class_names):
-        of_class = np.flatnonzero(labels == label)
-        if len(of_class) < 2:
-            raise InputError(
-                f"class {name!r} has one readable picture, {names[of_class[0]]}; at least two are "
-                "needed to hold one out: add pictures, or give a validation folder"
-            )
-        held.append(random.permutation(of_class)[: max(1, round(HELD_OUT * len(of_class)))])
+    held = [random.permutation(found)[: max(1, round(HELD_OUT * len(found)))] for found in by_class]
     chosen = np.sort(np.concatenate(held))
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
 
 def picture_files(path: Path) -> list[Path]:
-    """The files below a folder that are named as pictures, sorted; hidden ones are passed over."""
-    return sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        and file.is_file()
-    )
+    """The files below a folder that are named as pictures, sorted; links are followed, hidden files passed over."""
+    return sorted(file for file in _files(path) if file.suffix.lower() in SUFFIXES)
 
 
 def files_by_class(path: Path) -> dict[str, list[Path]]:
+    """The pictures of each class's folder; InputError where there is no such folder."""
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing"
         raise InputError(f"{path}: found {found} there; a folder is needed that holds a folder of pictures a class")
-    classes = [entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    classes = [entry for entry in path.iterdir() if entry.is_dir() and not _passed_over(entry)]
     if not classes:
         loose = len(picture_files(path))
         found = f"{loose} pictures outside any class" if loose else "nothing"
         raise InputError(f"{path}: holds {found}; put each class's pictures in a folder of the class's name")
     return {entry.name: picture_files(entry) for entry in classes}
+
+
+def not_read(path: Path) -> list[tuple[str, str]]:
+    """What else lies in a folder of classes, each kind with why it is not read: nothing vanishes unsaid."""
+    kinds: Counter[str] = Counter()
+    for entry in path.iterdir():
+        if entry.is_dir() and not _passed_over(entry):
+            kinds.update(file.suffix.lower() for file in _files(entry) if file.suffix.lower() not in SUFFIXES)
+    found = [
+        (str(path), f"{count:,} files that end in {suffix or 'nothing'} are not read: {', '.join(SUFFIXES)} are")
+        for suffix, count in sorted(kinds.items())
+    ]
+    loose = sum(entry.suffix.lower() in SUFFIXES for entry in path.iterdir() if not entry.is_dir())
+    return found + ([(str(path), f"{loose:,} pictures beside the classes' folders are not read")] if loose else [])
+
+
+def _passed_over(folder: Path) -> bool:
+    """Hidden folders, those that archivers leave (`__MACOSX`), and training runs are no classes."""
+    return folder.name.startswith((".", "__")) or (folder / "model.keras").exists()
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """Every file below a folder but hidden ones; links are followed, each folder is entered once."""
+    entered: set[str] = set()
+    for here, folders, files in os.walk(path, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        true = os.path.realpath(here)
+        if true in entered:
+            folders.clear()
+            continue
+        entered.add(true)
+        yield from (Path(here, name) for name in files if not name.startswith("."))
 
 
 def _decode(

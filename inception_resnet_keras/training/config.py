@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from .. import spec
 from ..arguments import boolean, is_integer, number_between, one_of, positive_integer
 from ..errors import InputError, refuse
 from ..spec.walk import minimum_side, trace
+from ..telling import PROGRAM
 
 MAX_SIDE = 4096
 INFINITY = float("inf")
@@ -145,8 +147,9 @@ class TrainConfig:
         if self.batch_size % self.accumulate:
             raise refuse("accumulate", self.accumulate, f"an integer that divides the batch of {self.batch_size}")
         for name in ("data", "val", "weights", "unfreeze_from"):
-            if not isinstance(getattr(self, name), str | None):
-                raise refuse(name, getattr(self, name), "text, or nothing")
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value):
+                raise refuse(name, value, "a text that is not empty, or nothing")
         if self.val is not None and self.data is None:
             raise InputError("val: a validation folder needs a training folder: give data too")
         self._check_fine_tuning(network)
@@ -167,8 +170,14 @@ class TrainConfig:
     def dataset(self) -> str:
         return "digits" if self.data is None else Path(self.data).resolve().name
 
-    def command(self, out: Path) -> str:
-        """The command line that runs it again, every choice written out."""
+    def anywhere(self) -> TrainConfig:
+        """The same with absolute paths: a run can be gone on with from any folder."""
+        paths = {name: getattr(self, name) for name in ("data", "val", "weights")}
+        files = {name: os.path.abspath(path) for name, path in paths.items() if path and Path(path).exists()}
+        return replace(self, **files)
+
+    def command(self) -> str:
+        """The command line that runs it again, into another folder, every choice written out."""
         flags, settings = [], []
         for key, value in asdict(self).items():
             usual = getattr(_DEFAULTS, key)
@@ -179,7 +188,7 @@ class TrainConfig:
             else:
                 flag = f"--{key.replace('_', '-')}"
                 flags.append(flag if key in SWITCHES else f"{flag}={value}")
-        return shlex.join(["inception-resnet-keras", "train", *flags, f"--out={out}", *settings])
+        return shlex.join([PROGRAM, "train", *flags, *settings])
 
 
 # The settings that have a flag of their own; every one has `--set key=value`.

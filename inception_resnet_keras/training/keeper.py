@@ -12,6 +12,7 @@ from rich.console import Console
 from ..errors import InputError
 from ..files import replacing
 from ..saving import Card, save_model
+from ..telling import command, say
 from .checkpoints import Checkpoints
 from .distribution import worker
 from .events import Events
@@ -46,9 +47,7 @@ class Keeper:
         if self.chief:
             self.run.sweep()
         for path, reason in self.checkpoints.damaged():
-            self.console.print(
-                f"{path}: {reason}; it is passed over", style="yellow", soft_wrap=True, highlight=False, markup=False
-            )
+            say(self.console, f"{path}: {reason}; it is passed over", style="yellow")
         found = self.checkpoints.newest()
         if found is None:
             if self.checkpoints.there():
@@ -60,7 +59,7 @@ class Keeper:
         path, checkpoint = found
         self.session.set_state(path, checkpoint)
         position = self.session.position
-        self.console.print(f"going on from {path.name}", soft_wrap=True, highlight=False)
+        say(self.console, f"going on from {path.name}")
         if self.chief and position.history:
             self._write(lambda: self.run.write_history(position.history))
         if self._events:
@@ -126,5 +125,5 @@ class Keeper:
             kept = f"the checkpoint before is whole: {there[0]}" if there else "none was saved before"
             raise InputError(
                 f"{self.run.path}: the run could not be saved ({error.strerror or error}); {kept}. "
-                f"Free some space, then go on: inception-resnet-keras train --resume {self.run.path}"
+                f"Free some space, then go on: {command('train', '--resume', self.run.path)}"
             ) from error

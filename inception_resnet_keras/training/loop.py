@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from ..data.pictures import Pictures, digits, folder, held_out_split
 from ..errors import InputError
 from ..evaluation.report import Report, classification_report
+from ..telling import command, printable, say
 from .batches import batches_an_epoch
 from .config import TrainConfig, read_config
 from .interruption import InterruptedRun, stop_asked
@@ -81,10 +83,11 @@ def train(config: TrainConfig, out: Path | None = None, *, console: Console | No
     console = (console or Console()) if number == 0 else Console(quiet=True)
     if workers > 1 and out is None:
         raise InputError("out: several workers need one folder that all of them see: give --out")
+    config = config.anywhere()
     pictures = load_pictures(config, console)
     run = join_run(out) if number and out else new_run(out, config)
     try:
-        return _train(config, run, pictures, strategy, console)
+        return _resumable(config, run, pictures, strategy, console)
     finally:
         if number == 0:
             run.remove_if_untrained()
@@ -103,7 +106,7 @@ def resume(path: Path, *, console: Console | None = None) -> Trained:
         raise InputError(f"{path}: all {config.epochs} epochs are trained; nothing is left to go on with")
     strategy = make_strategy(config)
     console = (console or Console()) if worker(strategy)[0] == 0 else Console(quiet=True)
-    return _train(config, run, load_pictures(config, console), strategy, console)
+    return _resumable(config, run, load_pictures(config, console), strategy, console)
 
 
 def load_pictures(config: TrainConfig, console: Console) -> tuple[Pictures, Pictures]:
@@ -114,7 +117,7 @@ def load_pictures(config: TrainConfig, console: Console) -> tuple[Pictures, Pict
     with reading(console) as bars:
 
         def read(path: str, **options: Any) -> Pictures:
-            bar = bars.add_task(f"reading {path}", total=None)
+            bar = bars.add_task(f"reading {escape(printable(path))}", total=None)
             return folder(
                 Path(path), size, progress=lambda done, total: bars.update(bar, completed=done, total=total), **options
             )
@@ -123,6 +126,16 @@ def load_pictures(config: TrainConfig, console: Console) -> tuple[Pictures, Pict
         if config.val is None:
             return held_out_split(pictures, config.seed)
         return pictures, read(config.val, class_names=pictures.class_names)
+
+
+def _resumable(config: TrainConfig, run: RunFolder, *rest: Any) -> Trained:
+    """Trains; wherever Ctrl-C comes, how to go on is told if anything is there to go on from."""
+    try:
+        return _train(config, run, *rest)
+    except KeyboardInterrupt:
+        if run.has_checkpoint():
+            say(rest[-1], f"go on with: {command('train', '--resume', run.path)}")
+        raise
 
 
 def _train(
@@ -168,7 +181,7 @@ def _train(
 def _begin(config: TrainConfig, run: RunFolder, session: Session, keeper: Keeper, console: Console) -> None:
     """What a fresh run does first; a resumed one has it behind it."""
     if config.weights is not None:
-        console.print(session.load_pretrained(config.weights), soft_wrap=True, highlight=False, markup=False)
+        say(console, str(session.load_pretrained(config.weights)))
     if keeper.chief:
         arrays, _ = session.state()
         state = sum(array.nbytes for array in arrays.values())
@@ -181,30 +194,27 @@ def _begin(config: TrainConfig, run: RunFolder, session: Session, keeper: Keeper
 def _introduce(run: RunFolder, session: Session, pictures: tuple[Pictures, Pictures], console: Console) -> None:
     (training, held_out), config = pictures, session.config
     steps = config.epochs * session.steps
-    console.print(
+    say(
+        console,
         f"{config.model} ({config.variant}), {session.model.count_params():,} parameters, on {len(training):,} "
         f"pictures of {len(training.class_names)} classes at {config.size}×{config.size}; {len(held_out):,} held out "
         f"→ {run.path}",
-        soft_wrap=True,
-        highlight=False,
     )
     hint = batch_norm_hint(session.momentum, steps)
-    console.print(
+    say(
+        console,
         hint or f"batch norm momentum {session.momentum:.4g}, which suits {steps:,} steps",
-        soft_wrap=True,
-        highlight=False,
         style="yellow" if hint else None,
     )
     for path, reason in [*training.unreadable, *held_out.unreadable]:
-        console.print(f"left out: {path}: {reason}", style="yellow", soft_wrap=True, highlight=False, markup=False)
+        say(console, f"left out: {printable(path)}: {reason}", style="yellow")
 
 
 def _interrupted(keeper: Keeper, run: RunFolder, session: Session, console: Console) -> None:
     keeper.checkpoint()
     ended, epochs = len(session.position.history), session.config.epochs
-    console.print(
+    say(
+        console,
         f"interrupted after {ended} of {epochs} epochs and {session.position.batch} of {session.steps} steps; all that "
-        f"was trained is in {run.path}\ngo on with: inception-resnet-keras train --resume {run.path}",
-        soft_wrap=True,
-        highlight=False,
+        f"was trained is in {run.path}",
     )

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ..telling import say
+
 PLAIN_LINE_EVERY = 30.0  # seconds, where there is no terminal
 
 
@@ -71,17 +73,15 @@ class TrainingProgress:
             self._said = now
             task = self._live.tasks[0]
             left = f"{task.time_remaining:.0f} s left" if task.time_remaining is not None else "time left unknown"
-            self.console.print(
+            say(
+                self.console,
                 f"{description}  loss {loss:.3f}  {task.speed or 0:.1f} images/s  data wait {wait:.0%}  {left}",
-                soft_wrap=True,
-                highlight=False,
             )
 
     def epoch_end(self, epoch: int, row: dict[str, float]) -> None:
-        self.console.print(
+        say(
+            self.console,
             f"epoch {epoch + 1}/{self.epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
             f"held-out loss {row['val_loss']:.4f}  held-out accuracy {row['val_accuracy']:.2%}  "
             f"{row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s",
-            soft_wrap=True,
-            highlight=False,
         )

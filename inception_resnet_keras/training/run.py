@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import write_json, write_text
+from ..telling import command
 from .config import TrainConfig
 
 RUNS = Path("runs")
@@ -56,7 +57,7 @@ class RunFolder:
         write_json(
             self.config,
             {
-                "command": config.command(self.path),
+                "command": config.command(),
                 "config": asdict(config),
                 "chosen": dict(chosen),
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -78,9 +79,12 @@ class RunFolder:
             for partial in folder.glob(".*.partial.*"):
                 partial.unlink(missing_ok=True)
 
+    def has_checkpoint(self) -> bool:
+        return any(self.checkpoints.glob("*.ckpt"))
+
     def remove_if_untrained(self) -> None:
         """A folder in which nothing was trained is not left behind."""
-        if self.model.exists() or any(self.checkpoints.glob("*.ckpt")):
+        if self.model.exists() or self.has_checkpoint():
             return
         self.config.unlink(missing_ok=True)
         if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
@@ -107,8 +111,12 @@ def new_run(out: Path | None, config: TrainConfig) -> RunFolder:
     if out is None:
         stem = f"{config.dataset}-{config.model}"
         out = next(path for number in count(1) if not (path := RUNS / f"{stem}-{number}").exists())
+    elif any(out.resolve().is_relative_to(Path(folder).resolve()) for folder in (config.data, config.val) if folder):
+        raise InputError(f"{out}: lies in a folder of pictures, where the next run would take it for a class")
     elif (out / "config.json").exists():
-        raise InputError(f"{out}: already holds a run; give another folder, or go on with it: --resume {out}")
+        raise InputError(
+            f"{out}: already holds a run; give another folder, or go on: {command('train', '--resume', out)}"
+        )
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: is there already and is no empty folder; give a new one, nothing is overwritten")
     try:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inception_resnet_keras.data import pictures
+from inception_resnet_keras.data.images import SUFFIXES
 from inception_resnet_keras.data.pictures import LazyImages, Pictures, digits, folder, held_out_split
 from inception_resnet_keras.errors import InputError
 from tests.pictures import write_digits
@@ -36,7 +37,9 @@ def test_a_folder_a_class(tmp_path: Path) -> None:
     assert found.class_names == ["0", "1"]
     assert found.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert np.asarray(found.images).shape == (6, *SIZE, 3)
-    assert not found.unreadable
+    assert [reason for _, reason in found.unreadable] == [
+        f"1 files that end in .txt are not read: {', '.join(SUFFIXES)} are"
+    ]
 
 
 def test_unreadable_pictures_are_left_out_and_listed(tmp_path: Path) -> None:
@@ -123,5 +126,28 @@ def test_a_split_keeps_each_picture_once_and_each_class_on_both_sides(counts: li
 
 
 def test_a_class_of_one_picture_cannot_be_split() -> None:
-    with pytest.raises(InputError, match="class 'c1' has one readable picture, p3"):
+    with pytest.raises(InputError, match=r"1 classes have one readable picture: 'c1' \(p3\)"):
         held_out_split(labelled([3, 1]), 0)
+
+
+def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
+    write_digits(tmp_path / "data", classes=2, per_class=2)
+    write_digits(tmp_path / "elsewhere", classes=1, per_class=3)
+    (tmp_path / "data" / "1" / "linked").symlink_to(tmp_path / "elsewhere" / "0")
+    (tmp_path / "data" / "1" / "loop").symlink_to(tmp_path / "data" / "1")
+    (tmp_path / "data" / "0" / "gone.png").symlink_to(tmp_path / "nowhere")
+    found = folder(tmp_path / "data", SIZE)
+    assert np.bincount(found.labels).tolist() == [2, 5]
+    assert [reason for _, reason in found.unreadable] == ["there is no such file"]
+
+
+def test_what_is_no_class_is_passed_over_and_what_lies_beside_is_told(tmp_path: Path) -> None:
+    write_digits(tmp_path, classes=2, per_class=3)
+    for name in ("__MACOSX", "run"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes((tmp_path / "0" / "000.png").read_bytes())
+    (tmp_path / "run" / "model.keras").touch()
+    (tmp_path / "0" / "002.png").rename(tmp_path / "loose.png")
+    found = folder(tmp_path, SIZE)
+    assert found.class_names == ["0", "1"]
+    assert [reason for _, reason in found.unreadable] == ["1 pictures beside the classes' folders are not read"]

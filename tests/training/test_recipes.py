@@ -100,7 +100,7 @@ def test_text_needs_no_quotes() -> None:
 def test_the_command_of_a_run_gives_its_configuration_back(tmp_path: Path) -> None:
     for name in recipe_names():
         config = configured(name, ["jit=true", "seed=3"])
-        words = shlex.split(config.command(tmp_path))[2:]
+        words = shlex.split(config.command())[2:]
         given = dict(word.removeprefix("--").partition("=")[::2] for word in words if not word.startswith("--set"))
         switches = {key: True for key, value in given.items() if not value}
         settings = [f"{key.replace('-', '_')}={value}" for key, value in given.items() if value and key != "out"]
