@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from os import PathLike, fspath
 from pathlib import Path
@@ -9,12 +10,12 @@ from pathlib import Path
 import keras
 
 from .. import spec
-from ..errors import InputError
+from ..errors import InputError, refuse
 from ..spec import names
 from ..spec.walk import trace
 from . import registry
 from .convert import ours
-from .convert.engine import NewHead, plan
+from .convert.engine import NewHead, check_new_head, plan
 from .readers import is_checkpoint, open_checkpoint
 from .report import LoadReport
 
@@ -34,7 +35,7 @@ def load_weights(
             .weights.h5 and .safetensors); or a name of `registry.NAMES`, which is downloaded once.
         new_head: False: every weight must come from the source. True: the classifier, and the
             auxiliary one, stay as they are in the model, for another number of classes. "aux": the
-            auxiliary head alone stays, for sources that have none.
+            whole auxiliary head stays, and it alone.
         ema: Whether to take the running averages that TensorFlow 1 trainers keep beside the weights.
 
     Returns:
@@ -45,9 +46,12 @@ def load_weights(
             checkpoint is of another network; the file is missing, damaged or of no known format;
             or a registered name fits no such model. It says what and where.
     """
+    check_new_head(new_head)
+    if not isinstance(model, keras.Model):
+        raise refuse("model", model, "a Keras model")
     variables = {f"{layer.name}/{weight.name}": weight for layer in model.layers for weight in layer.weights}
     shapes = {key: tuple(variable.shape) for key, variable in variables.items()}
-    path = registry.fetch(fspath(source), shapes) if _is_name(source) else Path(source)
+    path = registry.fetch(fspath(source), shapes, new_head) if _is_name(source) else Path(source)
     with open_checkpoint(path) as checkpoint:
         made = plan(shapes, checkpoint, new_head=new_head, ema=ema)
         for key, value in made.values():
@@ -72,10 +76,13 @@ def require(weights: str | PathLike[str]) -> None:
 
 def _is_name(source: str | PathLike[str]) -> bool:
     """A registered name; a word that is neither one nor a file is taken for a misspelt one."""
-    if not isinstance(source, str | PathLike):
+    if not isinstance(source, str | PathLike) or isinstance(fspath(source), bytes):
         raise InputError(f"weights: got {source!r}; it takes None, a path or one of {', '.join(registry.NAMES)}")
     text = fspath(source)
-    return text in registry.NAMES or (text.isidentifier() and not is_checkpoint(Path(text)))
+    if text in registry.NAMES:
+        return True
+    like_a_name = text.isidentifier() or difflib.get_close_matches(text, registry.NAMES, 1, cutoff=0.8)
+    return bool(like_a_name) and not is_checkpoint(Path(text))
 
 
 def _other_scales(model: keras.Model, report: LoadReport) -> list[str]:
