@@ -11,13 +11,12 @@ import keras
 
 from .. import spec
 from ..errors import InputError, refuse
-from ..spec import names
-from ..spec.walk import trace
 from . import registry
 from .convert import ours
 from .convert.engine import NewHead, check_new_head, plan
 from .readers import is_checkpoint, open_checkpoint
 from .report import LoadReport
+from .settings import of_layers, scales, settings
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +55,10 @@ def load_weights(
         made = plan(shapes, checkpoint, new_head=new_head, ema=ema)
         for key, value in made.values():
             variables[key].assign(value)
-    if made.report.source != ours.TABLE.source:
-        made.report.notes += _other_scales(model, made.report)
+        if made.report.network:
+            network = spec.find(made.report.network, made.report.variant)
+            trained = settings(checkpoint, network, include_top=True).get("scale")
+            made.report.notes += _other_scales(model, made.report, trained)
     log.info("%s", made.report)
     return made.report
 
@@ -85,16 +86,14 @@ def _is_name(source: str | PathLike[str]) -> bool:
     return bool(like_a_name) and not is_checkpoint(Path(text))
 
 
-def _other_scales(model: keras.Model, report: LoadReport) -> list[str]:
+def _other_scales(model: keras.Model, report: LoadReport, trained: tuple[float, ...] | None) -> list[str]:
     """Residual scales that are not those of the network the weights were trained in."""
     network = spec.find(report.network, report.variant)
-    sums = {node.name: node.scale for node in trace(network, classes=None) if node.scale is not None}
-    here = {layer.name: getattr(layer, "scale", 1.0) for layer in model.layers}
-    differ = {
-        name.partition("_")[0]: (here.get(names.inside(name.removesuffix("_sum"), "scale"), 1.0), trained)
-        for name, trained in sums.items()
-    }
-    first = next(((block, *both) for block, both in differ.items() if abs(both[0] - both[1]) > 1e-9), None)
-    if first is None:
+    if not spec.is_residual(network) or (trained is None and report.source == ours.TABLE.source):
         return []
-    return ["residual scales differ: block {} sums with {}, and was trained with {}".format(*first)]
+    layers = {layer.name: layer.get_config() for layer in model.layers}
+    here = of_layers(layers, network, include_top=True)["scale"]
+    for block, mine, theirs in zip(spec.block_names(network), here, trained or scales(network), strict=True):
+        if abs(mine - theirs) > 1e-9:
+            return [f"residual scales differ: block {block}01 sums with {mine}, and was trained with {theirs}"]
+    return []

@@ -95,7 +95,7 @@ def test_a_new_head_takes_the_file_that_has_the_rest(classes: int, aux_head: boo
         (
             "imagenet",
             model_of(V2, 10),
-            r"has 1000 or 1001 classes, and the model 10: num_classes=1000 .*new_head=True\)",
+            r"has 1000 or 1001 classes, and the model 10: num_classes=1000 .*new_head=True",
         ),
         ("vggface2", model_of(V1, 10), r"has 8631 classes, and the model 10.*weights=None.*'vggface2', new_head=True"),
         ("timm/inception_v4.tf_in1k", model_of(V4, aux_head=True), "has no auxiliary head; .*new_head='aux'"),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,12 +29,17 @@ class Tensor:
 
 @dataclass
 class Checkpoint:
-    """An open file: its tensors in its own order and layout. Close it, or use it in a `with`."""
+    """An open file: its tensors in its own order and layout. Close it, or use it in a `with`.
+
+    layers: Of a .keras file the settings of each layer, by name. metadata: What a safetensors file has.
+    """
 
     path: Path
     format: str
     tensors: dict[str, Tensor]
     resources: ExitStack = field(default_factory=ExitStack)
+    layers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
 
     def read(self, name: str) -> np.ndarray:
         tensor = self.tensors[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import zipfile
@@ -13,7 +14,10 @@ from typing import Any
 from ...errors import InputError
 from .checkpoint import Checkpoint, Tensor, within
 
+KERAS_FORMAT = "Keras 3 model"
 KERAS_MEMBER = "model.weights.h5"
+_CONFIG_MEMBER = "config.json"
+_CONFIG_LIMIT = 16 * 2**20  # bytes; the largest network's takes 400 kB
 _LONGEST = 256  # characters of a name
 _NUMBERS = "fiub"  # NumPy's kinds: a string's length is not known before it is read
 _ROLES = {  # Keras 3 numbers a layer's variables
@@ -55,7 +59,16 @@ def read_keras(path: Path, archive: zipfile.ZipFile) -> Checkpoint:
             shutil.copyfileobj(member, out, 2**20)
         checkpoint = read(path, inside=unpacked)
         resources.callback(checkpoint.resources.close)
-        return Checkpoint(path, "Keras 3 model", checkpoint.tensors, resources.pop_all())
+        layers = _layers(path, archive)
+        return Checkpoint(path, KERAS_FORMAT, checkpoint.tensors, resources.pop_all(), layers)
+
+
+def _layers(path: Path, archive: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
+    """The layers' settings as Keras wrote them, by name; nothing is built from them."""
+    info = archive.getinfo(_CONFIG_MEMBER)
+    within(path, f"member {_CONFIG_MEMBER}", info.file_size, _CONFIG_LIMIT)
+    layers = json.loads(archive.read(info))["config"].get("layers", [])
+    return {layer["config"]["name"]: layer["config"] | {"class": layer["class_name"]} for layer in layers}
 
 
 def _datasets(path: Path, group: Any, seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
