@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from os import PathLike, fspath
 from pathlib import Path
@@ -9,14 +10,13 @@ from pathlib import Path
 import keras
 
 from .. import spec
-from ..errors import InputError
-from ..spec import names
-from ..spec.walk import trace
+from ..errors import InputError, refuse
 from . import registry
 from .convert import ours
-from .convert.engine import NewHead, plan
+from .convert.engine import NewHead, check_new_head, plan
 from .readers import is_checkpoint, open_checkpoint
 from .report import LoadReport
+from .settings import of_layers, scales, settings
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def load_weights(
             .weights.h5 and .safetensors); or a name of `registry.NAMES`, which is downloaded once.
         new_head: False: every weight must come from the source. True: the classifier, and the
             auxiliary one, stay as they are in the model, for another number of classes. "aux": the
-            auxiliary head alone stays, for sources that have none.
+            whole auxiliary head stays, and it alone.
         ema: Whether to take the running averages that TensorFlow 1 trainers keep beside the weights.
 
     Returns:
@@ -45,15 +45,20 @@ def load_weights(
             checkpoint is of another network; the file is missing, damaged or of no known format;
             or a registered name fits no such model. It says what and where.
     """
+    check_new_head(new_head)
+    if not isinstance(model, keras.Model):
+        raise refuse("model", model, "a Keras model")
     variables = {f"{layer.name}/{weight.name}": weight for layer in model.layers for weight in layer.weights}
     shapes = {key: tuple(variable.shape) for key, variable in variables.items()}
-    path = registry.fetch(fspath(source), shapes) if _is_name(source) else Path(source)
+    path = registry.fetch(fspath(source), shapes, new_head) if _is_name(source) else Path(source)
     with open_checkpoint(path) as checkpoint:
         made = plan(shapes, checkpoint, new_head=new_head, ema=ema)
         for key, value in made.values():
             variables[key].assign(value)
-    if made.report.source != ours.TABLE.source:
-        made.report.notes += _other_scales(model, made.report)
+        if made.report.network:
+            network = spec.find(made.report.network, made.report.variant)
+            trained = settings(checkpoint, network, include_top=True).get("scale")
+            made.report.notes += _other_scales(model, made.report, trained)
     log.info("%s", made.report)
     return made.report
 
@@ -72,22 +77,23 @@ def require(weights: str | PathLike[str]) -> None:
 
 def _is_name(source: str | PathLike[str]) -> bool:
     """A registered name; a word that is neither one nor a file is taken for a misspelt one."""
-    if not isinstance(source, str | PathLike):
+    if not isinstance(source, str | PathLike) or isinstance(fspath(source), bytes):
         raise InputError(f"weights: got {source!r}; it takes None, a path or one of {', '.join(registry.NAMES)}")
     text = fspath(source)
-    return text in registry.NAMES or (text.isidentifier() and not is_checkpoint(Path(text)))
+    if text in registry.NAMES:
+        return True
+    like_a_name = text.isidentifier() or difflib.get_close_matches(text, registry.NAMES, 1, cutoff=0.8)
+    return bool(like_a_name) and not is_checkpoint(Path(text))
 
 
-def _other_scales(model: keras.Model, report: LoadReport) -> list[str]:
+def _other_scales(model: keras.Model, report: LoadReport, trained: tuple[float, ...] | None) -> list[str]:
     """Residual scales that are not those of the network the weights were trained in."""
     network = spec.find(report.network, report.variant)
-    sums = {node.name: node.scale for node in trace(network, classes=None) if node.scale is not None}
-    here = {layer.name: getattr(layer, "scale", 1.0) for layer in model.layers}
-    differ = {
-        name.partition("_")[0]: (here.get(names.inside(name.removesuffix("_sum"), "scale"), 1.0), trained)
-        for name, trained in sums.items()
-    }
-    first = next(((block, *both) for block, both in differ.items() if abs(both[0] - both[1]) > 1e-9), None)
-    if first is None:
+    if not spec.is_residual(network) or (trained is None and report.source == ours.TABLE.source):
         return []
-    return ["residual scales differ: block {} sums with {}, and was trained with {}".format(*first)]
+    layers = {layer.name: layer.get_config() for layer in model.layers}
+    here = of_layers(layers, network, include_top=True)["scale"]
+    for block, mine, theirs in zip(spec.block_names(network), here, trained or scales(network), strict=True):
+        if abs(mine - theirs) > 1e-9:
+            return [f"residual scales differ: block {block}01 sums with {mine}, and was trained with {theirs}"]
+    return []

@@ -6,6 +6,7 @@ beside it when it is first fetched, and it must be the same ever after.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..spec import names
 from ..spec.rows import Network
 from . import download
 from .convert import ours
+from .convert.engine import BACKGROUND, NewHead
 from .convert.identify import Shape, identify
 
 CACHE = "models/inception-resnet-keras"  # below Keras's folder
@@ -188,31 +190,57 @@ _ALIASES: dict[str, tuple[str, ...]] = {
 NAMES = (*_ALIASES, *WEIGHTS)
 
 
-def resolve(name: str, model: Mapping[str, Shape]) -> Weights:
+def resolve(name: str, model: Mapping[str, Shape], new_head: NewHead = False) -> Weights:
     """The file that a name means for a model of these weights, by `layer/variable`.
 
     Raises:
-        InputError: The name is unknown, or no file of it fits; it says which variant the name needs.
+        InputError: The name is unknown, or no file of it fits: it says which variant the name needs,
+            or how a head that no file has is asked for. Nothing was downloaded.
     """
     if name not in NAMES:
-        raise refuse("weights", name, f"None, the path of a checkpoint, or {', '.join(map(repr, NAMES))}")
+        longer = [known for known in NAMES if name and known.startswith(name)]
+        near = longer or difflib.get_close_matches(name, NAMES, 1, cutoff=0.5)
+        raise refuse(
+            "weights",
+            name,
+            f"{f'{near[0]!r} perhaps: ' if near else ''}None, the path of a checkpoint, or "
+            f"{', '.join(map(repr, NAMES))}",
+        )
     files = [WEIGHTS[file] for file in _ALIASES.get(name, (name,))]
     found = identify(model, (ours.TABLE,))
     network = found.network if found else None
     fitting = [file for file in files if network and (file.network, file.variant) == (network.name, network.variant)]
     if not fitting or network not in spec.NETWORKS[fitting[0].network].values():
         raise _needs(name, files, network)
-    classes, aux_head = _classes(model), any(key.startswith(f"{names.AUX}_") for key in model)
-    rank = sorted(
-        range(len(fitting)),
-        key=lambda n: (aux_head and not fitting[n].aux_head, not _serves(fitting[n].classes, classes), n),
+    classes = None if new_head is True else _classes(model)
+    aux_head = not new_head and any(key.startswith(f"{names.AUX}_") for key in model)
+    having_aux = [file for file in fitting if file.aux_head or not aux_head]
+    serving = [file for file in having_aux if classes is None or _serves(file.classes, classes)]
+    if not serving:
+        raise _another_head(name, fitting, classes, having_aux=bool(having_aux))
+    if new_head is True and any(key.startswith(f"{names.AUX}_") for key in model):
+        serving.sort(key=lambda file: not file.aux_head)  # all but its last layer is taken
+    elif classes is None:
+        serving.sort(key=lambda file: file.classes is not None)  # the smaller
+    else:
+        serving.sort(key=lambda file: file.classes != classes)
+    return serving[0]
+
+
+def _serves(there: int | None, here: int) -> bool:
+    """Whether a file's classifier is of use: the same, or one with a background class."""
+    return there == here or (there == BACKGROUND and here == BACKGROUND - 1)
+
+
+def _another_head(name: str, files: list[Weights], classes: int | None, *, having_aux: bool) -> InputError:
+    build = f"build the model with weights=None, then load_weights(model, {name!r}, new_head="
+    if not having_aux:
+        return InputError(f"weights: {name!r} has no auxiliary head; a new one is asked for: {build}'aux')")
+    there = sorted({file.classes for file in files if file.classes is not None})
+    return InputError(
+        f"weights: {name!r} has {' or '.join(map(str, there))} classes, and the model {classes}: "
+        f"num_classes={there[0]} keeps the file's; a new classifier is asked for: {build}True)"
     )
-    return fitting[rank[0]]
-
-
-def _serves(there: int | None, here: int | None) -> bool:
-    """Whether a file's classifier is of use: the same, one with a background class, or none where none is needed."""
-    return there == here or (there == 1001 and here == 1000)
 
 
 def _classes(model: Mapping[str, Shape]) -> int | None:
@@ -230,9 +258,9 @@ def _needs(name: str, files: list[Weights], network: Network | None) -> InputErr
     )
 
 
-def fetch(name: str, model: Mapping[str, Shape]) -> Path:
+def fetch(name: str, model: Mapping[str, Shape], new_head: NewHead = False) -> Path:
     """The file that a name means, downloaded into Keras's cache if it is not there, and verified."""
-    weights = resolve(name, model)
+    weights = resolve(name, model, new_head)
     if weights.location.startswith("hub:"):
         return _from_hub(weights.location)
     return download.fetch(weights.location, CACHE, weights.hash)

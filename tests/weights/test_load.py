@@ -141,8 +141,16 @@ def test_a_file_cut_short_anywhere_leaves_the_model_untouched(tiny: Any, tmp_pat
 
 
 def test_what_is_neither_a_file_nor_a_name_is_told(tiny: Any) -> None:
-    with pytest.raises(InputError, match=r"weights: got 'imagnet'; it takes None, .*'imagenet'"):
+    with pytest.raises(InputError, match=r"weights: got 'imagnet'; it takes 'imagenet' perhaps: None, "):
         load_weights(tiny(), "imagnet")
+    with pytest.raises(InputError, match=r"got 'imagenet-ens-av'; it takes 'imagenet-ens-adv' perhaps"):
+        load_weights(tiny(), "imagenet-ens-av")
+    with pytest.raises(InputError, match=r"got 'timm/inception_v4'; it takes 'timm/inception_v4.tf_in1k' perhaps"):
+        load_weights(tiny(), "timm/inception_v4")
+    with pytest.raises(InputError, match="model: got 'x'; it takes a Keras model"):
+        load_weights("x", "a.keras")
+    with pytest.raises(InputError, match=r"weights: got '\.'; it takes"):
+        load_weights(tiny(), "")
     with pytest.raises(InputError, match="which is no file"):
         load_weights(tiny(), "folder/none.h5")
     with pytest.raises(InputError, match="weights: got 3"):

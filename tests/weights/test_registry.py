@@ -68,12 +68,45 @@ def test_a_name_means_the_file_that_fits(
         ("vggface2", V2, r"it fits create_inception_resnet_v1\(variant=\"facenet\"\)"),
         ("imagenet-ens-adv", V4, r"it fits create_inception_resnet_v2\(variant=\"slim\"\)"),
         ("imagenet", spec.with_depths(V2, (5, 10, 5)), "with the variant's own depths"),
-        ("imagnet", V2, "it takes None, the path of a checkpoint, or 'imagenet'"),
+        ("imagnet", V2, "it takes 'imagenet' perhaps: None, the path of a checkpoint, or 'imagenet'"),
     ],
 )
 def test_a_name_that_does_not_fit_says_which_variant_it_needs(name: str, network: Network, says: str) -> None:
     with pytest.raises(InputError, match=says):
         registry.resolve(name, model_of(network))
+
+
+@pytest.mark.parametrize(
+    ("classes", "aux_head", "new_head", "file"),
+    [
+        (10, False, True, "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+        (10, True, True, "inception_resnet_v2_2016_08_30.tar.gz"),
+        (1000, True, "aux", "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5"),
+    ],
+)
+def test_a_new_head_takes_the_file_that_has_the_rest(classes: int, aux_head: bool, new_head: Any, file: str) -> None:
+    found = registry.resolve("imagenet", model_of(V2, classes, aux_head=aux_head), new_head)
+    assert found.location.endswith(f"/{file}")
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "says"),
+    [
+        (
+            "imagenet",
+            model_of(V2, 10),
+            r"has 1000 or 1001 classes, and the model 10: num_classes=1000 .*new_head=True",
+        ),
+        ("vggface2", model_of(V1, 10), r"has 8631 classes, and the model 10.*weights=None.*'vggface2', new_head=True"),
+        ("timm/inception_v4.tf_in1k", model_of(V4, aux_head=True), "has no auxiliary head; .*new_head='aux'"),
+    ],
+)
+def test_another_head_is_refused_before_any_download(
+    name: str, model: dict[str, tuple[int, ...]], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "fetch", lambda *_: pytest.fail("it was downloaded"))
+    with pytest.raises(InputError, match=says):
+        registry.fetch(name, model)
 
 
 def test_every_entry_is_complete() -> None:

@@ -6,11 +6,8 @@ that lists what does not fit and where.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, Literal
-
-import numpy as np
 
 from ...errors import InputError, refuse
 from ...spec import names
@@ -19,46 +16,14 @@ from ..report import LoadReport
 from . import ours
 from .identify import Identity, Origin, Shape, identify
 from .slim import EMA
+from .values import Plan, Source, read
 
 NewHead = Literal[False, True, "aux"]
-_BACKGROUND = 1001  # classes, the first of which is none
+BACKGROUND = 1001  # classes, the first of which is none
 _LISTED = 20
 _CLASSIFIERS = (names.LOGITS, names.inside(names.AUX, names.LOGITS))
 _HEADS = {names.LOGITS: "classifier", names.AUX: "auxiliary head", names.EMBEDDING: "embedding"}
 _TRAINED = ("kernel", "bias", "beta")
-
-
-@dataclass
-class _Source:
-    """Where one weight of the model comes from. background: its first class is dropped."""
-
-    name: str
-    kernel_first: bool = False
-    gamma: str | None = None
-    background: bool = False
-
-
-@dataclass
-class Plan:
-    """Checked values for a model's weights, as they were read, and the report of what they are."""
-
-    report: LoadReport
-    sources: dict[str, _Source]
-    raw: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def values(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Each of the model's weights with its value, in Keras's layout; what was read is let go."""
-        for key, source in self.sources.items():
-            yield key, self._value(source)
-
-    def _value(self, source: _Source) -> np.ndarray:
-        array = self.raw.pop(source.name)
-        if source.kernel_first and array.ndim > 1:
-            array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.transpose()
-        if source.background:
-            array = array[..., 1:]
-        array = np.ascontiguousarray(array, dtype=np.float32)
-        return array * self.raw[source.gamma].astype(np.float32) if source.gamma else array
 
 
 def plan(model: Mapping[str, Shape], checkpoint: Checkpoint, *, new_head: NewHead = False, ema: bool = False) -> Plan:
@@ -68,15 +33,14 @@ def plan(model: Mapping[str, Shape], checkpoint: Checkpoint, *, new_head: NewHea
         model: The shapes of the model's weights by `layer/variable`.
         checkpoint: The open file.
         new_head: True leaves the classifiers' dense layers as they are, and an auxiliary head that
-            the file lacks; "aux" the auxiliary head's alone.
+            the file lacks; "aux" the whole auxiliary head, and it alone.
         ema: Takes the running averages that the file has beside its weights.
 
     Raises:
         InputError: Something is left over on either side, has another shape, is not finite, or is
             of another network.
     """
-    if new_head not in (False, True, "aux"):
-        raise refuse("new_head", new_head, 'True, "aux" or False')
+    check_new_head(new_head)
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
     if ema and not any(name.endswith(EMA) for name in shapes):
         raise refuse("ema", ema, f"False for {checkpoint.path}: the file has no running averages")
@@ -84,9 +48,14 @@ def plan(model: Mapping[str, Shape], checkpoint: Checkpoint, *, new_head: NewHea
     mapping.match()
     mapping.account_for_the_rest()
     mapping.refuse_problems()
-    mapping.read()
+    mapping.problems += read(mapping.plan, checkpoint)
     mapping.refuse_problems()
     return mapping.plan
+
+
+def check_new_head(new_head: Any) -> None:
+    if new_head not in (False, True, "aux"):
+        raise refuse("new_head", new_head, 'True, "aux" or False')
 
 
 def _identity(model: Mapping[str, Shape], shapes: Mapping[str, Shape], checkpoint: Checkpoint) -> Identity | None:
@@ -181,28 +150,35 @@ class _Mapping:
 
     def _stays_fresh(self, key: str, name: str) -> bool:
         head = _head(key)
-        asked = self.new_head is True or (self.new_head == "aux" and head == names.AUX)
-        return asked and (
-            key.partition("/")[0] in _CLASSIFIERS or (head == names.AUX and name not in self.checkpoint.tensors)
-        )
+        if self.new_head == "aux":
+            return head == names.AUX
+        lacks_aux = head == names.AUX and name not in self.checkpoint.tensors
+        return self.new_head and (key.partition("/")[0] in _CLASSIFIERS or lacks_aux)
 
     def _hint_at_new_head(self, key: str) -> None:
         head = _head(key)
         if head in (names.LOGITS, names.AUX):
             value = '"aux"' if head == names.AUX else "True"
-            self.hints[f"a new {_HEADS[head]} is asked for by load_weights(model, source, new_head={value})"] = None
+            self.hints[
+                f"a new {_HEADS[head]} is asked for: build the model with weights=None, then "
+                f"load_weights(model, source, new_head={value})"
+            ] = None
 
     def _take(self, key: str, shape: Shape, name: str, origin: Origin | None) -> None:
         tensor = self.checkpoint.tensors[name]
-        source = _Source(name, kernel_first=self.table.channels_first)
+        source = Source(name, kernel_first=self.table.channels_first)
         there = in_keras_layout(tensor.shape, self.table.channels_first)
         self.used.add(name)
         classifier = key.partition("/")[0] in _CLASSIFIERS
         if there != shape and classifier and self.table.background and _without_background(there) == shape:
             source.background = True
-            self._note(self.report.changed, f"class 0 of {_BACKGROUND}, the background, removed", key)
+            self._note(self.report.changed, f"class 0 of {BACKGROUND}, the background, removed", key)
         elif there != shape:
             self.problems.append(f"{name}: has shape {there}, the model's {key} has {shape}")
+            if _head(key) == names.EMBEDDING:
+                self.hints[
+                    f"the file's embedding is {there[-1]} wide: its trunk is loaded by a model of include_top=False"
+                ] = None
             if classifier and there[:-1] == shape[:-1]:
                 self.hints[f"num_classes={there[-1]} keeps the file's classes"] = None
                 self._hint_at_new_head(key)
@@ -241,39 +217,12 @@ class _Mapping:
 
     def _replaced(self, name: str) -> bool:
         fresh = set(self.report.fresh)
-        return name in fresh or any(origin.name == name and origin.key in fresh for origin in self.origins.values())
-
-    def read(self) -> None:
-        """Reads every value that is needed, and looks at it."""
-        for name in self.checkpoint.tensors:
-            if name in self.used:
-                self.plan.raw[name] = array = self.checkpoint.read(name)
-                self._check(name, array)
-        for key, source in self.plan.sources.items():
-            if source.gamma is None:
-                continue
-            if np.all(self.plan.raw[source.gamma] == 1):
-                self._note(self.report.dropped, "gamma, all ones", source.gamma)
-                source.gamma = None
-            else:
-                self._note(self.report.changed, "gamma folded into it", key)
-        self.report.loaded = len(self.plan.sources)
-
-    def _check(self, name: str, array: np.ndarray) -> None:
-        kind: Any = self.checkpoint.tensors[name].dtype
-        if "float" not in kind:
-            self.problems.append(f"{name}: holds {kind}, and weights are floating-point numbers")
-        elif not np.isfinite(array).all():
-            bad = int(np.size(array) - np.isfinite(array).sum())
-            self.problems.append(f"{name}: {bad} of {array.size} values are NaN or infinite")
-        elif name.endswith(("moving_variance", "running_var")) and (array < 0).any():
-            self.problems.append(f"{name}: a variance is below zero")
+        origins = self.origins.values()
+        return name in fresh or any(name in (origin.name, origin.gamma) and origin.key in fresh for origin in origins)
 
     @staticmethod
     def _note(group: dict[str, list[str]], what: str, name: str) -> None:
-        listed = group.setdefault(what, [])
-        if name not in listed[-2:]:
-            listed.append(name)
+        group.setdefault(what, []).append(name)
 
     def refuse_problems(self) -> None:
         if not self.problems:
@@ -292,4 +241,4 @@ def in_keras_layout(shape: Shape, channels_first: bool) -> Shape:
 
 
 def _without_background(shape: Shape) -> Shape | None:
-    return (*shape[:-1], shape[-1] - 1) if shape[-1] == _BACKGROUND else None
+    return (*shape[:-1], shape[-1] - 1) if shape[-1] == BACKGROUND else None

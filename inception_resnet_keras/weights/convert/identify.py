@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from ... import spec
 from ...spec.rows import Network, Repeat
@@ -53,9 +54,20 @@ class Identity:
         return origins(self.table.source, self.network)
 
     @property
+    def options(self) -> dict[str, Any]:
+        """The factory's arguments that build the network: its variant, and depths that are not the variant's own."""
+        own = spec.find(self.network.name, self.network.variant)
+        depths = {} if self.network == own else {"depths": spec.depths(self.network)}
+        return {"variant": self.network.variant, **depths}
+
+    @property
     def call(self) -> str:
         """The factory call that builds the network."""
-        return f'create_{self.network.name}(variant="{self.network.variant}")'
+        return factory_call(self.network.name, self.options)
+
+
+def factory_call(network: str, options: Mapping[str, Any]) -> str:
+    return f"create_{network}({', '.join(f'{key}={value!r}' for key, value in options.items())})"
 
 
 def identify(shapes: Mapping[str, Shape], tables: tuple[NameTable, ...] = TABLES) -> Identity | None:

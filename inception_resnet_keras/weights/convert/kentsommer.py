@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...spec import names
 from .keras_applications import BATCH_NORM, CONV, tensor
 from .slots import Slot
-from .table import NameTable
+from .table import KERAS_PASSED_OVER, NameTable
 
 DENSE = "dense"
 
@@ -22,4 +22,5 @@ TABLE = NameTable(
     tensor=tensor,
     background=True,
     counters=(CONV, BATCH_NORM, DENSE),
+    passed_over=KERAS_PASSED_OVER,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...spec import names
 from .slots import Slot
-from .table import NameTable
+from .table import KERAS_PASSED_OVER, NameTable
 
 CONV, BATCH_NORM = "conv2d", "batch_normalization"
 BLOCKS = {"a": "block35", "b": "block17", "c": "block8"}
@@ -31,4 +31,5 @@ TABLE = NameTable(
     layers={("inception_resnet_v2", "slim"): inception_resnet_v2},
     tensor=tensor,
     counters=(CONV, BATCH_NORM),
+    passed_over=KERAS_PASSED_OVER,
 )

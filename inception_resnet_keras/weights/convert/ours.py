@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ... import spec
 from .slots import Slot
-from .table import NameTable
+from .table import KERAS_PASSED_OVER, NameTable
 
 
 def _layer(slot: Slot) -> str:
@@ -19,4 +19,5 @@ TABLE = NameTable(
     source="inception-resnet-keras",
     layers={(name, variant): _layer for name, variants in spec.NETWORKS.items() for variant in variants},
     tensor=_tensor,
+    passed_over=KERAS_PASSED_OVER,
 )

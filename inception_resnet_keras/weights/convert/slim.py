@@ -19,7 +19,8 @@ EMA = "/ExponentialMovingAverage"
 PASSED_OVER = {
     "training state": re.compile(
         r"(?:.*/)?(?:global_step|learning_rate|centers|beta[12]_power)(?:_\d+)?(?:/.*)?"
-        r"|.*/(?:RMSProp|Adam|Adagrad|Momentum)(?:_\d+)?"
+        r"|.*/(?:RMSProp|Adam|Adagrad|Adadelta|Ftrl|Momentum)(?:_\d+)?"
+        r"|.*/avg(?:/(?:biased|local_step))?"  # of losses
     ),
     "running averages, which were not asked for": re.compile(rf".*{EMA}"),
 }

@@ -13,6 +13,10 @@ from .slots import Slot
 RESNET_STEM = ("1a", "2a", "2b", "3b", "4a", "4b")
 MIXED = {"stem": "5b", "reduction_a": "6a", "reduction_b": "7a"}
 
+KERAS_PASSED_OVER = {
+    "training state": re.compile(r"(?:optimizer|optimizer_weights)/.*"),
+    "random state of dropout": re.compile(r".*/seed_generator/vars/\d+"),
+}
 
 TensorName = Callable[[str, Slot, str], str]
 

@@ -33,21 +33,35 @@ def open_checkpoint(path: str | PathLike[str]) -> Checkpoint:
         InputError: There is no such file, it is of no known format, or it is damaged.
     """
     file = Path(path)
+    if not file.name:
+        raise InputError(f"weights: got {str(path)!r}; it takes {FORMATS}")
     if tf_checkpoint.prefix_of(file):
         with damage(file, "the checkpoint"):
             return tf_checkpoint.read(file)
     if not file.is_file():
+        _refuse_part_of_tensorflow(file)
         kind = "a folder" if file.is_dir() else "no file"
         raise InputError(f"weights: got {str(path)!r}, which is {kind}; it takes {FORMATS}")
+    if file.name == "checkpoint" or file.suffix == ".meta":
+        _refuse_part_of_tensorflow(file)
     with damage(file, "the file"):
         return _open(file)
+
+
+def _refuse_part_of_tensorflow(path: Path) -> None:
+    """A trainer's folder, its `checkpoint` file or a graph, of which the prefixes beside it are meant."""
+    folder = path if path.is_dir() else path.parent
+    prefixes = sorted(index.with_suffix("") for index in folder.glob("*.index")) if folder.is_dir() else []
+    if prefixes and (path.is_dir() or path.exists()):
+        shown = " or ".join(repr(str(prefix)) for prefix in prefixes[-3:])
+        raise InputError(
+            f"weights: got {str(path)!r}, which holds no weights itself: give the checkpoint's prefix, {shown}"
+        )
 
 
 def _open(file: Path) -> Checkpoint:
     with file.open("rb") as stream:
         head = stream.read(16)
-        stream.seek(max(file.stat().st_size - 8, 0))
-        tail = stream.read(8)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return hdf5.read(file)
     if head.startswith(b"PK"):
@@ -56,7 +70,7 @@ def _open(file: Path) -> Checkpoint:
         return tf_checkpoint.read_archive(file)
     if head.startswith(torch_files.LEGACY_MAGIC[:16]):
         return torch_files.read_legacy(file)
-    if tail == tf_checkpoint.TABLE_MAGIC:
+    if tf_checkpoint.tail(file) == tf_checkpoint.TABLE_MAGIC:
         return tf_checkpoint.read(file)
     if head[8:9] == b"{":
         return safetensors.read(file)

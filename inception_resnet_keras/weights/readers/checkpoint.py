@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,12 +29,17 @@ class Tensor:
 
 @dataclass
 class Checkpoint:
-    """An open file: its tensors in its own order and layout. Close it, or use it in a `with`."""
+    """An open file: its tensors in its own order and layout. Close it, or use it in a `with`.
+
+    layers: Of a .keras file the settings of each layer, by name. metadata: What a safetensors file has.
+    """
 
     path: Path
     format: str
     tensors: dict[str, Tensor]
     resources: ExitStack = field(default_factory=ExitStack)
+    layers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
 
     def read(self, name: str) -> np.ndarray:
         tensor = self.tensors[name]
@@ -59,6 +65,8 @@ def damage(path: Path, what: str) -> Iterator[None]:
         if str(path) in str(error):
             raise
         raise InputError(f"{path}: {error}") from None
+    except (ImportError, MemoryError):
+        raise  # this machine's fault
     except Exception as error:  # a parser that is fed hostile bytes: whatever it raises is the file's fault
         detail = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         raise InputError(f"{path}: {what} cannot be read ({detail}); it is damaged or cut short") from error

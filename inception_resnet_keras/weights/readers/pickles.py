@@ -1,7 +1,9 @@
 """Reads the pickles of PyTorch files without unpickling: a few opcodes, interpreted over plain data.
 
 Nothing is imported or called. A pickle may name the few things of `_KNOWN`; any other name, and any
-other opcode, is refused by name. What is built is no larger than the pickle.
+other opcode, is refused by name. Nothing that is built is copied by a reference to it, and opcodes are
+counted, so memory is bounded by the file's size and OPCODES. Errors tell types, never contents: a few
+bytes can refer to a tuple that would take gigabytes to write out.
 """
 
 from __future__ import annotations
@@ -12,6 +14,11 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from ...errors import InputError
+
+OPCODES = 1_000_000  # of one pickle; a thousand tensors with an optimizer's state take 200,000
+_ARGUMENTS = 8  # of a call; a tensor's are seven
+_DIMENSIONS = 8
+_LONGEST_NAME = 100  # shown
 
 STORAGES = {
     "FloatStorage": "float32",
@@ -57,23 +64,26 @@ class View:
     stride: tuple[int, ...]
 
 
-class Mark:
-    """Where a list of arguments begins on the stack."""
-
-
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> View:
-    numbers = (offset, *size, *stride)
-    if not isinstance(storage, Storage) or len(size) != len(stride) or len(size) > 8:
+    if not isinstance(storage, Storage):
         raise InputError("a tensor in it is not built from a storage")
-    if any(type(number) is not int or not 0 <= number < 2**48 for number in numbers):
-        raise InputError(f"a tensor in it has offset {offset}, size {size}, stride {stride}")
-    return View(storage, offset, tuple(size), tuple(stride))
+    if not isinstance(size, tuple) or not isinstance(stride, tuple) or not len(size) == len(stride) <= _DIMENSIONS:
+        raise InputError(f"a tensor in it has no size and stride of the same, at most {_DIMENSIONS}, dimensions")
+    if any(type(number) is not int or not 0 <= number < 2**48 for number in (offset, *size, *stride)):
+        raise InputError("a tensor in it has an offset, size or stride that is no integer from 0 to 2**48")
+    return View(storage, offset, size, stride)
 
 
 def _parameter(tensor: Any, *rest: Any) -> View:
     if not isinstance(tensor, View):
         raise InputError("a parameter in it is no tensor")
     return tensor
+
+
+def _size(*numbers: Any) -> tuple[Any, ...]:
+    if len(numbers) != 1 or not isinstance(numbers[0], tuple | list) or len(numbers[0]) > _DIMENSIONS:
+        raise InputError(f"a torch.Size in it is no list of at most {_DIMENSIONS} numbers")
+    return tuple(numbers[0])
 
 
 def _dictionary(*rest: Any) -> dict[Any, Any]:
@@ -87,7 +97,7 @@ _KNOWN: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
-    "torch.Size": tuple,
+    "torch.Size": _size,
 }
 _STORAGES = {f"torch.{name}" for name in STORAGES}
 
@@ -98,7 +108,9 @@ def read(stream: IO[bytes]) -> Any:
     Raises InputError for whatever is not one of these; other exceptions where the bytes are no pickle.
     """
     machine = _Machine()
-    for opcode, argument, _ in pickletools.genops(stream):
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        if number >= OPCODES:
+            raise InputError(f"its pickle has over {OPCODES} opcodes, which no checkpoint needs: it is refused")
         machine.step(opcode.name, argument)
     return machine.result()
 
@@ -119,6 +131,7 @@ class _Machine:
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
+        self.marks: list[int] = []  # where lists of arguments begin on the stack
         self.memo: dict[int, Any] = {}  # a dict: a memo index of four billion allocates nothing
 
     def result(self) -> Any:
@@ -147,16 +160,19 @@ class _Machine:
         self.memo[len(self.memo)] = self.stack[-1]
 
     def _mark(self, _: Any) -> None:
-        self.stack.append(Mark)
+        self.marks.append(len(self.stack))
 
     def _since_mark(self) -> list[Any]:
-        start = len(self.stack) - 1 - self.stack[::-1].index(Mark)
-        items = self.stack[start + 1 :]
+        start = self.marks.pop()
+        items = self.stack[start:]
         del self.stack[start:]
         return items
 
     def _pop(self, _: Any) -> None:
-        self.stack.pop()
+        if self.marks and self.marks[-1] == len(self.stack):
+            self.marks.pop()
+        else:
+            self.stack.pop()
 
     def _empty_dict(self, _: Any) -> None:
         self.stack.append({})
@@ -199,22 +215,25 @@ class _Machine:
 
     def _stack_global(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
-        self._name(str(module), str(name))
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise InputError(f"its pickle names a {type(module).__name__} and a {type(name).__name__}: it is refused")
+        self._name(module, name)
 
     def _name(self, module: str, name: str) -> None:
         found = Global(module, name)
         if str(found) not in _KNOWN and str(found) not in _STORAGES:
             raise InputError(
-                f"its pickle names {found}, and a checkpoint holds tensors and containers only: it is refused, "
-                "and nothing of it was run. Where the file is trusted, save its state_dict alone"
+                f"its pickle names {str(found)[:_LONGEST_NAME]}, and a checkpoint holds tensors and containers only: "
+                "it is refused, and nothing of it was run. Where the file is trusted, save its state_dict alone"
             )
         self.stack.append(found)
 
     def _reduce(self, _: Any) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
         builder = _KNOWN.get(str(called)) if isinstance(called, Global) else None
-        if builder is None or not isinstance(arguments, tuple):
-            raise InputError(f"its pickle calls {called}: it is refused")
+        shown = str(called) if isinstance(called, Global) else f"a {type(called).__name__}"
+        if builder is None or not isinstance(arguments, tuple) or len(arguments) > _ARGUMENTS:
+            raise InputError(f"its pickle calls {shown} with arguments that are not its own: it is refused")
         self.stack.append(builder(*arguments))
 
     def _build(self, _: Any) -> None:
@@ -225,7 +244,7 @@ class _Machine:
     def _binpersid(self, _: Any) -> None:
         kind, storage, key, _device, count, *view = self.stack.pop()
         if kind != "storage" or not isinstance(storage, Global) or str(storage) not in _STORAGES:
-            raise InputError(f"its pickle refers to a {kind} of {storage}: it is refused")
+            raise InputError("its pickle refers to something that is no storage of numbers: it is refused")
         if not isinstance(key, str) or type(count) is not int or count < 0 or view not in ([], [None]):
-            raise InputError(f"a storage in it has key {key!r} and {count!r} elements")
+            raise InputError("a storage in it has no name, no count of elements, or is a view of another")
         self.stack.append(Storage(key, STORAGES[storage.name], count))

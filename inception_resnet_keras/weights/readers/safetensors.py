@@ -17,9 +17,11 @@ def read(path: Path) -> Checkpoint:
     tensors = {}
     for name in file.keys():  # noqa: SIM118 - no mapping
         part = file.get_slice(name)
-        dtype = DTYPES.get(part.get_dtype(), part.get_dtype())
+        dtype = DTYPES.get(part.get_dtype())
+        if dtype is None:
+            raise InputError(f"{path}: {name} holds {part.get_dtype()}, and {', '.join(DTYPES)} are read")
         tensors[name] = Tensor(tuple(part.get_shape()), dtype, lambda name=name: file.get_tensor(name))  # type: ignore[misc]
-    checkpoint = Checkpoint(path, "safetensors", tensors)
+    checkpoint = Checkpoint(path, "safetensors", tensors, metadata=file.metadata() or {})
     checkpoint.resources.callback(file.__exit__, None, None, None)
     return checkpoint
 

@@ -7,6 +7,7 @@ import math
 import mmap
 import struct
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from .pickles import Storage, View
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
-PICKLE_LIMIT = 64 * 2**20  # of data.pkl; a thousand tensors need 100 kB
+PICKLE_LIMIT = 16 * 2**20  # bytes, of data.pkl; a thousand tensors need 100 kB
 
-_Fetch = Callable[[Storage], bytes | memoryview]
+_Fetch = Callable[[Storage], bytes]
 
 
 def read_zip(path: Path, archive: zipfile.ZipFile, pickle_name: str) -> Checkpoint:
@@ -43,7 +44,7 @@ def read_zip(path: Path, archive: zipfile.ZipFile, pickle_name: str) -> Checkpoi
     if f"{root}byteorder" in members and member("byteorder", 16) != b"little":
         raise InputError(f"{path}: was written on a big-endian machine; save it again on another")
     state = pickles.read(io.BytesIO(member("data.pkl", PICKLE_LIMIT)))
-    return _checkpoint(path, "PyTorch", state, _last_kept(lambda storage: member(f"data/{storage.key}", size)))
+    return _checkpoint(path, "PyTorch", state, lambda storage: member(f"data/{storage.key}", size))
 
 
 def read_legacy(path: Path) -> Checkpoint:
@@ -60,6 +61,8 @@ def read_legacy(path: Path) -> Checkpoint:
         places: dict[str, tuple[int, int]] = {}
         at = mapped.tell()
         for key in keys:
+            if not isinstance(key, str):
+                raise InputError(f"{path}: names a storage by a {type(key).__name__}: it is damaged")
             within(path, f"storage {key}", at + 8, size)
             (count,) = struct.unpack_from("<q", mapped, at)
             length = count * widths.get(key, 1)
@@ -71,7 +74,7 @@ def read_legacy(path: Path) -> Checkpoint:
             start, length = places[storage.key]
             return mapped[start : start + length]
 
-        checkpoint = _checkpoint(path, "PyTorch (legacy)", state, _last_kept(fetch))
+        checkpoint = _checkpoint(path, "PyTorch (legacy)", state, fetch)
     except BaseException:
         mapped.close()
         raise
@@ -79,15 +82,16 @@ def read_legacy(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def _last_kept(fetch: _Fetch) -> _Fetch:
-    """Tensors that share a storage follow one another: the last is kept."""
-    last: dict[Storage, bytes | memoryview] = {}
+def _shared_kept(fetch: _Fetch, views: dict[str, View]) -> _Fetch:
+    """A storage that several tensors look at is fetched once and kept; all of them are no larger than the file."""
+    uses = Counter(view.storage.key for view in views.values())
+    kept: dict[str, bytes] = {}
 
-    def cached(storage: Storage) -> bytes | memoryview:
-        if storage not in last:
-            last.clear()
-            last[storage] = fetch(storage)
-        return last[storage]
+    def cached(storage: Storage) -> bytes:
+        data = kept.get(storage.key) or fetch(storage)
+        if uses[storage.key] > 1:
+            kept[storage.key] = data
+        return data
 
     return cached
 
@@ -101,6 +105,9 @@ def _checkpoint(path: Path, kind: str, state: Any, fetch: _Fetch) -> Checkpoint:
         sum(math.prod(view.size) * _width(view.storage) for view in views.values()),
         4 * size,
     )
+    storages = {view.storage.key: view.storage.count * _width(view.storage) for view in views.values()}
+    within(path, "all its storages together", sum(storages.values()), size)
+    fetch = _shared_kept(fetch, views)
     return Checkpoint(path, kind, {name: _lazy(path, name, view, fetch, size) for name, view in views.items()})
 
 
@@ -113,7 +120,8 @@ def _views(path: Path, state: Any) -> dict[str, View]:
         raise InputError(f"{path}: holds a {type(state).__name__}, not a state dict of tensors")
     found = {str(name): value for name, value in state.items() if isinstance(value, View)}
     if not found:
-        raise InputError(f"{path}: its dict holds no tensors but {', '.join(map(repr, list(state)[:5])) or 'nothing'}")
+        keys = ", ".join(repr(key)[:60] for key in list(state)[:5])
+        raise InputError(f"{path}: its dict holds no tensors but {keys or 'nothing'}")
     parallel = all(name.startswith("module.") for name in found)  # of DataParallel
     return {name.removeprefix("module."): view for name, view in found.items()} if parallel else found
 
@@ -134,7 +142,8 @@ def _lazy(path: Path, name: str, view: View, fetch: _Fetch, size: int) -> Tensor
         if not elements:
             return np.empty(view.size, flat.dtype)
         strides = [step * flat.itemsize for step in view.stride]
-        return np.lib.stride_tricks.as_strided(flat[view.offset :], view.size, strides, writeable=False)
+        array = np.lib.stride_tricks.as_strided(flat[view.offset :], view.size, strides, writeable=False)
+        return array.copy() if 2 * elements < storage.count else array  # a small part does not keep the whole
 
     return Tensor(view.size, storage.dtype, read)
 

@@ -137,9 +137,65 @@ def test_another_shape_is_named(name: str) -> None:
 @pytest.mark.parametrize("name", ["slim_inception_v4", "facenet_pytorch_inception_resnet_v1"])
 def test_a_value_that_is_no_number_is_named(name: str, value: float) -> None:
     (victim, *_) = victims(name, 1, sized=True)
-    with pytest.raises(InputError, match=r"1 of \d+ values are NaN or infinite") as refused:
+    with pytest.raises(InputError, match=r"1 of \d+ values are NaN, infinite") as refused:
         planned(name, shapes_in(name), corrupt=victim, value=value)
     assert f"{victim}: 1 of" in str(refused.value)
+
+
+def with_values(checkpoint: Checkpoint, **values: np.ndarray) -> Checkpoint:
+    for name, array in values.items():
+        checkpoint.tensors[name] = Tensor(array.shape, array.dtype.name, array.view)
+    return checkpoint
+
+
+def test_what_is_infinite_in_float32_is_named() -> None:
+    name, victim = "slim_inception_v4", "InceptionV4/Conv2d_1a_3x3/BatchNorm/beta"
+    file = with_values(checkpoint_of(shapes_in(name)), **{victim: np.full(32, 1e300)})
+    with pytest.raises(InputError, match=f"{victim}: 32 of 32 values are NaN, infinite or beyond float32's range"):
+        plan(model_of(name), file)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_is_infinite_once_gamma_is_folded_is_named(sign: int) -> None:
+    name, kernel, gamma = "facenet_pytorch_inception_resnet_v1", "conv2d_1a.conv.weight", "conv2d_1a.bn.weight"
+    values = {gamma: np.full(32, 3e38, np.float32), kernel: np.zeros((32, 3, 3, 3), np.float32)}
+    values[kernel][7, 1, 2, 0] = sign * 5
+    file = with_values(checkpoint_of(shapes_in(name)), **values)
+    with pytest.raises(InputError, match=f"{kernel}: times {gamma} it is beyond float32's range"):
+        plan(model_of(name), file)
+
+
+def test_what_is_no_float_is_never_read() -> None:
+    name, victim = "slim_inception_v4", "InceptionV4/Conv2d_1a_3x3/BatchNorm/beta"
+    file = checkpoint_of(shapes_in(name))
+    file.tensors[victim] = Tensor((32,), "int64", lambda: pytest.fail("it was read"))
+    with pytest.raises(InputError, match=f"{victim}: holds int64"):
+        plan(model_of(name), file)
+
+
+@pytest.mark.parametrize("slot", ["Adadelta", "Adadelta_1", "Ftrl", "Ftrl_1", "Momentum", "Adam_1", "RMSProp_1"])
+def test_training_state_is_passed_over(slot: str) -> None:
+    name, state = "slim_inception_v4", f"InceptionV4/Conv2d_1a_3x3/weights/{slot}"
+    made = planned(name, {**shapes_in(name), state: (3, 3, 3, 32)})
+    assert made.report.dropped["training state"] == [state]
+
+
+@pytest.mark.parametrize("average", ["total_loss/avg", "cross_entropy/avg", "total_loss_1/avg/biased"])
+def test_facenets_averages_of_losses_are_passed_over(average: str) -> None:
+    name = "facenet_tf_inception_resnet_v1"
+    assert planned(name, {**shapes_in(name), average: ()}).report.dropped == {"training state": [average]}
+
+
+def test_an_embedding_of_another_width_says_what_loads() -> None:
+    name = "facenet_tf_inception_resnet_v1"
+    shapes = {
+        key: tuple(128 if side == 512 and "Bottleneck" in key else side for side in shape)
+        for key, shape in shapes_in(name).items()
+    }
+    with pytest.raises(InputError, match=r"embedding is 128 wide: its trunk is loaded by a model of include_top=False"):
+        planned(name, shapes)
+    trunk = {key: shape for key, shape in model_of(name).items() if not key.startswith("embedding")}
+    assert plan(trunk, checkpoint_of(shapes)).report.loaded == len(trunk)
 
 
 def test_a_negative_variance_is_named() -> None:
@@ -231,5 +287,8 @@ def test_a_new_head_must_be_asked_for() -> None:
     made = plan(model_of(name, aux_head=True), checkpoint_of(shapes_in(name)), new_head="aux")
     assert {key.partition("_")[0] for key in made.report.fresh} == {"aux"}
     assert "logits/kernel" in made.sources
+    name = "slim_inception_v4"  # has one, which then is dropped whole
+    made = plan(model_of(name, aux_head=True), checkpoint_of(shapes_in(name)), new_head="aux")
+    assert len(made.report.fresh) == 10 == len(made.report.dropped["auxiliary head: a new one was asked for"])
     with pytest.raises(InputError, match=r"new_head: got 'yes'"):
         plan(model_of(name), checkpoint_of(shapes_in(name)), new_head="yes")  # type: ignore[arg-type]
