@@ -9,7 +9,7 @@ import keras
 
 from .layers import batch_norm, channel_axis, conv_bn_relu, residual_sum
 from .spec.rows import Conv, Pool
-from .spec.walk import Walker, kernel_of
+from .spec.walker import Walker, kernel_of
 
 FLOAT32 = "float32"  # of pixels, embeddings, logits and softmax under any policy: half precision costs accuracy there
 

@@ -1,137 +1,15 @@
-"""One walk over a network's rows. What an operation is, a subclass says: `blocks.py` makes Keras
-layers of it, `Tracer` counts shapes, parameters and multiply-adds without Keras.
-"""
+"""A network as numbers: every operation with its shape, parameters and multiply-adds, without Keras."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Generic, TypeVar
 
 from . import names
-from .rows import Conv, Fork, Network, Pool, Repeat, Residual, Row
-
-T = TypeVar("T")
-
-
-class Walker(ABC, Generic[T]):
-    """Walks rows in the order written and names each operation by its place."""
-
-    @abstractmethod
-    def conv(self, x: T, row: Conv, name: str) -> T: ...
-
-    @abstractmethod
-    def pool(self, x: T, row: Pool, name: str) -> T: ...
-
-    @abstractmethod
-    def concat(self, branches: list[T], name: str) -> T: ...
-
-    @abstractmethod
-    def residual_sum(self, x: T, branch: T, scale: float, place: str) -> T:
-        """x + scale · branch."""
-
-    @abstractmethod
-    def relu(self, x: T, name: str) -> T: ...
-
-    @abstractmethod
-    def global_pool(self, x: T, kind: str, name: str) -> T: ...
-
-    @abstractmethod
-    def flatten(self, x: T, name: str) -> T: ...
-
-    @abstractmethod
-    def dropout(self, x: T, name: str) -> T: ...
-
-    @abstractmethod
-    def dense(self, x: T, units: int, name: str, *, bias: bool = True) -> T: ...
-
-    @abstractmethod
-    def batch_norm(self, x: T, name: str) -> T:
-        """Of a vector, without gamma."""
-
-    @abstractmethod
-    def unit_norm(self, x: T, name: str) -> T:
-        """x / ‖x‖₂."""
-
-    @abstractmethod
-    def width(self, x: T) -> int:
-        """The number of x's channels."""
-
-    def trunk(self, network: Network, x: T) -> tuple[T, T]:
-        """All that stands before the heads: the last map, and the map the auxiliary head reads."""
-        x = self.rows(x, network.stem, names.STEM)
-        done: Counter[str] = Counter()
-        aux_input = x
-        for stage in network.stages:
-            if isinstance(stage, Fork):
-                x = self.fork(x, stage, stage.name)
-                continue
-            block = stage.block
-            for _ in range(stage.times):
-                done[block.name] += 1
-                x = self.block(x, stage, names.block(block.name, done[block.name]))
-            if block.name == network.aux_after:
-                aux_input = x
-        return self.rows(x, network.final, names.FINAL), aux_input
-
-    def classifier(self, x: T, network: Network, classes: int) -> T:
-        """Global average pool → dropout → dense; with an embedding, dense over what it normalises."""
-        return self.dense(self._features(x, network), classes, names.LOGITS)
-
-    def embedding(self, x: T, network: Network) -> T:
-        """Global average pool → dropout → dense without bias → batch norm → length 1."""
-        return self.unit_norm(self._features(x, network), names.EMBEDDING)
-
-    def _features(self, x: T, network: Network) -> T:
-        x = self.global_pool(x, "avg", names.POOLED)
-        x = self.dropout(x, names.DROPOUT)
-        if network.embedding is None:
-            return x
-        name = names.inside(names.EMBEDDING, "dense")
-        x = self.dense(x, network.embedding, name, bias=False)
-        return self.batch_norm(x, f"{name}_bn")
-
-    def aux_classifier(self, x: T, network: Network, classes: int) -> T:
-        x = self.rows(x, network.aux, names.AUX)
-        x = self.flatten(x, names.inside(names.AUX, "flatten"))
-        return self.dense(x, classes, names.inside(names.AUX, names.LOGITS))
-
-    def rows(self, x: T, rows: Iterable[Row], place: str) -> T:
-        done: Counter[str] = Counter()
-        for row in rows:
-            kind = type(row).__name__.lower()
-            done[kind] += 1
-            name = names.inside(place, kind, done[kind])
-            match row:
-                case Conv():
-                    x = self.conv(x, row, name)
-                case Pool():
-                    x = self.pool(x, row, name)
-                case Fork():
-                    x = self.fork(x, row, name)
-                case _:
-                    raise TypeError(f"{place}: a {type(row).__name__} stands among a network's stages, not here")
-        return x
-
-    def fork(self, x: T, row: Fork | Residual, place: str) -> T:
-        branches = [
-            self.rows(x, branch, names.inside(place, "branch", number)) for number, branch in enumerate(row.branches, 1)
-        ]
-        return self.concat(branches, names.inside(place, "concat"))
-
-    def block(self, x: T, row: Repeat, place: str) -> T:
-        branch = self.fork(x, row.block, place)
-        if isinstance(row.block, Fork):
-            return branch
-        # The projection is as wide as the block's input: 1154 and 2048 cannot be written.
-        branch = self.conv(branch, Conv(self.width(x), 1, linear=True), names.inside(place, "project"))
-        x = self.residual_sum(x, branch, 1.0 if row.scale is None else row.scale, place)
-        return self.relu(x, names.inside(place, "relu")) if row.activation else x
-
+from .rows import Conv, Network, Pool
+from .walker import Walker, kernel_of
 
 Shape = tuple[int | None, int | None, int] | tuple[int]
 
@@ -176,15 +54,6 @@ def _output_side(side: int | None, window: int | None, stride: int, padding: str
     if out < 1:
         raise ValueError(f"{name}: a map side of {side} is smaller than its window of {window}")
     return out
-
-
-def kernel_of(row: Conv, height: int | None, width: int | None) -> tuple[int, int]:
-    """(height, width) of a row's kernel over a map of that size; ValueError where it is not known."""
-    if row.kernel is None:
-        if height is None or width is None:
-            raise ValueError("a kernel as large as the map needs a map of known height and width")
-        return height, width
-    return row.kernel if isinstance(row.kernel, tuple) else (row.kernel, row.kernel)
 
 
 class Tracer(Walker[Node]):
