@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
-import tempfile
 from collections.abc import Sequence
 from html import escape
 from os import PathLike
@@ -13,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from .. import arguments, spec
 from ..errors import InputError, refuse
+from ..files import replacing
 from . import mermaid, render
 from .graph import INPUT, Graph, graph_of
 from .recover import graph_of_model
@@ -90,7 +89,10 @@ class Diagram:
     def save(self, to_file: str | PathLike[str], format: str | None = None) -> Path:
         """Writes a file, in one step, over what was there; the format follows from its name."""
         path = Path(to_file)
-        chosen = format or FORMATS.get(path.suffix.lower())
+        named = FORMATS.get(path.suffix.lower())
+        if format and named and format != named:
+            raise refuse("format", format, f"{named!r}, which {str(to_file)!r} ends in, or None")
+        chosen = format or named
         if chosen is None:
             raise refuse("to_file", str(to_file), f"a name that ends in {', '.join(FORMATS)}, or a format beside it")
         content = getattr(self, chosen)()
@@ -179,23 +181,11 @@ def plot_architecture(
 
 
 def write(path: Path, content: bytes) -> None:
-    """A whole file or none: beside it, then in its place."""
-    try:
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except FileNotFoundError:
-        raise refuse(
-            "to_file", str(path), f"a file in a folder that is there: make {str(path.parent)!r} first"
-        ) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
+    """A whole file or none."""
+    if not path.parent.is_dir():
+        raise refuse("to_file", str(path), f"a file in a folder that is there: make {str(path.parent)!r} first")
+    with replacing(path) as beside:
+        beside.write_bytes(content)
 
 
 def _other_variants(graph: Graph) -> list[Graph]:

@@ -148,7 +148,8 @@ def _classes(found: Identity, shapes: dict[str, tuple[int, ...]]) -> int | None:
 
 def _width(found: Identity, shapes: dict[str, tuple[int, ...]], head: str) -> int | None:
     """Of a head's dense layer; None where the file has none."""
-    key = f"{head}/kernel"
+    keys = [key for key, origin in found.origins.items() if origin.slot.place == head and origin.role == "kernel"]
+    key = keys[0] if keys else ""
     if not _has(found, key):
         return None
     return in_keras_layout(shapes[found.names[found.origins[key].name]], found.table.channels_first)[-1]

@@ -1,4 +1,4 @@
-"""What a load did: every tensor of the file and every weight of the model is in one of its lists."""
+"""What a load did: what is in none of its lists was loaded as it stands in the file."""
 
 from __future__ import annotations
 

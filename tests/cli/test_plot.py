@@ -80,3 +80,9 @@ def test_the_verb_offers_what_the_function_takes() -> None:
     assert verb.LEVELS == LEVELS
     assert set(verb.SUFFIXES) == set(FORMATS.values())
     assert all(FORMATS[suffix] == name for name, suffix in verb.SUFFIXES.items())
+
+
+def test_a_format_that_the_name_denies_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot", "inception_v4", "--out", "p.svg", "--format", "png"]) == 1
+    assert "format: got 'png'; it takes 'svg', which 'p.svg' ends in" in capsys.readouterr().err
+    assert not list(folder.iterdir())

@@ -12,9 +12,12 @@ import pytest
 import inception_resnet_keras as irk
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.saving import Card, read_card, save_model
+from inception_resnet_keras.weights import inspect as looking
 from inception_resnet_keras.weights.convert_file import convert
 from inception_resnet_keras.weights.inspect import inspect
 from inception_resnet_keras.weights.load import load_weights
+
+from .convert.test_engine import checkpoint_of, shapes_in
 
 OPTIONS: dict[str, Any] = {"depths": (1, 1, 1), "input_shape": (96, 96, 3), "include_preprocessing": True}
 CLASSES = ["cat", "dog", "owl"]
@@ -87,3 +90,17 @@ def test_a_trainers_folder_says_which_prefix(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "model-1.meta", tmp_path / "checkpoint"):
         with pytest.raises(InputError, match=r"give the checkpoint's prefix, .*model-1\.ckpt-275'"):
             inspect(path)
+
+
+@pytest.mark.parametrize(("width", "call"), [(512, "variant='facenet', input"), (128, "include_top=False, input")])
+def test_inspect_tells_the_width_of_an_embedding(width: int, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = {
+        f"{key}{average}": tuple(width if side == 512 and "Bottleneck" in key else side for side in shape)
+        for key, shape in shapes_in("facenet_tf_inception_resnet_v1").items()
+        for average in ("", "/ExponentialMovingAverage")
+    }
+    monkeypatch.setattr(looking, "open_checkpoint", lambda _: checkpoint_of(shapes))
+    found = str(inspect("f"))
+    assert call in found
+    assert "ema=True) takes them" in found
+    assert ("128 wide, which no factory builds" in found) is (width == 128)
