@@ -88,7 +88,7 @@ class TrainConfig:
     model: str = "inception_resnet_v1"
     variant: str = "paper"
     size: int = 75
-    epochs: int = 4
+    epochs: int = 5
     batch_size: int = 32
     learning_rate: float = 1e-3
     shift: float = 0.1
