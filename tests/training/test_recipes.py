@@ -51,7 +51,7 @@ def test_settings_go_over_the_recipe_and_flags_over_both(tmp_path: Path) -> None
     [
         (["learning_rte=1"], "'learning_rte' is no setting; did you mean 'learning_rate'"),
         (["qqqq=1"], "'qqqq' is no setting; there are data,val,model"),
-        (["epochs=many"], "epochs: got 'many'; it takes an integer .without it: 4"),
+        (["epochs=many"], "epochs: got 'many'; it takes an integer .without it: 5"),
         (["epochs=1.5"], "epochs: got 1.5; it takes an integer"),
         (["jit=1"], "jit: got 1; it takes true or false"),
         (["learning_rate=true"], "learning_rate: got True; it takes a number"),
@@ -61,7 +61,7 @@ def test_settings_go_over_the_recipe_and_flags_over_both(tmp_path: Path) -> None
         (["accumulate=3"], "accumulate: got 3; it takes an integer that divides the batch of 32"),
         (["weight_decay=0.1"], "weight_decay: got 0.1; it takes 0 with adam"),
         (["head_epochs=2"], "head_epochs: freezing layers needs trained ones: give weights"),
-        (["head_epochs=5", "weights=x"], "head_epochs: got 5; it takes an integer from 0 to the 4 epochs"),
+        (["head_epochs=6", "weights=x"], "head_epochs: got 6; it takes an integer from 0 to the 5 epochs"),
         (["unfreeze_from=z01", "weights=x"], "unfreeze_from: got 'z01'; it takes a stage of .*: stem, a01"),
         (["aux_weight=0.4"], "size: got 75; it takes an integer from 107"),
     ],
