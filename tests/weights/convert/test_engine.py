@@ -214,7 +214,7 @@ def test_a_negative_variance_is_named() -> None:
 
 
 def test_another_network_is_named_with_the_call_that_fits() -> None:
-    with pytest.raises(InputError, match=r'TF-Slim\'s inception_v4.*create_inception_v4\(variant="slim"\)'):
+    with pytest.raises(InputError, match=r"TF-Slim's inception_v4.*create_inception_v4\(variant='slim'\)"):
         plan(model_of("slim_inception_resnet_v2"), checkpoint_of(shapes_in("slim_inception_v4")))
     with pytest.raises(InputError, match="of no network that is known here; its tensors begin: a/b"):
         plan(model_of("slim_inception_v4"), checkpoint_of({"a/b": (3, 3)}))
