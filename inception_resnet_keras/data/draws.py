@@ -7,6 +7,7 @@ of positions, so they depend on nothing that was drawn before, on no batch size 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -42,9 +43,12 @@ class Draws:
         return Draws(**{name: values[chosen] for name, values in vars(self).items()})
 
 
+@lru_cache(maxsize=4)
 def order(count: int, seed: int, epoch: int) -> np.ndarray:
     """Which picture stands at each position of an epoch: a permutation."""
-    return np.random.default_rng((seed, epoch)).permutation(count)
+    found = np.random.default_rng((seed, epoch)).permutation(count)
+    found.flags.writeable = False  # it is given out again
+    return found
 
 
 def draws(options: DataOptions, seed: int, epoch: int, first: int, last: int) -> Draws:
@@ -112,12 +116,6 @@ def inception_boxes(
     top = (uniforms[:, 2] * (heights - height + 1)).astype(np.int64)
     left = (uniforms[:, 3] * (widths - width + 1)).astype(np.int64)
     return np.column_stack([top, left, height, width]).astype(np.int32)
-
-
-def central_boxes(sizes: np.ndarray, share: float) -> np.ndarray:
-    """The middle of each picture, `share` of each side: int32 (n, 4) as above."""
-    inner = np.maximum(1, np.rint(sizes * share)).astype(np.int32)
-    return np.column_stack([(sizes - inner) // 2, inner]).astype(np.int32)
 
 
 def patches(mix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -28,14 +28,17 @@ class UnreadableImageError(InputError):
         self.path, self.reason = path, reason
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None, *, content: bytes | None = None) -> np.ndarray:
+def read_image(
+    path: Path, size: tuple[int, int] | None = None, *, crop: float = 1.0, content: bytes | None = None
+) -> np.ndarray:
     """Decodes a picture.
 
     Args:
         path: A JPEG, PNG, WebP, BMP or GIF file, told by its content, not its name. Of an animation
             the first frame is read. It is turned upright as its EXIF orientation says.
-        size: (height, width) to resize to, the whole picture, bilinear with antialiasing; None
-            leaves it as it is.
+        size: (height, width) to resize to, bilinear with antialiasing; None leaves it as it is.
+        crop: The share of each side, about the middle, that is resized, in (0, 1]; 1 for the whole
+            picture. Without `size` it is not heeded.
         content: What the file holds, where that was read before; `path` then only names it.
 
     Returns:
@@ -48,10 +51,13 @@ def read_image(path: Path, size: tuple[int, int] | None = None, *, content: byte
     """
     with opened(path, content) as file:
         if size is not None and file.format == "JPEG":
-            file.draft("RGB", (2 * size[1], 2 * size[0]))  # decodes at a fraction where that is enough
+            # Decodes at a fraction where that is enough.
+            file.draft("RGB", (round(2 * size[1] / crop), round(2 * size[0] / crop)))
         image = _rgb(ImageOps.exif_transpose(file))
-        if size is not None and image.size != (size[1], size[0]):
-            image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        if size is not None and (crop != 1 or image.size != (size[1], size[0])):
+            margins = [side * (1 - crop) / 2 for side in image.size]
+            box = (*margins, *(side - margin for side, margin in zip(image.size, margins, strict=True)))
+            image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
         return np.asarray(image)
 
 

@@ -12,12 +12,13 @@ def moves(uniforms: np.ndarray, share: float, size: tuple[int, int]) -> np.ndarr
     return np.floor(uniforms * (2 * most + 1) - most).astype(np.int32)
 
 
-def shifted(image: tf.Tensor, move: tf.Tensor) -> tf.Tensor:
-    """A picture (height, width, 3) moved; its edge pixels fill what that leaves open."""
+def shifted(images: tf.Tensor, move: tf.Tensor) -> tf.Tensor:
+    """Pictures (n, height, width, 3), each moved by its row of `move`; edge pixels fill what that leaves open."""
     for axis in (0, 1):
-        side = image.shape[axis]
-        image = tf.gather(image, tf.clip_by_value(tf.range(side) + move[axis], 0, side - 1), axis=axis)
-    return image
+        side = images.shape[axis + 1]
+        from_ = tf.clip_by_value(tf.range(side) + move[:, axis : axis + 1], 0, side - 1)
+        images = tf.gather(images, from_, axis=axis + 1, batch_dims=1)
+    return images
 
 
 def mixed(images: tf.Tensor, labels: tf.Tensor, own: tf.Tensor, patch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

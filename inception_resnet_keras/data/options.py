@@ -26,10 +26,9 @@ class DataOptions:
     mixup, cutmix: alpha of the Beta distribution that pictures are mixed with (arXiv 1710.09412,
         1905.04899); 0 for none; with both, each pair draws which. Labels are then float32
         (pictures, classes). A picture is mixed with its neighbour of the shuffled epoch.
-    central_crop: share of each side that evaluation looks at.
+    central_crop: share of each side, about the middle, that evaluation looks at.
     cache: "memory" keeps the files' content, as it is on the disk, after reading it once.
-    parallel_calls: pictures decoded at the same time; None lets tf.data find out.
-    deterministic: pictures come in the order that the seed gives, at some cost where reading times vary.
+    parallel_calls: how many threads decode; None lets tf.data find out.
     """
 
     augmentation: str = "inception"
@@ -44,7 +43,6 @@ class DataOptions:
     central_crop: float = 0.875
     cache: str = "none"
     parallel_calls: int | None = None
-    deterministic: bool = True
 
     def __post_init__(self) -> None:
         one_of("augmentation", self.augmentation, AUGMENTATIONS)
@@ -53,7 +51,6 @@ class DataOptions:
         _ordered("area", self.area, 1.0)
         _ordered("aspect", self.aspect, float("inf"))
         boolean("slow_colour", self.slow_colour)
-        boolean("deterministic", self.deterministic)
         if not is_integer(self.rand_augment) or self.rand_augment < 0:
             raise refuse("rand_augment", self.rand_augment, "an integer of at least 0")
         for field, most in (("rand_magnitude", 10), ("mixup", float("inf")), ("cutmix", float("inf"))):

@@ -1,4 +1,4 @@
-"""One epoch's batches of a source, on tf.data."""
+"""Batches of a source, for one epoch or several, on tf.data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import keras
 import numpy as np
@@ -15,12 +14,14 @@ import tensorflow as tf
 from ..arguments import is_integer, positive_integer
 from ..errors import InputError, refuse
 from .colour import distorted
-from .decode import dct_ratios, decoder
-from .draws import central_boxes, draws, inception_boxes, order, patches
+from .decode import Decoder, HeldOutReader, Rows, dct_ratios
+from .draws import draws, inception_boxes, order, patches
 from .mixing import mended, mixed, moves, shifted
 from .options import DataOptions
 from .rand_augment import rand_augmented
 from .sources import Source
+
+CHUNK = 8  # pictures that are decoded by one call, and given up together where one of them is damaged
 
 
 def batches(
@@ -33,29 +34,33 @@ def batches(
     seed: int,
     epoch: int = 0,
     start: int = 0,
+    epochs: int = 1,
     shard: tuple[int, int] = (0, 1),
     drop_remainder: bool = False,
 ) -> tf.data.Dataset:
-    """The batches of one epoch, from batch number `start` on.
+    """The batches of one epoch or several, from batch number `start` of the first on.
 
-    With `options.deterministic`, batch k is the same to the bit whatever `start` is: its pictures and
-    all that is random about them follow from seed, epoch and position in the epoch.
+    Batch k of an epoch is the same to the bit wherever the pipeline was entered: its pictures and all
+    that is random about them follow from seed, epoch and position in the epoch.
 
     Args:
         source: What `open_source` gives.
         options: How pictures are read and varied.
         size: (height, width) of the pictures given out.
         batch_size: Of the whole batch, all workers together.
-        training: Shuffled and varied as `options` says; else in the source's order, the central crop.
-        seed: An integer of at least 0; with `epoch` it gives order and variations.
-        epoch: Number of the epoch, from 0.
-        start: Batches to leave out, as after a resume; none of them is read.
+        training: Shuffled and varied as `options` says; else in the source's order, the central crop,
+            to the bit as `read_image` gives it.
+        seed: An integer of at least 0; with the epoch it gives order and variations.
+        epoch: Number of the first epoch, from 0.
+        start: Batches of it to leave out, as after a resume; none of them is read.
+        epochs: How many follow one another without a pause: making a pipeline takes up to seconds.
         shard: (number, count) of the worker: it gets its part, one stretch, of every batch.
-        drop_remainder: Leave out a last batch that is not full; in training, shapes are then static.
+        drop_remainder: Leave out an epoch's last batch that is not full; in training, shapes are then
+            static.
 
     Returns:
-        A dataset, of known cardinality (one fewer for a worker that a short last batch leaves nothing),
-        of (images, labels): float32 (pictures, height, width, 3), in
+        A dataset, of known cardinality (one fewer an epoch for a worker that a short last batch leaves
+        nothing), of (images, labels): float32 (pictures, height, width, 3), in
         Keras's image data format, 0-255; int64 (pictures,), or float32 (pictures, classes) where
         `options` mixes pictures. A picture found corrupt on the way is listed in `source.corrupt`; in
         training another of its batch takes its place, else it is left out. Where these pass their
@@ -69,6 +74,7 @@ def batches(
     for argument, value in (("seed", seed), ("epoch", epoch), ("start", start)):
         if not is_integer(value) or value < 0:
             raise refuse(argument, value, "an integer of at least 0")
+    positive_integer("epochs", epochs)
     size = (positive_integer("size", size[0]), positive_integer("size", size[1]))
     total = len(source) // batch_size if drop_remainder else math.ceil(len(source) / batch_size)
     if total == 0:
@@ -78,18 +84,19 @@ def batches(
     if options.cache == "memory":
         source = source.in_memory
 
-    plan = Plan(source, options, size, batch_size, training, seed, epoch, (number, count))
+    plan = Plan(source, options, size, batch_size, training, seed, epoch, total, (number, count))
     settings = tf.data.Options()
-    settings.deterministic = options.deterministic
     settings.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF  # `shard` did it
+    first, last = min(start, plan.own), plan.own * epochs
+    python = tf.autograph.experimental.do_not_convert  # no branch is AutoGraph's, and converting takes seconds
     return (
-        tf.data.Dataset.range(start, total)
-        .map(plan.in_graph)
+        tf.data.Dataset.range(first, last)
+        .map(python(plan.in_graph))
         .unbatch()
-        .map(_picture(plan), num_parallel_calls=options.parallel_calls or tf.data.AUTOTUNE)
-        .batch(batch_size // count)
-        .map(_batch(plan, static=drop_remainder and training))
-        .apply(tf.data.experimental.assert_cardinality(plan.batches(start, total)))
+        .map(python(_chunk(plan)), num_parallel_calls=options.parallel_calls or tf.data.AUTOTUNE)
+        .batch(plan.chunks)
+        .map(python(_batch(plan, static=drop_remainder and training)))
+        .apply(tf.data.experimental.assert_cardinality(last - first))
         .prefetch(tf.data.AUTOTUNE)
         .with_options(settings)
     )
@@ -97,7 +104,10 @@ def batches(
 
 @dataclass(frozen=True)
 class Plan:
-    """Which pictures a worker's batches hold, and what is to be done with each, before any is read."""
+    """Which pictures a worker's batches hold, and what is to be done with each, before any is read.
+
+    first_epoch: that batch 0 belongs to. total: batches an epoch, over all workers.
+    """
 
     source: Source
     options: DataOptions
@@ -105,7 +115,8 @@ class Plan:
     batch_size: int
     training: bool
     seed: int
-    epoch: int
+    first_epoch: int
+    total: int
     shard: tuple[int, int]
 
     @property
@@ -124,10 +135,29 @@ class Plan:
     def operations(self) -> int:
         return self.options.rand_augment if self.training else 0
 
+    @property
+    def part(self) -> int:
+        """Pictures of a whole batch that are this worker's."""
+        return self.batch_size // self.shard[1]
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.part // CHUNK)
+
+    @property
+    def chunk(self) -> int:
+        """Pictures decoded together: the part in equal chunks, the last filled up with absent ones."""
+        return -(-self.part // self.chunks)
+
     @cached_property
-    def order(self) -> np.ndarray:
+    def own(self) -> int:
+        """How many of an epoch's batches this worker has a part of: all, or all but a short last one."""
+        first, last = self.positions(self.total - 1)
+        return self.total - (first == last)
+
+    def order(self, epoch: int) -> np.ndarray:
         count = len(self.source)
-        return order(count, self.seed, self.epoch) if self.training else np.arange(count)
+        return order(count, self.seed, epoch) if self.training else np.arange(count)
 
     def positions(self, batch: int) -> tuple[int, int]:
         """This worker's part of a batch: the first position, and the one after the last.
@@ -142,28 +172,31 @@ class Plan:
         begin, end = (min(length, unit * (part * units // count)) for part in (number, number + 1))
         return first + begin, first + end
 
-    def batches(self, start: int, total: int) -> int:
-        """How many of the batches from `start` on, before `total`, this worker has a part of."""
-        if start == total:
-            return 0
-        first, last = self.positions(total - 1)
-        return total - start - (first == last)
+    def batch(self, number: int) -> Rows:
+        """A row for each picture of this worker's `number`-th part of a batch, counted on over epochs.
 
-    def batch(self, number: int) -> dict[str, np.ndarray]:
-        """A row for each picture of this worker's part of a batch; what is not asked for is not there."""
-        first, last = self.positions(int(number))
-        chosen = self.order[first:last]
-        sizes = self.source.sizes[chosen]
-        drawn = draws(self.options, self.seed, self.epoch, first, last)
-        if self.distorts:
-            boxes = inception_boxes(sizes, drawn.crop, self.options.area, self.options.aspect)
-        else:
-            boxes = central_boxes(sizes, 1.0 if self.training else self.options.central_crop)
+        What is not asked for is not there.
+        """
+        epochs, batch = divmod(int(number), max(self.own, 1))
+        epoch = self.first_epoch + epochs
+        first, last = self.positions(batch)
+        chosen = self.order(epoch)[first:last]
         rows = {
             "index": chosen.astype(np.int64),
             "label": self.source.labels[chosen].astype(np.int64),
+            "present": np.ones(len(chosen), bool),
+        }
+        return rows | self._variations(chosen, epoch, first, last) if self.training else rows
+
+    def _variations(self, chosen: np.ndarray, epoch: int, first: int, last: int) -> Rows:
+        sizes = self.source.sizes[chosen]
+        drawn = draws(self.options, self.seed, epoch, first, last)
+        boxes = np.column_stack([np.zeros_like(sizes), sizes])
+        if self.distorts:
+            boxes = inception_boxes(sizes, drawn.crop, self.options.area, self.options.aspect)
+        rows = {
             "kind": self.source.kinds[chosen].astype(np.int32),
-            "window": boxes,
+            "window": boxes.astype(np.int32),
             "ratio": dct_ratios(boxes, self.size, 1 if self.distorts else 2),
         }
         if self.distorts:
@@ -176,49 +209,62 @@ class Plan:
             rows["patch"], rows["own"] = patches(drawn.mix, self.size)
         return rows
 
-    def in_graph(self, number: tf.Tensor) -> dict[str, tf.Tensor]:
+    def in_graph(self, number: tf.Tensor) -> Rows:
+        """A batch's rows, chunk by chunk; those that fill up are absent and all zeros."""
+
+        def chunked(batch: np.ndarray) -> list[np.ndarray]:
+            rows = self.batch(int(batch)).values()
+            return [
+                np.pad(row, [(0, self.chunks * self.chunk - len(row)), *[(0, 0)] * (row.ndim - 1)]).reshape(
+                    self.chunks, self.chunk, *row.shape[1:]
+                )
+                for row in rows
+            ]
+
         sample = self.batch(0)
-        rows = tf.numpy_function(
-            lambda batch: list(self.batch(batch).values()), [number], [values.dtype for values in sample.values()]
-        )
+        rows = tf.numpy_function(chunked, [number], [values.dtype for values in sample.values()])
         return {
-            name: tf.ensure_shape(row, [None, *sample[name].shape[1:]]) for name, row in zip(sample, rows, strict=True)
+            name: tf.ensure_shape(row, [self.chunks, self.chunk, *sample[name].shape[1:]])
+            for name, row in zip(sample, rows, strict=True)
         }
 
 
-Rows = dict[str, Any]  # tensors by name
+def _chunk(plan: Plan) -> Callable[[Rows], Rows]:
+    """Rows of a plan to the pictures, varied as their draws say, their labels, and how they are mixed."""
+    read = (
+        Decoder(plan.source, plan.size, accurate=not plan.distorts)
+        if plan.training
+        else HeldOutReader(plan.source, plan.size, plan.options.central_crop)
+    )
 
-
-def _picture(plan: Plan) -> Callable[[Rows], Rows]:
-    """One row of a plan to the picture, its label, and how it is mixed."""
-    decode = decoder(plan.source, plan.size, accurate=not plan.distorts)
-    recoloured = plan.distorts and not plan.operations
-
-    def picture(row: Rows) -> Rows:
-        image, readable = decode(row["index"], row["kind"], row["window"], row["ratio"])
-        if recoloured:
-            image = distorted(image, row["flip"], row["colour"], slow=plan.options.slow_colour)
+    def chunk(rows: Rows) -> Rows:
+        images, readable = read(rows, plan.chunk)
+        if plan.distorts and not plan.operations:
+            images = distorted(images, rows["flip"], rows["colour"], slow=plan.options.slow_colour)
         elif plan.distorts:
-            image = tf.cond(row["flip"], lambda: image[:, ::-1], lambda: image)
+            images = tf.where(rows["flip"][:, None, None, None], images[:, :, ::-1], images)
         if plan.shifts:
-            image = shifted(image, row["move"])
+            images = shifted(images, rows["move"])
         if plan.operations:
-            image = rand_augmented(image, row["operations"], row["strengths"])
-        kept = {name: row[name] for name in ("label", "patch", "own") if name in row}
-        return {"image": image, "readable": readable} | kept
+            images = rand_augmented(images, rows["operations"], rows["strengths"])
+        kept = {name: rows[name] for name in ("label", "present", "patch", "own") if name in rows}
+        return {"image": images, "readable": readable} | kept
 
-    return picture
+    return chunk
 
 
 def _batch(plan: Plan, *, static: bool) -> Callable[[Rows], tuple[tf.Tensor, tf.Tensor]]:
-    """Pictures in batches to what a model is given."""
+    """A batch's chunks to what a model is given."""
 
-    def batch(rows: Rows) -> tuple[tf.Tensor, tf.Tensor]:
+    def batch(chunks: Rows) -> tuple[tf.Tensor, tf.Tensor]:
+        rows = {name: tf.reshape(row, [-1, *row.shape[2:]]) for name, row in chunks.items()}
+        count = tf.reduce_sum(tf.cast(rows.pop("present"), tf.int32))  # the absent ones stand at the end
+        rows = {name: row[:count] for name, row in rows.items()}
         readable = rows.pop("readable")
         rows = tf.cond(tf.reduce_all(readable), lambda: rows, lambda: mended(rows, readable, refill=plan.training))
-        images, labels = rows["image"], rows["label"]
+        images, labels = tf.cast(rows["image"], tf.float32), rows["label"]
         if static:
-            images = tf.ensure_shape(images, [plan.batch_size // plan.shard[1], *plan.size, 3])
+            images = tf.ensure_shape(images, [plan.part, *plan.size, 3])
         if plan.mixes:
             images, labels = mixed(images, tf.one_hot(labels, len(plan.source.class_names)), rows["own"], rows["patch"])
         if keras.config.image_data_format() == "channels_first":

@@ -19,19 +19,30 @@ SHEAR = 0.3
 TRANSLATION = 0.45  # of a side
 
 
-def rand_augmented(image: tf.Tensor, operations: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
-    """A float32 (height, width, 3) picture of 0-255, one operation after another.
+def rand_augmented(images: tf.Tensor, operations: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
+    """float32 (n, height, width, 3) pictures of 0-255, each with its operations, one after another.
 
     Args:
-        operations: int32 (k,), numbers of `OPERATIONS`.
-        strengths: float32 (k,), in [-1, 1]: the full range of each operation at ±1; the sign is a
+        operations: int32 (n, k), numbers of `OPERATIONS`.
+        strengths: float32 (n, k), in [-1, 1]: the full range of each operation at ±1; the sign is a
             direction, where an operation has one.
     """
-    for number in range(operations.shape[0]):
-        strength = strengths[number]
-        branches = [lambda act=act: act(image, strength) for act in OPERATIONS]  # noqa: B023 - called at once
-        image = tf.ensure_shape(tf.switch_case(operations[number], branches), image.shape)
-    return image
+
+    def one(given: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        image, numbers, strength = given
+
+        def act(number: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+            branches = [lambda act=act: act(image, strength[number]) for act in OPERATIONS]
+            return tf.ensure_shape(tf.switch_case(numbers[number], branches), image.shape)
+
+        # A loop, so that the operations stand in the graph once: making it takes a second.
+        return tf.while_loop(
+            lambda number, _: number < operations.shape[1],
+            lambda number, image: (number + 1, act(number, image)),
+            (tf.constant(0), image),
+        )[1]
+
+    return tf.map_fn(one, (images, operations, strengths), fn_output_signature=tf.float32)
 
 
 def _transformed(image: tf.Tensor, matrix: list[tf.Tensor]) -> tf.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +18,13 @@ from ..errors import InputError
 from .contents import Contents, Files, Memory
 from .corrupt import CorruptPictures
 from .images import UnreadableImageError, has_transparency, opened, read_image
-from .pictures import digit_images, files_by_class, split_numbers
+from .manifest import read_manifest
+from .pictures import files_by_class, not_read
 
 JPEG, PLAIN, PILLOW = range(3)  # how a picture is decoded: its crop only; by TensorFlow; by read_image
 
 MAX_CORRUPT = 0.01
+HELD_OUT = 0.2
 # What TensorFlow decodes to the pixels that read_image gives; the rest takes Pillow's path.
 _PLAIN_MODES = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P"), "WEBP": ("RGB",)}
 
@@ -42,6 +43,7 @@ class Source:
     contents: gives each picture's bytes.
     corrupt: the pictures that could not be read: found when the source was opened, and left out, or
         since. What is taken from a source shares it.
+    beside: what lies beside the pictures and is not read, each place with why.
     """
 
     class_names: Sequence[str]
@@ -51,6 +53,7 @@ class Source:
     kinds: np.ndarray
     contents: Contents
     corrupt: CorruptPictures
+    beside: Sequence[tuple[str, str]] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,14 +68,14 @@ class Source:
             contents=self.contents.take(chosen),
         )
 
-    def read(self, index: int) -> np.ndarray:
+    def read(self, index: int, size: tuple[int, int] | None = None, crop: float = 1.0) -> np.ndarray:
         """One picture as `read_image` gives it; an unreadable one is listed in `corrupt` and raised."""
         try:
             try:
                 content = self.contents.read(index)
             except OSError as error:
                 raise UnreadableImageError(Path(self.names[index]), error.strerror or str(error)) from None
-            return read_image(Path(self.names[index]), content=content)
+            return read_image(Path(self.names[index]), size, crop=crop, content=content)
         except UnreadableImageError as error:
             self.corrupt.add(self.names[index], error.reason)
             raise
@@ -100,7 +103,8 @@ def open_source(
     """Opens labelled pictures: reads every header, decodes nothing.
 
     Args:
-        path_or_name: "digits", scikit-learn's 1,797 handwritten ones; "tfds:NAME" or
+        path_or_name: "digits", scikit-learn's 1,797 handwritten ones (unless a file or folder is
+            named so); "tfds:NAME" or
             "tfds:NAME:SPLIT" (split "train" by default), a dataset that tensorflow-datasets has
             prepared on this machine; else a path: a folder that `pack` wrote, a folder that holds a
             folder of pictures a class, or a .csv file with the columns path (relative to the file)
@@ -118,21 +122,18 @@ def open_source(
 
     text = str(path_or_name)
     path = Path(path_or_name)
-    if text == "digits":
+    if text == "digits" and not path.exists():
         source = _digits(max_corrupt)
     elif text.startswith("tfds:"):
         source = records.open_tfds(text, max_corrupt, progress)
     elif (path / records.INDEX).is_file():
         source = records.open_packed(path, max_corrupt)
     elif path.suffix.lower() == ".csv":
-        source = _scanned(path, *_manifest(path), max_corrupt, progress)
+        source = _scanned(path, *read_manifest(path), max_corrupt, progress)
     else:
-        found = files_by_class(path)
-        for name, files in found.items():
-            if not files:
-                raise InputError(f"{path / name}: class {name!r} has no picture; add some, or remove the folder")
-        labelled = [(file, name) for name in sorted(found) for file in found[name]]
+        labelled = [(file, name) for name, files in files_by_class(path).items() for file in files]
         source = _scanned(path, [file for file, _ in labelled], [name for _, name in labelled], max_corrupt, progress)
+        source = replace(source, beside=not_read(path))
     return _with_classes(source, text, class_names)
 
 
@@ -141,8 +142,22 @@ def held_out_split(source: Source, seed: int) -> tuple[Source, Source]:
 
     Raises InputError where a class has a single picture.
     """
-    rest, chosen = split_numbers(source.labels, source.class_names, source.names, seed)
-    return source.take(rest), source.take(chosen)
+    by_class = [np.flatnonzero(source.labels == label) for label in range(len(source.class_names))]
+    single = [
+        f"{source.class_names[label]!r} ({source.names[found[0]]})"
+        for label, found in enumerate(by_class)
+        if len(found) == 1
+    ]
+    if single:
+        listed = ", ".join(single[:10] + ["…"] * (len(single) > 10))
+        raise InputError(
+            f"{len(single)} classes have one readable picture: {listed}; at least two are needed to hold one out: "
+            "add pictures, or give held-out pictures of their own"
+        )
+    random = np.random.default_rng(seed)
+    held = [random.permutation(found)[: max(1, round(HELD_OUT * len(found)))] for found in by_class]
+    chosen = np.sort(np.concatenate(held))
+    return source.take(np.setdiff1d(np.arange(len(source)), chosen)), source.take(chosen)
 
 
 def header(path: Path, content: bytes | None = None) -> tuple[int, int, int]:
@@ -201,41 +216,13 @@ def _scanned(
     return every.take(readable)
 
 
-def _manifest(path: Path) -> tuple[list[Path], list[str]]:
-    """Files and labels of a CSV manifest."""
-    files: list[Path] = []
-    labels: list[str] = []
-    seen: dict[str, int] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            if missing := {"path", "label"} - set(rows.fieldnames or ()):
-                raise InputError(
-                    f"{path}: lacks the column {' and '.join(sorted(missing))}; its first line names the columns, "
-                    f"path and label, and is {','.join(rows.fieldnames or ())!r}"
-                )
-            for row in rows:
-                name, label = (row["path"] or "").strip(), (row["label"] or "").strip()
-                if not name or not label:
-                    raise InputError(f"{path}, line {rows.line_num}: has no {'label' if name else 'path'}")
-                if name in seen:
-                    raise InputError(f"{path}, line {rows.line_num}: {name!r} stands in line {seen[name]} already")
-                seen[name] = rows.line_num
-                files.append(path.parent / name)
-                labels.append(label)
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is no CSV file in UTF-8: {error}") from None
-    if not files:
-        raise InputError(f"{path}: names no pictures; a line a picture is needed: path,label")
-    return files, labels
-
-
 def _digits(max_corrupt: float) -> Source:
-    images, labels = digit_images()
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    labels = bunch.target.astype(np.int64)
     contents = []
-    for image in images:
+    for image in np.rint(bunch.images * (255 / 16)).astype(np.uint8):
         content = BytesIO()
         Image.fromarray(image).save(content, "PNG")
         contents.append(content.getvalue())

@@ -10,7 +10,6 @@ from inception_resnet_keras.data.draws import (
     CONTRAST,
     HUE,
     SATURATION,
-    central_boxes,
     draws,
     inception_boxes,
     order,
@@ -99,11 +98,6 @@ def test_crops_of_imagenets_size_are_spread_as_tensorflows_are() -> None:
         levels = np.linspace(0.05, 0.95, 10)
         found, expected = np.quantile(of(boxes), levels), np.quantile(of(theirs), levels)
         np.testing.assert_allclose(found, expected, atol=0.04, err_msg=what)
-
-
-def test_the_central_crop() -> None:
-    assert central_boxes(np.array([[80, 160], [1, 1]]), 0.875).tolist() == [[5, 10, 70, 140], [0, 0, 1, 1]]
-    assert central_boxes(np.array([[7, 9]]), 1.0).tolist() == [[0, 0, 7, 9]]
 
 
 @given(weight=st.floats(0, 1, width=32), row=st.floats(0, 1, width=32), column=st.floats(0, 1, width=32))

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inception_resnet_keras.data.decode import dct_ratios, decoder
+from inception_resnet_keras.data.decode import Decoder, dct_ratios
 from inception_resnet_keras.data.draws import inception_boxes
 from inception_resnet_keras.data.images import read_image
 from inception_resnet_keras.data.options import DataOptions
 from inception_resnet_keras.data.pipeline import Plan, batches
-from inception_resnet_keras.data.sources import Source, open_source
+from inception_resnet_keras.data.sources import JPEG, Source, open_source
 from inception_resnet_keras.errors import InputError
 
 from .photographs import write_formats, write_photographs
@@ -81,14 +81,6 @@ def test_batch_size_does_not_change_a_picture(source: Source) -> None:
         np.testing.assert_array_equal(images, np.concatenate([images for images, _ in epoch_of(source)]))
 
 
-def test_without_determinism_the_pictures_are_the_same_in_another_order(source: Source) -> None:
-    loose = epoch_of(source, DataOptions(deterministic=False, parallel_calls=3), batch_size=11)
-    [(images, labels)] = loose
-    [(others, _)] = epoch_of(source, batch_size=11)
-    assert sorted(map(bytes, images)) == sorted(map(bytes, others))
-    assert sorted(labels) == sorted(source.labels)
-
-
 @pytest.mark.parametrize("policy", ["inception", "mixed"])
 @pytest.mark.parametrize("count", [2, 4])
 def test_the_workers_parts_make_the_batch(source: Source, policy: str, count: int) -> None:
@@ -112,8 +104,8 @@ def test_the_workers_parts_make_the_batch(source: Source, policy: str, count: in
 def test_parts_lie_side_by_side(pictures: int, each: int, count: int, mixes: bool) -> None:
     digits = open_digits().take(np.arange(pictures))
     options = POLICIES["mixed" if mixes else "none"]
-    plans = [Plan(digits, options, SIZE, each * count, True, 0, 0, (number, count)) for number in range(count)]
     total = -(-pictures // (each * count))
+    plans = [Plan(digits, options, SIZE, each * count, True, 0, 0, total, (number, count)) for number in range(count)]
     seen: list[int] = []
     for batch in range(total):
         parts = [plan.positions(batch) for plan in plans]
@@ -123,7 +115,7 @@ def test_parts_lie_side_by_side(pictures: int, each: int, count: int, mixes: boo
         assert not mixes or all((first - batch * each * count) % 2 == 0 for first, last in parts if first < last)
     assert seen == list(range(pictures))
     for plan in plans:
-        assert plan.batches(0, total) == sum(first < last for first, last in map(plan.positions, range(total)))
+        assert plan.own == sum(first < last for first, last in map(plan.positions, range(total)))
 
 
 def open_digits(cache: list[Source] = []) -> Source:  # noqa: B006 - opened once
@@ -170,10 +162,12 @@ def test_every_format_comes_as_read_image_gives_it(tmp_path: Path, training: boo
     options = DataOptions("none", central_crop=1.0)
     made = epoch_of(source, options, training=training, size=(50, 70), batch_size=30)
     [(images, _)] = made
-    plan = Plan(source, options, (50, 70), 30, training, 3, 0, (0, 1))
-    for image, index in zip(images, plan.order, strict=True):
+    plan = Plan(source, options, (50, 70), 30, training, 3, 0, 1, (0, 1))
+    for image, index in zip(images, plan.order(0), strict=True):
         path = paths[Path(source.names[index]).name]
         expected = read_image(path, (50, 70)).astype(float)
+        if not training:
+            np.testing.assert_array_equal(image, expected)
         # Other decoders round JPEG's transform and WebP's colours a little otherwise.
         tolerance = 3 if path.suffix in (".jpg", ".webp") else 1
         assert np.abs(image - expected).max() <= (tolerance if path.name != "turned.jpg" else 40), path.name
@@ -189,11 +183,12 @@ def test_large_jpegs_are_decoded_at_a_fraction(tmp_path: Path) -> None:
     [(images, _)] = epoch_of(source, DataOptions("none", central_crop=1.0), training=False, batch_size=6)
     expected = np.stack([read_image(Path(name), SIZE) for name in source.names])
     assert np.abs(images - expected.astype(float)).mean() < 1.5
-    decode = decoder(source, SIZE, accurate=False)
+    decode = Decoder(source, SIZE, accurate=False)
     for index, window in enumerate(inception_boxes(source.sizes, np.random.default_rng(0).random((6, 4)), *BOUNDS)):
         ratio = dct_ratios(window[None], SIZE, 1)[0]
         assert ratio > 1
-        crop, readable = decode(tf.constant(index), tf.constant(0), tf.constant(window), tf.constant(ratio))
+        row = {"index": index, "present": True, "kind": JPEG, "window": window, "ratio": ratio}
+        [crop], [readable] = decode({name: tf.constant([value]) for name, value in row.items()}, 1)
         top, left, height, width = (window // ratio * ratio).tolist()  # to the pixel of what is decoded
         photograph = Image.open(source.names[index]).crop((left, top, left + width, top + height))
         expected = np.asarray(photograph.resize(SIZE[::-1], Image.Resampling.BOX), np.float32)
@@ -251,7 +246,7 @@ def test_a_picture_that_became_smaller(tmp_path: Path) -> None:
     write_photographs(tmp_path)
     source = open_source(tmp_path, max_corrupt=1)
     Image.new("RGB", (3, 3)).save(tmp_path / "class 1" / "2.jpg")
-    assert [len(labels) for _, labels in epoch_of(source, training=False)] == [4, 3, 3]
+    assert [len(labels) for _, labels in epoch_of(source)] == [4, 4, 3]
     assert source.corrupt.listed() == [(str(tmp_path / "class 1/2.jpg"), "has become smaller since it was opened")]
 
 
@@ -295,7 +290,6 @@ def test_workers_that_mix_take_pairs(source: Source) -> None:
         {"cutmix": "1"},
         {"central_crop": 0},
         {"parallel_calls": 0},
-        {"deterministic": None},
     ],
     ids=lambda field: next(iter(field)),
 )

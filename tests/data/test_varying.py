@@ -25,25 +25,37 @@ def saturated(image: np.ndarray, factor: float) -> np.ndarray:
     return out
 
 
+def coloured(image: np.ndarray, values: list[float], *, flip: bool = False, slow: bool = False) -> np.ndarray:
+    """A picture's distortion, with another beside it that is left as it is."""
+    still, found = distorted(
+        tf.constant([PIXELS, image], tf.float32),
+        tf.constant([False, flip]),
+        tf.constant([[0, 1, 0, 1, 0], values], tf.float32),
+        slow=slow,
+    )
+    np.testing.assert_allclose(still, PIXELS, atol=0.01)
+    return found.numpy()
+
+
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("factor", [0.5, 1.0, 1.5])
 @pytest.mark.parametrize("brightness", [-32.0, 0.0, 32.0])
 def test_fast_colours(flip: bool, factor: float, brightness: float) -> None:
-    found = distorted(tf.constant(PIXELS), tf.constant(flip), tf.constant([brightness, factor, 0, 1, 0]), slow=False)
+    found = coloured(PIXELS, [brightness, factor, 0, 1, 0], flip=flip)
     expected = np.clip(saturated(PIXELS, factor) + brightness, 0, 255)
     np.testing.assert_allclose(found, expected[:, ::-1] if flip else expected, atol=0.01)
 
 
 def test_brightness_first() -> None:
     light = PIXELS * 0.8 + 10
-    found = distorted(tf.constant(light), tf.constant(False), tf.constant([5.0, 1.4, 0, 1, 1]), slow=False)
+    found = coloured(light, [5.0, 1.4, 0, 1, 1])
     np.testing.assert_allclose(found, saturated(light + 5, 1.4).clip(0, 255), atol=0.01)
 
 
 @pytest.mark.parametrize("first", [0.0, 1.0])
 def test_slow_colours(first: float) -> None:
     values = [3.0, 1.2, 0.15, 1.3, first]
-    found = distorted(tf.constant(PIXELS), tf.constant(False), tf.constant(values), slow=True)
+    found = coloured(PIXELS, values, slow=True)
     image = tf.constant(PIXELS / 255)
 
     def brightness(x: Any) -> Any:
@@ -68,7 +80,8 @@ def test_slow_colours(first: float) -> None:
 
 def test_shifts_repeat_the_edge() -> None:
     for down, right in ((0, 0), (3, -2), (-3, 4)):
-        found = shifted(tf.constant(PIXELS), tf.constant([down, right]))
+        still, found = shifted(tf.constant([PIXELS, PIXELS]), tf.constant([[0, 0], [down, right]]))
+        np.testing.assert_array_equal(still, PIXELS)
         rows, columns = (np.arange(12) + down).clip(0, 11), (np.arange(16) + right).clip(0, 15)
         np.testing.assert_array_equal(found, PIXELS[rows][:, columns])
     drawn = moves(np.random.default_rng(0).random((5000, 2)), 0.1, (50, 100))
@@ -161,6 +174,10 @@ def test_rand_augments_remaining_operations() -> None:
 
 def test_operations_follow_one_another() -> None:
     numbers = [ra.OPERATIONS.index(ra.solarize), ra.OPERATIONS.index(ra.brightness)]
-    found = ra.rand_augmented(tf.constant(PIXELS), tf.constant(numbers), tf.constant([0.5, -0.5]))
+    found = ra.rand_augmented(
+        tf.constant([PIXELS, PIXELS]), tf.constant([numbers, numbers[::-1]]), tf.constant([[0.5, -0.5], [0.3, 0.1]])
+    )
     expected = ra.brightness(ra.solarize(tf.constant(PIXELS), tf.constant(0.5)), tf.constant(-0.5))
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found[0], expected)
+    expected = ra.solarize(ra.brightness(tf.constant(PIXELS), tf.constant(0.3)), tf.constant(0.1))
+    np.testing.assert_array_equal(found[1], expected)
