@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import is_integer
+from .arguments import is_integer, is_number
 from .errors import InputError
 from .files import replacing
 
@@ -27,12 +27,14 @@ class Card:
     classes: names, in the order of the model's outputs.
     size: (height, width) that pictures are resized to. The model takes their pixels of 0-255: it was
         built with include_preprocessing=True.
+    central_crop: the share of each side, about the middle, that is resized: what the run was evaluated on.
     """
 
     network: str
     variant: str
     classes: list[str]
     size: tuple[int, int]
+    central_crop: float = 1.0
 
 
 def save_model(model: keras.Model, path: Path, card: Card) -> None:
@@ -56,12 +58,15 @@ def read_card(path: Path) -> Card:
             if member.file_size > _CARD_BYTES:
                 raise InputError(f"{path}: its {MEMBER} claims {member.file_size:,} bytes; it is damaged")
             found = json.loads(archive.read(member))
+        found = {"central_crop": 1.0, **found}  # models saved before it was kept saw whole pictures
         card = Card(**{field.name: found[field.name] for field in fields(Card)})
         if not card.classes or not all(isinstance(name, str) for name in card.classes):
             raise TypeError("its class names are no texts")
         height, width = card.size
         if not all(is_integer(side) and side > 0 for side in (height, width)):
             raise TypeError(f"its size is {card.size!r}")
+        if not is_number(card.central_crop) or not 0 < card.central_crop <= 1:
+            raise TypeError(f"its central_crop is {card.central_crop!r}")
     except KeyError:
         raise InputError(
             f"{path}: holds no class names; it was not saved by `inception-resnet-keras train`, or was saved again by "
@@ -71,7 +76,7 @@ def read_card(path: Path) -> Card:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: is damaged or no .keras file ({error})") from None
-    return Card(card.network, card.variant, list(card.classes), (height, width))
+    return replace(card, classes=list(card.classes), size=(height, width))
 
 
 def load_model(path: Path, *, compile: bool = False) -> tuple[keras.Model, Card]:

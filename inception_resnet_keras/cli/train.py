@@ -1,5 +1,6 @@
-"""Trains a network on pictures: a folder a class, or, without --data, the handwritten digits that
-scikit-learn ships. Leaves a run's folder with the model, its history, and pictures of how it went.
+"""Trains a network on pictures: a folder a class, a manifest, packed shards, a dataset of
+tensorflow-datasets, or, without --data, the handwritten digits that scikit-learn ships. Leaves a run's
+folder with the model, its history, and pictures of how it went.
 """
 
 from __future__ import annotations
@@ -27,15 +28,26 @@ _DEFAULTS = TrainConfig()
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     absent = argparse.SUPPRESS  # so that what was given is known from what was not
     add = parser.add_argument
-    add("--data", metavar="FOLDER", default=absent, help="a folder of pictures a class (default: handwritten digits)")
-    add("--val", metavar="FOLDER", default=absent, help="held-out pictures (default: a fifth of the data, by --seed)")
+    add(
+        "--data",
+        metavar="SOURCE",
+        default=absent,
+        help="a folder of pictures a class, a .csv of path,label, a folder that pack wrote, or tfds:NAME[:SPLIT] "
+        "(default: handwritten digits)",
+    )
+    add("--val", metavar="SOURCE", default=absent, help="held-out pictures (default: a fifth of the data, by --seed)")
     add("--model", choices=list(spec.NETWORKS), default=absent, help=f"(default: {_DEFAULTS.model})")
     add("--variant", default=absent, help=f"of the network's table (default: {_DEFAULTS.variant})")
     add("--size", type=int, default=absent, help=f"side of the pictures in pixels (default: {_DEFAULTS.size})")
     add("--epochs", type=int, default=absent, help=f"(default: {_DEFAULTS.epochs})")
     add("--batch-size", type=int, default=absent, help=f"(default: {_DEFAULTS.batch_size})")
     add("--learning-rate", type=float, default=absent, help=f"Adam's peak (default: {_DEFAULTS.learning_rate:g})")
-    add("--shift", type=float, default=absent, help=f"random moves, share of the side (default: {_DEFAULTS.shift:g})")
+    add(
+        "--shift",
+        type=float,
+        default=absent,
+        help=f"random moves, share of the side, where augmentation is shift (default: {_DEFAULTS.shift:g})",
+    )
     add("--seed", type=int, default=absent, help=f"of split, weights, order and shifts (default: {_DEFAULTS.seed})")
     add(
         "--weights",

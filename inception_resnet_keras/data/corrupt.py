@@ -10,6 +10,7 @@ from ..arguments import is_integer, is_number
 from ..errors import InputError, refuse
 
 SHOWN = 5
+NOTHING_LEFT = "no picture of a batch can be read"
 
 
 class CorruptPictures:
@@ -47,19 +48,21 @@ class CorruptPictures:
     def check(self) -> None:
         """Raises InputError where there are more than the bound allows."""
         if len(self) > self.bound:
-            listed = self.listed()
-            shown = "; ".join(f"{name}: {reason}" for name, reason in listed[:SHOWN])
-            more = f"; and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-            raise InputError(
-                f"{len(listed)} of {self.total} pictures cannot be read, max_corrupt allows {self.bound}: "
-                f"{shown}{more}. Mend or remove them, or allow more"
-            )
+            counted = f"{len(self)} of {self.total} pictures cannot be read, max_corrupt allows {self.bound}"
+            raise InputError(f"{counted}: {self._shown()}. Mend or remove them, or allow more")
+
+    def _shown(self) -> str:
+        listed = self.listed()
+        more = f"; and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+        return "; ".join(f"{name}: {reason}" for name, reason in listed[:SHOWN]) + more
 
     @contextmanager
     def told(self) -> Iterator[None]:
         """Turns what tf.data raises within the block, once the bound is passed, into that InputError."""
         try:
             yield
-        except Exception:
+        except Exception as error:
             self.check()
+            if NOTHING_LEFT in str(error):
+                raise InputError(f"{NOTHING_LEFT}: {self._shown()}. Mend or remove them") from None
             raise

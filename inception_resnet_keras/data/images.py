@@ -55,8 +55,8 @@ def read_image(
             file.draft("RGB", (round(2 * size[1] / crop), round(2 * size[0] / crop)))
         image = _rgb(ImageOps.exif_transpose(file))
         if size is not None and (crop != 1 or image.size != (size[1], size[0])):
-            margins = [side * (1 - crop) / 2 for side in image.size]
-            box = (*margins, *(side - margin for side, margin in zip(image.size, margins, strict=True)))
+            left, top = (side * (1 - crop) / 2 for side in image.size)
+            box = (left, top, image.width - left, image.height - top)
             image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
         return np.asarray(image)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from .corrupt import NOTHING_LEFT
+
 
 def moves(uniforms: np.ndarray, share: float, size: tuple[int, int]) -> np.ndarray:
     """int32 (n, 2): rows and columns to move by, each up to `share` of its side, either way."""
@@ -50,11 +52,13 @@ def mixed(images: tf.Tensor, labels: tf.Tensor, own: tf.Tensor, patch: tf.Tensor
 def mended(rows: dict[str, tf.Tensor], readable: tf.Tensor, *, refill: bool) -> dict[str, tf.Tensor]:
     """A batch without its unreadable pictures, or with readable ones of it, in turn, in their places."""
     good = tf.where(readable)[:, 0]
+    if not refill:
+        return {name: tf.gather(row, good) for name, row in rows.items()}
     count = tf.size(good)
-    with tf.control_dependencies([tf.debugging.Assert(count > 0, ["No picture of a batch can be read"])]):
+    with tf.control_dependencies([tf.debugging.Assert(count > 0, [NOTHING_LEFT])]):
         chosen = tf.tensor_scatter_nd_update(
             tf.range(tf.size(readable, tf.int64)),
             tf.where(~readable),
             tf.gather(good, tf.range(tf.size(readable) - count) % tf.maximum(count, 1)),
         )
-    return {name: tf.gather(row, chosen if refill else good) for name, row in rows.items()}
+    return {name: tf.gather(row, chosen) for name, row in rows.items()}

@@ -47,7 +47,7 @@ class DataOptions:
     def __post_init__(self) -> None:
         one_of("augmentation", self.augmentation, AUGMENTATIONS)
         one_of("cache", self.cache, CACHES)
-        number_between("shift", self.shift, 0, 0.5, "a number from 0, below 0.5")
+        number_between("shift", self.shift, 0, 0.5, "a number from 0 to below 0.5, a share of the side")
         _ordered("area", self.area, 1.0)
         _ordered("aspect", self.aspect, float("inf"))
         boolean("slow_colour", self.slow_colour)

@@ -37,6 +37,7 @@ def batches(
     epochs: int = 1,
     shard: tuple[int, int] = (0, 1),
     drop_remainder: bool = False,
+    numbered: bool = False,
 ) -> tf.data.Dataset:
     """The batches of one epoch or several, from batch number `start` of the first on.
 
@@ -57,6 +58,7 @@ def batches(
         shard: (number, count) of the worker: it gets its part, one stretch, of every batch.
         drop_remainder: Leave out an epoch's last batch that is not full; in training, shapes are then
             static.
+        numbered: Give each picture's number in the source too, int64 (pictures,), third of three.
 
     Returns:
         A dataset, of known cardinality (one fewer an epoch for a worker that a short last batch leaves
@@ -95,7 +97,7 @@ def batches(
         .unbatch()
         .map(python(_chunk(plan)), num_parallel_calls=options.parallel_calls or tf.data.AUTOTUNE)
         .batch(plan.chunks)
-        .map(python(_batch(plan, static=drop_remainder and training)))
+        .map(python(_batch(plan, static=drop_remainder and training, numbered=numbered)))
         .apply(tf.data.experimental.assert_cardinality(last - first))
         .prefetch(tf.data.AUTOTUNE)
         .with_options(settings)
@@ -247,16 +249,16 @@ def _chunk(plan: Plan) -> Callable[[Rows], Rows]:
             images = shifted(images, rows["move"])
         if plan.operations:
             images = rand_augmented(images, rows["operations"], rows["strengths"])
-        kept = {name: rows[name] for name in ("label", "present", "patch", "own") if name in rows}
+        kept = {name: rows[name] for name in ("index", "label", "present", "patch", "own") if name in rows}
         return {"image": images, "readable": readable} | kept
 
     return chunk
 
 
-def _batch(plan: Plan, *, static: bool) -> Callable[[Rows], tuple[tf.Tensor, tf.Tensor]]:
+def _batch(plan: Plan, *, static: bool, numbered: bool) -> Callable[[Rows], tuple[tf.Tensor, ...]]:
     """A batch's chunks to what a model is given."""
 
-    def batch(chunks: Rows) -> tuple[tf.Tensor, tf.Tensor]:
+    def batch(chunks: Rows) -> tuple[tf.Tensor, ...]:
         rows = {name: tf.reshape(row, [-1, *row.shape[2:]]) for name, row in chunks.items()}
         count = tf.reduce_sum(tf.cast(rows.pop("present"), tf.int32))  # the absent ones stand at the end
         rows = {name: row[:count] for name, row in rows.items()}
@@ -269,7 +271,7 @@ def _batch(plan: Plan, *, static: bool) -> Callable[[Rows], tuple[tf.Tensor, tf.
             images, labels = mixed(images, tf.one_hot(labels, len(plan.source.class_names)), rows["own"], rows["patch"])
         if keras.config.image_data_format() == "channels_first":
             images = tf.transpose(images, [0, 3, 1, 2])
-        return images, labels
+        return (images, labels, rows["index"]) if numbered else (images, labels)
 
     return batch
 

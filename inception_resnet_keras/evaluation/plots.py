@@ -62,10 +62,10 @@ def plot_confusion(report: Report, path: Path) -> None:
     _write(figure, path)
 
 
-def plot_mistakes(report: Report, pictures: np.ndarray, path: Path) -> None:
+def plot_mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray, path: Path) -> None:
     """The pictures classified wrongly with the greatest sureness.
 
-    pictures: uint8 (k, height, width, 3), those of the report's first k mistakes.
+    pictures: uint8 (height, width, 3), those of the report's first mistakes.
     """
     shown = report.mistakes[: len(pictures)]
     columns = max(3, min(4, len(shown)))

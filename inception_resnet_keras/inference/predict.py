@@ -80,7 +80,7 @@ def _predict_batch(model: keras.Model, card: Card, files: Sequence[Path], top: i
     pixels, errors = [], {}
     for file in files:
         try:
-            pixels.append(read_image(file, card.size))
+            pixels.append(read_image(file, card.size, crop=card.central_crop))
         except UnreadableImageError as error:
             errors[file] = error.reason
     if pixels:

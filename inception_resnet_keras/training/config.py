@@ -11,6 +11,8 @@ from typing import Any
 
 from .. import spec
 from ..arguments import boolean, is_integer, number_between, one_of, positive_integer
+from ..data.corrupt import CorruptPictures
+from ..data.options import DataOptions
 from ..errors import InputError, refuse
 from ..spec.walk import minimum_side, trace
 from ..telling import PROGRAM
@@ -22,7 +24,6 @@ IN_0_1 = "a number in [0, 1)"
 # (lowest, below which, how the range is told)
 RANGES: dict[str, tuple[float, float, str]] = {
     "learning_rate": (1e-12, 1e3, "a number above 0, at most 1000"),
-    "shift": (0, 0.5, "a number from 0 to below 0.5, a share of the side"),
     "momentum": (0, 1, IN_0_1),
     "rho": (0, 1, IN_0_1),
     "epsilon": (1e-12, 1e3, "a number above 0"),
@@ -52,12 +53,17 @@ SWITCHES = ("freeze_batch_norm", "deterministic", "jit", "remat", "tensorboard")
 class TrainConfig:
     """A training run.
 
-    data: folder with a folder of pictures a class; None for scikit-learn's handwritten digits.
-    val: folder of the held-out pictures; None holds out a fifth of `data`, drawn by `seed`.
+    data: a folder with a folder of pictures a class, a .csv of path,label, a folder that `pack` wrote,
+        or "tfds:NAME[:SPLIT]"; None for scikit-learn's handwritten digits.
+    val: the held-out pictures, likewise; None holds out a fifth of `data`, drawn by `seed`.
     size: side that pictures are resized to, in pixels.
     epochs, batch_size: at least 1; batch_size is an optimizer step's, over all workers.
-    shift: training pictures are moved by up to this share of their side, each epoch another way.
-    seed: of the split, the weights, the order of the pictures, their shifts, and dropout.
+    augmentation: of training pictures: "none", "shift" or "inception" (the released code's crops,
+        mirroring and colours). shift, area, aspect, slow_colour, rand_augment, rand_magnitude, mixup,
+        cutmix, cache, parallel_calls: see `data.options.DataOptions`.
+    central_crop: share of each side that evaluation looks at, and `predict` after it.
+    max_corrupt: how many pictures may be unreadable before the run stops: a number, or a share below 1.
+    seed: of the split, the weights, the order of the pictures, how they vary, and dropout.
 
     optimizer: "adam", "adamw", "sgd" (Nesterov) or "rmsprop" (TensorFlow 1's, as the paper has it).
     learning_rate: its peak. momentum: of sgd and rmsprop. rho, epsilon: of rmsprop.
@@ -91,7 +97,19 @@ class TrainConfig:
     epochs: int = 5
     batch_size: int = 32
     learning_rate: float = 1e-3
+    augmentation: str = "shift"
     shift: float = 0.1
+    area: tuple[float, float] = (0.05, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    slow_colour: bool = False
+    rand_augment: int = 0
+    rand_magnitude: float = 9.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    central_crop: float = 1.0
+    cache: str = "none"
+    parallel_calls: int | None = None
+    max_corrupt: int | float = 0.05
     seed: int = 0
     optimizer: str = "adam"
     momentum: float = 0.9
@@ -150,9 +168,17 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value):
                 raise refuse(name, value, "a text that is not empty, or nothing")
-        if self.val is not None and self.data is None:
-            raise InputError("val: a validation folder needs a training folder: give data too")
+        self._check_pictures()
         self._check_fine_tuning(network)
+
+    def _check_pictures(self) -> None:
+        for name in ("area", "aspect"):
+            if isinstance(getattr(self, name), list):  # as TOML and JSON have it
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        self.data_options()
+        CorruptPictures(self.max_corrupt, 1)
+        if self.val is not None and self.data is None:
+            raise InputError("val: held-out pictures need a training set: give data too")
 
     def _check_fine_tuning(self, network: Any) -> None:
         if not is_integer(self.head_epochs) or not 0 <= self.head_epochs <= self.epochs:
@@ -166,9 +192,16 @@ class TrainConfig:
         if self.weight_decay and self.optimizer != "adamw":
             raise refuse("weight_decay", self.weight_decay, f"0 with {self.optimizer}: it is adamw's; give l2 instead")
 
+    def data_options(self) -> DataOptions:
+        """How the pipeline reads and varies pictures; InputError names a setting that is out of range."""
+        return DataOptions(**{field.name: getattr(self, field.name) for field in fields(DataOptions)})
+
     @property
     def dataset(self) -> str:
-        return "digits" if self.data is None else Path(self.data).resolve().name
+        """What the run's folder is named after."""
+        if self.data is None:
+            return "digits"
+        return Path(self.data).resolve().name.removesuffix(".csv").replace(":", "-")
 
     def anywhere(self) -> TrainConfig:
         """The same with absolute paths: a run can be gone on with from any folder."""
@@ -184,7 +217,7 @@ class TrainConfig:
             if value is None or (value == usual and (key in SWITCHES or key not in FLAGS)):
                 continue
             if key not in FLAGS:
-                settings.append(f"--set={key}={str(value).lower() if isinstance(value, bool) else value}")
+                settings.append(f"--set={key}={_toml(value)}")
             else:
                 flag = f"--{key.replace('_', '-')}"
                 flags.append(flag if key in SWITCHES else f"{flag}={value}")
@@ -197,6 +230,12 @@ FLAGS = (
     *("strategy", "precision", "jit", "accumulate", "remat", "tensorboard"),
 )
 _DEFAULTS = TrainConfig()
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(list(value) if isinstance(value, tuple) else value)
 
 
 def read_config(path: Path) -> TrainConfig:

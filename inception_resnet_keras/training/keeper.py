@@ -35,6 +35,7 @@ class Keeper:
             session.config.variant,
             session.classes,
             (session.config.size, session.config.size),
+            session.config.central_crop,
         )
         self._events = Events(run.path / "tensorboard") if session.config.tensorboard and self.chief else None
         self._saved = time.monotonic()

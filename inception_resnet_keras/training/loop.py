@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from ..data.pictures import Pictures, digits, folder, held_out_split
+from ..data.sources import Source, held_out_split, open_source
 from ..errors import InputError
 from ..evaluation.report import Report, classification_report
 from ..telling import command, printable, say
-from .batches import batches_an_epoch
 from .config import TrainConfig, read_config
 from .interruption import InterruptedRun, stop_asked
 from .outcome import write_report
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 BATCH_NORM_MOMENTUM_RANGE = (0.8, 0.9997)
+DIGITS_SEED = 0  # their held-out fifth is always the same, so that runs can be compared
 SLOW_MEMORIES = 3  # a run shorter than so many of batch norm's memories is evaluated with stale statistics
 
 
@@ -84,7 +84,7 @@ def train(config: TrainConfig, out: Path | None = None, *, console: Console | No
     if workers > 1 and out is None:
         raise InputError("out: several workers need one folder that all of them see: give --out")
     config = config.anywhere()
-    pictures = load_pictures(config, console)
+    pictures = open_pictures(config, console)
     run = join_run(out) if number and out else new_run(out, config)
     try:
         return _resumable(config, run, pictures, strategy, console)
@@ -106,26 +106,38 @@ def resume(path: Path, *, console: Console | None = None) -> Trained:
         raise InputError(f"{path}: all {config.epochs} epochs are trained; nothing is left to go on with")
     strategy = make_strategy(config)
     console = (console or Console()) if worker(strategy)[0] == 0 else Console(quiet=True)
-    return _resumable(config, run, load_pictures(config, console), strategy, console)
+    return _resumable(config, run, open_pictures(config, console), strategy, console)
 
 
-def load_pictures(config: TrainConfig, console: Console) -> tuple[Pictures, Pictures]:
-    """The training and the held-out pictures of a configuration."""
-    size = (config.size, config.size)
-    if config.data is None:
-        return digits(size)
+def open_pictures(config: TrainConfig, console: Console) -> tuple[Source, Source]:
+    """The training and the held-out pictures of a configuration: their headers are read, nothing is decoded."""
     with reading(console) as bars:
 
-        def read(path: str, **options: Any) -> Pictures:
-            bar = bars.add_task(f"reading {escape(printable(path))}", total=None)
-            return folder(
-                Path(path), size, progress=lambda done, total: bars.update(bar, completed=done, total=total), **options
+        def opened(place: str, **options: Any) -> Source:
+            bar = bars.add_task(f"reading {escape(printable(place))}", total=None)
+            return open_source(
+                place,
+                max_corrupt=config.max_corrupt,
+                progress=lambda done, total: bars.update(bar, completed=done, total=total),
+                **options,
             )
 
-        pictures = read(config.data)
+        if config.data is None:
+            return held_out_split(opened("digits"), DIGITS_SEED)
+        pictures = opened(config.data)
         if config.val is None:
             return held_out_split(pictures, config.seed)
-        return pictures, read(config.val, class_names=pictures.class_names)
+        return pictures, opened(config.val, class_names=pictures.class_names)
+
+
+def steps_an_epoch(pictures: int, config: TrainConfig, replicas: int) -> int:
+    """Batches that are trained on: a last one that is too small to give every replica a picture is not.
+
+    Where pictures are mixed in pairs, no short one is, as soon as there are several replicas.
+    """
+    whole, rest = divmod(pictures, config.batch_size)
+    pairs = config.data_options().mixes and replicas > 1
+    return whole + (rest >= replicas and not pairs)
 
 
 def _resumable(config: TrainConfig, run: RunFolder, *rest: Any) -> Trained:
@@ -141,16 +153,16 @@ def _resumable(config: TrainConfig, run: RunFolder, *rest: Any) -> Trained:
 def _train(
     config: TrainConfig,
     run: RunFolder,
-    pictures: tuple[Pictures, Pictures],
+    pictures: tuple[Source, Source],
     strategy: tf.distribute.Strategy,
     console: Console,
 ) -> Trained:
     from .keeper import Keeper
-    from .runner import Runner
+    from .runner import Runner, unreadable
     from .session import Session
 
     training, held_out = pictures
-    steps = batches_an_epoch(len(training), config.batch_size, strategy.num_replicas_in_sync)
+    steps = steps_an_epoch(len(training), config, strategy.num_replicas_in_sync)
     if not steps:
         raise InputError(f"{len(training)} pictures cannot be shared by {strategy.num_replicas_in_sync} replicas")
     momentum = config.batch_norm_momentum or batch_norm_momentum_for(config.epochs * steps)
@@ -166,14 +178,16 @@ def _train(
     ):
         runner = Runner(session, keeper, training, held_out, progress=progress, stop_asked=asked)
         try:
-            probabilities = runner.run()
+            seen, probabilities = runner.run()
         except InterruptedRun:
             _interrupted(keeper, run, session, console)
             raise KeyboardInterrupt from None
-    history, unreadable = session.position.history, [*training.unreadable, *held_out.unreadable]
-    report = classification_report(held_out.labels, probabilities, held_out.class_names, held_out.names, unreadable)
+    history = session.position.history
+    report = classification_report(
+        seen.labels, probabilities, seen.class_names, seen.names, unreadable(training, held_out)
+    )
     if keeper.chief:
-        write_report(run, held_out, report, history)
+        write_report(run, config, seen, report, history)
         keeper.checkpoints.clear()  # the run is finished: its models and its report are there
     return Trained(run, history, report)
 
@@ -191,7 +205,9 @@ def _begin(config: TrainConfig, run: RunFolder, session: Session, keeper: Keeper
         run.write_config(config, {"batch_norm_momentum": session.momentum, "steps": steps, "replicas": replicas})
 
 
-def _introduce(run: RunFolder, session: Session, pictures: tuple[Pictures, Pictures], console: Console) -> None:
+def _introduce(run: RunFolder, session: Session, pictures: tuple[Source, Source], console: Console) -> None:
+    from .runner import unreadable
+
     (training, held_out), config = pictures, session.config
     steps = config.epochs * session.steps
     say(
@@ -206,8 +222,8 @@ def _introduce(run: RunFolder, session: Session, pictures: tuple[Pictures, Pictu
         hint or f"batch norm momentum {session.momentum:.4g}, which suits {steps:,} steps",
         style="yellow" if hint else None,
     )
-    for path, reason in [*training.unreadable, *held_out.unreadable]:
-        say(console, f"left out: {printable(path)}: {reason}", style="yellow")
+    for name, reason in unreadable(training, held_out):
+        say(console, f"left out: {printable(name)}: {reason}", style="yellow")
 
 
 def _interrupted(keeper: Keeper, run: RunFolder, session: Session, console: Console) -> None:

@@ -6,18 +6,29 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..data.pictures import Pictures
+from ..data.images import UnreadableImageError
+from ..data.sources import Source
 from ..evaluation.report import Report
 from ..files import write_json
+from .config import TrainConfig
 from .run import RunFolder
 
 
-def write_report(run: RunFolder, held_out: Pictures, report: Report, history: Sequence[Mapping[str, float]]) -> None:
+def write_report(
+    run: RunFolder, config: TrainConfig, held_out: Source, report: Report, history: Sequence[Mapping[str, float]]
+) -> None:
     """Writes the pictures, then report.json, which tells that all is there."""
     from ..evaluation import plots
 
-    shown = np.array([mistake.index for mistake in report.mistakes[: plots.MISTAKES_SHOWN]], dtype=np.int64)
-    pictures = held_out.images[shown] if len(shown) else np.empty((0, 1, 1, 3), np.uint8)
+    size = (config.size, config.size)
+
+    def seen(index: int) -> np.ndarray:
+        try:
+            return held_out.read(index, size, config.central_crop)
+        except UnreadableImageError:  # it has gone since it was evaluated
+            return np.full((*size, 3), 255, np.uint8)
+
+    pictures = [seen(mistake.index) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
     plots.plot_learning_curves(history, run.path / "learning_curves.png")
     plots.plot_confusion(report, run.path / "confusion_matrix.png")
     plots.plot_mistakes(report, pictures, run.path / "mistakes.png")

@@ -8,14 +8,14 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from ..errors import InputError, refuse
 from .config import TrainConfig
 
 FOLDER = Path(__file__).with_name("recipes")
 KEYS = [field.name for field in fields(TrainConfig)]
-_KINDS = {str: "text", int: "an integer", float: "a number", bool: "true or false"}
+_KINDS = {str: "text", int: "an integer", float: "a number", bool: "true or false", list: "two numbers: [low, high]"}
 
 
 def recipe_names() -> list[str]:
@@ -60,25 +60,22 @@ def configured(
 
 
 def _checked(where: str, key: str, value: Any) -> Any:
-    """The value, of the type that the setting has."""
-    kind, optional = _kind(where, key)
-    if value is None and optional:
-        return None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    """The value, of a type that the setting has."""
+    kinds, optional = _kind(where, key)
+    if (value is None and optional) or type(value) in kinds:
+        return value
+    if float in kinds and type(value) is int:
         return float(value)
-    if type(value) is not kind:
-        example = getattr(TrainConfig(), key)
-        usual = f" (without it: {json.dumps(example)})"
-        raise InputError(f"{where}: {key}: got {value!r}; it takes {_KINDS[kind]}{usual}")
-    return value
+    usual = f" (without it: {json.dumps(getattr(TrainConfig(), key))})"
+    raise InputError(f"{where}: {key}: got {value!r}; it takes {_KINDS[kinds[-1]]}{usual}")
 
 
 def _value(key: str, text: str) -> Any:
     """A command line's text as TOML would have it; quotes around text may be left out."""
-    kind, optional = _kind("set", key)
+    kinds, optional = _kind("set", key)
     if optional and text == "none":
         return None
-    if kind is str:
+    if str in kinds:
         return text
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -86,12 +83,15 @@ def _value(key: str, text: str) -> Any:
         return text
 
 
-def _kind(where: str, key: str) -> tuple[type, bool]:
+def _kind(where: str, key: str) -> tuple[list[type], bool]:
+    """The types that a setting's value may have in TOML, the widest last; and whether it may be left unset."""
     if key not in KEYS:
         raise InputError(f"{where}: {key!r} is no setting{_nearest(key, KEYS) or f'; there are {chr(44).join(KEYS)}'}")
     hint = get_type_hints(TrainConfig)[key]
+    if get_origin(hint) is tuple:
+        return [list], False
     kinds = [kind for kind in get_args(hint) if kind is not type(None)] or [hint]
-    return kinds[0], type(None) in get_args(hint)
+    return kinds, type(None) in get_args(hint)
 
 
 def _nearest(word: str, among: Sequence[str]) -> str:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from ..data.pictures import Pictures
+from ..data.images import UnreadableImageError
+from ..data.pipeline import batches
+from ..data.sources import Source
 from ..errors import InputError
-from .batches import epoch_batches
+from ..telling import printable, say
 from .diagnosis import diagnose
 from .distribution import worker
 from .interruption import InterruptedRun
@@ -31,8 +35,8 @@ class Runner:
         self,
         session: Session,
         keeper: Keeper,
-        training: Pictures,
-        held_out: Pictures,
+        training: Source,
+        held_out: Source,
         *,
         progress: TrainingProgress,
         stop_asked: Callable[[], bool],
@@ -40,47 +44,76 @@ class Runner:
         self.session, self.keeper, self.progress, self.stop_asked = session, keeper, progress, stop_asked
         self.training, self.held_out = training, held_out
         self.shard = worker(session.strategy)
+        config, position = session.config, session.position
+        self._told = set(unreadable(training, held_out))
+        self._relist()
+        common: dict[str, Any] = {
+            "options": config.data_options(),
+            "size": (config.size, config.size),
+            "batch_size": config.batch_size,
+            "seed": config.seed,
+        }
+        self._evaluated = batches(held_out, training=False, numbered=True, **common)
+        self._batches: Iterator[Any] = iter(())
+        if position.epoch < config.epochs:
+            # One pipeline for all epochs that are left: the next one is read ahead while this one is evaluated.
+            made = batches(
+                training,
+                training=True,
+                epoch=position.epoch,
+                start=position.batch,
+                epochs=config.epochs - position.epoch,
+                shard=self.shard,
+                drop_remainder=session.steps < math.ceil(len(training) / config.batch_size),
+                **common,
+            )
+            self._batches = self._told_of(made)
 
-    def run(self) -> np.ndarray:
-        """Trains what is left; the held-out pictures' probabilities under the finished model.
+    def run(self) -> tuple[Source, np.ndarray]:
+        """Trains what is left; the held-out pictures that could be read, and their probabilities at last.
 
         Raises InterruptedRun after the step in which any worker asked to stop.
         """
         session, position = self.session, self.session.position
-        probabilities = None
+        found = None
         while position.epoch < session.config.epochs:
             phase = next(phase for phase in phases(session.config) if phase.first <= position.epoch < phase.last)
             if phase != session.phase:
                 session.enter(phase)
             self._train_epoch()
-            probabilities = self._end_epoch()
-        return self._evaluate() if probabilities is None else probabilities
+            found = self._end_epoch()
+        return self._evaluate() if found is None else found
+
+    def _told_of(self, made: tf.data.Dataset) -> Iterator[Any]:
+        """Batches of tensors; too many unreadable pictures are the InputError that lists them."""
+        every = iter(made)
+        while True:
+            with ExitStack() as told:
+                for corrupt in {self.training.corrupt, self.held_out.corrupt}:
+                    told.enter_context(corrupt.told())
+                batch = next(every, None)
+            if batch is None:
+                return
+            yield batch
 
     def _train_epoch(self) -> None:
-        config, position = self.session.config, self.session.position
-        batches = epoch_batches(
-            self.training,
-            config.batch_size,
-            seed=config.seed,
-            shift=config.shift,
-            epoch=position.epoch,
-            start=position.batch,
-            shard=self.shard,
-        )
+        position = self.session.position
         started = before = time.monotonic()
         self._seconds = (position.seconds, position.training_seconds)
-        for images, labels in islice(batches, self.session.steps - position.batch):
+        while position.batch < self.session.steps:
+            images, labels = next(self._batches)
             waited = time.monotonic() - before
             figures = self._step(images, labels)
             spent = time.monotonic() - started
             position.seconds, position.training_seconds = (earlier + spent for earlier in self._seconds)
             self.progress.step(position.epoch, int(figures.count), figures.loss, waited, time.monotonic() - before)
+            self._note_unreadable()
             if figures.stop:
                 raise InterruptedRun
             before = time.monotonic()
             self.keeper.checkpoint_if_due()
 
-    def _step(self, images: np.ndarray, labels: np.ndarray) -> StepFigures:
+    def _step(self, images: tf.Tensor, labels: tf.Tensor) -> StepFigures:
         session, position = self.session, self.session.position
         figures, gradients = session.stepper.compute(images, labels, stop=self.stop_asked())
         # mixed_float16 meets infinite gradients as it looks for its scale, and leaves such steps out itself.
@@ -95,15 +128,16 @@ class Runner:
         position.add(figures)
         return figures
 
-    def _end_epoch(self) -> np.ndarray:
+    def _end_epoch(self) -> tuple[Source, np.ndarray]:
         """Evaluates and keeps the epoch; nothing of it counts before its checkpoint is whole."""
         session, position = self.session, self.session.position
         started = time.monotonic()
         self.keeper.require_finite()
         session.stepper.swap_averages()
         try:
-            probabilities = self._evaluate()
-            row = self._row(probabilities)
+            seen, probabilities = self._evaluate()
+            self._share_unreadable()
+            row = self._row(seen, probabilities)
             row["seconds"] = round(position.seconds + time.monotonic() - started, 2)
             best = row["val_accuracy"] > position.best
             self.keeper.model(best=best)
@@ -114,12 +148,41 @@ class Runner:
         position.end_epoch()
         self.keeper.epoch()
         self.progress.epoch_end(position.epoch - 1, row)
-        return probabilities
+        return seen, probabilities
 
-    def _row(self, probabilities: np.ndarray) -> dict[str, float]:
+    def _share_unreadable(self) -> None:
+        """What any worker found is told, kept with the position, and held against the bound by all."""
+        for source in (self.training, self.held_out):
+            if self.shard[1] == 1:
+                break
+            here = dict(source.corrupt.listed())
+            found = self.session.stepper.together(np.array([name in here for name in source.names], np.float32))
+            for index in np.flatnonzero(found).tolist():
+                if source.names[index] not in here:
+                    source.corrupt.list_one(source.names[index], _reason(source, index))
+            source.corrupt.check()
+        self._note_unreadable()
+        for name, reason in self.session.position.unreadable:
+            if (name, reason) not in self._told:
+                say(self.progress.console, f"left out: {printable(name)}: {reason}", style="yellow")
+        self._told |= set(self.session.position.unreadable)
+
+    def _note_unreadable(self) -> None:
+        """So that a checkpoint has it: a resumed epoch does not come by these pictures again."""
+        both = {name: reason for source in (self.training, self.held_out) for name, reason in source.corrupt.listed()}
+        self.session.position.unreadable = sorted(both.items())
+
+    def _relist(self) -> None:
+        for source in (self.training, self.held_out):
+            there = set(source.names)
+            for name, reason in self.session.position.unreadable:
+                if name in there:
+                    source.corrupt.list_one(name, reason)
+
+    def _row(self, seen: Source, probabilities: np.ndarray) -> dict[str, float]:
         position = self.session.position
         loss, correct, count = position.sums
-        labels = self.held_out.labels
+        labels = seen.labels
         of_truth = probabilities[np.arange(len(labels)), labels]
         return {
             "epoch": position.epoch + 1,
@@ -131,11 +194,31 @@ class Runner:
             "images_per_second": round(count / position.training_seconds, 2),
         }
 
-    def _evaluate(self) -> np.ndarray:
-        batches = epoch_batches(self.held_out, self.session.config.batch_size)
-        found = []
-        for each in self.session.stepper.predict(images for images, _ in batches):
-            found.append(each)
+    def _evaluate(self) -> tuple[Source, np.ndarray]:
+        """The held-out pictures that can be read, and their probabilities."""
+        numbers, found = [], []
+        for images, _, indices in self._told_of(self._evaluated):
+            if not len(indices):  # none of the batch can be read
+                continue
+            numbers.append(indices.numpy())
+            found.append(self.session.stepper.predict(images.numpy()))
             if self.stop_asked() and self.shard[1] == 1:  # several workers stop together, after a step
                 raise InterruptedRun
-        return np.concatenate(found)
+        if not found:
+            raise InputError("val: no held-out picture can be read")
+        return self.held_out.take(np.concatenate(numbers)), np.concatenate(found)
+
+
+def unreadable(training: Source, held_out: Source) -> list[tuple[str, str]]:
+    """(name, reason) of all that could not be read so far, and of what lies beside the pictures."""
+    listed = {source.corrupt: source.corrupt.listed() for source in (training, held_out)}
+    beside = {place for source in (training, held_out) for place in source.beside}
+    return sorted({pair for pairs in listed.values() for pair in pairs}) + sorted(beside)
+
+
+def _reason(source: Source, index: int) -> str:
+    try:
+        source.read(index)
+    except UnreadableImageError as error:
+        return error.reason
+    return "another worker could not read it"

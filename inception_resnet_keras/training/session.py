@@ -27,6 +27,7 @@ class Position:
     epoch, batch: the next to be trained on. step: optimizer steps done. sums: of the epoch's batches so
     far: loss times pictures, correct ones, pictures. seconds, training_seconds: of this epoch.
     best: the highest held-out accuracy so far. history: a row of figures for each epoch that ended.
+    unreadable: pictures found damaged so far, each with the reason.
     """
 
     epoch: int = 0
@@ -37,6 +38,7 @@ class Position:
     training_seconds: float = 0.0
     best: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, figures: StepFigures) -> None:
         self.batch += 1
@@ -115,6 +117,7 @@ class Session:
                 f"{', '.join(self.classes[:5])}…: the pictures have changed"
             )
         self.position = Position(**meta["position"])
+        self.position.unreadable = [(name, reason) for name, reason in self.position.unreadable]
         every = phases(self.config)
         # An epoch's end is checkpointed before the next phase begins.
         reached = max(self.position.epoch - (self.position.batch == 0), 0)

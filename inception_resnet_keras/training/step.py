@@ -7,7 +7,7 @@ weight. Everything here is TensorFlow's and Keras's public API; `Model.fit` cann
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,8 +68,11 @@ class Stepper:
         self._compute, self._apply = function(self._computed), function(self._applied)
         self._predict, self._swap = function(self._predicted), function(self._swapped)
 
-    def compute(self, images: np.ndarray, labels: np.ndarray, *, stop: bool = False) -> tuple[StepFigures, Any]:
-        """The figures and gradients of this worker's part of a batch; no trainable weight changes."""
+    def compute(self, images: Any, labels: Any, *, stop: bool = False) -> tuple[StepFigures, Any]:
+        """The figures and gradients of this worker's part of a batch; no trainable weight changes.
+
+        images: (n, height, width, 3), 0-255. labels: int (n,), or float32 (n, classes) of mixed pictures.
+        """
         figures, gradients = self._compute(
             self._spread(images), self._spread(labels), self._spread(np.full(self._local, stop, np.float32))
         )
@@ -79,28 +82,33 @@ class Stepper:
         """One optimizer step, the `step`-th of the run, and the running average's move after it."""
         self._apply(gradients, tf.constant(step, tf.float32))
 
-    def predict(self, batches: Iterable[np.ndarray]) -> Iterable[np.ndarray]:
-        """Each batch's probabilities (n, classes); every worker gives and gets the whole batch."""
-        for images in batches:
-            padding = -len(images) % self.replicas
-            padded = np.concatenate([images, np.repeat(images[-1:], padding, axis=0)]) if padding else images
-            share = len(padded) // self.replicas
-            if self.replicas == 1:
-                parts = tf.convert_to_tensor(padded)
-            else:
-                parts = self.strategy.experimental_distribute_values_from_function(
-                    lambda context, padded=padded, share=share: tf.convert_to_tensor(
-                        padded[context.replica_id_in_sync_group * share :][:share]
-                    )
-                )
-            yield self._predict(parts).numpy()[: len(images)]
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """A batch's probabilities (n, classes); every worker gives and gets the whole batch."""
+        padding = -len(images) % self.replicas
+        padded = np.concatenate([images, np.repeat(images[-1:], padding, axis=0)]) if padding else images
+        share = len(padded) // self.replicas
+
+        def part(context: Any) -> tf.Tensor:
+            return tf.convert_to_tensor(padded[context.replica_id_in_sync_group * share :][:share])
+
+        one = self.replicas == 1
+        parts = padded if one else self.strategy.experimental_distribute_values_from_function(part)
+        return self._predict(parts).numpy()[: len(images)]
+
+    def together(self, numbers: np.ndarray) -> np.ndarray:
+        """The sum of every worker's `numbers`, float32 (n,)."""
+        if worker(self.strategy)[1] == 1:
+            return numbers
+        share = numbers / np.float32(self._local)  # each of a worker's replicas gives its part
+        given = self.strategy.experimental_distribute_values_from_function(lambda _: tf.convert_to_tensor(share))
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, given, axis=None).numpy()
 
     def swap_averages(self) -> None:
         """Exchanges weights and their running averages."""
         if self.averages:
             self._swap()
 
-    def _spread(self, rows: np.ndarray) -> Any:
+    def _spread(self, rows: Any) -> Any:
         """A worker's rows over its replicas."""
         if self.replicas == 1:
             return tf.convert_to_tensor(rows)

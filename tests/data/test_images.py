@@ -86,6 +86,21 @@ def test_resizing_keeps_the_whole_picture(tmp_path: Path, suffix: str) -> None:
     assert np.abs(small.astype(int) - np.asarray(expected)).max() <= 6
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("crop", [0.875, 0.5])
+def test_a_central_crop_is_the_middle(tmp_path: Path, suffix: str, crop: float) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(gradient(800, 1200)).save(path, quality=95)
+    small = read_image(path, (20, 30), crop=crop)
+    rows, columns = (round(side * (1 - crop) / 2) for side in (800, 1200))
+    middle = Image.fromarray(gradient(800, 1200)[rows : 800 - rows, columns : 1200 - columns])
+    expected = np.asarray(middle.resize((30, 20), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(small.astype(int) - expected).max() <= 6
+    same = read_image(path, (800, 1200), crop=crop)  # of the picture's own size, and yet the middle
+    assert same.shape == (800, 1200, 3)
+    assert np.abs(same[0, 0].astype(int) - gradient(800, 1200)[rows, columns]).max() <= 6
+
+
 def png_claiming(width: int, height: int) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

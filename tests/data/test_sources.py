@@ -3,10 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from inception_resnet_keras.data.corrupt import CorruptPictures
+from inception_resnet_keras.data.contents import Memory
+from inception_resnet_keras.data.corrupt import NOTHING_LEFT, CorruptPictures
 from inception_resnet_keras.data.images import UnreadableImageError, read_image
-from inception_resnet_keras.data.sources import JPEG, PILLOW, PLAIN, header, held_out_split, open_source
+from inception_resnet_keras.data.sources import JPEG, PILLOW, PLAIN, Source, header, held_out_split, open_source
 from inception_resnet_keras.errors import InputError
 
 from .photographs import write_formats, write_photographs
@@ -96,6 +99,46 @@ def test_the_digits_and_a_held_out_fifth() -> None:
     assert held_out.labels[5] == source.labels[index]
 
 
+def labelled(counts: list[int]) -> Source:
+    """Pictures without content, so many of each class."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    count = len(labels)
+    return Source(
+        class_names=[f"c{number}" for number in range(len(counts))],
+        names=[f"p{index}" for index in range(count)],
+        labels=labels,
+        sizes=np.ones((count, 2), np.int32),
+        kinds=np.zeros(count, np.uint8),
+        contents=Memory([b"%d" % index for index in range(count)]),
+        corrupt=CorruptPictures(0, count),
+    )
+
+
+@given(counts=st.lists(st.integers(2, 20), min_size=2, max_size=6), seed=st.integers(0, 2**32 - 1))
+def test_a_split_keeps_each_picture_once_and_each_class_on_both_sides(counts: list[int], seed: int) -> None:
+    every = labelled(counts)
+    training, held_out = held_out_split(every, seed)
+    assert sorted([*training.names, *held_out.names]) == sorted(every.names)
+    for part in (training, held_out):
+        assert set(part.labels) == set(range(len(counts)))
+        assert [b"p" + part.contents.read(index) for index in range(len(part))] == [
+            name.encode() for name in part.names
+        ]
+    assert np.bincount(held_out.labels).tolist() == [max(1, round(count / 5)) for count in counts]
+    assert list(held_out_split(every, seed)[1].names) == list(held_out.names)
+
+
+def test_a_class_of_one_picture_cannot_be_split() -> None:
+    with pytest.raises(InputError, match=r"1 classes have one readable picture: 'c1' \(p3\)"):
+        held_out_split(labelled([3, 1]), 0)
+
+
+def test_a_folder_named_digits_is_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_photographs(tmp_path / "digits")
+    monkeypatch.chdir(tmp_path)
+    assert open_source("digits").class_names == ["class 0", "class 1"]
+
+
 def test_classes_of_a_held_out_set(tmp_path: Path) -> None:
     write_photographs(tmp_path, (2, 3))
     source = open_source(tmp_path, class_names=["class 1", "other", "class 0"])
@@ -147,6 +190,8 @@ def test_a_picture_is_counted_once_and_others_errors_pass() -> None:
     assert len(corrupt) == 1
     with pytest.raises(KeyError), corrupt.told():
         raise KeyError
+    with pytest.raises(InputError, match="no picture of a batch can be read: a: x"), corrupt.told():
+        raise ValueError(f"Assertion failed: {NOTHING_LEFT}")
     with pytest.raises(InputError, match="2 of 10"):
         corrupt.add("b", "y")
     with pytest.raises(InputError, match="2 of 10"), corrupt.told():

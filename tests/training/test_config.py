@@ -24,7 +24,7 @@ from inception_resnet_keras.training.run import RunFolder
         ({"learning_rate": float("nan")}, "learning_rate: got nan"),
         ({"shift": 0.5}, "shift: got 0.5.*below 0.5"),
         ({"seed": -1}, "seed: got -1"),
-        ({"val": "somewhere"}, "needs a training folder"),
+        ({"val": "somewhere"}, "need a training set"),
     ],
 )
 def test_what_is_out_of_range_is_named(given: dict[str, Any], says: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from inception_resnet_keras import spec
 from inception_resnet_keras.cli import main
+from inception_resnet_keras.data.sources import Source
 from inception_resnet_keras.training import runner
 from inception_resnet_keras.training.step import StepFigures, Stepper
 from tests.tiny import TINY
@@ -24,11 +25,11 @@ def run(file: str, arguments: list[str]) -> int:
         losses.append(figures.loss)
         return figures, gradients
 
-    def kept(self: runner.Runner) -> np.ndarray:
-        probabilities = train(self)
+    def kept(self: runner.Runner) -> tuple[Source, np.ndarray]:
+        found = train(self)
         weights = {weight.path.replace("/", "."): weight.numpy() for weight in self.session.model.weights}
         np.savez(f"{file}.{self.shard[0]}.npz", losses=np.array(losses), **weights)
-        return probabilities
+        return found
 
     Stepper.compute, runner.Runner.run = noted, kept  # type: ignore[method-assign]
     spec.NETWORKS[TINY.name] = {TINY.variant: TINY}
