@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from ..evaluation.report import Report, classification_report
 from ..telling import command, printable, say
 from .config import TrainConfig, read_config
 from .interruption import InterruptedRun, stop_asked
+from .memory import estimated, peak_on_gpu
 from .outcome import write_report
 from .progress import TrainingProgress, reading
 from .run import RunFolder, join_run, new_run, require_space
@@ -187,7 +188,10 @@ def _train(
         seen.labels, probabilities, seen.class_names, seen.names, unreadable(training, held_out)
     )
     if keeper.chief:
-        write_report(run, config, seen, report, history)
+        peak = peak_on_gpu()
+        if peak is not None:
+            say(console, f"the first GPU held {peak / 1e9:.2f} GB at the most")
+        write_report(run, config, seen, report, history, peak_gpu_bytes=peak)
         keeper.checkpoints.clear()  # the run is finished: its models and its report are there
     return Trained(run, history, report)
 
@@ -202,7 +206,8 @@ def _begin(config: TrainConfig, run: RunFolder, session: Session, keeper: Keeper
         # The kept checkpoints and the one being written; the model and the best one, likewise.
         require_space(run.path, (config.keep + 1) * state + 3 * 4 * session.model.count_params())
         steps, replicas = config.epochs * session.steps, session.strategy.num_replicas_in_sync
-        run.write_config(config, {"batch_norm_momentum": session.momentum, "steps": steps, "replicas": replicas})
+        chosen = {"batch_norm_momentum": session.momentum, "steps": steps, "replicas": replicas}
+        run.write_config(config, {**chosen, "activation_bytes": asdict(estimated(config, replicas))})
 
 
 def _introduce(run: RunFolder, session: Session, pictures: tuple[Source, Source], console: Console) -> None:
@@ -222,6 +227,13 @@ def _introduce(run: RunFolder, session: Session, pictures: tuple[Source, Source]
         hint or f"batch norm momentum {session.momentum:.4g}, which suits {steps:,} steps",
         style="yellow" if hint else None,
     )
+    if config.remat:
+        maps = estimated(config, session.strategy.num_replicas_in_sync)
+        say(
+            console,
+            f"rematerialised: about {maps.rematerialised / 1e9:.2f} GB of maps kept a replica, in place of "
+            f"{maps.kept / 1e9:.2f} GB",
+        )
     for name, reason in unreadable(training, held_out):
         say(console, f"left out: {printable(name)}: {reason}", style="yellow")
 

@@ -15,7 +15,13 @@ from .run import RunFolder
 
 
 def write_report(
-    run: RunFolder, config: TrainConfig, held_out: Source, report: Report, history: Sequence[Mapping[str, float]]
+    run: RunFolder,
+    config: TrainConfig,
+    held_out: Source,
+    report: Report,
+    history: Sequence[Mapping[str, float]],
+    *,
+    peak_gpu_bytes: int | None,
 ) -> None:
     """Writes the pictures, then report.json, which tells that all is there."""
     from ..evaluation import plots
@@ -32,4 +38,4 @@ def write_report(
     plots.plot_learning_curves(history, run.path / "learning_curves.png")
     plots.plot_confusion(report, run.path / "confusion_matrix.png")
     plots.plot_mistakes(report, pictures, run.path / "mistakes.png")
-    write_json(run.report, report.as_json())
+    write_json(run.report, {**report.as_json(), "peak_gpu_bytes": peak_gpu_bytes})

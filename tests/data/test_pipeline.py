@@ -75,6 +75,23 @@ def test_seed_and_epoch_change_order_and_variation(source: Source, policy: str) 
     assert not np.isclose(first, sums(epoch=1)).all()
 
 
+@pytest.mark.parametrize(("policy", "shard"), [("inception", (0, 1)), ("mixed", (1, 2))])
+def test_several_epochs_follow_one_another(source: Source, policy: str, shard: tuple[int, int]) -> None:
+    given: dict[str, Any] = {"options": POLICIES[policy], "batch_size": 8, "shard": shard}
+    apart = [batch for epoch in (4, 5) for batch in epoch_of(source, epoch=epoch, **given)]
+    together = epoch_of(source, epoch=4, epochs=2, **given)
+    assert_same(together, apart)
+    assert_same(epoch_of(source, epoch=4, epochs=2, start=1, **given), apart[1:])
+
+
+def test_numbered_pictures_are_those_of_the_source(source: Source) -> None:
+    made = batches(source, DataOptions(), size=SIZE, batch_size=4, training=True, seed=3, numbered=True)
+    numbers = np.concatenate([numbers.numpy() for _, _, numbers in made])
+    assert sorted(numbers) == list(range(11))
+    labels = np.concatenate([labels for _, labels in epoch_of(source)])
+    np.testing.assert_array_equal(source.labels[numbers], labels)
+
+
 def test_batch_size_does_not_change_a_picture(source: Source) -> None:
     for size in (1, 5, 11):
         images = np.concatenate([images for images, _ in epoch_of(source, batch_size=size)])

@@ -24,6 +24,13 @@ from inception_resnet_keras.training.run import RunFolder
         ({"learning_rate": float("nan")}, "learning_rate: got nan"),
         ({"shift": 0.5}, "shift: got 0.5.*below 0.5"),
         ({"seed": -1}, "seed: got -1"),
+        ({"augmentation": "inceptoin"}, "augmentation: got 'inceptoin'; it takes 'none' or 'shift' or 'inception'"),
+        ({"area": [0.5, 0.1]}, r"area: got \(0.5, 0.1\); it takes two numbers, 0 < low"),
+        ({"central_crop": 0.0}, "central_crop: got 0.0"),
+        ({"mixup": -1.0}, "mixup: got -1.0"),
+        ({"rand_magnitude": 11.0}, "rand_magnitude: got 11.0"),
+        ({"cache": "disk"}, "cache: got 'disk'; it takes 'none' or 'memory'"),
+        ({"max_corrupt": 1.5}, "max_corrupt: got 1.5; it takes a number of pictures, at least 0, or a share"),
         ({"val": "somewhere"}, "need a training set"),
     ],
 )
@@ -33,7 +40,9 @@ def test_what_is_out_of_range_is_named(given: dict[str, Any], says: str) -> None
 
 
 def test_a_runs_configuration_runs_it_again(tmp_path: Path) -> None:
-    config = TrainConfig(data=str(tmp_path / "my pictures"), size=80, learning_rate=3e-4, seed=7)
+    config = TrainConfig(
+        data=str(tmp_path / "my pictures"), size=80, learning_rate=3e-4, seed=7, area=(0.2, 1.0), max_corrupt=3
+    )
     run = RunFolder(tmp_path)
     run.write_config(config, {"steps": 3})
     assert read_config(run.config) == config
@@ -41,7 +50,16 @@ def test_a_runs_configuration_runs_it_again(tmp_path: Path) -> None:
     assert command[:2] == ["inception-resnet-keras", "train"]
     assert f"--data={config.data}" in command
     assert "--learning-rate=0.0003" in command
+    assert {"--set=area=[0.2, 1.0]", "--set=max_corrupt=3"} < set(command)
     assert not any(part.startswith("--val") for part in command)
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [("/x/my set.csv", "my set"), ("tfds:mnist:test", "tfds-mnist-test"), ("/x/a.b", "a.b"), (None, "digits")],
+)
+def test_a_runs_folder_is_named_after_its_pictures(data: str | None, named: str) -> None:
+    assert TrainConfig(data=data).dataset == named
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"config": {"epochs": 1}}', '{"config": 3}'])

@@ -14,6 +14,8 @@ import pytest
 from inception_resnet_keras.saving import load_model
 from tests.pictures import write_digits
 
+from .test_runs import require_events_are_the_history
+
 KILLS = 20
 LONGEST = 0.9  # seconds from the first step to the kill; a step with its save takes a twentieth of one
 TIMED = {"seconds", "images_per_second"}
@@ -24,6 +26,9 @@ SETTINGS = (
     "--set=checkpoint_minutes=0",
     "--set=average=0.9",
     "--set=optimizer=rmsprop",
+    "--set=augmentation=inception",
+    "--set=mixup=0.2",
+    "--tensorboard",
 )
 
 
@@ -83,6 +88,7 @@ def test_twenty_kills_change_no_bit(server: ForkServerContext, tmp_path: Path) -
         one, other = (load_model(run / name)[0] for run in (whole, killed))
         for mine, theirs in zip(one.weights, other.weights, strict=True):
             assert np.array_equal(mine.numpy(), theirs.numpy()), mine.path
+    require_events_are_the_history(killed)
     assert {path.name for path in killed.iterdir()} == {path.name for path in whole.iterdir()}
 
 

@@ -34,6 +34,16 @@ def test_the_papers_recipe_is_the_papers() -> None:
     )
     assert (paper.label_smoothing, paper.l2, paper.aux_weight, paper.dropout) == (0.1, 2e-5, 0.4, 0.2)
     assert (paper.batch_norm_momentum, paper.size) == (0.9997, 299)
+    assert (paper.augmentation, paper.area, paper.central_crop) == ("inception", (0.05, 1.0), 0.875)
+    assert paper.aspect == pytest.approx((3 / 4, 4 / 3), abs=1e-4)
+
+
+def test_the_modern_recipe_mixes_and_augments() -> None:
+    modern = configured("modern")
+    assert (modern.augmentation, modern.rand_augment) == ("inception", 2)
+    assert modern.mixup > 0
+    assert modern.cutmix > 0
+    assert modern.average > 0
 
 
 def test_settings_go_over_the_recipe_and_flags_over_both(tmp_path: Path) -> None:
@@ -44,6 +54,13 @@ def test_settings_go_over_the_recipe_and_flags_over_both(tmp_path: Path) -> None
     assert config.jit is True
     assert config.momentum == 0
     assert isinstance(config.momentum, float)
+
+
+def test_a_number_of_pictures_is_no_share_of_them() -> None:
+    counted, share = (configured(None, [f"max_corrupt={text}"]).max_corrupt for text in ("3", "0.5"))
+    assert (counted, share) == (3, 0.5)
+    assert isinstance(counted, int)
+    assert configured(None, ["area=[0.35, 1]"]).area == (0.35, 1)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +80,10 @@ def test_settings_go_over_the_recipe_and_flags_over_both(tmp_path: Path) -> None
         (["head_epochs=2"], "head_epochs: freezing layers needs trained ones: give weights"),
         (["head_epochs=6", "weights=x"], "head_epochs: got 6; it takes an integer from 0 to the 5 epochs"),
         (["unfreeze_from=z01", "weights=x"], "unfreeze_from: got 'z01'; it takes a stage of .*: stem, a01"),
+        (["area=0.5"], r"area: got 0.5; it takes two numbers: \[low, high\] .without it: \[0.05, 1.0\]"),
+        (["area=[1]"], r"area: got \(1,\); it takes two numbers"),
+        (["max_corrupt=few"], "max_corrupt: got 'few'; it takes a number"),
+        (["mixop=0.2"], "'mixop' is no setting; did you mean 'mixup'"),
         (["aux_weight=0.4"], "size: got 75; it takes an integer from 107"),
     ],
 )

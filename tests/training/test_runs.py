@@ -74,6 +74,22 @@ def history(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def require_events_are_the_history(run: Path) -> None:
+    """TensorBoard's own reader finds each row of history.csv once, in order, and nothing else."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util import tensor_util
+
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"tensors": 0})
+    events.Reload()
+    rows = history(run)
+    assert sorted(events.Tags()["tensors"]) == sorted(set(rows[0]) - {"epoch"})
+    for name in events.Tags()["tensors"]:
+        found = events.Tensors(name)
+        assert [event.step for event in found] == [int(row["epoch"]) for row in rows]
+        values = [float(tensor_util.make_ndarray(event.tensor_proto)) for event in found]
+        assert values == pytest.approx([float(row[name]) for row in rows], rel=1e-6)
+
+
 def test_a_run_leaves_what_is_promised(finished: tuple[Path, str]) -> None:
     run, said = finished
     assert {path.name for path in run.iterdir()} == LEFT_IN_A_RUN
@@ -185,7 +201,7 @@ def test_asked_to_stop_a_run_keeps_what_was_trained_and_says_how_to_go_on(
     data: Path, tmp_path: Path, asked: signal.Signals
 ) -> None:
     run = tmp_path / "run"
-    process = start_and_wait_for(train_arguments(data, run, "--epochs=400"), "epoch 2/400")
+    process = start_and_wait_for(train_arguments(data, run, "--epochs=400", "--tensorboard"), "epoch 2/400")
     process.send_signal(asked)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
@@ -203,7 +219,8 @@ def test_asked_to_stop_a_run_keeps_what_was_trained_and_says_how_to_go_on(
     done = finish(command("train", "--resume", run))
     assert done.returncode == 0, done.stdout + done.stderr
     assert [row["epoch"] for row in history(run)] == [str(epoch) for epoch in range(1, ended + 3)]
-    assert {path.name for path in run.iterdir()} == LEFT_IN_A_RUN
+    assert {path.name for path in run.iterdir()} == {*LEFT_IN_A_RUN, "tensorboard"}
+    require_events_are_the_history(run)
 
 
 def test_a_killed_run_leaves_a_whole_model(data: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.distribution import kind_of, make_strategy
 from inception_resnet_keras.training.optimizers import TensorFlow1RMSprop, make_optimizer, schedule
 from inception_resnet_keras.training.session import Session
+from inception_resnet_keras.training.step import StepFigures
 from tests.tiny import TINY
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (3, 8, 32, 32, 3)).astype(np.float32)
@@ -143,6 +144,23 @@ def test_another_way_to_compute_gives_the_same_weights_and_statistics(settings: 
     (one, losses), (other, others) = stepped(**plain), stepped(**settings)
     assert losses == pytest.approx(others, rel=1e-4)
     assert furthest(one, other) < 1e-3
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_mixed_labels_are_the_mixture_of_their_losses(smoothing: float) -> None:
+    """At one set of weights the cross entropy is linear in the labels; what is right is the greater share."""
+    made = config(label_smoothing=smoothing)
+    session = Session(made, ["a", "b", "c"], 3, 0.8, make_strategy(made))
+    own, other = np.eye(3, dtype=np.float32)[LABELS[0]], np.eye(3, dtype=np.float32)[LABELS[1]]
+
+    def figures(labels: np.ndarray) -> StepFigures:
+        return session.stepper.compute(PIXELS[0], labels)[0]
+
+    whole, one, two = figures(LABELS[0]), figures(own), figures(other)
+    mixed = figures(0.7 * own + 0.3 * other)
+    assert one.loss == pytest.approx(whole.loss, rel=1e-5)
+    assert one.correct == whole.correct == mixed.correct
+    assert mixed.loss == pytest.approx(0.7 * one.loss + 0.3 * two.loss, rel=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])

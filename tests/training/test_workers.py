@@ -72,7 +72,8 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, 
 
 def require_equal(workers: list[dict[str, np.ndarray]], expected: dict[str, np.ndarray]) -> None:
     for worker in workers:
-        for key in expected.keys() - {"losses"}:
+        assert worker["together"].tolist() == [3, 3, 3]  # 1 of the first, 2 of the second
+        for key in expected.keys() - {"losses", "together"}:
             np.testing.assert_allclose(worker[key], expected[key], atol=1e-5, rtol=0, err_msg=key)
     statistics = [key for key in expected if "moving_" in key]
     assert len(statistics) > 20

@@ -28,7 +28,8 @@ def run(file: str, arguments: list[str]) -> int:
     def kept(self: runner.Runner) -> tuple[Source, np.ndarray]:
         found = train(self)
         weights = {weight.path.replace("/", "."): weight.numpy() for weight in self.session.model.weights}
-        np.savez(f"{file}.{self.shard[0]}.npz", losses=np.array(losses), **weights)
+        together = self.session.stepper.together(np.full(3, self.shard[0] + 1, np.float32))
+        np.savez(f"{file}.{self.shard[0]}.npz", losses=np.array(losses), together=together, **weights)
         return found
 
     Stepper.compute, runner.Runner.run = noted, kept  # type: ignore[method-assign]

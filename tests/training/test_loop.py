@@ -1,0 +1,147 @@
+"""What a run is made of before it trains, and what its model then says of the same pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from rich.console import Console
+
+from inception_resnet_keras import spec
+from inception_resnet_keras.data.pack import pack
+from inception_resnet_keras.data.sources import open_source
+from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.evaluation.report import Report, classification_report
+from inception_resnet_keras.inference.predict import predict
+from inception_resnet_keras.saving import read_card
+from inception_resnet_keras.training import loop
+from inception_resnet_keras.training.config import TrainConfig
+from inception_resnet_keras.training.loop import (
+    batch_norm_hint,
+    batch_norm_momentum_for,
+    open_pictures,
+    steps_an_epoch,
+    train,
+)
+from inception_resnet_keras.training.memory import estimated
+from tests import tiny
+from tests.data.photographs import write_photographs
+from tests.pictures import write_digits
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(autouse=True)
+def _tiny_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(spec.NETWORKS, tiny.TINY.name, {tiny.TINY.variant: tiny.TINY})
+
+
+def config(**settings: Any) -> TrainConfig:
+    return TrainConfig(**{"model": "tiny", "size": 32, "batch_size": 8, "epochs": 1, **settings})
+
+
+def manifest(folder: Path, path: Path) -> Path:
+    lines = [f"{file},{file.parent.name}" for file in sorted(folder.glob("*/*"))]
+    path.write_text("\n".join(["path,label", *lines]))
+    return path
+
+
+def test_pictures_come_from_folders_manifests_and_shards_alike(tmp_path: Path) -> None:
+    folder = write_photographs(tmp_path / "pictures", (10, 6))
+    pack(open_source(folder), tmp_path / "packed")
+    told = []
+    for place in (folder, manifest(folder, tmp_path / "set.csv"), tmp_path / "packed"):
+        training, held_out = open_pictures(config(data=str(place), seed=3), QUIET)
+        assert (len(training), len(held_out)) == (13, 3)
+        other = open_pictures(config(data=str(place), seed=4), QUIET)[1]
+        assert other.names != held_out.names
+        told.append(sorted(held_out.names))
+    assert told[0] == told[1]  # shards are shuffled, so their held-out fifth is another
+    training, held_out = open_pictures(config(data=str(folder), val=str(tmp_path / "packed")), QUIET)
+    assert (len(training), len(held_out)) == (16, 16)
+    digits = [open_pictures(config(seed=seed), QUIET)[1].names for seed in (0, 1)]
+    assert digits[0] == digits[1]
+    assert len(digits[0]) == 359
+    with pytest.raises(InputError, match="found nothing there"):
+        open_pictures(config(data=str(tmp_path / "none")), QUIET)
+
+
+def test_a_user_gets_the_probabilities_that_the_report_is_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained on a manifest, with all that varies and mixes pictures; evaluated on shards, of their middle."""
+    folder = write_photographs(tmp_path / "pictures", (9, 9), size=(90, 120))
+    pack(open_source(folder), tmp_path / "packed")
+    seen: dict[str, np.ndarray] = {}
+
+    def noted(labels: Any, probabilities: np.ndarray, classes: Any, names: Any, *rest: Any) -> Report:
+        seen.update(zip(names, probabilities, strict=True))
+        return classification_report(labels, probabilities, classes, names, *rest)
+
+    monkeypatch.setattr(loop, "classification_report", noted)
+    varied = {"augmentation": "inception", "area": [0.4, 1.0], "rand_augment": 1, "mixup": 0.2, "cutmix": 1.0}
+    settings = {**varied, "label_smoothing": 0.1, "average": 0.9, "central_crop": 0.8, "cache": "memory", "epochs": 2}
+    data = manifest(folder, tmp_path / "set.csv")
+    run = train(config(data=str(data), val=str(tmp_path / "packed"), **settings), tmp_path / "run", console=QUIET)
+    assert [row["epoch"] for row in run.history] == [1, 2]
+    assert read_card(run.folder.model).central_crop == 0.8
+    predicted = predict(run.folder.path, [Path(name) for name in seen])
+    assert len(predicted) == 18
+    for prediction in predicted:
+        for name, probability in prediction.top:
+            label = ["class 0", "class 1"].index(name)
+            assert probability == pytest.approx(seen[prediction.path][label], abs=1e-6)
+    assert len({round(prediction.top[0][1], 6) for prediction in predicted}) > 9  # pictures are told apart
+
+
+def test_too_many_damaged_pictures_stop_the_run_with_their_names(tmp_path: Path) -> None:
+    folder = write_digits(tmp_path / "digits")
+    for number in range(3):
+        path = folder / "0" / f"{number:03d}.png"
+        path.write_bytes(path.read_bytes()[:90])
+    with pytest.raises(InputError, match=r"max_corrupt allows 2: .*00\d\.png: cannot be decoded"):
+        train(config(data=str(folder), max_corrupt=2), tmp_path / "run", console=QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_last_batch_too_small_for_every_replica_is_left_out() -> None:
+    assert [steps_an_epoch(9, config(batch_size=4), replicas) for replicas in (1, 2)] == [3, 2]
+    assert [steps_an_epoch(8, config(batch_size=4), replicas) for replicas in (1, 2)] == [2, 2]
+    assert steps_an_epoch(1, config(batch_size=4), 2) == 0
+    assert [steps_an_epoch(7, config(batch_size=4, mixup=0.2), replicas) for replicas in (1, 2)] == [2, 1]
+
+
+def test_the_maps_that_a_step_keeps_are_the_models() -> None:
+    """By hand from the model's layers: what batch norms and ReLUs read and give, pools, concatenations, the head."""
+    maps = estimated(config(batch_size=8, dropout=0.0))
+    kept = 0
+    for layer in tiny.build().layers:
+        shape = layer.output.shape[1:]
+        kind = type(layer).__name__
+        read_by_sum = kind == "Conv2D" and layer.use_bias
+        if kind in ("BatchNormalization", "Rescaling") or read_by_sum:
+            continue
+        followed = [node.operation for node in layer._outbound_nodes]
+        if followed and all(isinstance(each, keras.layers.Activation) for each in followed) and kind != "Conv2D":
+            continue
+        kept += int(np.prod(shape))
+    assert maps.kept == pytest.approx(8 * 4 * kept, rel=0.2)
+    assert maps.rematerialised < maps.kept
+    halves = estimated(config(batch_size=8, accumulate=2, precision="mixed_bfloat16"))
+    assert halves.kept * 4 == maps.kept
+    assert estimated(config(batch_size=8), replicas=2).kept * 2 == maps.kept
+
+
+def test_a_short_runs_statistics_settle_and_a_long_runs_are_the_papers() -> None:
+    assert batch_norm_momentum_for(200) == pytest.approx(0.9)
+    assert batch_norm_momentum_for(1) == batch_norm_momentum_for(30) == 0.8
+    assert batch_norm_momentum_for(10**7) == 0.9997
+
+
+def test_a_momentum_too_slow_for_the_run_is_told_with_one_that_suits() -> None:
+    hint = batch_norm_hint(0.9997, 200)
+    assert "0.9997" in hint
+    assert "give 0.9," in hint
+    for steps in (10, 200, 10**5):
+        assert not batch_norm_hint(batch_norm_momentum_for(steps), steps)
