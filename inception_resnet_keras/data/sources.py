@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ JPEG, PLAIN, PILLOW = range(3)  # how a picture is decoded: its crop only; by Te
 
 MAX_CORRUPT = 0.01
 HELD_OUT = 0.2
+PNG_SIGNATURE = 8  # bytes
 # What TensorFlow decodes to the pixels that read_image gives; the rest takes Pillow's path.
 _PLAIN_MODES = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P"), "WEBP": ("RGB",)}
 
@@ -164,14 +166,28 @@ def header(path: Path, content: bytes | None = None) -> tuple[int, int, int]:
     """(height, width, kind) of a picture, from its header; UnreadableImageError where it has none."""
     with opened(path, content) as file:
         width, height = file.size
-        turned = file.getexif().get(ExifTags.Base.Orientation, 1) != 1
-        if file.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8):
+        # Pillow decodes a whole PNG to look for an orientation behind its pixels.
+        exif = file.format != "PNG" or "exif" in file.info or _exif_at_end(path, content)
+        orientation = file.getexif().get(ExifTags.Base.Orientation, 1) if exif else 1
+        if orientation in (5, 6, 7, 8):
             height, width = width, height
         plain = file.mode in _PLAIN_MODES.get(file.format or "", ()) and not has_transparency(file)
         animated = getattr(file, "is_animated", False)
-        if turned or not plain or animated:
+        if orientation != 1 or not plain or animated:
             return height, width, PILLOW
         return height, width, JPEG if file.format == "JPEG" else PLAIN
+
+
+def _exif_at_end(path: Path, content: bytes | None) -> bool:
+    """Whether a PNG has an eXIf chunk behind its pixels; chunk after chunk is skipped."""
+    with path.open("rb") if content is None else BytesIO(content) as file:
+        file.seek(PNG_SIGNATURE)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind in (b"eXIf", b"IEND"):
+                return kind == b"eXIf"
+            file.seek(length + 4, os.SEEK_CUR)  # its data and checksum
+    return False
 
 
 def _scanned(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from inception_resnet_keras.data.contents import Memory
 from inception_resnet_keras.data.corrupt import NOTHING_LEFT, CorruptPictures
@@ -12,7 +13,7 @@ from inception_resnet_keras.data.images import UnreadableImageError, read_image
 from inception_resnet_keras.data.sources import JPEG, PILLOW, PLAIN, Source, header, held_out_split, open_source
 from inception_resnet_keras.errors import InputError
 
-from .photographs import write_formats, write_photographs
+from .photographs import photograph, write_formats, write_photographs
 
 
 def test_a_folder(tmp_path: Path) -> None:
@@ -42,6 +43,24 @@ def test_how_each_format_is_decoded(tmp_path: Path) -> None:
         assert header(path)[:2] == read_image(path).shape[:2] == ((70, 50) if name == "turned.jpg" else (50, 70))
         assert header(Path("elsewhere"), path.read_bytes()) == header(path)
     assert PILLOW in kinds.values()
+
+
+def test_a_png_is_turned_wherever_it_says_so_and_is_not_decoded_to_find_out(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photograph(50, 70).save(tmp_path / "first.png", exif=exif)
+    content = (tmp_path / "first.png").read_bytes()
+    at = content.index(b"eXIf") - 4
+    chunk = content[at : at + 12 + int.from_bytes(content[at : at + 4], "big")]
+    end = content.index(b"IEND") - 4
+    (tmp_path / "last.png").write_bytes(content[:at] + content[at + len(chunk) : end] + chunk + content[end:])
+    for name in ("first.png", "last.png"):
+        assert header(tmp_path / name) == (70, 50, PILLOW)
+        assert read_image(tmp_path / name).shape[:2] == (70, 50)
+    photograph(50, 70).save(tmp_path / "half.png")
+    half = (tmp_path / "half.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(half[: len(half) // 2])
+    assert header(tmp_path / "half.png") == (50, 70, PLAIN)
 
 
 def manifest(path: Path, text: str) -> Path:
