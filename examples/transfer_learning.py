@@ -48,7 +48,9 @@ def main() -> None:
 
     # Phase one: the classifier alone, over a trunk that stays as it is. Phase two: the blocks from B on too, each
     # a little slower than the one above it. Batch norm keeps the trunk's statistics throughout.
+    # A mirrored digit is no digit: pictures are moved alone.
     settings = {"epochs": args.epochs, "head_epochs": args.epochs // 2, "unfreeze_from": "b01", "batch_size": 16}
+    settings |= {"augmentation": "shift", "central_crop": 1.0}
     tuned = finetune(data, weights=weights, out=place / "fine-tuned", layer_rate=0.95, **network, **settings)
     fresh = train(TrainConfig(data=str(data), epochs=args.epochs, batch_size=16, **network), place / "from nothing")
     print(f"held-out accuracy on {data}")

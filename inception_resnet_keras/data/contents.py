@@ -91,7 +91,7 @@ class Ranges:
     def graph(self, index: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf
 
-        return tf.ensure_shape(tf.numpy_function(self.read, [index], tf.string), [])
+        return tf.ensure_shape(tf.numpy_function(self.read, [index], tf.string, stateful=False), [])
 
     def take(self, chosen: np.ndarray) -> Ranges:
         return Ranges(self.paths, self.numbers[chosen], self.offsets[chosen], self.lengths[chosen])

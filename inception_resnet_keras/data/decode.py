@@ -85,7 +85,9 @@ class Decoder:
         return image[top : top + height, left : left + width]
 
     def _by_pillow(self, row: Rows) -> tuple[tf.Tensor, tf.Tensor]:
-        image, readable = tf.numpy_function(self._pillow, [row["index"], row["window"]], [tf.uint8, tf.bool])
+        image, readable = tf.numpy_function(
+            self._pillow, [row["index"], row["window"]], [tf.uint8, tf.bool], stateful=False
+        )
         return self._resized(image), tf.ensure_shape(readable, [])
 
     def _pillow(self, index: np.ndarray, window: np.ndarray) -> tuple[np.ndarray, np.bool_]:
@@ -112,7 +114,9 @@ class HeldOutReader:
         self.source, self.size, self.crop = source, size, crop
 
     def __call__(self, rows: Rows, count: int) -> tuple[tf.Tensor, tf.Tensor]:
-        images, readable = tf.numpy_function(self._read, [rows["index"], rows["present"]], [tf.uint8, tf.bool])
+        images, readable = tf.numpy_function(
+            self._read, [rows["index"], rows["present"]], [tf.uint8, tf.bool], stateful=False
+        )
         return tf.ensure_shape(images, [count, *self.size, 3]), tf.ensure_shape(readable, [count])
 
     def _read(self, indices: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -224,7 +224,8 @@ class Plan:
             ]
 
         sample = self.batch(0)
-        rows = tf.numpy_function(chunked, [number], [values.dtype for values in sample.values()])
+        dtypes = [values.dtype for values in sample.values()]
+        rows = tf.numpy_function(chunked, [number], dtypes, stateful=False)
         return {
             name: tf.ensure_shape(row, [self.chunks, self.chunk, *sample[name].shape[1:]])
             for name, row in zip(sample, rows, strict=True)

@@ -83,7 +83,8 @@ class TrainConfig:
     freeze_batch_norm: whether batch-norm layers keep their statistics and offsets.
 
     checkpoint_minutes: how often, besides at each epoch's end. keep: the newest so many are kept.
-    deterministic: the same bits in every run, somewhat slower.
+    deterministic: the same bits in every run, slower: TensorFlow then decodes training pictures one after
+        another, too.
     precision, jit, remat: of the computation. accumulate: micro-batches that a batch is computed in.
     strategy: "auto", "one" device, "mirrored" over this machine's, or "multiworker".
     tensorboard: whether to write its event files too.

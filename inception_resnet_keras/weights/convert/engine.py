@@ -13,7 +13,7 @@ from ...errors import InputError, refuse
 from ...spec import names
 from ..readers import Checkpoint
 from ..report import LoadReport
-from . import ours
+from . import TABLES, ours
 from .identify import Identity, Origin, Shape, identify
 from .slim import EMA
 from .values import Plan, Source, read
@@ -61,19 +61,17 @@ def check_new_head(new_head: Any) -> None:
 def _identity(model: Mapping[str, Shape], shapes: Mapping[str, Shape], checkpoint: Checkpoint) -> Identity | None:
     """Whose file it is; None for one with the model's own names, whatever the network."""
     trunk = [key for key in model if not _head(key)]
-    if sum(key in shapes for key in trunk) >= len(trunk) / 2 and sum(shapes.get(k) == model[k] for k in trunk) > 0:
-        there = identify(shapes, (ours.TABLE,))
-        here = identify(model, (ours.TABLE,))
-        if there is None or here is None or _which(there) == _which(here):
-            return None
-        raise _another(checkpoint, there, here)
-    there, here = identify(shapes), identify(model, (ours.TABLE,))
+    named = sum(key in shapes for key in trunk) >= len(trunk) / 2
+    own = named and any(shapes.get(key) == model[key] for key in trunk)
+    there, here = identify(shapes, (ours.TABLE,) if own else TABLES), identify(model, (ours.TABLE,))
+    if there and here and _which(there) == _which(here):
+        return None if own else there
+    if own and (there is None or here is None):
+        return None
     if there is None:
         first = ", ".join(list(shapes)[:5]) or "none"
         raise InputError(f"weights: {checkpoint.path} is of no network that is known here; its tensors begin: {first}")
-    if here is None or _which(there) != _which(here):
-        raise _another(checkpoint, there, here)
-    return there
+    raise _another(checkpoint, there, here)
 
 
 def _which(identity: Identity) -> tuple[str, str]:
