@@ -97,3 +97,16 @@ def test_the_models_own_axes_count_whatever_keras_is_set_to(channels_first: None
     keras.config.set_image_data_format("channels_last")
     loaded, card = load_model(tmp_path / "m.keras")
     assert saving.channels_first(loaded, card)
+
+
+@pytest.mark.parametrize("crop", [0, 1.5, "whole", None, True])
+def test_a_crop_that_cannot_be_true_is_refused(saved: tuple[keras.Model, Path], tmp_path: Path, crop: object) -> None:
+    with pytest.raises(InputError, match=r"m\.keras: is damaged.*central_crop"):
+        read_card(with_card(saved[1], tmp_path / "m.keras", central_crop=crop))
+
+
+def test_a_card_from_before_the_crop_was_kept_means_the_whole_picture(
+    saved: tuple[keras.Model, Path], tmp_path: Path
+) -> None:
+    before = {name: value for name, value in asdict(CARD).items() if name != "central_crop"}
+    assert read_card(rewritten(saved[1], tmp_path / "m.keras", json.dumps(before))).central_crop == 1

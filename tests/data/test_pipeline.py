@@ -240,6 +240,33 @@ def test_corrupt_pictures_are_counted_listed_and_skipped(tmp_path: Path, cache: 
     assert len(source.corrupt) == 2
 
 
+def test_whatever_the_damage_an_epoch_goes_on(tmp_path: Path) -> None:
+    """Bytes changed, blocks of zeros, ends cut off: a picture is read or listed, and nothing else is raised."""
+    write_photographs(tmp_path, (20, 20))
+    random = np.random.default_rng(0)
+    damaged = sorted(tmp_path.glob("*/*.jpg"))[::2]
+    for number, path in enumerate(damaged):
+        content = bytearray(path.read_bytes())
+        start = int(random.integers(200, len(content) - 100))
+        if number % 3 == 0:
+            for place in random.integers(start, len(content), 5):
+                content[place] = int(random.integers(256))
+        elif number % 3 == 1:
+            content[start : start + 64] = bytes(64)
+        else:
+            del content[start:]
+        path.write_bytes(content)
+    source = open_source(tmp_path, max_corrupt=20)
+    whole = epoch_of(source, batch_size=8)
+    assert [len(labels) for _, labels in whole] == [8] * (len(source) // 8) + [len(source) % 8] * (len(source) % 8 > 0)
+    listed = {name for name, _ in source.corrupt.listed()}
+    assert 3 <= len(listed) <= 20
+    assert listed <= set(map(str, damaged))
+    assert_same(epoch_of(source, batch_size=8, start=2), whole[2:])
+    held_out = epoch_of(source, batch_size=8, training=False)
+    assert sum(len(labels) for _, labels in held_out) >= 20
+
+
 def test_too_many_corrupt_pictures_stop_the_epoch(tmp_path: Path) -> None:
     truncated(tmp_path, ("class 0/1.jpg", "class 1/4.jpg"))
     source = open_source(tmp_path, max_corrupt=1)
