@@ -12,6 +12,8 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional
 
+from ..errors import InputError
+
 Call = Any  # Keras's Node: an operation, the arguments it was called with, its output tensors
 
 
@@ -92,7 +94,14 @@ class Copier:
     @staticmethod
     def _copy(operation: Any) -> Any:
         more = {"safe_mode": False} if isinstance(operation, keras.layers.Lambda) else {}  # it lives in this process
-        return type(operation).from_config(operation.get_config(), **more)
+        try:
+            return type(operation).from_config(operation.get_config(), **more)
+        except (NotImplementedError, TypeError, ValueError) as error:
+            kind = type(operation).__name__
+            raise InputError(
+                f"model: its layer {operation.name!r} cannot be copied; its class {kind} needs a get_config "
+                f"that tells all its __init__ takes ({type(error).__name__}: {error})"
+            ) from error
 
 
 def variables(operation: Any) -> Iterable[Any]:
