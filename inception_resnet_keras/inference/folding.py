@@ -37,8 +37,10 @@ def optimize_for_inference(model: keras.Model, *, join_siblings: bool = False) -
     before it; dropout, regularisers and the auxiliary head are left out. What is folded is what
     stands in the graph, so that a model that was changed after it was built is folded as far as it
     can be: a layer of another kind, one that is called twice, a batch norm whose input another
-    layer or an output needs, or that is called with training=True, stay as they are; a nested
-    functional model is optimised inside. Folding is computed in float64.
+    layer or an output needs, or that is called with training=True, stay as they are. A nested
+    functional model is optimised inside. In "channels_first" so stays a batch norm over a map that
+    is as wide as it has channels, or of unknown width: Keras 3.15 adds a bias along the wrong axis
+    there. Folding is computed in float64.
 
     Layers keep their names; a convolution `c` stands for `c`, `c_bn` and `c_relu`, so that
     `endpoints` and `feature_extractor` find the same stages. All layers are plain Keras layers.
@@ -120,7 +122,7 @@ class _Fold:
         layer = call.operation
         if plain_input(call) is None:
             return False
-        if not _is_identity(layer):
+        if not _is_identity(call):
             if not self.linear or getattr(layer, "compute_dtype", None) != self.layer.compute_dtype:
                 return False
             if type(layer) is keras.layers.BatchNormalization and self._is_axis(layer.axis, call):
@@ -163,8 +165,10 @@ class _Fold:
         return _called(self.layer, x, self.kernel, self.bias, relu=self.relu)
 
 
-def _is_identity(layer: Any) -> bool:
-    return type(layer) in _IDENTITIES
+def _is_identity(call: Call) -> bool:
+    """Whether a call changes nothing outside training, the type included."""
+    x = plain_input(call)
+    return type(call.operation) in _IDENTITIES and x is not None and x.dtype == call.outputs[0].dtype
 
 
 def _is_relu(layer: Any) -> bool:
@@ -222,7 +226,7 @@ def _optimized(model: keras.Model, outputs: Any, join: bool) -> keras.Model:
                 tensors |= {id(fold.output): y for fold, y in zip(group, results, strict=True)}
         elif id(call) in skipped:
             continue
-        elif _is_identity(call.operation) and plain_input(call) is not None:
+        elif _is_identity(call):
             tensors[id(call.outputs[0])] = tensors[id(plain_input(call))]
         else:
             inner = functional(call.operation) if id(call.operation) not in in_training else None

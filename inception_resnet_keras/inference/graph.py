@@ -20,7 +20,10 @@ Call = Any  # Keras's Node: an operation, the arguments it was called with, its 
 def functional(model: Any) -> keras.Model | None:
     """The model as Keras's functional kind; None where its graph is not known (subclassed, or not built yet)."""
     if isinstance(model, keras.Sequential):
-        return keras.Model(model.inputs, model.outputs, name=model.name) if model.built and model.inputs else None
+        if not model.built or not model.inputs:
+            return None
+        (image,), outputs = model.inputs, model.outputs  # a list of one makes Keras warn when it is called
+        return keras.Model(image, outputs[0] if len(outputs) == 1 else outputs, name=model.name)
     return model if isinstance(model, Functional) and type(model).call is Functional.call else None
 
 

@@ -409,6 +409,12 @@ def test_dropout_that_is_always_on_stays() -> None:
     assert "BatchNormalization" in kinds(optimize_for_inference(batch))
 
 
+def test_dropout_that_changes_the_type_stays() -> None:
+    x = small_image()
+    model = keras.Model(x, layers.Dropout(0.5, dtype="float16")(conv(x)))
+    assert optimize_for_inference(model).output.dtype == model.output.dtype == "float16"
+
+
 def test_a_nested_network_in_training_mode_stays() -> None:
     x = keras.Input((tiny.SIDE, tiny.SIDE, 3))
     base = tiny.build(include_top=False)
