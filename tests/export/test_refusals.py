@@ -12,9 +12,8 @@ from inception_resnet_keras import export_model
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.export import check as checks
+from tests.exporting import lively
 from tests.pictures import write_digits
-
-from .conftest import lively
 
 
 @pytest.mark.parametrize(

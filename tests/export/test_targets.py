@@ -18,8 +18,7 @@ from inception_resnet_keras.export.formats import FORMATS
 from inception_resnet_keras.inference.runtimes import open_model
 from inception_resnet_keras.saving import ExportCard
 from tests import tiny
-
-from .conftest import CARD, lively
+from tests.exporting import CARD, lively
 
 Exported = dict[str, tuple[Path, Check]]
 EVERY = pytest.mark.parametrize("format", list(FORMATS))

@@ -1,4 +1,4 @@
-"""One small model with a card, its digits, and what it was exported to."""
+"""One small model with a card, and every format of it, made once for all rooms that run them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import keras
 import numpy as np
-import pytest
 
 from inception_resnet_keras import export_model
 from inception_resnet_keras.export.check import Check
 from inception_resnet_keras.export.formats import FORMATS, default_name
 from inception_resnet_keras.saving import Card, save_model
-from tests import tiny
-from tests.pictures import write_digits
+
+from . import tiny
+from .pictures import write_digits
 
 CARD = Card("tiny", "paper", ["null", "eins", "zwei ☃"], (tiny.SIDE, tiny.SIDE))
 
@@ -34,29 +34,24 @@ def lively(**options: Any) -> keras.Model:
     return model
 
 
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
+def write_run(folder: Path) -> Path:
+    """A run's folder, as far as export and predict look into it."""
+    save_model(lively(), folder / "model.keras", CARD)
+    return folder
+
+
+def write_pictures(folder: Path) -> Path:
+    """Digits, a folder for each of the card's classes."""
     write_digits(folder, classes=3, per_class=8)
     for number, name in enumerate(CARD.classes):
         (folder / str(number)).rename(folder / name)
     return folder
 
 
-@pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder, as far as export and predict look into it."""
-    folder = tmp_path_factory.mktemp("run")
-    save_model(lively(), folder / "model.keras", CARD)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def exported(run: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Check]]:
+def export_all(run: Path, pictures: Path, folder: Path) -> dict[str, tuple[Path, Check]]:
     """Every format in float32: where it is, and how it compared."""
-    folder = tmp_path_factory.mktemp("exported")
     made = {}
     for name, target in FORMATS.items():
         out = folder / default_name(target, "float32")
-        made[name] = (out, export_model(run, out, name, check=digits))
+        made[name] = (out, export_model(run, out, name, check=pictures))
     return made
