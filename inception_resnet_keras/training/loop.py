@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..data.pictures import Pictures, digits, folder, held_out_split
+from ..devices import missing_gpu
 from ..errors import InputError
 from ..evaluation.report import Report, classification_report
 from ..telling import command, printable, say
@@ -206,6 +207,8 @@ def _introduce(run: RunFolder, session: Session, pictures: tuple[Pictures, Pictu
         hint or f"batch norm momentum {session.momentum:.4g}, which suits {steps:,} steps",
         style="yellow" if hint else None,
     )
+    if gpu := missing_gpu():
+        say(console, gpu, style="yellow")
     for path, reason in [*training.unreadable, *held_out.unreadable]:
         say(console, f"left out: {printable(path)}: {reason}", style="yellow")
 

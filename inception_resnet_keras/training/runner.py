@@ -18,6 +18,7 @@ from .interruption import InterruptedRun
 from .keeper import Keeper
 from .phases import phases
 from .progress import TrainingProgress
+from .room import in_memory
 from .session import Session
 from .step import StepFigures
 
@@ -71,7 +72,8 @@ class Runner:
         self._seconds = (position.seconds, position.training_seconds)
         for images, labels in islice(batches, self.session.steps - position.batch):
             waited = time.monotonic() - before
-            figures = self._step(images, labels)
+            with in_memory(self.session, images, labels, self.progress.console):
+                figures = self._step(images, labels)
             spent = time.monotonic() - started
             position.seconds, position.training_seconds = (earlier + spent for earlier in self._seconds)
             self.progress.step(position.epoch, int(figures.count), figures.loss, waited, time.monotonic() - before)

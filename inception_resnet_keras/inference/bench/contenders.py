@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ... import spec
 from ...errors import InputError
+from ...export.formats import FORMATS
 from ...spec.rows import Network
 
 APPLICATIONS = "keras-applications"
@@ -22,20 +23,22 @@ OPTIMIZED = "+optimized"
 IN_TENSORFLOW = ("graph", "xla")
 IN_TORCH = ("eager", "compile")
 AS_SAVED = "saved"
+# By engine, the format that `export_model` writes for it.
+EXPORTED = {"openvino": "openvino", "onnxruntime": "onnx", "litert": "litert", "savedmodel": "saved_model"}
 # Each engine's precisions, its default first. float32 is exact: of a GPU's, tf32 is the faster one.
 PRECISIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(IN_TENSORFLOW, ("float32", "tf32", "mixed_bfloat16", "mixed_float16")),
-    "openvino": ("float32", "float16", "bfloat16", "int8"),
-    "onnxruntime": ("float32", "float16", "int8"),
-    "litert": ("float32", "float16", "int8"),
-    "savedmodel": ("float32",),
+    **{engine: FORMATS[target].precisions for engine, target in EXPORTED.items()},
     **dict.fromkeys(IN_TORCH, ("float32", "tf32", "bfloat16", "float16")),
 }
-EXPORTED = tuple(engine for engine in PRECISIONS if engine not in (*IN_TENSORFLOW, *IN_TORCH))
-FILES = {".xml": "openvino", ".onnx": "onnxruntime", ".tflite": "litert"}
+FILES = {FORMATS[target].suffix: engine for engine, target in EXPORTED.items() if FORMATS[target].suffix}
 SAVED = ".keras"
 COMPUTED_IN = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 
+_ALIKE = [[*IN_TENSORFLOW], *([engine] for engine in EXPORTED), [*IN_TORCH]]
+_PRECISIONS = "\n".join(
+    f"             of {', '.join(engines)}: {', '.join(PRECISIONS[engines[0]])}" for engines in _ALIKE
+)
 GRAMMAR = f"""\
 A contender is WHAT[{OPTIMIZED}][@ENGINE[,PRECISION]]
 
@@ -45,12 +48,11 @@ A contender is WHAT[{OPTIMIZED}][@ENGINE[,PRECISION]]
              a run's folder or a .keras file; an exported model: {", ".join(FILES)}, a SavedModel's folder
   {OPTIMIZED} batch norm folded and the like, by optimize_for_inference
   ENGINE     of ours, a .keras file and {APPLICATIONS}: graph (default), xla
-             of ours and a .keras file, exported for it: {", ".join(EXPORTED)}
+             of ours and a .keras file, exported for it as `export` does: {", ".join(EXPORTED)}
              of {TIMM.rstrip(":")}: eager (default), compile
              of an exported model: the one that its ending says
-  PRECISION  {"; ".join(f"{engine}: {', '.join(PRECISIONS[engine])}" for engine in ("graph", "openvino"))};
-             {"; ".join(f"{engine}: {', '.join(PRECISIONS[engine])}" for engine in ("onnxruntime", "eager"))}
-             (the first is the default; graph's are also xla's, onnxruntime's litert's, eager's compile's)
+  PRECISION  the first one where none is given; float32 is exact, tf32 a GPU's faster one
+{_PRECISIONS}
 
 Such as: inception_resnet_v2:slim{OPTIMIZED}@xla,mixed_bfloat16   inception_v4:slim@openvino,int8   run/model.xml"""
 
@@ -132,6 +134,8 @@ def parse(text: str) -> Contender:
         raise _refused(text, "precision", precision, takes)
     if optimized and (what == APPLICATIONS or what.startswith(TIMM)):
         raise InputError(f"contender {text!r}: {OPTIMIZED} is for our networks; give {text.replace(OPTIMIZED, '')!r}")
+    if optimized and engine in EXPORTED:
+        raise InputError(f"contender {text!r}: an export is optimized; give {text.replace(OPTIMIZED, '')!r}")
     return Contender(what, optimized, engine, precision or takes[0])
 
 

@@ -10,9 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ... import spec
 from ...devices import use_gpus
-from ...models import build
 from ...saving import Card, load_model
 from .contenders import Contender
 from .engines import CLASSES, Engine, Setting, Step, fitting, pictures
@@ -86,13 +84,10 @@ class KerasEngine(Engine):
         model, card = load_model(Path(self.files["model"]))
         self.card = fitting(card, self.setting.size)
         if self.policy == "float32":
-            return model  # optimized before, where it is to be
-        mixed = _in_policy(model, card, self.policy)
-        if not self.contender.optimized:
-            return mixed
-        from ..folding import optimize_for_inference
+            return model
+        from ...export.source import in_policy
 
-        return optimize_for_inference(mixed)
+        return in_policy(model, self.policy)
 
     @cached_property
     def _run(self) -> Any:
@@ -154,18 +149,3 @@ class KerasEngine(Engine):
         images = self._on_device(self._as_taken(pictures(batch, self.setting.size)))
         labels = self._on_device(np.arange(batch, dtype=np.int64) % CLASSES)
         return lambda: self.model.train_on_batch(images, labels)
-
-
-def _in_policy(model: keras.Model, card: Card, policy: str) -> keras.Model:
-    """The same network and weights, built to compute in another precision."""
-    only = "so it runs in the precision that it was saved in only"
-    if card.network not in spec.NETWORKS:
-        raise ValueError(f"its network {card.network!r} is not of this project, {only}")
-    network = spec.find(card.network, card.variant)
-    options: dict[str, Any] = {} if network.embedding else {"num_classes": len(card.classes)}
-    mixed = build(network, **options, input_shape=model.input_shape[1:], include_preprocessing=True, dtype=policy)
-    try:
-        mixed.set_weights(model.get_weights())
-    except ValueError as error:
-        raise ValueError(f"it was changed after it was built, {only}: {error}") from None
-    return mixed

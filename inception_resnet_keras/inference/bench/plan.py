@@ -10,7 +10,7 @@ from ...arguments import number_between, one_of, positive_integer
 from ...errors import InputError, refuse
 from ...spec import head
 from ...spec.walk import minimum_side, trace
-from .contenders import Contender
+from .contenders import EXPORTED, Contender
 
 MOST_PIXELS = 4096
 
@@ -59,7 +59,7 @@ class Plan:
             network = contender.network
             if network is not None and self.size < (least := minimum_side(network)):
                 raise refuse("size", self.size, f"an integer of at least {least}, the least for {contender}")
-            if self.device == "gpu" and contender.engine in ("openvino", "onnxruntime", "litert"):
+            if self.device == "gpu" and contender.engine in EXPORTED:
                 raise InputError(f"contender {contender}: {contender.engine} runs on the CPU here: give --device cpu")
 
     def tasks(self) -> list[tuple[str, tuple[int, ...]]]:

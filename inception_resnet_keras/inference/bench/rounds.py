@@ -98,7 +98,7 @@ class _Measurement:
                 if contender.artefact:
                     job |= {"model": files["model"], "contender": asdict(contender)}
                     files = files | self._made(made, str(contender), "export", **job)
-                elif contender.optimized and contender.computed_in == contender.precision:
+                elif contender.optimized:
                     job |= {"model": files["model"]}
                     files = files | self._made(made, f"{what} optimized", "optimized", **job)
                 entry.files = files
