@@ -72,10 +72,7 @@ def run(args: argparse.Namespace) -> int:
     plan = _plan(args, lambda text: say(progress, text, style="yellow"))
     outcome = measure(plan, tell=lambda text: say(progress, text))
     found = report(plan, outcome, command("bench", *sys.argv[2:]))
-    console = Console()
-    if console.width < tables.LEAST_WIDTH:
-        console = Console(width=tables.LEAST_WIDTH)
-    tables.show(found, console)
+    tables.show(found, Console())
     if args.json is not None:
         write_json(args.json, found)
     if args.chart is not None:

@@ -14,7 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ...errors import InputError
 from ...memory import largest_that_fits
+from ...saving import read_card
 from . import machine
 from .contenders import AS_SAVED, TIMM, Contender
 from .engines import Setting
@@ -91,6 +93,8 @@ class _Measurement:
                 entry.files = {"model": contender.what}
                 continue
             try:
+                if contender.kind == "saved":
+                    read_card(Path(_file(contender)))  # what is damaged starts no process
                 what = _file(contender) if contender.kind == "saved" else contender.what
                 own = folder / str(every.index(contender.what))
                 job = {"what": what, "size": self.plan.size, "folder": str(own), "pictures": pictures}
@@ -102,7 +106,7 @@ class _Measurement:
                     job |= {"model": files["model"]}
                     files = files | self._made(made, f"{what} optimized", "optimized", **job)
                 entry.files = files
-            except WorkerError as error:
+            except (WorkerError, InputError) as error:
                 self._failed(entry, error)
 
     def _made(self, made: dict[str, Any], key: str, job: str, **message: Any) -> dict[str, str]:
@@ -211,12 +215,18 @@ class _Measurement:
         if self.gpu:
             types.add("bfloat16")
         message = {"types": sorted(types), "device": self.plan.device, "threads": self.plan.threads}
+        key = (-1, "peak")
         try:
-            with Process(gpu=self.gpu, command=self.command) as process:
-                found = process.ask("peak", **message)
+            if key not in self.workers:
+                process = Process(gpu=self.gpu, command=self.command)
+                self.workers[key] = self.open_workers.enter_context(process)
+            found = self.workers[key].ask("peak", **message)
         except WorkerError as error:
             self.tell(f"the machine's peak could not be measured: {error}")
+            self._close(key)
             return
+        if self.plan.apart:
+            self._close(key)
         for kind, peak in found.items():
             if peak["macs_per_second"] > self.peaks.get(kind, peak)["macs_per_second"] or kind not in self.peaks:
                 self.peaks[kind] = peak
@@ -226,7 +236,7 @@ class _Measurement:
         if worker is not None:
             worker.close()
 
-    def _failed(self, entry: Entry, error: WorkerError) -> None:
+    def _failed(self, entry: Entry, error: WorkerError | InputError) -> None:
         entry.failure = _advice(error, entry.contender)
         self.tell(f"{entry.contender}: {entry.failure}")
 
@@ -236,9 +246,9 @@ def _file(contender: Contender) -> str:
     return str(path / "model.keras" if path.is_dir() else path)
 
 
-def _advice(error: WorkerError, contender: Contender) -> str:
+def _advice(error: WorkerError | InputError, contender: Contender) -> str:
     """The failure as a user can put it right."""
-    if error.missing is None:
+    if isinstance(error, InputError) or error.missing is None:
         return str(error)
     extra = "export" if contender.artefact else None
     how = "pip install torch timm" if contender.what.startswith(TIMM) else f"pip install {error.missing}"

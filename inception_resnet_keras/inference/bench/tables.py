@@ -9,14 +9,17 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-LEAST_WIDTH = 118  # a line that wraps says more than words that are cut
+WIDTH = 200  # of tables, whatever the terminal: a line that wraps says more than words that are cut
 GAP = "–"
 
 
 def show(report: Mapping[str, Any], console: Console) -> None:
     """Prints the machine, a table for each task and batch size, one of the contenders, and what is not seen."""
+    from rich.console import Console
+
     from ...telling import say
 
+    console = console if console.width >= WIDTH else Console(file=console.file, width=WIDTH)
     for line in machine_lines(report):
         say(console, line)
     plan = report["plan"]
