@@ -1,5 +1,6 @@
 import math
 import time
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_what_disturbed_the_figures_is_said_and_a_quiet_machine_hears_of_nothing
     assert machine.unseen(described, [A_TURN] * 3, 0.01) == []
 
     def said(
-        cpu: dict[str, object] | None = None, turn: dict[str, float | None] = A_TURN, wide: float | None = 0
+        cpu: dict[str, object] | None = None, turn: Mapping[str, float | None] = A_TURN, wide: float | None = 0
     ) -> str:
         [one] = machine.unseen({**described, "cpu": {**described["cpu"], **(cpu or {})}}, [turn], wide)
         return one
