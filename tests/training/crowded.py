@@ -1,4 +1,4 @@
-"""A training step that asks for a gigabyte a picture, where eight are to be had: `… -m tests.training.crowded BATCH`."""
+"""A step that asks for a gigabyte a picture, where eight are to be had: `python -m tests.training.crowded BATCH`."""
 
 import resource
 import sys
