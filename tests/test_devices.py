@@ -82,3 +82,18 @@ def test_a_machine_without_a_gpu_hears_nothing() -> None:
     if has_gpu():
         pytest.skip("this machine has one")
     assert missing_gpu() is None
+
+
+def test_what_is_called_on_a_gpu_alone_is_in_tensorflow() -> None:
+    """No test here runs it: an upgrade that takes one away is noticed all the same."""
+    import tensorflow as tf
+
+    experimental = tf.config.experimental
+    for name in ("set_memory_growth", "reset_memory_stats", "get_memory_info", "get_device_details"):
+        assert callable(getattr(experimental, name))
+    before = experimental.tensor_float_32_execution_enabled()
+    experimental.enable_tensor_float_32_execution(not before)
+    assert experimental.tensor_float_32_execution_enabled() != before
+    experimental.enable_tensor_float_32_execution(before)
+    with pytest.raises(ValueError, match="GPU:0"):
+        experimental.get_memory_info("GPU:0")

@@ -10,6 +10,8 @@ from inception_resnet_keras.inference.bench.contenders import (
     AS_SAVED,
     EXPORTED,
     IN_TENSORFLOW,
+    JOINED,
+    OPTIMIZED,
     PRECISIONS,
     TIMM,
     Contender,
@@ -27,8 +29,8 @@ def contenders(draw: st.DrawFn) -> Contender:
     own = what in NETWORKS or what.endswith(".keras")
     engines = [*IN_TENSORFLOW, *EXPORTED] if own else ["eager", "compile"] if what.startswith(TIMM) else IN_TENSORFLOW
     engine = draw(st.sampled_from(engines))
-    optimized = own and engine in IN_TENSORFLOW and draw(st.booleans())
-    return Contender(what, optimized, engine, draw(st.sampled_from(PRECISIONS[engine])))
+    form = draw(st.sampled_from(["", OPTIMIZED, JOINED])) if own and engine in IN_TENSORFLOW else ""
+    return Contender(what, form, engine, draw(st.sampled_from(PRECISIONS[engine])))
 
 
 @given(contenders())
@@ -48,11 +50,11 @@ def refused(text: str) -> str | None:
 @given(contenders(), st.data())
 def test_a_slip_is_refused_with_a_line_that_is_right(contender: Contender, data: st.DataObject) -> None:
     text = str(contender)
-    # Of a sign that separates, or of +optimized, a slip breaks two parts: they are put right one at a time.
+    # Of a sign that separates, or of a form, a slip breaks two parts: they are put right one at a time.
     places = [place for place, sign in enumerate(text) if sign not in ":+@,-"]
     place = data.draw(st.sampled_from(places))
     wrong = text[:place] + data.draw(st.sampled_from("abxyz_")) + text[place + 1 :]
-    assume("/" not in wrong and not contender.optimized)
+    assume("/" not in wrong and not contender.form)
     reason = refused(wrong)
     if reason is not None:
         suggested = re.search(r"(?:the nearest right one: |give )'([^']*)'$", reason)
@@ -101,11 +103,11 @@ def test_wrong_ones_are_refused_with_the_nearest_right_one(text: str, says: str,
 
 
 def test_what_is_not_said_is_the_default() -> None:
-    assert parse("inception_v4") == Contender("inception_v4:paper", False, "graph", "float32")
-    assert parse("inception_v4:slim+optimized@xla") == Contender("inception_v4:slim", True, "xla", "float32")
-    assert parse("timm:inception_v4") == Contender("timm:inception_v4", False, "eager", "float32")
-    assert parse("a/b.onnx") == Contender("a/b.onnx", False, "onnxruntime", AS_SAVED)
-    assert parse("a/b.keras@litert,int8") == Contender("a/b.keras", False, "litert", "int8")
+    assert parse("inception_v4") == Contender("inception_v4:paper", "", "graph", "float32")
+    assert parse("inception_v4:slim+optimized@xla") == Contender("inception_v4:slim", "optimized", "xla", "float32")
+    assert parse("timm:inception_v4") == Contender("timm:inception_v4", "", "eager", "float32")
+    assert parse("a/b.onnx") == Contender("a/b.onnx", "", "onnxruntime", AS_SAVED)
+    assert parse("a/b.keras@litert,int8") == Contender("a/b.keras", "", "litert", "int8")
 
 
 def test_one_that_is_named_twice_is_refused() -> None:
@@ -120,4 +122,4 @@ def test_presets_are_contenders_with_batches(name: str) -> None:
     assert found[0].kind == "applications"
     assert preset.batches == tuple(sorted(preset.batches))
     assert {each.kind for each in found} == {"applications", "ours", "timm"}
-    assert any(each.optimized for each in found)
+    assert any(each.form for each in found)

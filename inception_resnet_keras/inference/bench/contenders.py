@@ -1,4 +1,4 @@
-"""Who takes part in a benchmark, as a line of text: `WHAT[+optimized][@ENGINE[,PRECISION]]`.
+"""Who takes part in a benchmark, as a line of text: `WHAT[+FORM][@ENGINE[,PRECISION]]`.
 
 Standard library only: `bench --help` tells of it, and a wrong one is refused before anything is started.
 """
@@ -18,7 +18,7 @@ from ...spec.rows import Network
 APPLICATIONS = "keras-applications"
 TIMM = "timm:"
 TIMM_NETWORKS = ("inception_resnet_v2", "inception_v4")
-OPTIMIZED = "+optimized"
+OPTIMIZED, JOINED = "optimized", "joined"  # forms of a network
 
 IN_TENSORFLOW = ("graph", "xla")
 IN_TORCH = ("eager", "compile")
@@ -40,13 +40,14 @@ _PRECISIONS = "\n".join(
     f"             of {', '.join(engines)}: {', '.join(PRECISIONS[engines[0]])}" for engines in _ALIKE
 )
 GRAMMAR = f"""\
-A contender is WHAT[{OPTIMIZED}][@ENGINE[,PRECISION]]
+A contender is WHAT[+FORM][@ENGINE[,PRECISION]]
 
   WHAT       a network of ours, NETWORK[:VARIANT], such as inception_resnet_v2:slim
              {APPLICATIONS}   (Keras's own InceptionResNetV2)
              {TIMM}{TIMM_NETWORKS[0]}, {TIMM}{TIMM_NETWORKS[1]}   (where torch and timm are installed)
              a run's folder or a .keras file; an exported model: {", ".join(FILES)}, a SavedModel's folder
-  {OPTIMIZED} batch norm folded and the like, by optimize_for_inference
+  FORM       {OPTIMIZED}: batch norm folded and the like, by optimize_for_inference; {JOINED}: sibling 1×1
+             convolutions joined too
   ENGINE     of ours, a .keras file and {APPLICATIONS}: graph (default), xla
              of ours and a .keras file, exported for it as `export` does: {", ".join(EXPORTED)}
              of {TIMM.rstrip(":")}: eager (default), compile
@@ -54,7 +55,7 @@ A contender is WHAT[{OPTIMIZED}][@ENGINE[,PRECISION]]
   PRECISION  the first one where none is given; float32 is exact, tf32 a GPU's faster one
 {_PRECISIONS}
 
-Such as: inception_resnet_v2:slim{OPTIMIZED}@xla,mixed_bfloat16   inception_v4:slim@openvino,int8   run/model.xml"""
+Such as: inception_resnet_v2:slim+{OPTIMIZED}@xla,mixed_bfloat16   inception_v4:slim@openvino,int8   run/model.xml"""
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,19 @@ class Contender:
     """One that takes part; `str()` of it is the line that `parse` takes.
 
     what: a network of ours as "name:variant", a peer's name, or a path.
+    form: OPTIMIZED, JOINED, or empty for the network as it was built.
     engine, precision: of PRECISIONS; AS_SAVED is the precision of a file that was exported before.
     """
 
     what: str
-    optimized: bool = False
+    form: str = ""
     engine: str = "graph"
     precision: str = "float32"
 
     def __str__(self) -> str:
         default = self.precision in (AS_SAVED, PRECISIONS[self.engine][0])
         precision = "" if default else f",{self.precision}"
-        return f"{self.what}{OPTIMIZED * self.optimized}@{self.engine}{precision}"
+        return f"{self.what}{self.form and f'+{self.form}'}@{self.engine}{precision}"
 
     @property
     def kind(self) -> str:
@@ -112,7 +114,7 @@ class Contender:
             return "a saved model is not trained here: name its network"
         if self.engine in EXPORTED:
             return f"{self.engine} does not train"
-        return "a network whose batch norm is folded is not trained" if self.optimized else ""
+        return "a network whose batch norm is folded is not trained" if self.form else ""
 
 
 def parse(text: str) -> Contender:
@@ -120,23 +122,24 @@ def parse(text: str) -> Contender:
 
     Raises InputError, which names the part that is wrong and the nearest right line.
     """
-    what, optimized, engine, precision = _split(text)
+    what, form, engine, precision = _split(text)
     what, engines = _what(text, what)
     if engine and engine not in engines:
         raise _refused(text, "engine", engine, engines)
     engine = engine or engines[0]
     takes = PRECISIONS[engine]
     if _is_exported(what):
-        if precision or optimized:
+        if precision or form:
             raise InputError(f"contender {text!r}: {what} runs as it was exported; give {what!r} alone")
-        return Contender(what, False, engine, AS_SAVED)
+        return Contender(what, "", engine, AS_SAVED)
     if precision and precision not in takes:
         raise _refused(text, "precision", precision, takes)
-    if optimized and (what == APPLICATIONS or what.startswith(TIMM)):
-        raise InputError(f"contender {text!r}: {OPTIMIZED} is for our networks; give {text.replace(OPTIMIZED, '')!r}")
-    if optimized and engine in EXPORTED:
-        raise InputError(f"contender {text!r}: an export is optimized; give {text.replace(OPTIMIZED, '')!r}")
-    return Contender(what, optimized, engine, precision or takes[0])
+    plain = text.replace(f"+{form}", "")
+    if form and (what == APPLICATIONS or what.startswith(TIMM)):
+        raise InputError(f"contender {text!r}: {form} is for our networks; give {plain!r}")
+    if form and engine in EXPORTED:
+        raise InputError(f"contender {text!r}: an export is optimized as it is made; give {plain!r}")
+    return Contender(what, form, engine, precision or takes[0])
 
 
 def parse_all(texts: Iterable[str]) -> list[Contender]:
@@ -150,13 +153,13 @@ def parse_all(texts: Iterable[str]) -> list[Contender]:
     return found
 
 
-def _split(text: str) -> tuple[str, bool, str, str]:
+def _split(text: str) -> tuple[str, str, str, str]:
     what, at, how = text.rpartition("@")
     if not at or "/" in how or "\\" in how:  # a folder's name may hold an @
         what, how = text, ""
     engine, _, precision = how.partition(",")
-    optimized = what.endswith(OPTIMIZED)
-    return what.removesuffix(OPTIMIZED), optimized, engine, precision
+    form = next((form for form in (OPTIMIZED, JOINED) if what.endswith(f"+{form}")), "")
+    return what.removesuffix(f"+{form}"), form, engine, precision
 
 
 def _what(text: str, what: str) -> tuple[str, tuple[str, ...]]:

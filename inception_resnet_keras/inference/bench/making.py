@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .contenders import APPLICATIONS, EXPORTED, TIMM, Contender
+from .contenders import APPLICATIONS, EXPORTED, JOINED, TIMM, Contender
 from .engines import CLASSES
 
 CHECKED = 8  # pictures by which outputs are checked
@@ -18,7 +18,7 @@ ANY = 1e9  # the export's own bounds are of trained networks; here `checks` deci
 
 def make(job: dict[str, Any]) -> dict[str, Any]:
     """Runs one of the jobs below, by name; its answer is what it wrote."""
-    jobs = {"pictures": _pictures, "network": _network, "optimized": _optimized, "export": _export}
+    jobs = {"pictures": _pictures, "network": _network, "form": _formed, "export": _export}
     return jobs[job["make"]](job)
 
 
@@ -72,14 +72,14 @@ def _keras_network(what: str, size: int, images: np.ndarray, folder: Path) -> tu
     return {"model": str(file)}, _float32(model, images)
 
 
-def _optimized(job: dict[str, Any]) -> dict[str, Any]:
-    """A network's file with `optimize_for_inference` done."""
+def _formed(job: dict[str, Any]) -> dict[str, Any]:
+    """A network's file with `optimize_for_inference` done, in one of its two forms."""
     from ...saving import load_model, save_model
     from ..folding import optimize_for_inference
 
     model, card = load_model(Path(job["model"]))
-    file = Path(job["folder"], f"optimized_{MODEL}")
-    save_model(optimize_for_inference(model), file, card)
+    file = Path(job["folder"], f"{job['form']}_{MODEL}")
+    save_model(optimize_for_inference(model, join_siblings=job["form"] == JOINED), file, card)
     return {"model": str(file)}
 
 

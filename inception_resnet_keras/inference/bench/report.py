@@ -19,6 +19,9 @@ def report(plan: Plan, outcome: Outcome, command: str) -> dict[str, Any]:
     """What was asked, on what, each contender's figures, and what they cannot show."""
     baseline = next(entry for entry in outcome.entries if entry.contender == plan.baseline)
     rows = [_entry(plan, entry, baseline, outcome.peaks) for entry in outcome.entries]
+    its = rows[outcome.entries.index(baseline)]
+    for each in rows:
+        each["best"] = {task: _best(each[task]["rows"], its[task]["rows"]) for task, _ in plan.tasks()}
     return {
         "format": FORMAT,
         "command": command,
@@ -42,13 +45,13 @@ def _entry(plan: Plan, entry: Entry, baseline: Entry, peaks: dict[str, Any]) -> 
         "startup_seconds": entry.startup,
         "runs_on": entry.facts,
     }
-    for task, _ in plan.tasks():
+    for task in ("inference", "training"):
         times = OF_TRAINING if task == "training" else 1
         found[task] = {
             "left_out": entry.left_out.get(task),
             "rows": [
                 _row(entry, baseline, (task, batch), None if macs is None else times * macs, peaks)
-                for batch in dict(plan.tasks())[task]
+                for batch in dict(plan.tasks()).get(task, ())
                 if any(entry.turns.get((task, batch), []))
             ],
             "out_of_memory": [
@@ -56,6 +59,19 @@ def _entry(plan: Plan, entry: Entry, baseline: Entry, peaks: dict[str, Any]) -> 
             ],
         }
     return found
+
+
+def _best(rows: list[dict[str, Any]], baseline: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The batch with the most images/s, and how many times as many they are as the baseline's most."""
+
+    def speed(row: dict[str, Any]) -> float:
+        return row["images_per_second"]["median"]
+
+    if not rows:
+        return None
+    best = max(rows, key=speed)
+    ratio = speed(best) / max(map(speed, baseline)) if baseline else None
+    return {"batch": best["batch"], "images_per_second": speed(best), "ratio": ratio}
 
 
 def _row(

@@ -102,9 +102,9 @@ class _Measurement:
                 if contender.artefact:
                     job |= {"model": files["model"], "contender": asdict(contender)}
                     files = files | self._made(made, str(contender), "export", **job)
-                elif contender.optimized:
-                    job |= {"model": files["model"]}
-                    files = files | self._made(made, f"{what} optimized", "optimized", **job)
+                elif contender.form:
+                    job |= {"model": files["model"], "form": contender.form}
+                    files = files | self._made(made, f"{what}, {contender.form}", "form", **job)
                 entry.files = files
             except (WorkerError, InputError) as error:
                 self._failed(entry, error)

@@ -65,7 +65,7 @@ def failures(report: Mapping[str, Any]) -> list[str]:
         if each["failure"]:
             lines.append(f"{each['name']}: {each['failure']}")
         for task in ("inference", "training"):
-            found = each.get(task, {"left_out": None, "out_of_memory": []})
+            found = each[task]
             if found["left_out"]:
                 lines.append(f"{each['name']}: not trained: {found['left_out']}")
             for limit in found["out_of_memory"]:
@@ -114,22 +114,34 @@ def _cells(row: Mapping[str, Any], on_gpu: bool) -> list[str]:
 def _contenders(report: Mapping[str, Any]) -> Table:
     from rich.markup import escape
 
-    bounds = "each contender: outputs beside the network's own in float32 on the CPU, and its start"
-    table = _table(bounds)
+    table = _table(
+        "each contender: its outputs beside the network's own in float32 on the CPU, its start, its best batch"
+    )
     table.add_column("contender")
     for column in ("difference", "bound", "same top-1", "start-up s", "first call s"):
         table.add_column(column, justify="right")
+    tasks = list(report["contenders"][0]["best"])
+    for task in tasks:
+        table.add_column(f"{task}: images/s (batch), to the baseline's best", justify="right")
     for each in report["contenders"]:
         check, startup = each["check"], each["startup_seconds"]
-        rows = [row for task in ("inference", "training") if task in each for row in each[task]["rows"]]
+        rows = [row for task in ("inference", "training") for row in each[task]["rows"]]
         first = [row["first_call_seconds"] for row in rows if row["first_call_seconds"] is not None]
         table.add_row(
             escape(each["name"]),
             *(("not checked", GAP, GAP) if check is None else _checked(check)),
             f"{min(startup):.2f}" if startup else GAP,
             f"{max(first):.2f}" if first else GAP,
+            *(_best(each["best"][task]) for task in tasks),
         )
     return table
+
+
+def _best(best: Mapping[str, Any] | None) -> str:
+    if best is None:
+        return GAP
+    ratio = "" if best["ratio"] is None else f", {best['ratio']:.2f}"
+    return f"{best['images_per_second']:,.1f} ({best['batch']}){ratio}"
 
 
 def _checked(check: Mapping[str, Any]) -> tuple[str, str, str]:
