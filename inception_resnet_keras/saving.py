@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from .arguments import is_integer, is_number
+from .devices import use_gpus
 from .errors import InputError
 from .files import replacing
 
@@ -142,6 +143,8 @@ def load_model(path: Path, *, compile: bool = False) -> tuple[keras.Model, Card]
     card = read_card(path)
     import keras
 
+    if keras.config.backend() == "tensorflow":
+        use_gpus()
     try:
         model = keras.saving.load_model(path, compile=compile)
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:

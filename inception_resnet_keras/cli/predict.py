@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,9 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..devices import missing_gpu
     from ..inference.predict import predict
 
     predictions = predict(args.run_or_model, args.images, top=args.top)
+    if "tensorflow" in sys.modules and (gpu := missing_gpu()):
+        print(gpu, file=sys.stderr)
     if args.json:
         print(json.dumps([asdict(prediction) for prediction in predictions], indent=2, ensure_ascii=False))
     else:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..arguments import positive_integer
+from ..devices import use_gpus
 from ..errors import InputError
 from ..saving import Card, ExportCard, channels_first, load_model, parse_card
 from .runtime import (
@@ -55,6 +56,7 @@ class SavedModelRuntime(Runtime):
     def _open(self) -> Card:
         card = card_of_file(self.path, self.path / SAVED_MODEL_CARD)
         tf = required("tensorflow", "cpu")
+        use_gpus()
         refuse_unsafe(self.path)
         self._loaded = opened(self.path, lambda: tf.saved_model.load(self.path))  # its signature does not hold it
         try:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ..devices import use_gpus
 from ..errors import InputError
 from .config import TrainConfig
 
@@ -41,7 +42,7 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
 
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    gpus = len(tf.config.list_physical_devices("GPU"))
+    gpus = len(use_gpus())
     kind = kind_of(config, gpus=gpus)
     if kind == "multiworker":
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=_resolver())

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..data.sources import Source, held_out_split, open_source
+from ..devices import missing_gpu
 from ..errors import InputError
 from ..evaluation.report import Report, classification_report
 from ..telling import command, printable, say
@@ -227,6 +228,8 @@ def _introduce(run: RunFolder, session: Session, pictures: tuple[Source, Source]
         hint or f"batch norm momentum {session.momentum:.4g}, which suits {steps:,} steps",
         style="yellow" if hint else None,
     )
+    if gpu := missing_gpu():
+        say(console, gpu, style="yellow")
     if config.remat:
         maps = estimated(config, session.strategy.num_replicas_in_sync)
         say(

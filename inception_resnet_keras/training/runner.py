@@ -22,6 +22,7 @@ from .interruption import InterruptedRun
 from .keeper import Keeper
 from .phases import phases
 from .progress import TrainingProgress
+from .room import in_memory
 from .session import Session
 from .step import StepFigures
 
@@ -103,7 +104,8 @@ class Runner:
         while position.batch < self.session.steps:
             images, labels = next(self._batches)
             waited = time.monotonic() - before
-            figures = self._step(images, labels)
+            with in_memory(self.session, images, labels, self.progress.console):
+                figures = self._step(images, labels)
             spent = time.monotonic() - started
             position.seconds, position.training_seconds = (earlier + spent for earlier in self._seconds)
             self.progress.step(position.epoch, int(figures.count), figures.loss, waited, time.monotonic() - before)

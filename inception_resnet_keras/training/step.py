@@ -8,7 +8,7 @@ weight. Everything here is TensorFlow's and Keras's public API; `Model.fit` cann
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -66,6 +66,7 @@ class Stepper:
         function = partial(tf.function, autograph=False)  # every branch here is Python's
         self._micro = function(self._gradients_of, jit_compile=True) if config.jit else self._gradients_of
         self._compute, self._apply = function(self._computed), function(self._applied)
+        self._several = function(self._repeated)
         self._predict, self._swap = function(self._predicted), function(self._swapped)
 
     def compute(self, images: Any, labels: Any, *, stop: bool = False) -> tuple[StepFigures, Any]:
@@ -81,6 +82,14 @@ class Stepper:
     def apply(self, gradients: Any, step: int) -> None:
         """One optimizer step, the `step`-th of the run, and the running average's move after it."""
         self._apply(gradients, tf.constant(step, tf.float32))
+
+    def several(self, images: Any, labels: Any, steps: int) -> tf.Tensor:
+        """So many optimizer steps on one and the same batch in a single call, of one replica.
+
+        Nothing is looked at between them, and no running average moves. Returns the last one's
+        figures, in `StepFigures`' order, without waiting for them.
+        """
+        return self._several(images, labels, tf.constant(steps))
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """A batch's probabilities (n, classes); every worker gives and gets the whole batch."""
@@ -191,6 +200,15 @@ class Stepper:
             kept = tf.minimum(self.config.average, (1 + step) / (10 + step))
             for average, variable in zip(self.averages, averaged(self.model), strict=True):
                 average.assign(kept * average + (1 - kept) * variable.value)
+
+    def _repeated(self, images: tf.Tensor, labels: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
+        def once(done: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            figures, gradients = self._computed(images, labels, tf.zeros(1))
+            self.optimizer.apply([tf.convert_to_tensor(gradient) for gradient in gradients])
+            return done + 1, figures
+
+        _, figures = tf.while_loop(lambda done, _: done < steps, once, (0, tf.zeros(len(fields(StepFigures)))))
+        return figures
 
     def _predicted(self, images: Any) -> tf.Tensor:
         def probabilities(images: tf.Tensor) -> tf.Tensor:

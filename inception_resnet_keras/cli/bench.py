@@ -1,0 +1,131 @@
+"""Measures networks, engines and precisions beside each other: latency, throughput, memory, start-up, and
+whether what is timed computes the network at all. Each contender runs in a process of its own, in turns,
+and is told as so many times as fast as the baseline in the same rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import refuse
+from ..inference.bench import contenders as named
+from ..inference.bench.presets import PRESETS
+
+HELP = "speed and memory of networks, engines and precisions, in turns"
+CHARTS = (".png", ".svg", ".pdf")
+A_WORKER = 2.5e9  # bytes: what one may hold, where all are kept alive
+_presets = "\n".join(
+    f"  {name:4} {preset.about}; batches {', '.join(map(str, preset.batches))}" for name, preset in PRESETS.items()
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = f"{named.GRAMMAR}\n\nPresets\n{_presets}"
+    add = parser.add_argument
+    add("contenders", nargs="*", metavar="CONTENDER", help="see below (default: the device's preset)")
+    add("--preset", choices=list(PRESETS), help="a set of contenders and batches, before those that are named")
+    add(
+        "--baseline",
+        metavar="CONTENDER",
+        help="that all are set against (default: keras-applications@graph, or the first)",
+    )
+    add("--batch", type=_sizes, metavar="N,…", help="pictures of a call (default: the preset's, or 1,8)")
+    add("--train", type=_sizes, nargs="?", const=(), metavar="N,…", help="training steps too, of so many pictures")
+    add("--no-inference", action="store_true", help="training steps alone")
+    add("--size", type=int, default=299, help="side of the pictures in pixels (default: %(default)s)")
+    add("--rounds", type=int, default=5, help="turns of each contender (default: %(default)s)")
+    add("--seconds", type=float, default=2.0, help="of a turn, at least three calls (default: %(default)s)")
+    add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="(default: a GPU where there is one)")
+    add("--threads", type=int, metavar="N", help="that each computes with (default: each one's own choice)")
+    add("--steps-per-call", type=int, default=1, metavar="N", help="training steps of a call (default: %(default)s)")
+    add(
+        "--workers",
+        choices=("auto", "together", "apart"),
+        default="auto",
+        help="together: all stay alive; apart: each ends with its turns, as a GPU's or a full machine's memory needs",
+    )
+    add("--json", type=Path, metavar="FILE", help="write every raw figure too")
+    add("--chart", type=Path, metavar="FILE", help=f"draw the ratios too: {', '.join(CHARTS)}")
+
+
+def run(args: argparse.Namespace) -> int:
+    import sys
+
+    from rich.console import Console
+
+    from ..files import write_json
+    from ..inference.bench import tables
+    from ..inference.bench.report import report
+    from ..inference.bench.rounds import measure
+    from ..telling import command, say
+
+    for option, suffixes in (("json", (".json",)), ("chart", CHARTS)):
+        file: Path | None = getattr(args, option)
+        if file is not None and (file.suffix not in suffixes or not file.parent.is_dir()):
+            raise refuse(
+                f"--{option}", str(file), f"a file ending in {' or '.join(suffixes)} in a folder that is there"
+            )
+    progress = Console(stderr=True)
+    plan = _plan(args, lambda text: say(progress, text, style="yellow"))
+    outcome = measure(plan, tell=lambda text: say(progress, text))
+    found = report(plan, outcome, command("bench", *sys.argv[2:]))
+    tables.show(found, Console())
+    if args.json is not None:
+        write_json(args.json, found)
+    if args.chart is not None:
+        from ..inference.bench.chart import plot
+
+        plot(found, args.chart)
+    return 0 if any(entry.turns and not entry.failure for entry in outcome.entries) else 1
+
+
+def _plan(args: argparse.Namespace, warn: Any) -> Any:
+    from ..inference.bench import machine
+    from ..inference.bench.plan import Plan, baseline_of
+
+    device = args.device
+    if device == "auto":
+        device = "gpu" if machine.gpus() else "cpu"
+    preset = PRESETS[args.preset or device] if args.preset or not args.contenders else None
+    texts = [*(preset.contenders if preset else ()), *args.contenders]
+    baseline = named.parse(args.baseline) if args.baseline else None
+    contenders = named.parse_all(texts)
+    if baseline is not None and baseline not in contenders:
+        contenders.insert(0, baseline)
+    batches = args.batch or (preset.batches if preset else (1, 8))
+    training = args.train
+    if training == ():
+        training = preset.training if preset and preset.training else (32,)
+    elif training is None:
+        training = preset.training if preset else ()
+    apart = args.workers == "apart" or (args.workers == "auto" and device == "gpu")
+    free = machine.available_memory()
+    if args.workers == "auto" and not apart and free is not None and len(contenders) * A_WORKER > free:
+        apart = True
+        warn(
+            f"{free / 1e9:.0f} GB of memory are free, too few for {len(contenders)} contenders at once: each ends with "
+            "its turns of a round (--workers together keeps them)"
+        )
+    return Plan(
+        tuple(contenders),
+        baseline_of(contenders, baseline),
+        batches=() if args.no_inference else batches,
+        training=training or (),
+        size=args.size,
+        rounds=args.rounds,
+        seconds=args.seconds,
+        device=device,
+        threads=args.threads,
+        steps=args.steps_per_call,
+        apart=apart,
+    )
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(each) for each in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}; it takes numbers with commas between, such as 1,8") from None

@@ -1,0 +1,209 @@
+"""The benchmark in earnest: real processes, of small networks."""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from inception_resnet_keras import spec
+from inception_resnet_keras.cli import main
+from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.inference.bench.contenders import parse_all
+from inception_resnet_keras.inference.bench.plan import Plan, baseline_of
+from inception_resnet_keras.inference.bench.processes import COMMAND, Process, WorkerError
+from inception_resnet_keras.inference.bench.report import report
+from inception_resnet_keras.inference.bench.rounds import measure
+from inception_resnet_keras.saving import Card, save_model
+from inception_resnet_keras.spec.walk import trace
+
+from .. import tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bench") / "model.keras"
+    classes = [str(number) for number in range(tiny.CLASSES)]
+    save_model(tiny.build(include_preprocessing=True), path, Card("tiny", "paper", classes, (tiny.SIDE, tiny.SIDE)))
+    return path
+
+
+def test_from_the_command_line_to_table_json_and_chart(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "damaged.keras"
+    damaged.write_bytes(model.read_bytes()[:1000])
+    figures, chart = tmp_path / "figures.json", tmp_path / "chart.png"
+    named = [f"{model}@graph", f"{model}@xla", str(damaged)]
+    options = ["--size", str(tiny.SIDE), "--batch", "3,1", "--rounds", "2", "--seconds", "0.05", "--device", "cpu"]
+    files = ["--json", str(figures), "--chart", str(chart)]
+    assert main(["bench", *named, "--baseline", named[0], *options, *files]) == 0
+
+    found = json.loads(figures.read_text())
+    assert [each["name"] for each in found["contenders"]] == [f"{model}@graph", f"{model}@xla", f"{damaged}@graph"]
+    own, xla, broken = found["contenders"]
+    assert "is damaged or no .keras file" in broken["failure"]
+    assert broken["inference"]["rows"] == []
+    for each in (own, xla):
+        assert each["failure"] is None
+        assert each["check"]["passed"]
+        assert each["check"]["difference"] < 1e-4
+        assert len(each["startup_seconds"]) == 1
+        assert [row["batch"] for row in each["inference"]["rows"]] == [1, 3]
+        for row, reference in zip(each["inference"]["rows"], own["inference"]["rows"], strict=True):
+            check_row(row, reference)
+    assert found["peaks"]["float32"]["macs_per_second"] > 1e8
+    assert found["plan"]["batches"] == [3, 1]
+    said = capsys.readouterr().out
+    for fact in ("inference at batch 1", "inference at batch 3", f"{model}@xla", found["machine"]["cpu"]["model"]):
+        assert fact in said
+    assert f"{damaged}@graph: {damaged}: is damaged" in said
+    median = xla["inference"]["rows"][0]["ratio"]["median"]
+    assert f"{median:.2f} (" in said
+    assert Image.open(chart).size[0] > 1000
+
+
+def check_row(row: dict[str, Any], reference: dict[str, Any]) -> None:
+    """What is told follows from the raw seconds of the rounds."""
+    every = [second for turn in row["rounds"] for second in turn["seconds"]]
+    assert len(row["rounds"]) == 2
+    assert row["calls"] == len(every)
+    assert row["median_seconds"] == pytest.approx(statistics.median(every))
+    assert min(every) <= row["median_seconds"] <= row["p95_seconds"] <= max(every)
+    speeds = [row["batch"] / statistics.median(turn["seconds"]) for turn in row["rounds"]]
+    theirs = [row["batch"] / statistics.median(turn["seconds"]) for turn in reference["rounds"]]
+    assert row["images_per_second"]["median"] == pytest.approx(statistics.median(speeds))
+    pairs = [mine / its for mine, its in zip(speeds, theirs, strict=True)]
+    assert row["ratio"]["rounds"] == pytest.approx(pairs)
+    assert row["ratio"]["median"] == pytest.approx(statistics.median(pairs))
+    assert row["first_call_seconds"] > 0
+    if sys.platform == "linux":
+        assert 1e7 < row["peak_rss"] < 64e9
+        assert row["threads"] is None or row["threads"] >= 1  # too short a turn has no ticks to tell by
+
+
+def plan_of(*names: str, **options: Any) -> Plan:
+    contenders = parse_all(names)
+    return Plan(tuple(contenders), baseline_of(contenders, None), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"rounds": 0}, "rounds: got 0"),
+        ({"seconds": -1.0}, "seconds: got -1"),
+        ({"batches": (0,)}, "batches: got 0"),
+        ({"batches": ()}, "nothing to measure"),
+        ({"size": 74}, "size: got 74; it takes an integer of at least 75"),
+        ({"size": 10**6}, "size: got 1000000"),
+        ({"threads": 0}, "threads: got 0"),
+        ({"device": "tpu"}, "device: got 'tpu'"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says.replace("(", r"\(")):
+        plan_of("inception_v4", **options)
+
+
+def test_exports_run_on_the_cpu() -> None:
+    with pytest.raises(InputError, match="runs on the CPU"):
+        plan_of("inception_v4@openvino", device="gpu")
+
+
+def test_the_baseline_is_keras_applications_where_it_takes_part() -> None:
+    contenders = parse_all(["inception_v4", "keras-applications@xla", "keras-applications@graph"])
+    assert str(baseline_of(contenders, None)) == "keras-applications@graph"
+    assert baseline_of(contenders[:2], None) == contenders[1]
+    assert baseline_of(contenders[:1], None) == contenders[0]
+    assert baseline_of(contenders, contenders[0]) == contenders[0]
+
+
+@pytest.mark.parametrize("file", ["figures.txt", "nowhere/figures.json"])
+def test_where_nothing_can_be_written_nothing_is_started(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "inception_v4", "--json", file]) == 1
+    assert "--json: got" in capsys.readouterr().err
+
+
+def python(code: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", code)
+
+
+def test_a_worker_that_dies_is_told_of_with_its_last_words() -> None:
+    code = "import os, sys; print('no such instruction', file=sys.stderr, flush=True); os._exit(3)"
+    with Process(command=python(code)) as process, pytest.raises(WorkerError, match=r"status 3: no such instruction"):
+        process.ask("facts")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_worker_that_the_system_kills_ran_out_of_memory() -> None:
+    with (
+        Process(command=python("import os; input(); os.kill(os.getpid(), 9)")) as process,
+        pytest.raises(WorkerError, match="for want of memory") as caught,
+    ):
+        process.ask("facts")
+    assert caught.value.out_of_memory
+
+
+def test_a_worker_that_never_answers_is_ended() -> None:
+    with (
+        Process(command=python("import time; time.sleep(60)"), patience=0.5) as process,
+        pytest.raises(WorkerError, match="no answer in"),
+    ):
+        process.ask("facts")
+
+
+def test_what_is_not_installed_is_named_with_how_to_get_it() -> None:
+    pytest.importorskip("sklearn")
+    try:
+        import timm  # noqa: F401
+    except ModuleNotFoundError:
+        pass
+    else:
+        pytest.skip("timm is installed")
+    outcome = measure(plan_of("timm:inception_v4", size=75, batches=(1,), rounds=1, seconds=0.0))
+    [entry] = outcome.entries
+    assert entry.failure == "timm is not installed: pip install torch timm"
+
+
+@pytest.mark.slow
+def test_real_networks_with_training_steps() -> None:
+    plan = plan_of(
+        "inception_resnet_v1:paper@graph",
+        "inception_resnet_v1:paper@graph,mixed_bfloat16",
+        size=75,
+        batches=(1,),
+        training=(2,),
+        rounds=1,
+        seconds=0.1,
+    )
+    found = report(plan, measure(plan), "bench")
+    macs = sum(node.macs or 0 for node in trace(spec.find("inception_resnet_v1"), (75, 75), classes=1000))
+    exact, mixed = found["contenders"]
+    assert mixed["check"]["difference"] > exact["check"]["difference"]
+    for each in (exact, mixed):
+        assert each["check"]["passed"], each
+        assert each["macs"] == macs
+        for task, times in (("inference", 1), ("training", 3)):
+            [row] = each[task]["rows"]
+            assert row["macs_per_second"] == pytest.approx(times * macs * row["images_per_second"]["median"])
+            kind = "bfloat16" if each is mixed else "float32"
+            peak = found["peaks"][kind]["macs_per_second"]
+            assert row["share_of_peak"] == pytest.approx(row["macs_per_second"] / peak)
+    assert any("single round" in said for said in found["unseen"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's memory is limited by the shell's ulimit")
+def test_out_of_memory_names_the_largest_batch_that_fits(model: Path) -> None:
+    limited = ("sh", "-c", f"ulimit -v 3600000; exec {COMMAND[0]} -m {COMMAND[2]}")
+    plan = plan_of(f"{model}@graph", size=tiny.SIDE, batches=(1, 100_000), rounds=1, seconds=0.0)
+    found = report(plan, measure(plan, command=limited), "bench")
+    [each] = found["contenders"]
+    assert each["failure"] is None
+    assert [row["batch"] for row in each["inference"]["rows"]] == [1]
+    [limit] = each["inference"]["out_of_memory"]
+    assert limit["batch"] == 100_000
+    assert 1000 < limit["largest_that_fits"] < 100_000
