@@ -112,8 +112,8 @@ def _models(found: Evaluation) -> Table:
     table = Table(
         title=f"{found.reported.figures.pictures:,} pictures of {occurring} classes; {crops}",
         title_justify="left",
-        caption="±: 95 % interval (Wilson). ECE: calibration error, and what is left of it after division of the logits by "
-        "the temperature T, on halves that T was not fitted on.",
+        caption="±: 95 % interval (Wilson). ECE: expected calibration error; after T: what is left when the logits "
+        "are divided by the temperature T, on halves that it was not fitted on. NLL: in nats.",
         caption_justify="left",
     )
     table.add_column("model", overflow="fold")
@@ -175,4 +175,62 @@ def _share(value: float | None) -> str:
 
 
 def _verify(args: argparse.Namespace, console: Console) -> None:
-    raise InputError("--pairs: not yet")
+    from ..evaluation.faces import verify_faces
+    from ..telling import say
+    from ..training.progress import reading
+
+    if len(args.models) > 1:
+        raise InputError(f"--pairs: {len(args.models)} models are given, and faces are verified by one")
+    if args.crops != 1 or args.classes:
+        raise InputError("--pairs: --crops and --classes are of classifiers; --mirror looks at faces mirrored too")
+    with reading(console) as bars:
+        bar = bars.add_task("pictures", total=None)
+        found = verify_faces(
+            args.models[0],
+            args.pairs,
+            Path(args.data),
+            out=args.out,
+            mirror=args.mirror,
+            crop_fraction=args.crop_fraction,
+            crop_mode=args.crop_mode,
+            interpolation=args.interpolation,
+            batch_size=args.batch_size,
+            max_corrupt=args.max_corrupt,
+            progress=lambda done, total: bars.update(bar, completed=done, total=total),
+        )
+    if args.json:
+        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+    else:
+        console.print(_folds(found))
+    for name, reason in found.unreadable:
+        say(console, f"left out: {name}: {reason}", style="yellow")
+    if found.left_out:
+        say(console, f"{found.left_out:,} pairs were left out, whose pictures these are", style="yellow")
+    say(console, f"everything is in {found.folder}")
+
+
+def _folds(found: Verified) -> Table:
+    from rich.table import Table
+
+    scores = found.verification
+    accepts = [
+        f"{share} false accepts: {'too few pairs' if accept is None else f'{accept:.2%} true ones'}"
+        for share, accept in scores.true_accepts.items()
+    ]
+    table = Table(
+        title=f"{found.one_person:,} pairs of one person, {found.two_persons:,} of two; {found.pictures:,} pictures",
+        title_justify="left",
+        caption="Each fold's threshold is chosen on the others: a pair is one person's where the squared distance is "
+        f"below it. Chosen on all pairs it is {scores.threshold:.4f}. Area under the ROC curve {scores.auc:.4f}; at "
+        f"{'; at '.join(accepts)}.",
+        caption_justify="left",
+    )
+    table.add_column("fold")
+    for column in ("pairs", "threshold", "accuracy"):
+        table.add_column(column, justify="right")
+    for number, fold in enumerate(scores.folds, 1):
+        table.add_row(str(number), f"{fold.pairs:,}", f"{fold.threshold:.4f}", f"{fold.accuracy:.2%}")
+    table.add_section()
+    total = sum(fold.pairs for fold in scores.folds)
+    table.add_row("mean", f"{total:,}", "", f"{scores.accuracy:.2%} ± {scores.deviation:.2%}")
+    return table

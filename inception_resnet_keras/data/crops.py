@@ -70,6 +70,26 @@ class View:
         return self.size[0]
 
 
+@dataclass(frozen=True)
+class Changes:
+    """What a user asks for instead of a view's own, None for what stays; checked as `View` is."""
+
+    fraction: float | None = None
+    mode: str | None = None
+    interpolation: str | None = None
+
+    def __post_init__(self) -> None:
+        self.of(View((1, 1)))
+
+    def of(self, view: View) -> View:
+        return View(
+            view.size,
+            view.fraction if self.fraction is None else self.fraction,
+            view.mode if self.mode is None else self.mode,
+            view.interpolation if self.interpolation is None else self.interpolation,
+        )
+
+
 class Crop(NamedTuple):
     """A part of a picture.
 

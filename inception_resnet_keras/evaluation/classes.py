@@ -91,7 +91,7 @@ def places(wanted: Sequence[str], classes: Classes, *, told: str, model: str) ->
 
 
 def columns(first: Classes, other: Classes, *, model: str, first_model: str) -> np.ndarray:
-    """int64: for each class of the first model, the other's output that is it; InputError where their classes differ."""
+    """int64: for each class of the first model, the other's output that is it; InputError where classes differ."""
     known = first.numbers()
     keys = other.keys or [()] * len(other.names)
     found = [
@@ -114,7 +114,7 @@ def shown(names: Sequence[str]) -> str:
 
 
 def _number(name: str, known: dict[str, int | None], *, imagenet: bool) -> int | None:
-    """ImageNet's folders are named in many ways: n01440764, n01440764_tench, tench, great white shark, tench, Tinca tinca."""
+    """ImageNet's folders are named n01440764, n01440764_tench, tench, great white shark or tench, Tinca tinca."""
     if name in known or not imagenet:
         return known.get(name)
     ids = _WORDNET.match(name)

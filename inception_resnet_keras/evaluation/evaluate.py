@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..arguments import one_of, positive_integer
-from ..data.crops import CROPS, View
+from ..data.contents import Files
+from ..data.crops import CROPS, Changes, View
 from ..data.pictures import not_read
 from ..data.sources import Source, open_source
 from ..errors import InputError, refuse
@@ -126,16 +128,14 @@ def evaluate(
         raise InputError("models: none is given; give one at least")
     if crops != 1 and (crop_fraction is not None or crop_mode is not None):
         raise refuse("crops", crops, "1 with a crop fraction or mode: 12 and 144 crops are of fixed places")
-    given = {"fraction": crop_fraction, "mode": crop_mode, "interpolation": interpolation}
-    changes = {key: value for key, value in given.items() if value is not None}
-    View((1, 1), **changes)  # type: ignore[arg-type]  # refused before anything is opened
+    changes = Changes(crop_fraction, crop_mode, interpolation)
     named = listed(classes) if classes else None
     openers = [locate(text) for text in models]
     dataset = str(data)
     with new_folder(out, Path(dataset.replace(":", "-")).resolve().name, Path(data)) as folder:
         source = open_source(data, class_names=None, max_corrupt=max_corrupt)
         subjects = [opener(False) for opener in openers]
-        subjects = [replace(subject, view=replace(subject.view, **changes)) for subject in subjects]
+        subjects = [replace(subject, view=changes.of(subject.view)) for subject in subjects]
         if crops != 1:
             for subject in subjects:
                 subject.view.side()
@@ -149,11 +149,13 @@ def evaluate(
             len(source), source.decode, subjects, crops=crops, batch_size=batch_size, progress=progress
         )
         if not len(read):
-            raise InputError(f"{dataset}: none of its {len(source)} pictures can be read: {source.corrupt.listed()[0][1]}")
+            raise InputError(
+                f"{dataset}: none of its {len(source)} pictures can be read: {source.corrupt.listed()[0][1]}"
+            )
         probabilities = [each[:, order] for each, order in zip(found, orders, strict=True)]
-        labels = numbers[source.labels[read]]
-        evaluation = _evaluation(dataset, folder, crops, subjects, known[0], labels, probabilities, source, read)
-        _write(evaluation, labels, _averaged(probabilities), source, read)
+        seen = _Seen(source, read, numbers[source.labels[read]], probabilities)
+        evaluation = _evaluation(seen, subjects, known[0], data=dataset, crops=crops, folder=folder)
+        _write(evaluation, seen)
     return evaluation
 
 
@@ -172,81 +174,81 @@ def _classes(subject: Subject, named: list[str] | None, source: Source) -> Class
     )
 
 
-def _averaged(probabilities: Sequence[np.ndarray]) -> np.ndarray:
-    return np.mean(probabilities, axis=0, dtype=np.float64).astype(np.float32)
+@dataclass(frozen=True)
+class _Seen:
+    """What was read of a source, its true classes, and what each model says of it, in the first one's order."""
+
+    source: Source
+    read: np.ndarray
+    labels: np.ndarray
+    probabilities: Sequence[np.ndarray]
+
+    @cached_property
+    def average(self) -> np.ndarray:
+        return np.stack(self.probabilities).mean(axis=0, dtype=np.float64).astype(np.float32)
+
+    @cached_property
+    def names(self) -> list[str]:
+        return [self.source.names[index] for index in self.read]
 
 
 def _evaluation(
-    data: str,
-    folder: Path,
-    crops: int,
-    subjects: Sequence[Subject],
-    classes: Classes,
-    labels: np.ndarray,
-    probabilities: Sequence[np.ndarray],
-    source: Source,
-    read: np.ndarray,
+    seen: _Seen, subjects: Sequence[Subject], classes: Classes, *, data: str, crops: int, folder: Path
 ) -> Evaluation:
-    models = []
-    for subject, each in zip(subjects, probabilities, strict=True):
-        published = paper.accuracy([subject.network], crops) if subject.imagenet else None
-        scores = figures(labels, each)
-        models.append(
-            Model(subject.name, subject.network, subject.view, scores, published, dict(subject.published))
-        )
+    def model(subject: Subject, probabilities: np.ndarray) -> Model:
+        reported = paper.accuracy([subject.network], crops) if subject.imagenet else None
+        scores = figures(seen.labels, probabilities)
+        return Model(subject.name, subject.network, subject.view, scores, reported, dict(subject.published))
+
     average = None
-    if len(models) > 1:
-        imagenet_all = all(subject.imagenet for subject in subjects)
-        published = paper.accuracy([subject.network for subject in subjects], crops) if imagenet_all else None
-        average = Model(AVERAGE, "", None, figures(labels, _averaged(probabilities)), published, {})
-    left_out = source.corrupt.listed()
-    if Path(data).is_dir() and all(Path(name).is_relative_to(data) for name in source.names[:1]):
+    if len(subjects) > 1:
+        networks = [subject.network for subject in subjects if subject.imagenet]
+        reported = paper.accuracy(networks, crops) if len(networks) == len(subjects) else None
+        average = Model(AVERAGE, "", None, figures(seen.labels, seen.average), reported, {})
+    left_out = seen.source.corrupt.listed()
+    if isinstance(seen.source.contents, Files) and Path(data).is_dir():
         left_out += not_read(Path(data))
-    report = classification_report(
-        labels, _averaged(probabilities), classes.names, [source.names[index] for index in read], left_out
+    return Evaluation(
+        data=data,
+        crops=crops,
+        classes=list(classes.names),
+        models=[model(subject, each) for subject, each in zip(subjects, seen.probabilities, strict=True)],
+        average=average,
+        report=classification_report(seen.labels, seen.average, classes.names, seen.names, left_out),
+        folder=folder,
     )
-    return Evaluation(data, crops, list(classes.names), models, average, report, folder)
 
 
-def _write(
-    evaluation: Evaluation, labels: np.ndarray, probabilities: np.ndarray, source: Source, read: np.ndarray
-) -> None:
-    """Pictures and tables, then report.json, which tells that all is there."""
+def _write(evaluation: Evaluation, seen: _Seen) -> None:
+    """Tables and pictures, then report.json, which tells that all is there."""
     from . import plots
 
     folder, report, names = evaluation.folder, evaluation.report, evaluation.classes
-    plots.plot_confusion(report, folder / "confusion_matrix.png", title=f"accuracy {report.accuracy:.2%}")
-    curves = [(model.name, model.figures.calibration) for model in [*evaluation.models, evaluation.average] if model]
-    plots.plot_reliability(curves, folder / "reliability.png")
-    shown = [_picture(source, int(read[mistake.index])) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
-    plots.plot_mistakes(report, [plots.thumbnail(image) for image in shown], folder / "mistakes.png")
+    predicted, ranks = seen.average.argmax(axis=1), ranks_of_truth(seen.labels, seen.average)
+    write_csv(
+        folder / "predictions.csv",
+        ["picture", "true", "predicted", "probability", "probability of true", "rank of true"],
+        (
+            (name, names[true], names[said], f"{row[said]:.6f}", f"{row[true]:.6f}", rank + 1)
+            for name, true, said, row, rank in zip(seen.names, seen.labels, predicted, seen.average, ranks, strict=True)
+        ),
+    )
     write_csv(
         folder / "confusion_matrix.csv",
         ["true \\ predicted", *names],
         ([name, *row] for name, row in zip(names, report.confusion, strict=True) if any(row)),
     )
-    predicted, ranks = probabilities.argmax(axis=1), ranks_of_truth(labels, probabilities)
-    write_csv(
-        folder / "predictions.csv",
-        ["picture", "true", "predicted", "probability", "probability of true", "rank of true"],
-        (
-            [
-                source.names[read[row]],
-                names[labels[row]],
-                names[predicted[row]],
-                f"{probabilities[row, predicted[row]]:.6f}",
-                f"{probabilities[row, labels[row]]:.6f}",
-                ranks[row] + 1,
-            ]
-            for row in range(len(labels))
-        ),
-    )
+    plots.plot_confusion(report, folder / "confusion_matrix.png", title=f"accuracy {report.accuracy:.2%}")
+    curves = [(model.name, model.figures.calibration) for model in [*evaluation.models, evaluation.average] if model]
+    plots.plot_reliability(curves, folder / "reliability.png")
+    shown = [_picture(seen, mistake.index) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
+    plots.plot_mistakes(report, [plots.thumbnail(image) for image in shown], folder / "mistakes.png")
     write_json(folder / "report.json", evaluation.as_json())
 
 
-def _picture(source: Source, index: int) -> Image.Image:
+def _picture(seen: _Seen, row: int) -> Image.Image:
     """One of those that were read, read again; white where it has gone since."""
     try:
-        return source.decode(index)
+        return seen.source.decode(int(seen.read[row]))
     except InputError:
         return Image.new("RGB", (1, 1), "white")

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
 
@@ -19,7 +20,8 @@ from .subjects import Run, Subject
 
 Progress = Callable[[int, int], None]
 Decode = Callable[[int, tuple[int, int] | None], Image.Image]
-Given, Made = TypeVar("Given"), TypeVar("Made")
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 SUM_TOLERANCE = 1e-2  # half precision's sums are off by a few thousandths
 
@@ -31,6 +33,7 @@ def one_pass(
     *,
     crops: int = 1,
     flip: bool = False,
+    averaged: bool = False,
     batch_size: int = 32,
     progress: Progress = lambda done, total: None,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -43,12 +46,14 @@ def one_pass(
         subjects: The models; those of equal views share their crops.
         crops: 1, 12 or 144 a picture.
         flip: Whether to look at each crop mirrored too.
+        averaged: Whether to keep the mean over a picture's crops only.
         batch_size: How many crops go through a model at once.
         progress: Called with how many pictures are done of how many.
 
     Returns:
         int64 (n,) the numbers of the pictures that were read; and for each model float32
-        (n, crops, outputs), or twice the crops with `flip`, a crop followed by its mirrored one.
+        (n, crops, outputs), or twice the crops with `flip`, a crop followed by its mirrored one; or
+        averaged (n, outputs).
     """
     views = list(dict.fromkeys(subject.view for subject in subjects))
     size = decoding_size(views, crops)
@@ -72,19 +77,30 @@ def one_pass(
             read += [done + number for number, found in enumerate(batch) if found is not None]
             for subject, said in zip(subjects, outputs, strict=True):
                 if readable:
-                    said.append(_outputs(subject.run, [found[subject.view] for found in readable], batch_size))
+                    each = _outputs(subject.run, [found[subject.view] for found in readable], batch_size)
+                    said.append(each.mean(axis=1, dtype=np.float64).astype(np.float32) if averaged else each)
             done += len(batch)
             progress(done, count)
-    return np.array(read, np.int64), [_joined(said, subject) for said, subject in zip(outputs, subjects, strict=True)]
+    if not read:
+        return np.empty(0, np.int64), [np.empty((0, 0), np.float32)] * len(subjects)
+    return np.array(read, np.int64), [np.concatenate(said) for said in outputs]
 
 
 def classify(
-    count: int, decode: Decode, subjects: Sequence[Subject], **options: object
+    count: int,
+    decode: Decode,
+    subjects: Sequence[Subject],
+    *,
+    crops: int = 1,
+    batch_size: int = 32,
+    progress: Progress = lambda done, total: None,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """As `one_pass`, the probabilities of a picture's crops averaged: float32 (n, classes) a model."""
-    averaging = [Subject(**{**vars(subject), "run": _checked(subject)}) for subject in subjects]
-    read, outputs = one_pass(count, decode, averaging, **options)  # type: ignore[arg-type]
-    return read, [said.mean(axis=1, dtype=np.float64).astype(np.float32) for said in outputs]
+    """As `one_pass`, the probabilities of a picture's crops averaged: float32 (n, classes) a model.
+
+    Raises InputError where a model gives none.
+    """
+    checked = [replace(subject, run=_checked(subject)) for subject in subjects]
+    return one_pass(count, decode, checked, crops=crops, batch_size=batch_size, progress=progress, averaged=True)
 
 
 def mapped_ahead(
@@ -115,14 +131,8 @@ def _with_mirrored(pixels: np.ndarray) -> np.ndarray:
 
 def _outputs(run: Run, pictures: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
     crops = np.concatenate(pictures)
-    parts = [
-        run(crops[start : start + batch_size].astype(np.float32)) for start in range(0, len(crops), batch_size)
-    ]
+    parts = [run(crops[start : start + batch_size].astype(np.float32)) for start in range(0, len(crops), batch_size)]
     return np.concatenate(parts).reshape(len(pictures), len(pictures[0]), -1)
-
-
-def _joined(said: list[np.ndarray], subject: Subject) -> np.ndarray:
-    return np.concatenate(said) if said else np.empty((0, 0, subject.outputs), np.float32)
 
 
 def _checked(subject: Subject) -> Run:

@@ -75,7 +75,7 @@ def locate(text: str) -> Callable[[bool], Subject]:
             f"{text}: there is no such file, folder or registered name; a run's folder, a .keras file, or "
             f"[NETWORK[:VARIANT]=]WEIGHTS is needed, weights being a checkpoint's path or one of {known}"
         )
-    if not wanted and (path.is_dir() and model_file(path).exists() or _has_card(path)):
+    if not wanted and ((path.is_dir() and model_file(path).exists()) or _has_card(path)):
         read_card(model_file(path))
         return partial(_open_saved, text, model_file(path))
     return partial(_open_checkpoint, text, path, network, variant)
@@ -118,9 +118,7 @@ def _open_saved(text: str, path: Path, embedding: bool) -> Subject:
     model, card = load_model(path)
     if embedding:
         return _embedder(text, card.network, model)
-    return Subject(
-        text, card.network, card.classes, False, len(card.classes), View(card.size), keras_run(model), {}
-    )
+    return Subject(text, card.network, card.classes, False, len(card.classes), View(card.size), keras_run(model), {})
 
 
 def _open_registered(text: str, name: str, files: list[str], embedding: bool) -> Subject:
@@ -167,7 +165,7 @@ def _open_checkpoint(text: str, path: Path, network: str, variant: str, embeddin
 
 
 def _built(network: Network, classes: int | None, side: int, weights: str | Path, **options: Any) -> keras.Model:
-    """The network with these weights, taking pixels, giving probabilities; without classes, what it embeds a picture as."""
+    """The network with these weights, from pixels to probabilities; without classes, to what it embeds a picture as."""
     import keras
 
     from .. import models
@@ -182,9 +180,7 @@ def _built(network: Network, classes: int | None, side: int, weights: str | Path
     )
 
 
-def _imagenet(
-    text: str, network: Network, model: keras.Model, view: View, published: Mapping[str, float]
-) -> Subject:
+def _imagenet(text: str, network: Network, model: keras.Model, view: View, published: Mapping[str, float]) -> Subject:
     run = keras_run(model)
     if model.output_shape[-1] == CLASSES + 1:
         run = partial(_without_background, run)
