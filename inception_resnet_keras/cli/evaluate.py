@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from ..evaluation.faces import Verified
 
 HELP = "top-1, top-5 and calibration of models on labelled pictures; faces verified by pairs"
+LEGEND = (
+    "±: 95 % interval (Wilson). ECE: expected calibration error. T: the temperature to divide the logits by; "
+    "after T: the ECE then, on halves that T was not fitted on. NLL: in nats."
+)
 CLASSES_SHOWN = 40  # of more classes, those with the least recall
 
 
@@ -91,17 +95,17 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
     if args.json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
     else:
+        say(console, _head(found), style="italic")
         console.print(_models(found))
+        say(console, LEGEND)
         console.print(_classes(found))
     for name, reason in found.report.unreadable:
         say(console, f"left out: {name}: {reason}", style="yellow")
     say(console, f"everything is in {found.folder}")
 
 
-def _models(found: Evaluation) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
+def _head(found: Evaluation) -> str:
+    """What was looked at, and how."""
     views = {model.view for model in found.models if model.view}
     crops = f"{found.crops} crops a picture" if found.crops > 1 else "one crop a picture"
     if len(views) == 1 and found.crops == 1:
@@ -109,13 +113,14 @@ def _models(found: Evaluation) -> Table:
         crops += ", the whole of it" if view.fraction == 1 else f", {view.fraction:.4g} of it ({view.mode})"
         crops += f", {view.interpolation}, at {view.size[0]}×{view.size[1]}"
     occurring = sum(score.support > 0 for score in found.report.classes)
-    table = Table(
-        title=f"{found.reported.figures.pictures:,} pictures of {occurring} classes; {crops}",
-        title_justify="left",
-        caption="±: 95 % interval (Wilson). ECE: expected calibration error; after T: what is left when the logits "
-        "are divided by the temperature T, on halves that it was not fitted on. NLL: in nats.",
-        caption_justify="left",
-    )
+    return f"{found.reported.figures.pictures:,} pictures of {occurring} classes; {crops}"
+
+
+def _models(found: Evaluation) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
     table.add_column("model", overflow="fold")
     for column in ("top-1", "±", "top-5", "ECE", "T", "after T", "NLL"):
         table.add_column(column, justify="right")
@@ -201,7 +206,22 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
     if args.json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
     else:
+        kinds = f"{found.one_person:,} pairs of one person, {found.two_persons:,} of two"
+        say(console, f"{kinds}; {found.pictures:,} pictures, each embedded once", style="italic")
         console.print(_folds(found))
+        scores = found.verification
+        say(
+            console,
+            f"accuracy {scores.accuracy:.2%} ± {scores.deviation:.2%}, each fold by the threshold of the others",
+        )
+        say(
+            console,
+            f"threshold of all pairs {scores.threshold:.4f}: one person's where the squared distance is below it",
+        )
+        say(console, f"area under the ROC curve {scores.auc:.4f}")
+        for share, accepts in scores.true_accepts.items():
+            said = "too few pairs of two persons to tell" if accepts is None else f"{accepts:.2%}"
+            say(console, f"true accepts at {share} false ones: {said}")
     for name, reason in found.unreadable:
         say(console, f"left out: {name}: {reason}", style="yellow")
     if found.left_out:
@@ -213,18 +233,7 @@ def _folds(found: Verified) -> Table:
     from rich.table import Table
 
     scores = found.verification
-    accepts = [
-        f"{share} false accepts: {'too few pairs' if accept is None else f'{accept:.2%} true ones'}"
-        for share, accept in scores.true_accepts.items()
-    ]
-    table = Table(
-        title=f"{found.one_person:,} pairs of one person, {found.two_persons:,} of two; {found.pictures:,} pictures",
-        title_justify="left",
-        caption="Each fold's threshold is chosen on the others: a pair is one person's where the squared distance is "
-        f"below it. Chosen on all pairs it is {scores.threshold:.4f}. Area under the ROC curve {scores.auc:.4f}; at "
-        f"{'; at '.join(accepts)}.",
-        caption_justify="left",
-    )
+    table = Table()
     table.add_column("fold")
     for column in ("pairs", "threshold", "accuracy"):
         table.add_column(column, justify="right")

@@ -156,9 +156,7 @@ def plot_verification(found: Verification, distances: np.ndarray, same: np.ndarr
     right.set(xscale="log", xlim=(least / 2, 1), ylim=(-0.02, 1.02), title=f"ROC, area {found.auc:.4f}")
     right.set(xlabel="false accepts, share of the pairs of two persons", ylabel="true accepts")
     right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    right.xaxis.set_major_formatter(
-        FuncFormatter(lambda share, _: f"{share:.10g}" if share < 0.0001 else f"{share:.4g}")
-    )
+    right.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.10g}%"))
     if any(accepts is not None for accepts in found.true_accepts.values()):
         right.legend(frameon=False, loc="lower right", fontsize=9)
     for axis in (left, right):
@@ -174,6 +172,7 @@ def plot_pairs(shown: Sequence[tuple[str, bool, float, Sequence[Image.Image]]], 
     if not shown:
         figure.text(0.5, 0.5, "every pair is judged rightly", ha="center", va="center", fontsize=12)
     else:
+        figure.set_layout_engine("constrained", wspace=0.12)  # a pair stands apart from the next
         figure.suptitle(f"{len(shown)} of {wrong} pairs judged wrongly, the farthest from the threshold first")
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis in grid:
