@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .data.preprocessing import preprocess_input, warn_if_unscaled
     from .diagrams.api import plot_architecture
+    from .evaluation.evaluate import evaluate
+    from .evaluation.faces import verify_faces
     from .export.api import export_model
     from .features import endpoints, feature_extractor
     from .models import create_inception_resnet_v1, create_inception_resnet_v2, create_inception_v4
@@ -22,12 +24,14 @@ __all__ = [
     "create_inception_v4",
     "decode_predictions",
     "endpoints",
+    "evaluate",
     "export_model",
     "feature_extractor",
     "finetune",
     "load_weights",
     "plot_architecture",
     "preprocess_input",
+    "verify_faces",
     "warn_if_unscaled",
 ]
 
@@ -37,12 +41,14 @@ _HOME = {
     "create_inception_v4": ".models",
     "decode_predictions": ".weights.labels",
     "endpoints": ".features",
+    "evaluate": ".evaluation.evaluate",
     "export_model": ".export.api",
     "feature_extractor": ".features",
     "finetune": ".training.finetune",
     "load_weights": ".weights.load",
     "plot_architecture": ".diagrams.api",
     "preprocess_input": ".data.preprocessing",
+    "verify_faces": ".evaluation.faces",
     "warn_if_unscaled": ".data.preprocessing",
 }
 

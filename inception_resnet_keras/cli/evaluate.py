@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,13 +75,31 @@ def run(args: argparse.Namespace) -> None:
         _evaluate(args, console)
 
 
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar, or where there is no terminal a line now and then."""
+    from ..telling import say
+    from ..training.progress import PLAIN_LINE_EVERY, reading
+
+    said = time.monotonic()
+
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal said
+        bars.update(bar, description=what, completed=done, total=total)
+        if not console.is_terminal and time.monotonic() - said > PLAIN_LINE_EVERY:
+            said = time.monotonic()
+            say(console, f"{what}: {done:,} of {total:,} pictures")
+
+    with reading(console) as bars:
+        bar = bars.add_task("", total=None)
+        yield tell
+
+
 def _evaluate(args: argparse.Namespace, console: Console) -> None:
     from ..evaluation.evaluate import evaluate
     from ..telling import say
-    from ..training.progress import reading
 
-    with reading(console) as bars:
-        bar = bars.add_task("pictures", total=None)
+    with _progress(console) as progress:
         found = evaluate(
             args.models,
             args.data,
@@ -90,7 +111,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
             classes=args.classes,
             batch_size=args.batch_size,
             max_corrupt=args.max_corrupt,
-            progress=lambda done, total: bars.update(bar, completed=done, total=total),
+            progress=progress,
         )
     if args.json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
@@ -98,6 +119,9 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
         say(console, _head(found), style="italic")
         console.print(_models(found))
         say(console, LEGEND)
+        for model in [*found.models, found.average]:
+            for line in _published(model) if model else ():
+                say(console, line)
         console.print(_classes(found))
     for name, reason in found.report.unreadable:
         say(console, f"left out: {name}: {reason}", style="yellow")
@@ -125,9 +149,6 @@ def _models(found: Evaluation) -> Table:
     for column in ("top-1", "±", "top-5", "ECE", "T", "after T", "NLL"):
         table.add_column(column, justify="right")
     rows = [*found.models, *([found.average] if found.average else [])]
-    beside = any(model.paper or model.published for model in rows)
-    if beside:
-        table.add_column("published top-1 / top-5")
     for model in rows:
         score, calibration = model.figures, model.figures.calibration
         if model is found.average:
@@ -142,14 +163,20 @@ def _models(found: Evaluation) -> Table:
             _share(calibration.scaled_ece),
             f"{calibration.nll:.3f}",
         ]
-        table.add_row(*cells, *([_published(model)] if beside else []))
+        table.add_row(*cells)
     return table
 
 
-def _published(model: Model) -> str:
-    said = [f"{' / '.join(f'{number:.1f}' for number in model.published.values())} the weights"]
-    paper = [f"{model.paper[1]:.1%} / {model.paper[2]:.1%} paper, {model.paper[0]}"] if model.paper else []
-    return "\n".join((said if model.published else []) + paper).replace("%", "")
+def _published(model: Model) -> list[str]:
+    """What the weights' source and the paper have to be beside it."""
+    said = []
+    if model.published:
+        measures = ", ".join(f"{measure} {number:g} %" for measure, number in model.published.items())
+        said.append(f"{model.name}: its weights are published with {measures}")
+    if model.paper:
+        table, top1, top5 = model.paper
+        said.append(f"{model.name}: the paper's {table} has top-1 {top1:.1%}, top-5 {top5:.1%}, of weights of its own")
+    return said
 
 
 def _classes(found: Evaluation) -> Table:
@@ -182,14 +209,12 @@ def _share(value: float | None) -> str:
 def _verify(args: argparse.Namespace, console: Console) -> None:
     from ..evaluation.faces import verify_faces
     from ..telling import say
-    from ..training.progress import reading
 
     if len(args.models) > 1:
         raise InputError(f"--pairs: {len(args.models)} models are given, and faces are verified by one")
     if args.crops != 1 or args.classes:
         raise InputError("--pairs: --crops and --classes are of classifiers; --mirror looks at faces mirrored too")
-    with reading(console) as bars:
-        bar = bars.add_task("pictures", total=None)
+    with _progress(console) as progress:
         found = verify_faces(
             args.models[0],
             args.pairs,
@@ -201,7 +226,7 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
             interpolation=args.interpolation,
             batch_size=args.batch_size,
             max_corrupt=args.max_corrupt,
-            progress=lambda done, total: bars.update(bar, completed=done, total=total),
+            progress=progress,
         )
     if args.json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from ..files import write_json
 from . import paper
 from .classes import Classes, columns, imagenet, listed, places
 from .figures import Figures, figures, ranks_of_truth
-from .one_pass import Progress, classify
+from .one_pass import Telling, classify
 from .output import new_folder, write_csv
 from .report import Report, classification_report
 from .subjects import Subject, locate
@@ -83,6 +83,7 @@ class Evaluation:
             "crops": self.crops,
             "models": [asdict(model) for model in self.models],
             "average": asdict(self.average) if self.average else None,
+            "most_confused": most_confused(self.report),
             "per_class": [asdict(score) for score in self.report.classes if score.support],
             "left_out": [list(entry) for entry in self.report.unreadable],
         }
@@ -100,7 +101,7 @@ def evaluate(
     classes: Path | None = None,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
-    progress: Progress = lambda done, total: None,
+    progress: Telling = lambda what, done, total: None,
 ) -> Evaluation:
     """Evaluates models, and the average of their probabilities, in one pass over the pictures.
 
@@ -115,7 +116,7 @@ def evaluate(
         classes: A file of class names, one a line in the order of the outputs, for models that carry none.
         batch_size: How many crops go through a model at once, at least 1.
         max_corrupt: How many pictures may be unreadable: a number, or a share below 1.
-        progress: Called with how many pictures are done of how many.
+        progress: Called with what is being done, and of how many pictures it is done for how many.
 
     Raises:
         InputError: An argument is out of range, a model or the data is missing or damaged, a class of the data is
@@ -133,7 +134,7 @@ def evaluate(
     openers = [locate(text) for text in models]
     dataset = str(data)
     with new_folder(out, Path(dataset.replace(":", "-")).resolve().name, Path(data)) as folder:
-        source = open_source(data, class_names=None, max_corrupt=max_corrupt)
+        source = open_source(data, max_corrupt=max_corrupt, progress=partial(progress, "reading headers"))
         subjects = [opener(False) for opener in openers]
         subjects = [replace(subject, view=changes.of(subject.view)) for subject in subjects]
         if crops != 1:
@@ -146,7 +147,12 @@ def evaluate(
             for other, subject in zip(known, subjects, strict=True)
         ]
         read, found = classify(
-            len(source), source.decode, subjects, crops=crops, batch_size=batch_size, progress=progress
+            len(source),
+            source.decode,
+            subjects,
+            crops=crops,
+            batch_size=batch_size,
+            progress=partial(progress, "evaluating"),
         )
         if not len(read):
             raise InputError(
@@ -172,6 +178,16 @@ def _classes(subject: Subject, named: list[str] | None, source: Source) -> Class
         f"{subject.name}: carries no names of its {subject.outputs} classes; give a file with one a line, in the order "
         "of its outputs, as --classes"
     )
+
+
+def most_confused(report: Report, most: int = 20) -> list[tuple[str, str, int]]:
+    """(true class, what it is taken for, pictures), the most frequent first."""
+    counts = np.array(report.confusion)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:most]
+    pairs = zip(*np.unravel_index(order, counts.shape), strict=True)
+    names = [score.name for score in report.classes]
+    return [(names[true], names[said], int(counts[true, said])) for true, said in pairs if counts[true, said]]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ..errors import InputError
 from .subjects import Run, Subject
 
 Progress = Callable[[int, int], None]
+Telling = Callable[[str, int, int], None]
 Decode = Callable[[int, tuple[int, int] | None], Image.Image]
 Given = TypeVar("Given")
 Made = TypeVar("Made")
