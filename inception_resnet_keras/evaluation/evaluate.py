@@ -134,12 +134,12 @@ def evaluate(
     openers = [locate(text) for text in models]
     dataset = str(data)
     with new_folder(out, Path(dataset.replace(":", "-")).resolve().name, Path(data)) as folder:
-        source = open_source(data, max_corrupt=max_corrupt, progress=partial(progress, "reading headers"))
+        told = partial(progress, "reading headers")
+        source = open_source(data, least_classes=1, max_corrupt=max_corrupt, progress=told)
         subjects = [opener(False) for opener in openers]
-        subjects = [replace(subject, view=changes.of(subject.view)) for subject in subjects]
-        if crops != 1:
-            for subject in subjects:
-                subject.view.side()
+        if named and all(subject.classes for subject in subjects):
+            raise InputError(f"classes: {classes} is given for models that carry their classes' names: leave it out")
+        subjects = [replace(subject, view=_view(changes.of(subject.view), crops)) for subject in subjects]
         known = [_classes(subject, named, source) for subject in subjects]
         numbers = places(source.class_names, known[0], told=dataset, model=subjects[0].name)
         orders = [
@@ -163,6 +163,11 @@ def evaluate(
         evaluation = _evaluation(seen, subjects, known[0], data=dataset, crops=crops, folder=folder)
         _write(evaluation, seen)
     return evaluation
+
+
+def _view(view: View, crops: int) -> View:
+    """Of many crops, whose places are fixed, nothing counts of a view but its size, a square one, and interpolation."""
+    return view if crops == 1 else View((view.side(), view.side()), interpolation=view.interpolation)
 
 
 def _classes(subject: Subject, named: list[str] | None, source: Source) -> Classes:

@@ -198,6 +198,17 @@ def test_classes_that_the_model_has_not_are_refused_with_the_lists(models: list[
     assert not (tmp_path / "out").exists()
 
 
+def test_one_class_alone_and_needless_names(models: list[str], digits: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "ones.csv"
+    manifest.write_text("path,label\n" + "".join(f"{file},1\n" for file in digits.glob("1/*.png")), encoding="utf-8")
+    found = evaluate(models[:1], manifest, out=tmp_path / "out")
+    assert found.models[0].figures.pictures == sum(found.report.confusion[1]) == 12
+    names = tmp_path / "names.txt"
+    names.write_text("a\nb\nc\n")
+    with pytest.raises(InputError, match=r"names\.txt is given for models that carry their classes' names"):
+        evaluate(models[:1], digits, out=tmp_path / "no", classes=names)
+
+
 def test_what_is_there_is_not_overwritten(models: list[str], digits: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("kept")
     with pytest.raises(InputError, match="is no empty folder; give a new one, nothing is overwritten"):
