@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..arguments import one_of, positive_integer
 from ..data.contents import Files
@@ -22,14 +21,15 @@ from ..data.crops import CROPS, Changes, View
 from ..data.pictures import not_read
 from ..data.sources import Source, open_source
 from ..errors import InputError, refuse
-from ..files import write_json
 from . import paper
 from .classes import Classes, columns, imagenet, listed, places
-from .figures import Figures, figures, ranks_of_truth
+from .figures import Figures, figures
 from .one_pass import Telling, classify
-from .output import new_folder, write_csv
-from .report import Report, classification_report
-from .subjects import Subject, locate
+from .opening import locate
+from .output import new_folder
+from .report import Report, classification_report, most_confused
+from .subjects import Subject
+from .writing import Seen, write
 
 MAX_CORRUPT = 100
 AVERAGE = "average"
@@ -106,7 +106,7 @@ def evaluate(
     """Evaluates models, and the average of their probabilities, in one pass over the pictures.
 
     Args:
-        models: One or more, as `subjects` names them: runs, .keras files, registered weights, checkpoints.
+        models: One or more, as `opening` names them: runs, .keras files, registered weights, checkpoints.
         data: What `open_source` opens: a folder with a folder of pictures a class, a .csv, a packed
             folder, "tfds:NAME:SPLIT" or "digits". It may lack some of the models' classes.
         out: The folder to write, which must not exist or be empty; None for the next free one below evaluations/.
@@ -159,9 +159,11 @@ def evaluate(
                 f"{dataset}: none of its {len(source)} pictures can be read: {source.corrupt.listed()[0][1]}"
             )
         probabilities = [each[:, order] for each, order in zip(found, orders, strict=True)]
-        seen = _Seen(source, read, numbers[source.labels[read]], probabilities)
+        seen = Seen(source, read, numbers[source.labels[read]], probabilities)
         evaluation = _evaluation(seen, subjects, known[0], data=dataset, crops=crops, folder=folder)
-        _write(evaluation, seen)
+        models_and_average = [*evaluation.models, *([evaluation.average] if evaluation.average else [])]
+        curves = [(model.name, model.figures.calibration) for model in models_and_average]
+        write(folder, seen, evaluation.report, curves, evaluation.as_json())
     return evaluation
 
 
@@ -185,36 +187,8 @@ def _classes(subject: Subject, named: list[str] | None, source: Source) -> Class
     )
 
 
-def most_confused(report: Report, most: int = 20) -> list[tuple[str, str, int]]:
-    """(true class, what it is taken for, pictures), the most frequent first."""
-    counts = np.array(report.confusion)
-    np.fill_diagonal(counts, 0)
-    order = np.argsort(-counts, axis=None, kind="stable")[:most]
-    pairs = zip(*np.unravel_index(order, counts.shape), strict=True)
-    names = [score.name for score in report.classes]
-    return [(names[true], names[said], int(counts[true, said])) for true, said in pairs if counts[true, said]]
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What was read of a source, its true classes, and what each model says of it, in the first one's order."""
-
-    source: Source
-    read: np.ndarray
-    labels: np.ndarray
-    probabilities: Sequence[np.ndarray]
-
-    @cached_property
-    def average(self) -> np.ndarray:
-        return np.stack(self.probabilities).mean(axis=0, dtype=np.float64).astype(np.float32)
-
-    @cached_property
-    def names(self) -> list[str]:
-        return [self.source.names[index] for index in self.read]
-
-
 def _evaluation(
-    seen: _Seen, subjects: Sequence[Subject], classes: Classes, *, data: str, crops: int, folder: Path
+    seen: Seen, subjects: Sequence[Subject], classes: Classes, *, data: str, crops: int, folder: Path
 ) -> Evaluation:
     def model(subject: Subject, probabilities: np.ndarray) -> Model:
         reported = paper.accuracy([subject.network], crops) if subject.imagenet else None
@@ -238,38 +212,3 @@ def _evaluation(
         report=classification_report(seen.labels, seen.average, classes.names, seen.names, left_out),
         folder=folder,
     )
-
-
-def _write(evaluation: Evaluation, seen: _Seen) -> None:
-    """Tables and pictures, then report.json, which tells that all is there."""
-    from . import plots
-
-    folder, report, names = evaluation.folder, evaluation.report, evaluation.classes
-    predicted, ranks = seen.average.argmax(axis=1), ranks_of_truth(seen.labels, seen.average)
-    write_csv(
-        folder / "predictions.csv",
-        ["picture", "true", "predicted", "probability", "probability of true", "rank of true"],
-        (
-            (name, names[true], names[said], f"{row[said]:.6f}", f"{row[true]:.6f}", rank + 1)
-            for name, true, said, row, rank in zip(seen.names, seen.labels, predicted, seen.average, ranks, strict=True)
-        ),
-    )
-    write_csv(
-        folder / "confusion_matrix.csv",
-        ["true \\ predicted", *names],
-        ([name, *row] for name, row in zip(names, report.confusion, strict=True) if any(row)),
-    )
-    plots.plot_confusion(report, folder / "confusion_matrix.png", title=f"accuracy {report.accuracy:.2%}")
-    curves = [(model.name, model.figures.calibration) for model in [*evaluation.models, evaluation.average] if model]
-    plots.plot_reliability(curves, folder / "reliability.png")
-    shown = [_picture(seen, mistake.index) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
-    plots.plot_mistakes(report, [plots.thumbnail(image) for image in shown], folder / "mistakes.png")
-    write_json(folder / "report.json", evaluation.as_json())
-
-
-def _picture(seen: _Seen, row: int) -> Image.Image:
-    """One of those that were read, read again; white where it has gone since."""
-    try:
-        return seen.source.decode(int(seen.read[row]))
-    except InputError:
-        return Image.new("RGB", (1, 1), "white")

@@ -18,9 +18,9 @@ from ..errors import InputError
 from ..files import write_json
 from .evaluate import MAX_CORRUPT
 from .one_pass import Telling, one_pass
+from .opening import locate
 from .output import new_folder, write_csv
 from .pairs import Face, Pair, read_pairs
-from .subjects import locate
 from .verification import Verification, squared_distances, verify
 
 
@@ -70,7 +70,7 @@ def verify_faces(
     """Verifies pairs of faces by the squared distance of their embeddings, which are of length 1.
 
     Args:
-        model: As `subjects` names it. Of a classifier, what its last layer reads is the embedding.
+        model: As `opening` names it. Of a classifier, what its last layer reads is the embedding.
         pairs: A file in the format of LFW's pairs.txt, of two folds at least.
         data: The folder with a folder a person, person/person_0001.jpg (or another suffix that is read).
             Faces are expected cropped, as the network was trained on them: each picture is looked at whole.

@@ -17,7 +17,7 @@ from inception_resnet_keras.data.crops import View, crops_of, cut
 from inception_resnet_keras.data.images import decode
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.evaluation.evaluate import Evaluation, evaluate
-from inception_resnet_keras.evaluation.subjects import locate
+from inception_resnet_keras.evaluation.opening import locate
 from inception_resnet_keras.inference.predict import predict
 from inception_resnet_keras.saving import load_model
 from tests.data.photographs import write_photographs

@@ -6,8 +6,7 @@ from PIL import Image
 
 from inception_resnet_keras.evaluation import plots
 from inception_resnet_keras.evaluation.calibration import calibration
-from inception_resnet_keras.evaluation.evaluate import most_confused
-from inception_resnet_keras.evaluation.report import Report, classification_report
+from inception_resnet_keras.evaluation.report import Report, classification_report, most_confused
 from inception_resnet_keras.evaluation.verification import verify
 
 LABELS = np.array([0, 0, 1, 1, 2])
