@@ -49,16 +49,31 @@ def read_image(
         UnreadableImageError: The file is missing, no such picture, corrupt, truncated, or has more
             than `MAX_PIXELS` pixels, which its header tells before anything is decoded.
     """
+    image = decode(path, size, crop=crop, content=content)
+    return np.asarray(image if size is None else resized(image, size, crop))
+
+
+def decode(
+    path: Path, size: tuple[int, int] | None = None, *, crop: float = 1.0, content: bytes | None = None
+) -> Image.Image:
+    """The picture as Pillow has it, RGB and upright; the arguments and errors are `read_image`'s.
+
+    size, crop: What it will be resized to at most, and the least share of it that will: a JPEG may then come smaller than it is, never below twice that.
+    """
     with opened(path, content) as file:
         if size is not None and file.format == "JPEG":
             # Decodes at a fraction where that is enough.
             file.draft("RGB", (round(2 * size[1] / crop), round(2 * size[0] / crop)))
-        image = _rgb(ImageOps.exif_transpose(file))
-        if size is not None and (crop != 1 or image.size != (size[1], size[0])):
-            left, top = (side * (1 - crop) / 2 for side in image.size)
-            box = (left, top, image.width - left, image.height - top)
-            image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
-        return np.asarray(image)
+        return _rgb(ImageOps.exif_transpose(file))
+
+
+def resized(image: Image.Image, size: tuple[int, int], crop: float = 1.0) -> Image.Image:
+    """The picture, or the middle `crop` of each side, at (height, width), bilinear with antialiasing."""
+    if crop == 1 and image.size == (size[1], size[0]):
+        return image
+    left, top = (side * (1 - crop) / 2 for side in image.size)
+    box = (left, top, image.width - left, image.height - top)
+    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
 
 
 @contextmanager

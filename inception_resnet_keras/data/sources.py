@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 from ..errors import InputError
 from .contents import Contents, Files, Memory
 from .corrupt import CorruptPictures
-from .images import UnreadableImageError, has_transparency, opened, read_image
+from .images import UnreadableImageError, decode, has_transparency, opened, resized
 from .manifest import read_manifest
 from .pictures import files_by_class, not_read
 
@@ -72,12 +72,17 @@ class Source:
 
     def read(self, index: int, size: tuple[int, int] | None = None, crop: float = 1.0) -> np.ndarray:
         """One picture as `read_image` gives it; an unreadable one is listed in `corrupt` and raised."""
+        image = self.decode(index, size, crop)
+        return np.asarray(image if size is None else resized(image, size, crop))
+
+    def decode(self, index: int, size: tuple[int, int] | None = None, crop: float = 1.0) -> Image.Image:
+        """The same as `images.decode` gives it."""
         try:
             try:
                 content = self.contents.read(index)
             except OSError as error:
                 raise UnreadableImageError(Path(self.names[index]), error.strerror or str(error)) from None
-            return read_image(Path(self.names[index]), size, crop=crop, content=content)
+            return decode(Path(self.names[index]), size, crop=crop, content=content)
         except UnreadableImageError as error:
             self.corrupt.add(self.names[index], error.reason)
             raise
@@ -99,6 +104,7 @@ def open_source(
     path_or_name: str | Path,
     *,
     class_names: Sequence[str] | None = None,
+    least_classes: int = 2,
     max_corrupt: float = MAX_CORRUPT,
     progress: Progress = lambda done, total: None,
 ) -> Source:
@@ -112,7 +118,8 @@ def open_source(
             folder of pictures a class, or a .csv file with the columns path (relative to the file)
             and label (a class's name).
         class_names: The classes of the training set, for a held-out set: this one may lack some, and
-            may have no others. None takes its own, sorted by name, at least two.
+            may have no others. None takes its own, sorted by name.
+        least_classes: How many of its own classes it must have, where `class_names` is None.
         max_corrupt: How many pictures may be unreadable: a number, or a share below 1.
         progress: Called with how many headers are read of how many.
 
@@ -136,7 +143,7 @@ def open_source(
         labelled = [(file, name) for name, files in files_by_class(path).items() for file in files]
         source = _scanned(path, [file for file, _ in labelled], [name for _, name in labelled], max_corrupt, progress)
         source = replace(source, beside=not_read(path))
-    return _with_classes(source, text, class_names)
+    return _with_classes(source, text, class_names, least_classes)
 
 
 def held_out_split(source: Source, seed: int) -> tuple[Source, Source]:
@@ -253,9 +260,9 @@ def _digits(max_corrupt: float) -> Source:
     )
 
 
-def _with_classes(source: Source, told: str, class_names: Sequence[str] | None) -> Source:
+def _with_classes(source: Source, told: str, class_names: Sequence[str] | None, least: int) -> Source:
     if class_names is None:
-        if len(source.class_names) < 2:
+        if len(source.class_names) < least:
             raise InputError(f"{told}: holds one class only, {source.class_names[0]!r}; at least two are needed")
         return source
     numbers: dict[Any, int] = {name: number for number, name in enumerate(class_names)}

@@ -1,0 +1,148 @@
+"""Top-1, top-5 and calibration of models on labelled pictures, alone and averaged; or of faces, pairs verified."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .pack import number_or_share
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+HELP = "top-1, top-5 and calibration of models on labelled pictures; faces verified by pairs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="a run's folder, a .keras file of one, or [NETWORK[:VARIANT]=]WEIGHTS: a checkpoint or a registered name, "
+        "such as inception_v4=imagenet; of several, the average of their probabilities is evaluated too",
+    )
+    add(
+        "--data",
+        required=True,
+        metavar="SOURCE",
+        help="a folder of pictures a class, a .csv of path,label, tfds:NAME[:SPLIT], a packed folder, digits; with "
+        "--pairs, a folder of pictures a person",
+    )
+    add("--out", type=Path, metavar="FOLDER", help="what to write (default: next free below evaluations/)")
+    add("--crops", type=int, default=1, metavar="N", help="a picture: 1, 12 or 144, averaged (default: %(default)s)")
+    add("--crop-fraction", type=float, metavar="F", help="that one crop looks at, instead of the weights' own")
+    add("--crop-mode", choices=("squash", "center"), help="whether one crop keeps the picture's shape, or is square")
+    add("--interpolation", choices=("bilinear", "bicubic", "lanczos", "nearest"), help="instead of the weights' own")
+    add("--classes", type=Path, metavar="FILE", help="class names, one a line, for models that carry none")
+    add("--batch-size", type=int, default=32, metavar="N", help="crops at once (default: %(default)s)")
+    add(
+        "--max-corrupt",
+        type=number_or_share,
+        default=100,
+        metavar="N",
+        help="unreadable pictures that may be left out: a number, or a share below 1 (default: %(default)s)",
+    )
+    add("--pairs", type=Path, metavar="FILE", help="LFW's pairs.txt: verify faces by the model's embedding")
+    add("--mirror", action="store_true", help="with --pairs: look at each face mirrored too")
+    add("--json", action="store_true", help="print JSON instead of tables")
+
+
+def run(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    console = Console(stderr=args.json)
+    if args.pairs:
+        _verify(args, console)
+    elif args.mirror:
+        raise InputError("--mirror is of --pairs; for classes, --crops 12 and 144 look at mirrored crops too")
+    else:
+        _evaluate(args, console)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar, or where there is no terminal a line now and then."""
+    from ..telling import say
+    from ..training.progress import PLAIN_LINE_EVERY, reading
+
+    said = time.monotonic()
+
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal said
+        bars.update(bar, description=what, completed=done, total=total)
+        if not console.is_terminal and time.monotonic() - said > PLAIN_LINE_EVERY:
+            said = time.monotonic()
+            say(console, f"{what}: {done:,} of {total:,} pictures")
+
+    with reading(console) as bars:
+        bar = bars.add_task("", total=None)
+        yield tell
+
+
+def _evaluate(args: argparse.Namespace, console: Console) -> None:
+    from ..evaluation.evaluate import evaluate
+    from ..evaluation.tables import show_evaluation
+    from ..telling import say
+
+    with _progress(console) as progress:
+        found = evaluate(
+            args.models,
+            args.data,
+            out=args.out,
+            crops=args.crops,
+            crop_fraction=args.crop_fraction,
+            crop_mode=args.crop_mode,
+            interpolation=args.interpolation,
+            classes=args.classes,
+            batch_size=args.batch_size,
+            max_corrupt=args.max_corrupt,
+            progress=progress,
+        )
+    if args.json:
+        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+    else:
+        show_evaluation(console, found)
+    for name, reason in found.report.unreadable:
+        say(console, f"left out: {name}: {reason}", style="yellow")
+    say(console, f"everything is in {found.folder}")
+
+
+def _verify(args: argparse.Namespace, console: Console) -> None:
+    from ..evaluation.faces import verify_faces
+    from ..evaluation.tables import show_verified
+    from ..telling import say
+
+    if len(args.models) > 1:
+        raise InputError(f"--pairs: {len(args.models)} models are given, and faces are verified by one")
+    if args.crops != 1 or args.classes:
+        raise InputError("--pairs: --crops and --classes are of classifiers; --mirror looks at faces mirrored too")
+    with _progress(console) as progress:
+        found = verify_faces(
+            args.models[0],
+            args.pairs,
+            Path(args.data),
+            out=args.out,
+            mirror=args.mirror,
+            crop_fraction=args.crop_fraction,
+            crop_mode=args.crop_mode,
+            interpolation=args.interpolation,
+            batch_size=args.batch_size,
+            max_corrupt=args.max_corrupt,
+            progress=progress,
+        )
+    if args.json:
+        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+    else:
+        show_verified(console, found)
+    for name, reason in found.unreadable:
+        say(console, f"left out: {name}: {reason}", style="yellow")
+    if found.left_out:
+        say(console, f"{found.left_out:,} pairs were left out, whose pictures these are", style="yellow")
+    say(console, f"everything is in {found.folder}")

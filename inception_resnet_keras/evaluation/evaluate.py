@@ -1,0 +1,214 @@
+"""Classifiers on labelled pictures, as the paper's Tables 2 to 5: figures, calibration, report, pictures.
+
+ImageNet: a model of 1000 classes, or of 1001 with Slim's background class, is evaluated on classes that are named
+by WordNet id (`n01440764`) or by Keras's English name (`tench`). ILSVRC 2012 publishes its validation set as
+50,000 files in one folder: put each in a folder of its id, or write a .csv of `path,label` with the ids as
+labels, or give `tfds:imagenet2012:validation`. Its ground truth file has numbers of its own, not these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..arguments import one_of, positive_integer
+from ..data.contents import Files
+from ..data.crops import CROPS, Changes, View
+from ..data.pictures import not_read
+from ..data.sources import Source, open_source
+from ..errors import InputError, refuse
+from . import paper
+from .classes import Classes, columns, imagenet, listed, places
+from .figures import Figures, figures
+from .one_pass import Telling, classify
+from .opening import locate
+from .output import new_folder
+from .report import Report, classification_report, most_confused
+from .subjects import Subject
+from .writing import Seen, write
+
+MAX_CORRUPT = 100
+AVERAGE = "average"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One evaluated model: how it looked at the pictures, its figures, and the paper's and its source's beside them.
+
+    paper: (table, top-1, top-5), shares in [0, 1]; None where it has none for this network and these crops.
+    published: accuracy as the weights' source has it, %.
+    """
+
+    name: str
+    network: str
+    view: View | None
+    figures: Figures
+    paper: tuple[str, float, float] | None
+    published: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    data: as it was asked for. crops: a picture. classes: the models'; report has which of them occur.
+    models: each one alone, in the order given. average: of their probabilities; None of a single model.
+    report: class by class, confusion matrix, mistakes and what could not be read, of the average or the one model.
+    folder: where it is written.
+    """
+
+    data: str
+    crops: int
+    classes: list[str]
+    models: list[Model]
+    average: Model | None
+    report: Report
+    folder: Path
+
+    @property
+    def reported(self) -> Model:
+        """What the report is of."""
+        return self.average or self.models[0]
+
+    def as_json(self) -> dict[str, object]:
+        """All but the confusion matrix and the single pictures, which are CSV files beside it."""
+        return {
+            "data": self.data,
+            "pictures": self.reported.figures.pictures,
+            "classes": len(self.classes),
+            "crops": self.crops,
+            "models": [asdict(model) for model in self.models],
+            "average": asdict(self.average) if self.average else None,
+            "most_confused": most_confused(self.report),
+            "per_class": [asdict(score) for score in self.report.classes if score.support],
+            "left_out": [list(entry) for entry in self.report.unreadable],
+        }
+
+
+def evaluate(
+    models: Sequence[str],
+    data: str | Path,
+    *,
+    out: Path | None = None,
+    crops: int = 1,
+    crop_fraction: float | None = None,
+    crop_mode: str | None = None,
+    interpolation: str | None = None,
+    classes: Path | None = None,
+    batch_size: int = 32,
+    max_corrupt: float = MAX_CORRUPT,
+    progress: Telling = lambda what, done, total: None,
+) -> Evaluation:
+    """Evaluates models, and the average of their probabilities, in one pass over the pictures.
+
+    Args:
+        models: One or more, as `opening` names them: runs, .keras files, registered weights, checkpoints.
+        data: What `open_source` opens: a folder with a folder of pictures a class, a .csv, a packed
+            folder, "tfds:NAME:SPLIT" or "digits". It may lack some of the models' classes.
+        out: The folder to write, which must not exist or be empty; None for the next free one below evaluations/.
+        crops: 1, 12 or 144 a picture, as `data.crops` has them; their probabilities are averaged.
+        crop_fraction, crop_mode, interpolation: Of `data.crops.View`, instead of the weights' own. The fraction
+            and the mode are of one crop only.
+        classes: A file of class names, one a line in the order of the outputs, for models that carry none.
+        batch_size: How many crops go through a model at once, at least 1.
+        max_corrupt: How many pictures may be unreadable: a number, or a share below 1.
+        progress: Called with what is being done, and of how many pictures it is done for how many.
+
+    Raises:
+        InputError: An argument is out of range, a model or the data is missing or damaged, a class of the data is
+            none of a model's (both lists are shown), models of other classes are to be averaged, or more
+            pictures than `max_corrupt` cannot be read.
+    """
+    one_of("crops", crops, CROPS)
+    batch_size = positive_integer("batch_size", batch_size)
+    if not models:
+        raise InputError("models: none is given; give one at least")
+    if crops != 1 and (crop_fraction is not None or crop_mode is not None):
+        raise refuse("crops", crops, "1 with a crop fraction or mode: 12 and 144 crops are of fixed places")
+    changes = Changes(crop_fraction, crop_mode, interpolation)
+    named = listed(classes) if classes else None
+    openers = [locate(text) for text in models]
+    dataset = str(data)
+    with new_folder(out, Path(dataset.replace(":", "-")).resolve().name, Path(data)) as folder:
+        told = partial(progress, "reading headers")
+        source = open_source(data, least_classes=1, max_corrupt=max_corrupt, progress=told)
+        subjects = [opener(False) for opener in openers]
+        if named and all(subject.classes for subject in subjects):
+            raise InputError(f"classes: {classes} is given for models that carry their classes' names: leave it out")
+        subjects = [replace(subject, view=_view(changes.of(subject.view), crops)) for subject in subjects]
+        known = [_classes(subject, named, source) for subject in subjects]
+        numbers = places(source.class_names, known[0], told=dataset, model=subjects[0].name)
+        orders = [
+            columns(known[0], other, model=subject.name, first_model=subjects[0].name)
+            for other, subject in zip(known, subjects, strict=True)
+        ]
+        read, found = classify(
+            len(source),
+            source.decode,
+            subjects,
+            crops=crops,
+            batch_size=batch_size,
+            progress=partial(progress, "evaluating"),
+        )
+        if not len(read):
+            raise InputError(
+                f"{dataset}: none of its {len(source)} pictures can be read: {source.corrupt.listed()[0][1]}"
+            )
+        probabilities = [each[:, order] for each, order in zip(found, orders, strict=True)]
+        seen = Seen(source, read, numbers[source.labels[read]], probabilities)
+        evaluation = _evaluation(seen, subjects, known[0], data=dataset, crops=crops, folder=folder)
+        models_and_average = [*evaluation.models, *([evaluation.average] if evaluation.average else [])]
+        curves = [(model.name, model.figures.calibration) for model in models_and_average]
+        write(folder, seen, evaluation.report, curves, evaluation.as_json())
+    return evaluation
+
+
+def _view(view: View, crops: int) -> View:
+    """Of many crops, whose places are fixed, nothing counts of a view but its size, a square one, and interpolation."""
+    return view if crops == 1 else View((view.side(), view.side()), interpolation=view.interpolation)
+
+
+def _classes(subject: Subject, named: list[str] | None, source: Source) -> Classes:
+    if subject.classes:
+        return Classes(subject.classes)
+    if named is not None:
+        if len(named) != subject.outputs:
+            raise InputError(f"classes: the file names {len(named)} classes, {subject.name} has {subject.outputs}")
+        return Classes(named)
+    if subject.imagenet:
+        return imagenet(source.class_names)
+    raise InputError(
+        f"{subject.name}: carries no names of its {subject.outputs} classes; give a file with one a line, in the order "
+        "of its outputs, as --classes"
+    )
+
+
+def _evaluation(
+    seen: Seen, subjects: Sequence[Subject], classes: Classes, *, data: str, crops: int, folder: Path
+) -> Evaluation:
+    def model(subject: Subject, probabilities: np.ndarray) -> Model:
+        reported = paper.accuracy([subject.network], crops) if subject.imagenet else None
+        scores = figures(seen.labels, probabilities)
+        return Model(subject.name, subject.network, subject.view, scores, reported, dict(subject.published))
+
+    average = None
+    if len(subjects) > 1:
+        networks = [subject.network for subject in subjects if subject.imagenet]
+        reported = paper.accuracy(networks, crops) if len(networks) == len(subjects) else None
+        average = Model(AVERAGE, "", None, figures(seen.labels, seen.average), reported, {})
+    left_out = seen.source.corrupt.listed()
+    if isinstance(seen.source.contents, Files) and Path(data).is_dir():
+        left_out += not_read(Path(data))
+    return Evaluation(
+        data=data,
+        crops=crops,
+        classes=list(classes.names),
+        models=[model(subject, each) for subject, each in zip(subjects, seen.probabilities, strict=True)],
+        average=average,
+        report=classification_report(seen.labels, seen.average, classes.names, seen.names, left_out),
+        folder=folder,
+    )
