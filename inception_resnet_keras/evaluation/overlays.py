@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 from ..files import replacing
@@ -24,17 +25,16 @@ def draw(picture: np.ndarray, explanation: Explanation, what: str, path: Path) -
     height, width = shown.shape[:2]
     place = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5)}  # a map over the whole picture
     side = 3.6
-    figure = Figure(figsize=(3 * side + 0.9, side * height / width + 1.0), layout="constrained")
-    panels = figure.subplots(1, 3)
+    figure = Figure(figsize=(3 * side, side * height / width + 0.8), layout="constrained")
+    panels, bars = figure.subplots(2, 3, height_ratios=(1, 0.03))
     cells = "×".join(map(str, explanation.cam.shape))
     titles = (what, f"Grad-CAM at {explanation.endpoint} ({cells})", "integrated gradients")
     for axis, title in zip(panels, titles, strict=True):
         axis.set_title(title, fontsize=11)
-        axis.set_xticks([])
-        axis.set_yticks([])
+        axis.set_axis_off()
     grey = np.repeat(shown.mean(axis=-1, keepdims=True) / 255, 3, axis=-1)
     panels[0].imshow(shown)
-    panels[1].imshow(0.35 + 0.65 * grey, **place)
+    panels[1].imshow(0.2 + 0.8 * grey, **place)
     warm = panels[1].imshow(
         explanation.cam,
         **place,
@@ -42,27 +42,27 @@ def draw(picture: np.ndarray, explanation: Explanation, what: str, path: Path) -
         vmin=0,
         vmax=1,
         interpolation="bilinear",
-        alpha=0.6,
+        alpha=0.4 + 0.3 * explanation.cam,
     )
-    panels[2].imshow(0.7 + 0.3 * grey, **place)
+    panels[2].imshow(0.75 + 0.25 * grey, **place)
     limit = float(np.percentile(np.abs(explanation.gradients), CLIPPED)) or 1.0
-    strength = np.clip(np.abs(explanation.gradients) / limit, 0, 1) ** 0.7
     signed = panels[2].imshow(
         explanation.gradients,
         **place,
         cmap="RdBu_r",
         vmin=-limit,
         vmax=limit,
-        interpolation="nearest",
-        alpha=strength,
+        alpha=np.clip(np.abs(explanation.gradients) / limit, 0, 1) ** 0.7,
     )
+    bars[0].set_axis_off()
     for axis, mapped, ticks, labels in (
-        (panels[1], warm, (0, 1), ("0", "most")),
-        (panels[2], signed, (-limit, 0, limit), ("against", "0", "for")),
+        (bars[1], warm, (0, 1), ("0", "most")),
+        (bars[2], signed, (-limit, 0, limit), ("against", "0", "for")),
     ):
-        bar = figure.colorbar(mapped, ax=axis, shrink=0.7, aspect=30, location="bottom", pad=0.02)
+        bar = figure.colorbar(ScalarMappable(mapped.norm, mapped.cmap), cax=axis, orientation="horizontal")
         bar.set_ticks(ticks, labels=labels)
-        bar.solids.set_alpha(1)
         bar.outline.set_visible(False)
+        axis.get_xticklabels()[0].set_horizontalalignment("left")
+        axis.get_xticklabels()[-1].set_horizontalalignment("right")
     with replacing(path) as beside:
         figure.savefig(beside, dpi=130)
