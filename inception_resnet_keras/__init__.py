@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .data.preprocessing import preprocess_input, warn_if_unscaled
     from .diagrams.api import plot_architecture
+    from .export.api import export_model
     from .features import endpoints, feature_extractor
     from .models import create_inception_resnet_v1, create_inception_resnet_v2, create_inception_v4
     from .training.finetune import finetune
@@ -21,6 +22,7 @@ __all__ = [
     "create_inception_v4",
     "decode_predictions",
     "endpoints",
+    "export_model",
     "feature_extractor",
     "finetune",
     "load_weights",
@@ -35,6 +37,7 @@ _HOME = {
     "create_inception_v4": ".models",
     "decode_predictions": ".weights.labels",
     "endpoints": ".features",
+    "export_model": ".export.api",
     "feature_extractor": ".features",
     "finetune": ".training.finetune",
     "load_weights": ".weights.load",

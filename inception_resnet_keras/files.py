@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,3 +45,40 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def placing(*targets: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `targets`, in which files and folders of their names are to be written.
+
+    When the block ends well, they are flushed to the disk and renamed to the targets, in this order;
+    when anything fails, none of them is left. Raises FileExistsError for a target that is there by then.
+    """
+    beside = targets[-1].with_name(f".{targets[-1].name}.{os.getpid()}.partial")
+    beside.mkdir()
+    placed: list[Path] = []
+    try:
+        yield beside
+        for path in (*beside.rglob("*"), beside):
+            if os.name == "posix" or path.is_file():
+                flush(path)
+        for target in targets:
+            if target.exists():
+                raise FileExistsError(f"{target} has come to be while it was written; it is not overwritten")
+            os.rename(beside / target.name, target)
+            placed.append(target)
+    except BaseException:
+        for target in placed:
+            _remove(target)
+        raise
+    finally:
+        _remove(beside)
+    if os.name == "posix":
+        flush(targets[-1].parent)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from .arguments import is_integer
 from .errors import InputError
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 MEMBER = "inception_resnet_keras.json"  # beside Keras's own members, which Keras reads alone
 _CARD_BYTES = 16 * 1024**2
+_LONGEST_SIDE = 65_535
+
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
+Output = Literal["probabilities", "embedding"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,37 @@ class Card:
     classes: list[str]
     size: tuple[int, int]
 
+    @property
+    def gives_classes(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class ExportCard(Card):
+    """What an exported model carries.
+
+    precision: what it was exported to compute in.
+    output: "probabilities", one a class (independent ones where the network ended in sigmoids), or
+        "embedding": then there are no classes.
+    """
+
+    precision: Precision = "float32"
+    output: Output = "probabilities"
+
+    @property
+    def gives_classes(self) -> bool:
+        return self.output == "probabilities"
+
+
+CardKind = TypeVar("CardKind", bound=Card)
+
 
 def save_model(model: keras.Model, path: Path, card: Card) -> None:
     """Writes a model and its card; whatever `path` held stays until the new file is whole on the disk."""
     with replacing(path) as beside:
         model.save(beside)
         with zipfile.ZipFile(beside, "a") as archive:
-            archive.writestr(MEMBER, json.dumps(asdict(card), ensure_ascii=False))
+            archive.writestr(MEMBER, card_text(card))
 
 
 def read_card(path: Path) -> Card:
@@ -51,27 +79,51 @@ def read_card(path: Path) -> Card:
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; a run's folder or a model.keras of a run is needed")
     try:
-        with zipfile.ZipFile(path) as archive:
-            member = archive.getinfo(MEMBER)
-            if member.file_size > _CARD_BYTES:
-                raise InputError(f"{path}: its {MEMBER} claims {member.file_size:,} bytes; it is damaged")
-            found = json.loads(archive.read(member))
-        card = Card(**{field.name: found[field.name] for field in fields(Card)})
-        if not card.classes or not all(isinstance(name, str) for name in card.classes):
-            raise TypeError("its class names are no texts")
-        height, width = card.size
-        if not all(is_integer(side) and side > 0 for side in (height, width)):
-            raise TypeError(f"its size is {card.size!r}")
+        return parse_card(path, read_member(path))
     except KeyError:
         raise InputError(
             f"{path}: holds no class names; it was not saved by `inception-resnet-keras train`, or was saved again by "
             "Keras, which leaves them out"
         ) from None
-    except (zipfile.BadZipFile, TypeError, ValueError, OSError) as error:
-        if isinstance(error, InputError):
-            raise
+    except (zipfile.BadZipFile, OSError) as error:
         raise InputError(f"{path}: is damaged or no .keras file ({error})") from None
-    return Card(card.network, card.variant, list(card.classes), (height, width))
+
+
+def read_member(path: Path) -> bytes:
+    """The card's text in a file that is a zip archive, or ends in one; KeyError where it has none."""
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(MEMBER)
+        if member.file_size > _CARD_BYTES:
+            raise InputError(f"{path}: its {MEMBER} claims {member.file_size:,} bytes; it is damaged")
+        return archive.read(member)
+
+
+def card_text(card: Card) -> str:
+    return json.dumps(asdict(card), ensure_ascii=False)
+
+
+def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> CardKind:  # type: ignore[assignment]
+    """A card from the text that `path` holds; InputError where it is none that can be true."""
+    try:
+        if len(text) > _CARD_BYTES:
+            raise ValueError(f"its card has {len(text):,} bytes")
+        found = json.loads(text)
+        values = {field.name: found[field.name] for field in fields(kind)}
+        card = kind(**values)
+        if not isinstance(card.classes, list) or not all(isinstance(name, str) for name in card.classes):
+            raise TypeError("its class names are no texts")
+        if not card.classes and card.gives_classes:
+            raise TypeError("it names no classes")
+        if not all(isinstance(values[key], str) for key in values if key not in ("classes", "size")):
+            raise TypeError("a name in it is no text")
+        height, width = card.size
+        if not all(is_integer(side) and 0 < side <= _LONGEST_SIDE for side in (height, width)):
+            raise TypeError(f"its size is {card.size!r}")
+    except KeyError as error:
+        raise InputError(f"{path}: holds no class names: its card lacks {error}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is damaged: its card cannot be read ({error})") from None
+    return replace(card, size=(height, width))
 
 
 def load_model(path: Path, *, compile: bool = False) -> tuple[keras.Model, Card]:

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from ..errors import InputError
 from ..telling import PROGRAM
 
-VERBS = ("train", "predict", "explain", "summary", "plot", "convert", "inspect", "pack")
+VERBS = ("train", "predict", "evaluate", "explain", "summary", "plot", "convert", "inspect", "pack", "export")
 ENGINES = ("tensorflow", "jax", "torch")  # what Keras can be set to run on
 
 

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard-mb", type=int, default=128, metavar="N", help="of a shard (default: %(default)s)")
     parser.add_argument(
         "--max-corrupt",
-        type=_number_or_share,
+        type=number_or_share,
         default=0.01,
         metavar="N",
         help="unreadable pictures that may be left out: a number, or a share below 1 (default: %(default)s)",
@@ -72,5 +72,5 @@ def _pack(args: argparse.Namespace) -> None:
     )
 
 
-def _number_or_share(text: str) -> float:
+def number_or_share(text: str) -> float:
     return int(text) if text.isdecimal() else float(text)

@@ -1,4 +1,4 @@
-"""Prints the likeliest classes of pictures, by the model of a run."""
+"""Prints the likeliest classes of pictures, by the model of a run or by an exported one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-HELP = "the likeliest classes of pictures, by a run's model"
+HELP = "the likeliest classes of pictures, by a run's model or an exported one"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_or_model", type=Path, metavar="RUN", help="a run's folder, or a model.keras of one")
+    parser.add_argument(
+        "run_or_model",
+        type=Path,
+        metavar="RUN_OR_MODEL",
+        help="a run's folder or a .keras file of one; or an exported .onnx, .xml, .tflite or SavedModel's folder",
+    )
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of them")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="classes a picture (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -46,13 +46,26 @@ def read_image(path: Path, size: tuple[int, int] | None = None, *, content: byte
         UnreadableImageError: The file is missing, no such picture, corrupt, truncated, or has more
             than `MAX_PIXELS` pixels, which its header tells before anything is decoded.
     """
+    image = decode(path, size, content=content)
+    return np.asarray(image if size is None else resized(image, size))
+
+
+def decode(path: Path, size: tuple[int, int] | None = None, *, content: bytes | None = None) -> Image.Image:
+    """The picture as Pillow has it, RGB and upright; the arguments and errors are `read_image`'s.
+
+    size: What it will be resized to at most: a JPEG may then come smaller than it is, never below twice that.
+    """
     with opened(path, content) as file:
         if size is not None and file.format == "JPEG":
             file.draft("RGB", (2 * size[1], 2 * size[0]))  # decodes at a fraction where that is enough
-        image = _rgb(ImageOps.exif_transpose(file))
-        if size is not None and image.size != (size[1], size[0]):
-            image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR, reducing_gap=2.0)
-        return np.asarray(image)
+        return _rgb(ImageOps.exif_transpose(file))
+
+
+def resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The whole picture at (height, width), bilinear with antialiasing."""
+    if image.size == (size[1], size[0]):
+        return image
+    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
 @contextmanager

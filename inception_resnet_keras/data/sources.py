@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 from ..errors import InputError
 from .contents import Contents, Files, Memory
 from .corrupt import CorruptPictures
-from .images import UnreadableImageError, has_transparency, opened, read_image
+from .images import UnreadableImageError, decode, has_transparency, opened
 from .pictures import digit_images, files_by_class, split_numbers
 
 JPEG, PLAIN, PILLOW = range(3)  # how a picture is decoded: its crop only; by TensorFlow; by read_image
@@ -67,12 +67,16 @@ class Source:
 
     def read(self, index: int) -> np.ndarray:
         """One picture as `read_image` gives it; an unreadable one is listed in `corrupt` and raised."""
+        return np.asarray(self.decode(index))
+
+    def decode(self, index: int, size: tuple[int, int] | None = None) -> Image.Image:
+        """The same as `images.decode` gives it."""
         try:
             try:
                 content = self.contents.read(index)
             except OSError as error:
                 raise UnreadableImageError(Path(self.names[index]), error.strerror or str(error)) from None
-            return read_image(Path(self.names[index]), content=content)
+            return decode(Path(self.names[index]), size, content=content)
         except UnreadableImageError as error:
             self.corrupt.add(self.names[index], error.reason)
             raise

@@ -14,7 +14,8 @@ import numpy as np
 from ..arguments import positive_integer
 from ..data.images import UnreadableImageError, read_image
 from ..errors import InputError, refuse
-from ..inference.predict import expand, model_file
+from ..inference.predict import expand
+from ..inference.runtimes import MODEL_FILE
 from ..saving import MEMBER, load_model
 from ..spec import names
 from .overlays import draw
@@ -97,7 +98,7 @@ def explain_files(
         positive_integer("steps", steps)
     files = expand(images)
     targets = _targets(files, out)
-    opened = _open(model_file(model))
+    opened = _open(model / MODEL_FILE if model.is_dir() else model)
     from .explain import STEPS, explain
 
     options: dict[str, Any] = {"endpoint": endpoint, "steps": steps or STEPS}

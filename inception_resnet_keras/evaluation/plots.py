@@ -1,19 +1,25 @@
-"""A run's pictures: learning curves, the confusion matrix, the surest mistakes."""
+"""Pictures of how good a model is: learning curves, confusion matrix, mistakes, reliability, ROC."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from PIL import Image
 
 from ..files import replacing
+from .calibration import Calibration
 from .report import Report
+from .verification import Verification
 
 TRAINING, HELD_OUT = "#8a8a8a", "#0b62a4"
-MISTAKES_SHOWN = 16
+SERIES = (HELD_OUT, "#c8501e", "#2f7d4f", "#7a4fa3", "#b8860b", "#444444")  # told apart by the colour-blind too
+MISTAKES_SHOWN, PAIRS_SHOWN = 16, 12
 NUMBERED_CLASSES = 20  # of more classes a cell has no room for its number
 LABEL_LENGTH = 18
 
@@ -28,8 +34,7 @@ def plot_learning_curves(history: Sequence[Mapping[str, float]], path: Path) -> 
         axis.plot(epochs, [row[f"val_{key}"] for row in history], color=HELD_OUT, marker="o", label="held out")
         axis.set(xlabel="epoch", title=key)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
+        _plain(axis)
     if min(row["loss"] for row in history) > 0 and max(row["val_loss"] for row in history) > 10:
         axes[0].set_yscale("log")
     axes[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -37,22 +42,24 @@ def plot_learning_curves(history: Sequence[Mapping[str, float]], path: Path) -> 
     _write(figure, path)
 
 
-def plot_confusion(report: Report, path: Path) -> None:
-    """The confusion matrix, coloured by the share of a true class."""
+def plot_confusion(report: Report, path: Path, title: str | None = None) -> None:
+    """The confusion matrix of the classes that occur, true or predicted, coloured by the share of a true class."""
     counts = np.array(report.confusion)
+    occur = np.flatnonzero(counts.any(axis=1) | counts.any(axis=0))
+    counts = counts[np.ix_(occur, occur)]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     classes = len(counts)
     side = min(16.0, 3.0 + 0.42 * classes)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [_short(score.name) for score in report.classes]
+    names = [_short(report.classes[number].name) for number in occur]
     step = max(1, classes // 60)
     ticks = range(0, classes, step)
     long = max(map(len, names)) > 3
     axis.set_xticks(ticks, names[::step], rotation=90 if long else 0)
     axis.set_yticks(ticks, names[::step])
-    axis.set(xlabel="predicted", ylabel="true", title=f"held-out accuracy {report.accuracy:.2%}")
+    axis.set(xlabel="predicted", ylabel="true", title=title or f"held-out accuracy {report.accuracy:.2%}")
     if classes <= NUMBERED_CLASSES:
         for (row, column), count in np.ndenumerate(counts):
             if count:
@@ -62,17 +69,17 @@ def plot_confusion(report: Report, path: Path) -> None:
     _write(figure, path)
 
 
-def plot_mistakes(report: Report, pictures: np.ndarray, path: Path) -> None:
+def plot_mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray, path: Path) -> None:
     """The pictures classified wrongly with the greatest sureness.
 
-    pictures: uint8 (k, height, width, 3), those of the report's first k mistakes.
+    pictures: uint8 (height, width, 3) each, those of the report's first mistakes.
     """
     shown = report.mistakes[: len(pictures)]
     columns = max(3, min(4, len(shown)))
     rows = max(1, -(-len(shown) // columns))
     figure = Figure(figsize=(2.5 * columns, 2.9 * rows if shown else 1.2), layout="constrained")
     if not shown:
-        figure.text(0.5, 0.5, "every held-out picture is classified rightly", ha="center", va="center", fontsize=12)
+        figure.text(0.5, 0.5, "every picture is classified rightly", ha="center", va="center", fontsize=12)
     else:
         figure.suptitle(f"{len(shown)} of {len(report.mistakes)} mistakes, the surest first")
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -85,8 +92,107 @@ def plot_mistakes(report: Report, pictures: np.ndarray, path: Path) -> None:
     _write(figure, path)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= LABEL_LENGTH else f"{name[: LABEL_LENGTH - 1]}…"
+def thumbnail(image: Image.Image, side: int = 400) -> np.ndarray:
+    """A picture as uint8 (height, width, 3), of at most `side` pixels a side."""
+    small = image.copy()
+    small.thumbnail((side, side))
+    return np.asarray(small)
+
+
+def plot_reliability(models: Sequence[tuple[str, Calibration]], path: Path) -> None:
+    """How often a model is right where it is how sure, and how many pictures that is: a curve a model."""
+    figure = Figure(figsize=(5.6, 6.4), layout="constrained")
+    upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+    upper.plot([0, 1], [0, 1], color=TRAINING, linestyle="--", linewidth=1)
+    for colour, (name, found) in zip(cycle(SERIES), models, strict=False):
+        label = f"{_short(name, 28)}: ECE {found.ece:.1%}"
+        if found.temperature is not None and found.scaled_ece is not None:
+            label += f", {found.scaled_ece:.1%} at T = {found.temperature:.2f}"
+        sure = [each.confidence for each in found.bins]
+        upper.plot(sure, [each.accuracy for each in found.bins], color=colour, marker="o", markersize=4, label=label)
+        middles = [(each.low + each.high) / 2 for each in found.bins]
+        total = sum(each.pictures for each in found.bins)
+        shares = [each.pictures / total for each in found.bins]
+        if len(models) == 1:
+            lower.bar(middles, shares, width=found.bins[0].high - found.bins[0].low, color=colour, edgecolor="white")
+        else:
+            lower.plot(middles, shares, color=colour, marker="o", markersize=3)
+    upper.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="share that is right")
+    lower.set(xlabel="probability of the likeliest class", ylabel="share of pictures")
+    lower.set_ylim(bottom=0)
+    figure.legend(loc="outside upper left", frameon=False, fontsize=9)
+    for axis in (upper, lower):
+        _plain(axis)
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    lower.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    _write(figure, path)
+
+
+def plot_verification(found: Verification, distances: np.ndarray, same: np.ndarray, path: Path) -> None:
+    """The distances of pairs of one person and of two, and the ROC curve."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    edges = np.histogram_bin_edges(distances, bins=min(60, max(10, len(distances) // 20)))
+    for chosen, label, colour in ((same, "one person", HELD_OUT), (~same, "two persons", SERIES[1])):
+        left.hist(distances[chosen], edges, color=colour, alpha=0.6, label=f"{label}, {chosen.sum():,} pairs")
+    left.axvline(
+        found.threshold, color="#222222", linestyle="--", linewidth=1, label=f"threshold {found.threshold:.3f}"
+    )
+    left.set(
+        xlabel="squared distance of the embeddings",
+        ylabel="pairs",
+        title=f"accuracy {found.accuracy:.2%} ± {found.deviation:.2%}",
+    )
+    left.legend(frameon=False, fontsize=9)
+    least = 1 / max(2, (~same).sum())
+    curve = np.array(found.roc)
+    right.step(np.maximum(curve[:, 0], least / 2), curve[:, 1], where="post", color=HELD_OUT)
+    right.plot(
+        np.geomspace(least / 2, 1, 100), np.geomspace(least / 2, 1, 100), color=TRAINING, linestyle="--", linewidth=1
+    )
+    for share, accepts in found.true_accepts.items():
+        if accepts is not None:
+            right.plot(float(share.rstrip("%")) / 100, accepts, "o", color=SERIES[1], label=f"{accepts:.2%} at {share}")
+    right.set(xscale="log", xlim=(least / 2, 1), ylim=(-0.02, 1.02), title=f"ROC, area {found.auc:.4f}")
+    right.set(xlabel="false accepts, share of the pairs of two persons", ylabel="true accepts")
+    right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    right.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.10g}%"))
+    if any(accepts is not None for accepts in found.true_accepts.values()):
+        right.legend(frameon=False, loc="lower right", fontsize=9)
+    for axis in (left, right):
+        _plain(axis)
+    _write(figure, path)
+
+
+def plot_pairs(shown: Sequence[tuple[str, bool, float, Sequence[Image.Image]]], wrong: int, path: Path) -> None:
+    """Pairs judged wrongly, each as (names, whether of one person, distance, its two pictures), of `wrong` in all."""
+    columns = max(2, min(4, len(shown)))
+    rows = max(1, -(-len(shown) // columns))
+    figure = Figure(figsize=(3.4 * columns, 2.6 * rows if shown else 1.2), layout="constrained")
+    if not shown:
+        figure.text(0.5, 0.5, "every pair is judged rightly", ha="center", va="center", fontsize=12)
+    else:
+        figure.set_layout_engine("constrained", wspace=0.12)  # a pair stands apart from the next
+        figure.suptitle(f"{len(shown)} of {wrong} pairs judged wrongly, the farthest from the threshold first")
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis in grid:
+            axis.axis("off")
+        for axis, (said, same, distance, images) in zip(grid, shown, strict=False):
+            both = [np.asarray(image.resize((160, 160))) for image in images]
+            axis.imshow(np.concatenate([both[0], np.full((160, 8, 3), 255, np.uint8), both[1]], axis=1))
+            is_of = "one person" if same else "two persons"
+            axis.set_title(f"{is_of}, distance {distance:.2f}\n{said}", fontsize=9)
+    _write(figure, path)
+
+
+def _plain(axis: Axes) -> None:
+    axis.grid(alpha=0.3)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _short(name: str, length: int = LABEL_LENGTH) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def _write(figure: Figure, path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,12 +12,7 @@ from ..arguments import positive_integer
 from ..data.images import UnreadableImageError, read_image
 from ..data.pictures import picture_files
 from ..errors import InputError
-from ..saving import Card, channels_first, load_model, read_card
-
-if TYPE_CHECKING:
-    import keras
-
-MODEL_FILE = "model.keras"
+from .runtimes import Runtime, find_model, open_model
 
 
 @dataclass(frozen=True)
@@ -28,11 +22,6 @@ class Prediction:
     path: str
     top: list[tuple[str, float]]
     error: str | None = None
-
-
-def model_file(run: Path) -> Path:
-    """The model of a run's folder, or the file itself."""
-    return run / MODEL_FILE if run.is_dir() else run
 
 
 def expand(paths: Iterable[Path]) -> list[Path]:
@@ -55,7 +44,8 @@ def predict(run: Path, images: Sequence[Path], *, top: int = 5, batch_size: int 
     """The likeliest classes of pictures.
 
     Args:
-        run: A run's folder, or a .keras file that a run saved: classes, size and preprocessing are in it.
+        run: What `open_model` opens, a run's folder or an exported model: classes, size and
+            preprocessing are in it.
         images: Files, and folders that stand for the pictures in them.
         top: How many classes to give a picture, at least 1; of fewer classes all.
         batch_size: How many pictures go through the model at once.
@@ -67,33 +57,31 @@ def predict(run: Path, images: Sequence[Path], *, top: int = 5, batch_size: int 
         InputError: The model is missing or damaged, a file is missing, or a folder has no picture.
     """
     top = positive_integer("top", top)
-    read_card(model_file(run))  # what is missing is told before an engine is started
+    find_model(run)  # what is missing is told before an engine is started
     files = expand(images)
-    model, card = load_model(model_file(run))
+    model = open_model(run)
+    if not model.card.gives_classes:
+        raise InputError(f"{run}: gives an embedding of a picture, no classes; open_model(path).run(images) returns it")
     predictions: list[Prediction] = []
     for start in range(0, len(files), batch_size):
-        predictions += _predict_batch(model, card, files[start : start + batch_size], top)
+        predictions += _predict_batch(model, files[start : start + batch_size], top)
     return predictions
 
 
-def _predict_batch(model: keras.Model, card: Card, files: Sequence[Path], top: int) -> list[Prediction]:
+def _predict_batch(model: Runtime, files: Sequence[Path], top: int) -> list[Prediction]:
     pixels, errors = [], {}
     for file in files:
         try:
-            pixels.append(read_image(file, card.size))
+            pixels.append(read_image(file, model.card.size))
         except UnreadableImageError as error:
             errors[file] = error.reason
-    if pixels:
-        batch = np.stack(pixels).astype(np.float32)
-        if channels_first(model, card):
-            batch = np.moveaxis(batch, -1, 1)
-        probabilities = iter(np.asarray(model(batch, training=False)))
+    rows = iter(model.run(np.stack(pixels)) if pixels else ())
     found = []
     for file in files:
         if file in errors:
             found.append(Prediction(str(file), [], errors[file]))
             continue
-        row = next(probabilities)
+        row = next(rows)
         best = np.argsort(-row, kind="stable")[:top]
-        found.append(Prediction(str(file), [(card.classes[index], float(row[index])) for index in best]))
+        found.append(Prediction(str(file), [(model.card.classes[index], float(row[index])) for index in best]))
     return found

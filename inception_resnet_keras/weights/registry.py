@@ -38,7 +38,8 @@ class Weights:
     network, variant: What it fits. classes: Of its classifier; None without one.
     label_offset: The number of the first real class: 1 where class 0 is "background".
     preprocessing: "inception" or "facenet", as `preprocess_input` has them. size: Pixels a side.
-    crop: The share of each side that is cut out of the middle for evaluation; None where unpublished.
+    crop: The share of the picture that is looked at in evaluation, cut out of the middle, with the mode and
+        interpolation of `data.crops.View` that go with it; None where unpublished.
     accuracy: As published, %: by measure. licence: As its source's repository states it.
     """
 
@@ -52,6 +53,8 @@ class Weights:
     preprocessing: str = "inception"
     size: int = 299
     crop: float | None = None
+    crop_mode: str = "squash"
+    interpolation: str = "bilinear"
     accuracy: Mapping[str, float] | None = None
     aux_head: bool = False
 
@@ -60,6 +63,10 @@ def _imagenet(
     location: str, digest: str | None, fits: tuple[str, str], classes: int | None, licence: str, **rest: Any
 ) -> Weights:
     return Weights(location, digest, *fits, classes, licence, label_offset=int(classes == 1001), **rest)
+
+
+# timm's own settings of these weights, beside its `crop_pct`.
+_TIMM: dict[str, Any] = {"crop_mode": "center", "interpolation": "bicubic"}
 
 
 def _top(top1: float, top5: float) -> dict[str, float]:
@@ -118,6 +125,7 @@ WEIGHTS: dict[str, Weights] = {
         1000,
         "Apache-2.0",
         crop=0.875,
+        **_TIMM,
         accuracy=_top(80.14, 94.98),
     ),
     "timm/inception_resnet_v2.tf_in1k": _imagenet(
@@ -127,6 +135,7 @@ WEIGHTS: dict[str, Weights] = {
         1000,
         "Apache-2.0",
         crop=0.8975,
+        **_TIMM,
         accuracy=_top(80.43, 95.31),
     ),
     "timm/inception_resnet_v2.tf_ens_adv_in1k": _imagenet(
@@ -136,6 +145,7 @@ WEIGHTS: dict[str, Weights] = {
         1000,
         "Apache-2.0",
         crop=0.8975,
+        **_TIMM,
     ),
     "kentsommer/inception_v4": _imagenet(
         f"{_KENTSOMMER}inception-v4_weights_tf_dim_ordering_tf_kernels.h5",
@@ -143,6 +153,7 @@ WEIGHTS: dict[str, Weights] = {
         _V4,
         1001,
         "MIT",
+        crop=0.875,
     ),
     "kentsommer/inception_v4_notop": _imagenet(
         f"{_KENTSOMMER}inception-v4_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -190,13 +201,8 @@ _ALIASES: dict[str, tuple[str, ...]] = {
 NAMES = (*_ALIASES, *WEIGHTS)
 
 
-def resolve(name: str, model: Mapping[str, Shape], new_head: NewHead = False) -> Weights:
-    """The file that a name means for a model of these weights, by `layer/variable`.
-
-    Raises:
-        InputError: The name is unknown, or no file of it fits: it says which variant the name needs,
-            or how a head that no file has is asked for. Nothing was downloaded.
-    """
+def files_of(name: str) -> tuple[str, ...]:
+    """The full names of the files that a name means, the one to prefer first; InputError for an unknown one."""
     if name not in NAMES:
         longer = [known for known in NAMES if name and known.startswith(name)]
         near = longer or difflib.get_close_matches(name, NAMES, 1, cutoff=0.5)
@@ -206,7 +212,17 @@ def resolve(name: str, model: Mapping[str, Shape], new_head: NewHead = False) ->
             f"{f'{near[0]!r} perhaps: ' if near else ''}None, the path of a checkpoint, or "
             f"{', '.join(map(repr, NAMES))}",
         )
-    files = [WEIGHTS[file] for file in _ALIASES.get(name, (name,))]
+    return _ALIASES.get(name, (name,))
+
+
+def resolve(name: str, model: Mapping[str, Shape], new_head: NewHead = False) -> Weights:
+    """The file that a name means for a model of these weights, by `layer/variable`.
+
+    Raises:
+        InputError: The name is unknown, or no file of it fits: it says which variant the name needs,
+            or how a head that no file has is asked for. Nothing was downloaded.
+    """
+    files = [WEIGHTS[file] for file in files_of(name)]
     found = identify(model, (ours.TABLE,))
     network = found.network if found else None
     fitting = [file for file in files if network and (file.network, file.variant) == (network.name, network.variant)]

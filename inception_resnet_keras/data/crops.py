@@ -1,0 +1,196 @@
+"""What a network looks at of a picture in evaluation: the middle, or the 12 or 144 crops of the paper.
+
+The crops are GoogLeNet's (arXiv 1409.4842, section 7), which the paper takes over: the picture is resized so
+that its shorter side has one of four lengths; of it the left, middle and right squares are taken (top, middle
+and bottom ones where it is higher than wide); of each square its four corners, its centre and the whole of it,
+and all six mirrored: 4 × 3 × 6 × 2 = 144. Twelve are those of the first length's middle square.
+
+GoogLeNet's lengths 256, 288, 320 and 352 belong to an input of 224 pixels. For another input they keep their
+ratio to it: 342, 384, 427 and 470 at 299 pixels. The papers publish no others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ..arguments import is_integer, is_number, one_of
+from ..errors import InputError, refuse
+from .images import resized
+
+CROPS = (1, 12, 144)
+MODES = ("squash", "center")
+INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
+GOOGLENET_SIDE, GOOGLENET_LENGTHS = 224, (256, 288, 320, 352)
+
+Box = tuple[int, int, int, int]  # top, left, height, width
+
+
+@dataclass(frozen=True)
+class View:
+    """How a picture becomes a network's input where one crop of it is looked at.
+
+    size: (height, width) of the input, in pixels.
+    fraction: how much is looked at, in (0, 1].
+    mode: "squash": the middle, `fraction` of each side, is resized to `size` whatever its shape (TF-Slim's
+        evaluation; the whole picture where it is 1). "center": the picture is resized until its shorter side
+        is `size` / `fraction`, and the middle `size` is cut out (timm's and torchvision's; square inputs only).
+    interpolation: "bilinear", "bicubic", "lanczos" or "nearest"; all but the last with antialiasing.
+    """
+
+    size: tuple[int, int]
+    fraction: float = 1.0
+    mode: str = "squash"
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if not all(is_integer(side) and side > 0 for side in self.size):
+            raise refuse("size", self.size, "(height, width), integers of at least 1")
+        if not is_number(self.fraction) or not 0 < self.fraction <= 1:
+            raise refuse("crop fraction", self.fraction, "a number in (0, 1]")
+        one_of("crop mode", self.mode, MODES)
+        one_of("interpolation", self.interpolation, INTERPOLATIONS)
+        if self.mode == "center":
+            self.side()
+
+    @property
+    def whole(self) -> bool:
+        """Whether the picture goes in as `read_image` resizes it, as training and `predict` have it."""
+        return (self.fraction, self.mode, self.interpolation) == (1, "squash", "bilinear")
+
+    def side(self) -> int:
+        """Of a square input; InputError for another."""
+        if self.size[0] != self.size[1]:
+            raise InputError(f"crops: square crops need a square input, and this is {self.size[0]}×{self.size[1]}")
+        return self.size[0]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a user asks for instead of a view's own, None for what stays; checked as `View` is."""
+
+    fraction: float | None = None
+    mode: str | None = None
+    interpolation: str | None = None
+
+    def __post_init__(self) -> None:
+        self.of(View((1, 1)))
+
+    def of(self, view: View) -> View:
+        return View(
+            view.size,
+            view.fraction if self.fraction is None else self.fraction,
+            view.mode if self.mode is None else self.mode,
+            view.interpolation if self.interpolation is None else self.interpolation,
+        )
+
+
+class Crop(NamedTuple):
+    """A part of a picture.
+
+    grid: (height, width) that the whole picture is thought to be resized to.
+    box: top, left, height and width on that grid; what is in it is resized to the network's input.
+    """
+
+    grid: tuple[int, int]
+    box: Box
+    mirrored: bool = False
+
+    def window(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """The box on the picture of that height and width: left, top, right, bottom in its pixels."""
+        down, across = height / self.grid[0], width / self.grid[1]
+        top, left, tall, wide = self.box
+        return left * across, top * down, min((left + wide) * across, width), min((top + tall) * down, height)
+
+
+def crops_of(view: View, count: int, height: int, width: int) -> list[Crop]:
+    """The crops of a picture of that height and width: 1, 12 or 144."""
+    if one_of("crops", count, CROPS) == 1:
+        return [central_crop(view, height, width)]
+    every = googlenet_crops(view.side(), height, width)
+    return every if count == 144 else every[12:24]
+
+
+def central_crop(view: View, height: int, width: int) -> Crop:
+    """The one crop that `view` looks at."""
+    if view.mode == "squash":
+        top, left = (int((side - side * view.fraction) / 2) for side in (height, width))
+        return Crop((height, width), (top, left, height - 2 * top, width - 2 * left))
+    side = view.side()
+    grid = shorter_side_to(math.floor(side / view.fraction), height, width)
+    return Crop(grid, (round((grid[0] - side) / 2), round((grid[1] - side) / 2), side, side))
+
+
+def googlenet_crops(side: int, height: int, width: int) -> list[Crop]:
+    """All 144, by length, square (from the top or left on), place and mirroring.
+
+    The places are the corners, top left, top right, bottom left, bottom right; the centre; the whole square.
+    """
+    found = []
+    for length in lengths(side):
+        grid = shorter_side_to(length, height, width)
+        for square in squares(*grid):
+            for box in places(square, side):
+                found += [Crop(grid, box, mirrored) for mirrored in (False, True)]
+    return found
+
+
+def lengths(side: int) -> list[int]:
+    """The four lengths of the shorter side, for an input of `side` pixels."""
+    return [round(length * side / GOOGLENET_SIDE) for length in GOOGLENET_LENGTHS]
+
+
+def shorter_side_to(length: int, height: int, width: int) -> tuple[int, int]:
+    """The height and width that a picture has with its shorter side resized to `length`; fractions are cut off."""
+    if height <= width:
+        return length, int(length * width / height)
+    return int(length * height / width), length
+
+
+def squares(height: int, width: int) -> list[Box]:
+    """Left, middle and right square of a picture; top, middle and bottom where it is higher than wide."""
+    side = min(height, width)
+    spare = max(height, width) - side
+    offsets = (0, spare // 2, spare)
+    return [(offset, 0, side, side) if height > width else (0, offset, side, side) for offset in offsets]
+
+
+def places(square: Box, side: int) -> list[Box]:
+    """The four corners and the centre of a square, each of `side`, and the whole square."""
+    top, left, length, _ = square
+    far, middle = length - side, (length - side) // 2
+    offsets = ((0, 0), (0, far), (far, 0), (far, far), (middle, middle))
+    return [*((top + down, left + across, side, side) for down, across in offsets), square]
+
+
+def decoding_size(views: Iterable[View], count: int) -> tuple[int, int] | None:
+    """What a picture may be decoded for: a size where all look at the whole of it, else None, its own."""
+    views = list(views)
+    if count > 1 or not all(view.whole for view in views):
+        return None
+    return max(view.size[0] for view in views), max(view.size[1] for view in views)
+
+
+def cut(image: Image.Image, view: View, count: int) -> np.ndarray:
+    """The crops of a picture as pixels: uint8 (count, height, width, 3), RGB, 0-255.
+
+    Each is resized once, from the picture itself: the square that GoogLeNet resizes twice too.
+    """
+    if count == 1 and view.whole:
+        return np.asarray(resized(image, view.size))[None]
+    crops = crops_of(view, count, image.height, image.width)
+    found: list[np.ndarray] = []
+    for crop in crops:
+        found.append(found[-1][:, ::-1] if crop.mirrored else _pixels(image, crop, view))
+    return np.stack(found)
+
+
+def _pixels(image: Image.Image, crop: Crop, view: View) -> np.ndarray:
+    method = Image.Resampling[view.interpolation.upper()]
+    window = crop.window(image.height, image.width)
+    return np.asarray(image.resize((view.size[1], view.size[0]), method, box=window))

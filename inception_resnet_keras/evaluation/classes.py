@@ -1,0 +1,122 @@
+"""Which of a model's outputs is which of the folder's classes: by name, never by place."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..weights.labels import CLASSES, class_index
+
+SHOWN = 10
+_WORDNET = re.compile(r"n\d{8}")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """A model's classes.
+
+    names: all different, in the order of the outputs. keys: what each is found by besides, such as
+    "n01440764" and "tench" where the name is either.
+    """
+
+    names: Sequence[str]
+    keys: Sequence[tuple[str, ...]] = ()
+
+    def numbers(self) -> dict[str, int | None]:
+        """Every name and key → its class; None for a key of several."""
+        found: dict[str, int | None] = {}
+        for number, keys in enumerate(self.keys):
+            for key in keys:
+                found[key] = number if found.get(key, number) == number else None
+        return found | {name: number for number, name in enumerate(self.names)}
+
+
+def imagenet(folders: Sequence[str]) -> Classes:
+    """ImageNet's 1000 classes, in its order, which is that of the sorted WordNet ids.
+
+    folders: the names of the classes that are looked for: where they are all 1000 ids, the class index
+    (Keras's imagenet_class_index.json, fetched once) is needed for the English names only.
+
+    Raises InputError where the index is needed and is not there.
+    """
+    complete = len(folders) == CLASSES and all(map(_WORDNET.fullmatch, folders))
+    try:
+        index = class_index()
+    except InputError:
+        if not complete:
+            raise
+        index = [(name, name) for name in sorted(folders)]
+    times = Counter(name for _, name in index)
+    names = [f"{name} ({key})" if times[name] > 1 else name for key, name in index]
+    return Classes(names, [(key, name, name.lower()) for key, name in index])
+
+
+def listed(path: Path) -> list[str]:
+    """The class names of a file that has one a line, in the order of a model's outputs."""
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is no text in UTF-8; it must have a class's name a line") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); it must have a class's name a line") from None
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"{path}: names {shown(twice)} more than once")
+    if len(names) < 2:
+        raise InputError(f"{path}: names {len(names)} classes; it must have a class's name a line, two at least")
+    return names
+
+
+def places(wanted: Sequence[str], classes: Classes, *, told: str, model: str) -> np.ndarray:
+    """int64: the number of each wanted class among the model's.
+
+    Raises InputError, with both lists, where one is not among them or two are the same one.
+    """
+    known = classes.numbers()
+    found = [_number(name, known, imagenet=bool(classes.keys)) for name in wanted]
+    if missing := [name for name, number in zip(wanted, found, strict=True) if number is None]:
+        raise InputError(
+            f"{told}: has {len(missing)} of {len(wanted)} classes that {model} has not: {shown(missing)}; "
+            f"its {len(classes.names)} classes are {shown(classes.names)}"
+        )
+    if twice := [number for number, count in Counter(found).items() if count > 1 and number is not None]:
+        names = [name for name, number in zip(wanted, found, strict=True) if number == twice[0]]
+        raise InputError(f"{told}: {shown(names)} are one class of {model}, {classes.names[twice[0]]}; put them in one")
+    return np.array(found, np.int64)
+
+
+def columns(first: Classes, other: Classes, *, model: str, first_model: str) -> np.ndarray:
+    """int64: for each class of the first model, the other's output that is it; InputError where classes differ."""
+    known = first.numbers()
+    keys = other.keys or [()] * len(other.names)
+    found = [
+        next((known[key] for key in (name, *also) if known.get(key) is not None), None)
+        for name, also in zip(other.names, keys, strict=True)
+    ]
+    unknown = [name for name, number in zip(other.names, found, strict=True) if number is None]
+    lacking = [name for number, name in enumerate(first.names) if number not in set(found)]
+    if unknown or lacking:
+        raise InputError(
+            f"models of other classes cannot be averaged: {first_model} has {len(lacking)} that {model} has not"
+            f"{': ' + shown(lacking) if lacking else ''}; {model} has {len(unknown)} that {first_model} has not"
+            f"{': ' + shown(unknown) if unknown else ''}. Evaluate them one by one"
+        )
+    return np.argsort(np.array(found, np.int64))
+
+
+def shown(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:SHOWN])) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _number(name: str, known: dict[str, int | None], *, imagenet: bool) -> int | None:
+    """ImageNet's folders are named n01440764, n01440764_tench, tench, great white shark or tench, Tinca tinca."""
+    if name in known or not imagenet:
+        return known.get(name)
+    ids = _WORDNET.match(name)
+    word = name.partition(",")[0].strip().lower().replace(" ", "_")
+    return next((known[guess] for guess in (ids[0] if ids else word, word) if known.get(guess) is not None), None)

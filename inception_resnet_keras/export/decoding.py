@@ -1,0 +1,86 @@
+"""An encoded picture's bytes to the pixels that `read_image` gives, as TensorFlow operations."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def decode(content: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """A JPEG, PNG, GIF (its first frame), BMP or WebP: float32 (height, width, 3), 0-255.
+
+    What is transparent in a PNG is laid over white; a JPEG is turned upright as its EXIF orientation
+    says. Resized whole, bilinear with antialiasing.
+    """
+    image = tf.case(
+        [(tf.io.is_jpeg(content), lambda: _jpeg(content)), (_is_png(content), lambda: _png(content))],
+        default=lambda: tf.cast(tf.io.decode_image(content, 3, expand_animations=False), tf.float32),
+    )
+    resized = tf.image.resize(tf.ensure_shape(image, [None, None, 3]), size, antialias=True)
+    return tf.clip_by_value(tf.round(resized), 0, 255)
+
+
+def _is_png(content: tf.Tensor) -> tf.Tensor:
+    return tf.strings.substr(content, 0, len(_PNG)) == _PNG
+
+
+def _jpeg(content: tf.Tensor) -> tf.Tensor:
+    image = tf.cast(tf.io.decode_jpeg(content, 3, dct_method="INTEGER_ACCURATE"), tf.float32)
+    turned = [
+        lambda: image,
+        lambda: image[:, ::-1],
+        lambda: image[::-1, ::-1],
+        lambda: image[::-1],
+        lambda: tf.transpose(image, [1, 0, 2]),
+        lambda: tf.transpose(image, [1, 0, 2])[:, ::-1],
+        lambda: tf.transpose(image, [1, 0, 2])[::-1, ::-1],
+        lambda: tf.transpose(image, [1, 0, 2])[::-1],
+    ]
+    return tf.switch_case(orientation(content) - 1, turned, default=turned[0])
+
+
+def _png(content: tf.Tensor) -> tf.Tensor:
+    image = tf.cast(tf.io.decode_png(content, 4), tf.float32)
+    alpha = image[..., 3:] / 255
+    return tf.round(image[..., :3] * alpha + 255 * (1 - alpha))
+
+
+def orientation(content: tf.Tensor) -> tf.Tensor:
+    """int32: a JPEG's EXIF orientation, 1 (upright) to 8; 1 where it has none."""
+    head = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 0, 65_536), tf.uint8), tf.int32)
+    length = tf.size(head)
+
+    def number(at: tf.Tensor, little: tf.Tensor, width: int) -> tf.Tensor:
+        """Of `width` bytes; what lies beyond the end reads as the last byte, and the values' bounds refuse it."""
+        places = tf.clip_by_value(at + tf.range(width), 0, length - 1)
+        digits = tf.gather(head, places)
+        digits = tf.cond(little, lambda: digits[::-1], lambda: digits)
+        return tf.reduce_sum(digits * 256 ** tf.range(width)[::-1])
+
+    def big(at: tf.Tensor, width: int) -> tf.Tensor:
+        return number(at, tf.constant(False), width)
+
+    def is_exif(at: tf.Tensor) -> tf.Tensor:
+        return (big(at, 2) == 0xFFE1) & (tf.strings.substr(content, at + 4, 6) == b"Exif\0\0")
+
+    def goes_on(at: tf.Tensor) -> tf.Tensor:
+        is_segment = (big(at, 1) == 0xFF) & (big(at, 2) != 0xFFDA)
+        return (at + 18 < length) & is_segment & ~is_exif(at)
+
+    def read(at: tf.Tensor) -> tf.Tensor:
+        start = at + 10  # of the TIFF header, from which offsets count
+        little = big(start, 1) == ord("I")
+        directory = start + tf.clip_by_value(number(start + 4, little, 4), 0, 65_536)
+        entries = directory + 2 + 12 * tf.range(tf.minimum(number(directory, little, 2), 100))
+        found = tf.map_fn(
+            lambda entry: tf.where(number(entry, little, 2) == 0x0112, number(entry + 8, little, 2), 0), entries
+        )
+        value = tf.reduce_max(tf.concat([found, [0]], 0))
+        return tf.where((value >= 1) & (value <= 8), value, 1)
+
+    def searched() -> tf.Tensor:
+        (at,) = tf.while_loop(goes_on, lambda at: (at + 2 + tf.maximum(big(at + 2, 2), 1),), [tf.constant(2)])
+        return tf.cond((at + 18 < length) & is_exif(at), lambda: read(at), lambda: tf.constant(1))
+
+    return tf.cond(length > 20, searched, lambda: tf.constant(1))

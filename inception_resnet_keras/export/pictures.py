@@ -1,0 +1,74 @@
+"""The pictures that an export is calibrated and checked on: a user's, or photographs that scikit-learn ships."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..data.images import UnreadableImageError, read_image
+from ..data.pictures import digit_images, picture_files
+from ..errors import InputError
+
+CALIBRATED_ON = 300  # at most: what nncf recommends
+CHECKED_ON = 64  # at most
+_DIGITS = 10
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Decoded pictures: uint8 (n, height, width, 3), where they are from, and how many could not be read."""
+
+    images: np.ndarray
+    source: str
+    unreadable: int = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def pictures_in(argument: str, folder: Path) -> list[Path]:
+    """The pictures below a folder, in folders a class or loose; InputError where there is none."""
+    if not folder.is_dir():
+        raise InputError(f"{argument}: {folder} is no folder; name one with pictures in it")
+    found = picture_files(folder)
+    if not found:
+        raise InputError(f"{argument}: {folder} has no picture in it")
+    return found
+
+
+def sample(argument: str, folder: Path, size: tuple[int, int], at_most: int, *, seed: int = 0) -> Sample:
+    """So many pictures of a folder, drawn by seed: of all its classes, and the same each time."""
+    files = pictures_in(argument, folder)
+    drawn = np.random.default_rng(seed).permutation(len(files))
+    images: list[np.ndarray] = []
+    unreadable = 0
+    for index in drawn:
+        try:
+            images.append(read_image(files[index], size))
+        except UnreadableImageError:
+            unreadable += 1
+        if len(images) == at_most:
+            break
+    if not images:
+        raise InputError(f"{argument}: none of the {len(files)} pictures in {folder} can be read")
+    return Sample(np.stack(images), str(folder), unreadable)
+
+
+def shipped(size: tuple[int, int]) -> Sample:
+    """Ten handwritten digits, and two photographs whole and by quarters."""
+    from sklearn.datasets import load_sample_images
+
+    photographs: Sequence[np.ndarray] = load_sample_images().images
+    crops = []
+    for photograph in photographs:
+        height, width = (side // 2 for side in photograph.shape[:2])
+        crops += [photograph, *(photograph[y:, x:][:height, :width] for y in (0, height) for x in (0, width))]
+    digits, labels = digit_images()
+    first = [np.flatnonzero(labels == digit)[0] for digit in range(_DIGITS)]
+    pictures = [Image.fromarray(picture) for picture in [*crops, *digits[first]]]
+    resized = [picture.convert("RGB").resize((size[1], size[0]), Image.Resampling.BILINEAR) for picture in pictures]
+    return Sample(np.stack([np.asarray(picture) for picture in resized]), "photographs and digits of scikit-learn")

@@ -1,0 +1,250 @@
+"""A model as every target takes it: pixels of 0-255 in, probabilities out, with its card."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from ..data.preprocessing import CONVENTIONS
+from ..errors import InputError, refuse
+from ..inference.runtime import INPUT, OUTPUT
+from ..inference.runtimes import KerasRuntime, find_model
+from ..saving import MEMBER, Card, ExportCard, Output, Precision, load_model
+from ..spec import names
+from ..spec.rows import Network, Preprocessing
+from ..weights.convert import ours
+from ..weights.convert.identify import identify
+from .formats import IMAGENET
+
+FLOAT32 = "float32"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model to be exported.
+
+    reference: what the export is compared with: (batch, height, width, 3) pixels of 0-255 in float32 →
+        (batch, classes or width). Computes in float32.
+    exported: the same, optimised, in the precision that is exported where the graph carries it.
+    card: what goes with it. notes: what was assumed or added, to be told.
+    """
+
+    reference: keras.Model
+    exported: keras.Model
+    card: ExportCard
+    notes: list[str] = field(default_factory=list)
+
+
+def prepare(
+    source: keras.Model | str | PathLike[str],
+    precision: Precision,
+    *,
+    class_names: Sequence[str] | None,
+    preprocessing: str | None,
+    optimize: bool,
+    policy: str = FLOAT32,
+) -> Prepared:
+    """Opens a model, and makes of it what is exported; the model itself is not changed.
+
+    policy: the Keras dtype policy of the exported graph.
+    """
+    model, card = _opened(source)
+    notes: list[str] = []
+    output = _first_output(model, notes)
+    network = _network(model)
+    size = _size(model, card, network)
+    end = _layer_of(model, output)
+    classes, kind = _classes(end, output.shape[1], card, class_names, notes)
+    scaling = _scaling(model, card, network, preprocessing, notes)
+    softmax = end == names.LOGITS
+    if softmax:
+        notes.append("the model gives logits: a softmax was added, so that probabilities come out")
+    name, variant = _names(card, network, model)
+    inner = keras.Model(model.input, output, name=model.name)
+    reference = in_policy(inner, FLOAT32) if _other_policy(inner) else inner
+    faster = _optimized(reference) if optimize else reference
+    if policy != FLOAT32:
+        faster = in_policy(faster, policy)
+    ends = (size, scaling, softmax, _is_channels_first(model, size))
+    return Prepared(
+        _with_ends(reference, *ends),
+        _with_ends(faster, *ends),
+        ExportCard(name, variant, classes, size, precision=precision, output=kind),
+        notes,
+    )
+
+
+def in_policy(model: keras.Model, policy: str) -> keras.Model:
+    """A copy that computes in another dtype policy; what reads pixels and gives probabilities stays in float32."""
+    kept = (names.PREPROCESS, names.LOGITS, names.PREDICTIONS, names.EMBEDDING)
+
+    def copied(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        if "dtype" in config and not isinstance(layer, keras.layers.InputLayer):
+            config["dtype"] = FLOAT32 if layer.name in kept else policy
+        return layer.__class__.from_config(config)
+
+    copy = keras.models.clone_model(model, clone_function=copied)
+    for old, new in zip(model.layers, copy.layers, strict=True):
+        new.set_weights(old.get_weights())
+    return copy
+
+
+def _opened(source: Any) -> tuple[keras.Model, Card | None]:
+    if isinstance(source, keras.Model):
+        return source, None
+    if not isinstance(source, str | PathLike):
+        raise refuse("model", source, "a Keras model, a run's folder or a .keras file")
+    kind, path = find_model(source)
+    if kind is not KerasRuntime:
+        raise InputError(f"model: {path} is exported already; give the run or .keras file that it came from")
+    if _has_card(path):
+        return load_model(path)
+    try:
+        return keras.saving.load_model(path, compile=False), None
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"model: {path} cannot be read as a Keras model: {error}") from error
+
+
+def _has_card(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return MEMBER in archive.namelist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"model: {path} is damaged or no .keras file ({error})") from None
+
+
+def _first_output(model: keras.Model, notes: list[str]) -> Any:
+    if not getattr(model, "inputs", None) or len(model.inputs) != 1:
+        raise InputError(f"model: {model.name!r} is no functional model of one picture; only such are exported")
+    output, *others = model.outputs
+    if others:
+        dropped = ", ".join(_layer_of(model, tensor) for tensor in others)
+        notes.append(f"the classifier's output is exported, without {dropped}")
+    if len(output.shape) != 2:
+        raise InputError(
+            f"model: {model.name!r} gives {tuple(output.shape)}; a classifier or an embedding is exported, which gives "
+            "(batch, n): build it with include_top=True, or pooling='avg'"
+        )
+    return output
+
+
+def _network(model: keras.Model) -> Network | None:
+    shapes = {f"{layer.name}/{weight.name}": tuple(weight.shape) for layer in model.layers for weight in layer.weights}
+    found = identify(shapes, (ours.TABLE,)) if shapes else None
+    return found.network if found else None
+
+
+def _names(card: Card | None, network: Network | None, model: keras.Model) -> tuple[str, str]:
+    if card:
+        return card.network, card.variant
+    return (network.name, network.variant) if network else (model.name, "")
+
+
+def _size(model: keras.Model, card: Card | None, network: Network | None) -> tuple[int, int]:
+    if card:
+        return card.size
+    shape = tuple(model.input_shape[1:])
+    sides = shape[1:] if len(shape) == 3 and shape[0] == 3 and shape[2] != 3 else shape[:2]
+    if len(shape) != 3 or 3 not in (shape[0], shape[2]):
+        raise InputError(f"model: {model.name!r} takes {shape}; pictures of three channels are exported")
+    if None not in sides:
+        return sides
+    if network is None:
+        raise InputError(f"model: {model.name!r} takes pictures of any size; build it for the one it is to serve")
+    return network.size, network.size
+
+
+def _is_channels_first(model: keras.Model, size: tuple[int, int]) -> bool:
+    shape = model.input_shape
+    return (
+        shape[1] == 3
+        and shape[3] != 3
+        and all(side in (None, wanted) for side, wanted in zip(shape[2:], size, strict=True))
+    )
+
+
+def _layer_of(model: keras.Model, tensor: Any) -> str:
+    """The name of the layer that a tensor comes out of."""
+    return next((layer.name for layer in model.layers if layer.output is tensor), tensor.name)
+
+
+def _classes(
+    end: str, width: int, card: Card | None, given: Sequence[str] | None, notes: list[str]
+) -> tuple[list[str], Output]:
+    if given is not None:
+        return _given_names(given, width), "probabilities"
+    if card:
+        return card.classes, "probabilities"
+    if end in (names.EMBEDDING, names.POOLED):
+        return [], "embedding"
+    notes.append(
+        f"the model names no classes: they are numbered from 0 to {width - 1}; class_names (--labels) names them"
+    )
+    return [str(number) for number in range(width)], "probabilities"
+
+
+def _given_names(given: Sequence[str], width: int) -> list[str]:
+    if given == IMAGENET:
+        from ..weights.labels import class_index
+
+        imagenet = [name for _, name in class_index()]
+        given = ["background", *imagenet] if width == len(imagenet) + 1 else imagenet
+    if isinstance(given, str) or not all(isinstance(name, str) and name for name in given):
+        raise refuse("class_names", given, f"{width} names, or {IMAGENET!r}")
+    if len(given) != width:
+        raise InputError(f"class_names: {len(given)} names were given, and the model has {width} outputs")
+    return list(given)
+
+
+def _scaling(
+    model: keras.Model, card: Card | None, network: Network | None, given: str | None, notes: list[str]
+) -> Preprocessing | None:
+    """What stands before the model, so that it takes pixels; None where it takes them already."""
+    takes = " or ".join(map(repr, (*CONVENTIONS, "none")))
+    if given is not None and given not in (*CONVENTIONS, "none"):
+        raise refuse("preprocessing", given, takes)
+    inside = card is not None or any(
+        isinstance(layer, keras.layers.Rescaling) and layer.input is model.inputs[0] for layer in model.layers
+    )
+    if given == "none" or (inside and given is None):
+        return None
+    if inside:
+        raise InputError(f"preprocessing: got {given!r}, and the model scales pixels itself; leave it out")
+    if given is None and network is None:
+        raise InputError(
+            f"preprocessing: {model.name!r} is no network of this project: say how it takes pixels: {takes} "
+            "(it takes 0-255 as they are)"
+        )
+    scaling = CONVENTIONS[given] if given else network.preprocessing  # type: ignore[union-attr]
+    notes.append(f"pixels of 0-255 become (pixel - {scaling.mean:g}) / {scaling.divisor:g} inside the exported model")
+    return scaling
+
+
+def _other_policy(model: keras.Model) -> bool:
+    return any(layer.compute_dtype != FLOAT32 for layer in model.layers)
+
+
+def _optimized(model: keras.Model) -> keras.Model:
+    from ..inference.folding import optimize_for_inference
+
+    return optimize_for_inference(model)
+
+
+def _with_ends(
+    model: keras.Model, size: tuple[int, int], scaling: Preprocessing | None, softmax: bool, channels_first: bool
+) -> keras.Model:
+    inputs = x = keras.Input((*size, 3), name=INPUT, dtype=FLOAT32)
+    if scaling:
+        x = keras.layers.Rescaling(1 / scaling.divisor, offset=-scaling.mean / scaling.divisor, dtype=FLOAT32)(x)
+    if channels_first:
+        x = keras.layers.Permute((3, 1, 2), dtype=FLOAT32)(x)
+    x = model(x, training=False)
+    end = keras.layers.Softmax if softmax else keras.layers.Identity
+    return keras.Model(inputs, end(dtype=FLOAT32, name=OUTPUT)(x), name=model.name)

@@ -1,0 +1,115 @@
+"""What every runtime shares: the interface, where an exported model carries its card, how one is refused."""
+
+from __future__ import annotations
+
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import InputError, refuse
+from ..saving import MEMBER, Card, ExportCard, parse_card, read_member
+
+SAVED_MODEL_FILE = "saved_model.pb"
+SAVED_MODEL_CARD = Path("assets.extra") / MEMBER  # where TensorFlow Serving leaves alone what it finds
+CARD_KEY = "inception_resnet_keras"  # of an ONNX file's metadata, and of an IR's runtime information
+INPUT, OUTPUT = "image", "output"
+NO_CARD = (
+    "holds no class names: it was not exported by `inception-resnet-keras export`, "
+    "or was changed by a tool that leaves them out"
+)
+
+
+class Runtime(ABC):
+    """An opened model.
+
+    kind: "keras", "saved_model", "onnx", "openvino" or "litert".
+    path: what was opened.
+    card: its classes and the size of the pictures it takes.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        self.path, self.threads = path, threads
+        self.card: Card = self._open()
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """What the model says of pictures.
+
+        Args:
+            images: (n, height, width, 3), RGB pixels of 0-255 of any real dtype, of the card's size; n at least 1.
+
+        Returns:
+            float32 (n, classes), probabilities; or (n, width of the embedding).
+        """
+        shape = (*self.card.size, 3)
+        if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1:] != shape or not len(images):
+            found = f"an array of shape {images.shape}" if isinstance(images, np.ndarray) else images
+            raise refuse("images", found, f"an array of shape (n, {', '.join(map(str, shape))}), n at least 1")
+        return np.array(self._run(np.ascontiguousarray(images, np.float32)), np.float32)
+
+    @abstractmethod
+    def _open(self) -> Card:
+        """Opens `path` and returns its card, which is read as early as the format lets."""
+
+    @abstractmethod
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        """Of checked float32 pictures."""
+
+
+def required(module: str, extra: str) -> Any:
+    library = module.partition(".")[0]
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != library:
+            raise
+        raise InputError(
+            f"{library} is not installed, which runs this format: pip install 'inception-resnet-keras[{extra}]'"
+        ) from None
+
+
+def opened(path: Path, opening: Callable[[], Any]) -> Any:
+    """What a library opens; whatever it throws at a damaged file is told as an InputError."""
+    try:
+        return opening()
+    except Exception as error:  # each library has its own, down to plain RuntimeError
+        lines = str(error).strip().splitlines()
+        reason = lines[-1].strip() if lines else type(error).__name__
+        raise InputError(f"{path}: is damaged, or of a newer format than is known here: {reason}") from error
+
+
+def card_of_file(path: Path, card: Path) -> ExportCard:
+    if not card.is_file():
+        raise InputError(f"{path}: {NO_CARD}")
+    with card.open("rb") as file:
+        return parse_card(path, file.read(16 * 1024**2 + 1), ExportCard)
+
+
+def card_of_archive(path: Path) -> ExportCard:
+    try:
+        text = read_member(path)
+    except (KeyError, zipfile.BadZipFile):
+        raise InputError(f"{path}: {NO_CARD}") from None
+    return parse_card(path, text, ExportCard)
+
+
+def dimensions(port: Any) -> list[int | None]:
+    return [None if axis.is_dynamic else axis.get_length() for axis in port.partial_shape]
+
+
+def check(path: Path, card: Card, takes: Sequence[Any], gives: Sequence[Any]) -> None:
+    """Raises InputError where the model is not the one that its card tells of."""
+    fits = list(takes[1:]) == [*card.size, 3] and len(gives) == 2
+    if fits and card.gives_classes:
+        fits = gives[1] == len(card.classes)
+    if not fits:
+        raise InputError(
+            f"{path}: is damaged: its card tells of {len(card.classes)} classes of pictures of "
+            f"{card.size[0]}×{card.size[1]}, its model is {tuple(takes)} → {tuple(gives)}"
+        )
