@@ -3,6 +3,8 @@
 A model is named in one of these ways:
 
     RUN or FILE.keras           what `train` wrote: classes, size and preprocessing are in it
+    a SavedModel's folder, FILE.onnx, FILE.xml or FILE.tflite
+                                what `export` wrote
     [NETWORK[:VARIANT]=]NAME    registered weights, such as inception_v4=imagenet or timm/inception_v4.tf_in1k
     [NETWORK[:VARIANT]=]PATH    a checkpoint that `load_weights` reads, of whatever format
 """
@@ -21,18 +23,20 @@ import numpy as np
 from .. import spec
 from ..data.crops import View
 from ..errors import InputError
-from ..inference.predict import model_file
+from ..inference.runtimes import KerasRuntime, find_model, open_model
 from ..saving import MEMBER, load_model, read_card
 from ..spec import names
 from ..spec.rows import Network
 from ..weights import registry
 from ..weights.labels import CLASSES
+from ..weights.readers import is_checkpoint, open_checkpoint
 
 if TYPE_CHECKING:
     import keras
 
 Run = Callable[[np.ndarray], np.ndarray]
 IMAGENET_CROP = View((299, 299), 0.875)  # TF-Slim's, of whose weights the others are conversions
+IMAGENET_ENDS = ("tench", "toilet_tissue")  # the first and the last class, as Keras names them
 
 
 @dataclass(frozen=True)
@@ -69,16 +73,30 @@ def locate(text: str) -> Callable[[bool], Subject]:
     if source in registry.NAMES:
         return partial(_open_registered, text, source, _fitting(source, network, variant))
     path = Path(source)
-    if not path.exists():
+    if not path.exists() and not is_checkpoint(path):  # a TensorFlow checkpoint is named by what its files begin with
         known = ", ".join(map(repr, registry.NAMES))
         raise InputError(
             f"{text}: there is no such file, folder or registered name; a run's folder, a .keras file, or "
             f"[NETWORK[:VARIANT]=]WEIGHTS is needed, weights being a checkpoint's path or one of {known}"
         )
-    if not wanted and ((path.is_dir() and model_file(path).exists()) or _has_card(path)):
-        read_card(model_file(path))
-        return partial(_open_saved, text, model_file(path))
-    return partial(_open_checkpoint, text, path, network, variant)
+    if not wanted:
+        try:
+            runtime, file = find_model(path)
+        except InputError:
+            if path.is_dir():
+                raise
+            return _checkpoint(text, path, network, variant)
+        if runtime is not KerasRuntime:
+            return partial(_open_exported, text, path)
+        if path.is_dir() or _has_card(file):
+            read_card(file)
+            return partial(_open_saved, text, file)
+    return _checkpoint(text, path, network, variant)
+
+
+def _checkpoint(text: str, path: Path, network: str, variant: str) -> Callable[[bool], Subject]:
+    with open_checkpoint(path):
+        return partial(_open_checkpoint, text, path, network, variant)
 
 
 def _network(wanted: str) -> tuple[str, str]:
@@ -103,8 +121,8 @@ def _fitting(name: str, network: str, variant: str) -> list[str]:
     if len(kinds) == 1:
         return files
     there = sorted({f"{registry.WEIGHTS[file].network}:{registry.WEIGHTS[file].variant}={name}" for file in every})
-    asked = f"{network}{':' if variant else ''}{variant}" if network else "no network"
-    raise InputError(f"{name!r} is the name of weights of other networks than {asked}: give {' or '.join(there)}")
+    why = f"has no weights of {':'.join(filter(None, (network, variant)))}" if network else "is of several networks"
+    raise InputError(f"{name!r} {why}: give {' or '.join(there)}")
 
 
 def _has_card(path: Path) -> bool:
@@ -118,7 +136,25 @@ def _open_saved(text: str, path: Path, embedding: bool) -> Subject:
     model, card = load_model(path)
     if embedding:
         return _embedder(text, card.network, model)
-    return Subject(text, card.network, card.classes, False, len(card.classes), View(card.size), keras_run(model), {})
+    return Subject(text, card.network, card.classes, False, len(card.classes), View(card.size), keras_run(model))
+
+
+def _open_exported(text: str, path: Path, embedding: bool) -> Subject:
+    runtime = open_model(path)
+    card = runtime.card
+    if embedding == card.gives_classes:
+        gives = "probabilities of classes" if card.gives_classes else "an embedding"
+        raise InputError(
+            f"{text}: was exported to give {gives}: {'--pairs needs an embedding' if embedding else 'give --pairs'}"
+        )
+    if embedding:
+        width = runtime.run(np.zeros((1, *card.size, 3), np.float32)).shape[1]
+        run = partial(_normalised, runtime.run)
+        return Subject(text, card.network, None, False, width, View(card.size), run)
+    if len(card.classes) in (CLASSES, CLASSES + 1) and (card.classes[-CLASSES], card.classes[-1]) == IMAGENET_ENDS:
+        view = View(card.size, IMAGENET_CROP.fraction)
+        return _imagenet(text, card.network, runtime.run, view, outputs=len(card.classes))
+    return Subject(text, card.network, card.classes, False, len(card.classes), View(card.size), runtime.run)
 
 
 def _open_registered(text: str, name: str, files: list[str], embedding: bool) -> Subject:
@@ -139,7 +175,9 @@ def _open_registered(text: str, name: str, files: list[str], embedding: bool) ->
     if weights.crop:
         view = View((weights.size, weights.size), weights.crop, weights.crop_mode, weights.interpolation)
     model = _built(network, weights.classes, weights.size, file)
-    return _imagenet(text, network, model, view, weights.accuracy or {})
+    return _imagenet(
+        text, network.name, keras_run(model), view, outputs=model.output_shape[-1], published=weights.accuracy
+    )
 
 
 def _open_checkpoint(text: str, path: Path, network: str, variant: str, embedding: bool) -> Subject:
@@ -160,8 +198,9 @@ def _open_checkpoint(text: str, path: Path, network: str, variant: str, embeddin
         raise InputError(f"{text}: has no classifier: it gives embeddings; verify pairs of faces with --pairs")
     model = _built(found, finding.classes, side, path, **taken)
     if finding.classes in (CLASSES, CLASSES + 1) and found.preprocessing.name == "inception":
-        return _imagenet(text, found, model, View((side, side), IMAGENET_CROP.fraction), {})
-    return Subject(text, found.name, None, False, finding.classes, View((side, side)), keras_run(model), {})
+        view = View((side, side), IMAGENET_CROP.fraction)
+        return _imagenet(text, found.name, keras_run(model), view, outputs=finding.classes)
+    return Subject(text, found.name, None, False, finding.classes, View((side, side)), keras_run(model))
 
 
 def _built(network: Network, classes: int | None, side: int, weights: str | Path, **options: Any) -> keras.Model:
@@ -180,11 +219,12 @@ def _built(network: Network, classes: int | None, side: int, weights: str | Path
     )
 
 
-def _imagenet(text: str, network: Network, model: keras.Model, view: View, published: Mapping[str, float]) -> Subject:
-    run = keras_run(model)
-    if model.output_shape[-1] == CLASSES + 1:
+def _imagenet(
+    text: str, network: str, run: Run, view: View, *, outputs: int, published: Mapping[str, float] | None = None
+) -> Subject:
+    if outputs == CLASSES + 1:
         run = partial(_without_background, run)
-    return Subject(text, network.name, None, True, CLASSES, view, run, published)
+    return Subject(text, network, None, True, CLASSES, view, run, published or {})
 
 
 def _without_background(run: Run, images: np.ndarray) -> np.ndarray:
@@ -202,7 +242,7 @@ def _embedder(text: str, network: str, model: keras.Model) -> Subject:
     shape = model.input_shape
     size = (shape[2], shape[3]) if _channels_first(model) else (shape[1], shape[2])
     run = keras_run(model)
-    return Subject(text, network, None, False, model.output_shape[-1], View(size), partial(_normalised, run), {})
+    return Subject(text, network, None, False, model.output_shape[-1], View(size), partial(_normalised, run))
 
 
 def _normalised(run: Run, images: np.ndarray) -> np.ndarray:

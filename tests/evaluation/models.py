@@ -1,0 +1,22 @@
+"""Small models as files, to be evaluated."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from inception_resnet_keras.saving import Card, save_model
+from tests import tiny
+
+
+def write_model(path: Path, classes: Sequence[str] = "012", side: int = tiny.SIDE, seed: int = 1) -> Path:
+    """The tiny network with random weights, that takes pixels and gives the classes' probabilities."""
+    built = tiny.build(num_classes=len(classes), input_shape=(side, side, 3), include_preprocessing=True)
+    model = tiny.randomised(built, seed)
+    logits = model.get_layer("logits")
+    noise = np.random.default_rng(seed).uniform(0, 255, (16, side, side, 3)).astype(np.float32)
+    features = np.asarray(keras.Model(model.input, logits.input)(noise))
+    logits.kernel.assign(logits.kernel / np.abs(features).mean())  # else the likeliest class has all
+    save_model(model, path, Card("tiny", "paper", list(classes), (side, side)))
+    return path

@@ -1,0 +1,266 @@
+"""Whole evaluations of small models on small real pictures."""
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
+
+from inception_resnet_keras.cli import main
+from inception_resnet_keras.data import sources
+from inception_resnet_keras.data.crops import View, crops_of, cut
+from inception_resnet_keras.data.images import decode
+from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.evaluation.evaluate import Evaluation, evaluate
+from inception_resnet_keras.evaluation.subjects import locate
+from inception_resnet_keras.inference.predict import predict
+from inception_resnet_keras.saving import load_model
+from tests.data.photographs import write_photographs
+from tests.evaluation.models import write_model
+from tests.pictures import write_digits
+
+WRITTEN = {
+    "report.json",
+    "predictions.csv",
+    "confusion_matrix.csv",
+    "confusion_matrix.png",
+    "reliability.png",
+    "mistakes.png",
+}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("pictures") / "digits", classes=3, per_class=12)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two, of other sizes and of other orders of the classes."""
+    folder = tmp_path_factory.mktemp("models")
+    one = write_model(folder / "one.keras")
+    other = write_model(folder / "other.keras", classes="201", side=40, seed=3)
+    return [str(one), str(other)]
+
+
+@pytest.fixture(scope="module")
+def both(models: list[str], digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    return evaluate(models, digits, out=tmp_path_factory.mktemp("out"), batch_size=8)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def probabilities(model: str, files: list[str], view: View, crops: int = 1) -> np.ndarray:
+    """By hand: each crop through the model, the softmax outputs averaged."""
+    loaded, _ = load_model(Path(model))
+    pixels = np.concatenate([cut(decode(Path(file)), view, crops) for file in files]).astype(np.float32)
+    return np.asarray(loaded(pixels)).reshape(len(files), crops, -1).mean(axis=1)
+
+
+def test_one_crop_says_what_predict_says(models: list[str], digits: Path, tmp_path: Path) -> None:
+    found = evaluate(models[:1], digits, out=tmp_path / "out", batch_size=7)
+    said = rows(tmp_path / "out" / "predictions.csv")
+    wanted = predict(Path(models[0]), [Path(row["picture"]) for row in said])
+    assert len(said) == found.models[0].figures.pictures == 36
+    for row, prediction in zip(said, wanted, strict=True):
+        name, probability = prediction.top[0]
+        assert row["predicted"] == name
+        assert float(row["probability"]) == pytest.approx(probability, abs=1e-5)
+        assert row["true"] == Path(row["picture"]).parent.name
+        assert [name for name, _ in prediction.top].index(row["true"]) == int(row["rank of true"]) - 1
+    assert found.average is None
+    assert found.report.accuracy == found.models[0].figures.top1 < 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == WRITTEN
+
+
+def test_figures_are_scikit_learns_of_the_probabilities(both: Evaluation, models: list[str]) -> None:
+    said = rows(both.folder / "predictions.csv")
+    files, labels = [row["picture"] for row in said], np.array([int(row["true"]) for row in said])
+    one = probabilities(models[0], files, View((32, 32)))
+    other = probabilities(models[1], files, View((40, 40)))[:, [1, 2, 0]]  # its outputs are classes 2, 0, 1
+    for model, each in zip([*both.models, both.average], [one, other, (one + other) / 2], strict=True):
+        assert model is not None
+        assert model.figures.top1 == pytest.approx(accuracy_score(labels, each.argmax(axis=1)))
+        exact = each.astype(float) / each.sum(axis=1, keepdims=True, dtype=float)
+        assert model.figures.calibration.nll == pytest.approx(log_loss(labels, exact), rel=1e-3)
+    average = (one + other) / 2
+    assert both.report.confusion == confusion_matrix(labels, average.argmax(axis=1)).tolist()
+    matrix = rows(both.folder / "confusion_matrix.csv")
+    assert [[int(row[name]) for name in "012"] for row in matrix] == both.report.confusion
+    np.testing.assert_allclose([float(row["probability"]) for row in said], average.max(axis=1), atol=1e-5)
+
+
+def test_a_models_figures_are_the_same_in_company(
+    both: Evaluation, models: list[str], digits: Path, tmp_path: Path
+) -> None:
+    for number, model in enumerate(models):
+        alone = evaluate([model], digits, out=tmp_path / str(number), batch_size=36).models[0]
+        assert alone.figures.top1 == both.models[number].figures.top1
+        assert alone.figures.calibration.nll == pytest.approx(both.models[number].figures.calibration.nll, rel=1e-5)
+    twice = evaluate([models[0], models[0]], digits, out=tmp_path / "twice")
+    assert twice.average is not None
+    assert twice.average.figures == twice.models[0].figures == twice.models[1].figures
+
+
+@pytest.mark.parametrize("crops", [12, 144])
+def test_crops_are_averaged_on_photographs(models: list[str], tmp_path: Path, crops: int) -> None:
+    folder = write_photographs(tmp_path / "photographs", counts=(2, 1), size=(45, 60))
+    for name, new in (("class 0", "2"), ("class 1", "0")):
+        (folder / name).rename(folder / new)
+    found = evaluate(models[:1], folder, out=tmp_path / "out", crops=crops, batch_size=50, interpolation="bicubic")
+    said = rows(tmp_path / "out" / "predictions.csv")
+    wanted = probabilities(models[0], [row["picture"] for row in said], View((32, 32), interpolation="bicubic"), crops)
+    assert [row["true"] for row in said] == ["0", "2", "2"]
+    np.testing.assert_allclose([float(row["probability"]) for row in said], wanted.max(axis=1), atol=1e-5)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["crops"] == crops
+    assert len(crops_of(found.models[0].view or View((1, 1)), crops, 45, 60)) == crops
+
+
+def test_every_picture_is_decoded_once(
+    models: list[str], digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: Counter[str] = Counter()
+
+    def counting(path: Path, *args: Any, **options: Any) -> Image.Image:
+        decoded[str(path)] += 1
+        return decode(path, *args, **options)
+
+    monkeypatch.setattr(sources, "decode", counting)
+    found = evaluate(models, digits, out=tmp_path / "out")
+    shown = {mistake.name for mistake in found.report.mistakes[:16]}  # read again, to be drawn
+    assert decoded == Counter({str(file): 1 + (str(file) in shown) for file in digits.glob("*/*.png")})
+
+
+def test_the_order_of_the_pictures_changes_nothing(models: list[str], digits: Path, tmp_path: Path) -> None:
+    files = [(file, file.parent.name) for file in digits.glob("*/*.png")]
+    order = np.random.default_rng(0).permutation(len(files))
+    manifest = tmp_path / "shuffled.csv"
+    manifest.write_text("path,label\n" + "".join(f"{files[n][0]},{files[n][1]}\n" for n in order), encoding="utf-8")
+    one = evaluate(models[:1], digits, out=tmp_path / "one", batch_size=5).models[0].figures
+    other = evaluate(models[:1], manifest, out=tmp_path / "other", batch_size=11).models[0].figures
+    assert (one.top1, one.balanced, one.macro_f1) == (other.top1, other.balanced, other.macro_f1)
+    assert one.calibration.ece == pytest.approx(other.calibration.ece, abs=1e-5)
+    assert one.calibration.temperature == pytest.approx(other.calibration.temperature, rel=1e-3)
+
+
+def test_corrupt_pictures_are_listed_up_to_a_bound(
+    models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_digits(tmp_path / "some corrupt", classes=2, per_class=4)
+    (folder / "0" / "001.png").write_text("corrupt")
+    damaged = folder / "1" / "002.png"
+    damaged.write_bytes(damaged.read_bytes()[:-40])  # its header is whole: found out on the way
+    (folder / "0" / "notes.txt").write_text("no picture")
+    assert main(["evaluate", models[0], "--data", str(folder), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "report.json").read_text())["models"][0]["figures"]
+    for fact in (
+        "6 pictures of 2 classes",
+        f"{found['top1']:.2%}",
+        "mean of the classes",
+        "ECE",
+        f"{tmp_path / 'out'}",
+    ):
+        assert fact in said
+    for name in ("001.png: is no JPEG", "002.png: cannot be decoded", "1 files that end in .txt are not read"):
+        assert name in said
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["pictures"] == sum(score["support"] for score in report["per_class"]) == 6
+    assert [Path(name).name for name, _ in report["left_out"]] == ["001.png", "002.png", "some corrupt"]
+    assert (
+        main(["evaluate", models[0], "--data", str(folder), "--max-corrupt", "1", "--out", str(tmp_path / "no")]) == 1
+    )
+    assert "2 of 8 pictures cannot be read, max_corrupt allows 1" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_classes_that_the_model_has_not_are_refused_with_the_lists(models: list[str], tmp_path: Path) -> None:
+    folder = write_digits(tmp_path / "four", classes=4, per_class=1)
+    with pytest.raises(
+        InputError, match=r"four: has 1 of 4 classes that .*one\.keras has not: '3'; its 3 .*'0', '1', '2'"
+    ):
+        evaluate(models[:1], folder, out=tmp_path / "out")
+    other = write_model(tmp_path / "other.keras", classes="0123")
+    with pytest.raises(
+        InputError, match=r"other\.keras has 1 that .*one\.keras has not: '3'\. Evaluate them one by one"
+    ):
+        evaluate(
+            [models[0], str(other)], write_digits(tmp_path / "three", classes=3, per_class=1), out=tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_there_is_not_overwritten(models: list[str], digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("kept")
+    with pytest.raises(InputError, match="is no empty folder; give a new one, nothing is overwritten"):
+        evaluate(models[:1], digits, out=tmp_path)
+    with pytest.raises(InputError, match="lies in the folder of pictures"):
+        evaluate(models[:1], digits, out=digits / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_next_free_folder_is_taken(
+    models: list[str], digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in (1, 2):
+        assert evaluate(models[:1], digits).folder == Path("evaluations") / f"digits-{number}"
+
+
+def test_json_for_programs(models: list[str], digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["evaluate", *models, "--data", str(digits), "--crop-fraction", "0.5", "--crop-mode", "center"]
+    assert main([*arguments, "--json", "--out", str(tmp_path / "one")]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "one" / "report.json").read_text())
+    assert [model["view"]["size"] for model in printed["models"]] == [[32, 32], [40, 40]]
+    assert {(model["view"]["fraction"], model["view"]["mode"]) for model in printed["models"]} == {(0.5, "center")}
+    assert printed["average"]["name"] == "average"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--crops", "10"], "crops: got 10; it takes 1 or 12 or 144"),
+        (["--crops", "12", "--crop-fraction", "0.5"], "crops: got 12; it takes 1 with a crop fraction or mode"),
+        (["--crop-fraction", "2"], "crop fraction: got 2.0"),
+        (["--batch-size", "0"], "batch_size: got 0"),
+        (["--mirror"], "--mirror is of --pairs"),
+        (["--classes", "/nowhere.txt"], "/nowhere.txt: cannot be read"),
+        (["nothing.keras"], "nothing.keras: there is no such file, folder or registered name"),
+        (
+            ["imagenet"],
+            "'imagenet' is of several networks: give inception_resnet_v2:slim=imagenet or inception_v4:slim",
+        ),
+        (["inception_v4=vggface2"], "'vggface2' has no weights of inception_v4: give inception_resnet_v1:facenet=vgg"),
+        (["inception_v5=imagenet"], "network: got 'inception_v5'"),
+        (["inception_v4:facenet=imagenet"], "variant: got 'facenet'"),
+    ],
+)
+def test_bad_input_is_refused_before_work(
+    models: list[str], digits: Path, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = digits.parent / "no"
+    assert main(["evaluate", models[0], *arguments, "--data", str(digits), "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_what_is_no_model_is_said_to_be_none(digits: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no such file; a run's folder, a SavedModel's folder, or a file"):
+        locate(str(digits))
+    with pytest.raises(InputError, match="is of no known format"):
+        locate(str(digits / "0" / "000.png"))
+    damaged = tmp_path / "model.keras"
+    damaged.write_bytes(b"PK damaged")
+    with pytest.raises(InputError, match="damaged"):
+        locate(str(damaged))
