@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .diagrams.api import plot_architecture
     from .export.api import export_model
     from .features import endpoints, feature_extractor
+    from .inference.folding import optimize_for_inference
     from .models import create_inception_resnet_v1, create_inception_resnet_v2, create_inception_v4
     from .training.finetune import finetune
     from .weights.labels import decode_predictions
@@ -26,6 +27,7 @@ __all__ = [
     "feature_extractor",
     "finetune",
     "load_weights",
+    "optimize_for_inference",
     "plot_architecture",
     "preprocess_input",
     "warn_if_unscaled",
@@ -41,6 +43,7 @@ _HOME = {
     "feature_extractor": ".features",
     "finetune": ".training.finetune",
     "load_weights": ".weights.load",
+    "optimize_for_inference": ".inference.folding",
     "plot_architecture": ".diagrams.api",
     "preprocess_input": ".data.preprocessing",
     "warn_if_unscaled": ".data.preprocessing",

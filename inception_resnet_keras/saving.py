@@ -6,7 +6,7 @@ import json
 import zipfile
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from .arguments import is_integer
 from .errors import InputError
@@ -21,6 +21,7 @@ _LONGEST_SIDE = 65_535
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Output = Literal["probabilities", "embedding"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> Ca
             raise TypeError("it names no classes")
         if not all(isinstance(values[key], str) for key in values if key not in ("classes", "size")):
             raise TypeError("a name in it is no text")
+        if isinstance(card, ExportCard) and (card.precision not in PRECISIONS or card.output not in get_args(Output)):
+            raise TypeError(f"it tells of {card.output!r} in {card.precision!r}")
         height, width = card.size
         if not all(is_integer(side) and 0 < side <= _LONGEST_SIDE for side in (height, width)):
             raise TypeError(f"its size is {card.size!r}")

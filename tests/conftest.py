@@ -6,6 +6,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,3 +39,27 @@ def channels_first() -> Iterator[None]:
     keras.config.set_image_data_format("channels_first")
     yield
     keras.config.set_image_data_format("channels_last")
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of digits, by the classes of `run`'s model."""
+    from .exporting import write_pictures
+
+    return write_pictures(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model.keras of a small network."""
+    from .exporting import write_run
+
+    return write_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def exported(run: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """That model in every format: {format: (path, its comparison)}."""
+    from .exporting import export_all
+
+    return export_all(run, digits, tmp_path_factory.mktemp("exported"))

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..errors import InputError
-from ..export.formats import FORMATS, IMAGENET, PRECISIONS, chosen, default_name
+from ..export.formats import FORMATS, IMAGENET, chosen, default_name
+from ..saving import PRECISIONS
 from ..telling import command, say
 
 HELP = "a model for TensorFlow Serving, ONNX Runtime, OpenVINO or LiteRT, compared with Keras's"

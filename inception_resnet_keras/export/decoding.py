@@ -8,10 +8,10 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def decode(content: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """A JPEG, PNG, GIF (its first frame), BMP or WebP: float32 (height, width, 3), 0-255.
+    """A JPEG or PNG: float32 (height, width, 3), 0-255, whole, resized bilinear with antialiasing.
 
     What is transparent in a PNG is laid over white; a JPEG is turned upright as its EXIF orientation
-    says. Resized whole, bilinear with antialiasing.
+    says. GIF (its first frame), BMP and opaque WebP are what TensorFlow makes of them.
     """
     image = tf.case(
         [(tf.io.is_jpeg(content), lambda: _jpeg(content)), (_is_png(content), lambda: _png(content))],
@@ -42,7 +42,9 @@ def _jpeg(content: tf.Tensor) -> tf.Tensor:
 
 def _png(content: tf.Tensor) -> tf.Tensor:
     image = tf.cast(tf.io.decode_png(content, 4), tf.float32)
-    alpha = image[..., 3:] / 255
+    depth, colour = tf.unstack(tf.io.decode_raw(tf.strings.substr(content, 24, 2), tf.uint8), 2)
+    opaque = (colour == 0) & (depth < 8)  # TensorFlow fills the alpha of such with another number
+    alpha = tf.where(opaque, 1.0, image[..., 3:] / 255)
     return tf.round(image[..., :3] * alpha + 255 * (1 - alpha))
 
 

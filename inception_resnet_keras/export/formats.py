@@ -8,10 +8,9 @@ from pathlib import Path
 
 from ..arguments import one_of
 from ..errors import InputError, refuse
-from ..saving import Precision
+from ..saving import PRECISIONS, Precision
 
 IMAGENET = "imagenet"  # in place of class names: its own
-PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8")
 
 
 @dataclass(frozen=True)

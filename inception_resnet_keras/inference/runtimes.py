@@ -26,8 +26,10 @@ from .runtime import (
     opened,
     required,
 )
+from .saved_models import refuse_unsafe
 
 MODEL_FILE = "model.keras"
+MAX_XML = 256 * 1024**2  # fifty times an Inception-ResNet's
 
 
 class KerasRuntime(Runtime):
@@ -53,6 +55,7 @@ class SavedModelRuntime(Runtime):
     def _open(self) -> Card:
         card = card_of_file(self.path, self.path / SAVED_MODEL_CARD)
         tf = required("tensorflow", "cpu")
+        refuse_unsafe(self.path)
         self._loaded = opened(self.path, lambda: tf.saved_model.load(self.path))  # its signature does not hold it
         try:
             self._signature = self._loaded.signatures["serving_default"]
@@ -80,6 +83,8 @@ class OpenVinoRuntime(Runtime):
         weights = self.path.with_suffix(".bin")
         if not weights.is_file():
             raise InputError(f"{self.path}: its weights are missing: {weights.name} belongs beside it")
+        if self.path.stat().st_size > MAX_XML:
+            raise InputError(f"{self.path}: has more than the {MAX_XML // 1024**2} MiB that a network's graph can have")
         core = ov.Core()
         model = opened(self.path, lambda: core.read_model(self.path))
         if not model.has_rt_info([CARD_KEY]):

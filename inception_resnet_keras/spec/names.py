@@ -5,7 +5,8 @@
     block   place_concat · place_project · place_sum · place_relu
     heads   pooled · dropout · embedding_dense · embedding · logits · predictions
 
-A convolution's batch norm and ReLU carry its name and a suffix: `a03_branch_2_conv_1_bn`.
+A convolution's batch norm and ReLU carry its name and a suffix: `a03_branch_2_conv_1_bn`. Of an optimised
+model, one that stands for several carries the first one's: `a03_branch_1_conv_1_joined`, `…_split`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,16 @@ _HEAD = re.compile("|".join((AUX, *HEADS)))
 def block(name: str, number: int) -> str:
     """`a03` for the third block A."""
     return f"{name}{number:02d}"
+
+
+def joined(first: str) -> str:
+    """Of the convolution that stands for several, the first of which has this name."""
+    return f"{first}_joined"
+
+
+def split(first: str) -> str:
+    """Of what takes a joined convolution's output apart."""
+    return f"{first}_split"
 
 
 def block_of(stage: str) -> str:

@@ -1,0 +1,57 @@
+"""One small model with a card, and every format of it, made once for all rooms that run them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from inception_resnet_keras import export_model
+from inception_resnet_keras.export.check import Check
+from inception_resnet_keras.export.formats import FORMATS, default_name
+from inception_resnet_keras.saving import Card, save_model
+
+from . import tiny
+from .pictures import write_digits
+
+CARD = Card("tiny", "paper", ["null", "eins", "zwei ☃"], (tiny.SIDE, tiny.SIDE))
+
+
+def lively(**options: Any) -> keras.Model:
+    """The tiny network of pixels, whose statistics have moved and whose classes depend on the picture."""
+    model = tiny.build(**({"include_preprocessing": True} | options))
+    rng = np.random.default_rng(1)
+    for layer in model.layers:
+        for weight in layer.weights:
+            if "variance" in weight.name:
+                weight.assign(rng.uniform(0.3, 1.2, weight.shape))
+            elif weight.name in ("moving_mean", "beta", "bias"):
+                weight.assign(rng.normal(0, 0.2, weight.shape))
+            elif layer.name == "logits":
+                weight.assign(8 * weight)
+    return model
+
+
+def write_run(folder: Path) -> Path:
+    """A run's folder, as far as export and predict look into it."""
+    save_model(lively(), folder / "model.keras", CARD)
+    return folder
+
+
+def write_pictures(folder: Path) -> Path:
+    """Digits, a folder for each of the card's classes."""
+    write_digits(folder, classes=3, per_class=8)
+    for number, name in enumerate(CARD.classes):
+        (folder / str(number)).rename(folder / name)
+    return folder
+
+
+def export_all(run: Path, pictures: Path, folder: Path) -> dict[str, tuple[Path, Check]]:
+    """Every format in float32: where it is, and how it compared."""
+    made = {}
+    for name, target in FORMATS.items():
+        out = folder / default_name(target, "float32")
+        made[name] = (out, export_model(run, out, name, check=pictures))
+    return made
