@@ -35,7 +35,13 @@ ROOMS = {
     "diagrams": "Pictures of networks",
 }
 LOOSE = ("models", "features", "saving", "errors", "arguments")  # modules beside the rooms
-FACTORIES = "models"  # whose docstrings are put together when it is imported
+STYLE = "style.css"
+CSS = """\
+.md-grid { max-width: 80rem; }
+.md-typeset pre > code { font-size: 0.75rem; }
+.md-typeset h1, .md-typeset h2 { font-weight: 500; letter-spacing: 0; }
+.md-typeset h1 { color: var(--md-default-fg-color); }
+"""
 
 
 def build(out: Path) -> Path:
@@ -103,6 +109,7 @@ def _settings(pages: Path, out: Path) -> dict[str, Any]:
         "show_signature_annotations": True,
         "merge_init_into_class": True,
         "show_if_no_docstring": False,
+        "extensions": [f"{__package__}.docstrings:ComposedDocstrings"],
     }
     return {
         "docs_dir": str(pages),
@@ -119,6 +126,7 @@ def _settings(pages: Path, out: Path) -> dict[str, Any]:
                 {"media": "(prefers-color-scheme: dark)", "scheme": "slate", "primary": "indigo"},
             ],
         },
+        "extra_css": [STYLE],
         "plugins": [
             "search",
             {"mkdocstrings": {"handlers": {"python": {"paths": [str(ROOT)], "options": handler}}}},
@@ -150,6 +158,7 @@ def _gather(source: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
     shutil.copytree(ROOT / "architecture_plots", pages / "architecture_plots")
+    (pages / STYLE).write_text(CSS, encoding="utf-8")
     (pages / "commands.md").write_text(_commands(), encoding="utf-8")
     (pages / "recipes.md").write_text(_recipes(), encoding="utf-8")
     (pages / "api").mkdir()
@@ -192,8 +201,7 @@ def _reference() -> Iterator[tuple[str, str]]:
     head = f"# Python\n\nWhat `from {NAME} import …` gives; nothing heavy is imported before it is used."
     yield "index", "\n".join([head, "", *table, "", "Room by room:", "", *rooms, ""])
     for name in LOOSE:
-        inspected = "\n    options:\n      force_inspection: true" if name == FACTORIES else ""
-        yield name, f"# {name}\n\n::: {NAME}.{name}{inspected}\n"
+        yield name, f"# {name}\n\n::: {NAME}.{name}\n"
     for room, what in ROOMS.items():
         found = sorted(
             info.name

@@ -96,6 +96,13 @@ def with_width(network: Network, factor: float) -> Network:
     What follows from them follows here too: a residual's projection is as wide as its narrower
     input. An embedding's width, which is what the network is for, stays. Raises ValueError where
     the factor is no number above 0.
+
+    Examples:
+        >>> from inception_resnet_keras.spec.walk import trace
+        >>> trace(with_width(find("inception_resnet_v2"), 0.25), classes=10)[-1].parameters
+        5370
+        >>> with_width(find("inception_v4"), 0.5).stem[0]
+        Conv(filters=16, kernel=3, stride=2, padding='valid', linear=False)
     """
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
         raise refuse("factor", factor, "a number above 0")
