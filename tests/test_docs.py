@@ -105,7 +105,6 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("mkdocs")
     return site.build(tmp_path_factory.mktemp("docs") / "site")
 
 
@@ -143,7 +142,6 @@ def test_the_site_has_every_public_name_with_its_arguments_and_errors(built: Pat
 
 
 def test_nothing_else_is_built_over(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs")
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="holds something other than the site"):
         site.build(tmp_path)

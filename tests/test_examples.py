@@ -59,6 +59,7 @@ def is_a_picture(path: Path) -> bool:
         return bool(np.asarray(image.convert("L")).std() > 5)
 
 
+@pytest.mark.slow
 def test_residual_impact(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     short = ("--width", 1, "--size", 32, "--epochs", 2, "--seeds", 2, "--limit", 64)
@@ -106,6 +107,7 @@ def test_face_verification(run: Run, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (tmp_path / "out" / "verified" / "report.json").is_file()
 
 
+@pytest.mark.slow
 def test_segmentation(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short = ("--model", "tiny", "--width", 2, "--size", 64, "--epochs", 2, "--pictures", 32)
     run("segmentation", *short, "--out", tmp_path)
@@ -128,8 +130,8 @@ def test_two_workers(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "2 workers, 2 steps, held-out accuracy" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_export_and_serve(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("openvino")
     short = ("--model", "tiny", "--size", 32, "--epochs", 1, "--per-class", 8)
     run("export_and_serve", *short, "--out", tmp_path / "out")
     said = capsys.readouterr().out

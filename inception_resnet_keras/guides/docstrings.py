@@ -15,5 +15,5 @@ class ComposedDocstrings(griffe.Extension):
     def on_function_instance(self, *, func: griffe.Function, **options: Any) -> None:
         decorators = [str(decorator.value) for decorator in func.decorators]
         if "_documented" in decorators and func.docstring:
-            function = getattr(import_module(func.parent.path), func.name)  # type: ignore[union-attr]
+            function = getattr(import_module(func.parent.path), func.name)
             func.docstring.value = inspect.cleandoc(function.__doc__)

@@ -23,7 +23,7 @@ PACKAGE = Path(__file__).parents[1]
 NAME = PACKAGE.name
 ROOT = PACKAGE.parent
 COPIED = ("examples/*.py", "examples/*.md", "examples/*.png", f"{NAME}/*.md", f"{NAME}/*/*.md", f"{NAME}/*/recipes/*")
-GUIDES = ("training", "data", "weights", "evaluation", "export")
+GUIDES = ("networks", "training", "data", "weights", "evaluation", "export")
 ROOMS = {
     "spec": "The tables: rows, networks, walks that count without Keras",
     "data": "Pictures in: decoding, preprocessing, the pipeline, packing",

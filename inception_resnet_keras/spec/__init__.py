@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import refuse
 from . import inception_resnet_v1, inception_resnet_v2, inception_v4, names
-from .rows import Conv, Fork, Network, Repeat, Residual, Row
+from .rows import Conv, Fork, Network, Repeat, Residual
 
 LEAST_FILTERS = 4  # of a convolution that is made narrower: fewer, and an unlucky start lets nothing through
 
@@ -107,10 +107,10 @@ def with_width(network: Network, factor: float) -> Network:
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
         raise refuse("factor", factor, "a number above 0")
 
-    def scaled(rows: Iterable[Row]) -> tuple[Any, ...]:
+    def scaled(rows: Iterable[Any]) -> tuple[Any, ...]:
         return tuple(map(one, rows))
 
-    def one(row: Row) -> Row:
+    def one(row: Any) -> Any:
         match row:
             case Conv():
                 return replace(row, filters=max(min(LEAST_FILTERS, row.filters), round(row.filters * factor)))
@@ -121,5 +121,10 @@ def with_width(network: Network, factor: float) -> Network:
             case _:
                 return row
 
-    groups = {group: scaled(getattr(network, group)) for group in ("stem", "stages", "final", "aux")}
-    return replace(network, **groups)
+    return replace(
+        network,
+        stem=scaled(network.stem),
+        stages=scaled(network.stages),
+        final=scaled(network.final),
+        aux=scaled(network.aux),
+    )

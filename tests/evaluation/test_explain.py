@@ -133,11 +133,9 @@ def test_the_class_and_its_probability(model: keras.Model) -> None:
         wanted = probabilities.argmax(axis=1) if classes is None else np.broadcast_to(classes, 2)
         assert [one.number for one in found] == list(wanted)
         expected = probabilities[[0, 1], wanted]
-        np.testing.assert_allclose([one.probability for one in found], expected, rtol=1e-5)
-    logits = tiny.build(WIDER, classifier_activation=None)
-    np.testing.assert_allclose(
-        [one.probability for one in explain(logits, IMAGES, classes=1, steps=1)], probabilities[:, 1], rtol=1e-5
-    )
+        assert [one.probability for one in found] == pytest.approx(list(expected), rel=1e-5)
+    logits = explain(tiny.build(WIDER, classifier_activation=None), IMAGES, classes=1, steps=1)
+    assert [one.probability for one in logits] == pytest.approx(list(probabilities[:, 1]), rel=1e-5)
 
 
 def test_any_map_is_an_endpoint_and_the_default_has_places(model: keras.Model) -> None:
