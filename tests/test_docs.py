@@ -18,6 +18,7 @@ from inception_resnet_keras import spec
 from inception_resnet_keras.cli import VERBS
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.guides import site
+from inception_resnet_keras.guides.docstrings import listed
 from inception_resnet_keras.telling import PROGRAM
 from tests.tiny import TINY
 
@@ -84,6 +85,17 @@ def test_examples_in_docstrings_run() -> None:
         assert not result.failed, name
         tried += result.attempted
     assert tried >= 8
+
+
+def test_fields_of_a_class_become_a_list() -> None:
+    said = listed("Of one.\n\nfirst: a thing,\n    told in two lines.\nsecond, third_2: others.\n\nA note: no list.")
+    assert said.split("\n\n")[1].splitlines() == [
+        "- `first`: a thing,",
+        "    told in two lines.",
+        "- `second`, `third_2`: others.",
+    ]
+    assert said.startswith("Of one.\n\n")
+    assert said.endswith("\n\nA note: no list.")
 
 
 class Page(HTMLParser):

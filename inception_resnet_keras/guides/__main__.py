@@ -2,7 +2,8 @@
 
     uv run --extra cpu --extra docs python -m inception_resnet_keras.guides
 
-It lies in build/docs; open build/docs/index.html. A warning of MkDocs, such as of a dead link, is an error.
+It lies in build/docs: open build/docs/index.html, or, to search it, `python -m http.server -d build/docs`. A warning of
+MkDocs, such as of a dead link, is an error.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ ROOMS = {
 LOOSE = ("models", "features", "saving", "errors", "arguments")  # modules beside the rooms
 STYLE = "style.css"
 CSS = """\
-.md-grid { max-width: 80rem; }
-.md-typeset pre > code { font-size: 0.75rem; }
+.md-grid { max-width: 84rem; }
+.md-typeset pre > code { font-size: 0.7rem; }
 .md-typeset h1, .md-typeset h2 { font-weight: 500; letter-spacing: 0; }
 .md-typeset h1 { color: var(--md-default-fg-color); }
 """
