@@ -16,8 +16,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from PIL import Image
-from sklearn.datasets import load_digits
+from digit_pictures import write_digits
 
 from inception_resnet_keras import finetune
 from inception_resnet_keras.training.config import TrainConfig
@@ -56,17 +55,6 @@ def main() -> None:
     print(f"held-out accuracy on {data}")
     print(f"  fine-tuned    {tuned.report.accuracy:.1%}   {tuned.folder.model}")
     print(f"  from nothing  {fresh.report.accuracy:.1%}")
-
-
-def write_digits(folder: Path, which: range, per_class: int) -> Path:
-    """Pictures of some of scikit-learn's handwritten digits, in a folder a class."""
-    digits = load_digits()
-    for label in which:
-        of_class = folder / str(label)
-        of_class.mkdir(parents=True)
-        for number, image in enumerate(digits.images[digits.target == label][:per_class]):
-            Image.fromarray((image * 15.9).astype("uint8")).save(of_class / f"{number:03d}.png")
-    return folder
 
 
 if __name__ == "__main__":

@@ -28,6 +28,14 @@ def endpoints(model: keras.Model) -> dict[str, Any]:
 
     Raises:
         ValueError: The model holds no layer of these networks' names.
+
+    Examples:
+        >>> from inception_resnet_keras import create_inception_resnet_v1
+        >>> model = create_inception_resnet_v1(include_top=False, depths=(1, 1, 1), input_shape=(139, 139, 3))
+        >>> [name for name in endpoints(model) if not name.startswith("stride")]
+        ['stem', 'a01', 'reduction_a', 'b01', 'reduction_b', 'c01']
+        >>> endpoints(model)["reduction_a"].shape
+        (None, 7, 7, 896)
     """
     if not isinstance(model, keras.Model):
         raise refuse("model", model, "a Keras model of this project")
@@ -65,6 +73,12 @@ def feature_extractor(model: keras.Model, names: str | Sequence[str] | None = No
 
     Raises:
         ValueError: A name is not among the model's endpoints; it lists those there are.
+
+    Examples:
+        >>> from inception_resnet_keras import create_inception_resnet_v1
+        >>> model = create_inception_resnet_v1(include_top=False, depths=(1, 1, 1), input_shape=(139, 139, 3))
+        >>> {name: map.shape for name, map in feature_extractor(model, ["stride_8", "c01"]).output.items()}
+        {'stride_8': (None, 15, 15, 256), 'c01': (None, 3, 3, 1792)}
     """
     there = endpoints(model)
     wanted = STRIDES[1:] if names is None else [names] if isinstance(names, str) else names

@@ -16,7 +16,10 @@ from importlib.metadata import version
 from ..errors import InputError
 from ..telling import PROGRAM
 
-VERBS = ("train", "predict", "evaluate", "export", "bench", "summary", "plot", "convert", "inspect", "pack")
+VERBS = (
+    *("train", "predict", "evaluate", "explain", "export", "bench"),
+    *("summary", "plot", "convert", "inspect", "pack"),
+)
 ENGINES = ("tensorflow", "jax", "torch")  # what Keras can be set to run on
 
 

@@ -58,7 +58,8 @@ def decode(
 ) -> Image.Image:
     """The picture as Pillow has it, RGB and upright; the arguments and errors are `read_image`'s.
 
-    size, crop: What it will be resized to at most, and the least share of it that will: a JPEG may then come smaller than it is, never below twice that.
+    size, crop: What it will be resized to at most, and the least share of each side that will: a JPEG may
+        then come smaller than it is, never below twice that.
     """
     with opened(path, content) as file:
         if size is not None and file.format == "JPEG":

@@ -40,6 +40,12 @@ def preprocess_input(x: Any, convention: str = "inception") -> Any:
 
     Warns:
         ScalingWarning: floats that lie within [-1, 1], so were scaled before.
+
+    Examples:
+        >>> preprocess_input([[0, 127.5, 255]]).tolist()
+        [[-1.0, 0.0, 1.0]]
+        >>> preprocess_input([[0, 127.5, 255]], "facenet").tolist()
+        [[-0.99609375, 0.0, 0.99609375]]
     """
     scaling = convention_named(convention)
     if _is_tensor(x):

@@ -32,7 +32,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Report:
-    """accuracy in [0, 1]; confusion[true][predicted] in pictures; mistakes, the surest first."""
+    """accuracy in [0, 1]; `confusion[true][predicted]` in pictures; mistakes, the surest first."""
 
     accuracy: float
     classes: list[ClassScore]

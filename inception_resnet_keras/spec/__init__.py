@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..errors import refuse
 from . import inception_resnet_v1, inception_resnet_v2, inception_v4, names
-from .rows import Network, Repeat
+from .rows import Conv, Fork, Network, Repeat, Residual
+
+LEAST_FILTERS = 4  # of a convolution that is made narrower: fewer, and an unlucky start lets nothing through
 
 NETWORKS: dict[str, dict[str, Network]] = {
     name: {network.variant: network for network in variants}
@@ -84,4 +87,44 @@ def with_scales(network: Network, scales: Sequence[float]) -> Network:
             else stage
             for stage in network.stages
         ],
+    )
+
+
+def with_width(network: Network, factor: float) -> Network:
+    """The network with every convolution's filters times `factor`, rounded, at least 4 (or its own, if fewer).
+
+    What follows from them follows here too: a residual's projection is as wide as its narrower
+    input. An embedding's width, which is what the network is for, stays. Raises ValueError where
+    the factor is no number above 0.
+
+    Examples:
+        >>> from inception_resnet_keras.spec.walk import trace
+        >>> trace(with_width(find("inception_resnet_v2"), 0.25), classes=10)[-1].parameters
+        5370
+        >>> with_width(find("inception_v4"), 0.5).stem[0]
+        Conv(filters=16, kernel=3, stride=2, padding='valid', linear=False)
+    """
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
+        raise refuse("factor", factor, "a number above 0")
+
+    def scaled(rows: Iterable[Any]) -> tuple[Any, ...]:
+        return tuple(map(one, rows))
+
+    def one(row: Any) -> Any:
+        match row:
+            case Conv():
+                return replace(row, filters=max(min(LEAST_FILTERS, row.filters), round(row.filters * factor)))
+            case Fork() | Residual():
+                return replace(row, branches=tuple(map(scaled, row.branches)))
+            case Repeat():
+                return replace(row, block=one(row.block))
+            case _:
+                return row
+
+    return replace(
+        network,
+        stem=scaled(network.stem),
+        stages=scaled(network.stages),
+        final=scaled(network.final),
+        aux=scaled(network.aux),
     )

@@ -70,6 +70,40 @@ def test_depths_are_what_was_asked_for(counts: tuple[int, int, int]) -> None:
     assert (last.times, last.scale, last.activation) == (1, None, False)
 
 
+@given(st.floats(0.01, 3))
+def test_a_width_is_every_convolutions_and_what_follows_from_it(factor: float) -> None:
+    for network in ALL:
+        scaled = spec.with_width(network, factor)
+        before, after = (convolutions([*one.stem, *one.stages, *one.final, *one.aux]) for one in (network, scaled))
+        assert len(before) == len(after)
+        for old, new in zip(before, after, strict=True):
+            assert replace(new, filters=old.filters) == old
+            assert new.filters == max(min(4, old.filters), round(old.filters * factor))
+        nodes = by_name(scaled)
+        names = list(by_name(network))
+        assert list(nodes) == names  # no name and no row is lost
+        for name, node in nodes.items():
+            if name.endswith("_sum"):
+                assert nodes[node.inputs[0]].shape == nodes[node.inputs[1]].shape == node.shape
+
+
+def test_widths_by_hand() -> None:
+    quarter = by_name(spec.with_width(spec.find("inception_resnet_v2"), 0.25))
+    assert quarter["reduction_a_concat"].shape == (17, 17, 1152 // 4)
+    assert quarter["b01_project"].shape == (17, 17, 288)
+    assert quarter["reduction_b_concat"].shape == (8, 8, 2144 // 4)
+    for network in ALL:
+        assert spec.with_width(network, 1) == network
+    facenet = by_name(spec.with_width(spec.find("inception_resnet_v1", "facenet"), 0.01), (160, 160))
+    assert facenet["stem_conv_1"].shape[-1] == spec.LEAST_FILTERS
+
+
+@pytest.mark.parametrize("factor", [0, -1, float("nan"), float("inf"), True, "0.5", None])
+def test_a_width_that_is_no_factor_is_refused(factor: Any) -> None:
+    with pytest.raises(ValueError, match=r"^factor: got .*; it takes a number above 0"):
+        spec.with_width(TINY, factor)
+
+
 def test_own_depths() -> None:
     assert {name: spec.depths(spec.find(name)) for name in spec.NETWORKS} == {
         "inception_v4": (4, 7, 3),

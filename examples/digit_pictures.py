@@ -1,0 +1,27 @@
+"""The small real data of the examples: scikit-learn's handwritten digits, as files in a folder a class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+
+from inception_resnet_keras.data.pictures import digit_images
+
+
+def write_digits(
+    folder: Path, which: Iterable[int], per_class: int, *, first: int = 0, name: str = "{number:03d}.png"
+) -> Path:
+    """Writes `per_class` pictures of each of some digits, from its picture number `first` on.
+
+    name: of a picture's file; `digit` and `number`, which counts from 1, stand for themselves.
+    """
+    images, labels = digit_images()
+    for digit in which:
+        of_class = folder / str(digit)
+        of_class.mkdir(parents=True)
+        chosen = images[labels == digit][first : first + per_class]
+        for number, image in enumerate(chosen, 1):
+            Image.fromarray(image).save(of_class / name.format(digit=digit, number=number))
+    return folder

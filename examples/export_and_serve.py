@@ -1,0 +1,83 @@
+"""Exporting and serving: OpenVINO run here, TensorFlow Serving shown.
+
+    uv run --extra cpu --extra export python examples/export_and_serve.py
+
+Trains a model on handwritten digits (or takes `--run`), writes it as an OpenVINO IR and as a SavedModel, each compared
+with the Keras model before it is kept, runs the IR without TensorFlow's graph, and prints the commands that serve the
+SavedModel. With a server running, `--server http://localhost:8501` asks it too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import tempfile
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+from digit_pictures import write_digits
+
+from inception_resnet_keras.data.pictures import picture_files
+from inception_resnet_keras.export.api import export_model
+from inception_resnet_keras.inference.predict import predict
+from inception_resnet_keras.telling import printable
+from inception_resnet_keras.training.config import TrainConfig
+from inception_resnet_keras.training.loop import train
+
+NAME = "inception"  # of the model, to the server
+
+# TensorFlow Serving wants a folder of versions. `encoded` takes the bytes of JPEG and PNG files, `serving_default`
+# arrays of pixels of 0-255; REST takes base64 as {"b64": …}.
+SERVING = """\
+docker run -p 8501:8501 -v "{folder}:/models/{name}" -e MODEL_NAME={name} tensorflow/serving
+
+curl -s http://localhost:8501/v1/models/{name}:predict -d '{{
+  "signature_name": "encoded", "instances": [{{"b64": "'"$(base64 -w0 '{picture}')"'"}}]}}'
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, help="the folder of a run of `train` (default: trained here)")
+    parser.add_argument("--model", default="inception_resnet_v1", help="to train here")
+    parser.add_argument("--size", type=int, default=75)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--per-class", type=int, default=100)
+    parser.add_argument("--server", help="a running TensorFlow Serving to ask, such as http://localhost:8501")
+    parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
+    args = parser.parse_args()
+    out = args.out or Path(tempfile.mkdtemp(prefix="serving-"))
+    run, data = args.run, write_digits(out / "digits", range(10), args.per_class)
+    if run is None:
+        config = TrainConfig(data=str(data), model=args.model, size=args.size, epochs=args.epochs)
+        run = train(config, out / "run").folder.path
+    pictures = picture_files(data)[:: args.per_class]  # one a digit
+
+    for name, target in (("model.xml", "openvino"), (f"{NAME}/1", "saved_model")):
+        (out / name).parent.mkdir(exist_ok=True)
+        print(export_model(run, out / name, target))
+    by_keras, by_openvino = (
+        [prediction.top[0] for prediction in predict(path, pictures)] for path in (run, out / "model.xml")
+    )
+    for picture, ours, theirs in zip(pictures, by_keras, by_openvino, strict=True):
+        print(f"{picture.parent.name}: Keras says {ours[0]} {ours[1]:.2%}, OpenVINO {theirs[0]} {theirs[1]:.2%}")
+    apart = np.abs(np.array([ours[1] for ours in by_keras]) - np.array([theirs[1] for theirs in by_openvino])).max()
+    print(f"the probabilities differ by {apart:.1e} at most\n\nTo serve it, and to ask for a picture's classes:\n")
+    print(SERVING.format(folder=(out / NAME).resolve(), name=NAME, picture=pictures[0]))
+    if args.server:
+        print(f"{printable(pictures[0])}: {ask(args.server, pictures[0])}")
+
+
+def ask(server: str, picture: Path) -> str:
+    """What a server says of a picture's file."""
+    encoded = base64.b64encode(picture.read_bytes()).decode()
+    body = json.dumps({"signature_name": "encoded", "instances": [{"b64": encoded}]}).encode()
+    request = urllib.request.Request(f"{server}/v1/models/{NAME}:predict", body)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return answer.read().decode()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Image search: a network's features as a search index, and what they find.
+
+    uv run --extra cpu python examples/image_search.py
+
+Trains Inception-ResNet-v1 on the digits 0 to 4, takes the averages of its maps as features, and searches with them
+among digits 5 to 9, which it has never seen, each moved a little; beside it, the same search by plain pixels. Leaves
+found.png. With a model and pictures of your own, a folder a class:
+
+    uv run --extra cpu python examples/image_search.py --run runs/MINE --data FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+from digit_pictures import write_digits
+from matplotlib.figure import Figure
+from sklearn.neighbors import NearestNeighbors
+
+from inception_resnet_keras import feature_extractor
+from inception_resnet_keras.data.pictures import Pictures, folder
+from inception_resnet_keras.files import replacing
+from inception_resnet_keras.saving import load_model
+from inception_resnet_keras.training.config import TrainConfig
+from inception_resnet_keras.training.loop import train
+
+NEIGHBOURS = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="pictures to search among, a folder a class (default: digits 5 to 9)")
+    parser.add_argument("--run", type=Path, help="the folder of a run of `train` (default: trained here)")
+    parser.add_argument("--endpoint", default="stride_16", help="whose map is averaged (default: %(default)s)")
+    parser.add_argument("--model", default="inception_resnet_v1", help="to train here")
+    parser.add_argument("--size", type=int, default=75)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--per-class", type=int, default=100, help="digits a class")
+    parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
+    args = parser.parse_args()
+
+    out = args.out or Path(tempfile.mkdtemp(prefix="search-"))
+    out.mkdir(parents=True, exist_ok=True)
+    run = args.run
+    if run is None:
+        old = write_digits(out / "digits 0 to 4", range(5), args.per_class)
+        run = train(
+            TrainConfig(data=str(old), model=args.model, size=args.size, epochs=args.epochs), out / "run"
+        ).folder.path
+    model, card = load_model(run / "model.keras")
+    pictures = folder(args.data or write_digits(out / "digits 5 to 9", range(5, 10), args.per_class), card.size)
+    if args.data is None:
+        pictures = moved(pictures)
+
+    pixels = pictures.images[np.arange(len(pictures))].astype(np.float32)
+    # A map's average over its cells is one vector a picture; the angle between two says how alike they are.
+    maps = feature_extractor(model, args.endpoint).predict(pixels, verbose=0)[args.endpoint]
+    cells = (2, 3) if keras.config.image_data_format() == "channels_first" else (1, 2)
+    ours, precision = search(maps.mean(axis=cells), pictures)
+    _, by_pixels = search(pixels.reshape(len(pixels), -1), pictures)
+    show(pictures, ours, out / "found.png")
+    print(f"of the {NEIGHBOURS} pictures found for each of {len(pictures)}, so many are of its class:")
+    print(f"  by {args.endpoint}  {precision:.1%}")
+    print(f"  by pixels     {by_pixels:.1%}")
+    print(f"  by chance     {np.mean(np.bincount(pictures.labels)[pictures.labels] / len(pictures)):.1%}")
+    print(f"everything is in {out}")
+
+
+def moved(pictures: Pictures) -> Pictures:
+    """Each picture moved by up to a fifth of its side: of digits that stand alike, plain pixels would do."""
+    images = pictures.images[np.arange(len(pictures))]
+    margin = images.shape[1] // 5
+    padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    offsets = np.random.default_rng(0).integers(0, 2 * margin + 1, (len(images), 2))
+    side = images.shape[1]
+    cut = [image[top : top + side, left : left + side] for image, (top, left) in zip(padded, offsets, strict=True)]
+    return replace(pictures, images=np.stack(cut))
+
+
+def search(features: np.ndarray, pictures: Pictures) -> tuple[np.ndarray, float]:
+    """Each picture's nearest others, (n, NEIGHBOURS), and the share of them that are of its class."""
+    index = NearestNeighbors(n_neighbors=NEIGHBOURS, metric="cosine").fit(features)
+    found = index.kneighbors(return_distance=False)  # without the picture itself
+    return found, float((pictures.labels[found] == pictures.labels[:, None]).mean())
+
+
+def show(pictures: Pictures, found: np.ndarray, path: Path) -> None:
+    """A row a class: a picture, and what was found for it; what is of another class has a red frame."""
+    queries = [int(np.flatnonzero(pictures.labels == label)[0]) for label in range(min(6, len(pictures.class_names)))]
+    figure = Figure(figsize=(1.3 * (NEIGHBOURS + 1), 1.35 * len(queries) + 0.4), layout="constrained")
+    grid = figure.subplots(len(queries), NEIGHBOURS + 1, squeeze=False)
+    for query, row in zip(queries, grid, strict=True):
+        for axis, number in zip(row, [query, *found[query]], strict=True):
+            axis.imshow(pictures.images[np.array([number])][0])
+            axis.set(xticks=[], yticks=[])
+            wrong = pictures.labels[number] != pictures.labels[query]
+            for spine in axis.spines.values():
+                spine.set(color="#c2410c", linewidth=3, visible=bool(wrong))
+    grid[0, 0].set_title("searched for", fontsize=10)
+    grid[0, 1].set_title("found, the nearest first", fontsize=10, loc="left")
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

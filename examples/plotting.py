@@ -1,0 +1,39 @@
+"""Drawing networks: from a table, from a model, as pictures and as text.
+
+    uv run --extra cpu --extra plot python examples/plotting.py
+
+Leaves the overview of Inception-v4, the paper's Figure 16 (block A of Inception-ResNet-v2), every layer of a network
+of one's own making, and its overview as Mermaid, which GitHub draws inside Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from inception_resnet_keras import create_inception_resnet_v1, plot_architecture
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="a folder (default: a temporary one)")
+    args = parser.parse_args()
+    out = args.out or Path(tempfile.mkdtemp(prefix="pictures-"))
+    out.mkdir(parents=True, exist_ok=True)
+
+    # By name, nothing is built: the tables know every shape.
+    plot_architecture("inception_v4", out / "inception_v4.svg", level="overview")
+    plot_architecture("inception_resnet_v2", out / "figure_16.svg", level="modules", module="a")
+    plot_architecture("inception_resnet_v2", out / "figure_16.png", level="modules", module="a")
+
+    # A model that was built, or loaded from a file, draws itself: its own depths, size, classes and scales.
+    model = create_inception_resnet_v1(num_classes=7, depths=(1, 2, 1), input_shape=(139, 139, 3))
+    plot_architecture(model, out / "mine.svg", level="layers")
+    plot_architecture(model, out / "mine.mmd", level="overview")
+    for path in sorted(out.iterdir()):
+        print(f"{path}  {path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Training on two workers: two processes on this machine, as on two machines.
+
+    uv run --extra cpu python examples/two_workers.py
+
+Starts the same command twice, with the environment variable TF_CONFIG saying who is who, as Kubeflow sets it; on
+Slurm, `srun` takes this script's place. Each trains on its half of every batch, gradients and batch-norm statistics
+are put together over the network, and only the first writes. CLUSTERS.md has what holds for all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from digit_pictures import write_digits
+
+PROGRAM = (sys.executable, "-m", "inception_resnet_keras")
+WORKERS = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="inception_resnet_v1")
+    parser.add_argument("--size", type=int, default=75)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--per-class", type=int, default=40)
+    parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
+    args = parser.parse_args()
+    out = args.out or Path(tempfile.mkdtemp(prefix="two-workers-"))
+    data = write_digits(out / "digits", range(10), args.per_class)
+
+    settings = {"data": data, "model": args.model, "size": args.size, "epochs": args.epochs, "out": out / "run"}
+    command = [*PROGRAM, "train", *(f"--{name}={value}" for name, value in settings.items())]
+    addresses = free_addresses(WORKERS)
+    workers = []
+    for index in range(WORKERS):
+        cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+        said = None if index == 0 else subprocess.DEVNULL  # the first tells of all
+        workers.append(subprocess.Popen(command, env={**os.environ, "TF_CONFIG": json.dumps(cluster)}, stdout=said))
+    try:
+        statuses = [worker.wait() for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    if any(statuses):
+        sys.exit(f"the workers ended with {statuses}")
+    chosen = json.loads((out / "run" / "config.json").read_text())["chosen"]
+    report = json.loads((out / "run" / "report.json").read_text())
+    print(f"{chosen['replicas']} workers, {chosen['steps']} steps, held-out accuracy {report['accuracy']:.1%}")
+    print(f"everything is in {out}")
+
+
+def free_addresses(count: int) -> list[str]:
+    """Ports that nobody listens on now; with machines of your own, choose one and write host:port."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    return addresses
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Draws why a model says what it says of pictures: Grad-CAM and integrated gradients over each."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "why a model says what it says of pictures, drawn over them"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL", help="a run's folder, or a .keras file of a model of this project")
+    add("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of them")
+    add("--class", dest="class_name", metavar="CLASS", help="to explain, by name or number (default: the likeliest)")
+    add("--endpoint", metavar="NAME", help="the map of Grad-CAM, such as b10 (default: the last of at least 5×5)")
+    add("--steps", type=int, metavar="N", help="of integrated gradients: more are finer and slower (default: 32)")
+    add("--against", type=Path, metavar="IMAGE", help="of a face embedding: explain the similarity to this picture")
+    add("--out", type=Path, default=Path(), metavar="FOLDER", help="for the drawings (default: this folder)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from ..evaluation.explain_files import explain_files
+    from ..telling import printable, say
+
+    drawn = explain_files(
+        args.model,
+        args.images,
+        out=args.out,
+        class_name=args.class_name,
+        against=args.against,
+        endpoint=args.endpoint,
+        steps=args.steps,
+    )
+    console = Console()
+    for one in drawn:
+        if one.error:
+            say(console, f"left out: {printable(one.path)}: {one.error}", style="yellow")
+            continue
+        say(console, f"{printable(one.path)}: {one.what} → {printable(one.out)}")
+        if one.hint:
+            say(console, f"  hint: {one.hint}", style="yellow")
+    return 0 if any(one.out for one in drawn) else 1

@@ -1,0 +1,160 @@
+"""What the documentation says, done: code that runs, commands that parse, links that lead somewhere."""
+
+import argparse
+import doctest
+import importlib
+import pkgutil
+import re
+import shlex
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import pytest
+
+import inception_resnet_keras
+from inception_resnet_keras import spec
+from inception_resnet_keras.cli import VERBS
+from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.guides import site
+from inception_resnet_keras.guides.docstrings import listed
+from inception_resnet_keras.telling import PROGRAM
+from tests.tiny import TINY
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("examples/*.md")), *sorted(ROOT.glob("inception_resnet_keras/**/*.md"))]
+NOT_RUN = "# not run: "
+
+
+def blocks(language: str) -> Iterator[tuple[str, str]]:
+    """(where, text) of every block of code in a language."""
+    for page in PAGES:
+        for number, text in enumerate(re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S), 1):
+            yield f"{page.relative_to(ROOT)}:{number}", text
+
+
+def runnable() -> list[tuple[str, str]]:
+    """Blocks that import what they use; the others show calls with a file's or a folder's name in them."""
+    return [(where, text) for where, text in blocks("python") if "import " in text and not text.startswith(NOT_RUN)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("where", "text"), runnable(), ids=[where for where, _ in runnable()])
+def test_python_in_markdown_runs(where: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if where.startswith("README.md"):  # its network is a whole one at full size: here the tiny one's table
+        monkeypatch.setitem(spec.NETWORKS, "inception_resnet_v2", {"paper": TINY})
+    exec(compile(text, where, "exec"), {})
+
+
+def test_pages_have_python_that_runs_and_python_that_is_not_run_compiles() -> None:
+    assert "README.md:1" in dict(runnable())
+    assert len(runnable()) >= 4
+    for where, text in blocks("python"):
+        compile(text, where, "exec")
+
+
+def commands() -> list[tuple[str, str]]:
+    lines = ((where, line) for where, text in blocks("sh") for line in text.replace("\\\n", " ").splitlines())
+    return [(where, line) for where, line in lines if re.search(rf"\b{PROGRAM} ({'|'.join(VERBS)})\b", line)]
+
+
+@pytest.mark.parametrize(("where", "line"), commands())
+def test_every_command_in_markdown_is_one_that_there_is(where: str, line: str) -> None:
+    words = shlex.split(line.partition("; then WHAT")[0].replace("$WHAT", ""), comments=True)
+    verb, *arguments = words[words.index(PROGRAM) + 1 :]
+    parser = argparse.ArgumentParser(where, exit_on_error=False)
+    importlib.import_module(f"inception_resnet_keras.cli.{verb}").add_arguments(parser)
+    parser.parse_args(arguments)
+
+
+def modules() -> list[str]:
+    found = pkgutil.walk_packages(inception_resnet_keras.__path__, "inception_resnet_keras.")
+    return [info.name for info in found if ">>>" in Path(info.module_finder.path, *_file(info)).read_text()]  # type: ignore[union-attr]
+
+
+def _file(info: pkgutil.ModuleInfo) -> tuple[str, ...]:
+    name = info.name.rpartition(".")[2]
+    return (name, "__init__.py") if info.ispkg else (f"{name}.py",)
+
+
+def test_examples_in_docstrings_run() -> None:
+    tried = 0
+    for name in modules():
+        result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+        assert not result.failed, name
+        tried += result.attempted
+    assert tried >= 8
+
+
+def test_fields_of_a_class_become_a_list() -> None:
+    said = listed("Of one.\n\nfirst: a thing,\n    told in two lines.\nsecond, third_2: others.\n\nA note: no list.")
+    assert said.split("\n\n")[1].splitlines() == [
+        "- `first`: a thing,",
+        "    told in two lines.",
+        "- `second`, `third_2`: others.",
+    ]
+    assert said.startswith("Of one.\n\n")
+    assert said.endswith("\n\nA note: no list.")
+
+
+class Page(HTMLParser):
+    """The links and the anchors of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        for name, value in attributes:
+            if name in ("href", "src") and value:
+                self.links.append(value)
+            elif name in ("id", "name") and value:
+                self.anchors.add(value)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return site.build(tmp_path_factory.mktemp("docs") / "site")
+
+
+@pytest.mark.slow
+def test_the_site_has_no_dead_links_and_every_page_is_reached(built: Path) -> None:
+    pages = {path: Page(path) for path in built.rglob("*.html") if path.name != "404.html"}
+    reached, dead = {built / "index.html"}, []
+    for path, page in pages.items():
+        if "architecture_plots" in path.parts:  # the explorer makes its links in the browser
+            continue
+        for link in page.links:
+            if re.match(r"(https?|mailto|data|javascript):", link):
+                continue
+            file, anchor = urldefrag(link)
+            target = (path.parent / unquote(file)).resolve() if file else path
+            if not target.exists() or (anchor and target in pages and unquote(anchor) not in pages[target].anchors):
+                dead.append(f"{path.relative_to(built)}: {link}")
+            reached.add(target)
+    assert not dead, dead
+    ours = {path for path in pages if "architecture_plots" not in path.parts}
+    assert ours <= reached
+    for guide in ("training/CLUSTERS", "VARIANTS", *(f"guides/{name}" for name in site.GUIDES)):
+        assert built / f"inception_resnet_keras/{guide}.html" in ours
+
+
+@pytest.mark.slow
+def test_the_site_has_every_public_name_with_its_arguments_and_errors(built: Path) -> None:
+    index = (built / "api" / "index.html").read_text()
+    for name in inception_resnet_keras.__all__:
+        assert f">{name}</code></a>" in index
+    models = (built / "api" / "models.html").read_text()
+    for said in ("Reduction-A ends 1152 wide", "Of the top: a Keras activation, or None for logits", "Raises:"):
+        assert said in models
+    assert models.count("Of the top: a Keras activation") == 3
+
+
+def test_nothing_else_is_built_over(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds something other than the site"):
+        site.build(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -1,0 +1,159 @@
+"""Every example, shortened: the tiny network in place of the whole ones, an epoch, a few pictures."""
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inception_resnet_keras import spec
+from inception_resnet_keras.spec.rows import Fork, Repeat, Residual
+from tests.tiny import TINY
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+HELPERS = {"digit_pictures"}
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in HELPERS)
+WITHOUT_SUMS = replace(
+    TINY,
+    stages=[
+        replace(stage, block=Fork(stage.block.branches, name=stage.block.name), scale=None)
+        if isinstance(stage, Repeat) and isinstance(stage.block, Residual)
+        else stage
+        for stage in TINY.stages
+    ],
+)
+Run = Callable[..., ModuleType]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """`run(name, arguments…)` runs an example in this process, where the networks are tiny ones."""
+    tiny = {"paper": TINY, "facenet": replace(TINY, variant="facenet", embedding=8)}
+    for name, variants in {"tiny": tiny, "inception_v4": {"paper": WITHOUT_SUMS}, "inception_resnet_v2": tiny}.items():
+        monkeypatch.setitem(spec.NETWORKS, name, variants)
+    monkeypatch.syspath_prepend(EXAMPLES)
+
+    def main(name: str, *arguments: object, **constants: object) -> ModuleType:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        module = importlib.import_module(name)
+        for constant, value in constants.items():
+            monkeypatch.setattr(module, constant, value)
+        module.main()
+        return module
+
+    yield main
+    for name in [*NAMES, *HELPERS]:
+        sys.modules.pop(name, None)
+
+
+def is_a_picture(path: Path) -> bool:
+    with Image.open(path) as image:
+        return bool(np.asarray(image.convert("L")).std() > 5)
+
+
+@pytest.mark.slow
+def test_residual_impact(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    short = ("--width", 1, "--size", 32, "--epochs", 2, "--seeds", 2, "--limit", 64)
+    run("residual_impact", *short, "--out", out)
+    said = capsys.readouterr().out
+    assert "every seed of it is better" in said
+    assert "What it cannot show" in said
+    figures = json.loads((out / "figures.json").read_text())
+    for name in ("Inception-v4", "Inception-ResNet-v2", "Inception-ResNet-v2, not scaled"):
+        errors = np.array(figures[name]["error"])
+        assert errors.shape == (2, 2)
+        assert (errors >= 0).all()
+        assert (errors <= 1).all()
+        assert figures[name]["loss"][0] != figures[name]["loss"][1], "seeds that are the same training"
+    assert is_a_picture(out / "curves.png")
+
+
+def test_residual_impacts_text_follows_the_figures(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    module = importlib.import_module("residual_impact")
+    low, high = np.array([[0.5, 0.1], [0.6, 0.2]]), np.array([[0.8, 0.4], [0.9, 0.5]])
+    for errors, others, better, worse, overlap in ((low, high, 2, 0, 0), (high, low, 0, 2, 0), (low, low, 0, 0, 2)):
+        said = module.compared("A", errors, "B", others)
+        assert f"better than every seed of the other in {better} of 2 epochs, worse in {worse}" in said
+        assert f"overlap in {overlap};" in said
+    assert "it reaches the mean error that B ends with, 45.0%, in epoch 2 of 2" in module.compared("A", low, "B", high)
+    assert "does not reach" in module.compared("A", high, "B", low)
+    assert "15.0% (10.0% to 20.0%) against 45.0% (40.0% to 50.0%)" in module.compared("A", low, "B", high)
+
+
+def test_image_search(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = ("--model", "tiny", "--size", 32, "--epochs", 1, "--per-class", 12, "--endpoint", "stride_8")
+    run("image_search", *short, "--out", tmp_path / "out")
+    shares = dict(re.findall(r"by (\w+) +([\d.]+)%", capsys.readouterr().out))
+    assert float(shares["stride_8"]) > float(shares["chance"]) == 20.0
+    assert is_a_picture(tmp_path / "out" / "found.png")
+
+
+def test_face_verification(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = ("--model", "tiny", "--size", 32, "--epochs", 1, "--per-class", 12, "--pairs", 3)
+    run("face_verification", *short, "--out", tmp_path / "out")
+    said = capsys.readouterr().out
+    assert "on 60 pairs of digits that it never saw, 10 folds" in said
+    assert re.search(r"accuracy [\d.]+% ± [\d.]+%, area under the ROC curve [01]\.\d{3}", said)
+    assert (tmp_path / "out" / "verified" / "report.json").is_file()
+
+
+@pytest.mark.slow
+def test_segmentation(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = ("--model", "tiny", "--width", 2, "--size", 64, "--epochs", 2, "--pictures", 32)
+    run("segmentation", *short, "--out", tmp_path)
+    assert re.search(r"intersection over union of the digits' pixels: [\d.]+%", capsys.readouterr().out)
+    assert is_a_picture(tmp_path / "segmented.png")
+
+
+def test_plotting(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("plotting", "--out", tmp_path)
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    assert is_a_picture(tmp_path / "figure_16.png")
+    assert (tmp_path / "mine.mmd").read_text().startswith("flowchart")
+    assert "b02_branch_2_conv_3" in (tmp_path / "mine.svg").read_text()
+
+
+@pytest.mark.slow
+def test_two_workers(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = ("--model", "tiny", "--size", 32, "--epochs", 1, "--per-class", 8)
+    run("two_workers", *short, "--out", tmp_path / "out", PROGRAM=(sys.executable, "-m", "tests.tiny_cli"))
+    assert "2 workers, 2 steps, held-out accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_export_and_serve(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = ("--model", "tiny", "--size", 32, "--epochs", 1, "--per-class", 8)
+    run("export_and_serve", *short, "--out", tmp_path / "out")
+    said = capsys.readouterr().out
+    assert float(re.findall(r"differ by ([\d.e+-]+) at most", said)[0]) < 1e-3
+    assert "/v1/models/inception:predict" in said
+    assert (tmp_path / "out" / "inception" / "1" / "saved_model.pb").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_that_an_example_shows_is_its_own(name: str) -> None:
+    text = (EXAMPLES / f"{name}.py").read_text()
+    assert f"python examples/{name}.py" in text
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / f"{name}.py", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "uv run --extra" in done.stdout
+
+
+def test_the_index_lists_every_example_and_the_time_it_takes() -> None:
+    index = (EXAMPLES / "README.md").read_text()
+    for name in NAMES:
+        rows = [line for line in index.splitlines() if f"]({name}.py)" in line]
+        assert len(rows) == 1, name
+        assert re.search(r"\d+ (s|min)\b", rows[0]), name
