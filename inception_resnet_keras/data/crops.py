@@ -59,9 +59,9 @@ class View:
             self.side()
 
     @property
-    def whole(self) -> bool:
-        """Whether the picture goes in as `read_image` resizes it, as training and `predict` have it."""
-        return (self.fraction, self.mode, self.interpolation) == (1, "squash", "bilinear")
+    def plain(self) -> bool:
+        """Whether the picture goes in as `read_image` crops and resizes it, as training and `predict` have it."""
+        return (self.mode, self.interpolation) == ("squash", "bilinear")
 
     def side(self) -> int:
         """Of a square input; InputError for another."""
@@ -169,11 +169,12 @@ def places(square: Box, side: int) -> list[Box]:
 
 
 def decoding_size(views: Iterable[View], count: int) -> tuple[int, int] | None:
-    """What a picture may be decoded for: a size where all look at the whole of it, else None, its own."""
+    """The size that a picture may be decoded for: the largest that plain views resize it to; else None, its own."""
     views = list(views)
-    if count > 1 or not all(view.whole for view in views):
+    if count > 1 or not all(view.plain for view in views):
         return None
-    return max(view.size[0] for view in views), max(view.size[1] for view in views)
+    height, width = (max(math.ceil(view.size[axis] / view.fraction) for view in views) for axis in (0, 1))
+    return height, width
 
 
 def cut(image: Image.Image, view: View, count: int) -> np.ndarray:
@@ -181,8 +182,8 @@ def cut(image: Image.Image, view: View, count: int) -> np.ndarray:
 
     Each is resized once, from the picture itself: the square that GoogLeNet resizes twice too.
     """
-    if count == 1 and view.whole:
-        return np.asarray(resized(image, view.size))[None]
+    if count == 1 and view.plain:
+        return np.asarray(resized(image, view.size, view.fraction))[None]
     crops = crops_of(view, count, image.height, image.width)
     found: list[np.ndarray] = []
     for crop in crops:

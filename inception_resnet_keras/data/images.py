@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -64,7 +65,7 @@ def decode(
     with opened(path, content) as file:
         if size is not None and file.format == "JPEG":
             # Decodes at a fraction where that is enough.
-            file.draft("RGB", (round(2 * size[1] / crop), round(2 * size[0] / crop)))
+            file.draft("RGB", (2 * math.ceil(size[1] / crop), 2 * math.ceil(size[0] / crop)))
         return _rgb(ImageOps.exif_transpose(file))
 
 
@@ -72,7 +73,7 @@ def resized(image: Image.Image, size: tuple[int, int], crop: float = 1.0) -> Ima
     """The picture, or the middle `crop` of each side, at (height, width), bilinear with antialiasing."""
     if crop == 1 and image.size == (size[1], size[0]):
         return image
-    left, top = (side * (1 - crop) / 2 for side in image.size)
+    left, top = (int((side - side * crop) / 2) for side in image.size)  # as tf.image.central_crop has it
     box = (left, top, image.width - left, image.height - top)
     return image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
 

@@ -23,7 +23,7 @@ from .. import spec
 from ..data.crops import View
 from ..errors import InputError
 from ..inference.runtimes import KerasRuntime, find_model, open_model
-from ..saving import MEMBER, load_model, read_card
+from ..saving import MEMBER, Card, load_model, read_card
 from ..spec import names
 from ..spec.rows import Network
 from ..weights import registry
@@ -113,7 +113,12 @@ def _open_saved(text: str, path: Path, embedding: bool) -> Subject:
     model, card = load_model(path)
     if embedding:
         return _embedder(text, card.network, model)
-    return Subject(text, card.network, card.classes, False, len(card.classes), View(card.size), keras_run(model))
+    return Subject(text, card.network, card.classes, False, len(card.classes), view_of(card), keras_run(model))
+
+
+def view_of(card: Card) -> View:
+    """What the run that a card is of was evaluated on."""
+    return View(card.size, card.central_crop)
 
 
 def _open_exported(text: str, path: Path, embedding: bool) -> Subject:
@@ -127,11 +132,11 @@ def _open_exported(text: str, path: Path, embedding: bool) -> Subject:
     if embedding:
         width = runtime.run(np.zeros((1, *card.size, 3), np.float32)).shape[1]
         run = partial(normalised, runtime.run)
-        return Subject(text, card.network, None, False, width, View(card.size), run)
+        return Subject(text, card.network, None, False, width, view_of(card), run)
     if len(card.classes) in (CLASSES, CLASSES + 1) and (card.classes[-CLASSES], card.classes[-1]) == IMAGENET_ENDS:
-        view = View(card.size, IMAGENET_CROP.fraction)
+        view = View(card.size, IMAGENET_CROP.fraction if card.central_crop == 1 else card.central_crop)
         return _imagenet(text, card.network, runtime.run, view, outputs=len(card.classes))
-    return Subject(text, card.network, card.classes, False, len(card.classes), View(card.size), runtime.run)
+    return Subject(text, card.network, card.classes, False, len(card.classes), view_of(card), runtime.run)
 
 
 def _open_registered(text: str, name: str, files: list[str], embedding: bool) -> Subject:

@@ -168,18 +168,18 @@ def test_many_crops_as_pixels(count: int) -> None:
         assert apart.max() <= 2 if tall == 32 else apart.mean() < 5
 
 
-def test_the_whole_picture_is_what_prediction_looks_at(tmp_path: Path) -> None:
-    view = View((75, 75))
-    assert view.whole
+@pytest.mark.parametrize("fraction", [1.0, 0.875])
+def test_one_crop_is_what_training_and_prediction_look_at(tmp_path: Path, fraction: float) -> None:
+    view = View((75, 75), fraction)
     for path in write_formats(tmp_path / "formats", (400, 600)).values():
         image = decode(path, crops.decoding_size([view], 1))
-        np.testing.assert_array_equal(crops.cut(image, view, 1)[0], read_image(path, (75, 75)))
+        np.testing.assert_array_equal(crops.cut(image, view, 1)[0], read_image(path, (75, 75), crop=fraction))
 
 
 def test_a_picture_is_decoded_whole_for_crops() -> None:
-    whole, crop = View((75, 100)), View((299, 299), 0.875)
-    assert crops.decoding_size([whole, View((90, 80))], 1) == (90, 100)
-    assert crops.decoding_size([whole, crop], 1) is None
+    whole, cubic = View((75, 100)), View((299, 299), 0.875, interpolation="bicubic")
+    assert crops.decoding_size([whole, View((90, 80), 0.5)], 1) == (180, 160)
+    assert crops.decoding_size([whole, cubic], 1) is None
     assert crops.decoding_size([whole], 12) is None
 
 
