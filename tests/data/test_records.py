@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from rich.console import Console
 
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.data.images import read_image
@@ -17,6 +18,8 @@ from inception_resnet_keras.data.pipeline import batches
 from inception_resnet_keras.data.records import INDEX, TABLE, read_records, verify_packed
 from inception_resnet_keras.data.sources import PILLOW, Source, open_source
 from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.training.config import TrainConfig
+from inception_resnet_keras.training.loop import open_pictures
 
 from .photographs import write_formats, write_photographs
 
@@ -272,3 +275,5 @@ def test_a_dataset_of_tfds(tmp_path: Path, prepared: str) -> None:
     [(images, _)] = made
     assert images.shape == (9, 20, 30, 3)
     assert pack(source, tmp_path / "packed").pictures == 9
+    training, held_out = open_pictures(TrainConfig(data=prepared, val=f"{prepared}:test"), Console(quiet=True))
+    assert (len(training), len(held_out)) == (9, 2)

@@ -76,8 +76,8 @@ def test_twenty_kills_change_no_bit(server: ForkServerContext, tmp_path: Path) -
         saves += bool(list(killed.rglob(".*.partial*")))
         arguments = ["train", "--resume", str(killed)]
     last = start(server, arguments, said)
-    last.join(120)
-    undisturbed.join(120)
+    last.join(300)
+    undisturbed.join(300)
     assert (last.exitcode, undisturbed.exitcode) == (0, 0), said.read_text() + (tmp_path / "whole.txt").read_text()
     assert saves, "no kill fell into a save"
     assert said.read_text().count("going on from step-") == KILLS
