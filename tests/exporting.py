@@ -22,34 +22,23 @@ CARD = Card("tiny", "paper", ["null", "eins", "zwei ☃"], (tiny.SIDE, tiny.SIDE
 
 
 def lively(**options: Any) -> keras.Model:
-    """The tiny network of pixels, whose statistics have moved and whose classes depend on the picture."""
-    model = tiny.build(**({"include_preprocessing": True} | options))
-    rng = np.random.default_rng(1)
-    for layer in model.layers:
-        for weight in layer.weights:
-            if "variance" in weight.name:
-                weight.assign(rng.uniform(0.3, 1.2, weight.shape))
-            elif weight.name in ("moving_mean", "beta", "bias"):
-                weight.assign(rng.normal(0, 0.2, weight.shape))
-    if options.get("include_top", True):
-        _spread(model, scaled=options.get("include_preprocessing") is False)
-    return model
-
-
-def _spread(model: keras.Model, *, scaled: bool) -> None:
-    """Sets the classifier so that each logit varies by about 2 over digits, round 0."""
+    """The tiny network of pixels, its statistics those of digits, its logits spread by about 2 over them."""
+    model = tiny.build(**({"include_preprocessing": True, "batch_norm_momentum": 0.0} | options))
     size = (tiny.SIDE, tiny.SIDE)
-    images = np.stack(
-        [np.asarray(Image.fromarray(digit).convert("RGB").resize(size)) for digit in digit_images()[0][:50]]
-    )
-    images = images / 127.5 - 1 if scaled else images
+    digits = [Image.fromarray(digit).convert("RGB").resize(size) for digit in digit_images()[0][:50]]
+    images = np.stack([np.asarray(digit) for digit in digits]).astype(np.float32)
+    if options.get("include_preprocessing") is False:
+        images = images / 127.5 - 1
     if model.input_shape[1] == 3:
         images = np.moveaxis(images, -1, 1)
-    logits = model.get_layer("logits")
-    kernel, bias = (np.array(weight) for weight in logits.weights)
-    found = tiny.run(keras.Model(model.input, logits.output), images.astype(np.float32)) - bias
-    kernel *= 2 / found.std(0)
-    logits.set_weights([kernel, -(found.mean(0) * 2 / found.std(0))])
+    model(images, training=True)
+    if options.get("include_top", True):
+        logits = model.get_layer("logits")
+        found = tiny.run(keras.Model(model.input, logits.output), images)
+        kernel, bias = (np.array(weight) for weight in logits.weights)
+        scale = 2 / found.std(0)
+        logits.set_weights([kernel * scale, (bias - found.mean(0)) * scale])
+    return model
 
 
 def write_run(folder: Path) -> Path:
