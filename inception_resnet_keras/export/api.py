@@ -53,7 +53,7 @@ def export_model(
         precision: "float32"; "float16"; "bfloat16" (SavedModel, OpenVINO); "int8" (ONNX, OpenVINO,
             LiteRT), by the target's own quantiser on `calibrate`'s pictures.
         calibrate: For int8: a folder of pictures such as the model will see, in folders a class or
-            loose; up to 300 are used.
+            loose; up to 300 are used, and where there is no other folder a fifth is kept to compare on.
         check: A folder of pictures to compare on, up to 64; without it `validate`'s, `calibrate`'s,
             or photographs and digits that scikit-learn ships.
         validate: A folder that holds a folder of pictures a class: the accuracy of both is taken on it.
@@ -84,15 +84,13 @@ def export_model(
         takes = "a folder of pictures such as the model will see" if chosen == "int8" else f"None for {chosen}"
         raise refuse("calibrate", calibrate, f"{takes}; int8 is quantised on them, nothing else is")
 
-    from .pictures import pictures_in
+    from .pictures import CALIBRATED_ON, CHECKED_ON, drawn, held_out, sample, shipped
 
     folders = {"check": check, "validate": validate, "calibrate": calibrate}
     given = {name: Path(folder) for name, folder in folders.items() if folder is not None}
-    for name, folder in given.items():
-        pictures_in(name, folder)
+    files = {name: drawn(name, folder) for name, folder in given.items()}
 
     from . import check as checks
-    from .pictures import CALIBRATED_ON, CHECKED_ON, sample, shipped
     from .source import prepare
 
     bounds = checks.bounds_for(chosen, max_difference, min_agreement, max_accuracy_drop)
@@ -106,9 +104,15 @@ def export_model(
         policy=_POLICIES.get(chosen, "float32") if target.name == "saved_model" else "float32",
     )
     size = prepared.card.size
-    compared = sample(*next(iter(given.items())), size, CHECKED_ON) if given else shipped(size)
-    calibration = sample("calibrate", given["calibrate"], size, CALIBRATED_ON) if "calibrate" in given else None
-    labelled = None
+    calibration, labelled = None, None
+    if "calibrate" in given:
+        held = 0 if len(given) > 1 else held_out(files["calibrate"])
+        calibration = sample(files["calibrate"][held:], size, CALIBRATED_ON, str(calibrate))
+        files["calibrate"] = files["calibrate"][:held] or files["calibrate"]
+    compared = shipped(size)
+    if given:
+        first = next(iter(given))
+        compared = sample(files[first], size, CHECKED_ON, str(given[first]))
     if "validate" in given:
         from ..data import pictures
 

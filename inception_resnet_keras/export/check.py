@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..arguments import is_number
 from ..data.pictures import Pictures
 from ..errors import InputError, refuse
-from ..inference.runtimes import open_model
+from ..inference.runtimes import SavedModelRuntime, open_model
 from ..saving import Precision
 from .pictures import Sample
 from .source import Prepared
@@ -152,6 +154,8 @@ def compare(
     found = _outputs(runtime.run, sample.images)
     if wanted.shape != found.shape:
         raise InputError(f"{shown}: gives {found.shape} where the model gives {wanted.shape}: it is not kept")
+    if isinstance(runtime, SavedModelRuntime):
+        _check_encoded(runtime, sample.images[:BATCH], found[:BATCH], shown)
     embedding = not prepared.card.gives_classes
     agreement = _least_cosine(wanted, found) if embedding else float(np.mean(wanted.argmax(1) == found.argmax(1)))
     notes = list(prepared.notes)
@@ -189,6 +193,20 @@ def _outputs(run: Any, images: np.ndarray) -> np.ndarray:
         filled = np.resize(batch, (BATCH, *batch.shape[1:])).astype(np.float32)
         found.append(np.asarray(run(filled))[: len(batch)])
     return np.concatenate(found).astype(np.float64)
+
+
+def _check_encoded(runtime: SavedModelRuntime, images: np.ndarray, wanted: np.ndarray, shown: Path) -> None:
+    """Pictures of the model's size lose nothing as PNG: their bytes must give what their pixels do."""
+    contents = []
+    for image in images:
+        file = BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        contents.append(file.getvalue())
+    difference = float(np.abs(runtime.run_encoded(contents) - wanted).max())
+    if not difference <= 0.01 * float(np.abs(wanted).max()):
+        raise InputError(
+            f"{shown}: gives {difference:.3g} else for encoded pictures than for their pixels: it is not kept"
+        )
 
 
 def _accuracy(run: Any, labelled: Pictures) -> float:

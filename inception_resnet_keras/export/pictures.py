@@ -40,22 +40,31 @@ def pictures_in(argument: str, folder: Path) -> list[Path]:
     return found
 
 
-def sample(argument: str, folder: Path, size: tuple[int, int], at_most: int, *, seed: int = 0) -> Sample:
-    """So many pictures of a folder, drawn by seed: of all its classes, and the same each time."""
+def drawn(argument: str, folder: Path) -> list[Path]:
+    """A folder's pictures in an order that mixes its classes, the same each time."""
     files = pictures_in(argument, folder)
-    drawn = np.random.default_rng(seed).permutation(len(files))
+    return [files[index] for index in np.random.default_rng(0).permutation(len(files))]
+
+
+def held_out(files: Sequence[Path]) -> int:
+    """How many of the pictures to calibrate on are kept to compare on: a fifth, none of a handful."""
+    return min(CHECKED_ON, len(files) // 5)
+
+
+def sample(files: Sequence[Path], size: tuple[int, int], at_most: int, source: str) -> Sample:
+    """The first so many that can be read; InputError where none can."""
     images: list[np.ndarray] = []
     unreadable = 0
-    for index in drawn:
+    for file in files:
         try:
-            images.append(read_image(files[index], size))
+            images.append(read_image(file, size))
         except UnreadableImageError:
             unreadable += 1
         if len(images) == at_most:
             break
     if not images:
-        raise InputError(f"{argument}: none of the {len(files)} pictures in {folder} can be read")
-    return Sample(np.stack(images), str(folder), unreadable)
+        raise InputError(f"{source}: none of its {len(files)} pictures can be read")
+    return Sample(np.stack(images), source, unreadable)
 
 
 def shipped(size: tuple[int, int]) -> Sample:

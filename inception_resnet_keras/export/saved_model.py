@@ -8,14 +8,12 @@ from typing import Any
 import tensorflow as tf
 
 from ..files import write_text
-from ..inference.runtime import INPUT, OUTPUT, SAVED_MODEL_CARD
+from ..inference.runtime import ENCODED, ENCODED_INPUT, INPUT, OUTPUT, SAVED_MODEL_CARD
 from ..saving import card_text
 from .decoding import decode
 from .source import Prepared
 
 SIGNATURE = "serving_default"
-ENCODED = "encoded"  # the signature of JPEG and PNG files' bytes
-ENCODED_INPUT = "image_bytes"  # TensorFlow Serving's REST takes base64 where a name ends so
 TOP = 5  # classes that the signature of encoded pictures names, or all where there are fewer
 
 

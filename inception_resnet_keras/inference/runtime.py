@@ -18,6 +18,8 @@ SAVED_MODEL_FILE = "saved_model.pb"
 SAVED_MODEL_CARD = Path("assets.extra") / MEMBER  # where TensorFlow Serving leaves alone what it finds
 CARD_KEY = "inception_resnet_keras"  # of an ONNX file's metadata, and of an IR's runtime information
 INPUT, OUTPUT = "image", "output"
+ENCODED = "encoded"  # a SavedModel's signature of JPEG and PNG files' bytes
+ENCODED_INPUT = "image_bytes"  # TensorFlow Serving's REST takes base64 where a name ends so
 NO_CARD = (
     "holds no class names: it was not exported by `inception-resnet-keras export`, "
     "or was changed by a tool that leaves them out"

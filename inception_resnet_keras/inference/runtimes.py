@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,8 @@ from ..errors import InputError
 from ..saving import Card, ExportCard, channels_first, load_model, parse_card
 from .runtime import (
     CARD_KEY,
+    ENCODED,
+    ENCODED_INPUT,
     INPUT,
     NO_CARD,
     OUTPUT,
@@ -71,6 +74,10 @@ class SavedModelRuntime(Runtime):
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         return self._signature(**{INPUT: self._tensor(images)})[OUTPUT].numpy()
+
+    def run_encoded(self, contents: Sequence[bytes]) -> np.ndarray:
+        """What the model says of JPEG or PNG files' bytes, which it decodes and resizes itself."""
+        return self._loaded.signatures[ENCODED](**{ENCODED_INPUT: self._tensor(contents)})[OUTPUT].numpy()
 
 
 class OpenVinoRuntime(Runtime):
