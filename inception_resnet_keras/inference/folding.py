@@ -37,8 +37,10 @@ def optimize_for_inference(model: keras.Model, *, join_siblings: bool = False) -
     before it; dropout, regularisers and the auxiliary head are left out. What is folded is what
     stands in the graph, so that a model that was changed after it was built is folded as far as it
     can be: a layer of another kind, one that is called twice, a batch norm whose input another
-    layer or an output needs, or that is called with training=True, stay as they are; a nested
-    functional model is optimised inside. Folding is computed in float64.
+    layer or an output needs, or that is called with training=True, stay as they are. A nested
+    functional model is optimised inside. In "channels_first" so stays a batch norm over a map that
+    is as wide as it has channels, or of unknown width: Keras 3.15 adds a bias along the wrong axis
+    there. Folding is computed in float64.
 
     Layers keep their names; a convolution `c` stands for `c`, `c_bn` and `c_relu`, so that
     `endpoints` and `feature_extractor` find the same stages. All layers are plain Keras layers.
@@ -46,7 +48,7 @@ def optimize_for_inference(model: keras.Model, *, join_siblings: bool = False) -
     Args:
         model: A functional or sequential Keras model, built or loaded. It is not changed.
         join_siblings: Whether 1×1 convolutions that read the same tensor become one, whose output
-            is split. On the CPU TensorFlow is slower with it; see the README's table.
+            is split. TensorFlow on the CPU was 2 to 7 % slower with it, so that it is left to other engines.
 
     Returns:
         A functional model with weights of its own, not compiled. Its outputs are those of `model`
@@ -54,7 +56,8 @@ def optimize_for_inference(model: keras.Model, *, join_siblings: bool = False) -
 
     Raises:
         ValueError: The model is no Keras model, or one whose graph is not known (a subclass of
-            `keras.Model` with its own `call`, a sequential model without an input).
+            `keras.Model` with its own `call`, a sequential model without an input), or it holds a
+            layer that Keras cannot copy.
     """
     boolean("join_siblings", join_siblings)
     graph = functional(model)
@@ -67,7 +70,8 @@ def _without_auxiliary(outputs: Any) -> Any:
     """A model's outputs less those of the auxiliary head, where others are left."""
     if not isinstance(outputs, list | tuple):
         return outputs
-    kept = [tensor for tensor in outputs if names.place(getattr(producer(tensor), "name", "")) != names.AUX]
+    auxiliary = {names.inside(names.AUX, end) for end in (names.LOGITS, names.PREDICTIONS)}
+    kept = [tensor for tensor in outputs if producer(tensor).name not in auxiliary]
     if not kept or len(kept) == len(outputs):
         return outputs
     return kept[0] if len(kept) == 1 else kept
@@ -75,17 +79,26 @@ def _without_auxiliary(outputs: Any) -> Any:
 
 @dataclass
 class _Fold:
-    """A convolution or dense layer and what goes into it: activation(kernel · x + bias)."""
+    """A convolution or dense layer and what goes into it: activation(factor · kernel · x + bias)."""
 
     call: Call
-    kernel: np.ndarray
     bias: np.ndarray | None
+    factor: np.ndarray | float = 1.0  # of each channel; the kernel itself is large
     relu: bool = False
     absorbed: list[Call] = field(default_factory=list)
 
     @property
     def layer(self) -> Any:
         return self.call.operation
+
+    @property
+    def filters(self) -> int:
+        return int(self.layer.kernel.shape[-1])
+
+    @property
+    def kernel(self) -> np.ndarray:
+        """The output's channels are the last axis of any kernel."""
+        return _numbers(self.layer.kernel) * self.factor
 
     @property
     def source(self) -> Any:
@@ -109,13 +122,13 @@ class _Fold:
         layer = call.operation
         if plain_input(call) is None:
             return False
-        if not _is_identity(layer):
+        if not _is_identity(call):
             if not self.linear or getattr(layer, "compute_dtype", None) != self.layer.compute_dtype:
                 return False
             if type(layer) is keras.layers.BatchNormalization and self._is_axis(layer.axis, call):
                 return self._scale(call, *_norm(layer))
             if type(layer) is keras.layers.Rescaling and np.ndim(layer.scale) == np.ndim(layer.offset) == 0:
-                return self._scale(call, np.float64(layer.scale), np.float64(layer.offset))
+                return self._scale(call, *(np.asarray(number, np.float64) for number in (layer.scale, layer.offset)))
             if not _is_relu(layer):
                 return False
             self.relu = True
@@ -127,13 +140,13 @@ class _Fold:
         return isinstance(axis, int) and axis % rank == self.axis % rank
 
     def _scale(self, call: Call, factor: np.ndarray, offset: np.ndarray) -> bool:
-        """factor · y + offset; the output's channels are the last axis of any kernel."""
-        if self.bias is not None or np.ndim(offset) or offset:
-            if self.bias is None and not self.bias_is_safe(self.kernel.shape[-1]):
+        """factor · y + offset."""
+        if self.bias is not None or offset.any() or offset.ndim:
+            if self.bias is None and not self.bias_is_safe(self.filters):
                 return False
             bias = 0.0 if self.bias is None else self.bias
-            self.bias = np.broadcast_to(bias * factor + offset, self.kernel.shape[-1:])
-        self.kernel = self.kernel * factor
+            self.bias = np.broadcast_to(bias * factor + offset, (self.filters,))
+        self.factor = self.factor * factor
         self.absorbed.append(call)
         return True
 
@@ -144,17 +157,18 @@ class _Fold:
     @property
     def holds(self) -> bool:
         """Whether the folded numbers are finite in the layer's types, as a small variance may not leave them."""
-        numbers = self.kernel if self.bias is None else np.concatenate([self.kernel.ravel(), self.bias])
-        types = (self.layer.variable_dtype, self.layer.compute_dtype)
-        with np.errstate(over="ignore"):
-            return all(np.isfinite(numbers.astype(keras.ops.zeros((), each).numpy().dtype)).all() for each in types)
+        largest = [np.abs(numbers).max() for numbers in (self.kernel, self.bias) if numbers is not None]
+        types = {self.layer.variable_dtype, self.layer.compute_dtype}
+        return all(bool(keras.ops.all(keras.ops.isfinite(keras.ops.cast(largest, each)))) for each in types)
 
     def built(self, x: Any) -> Any:
         return _called(self.layer, x, self.kernel, self.bias, relu=self.relu)
 
 
-def _is_identity(layer: Any) -> bool:
-    return type(layer) in _IDENTITIES
+def _is_identity(call: Call) -> bool:
+    """Whether a call changes nothing outside training, the type included."""
+    x = plain_input(call)
+    return type(call.operation) in _IDENTITIES and x is not None and x.dtype == call.outputs[0].dtype
 
 
 def _is_relu(layer: Any) -> bool:
@@ -165,12 +179,16 @@ def _is_relu(layer: Any) -> bool:
 
 def _norm(layer: Any) -> tuple[np.ndarray, np.ndarray]:
     """A batch norm with its moving statistics, as factor and offset."""
-    gamma, beta, mean, variance = (
-        None if part is None else keras.ops.convert_to_numpy(part).astype(np.float64)
-        for part in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
-    )
-    factor = (1.0 if gamma is None else gamma) / np.sqrt(variance + layer.epsilon)
-    return factor, (0.0 if beta is None else beta) - mean * factor
+    factor = 1 / np.sqrt(_numbers(layer.moving_variance) + layer.epsilon)
+    if layer.gamma is not None:
+        factor = factor * _numbers(layer.gamma)
+    offset = -_numbers(layer.moving_mean) * factor
+    return factor, offset if layer.beta is None else offset + _numbers(layer.beta)
+
+
+def _numbers(weight: Any) -> np.ndarray:
+    numbers: np.ndarray = keras.ops.convert_to_numpy(weight).astype(np.float64)
+    return numbers
 
 
 def _called(layer: Any, x: Any, kernel: np.ndarray, bias: np.ndarray | None, *, relu: bool, **settings: Any) -> Any:
@@ -193,6 +211,7 @@ def _optimized(model: keras.Model, outputs: Any, join: bool) -> keras.Model:
     heads = {id(fold.call): [fold] for fold in folds}
     if join:
         heads |= {id(group[0].call): group for group in _siblings(folds)}
+    in_training = {id(call.operation) for call in graph.calls if call.arguments.kwargs.get("training")}
     skipped = {id(call) for fold in folds for call in [fold.call, *fold.absorbed]}
     tensors: dict[int, Any] = {}
     copier = Copier()
@@ -207,10 +226,10 @@ def _optimized(model: keras.Model, outputs: Any, join: bool) -> keras.Model:
                 tensors |= {id(fold.output): y for fold, y in zip(group, results, strict=True)}
         elif id(call) in skipped:
             continue
-        elif _is_identity(call.operation) and plain_input(call) is not None:
+        elif _is_identity(call):
             tensors[id(call.outputs[0])] = tensors[id(plain_input(call))]
         else:
-            inner = functional(call.operation)
+            inner = functional(call.operation) if id(call.operation) not in in_training else None
             if inner is not None and call.operation not in copier:
                 copier.put(call.operation, _optimized(inner, inner.output, join))
             args, kwargs = filled_in(call, tensors)
@@ -231,11 +250,7 @@ def _folds(graph: Graph) -> list[_Fold]:
             continue
         if layer.quantization_mode is not None:
             continue
-        kernel, bias = (
-            None if part is None else keras.ops.convert_to_numpy(part).astype(np.float64)
-            for part in (layer.kernel, layer.bias)
-        )
-        fold = _Fold(call, kernel, bias)
+        fold = _Fold(call, None if layer.bias is None else _numbers(layer.bias))
         while (after := graph.only_reader(fold.output)) and fold.absorb(after):
             pass
         if fold.holds:
@@ -253,7 +268,7 @@ def _siblings(folds: list[_Fold]) -> list[list[_Fold]]:
             alike = (layer.strides, layer.data_format, layer.dtype_policy.name, fold.bias is None)
             groups.setdefault((id(fold.source), activation, *alike), []).append(fold)
     several = (group for group in groups.values() if len(group) > 1)
-    return [group for group in several if group[0].bias_is_safe(sum(fold.kernel.shape[-1] for fold in group))]
+    return [group for group in several if group[0].bias_is_safe(sum(fold.filters for fold in group))]
 
 
 def _joined(group: list[_Fold], x: Any) -> list[Any]:
@@ -262,7 +277,7 @@ def _joined(group: list[_Fold], x: Any) -> list[Any]:
     bias = None if first.bias is None else np.concatenate([fold.bias for fold in group if fold.bias is not None])
     settings = {"filters": kernel.shape[-1], "name": names.joined(first.layer.name)}
     y = _called(first.layer, x, kernel, bias, relu=first.relu, **settings)
-    ends = list(accumulate(fold.kernel.shape[-1] for fold in group))
+    ends = list(accumulate(fold.filters for fold in group))
     parts: list[Any] = keras.ops.split(y, ends[:-1], axis=first.axis)
     producer(parts[0]).name = names.split(first.layer.name)  # or it would be a counter's
     return parts

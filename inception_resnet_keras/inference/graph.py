@@ -12,13 +12,18 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional
 
+from ..errors import InputError
+
 Call = Any  # Keras's Node: an operation, the arguments it was called with, its output tensors
 
 
 def functional(model: Any) -> keras.Model | None:
     """The model as Keras's functional kind; None where its graph is not known (subclassed, or not built yet)."""
     if isinstance(model, keras.Sequential):
-        return keras.Model(model.inputs, model.outputs, name=model.name) if model.built and model.inputs else None
+        if not model.built or not model.inputs:
+            return None
+        (image,), outputs = model.inputs, model.outputs  # a list of one makes Keras warn when it is called
+        return keras.Model(image, outputs[0] if len(outputs) == 1 else outputs, name=model.name)
     return model if isinstance(model, Functional) and type(model).call is Functional.call else None
 
 
@@ -92,7 +97,14 @@ class Copier:
     @staticmethod
     def _copy(operation: Any) -> Any:
         more = {"safe_mode": False} if isinstance(operation, keras.layers.Lambda) else {}  # it lives in this process
-        return type(operation).from_config(operation.get_config(), **more)
+        try:
+            return type(operation).from_config(operation.get_config(), **more)
+        except (NotImplementedError, TypeError, ValueError) as error:
+            kind = type(operation).__name__
+            raise InputError(
+                f"model: its layer {operation.name!r} cannot be copied; its class {kind} needs a get_config "
+                f"that tells all its __init__ takes ({type(error).__name__}: {error})"
+            ) from error
 
 
 def variables(operation: Any) -> Iterable[Any]:

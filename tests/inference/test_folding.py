@@ -83,13 +83,11 @@ def kinds(model: keras.Model) -> list[str]:
     ids=lambda options: "-".join(options) or "plain",
 )
 def test_the_tiny_network(options: dict[str, Any], join: bool) -> None:
-    top = {} if options.get("include_top") is False else {"classifier_activation": None}
+    top: dict[str, Any] = {} if options.get("include_top") is False else {"classifier_activation": None}
     model = trained(tiny.build(**options, **top))
     optimised = assert_same(model, join=join)
     assert not {"BatchNormalization", "Dropout"} & set(kinds(optimised))
-    assert [kind for kind in kinds(optimised) if kind == "Rescaling"] == ["Rescaling"] * (
-        "include_preprocessing" in options
-    )
+    assert kinds(optimised).count("Rescaling") == ("include_preprocessing" in options)
     assert not any(getattr(layer, "kernel_regularizer", None) for layer in optimised.layers)
     assert optimised.losses == []
     assert not any(layer.name.startswith("aux") for layer in optimised.layers)
@@ -124,33 +122,28 @@ def test_every_table_row_is_a_step(network: Network) -> None:
     assert optimised.output.shape == (None, 5)
     joined = optimize_for_inference(model, join_siblings=True)
     heads = {"stem", "reduction_a", "reduction_b", "a01", "b01", "c01"}
-    assert heads <= {name for name in endpoints(joined)} | {"stem"}
+    assert heads <= set(endpoints(joined))
     assert sum(isinstance(layer, layers.Conv2D) for layer in joined.layers) < len(rows)
     assert joined.count_params() == optimised.count_params()
 
 
+VARIANTS = [*(WHOLE[index] for index in (0, 1, 2, 4, 5)), WholeNetwork("inception_resnet_v1", "facenet")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [WHOLE[n] for n in (0, 1, 2, 4, 5)] + [WholeNetwork("inception_resnet_v1", "facenet")])
+@pytest.mark.parametrize("case", VARIANTS, ids=str)
 def test_whole_networks(case: WholeNetwork) -> None:
-    """Every variant with statistics as trained, logits or embedding."""
+    """Every variant, its statistics moved by what they read; logits or embedding."""
     keras.utils.set_random_seed(3)
     classes = models.VARIANTS_OWN if case.variant == "facenet" else 10
-    model = models.build(case.spec, classes, classifier_activation=None, input_shape=(107, 107, 3))
+    model = trained(models.build(case.spec, classes, classifier_activation=None, input_shape=(107, 107, 3)))
     images = np.random.default_rng(0).uniform(-1, 1, (2, 107, 107, 3)).astype(np.float32)
-    settled(model, images)
-    optimised = assert_same(model, images)
-    assert_same(model, images, join=True)
-    assert len(optimised.layers) < 0.5 * len(model.layers)
-
-
-def settled(model: keras.Model, images: np.ndarray) -> None:
-    """Batch norms that hold the statistics of what they read, as training leaves them, so that depth neither blows
-    values up nor lets them die."""
-    trained(model)
-    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
-    for norm in norms:
-        norm.momentum = 0.0
+    for norm in model.layers:
+        if isinstance(norm, layers.BatchNormalization):
+            norm.momentum = 0.5  # of two noisy pictures alone, statistics would make float32's last digits the first
     model(images, training=True)
+    optimised = assert_same(model, images, join=case.variant == "slim")
+    assert len(optimised.layers) < 0.5 * len(model.layers)
 
 
 @JOIN
@@ -158,7 +151,7 @@ def settled(model: keras.Model, images: np.ndarray) -> None:
 def test_policies_stay(policy: str, join: bool) -> None:
     model = trained(tiny.build(dtype=policy, classifier_activation=None))
     half = "16" in policy
-    optimised = assert_same(model, join=join, rtol=0.03 if half else 1e-4)
+    optimised = assert_same(model, join=join, rtol=0.03 if half else 1e-5)
     for layer in optimised.layers:
         name = layer.name.removesuffix("_joined")
         assert layer.dtype_policy.name == model.get_layer(name).dtype_policy.name, layer.name
@@ -243,7 +236,7 @@ def test_random_networks(network: Network, join: bool, top: bool, seed: int) -> 
 # Models that were changed after they were built.
 
 
-class Doubled(layers.Layer):
+class Doubled(keras.Layer):
     """A user's own layer, with a weight."""
 
     def build(self, shape: Any) -> None:
@@ -416,10 +409,49 @@ def test_dropout_that_is_always_on_stays() -> None:
     assert "BatchNormalization" in kinds(optimize_for_inference(batch))
 
 
+def test_dropout_that_changes_the_type_stays() -> None:
+    x = small_image()
+    model = keras.Model(x, layers.Dropout(0.5, dtype="float16")(conv(x)))
+    assert optimize_for_inference(model).output.dtype == model.output.dtype == "float16"
+
+
+def test_a_nested_network_in_training_mode_stays() -> None:
+    x = keras.Input((tiny.SIDE, tiny.SIDE, 3))
+    base = tiny.build(include_top=False)
+    model = keras.Model(x, [base(x, training=False), base(x, training=True)])
+    assert kinds(optimize_for_inference(model).get_layer("tiny")) == kinds(base)
+
+
+def test_outputs_of_the_users_own_stay() -> None:
+    base = tiny.build(aux_head=True)
+    own = layers.Dense(2, name="auxiliary_age")(base.get_layer("pooled").output)
+    model = keras.Model(base.input, [*base.outputs, own])
+    assert optimize_for_inference(model).output_names == ["predictions", "auxiliary_age"]
+    named = keras.Model(base.input, {"main": base.outputs[0], "aux": base.outputs[1]})
+    assert set(optimize_for_inference(named).output) == {"main", "aux"}
+    alone = keras.Model(base.input, base.outputs[1:])
+    assert optimize_for_inference(alone).output_names == ["aux_predictions"]
+
+
+class Secret(keras.Layer):
+    def __init__(self, model: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self.model = model
+
+    def call(self, x: Any) -> Any:
+        return x
+
+
+def test_a_layer_that_cannot_be_copied_is_named() -> None:
+    x = small_image()
+    with pytest.raises(InputError, match="its layer 'mine' cannot be copied; its class Secret"):
+        optimize_for_inference(keras.Model(x, Secret(object(), name="mine")(conv(x))))
+
+
 def test_a_fold_that_a_type_cannot_hold_is_left() -> None:
     x = keras.Input((4, 4, 1), dtype="float16")
     model = keras.Model(x, layers.BatchNormalization(dtype="float16")(conv(x, 1, dtype="float16", use_bias=False)))
-    kernel, beta, mean, variance = (w for w in model.weights if "gamma" not in w.path)
+    kernel, variance = model.weights[0], model.weights[-1]
     kernel.assign(np.full((1, 1, 1, 1), 4000))
     variance.assign([1e-6])
     assert kinds(optimize_for_inference(model)) == ["InputLayer", "Conv2D", "BatchNormalization"]
