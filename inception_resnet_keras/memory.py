@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 _NAMES = ("ResourceExhaustedError", "OutOfMemoryError", "MemoryError")  # TensorFlow's, PyTorch's, Python's
+# XLA's, cuDNN's and cuBLAS's, ONNX Runtime's and C++'s, which come as errors of other kinds.
+_SAID = ("resource_exhausted", "out of memory", "status_alloc_failed", "failed to allocate memory", "bad_alloc")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is of TensorFlow, PyTorch or Python having no memory left; none of them is imported for it."""
-    return any(kind.__name__ in _NAMES for kind in type(error).__mro__)
+    """Whether an error is of an engine, or Python, having no memory left; none is imported for it."""
+    if any(kind.__name__ in _NAMES for kind in type(error).__mro__):
+        return True
+    return not isinstance(error, ValueError | TypeError) and any(said in str(error).lower() for said in _SAID)
 
 
 def largest_that_fits(failed: int, fits: Callable[[int], bool], *, step: int = 1) -> int:

@@ -32,6 +32,9 @@ def test_out_of_memory_is_known_by_whoever_raises_it() -> None:
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(OutOfMemoryError("CUDA out of memory"))
     assert is_out_of_memory(tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"))
-    assert not is_out_of_memory(ValueError("out of memory"))
+    assert is_out_of_memory(tf.errors.InternalError(None, None, "RESOURCE_EXHAUSTED: while trying to allocate 3GiB"))
+    assert is_out_of_memory(RuntimeError("[ONNXRuntimeError] : 6 : Failed to allocate memory for requested buffer"))
+    assert not is_out_of_memory(tf.errors.InternalError(None, None, "no such kernel"))
+    assert not is_out_of_memory(ValueError("out of memory"))  # of an argument, whatever it says
     with pytest.raises(MemoryError):
         bytearray(2**60)

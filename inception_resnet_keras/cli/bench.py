@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import signal
     import sys
 
     from rich.console import Console
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
             raise refuse(
                 f"--{option}", str(file), f"a file ending in {' or '.join(suffixes)} in a folder that is there"
             )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that exports of gigabytes are not left behind
     progress = Console(stderr=True)
     plan = _plan(args, lambda text: say(progress, text, style="yellow"))
     outcome = measure(plan, tell=lambda text: say(progress, text))

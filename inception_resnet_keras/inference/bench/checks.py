@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-# The largest difference that a type's rounding accounts for over the depth of these networks.
-BOUNDS = {"float32": 1e-3, "tf32": 2e-2, "float16": 2e-2, "bfloat16": 1e-1, "int8": 5e-1}
+# The largest difference that rounding accounts for over the depth of these networks; measured on a CPU with ResNet-v2
+# slim at 299 pixels: 2e-6 in float32, 2e-2 in bfloat16, 7e-2 in int8.
+BOUNDS = {"float32": 1e-3, "tf32": 2e-2, "float16": 2e-2, "bfloat16": 1e-1, "int8": 2.5e-1}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         for batch in sorted(set(plan[key])):
             console.print(_speeds(report, task, batch))
     console.print(_contenders(report))
-    for line in (*failures(report), *(f"not seen: {each}" for each in report["unseen"])):
+    for line in (*failures(report), *(f"note: {each}" for each in report["unseen"])):
         say(console, line, style="yellow")
 
 
