@@ -28,14 +28,17 @@ class UnreadableImageError(InputError):
         self.path, self.reason = path, reason
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None, *, content: bytes | None = None) -> np.ndarray:
+def read_image(
+    path: Path, size: tuple[int, int] | None = None, *, crop: float = 1.0, content: bytes | None = None
+) -> np.ndarray:
     """Decodes a picture.
 
     Args:
         path: A JPEG, PNG, WebP, BMP or GIF file, told by its content, not its name. Of an animation
             the first frame is read. It is turned upright as its EXIF orientation says.
-        size: (height, width) to resize to, the whole picture, bilinear with antialiasing; None
-            leaves it as it is.
+        size: (height, width) to resize to, bilinear with antialiasing; None leaves it as it is.
+        crop: The share of each side, about the middle, that is resized, in (0, 1]; 1 for the whole
+            picture. Without `size` it is not heeded.
         content: What the file holds, where that was read before; `path` then only names it.
 
     Returns:
@@ -46,26 +49,31 @@ def read_image(path: Path, size: tuple[int, int] | None = None, *, content: byte
         UnreadableImageError: The file is missing, no such picture, corrupt, truncated, or has more
             than `MAX_PIXELS` pixels, which its header tells before anything is decoded.
     """
-    image = decode(path, size, content=content)
-    return np.asarray(image if size is None else resized(image, size))
+    if size is None:
+        return np.asarray(decode(path, content=content))
+    return np.asarray(resized(decode(path, (size[0] / crop, size[1] / crop), content=content), size, crop))
 
 
-def decode(path: Path, size: tuple[int, int] | None = None, *, content: bytes | None = None) -> Image.Image:
-    """The picture as Pillow has it, RGB and upright; the arguments and errors are `read_image`'s.
+def decode(path: Path, enough: tuple[float, float] | None = None, *, content: bytes | None = None) -> Image.Image:
+    """The picture as Pillow has it, RGB and upright; the other arguments and the errors are `read_image`'s.
 
-    size: What it will be resized to at most: a JPEG may then come smaller than it is, never below twice that.
+    enough: (height, width) that it will be resized to at most, the whole of it: a JPEG may then come smaller
+        than it is, never below twice that.
     """
     with opened(path, content) as file:
-        if size is not None and file.format == "JPEG":
-            file.draft("RGB", (2 * size[1], 2 * size[0]))  # decodes at a fraction where that is enough
+        if enough is not None and file.format == "JPEG":
+            # Decodes at a fraction where that is enough.
+            file.draft("RGB", (round(2 * enough[1]), round(2 * enough[0])))
         return _rgb(ImageOps.exif_transpose(file))
 
 
-def resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The whole picture at (height, width), bilinear with antialiasing."""
-    if image.size == (size[1], size[0]):
+def resized(image: Image.Image, size: tuple[int, int], crop: float = 1.0) -> Image.Image:
+    """The middle of a picture, `crop` of each side, at (height, width), bilinear with antialiasing."""
+    if crop == 1 and image.size == (size[1], size[0]):
         return image
-    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    left, top = (side * (1 - crop) / 2 for side in image.size)
+    box = (left, top, image.width - left, image.height - top)
+    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
 
 
 @contextmanager

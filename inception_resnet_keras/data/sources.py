@@ -69,14 +69,14 @@ class Source:
         """One picture as `read_image` gives it; an unreadable one is listed in `corrupt` and raised."""
         return np.asarray(self.decode(index))
 
-    def decode(self, index: int, size: tuple[int, int] | None = None) -> Image.Image:
+    def decode(self, index: int, enough: tuple[float, float] | None = None) -> Image.Image:
         """The same as `images.decode` gives it."""
         try:
             try:
                 content = self.contents.read(index)
             except OSError as error:
                 raise UnreadableImageError(Path(self.names[index]), error.strerror or str(error)) from None
-            return decode(Path(self.names[index]), size, content=content)
+            return decode(Path(self.names[index]), enough, content=content)
         except UnreadableImageError as error:
             self.corrupt.add(self.names[index], error.reason)
             raise

@@ -113,7 +113,8 @@ def _open_saved(text: str, path: Path, embedding: bool) -> Subject:
     model, card = load_model(path)
     if embedding:
         return _embedder(text, card.network, model)
-    return Subject(text, card.network, card.classes, False, len(card.classes), View(card.size), keras_run(model))
+    view = View(card.size, getattr(card, "central_crop", 1.0))  # cards have had none, and meant the whole picture
+    return Subject(text, card.network, card.classes, False, len(card.classes), view, keras_run(model))
 
 
 def _open_exported(text: str, path: Path, embedding: bool) -> Subject:
@@ -131,7 +132,8 @@ def _open_exported(text: str, path: Path, embedding: bool) -> Subject:
     if len(card.classes) in (CLASSES, CLASSES + 1) and (card.classes[-CLASSES], card.classes[-1]) == IMAGENET_ENDS:
         view = View(card.size, IMAGENET_CROP.fraction)
         return _imagenet(text, card.network, runtime.run, view, outputs=len(card.classes))
-    return Subject(text, card.network, card.classes, False, len(card.classes), View(card.size), runtime.run)
+    view = View(card.size, getattr(card, "central_crop", 1.0))
+    return Subject(text, card.network, card.classes, False, len(card.classes), view, runtime.run)
 
 
 def _open_registered(text: str, name: str, files: list[str], embedding: bool) -> Subject:
