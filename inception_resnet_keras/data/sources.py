@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 from ..errors import InputError
 from .contents import Contents, Files, Memory
 from .corrupt import CorruptPictures
-from .images import UnreadableImageError, decode, has_transparency, opened
+from .images import UnreadableImageError, decode, has_transparency, opened, resized
 from .pictures import digit_images, files_by_class, split_numbers
 
 JPEG, PLAIN, PILLOW = range(3)  # how a picture is decoded: its crop only; by TensorFlow; by read_image
@@ -65,9 +65,11 @@ class Source:
             contents=self.contents.take(chosen),
         )
 
-    def read(self, index: int) -> np.ndarray:
+    def read(self, index: int, size: tuple[int, int] | None = None, crop: float = 1.0) -> np.ndarray:
         """One picture as `read_image` gives it; an unreadable one is listed in `corrupt` and raised."""
-        return np.asarray(self.decode(index))
+        if size is None:
+            return np.asarray(self.decode(index))
+        return np.asarray(resized(self.decode(index, (size[0] / crop, size[1] / crop)), size, crop))
 
     def decode(self, index: int, enough: tuple[float, float] | None = None) -> Image.Image:
         """The same as `images.decode` gives it."""
