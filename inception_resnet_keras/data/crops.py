@@ -28,7 +28,7 @@ MODES = ("squash", "center")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 GOOGLENET_SIDE, GOOGLENET_LENGTHS = 224, (256, 288, 320, 352)
 
-Box = tuple[int, int, int, int]  # top, left, height, width
+Box = tuple[float, float, float, float]  # top, left, height, width
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class View:
 
     @property
     def plain(self) -> bool:
-        """Whether the picture goes in as `read_image` crops and resizes it, as training and `predict` have it."""
+        """Whether `read_image` makes the same pixels, as training and `predict` do."""
         return (self.mode, self.interpolation) == ("squash", "bilinear")
 
     def side(self) -> int:
@@ -119,7 +119,7 @@ def crops_of(view: View, count: int, height: int, width: int) -> list[Crop]:
 def central_crop(view: View, height: int, width: int) -> Crop:
     """The one crop that `view` looks at."""
     if view.mode == "squash":
-        top, left = (int((side - side * view.fraction) / 2) for side in (height, width))
+        top, left = (side * (1 - view.fraction) / 2 for side in (height, width))
         return Crop((height, width), (top, left, height - 2 * top, width - 2 * left))
     side = view.side()
     grid = shorter_side_to(math.floor(side / view.fraction), height, width)
@@ -152,7 +152,7 @@ def shorter_side_to(length: int, height: int, width: int) -> tuple[int, int]:
     return int(length * height / width), length
 
 
-def squares(height: int, width: int) -> list[Box]:
+def squares(height: int, width: int) -> list[tuple[int, int, int, int]]:
     """Left, middle and right square of a picture; top, middle and bottom where it is higher than wide."""
     side = min(height, width)
     spare = max(height, width) - side
@@ -160,7 +160,7 @@ def squares(height: int, width: int) -> list[Box]:
     return [(offset, 0, side, side) if height > width else (0, offset, side, side) for offset in offsets]
 
 
-def places(square: Box, side: int) -> list[Box]:
+def places(square: tuple[int, int, int, int], side: int) -> list[tuple[int, int, int, int]]:
     """The four corners and the centre of a square, each of `side`, and the whole square."""
     top, left, length, _ = square
     far, middle = length - side, (length - side) // 2
@@ -168,13 +168,16 @@ def places(square: Box, side: int) -> list[Box]:
     return [*((top + down, left + across, side, side) for down, across in offsets), square]
 
 
-def decoding_size(views: Iterable[View], count: int) -> tuple[int, int] | None:
-    """The size that a picture may be decoded for: the largest that plain views resize it to; else None, its own."""
+def decoding_size(views: Iterable[View], count: int) -> tuple[float, float] | None:
+    """What is `enough` for `images.decode`: a size for one plain crop of each view, else None, the picture's own.
+
+    A large JPEG may then come at a fraction of its size: at the one that `read_image` takes for a view alone,
+    or a finer one beside a larger view.
+    """
     views = list(views)
     if count > 1 or not all(view.plain for view in views):
         return None
-    height, width = (max(math.ceil(view.size[axis] / view.fraction) for view in views) for axis in (0, 1))
-    return height, width
+    return max(view.size[0] / view.fraction for view in views), max(view.size[1] / view.fraction for view in views)
 
 
 def cut(image: Image.Image, view: View, count: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -50,30 +49,29 @@ def read_image(
         UnreadableImageError: The file is missing, no such picture, corrupt, truncated, or has more
             than `MAX_PIXELS` pixels, which its header tells before anything is decoded.
     """
-    image = decode(path, size, crop=crop, content=content)
-    return np.asarray(image if size is None else resized(image, size, crop))
+    if size is None:
+        return np.asarray(decode(path, content=content))
+    return np.asarray(resized(decode(path, (size[0] / crop, size[1] / crop), content=content), size, crop))
 
 
-def decode(
-    path: Path, size: tuple[int, int] | None = None, *, crop: float = 1.0, content: bytes | None = None
-) -> Image.Image:
-    """The picture as Pillow has it, RGB and upright; the arguments and errors are `read_image`'s.
+def decode(path: Path, enough: tuple[float, float] | None = None, *, content: bytes | None = None) -> Image.Image:
+    """The picture as Pillow has it, RGB and upright; the other arguments and the errors are `read_image`'s.
 
-    size, crop: What it will be resized to at most, and the least share of each side that will: a JPEG may
-        then come smaller than it is, never below twice that.
+    enough: (height, width) that it will be resized to at most, the whole of it: a JPEG may then come smaller
+        than it is, never below twice that.
     """
     with opened(path, content) as file:
-        if size is not None and file.format == "JPEG":
+        if enough is not None and file.format == "JPEG":
             # Decodes at a fraction where that is enough.
-            file.draft("RGB", (2 * math.ceil(size[1] / crop), 2 * math.ceil(size[0] / crop)))
+            file.draft("RGB", (round(2 * enough[1]), round(2 * enough[0])))
         return _rgb(ImageOps.exif_transpose(file))
 
 
 def resized(image: Image.Image, size: tuple[int, int], crop: float = 1.0) -> Image.Image:
-    """The picture, or the middle `crop` of each side, at (height, width), bilinear with antialiasing."""
+    """The middle of a picture, `crop` of each side, at (height, width), bilinear with antialiasing."""
     if crop == 1 and image.size == (size[1], size[0]):
         return image
-    left, top = (int((side - side * crop) / 2) for side in image.size)  # as tf.image.central_crop has it
+    left, top = (side * (1 - crop) / 2 for side in image.size)
     box = (left, top, image.width - left, image.height - top)
     return image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
 

@@ -72,17 +72,18 @@ class Source:
 
     def read(self, index: int, size: tuple[int, int] | None = None, crop: float = 1.0) -> np.ndarray:
         """One picture as `read_image` gives it; an unreadable one is listed in `corrupt` and raised."""
-        image = self.decode(index, size, crop)
-        return np.asarray(image if size is None else resized(image, size, crop))
+        if size is None:
+            return np.asarray(self.decode(index))
+        return np.asarray(resized(self.decode(index, (size[0] / crop, size[1] / crop)), size, crop))
 
-    def decode(self, index: int, size: tuple[int, int] | None = None, crop: float = 1.0) -> Image.Image:
+    def decode(self, index: int, enough: tuple[float, float] | None = None) -> Image.Image:
         """The same as `images.decode` gives it."""
         try:
             try:
                 content = self.contents.read(index)
             except OSError as error:
                 raise UnreadableImageError(Path(self.names[index]), error.strerror or str(error)) from None
-            return decode(Path(self.names[index]), size, crop=crop, content=content)
+            return decode(Path(self.names[index]), enough, content=content)
         except UnreadableImageError as error:
             self.corrupt.add(self.names[index], error.reason)
             raise

@@ -104,9 +104,9 @@ def verify_faces(
         subject = opener(True)
         view = changes.of(subject.view)
 
-        def decoded(index: int, size: tuple[int, int] | None) -> Image.Image:
+        def decoded(index: int, enough: tuple[float, float] | None) -> Image.Image:
             try:
-                return decode(paths[there[index]], size)
+                return decode(paths[there[index]], enough)
             except UnreadableImageError as error:
                 corrupt.add(str(error.path), error.reason)
                 raise

@@ -20,7 +20,7 @@ from .subjects import Run, Subject
 
 Progress = Callable[[int, int], None]
 Telling = Callable[[str, int, int], None]
-Decode = Callable[[int, tuple[int, int] | None], Image.Image]
+Decode = Callable[[int, tuple[float, float] | None], Image.Image]
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
@@ -57,11 +57,11 @@ def one_pass(
         averaged (n, outputs).
     """
     views = list(dict.fromkeys(subject.view for subject in subjects))
-    size = decoding_size(views, crops)
+    enough = decoding_size(views, crops)
 
     def looked_at(index: int) -> dict[View, np.ndarray] | None:
         try:
-            image = decode(index, size)
+            image = decode(index, enough)
         except UnreadableImageError:
             return None
         found = {view: cut(image, view, crops) for view in views}

@@ -151,6 +151,7 @@ def plot_verification(found: Verification, distances: np.ndarray, same: np.ndarr
         ylabel="pairs",
         title=f"accuracy {found.accuracy:.2%} ± {found.deviation:.2%}",
     )
+    left.set_ylim(top=1.3 * left.get_ylim()[1])  # room for the legend
     left.legend(frameon=False, fontsize=9)
     least = 1 / max(2, (~same).sum())
     curve = np.array(found.roc)
@@ -166,7 +167,7 @@ def plot_verification(found: Verification, distances: np.ndarray, same: np.ndarr
     right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     right.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.10g}%"))
     if any(accepts is not None for accepts in found.true_accepts.values()):
-        right.legend(frameon=False, loc="lower right", fontsize=9)
+        right.legend(frameon=False, loc="best", fontsize=9)
     for axis in (left, right):
         _plain(axis)
     _write(figure, path)

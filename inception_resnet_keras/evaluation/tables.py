@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .faces import Verified
 
 LEGEND = (
-    "±: 95 % interval (Wilson). ECE: expected calibration error. T: the temperature to divide the logits by; "
-    "after T: the ECE then, on halves that T was not fitted on. NLL: in nats."
+    "±: 95 % interval (Wilson). ECE: expected calibration error. T: the temperature to divide the logits by, "
+    "fitted on these pictures; after T: the ECE then, on halves that T was not fitted on. NLL: in nats."
 )
 CLASSES_SHOWN = 40  # of more classes, those with the least recall
 

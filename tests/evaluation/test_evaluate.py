@@ -18,6 +18,7 @@ from inception_resnet_keras.data.images import decode
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.evaluation.evaluate import Evaluation, evaluate
 from inception_resnet_keras.evaluation.opening import locate
+from inception_resnet_keras.evaluation.output import new_folder
 from inception_resnet_keras.inference.predict import predict
 from inception_resnet_keras.saving import load_model
 from tests.data.photographs import write_photographs
@@ -218,12 +219,15 @@ def test_what_is_there_is_not_overwritten(models: list[str], digits: Path, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_the_next_free_folder_is_taken(
-    models: list[str], digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_free_folder_is_taken_and_no_empty_one_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for number in (1, 2):
-        assert evaluate(models[:1], digits).folder == Path("evaluations") / f"digits-{number}"
+        with new_folder(None, "digits", Path("digits")) as folder:
+            assert folder == Path("evaluations") / f"digits-{number}"
+            (folder / "report.json").touch()
+    with pytest.raises(KeyboardInterrupt), new_folder(None, "digits", Path("digits")) as folder:
+        raise KeyboardInterrupt
+    assert not folder.exists()
 
 
 def test_json_for_programs(models: list[str], digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

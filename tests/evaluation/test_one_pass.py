@@ -38,7 +38,7 @@ def subject(run: Any, side: int = 16, fraction: float = 1.0) -> Subject:
     return Subject("means", "", ["red", "green", "blue"], False, 3, View((side, side), fraction), run)
 
 
-def shaded(index: int, size: tuple[int, int] | None = None) -> Image.Image:
+def shaded(index: int, size: tuple[float, float] | None = None) -> Image.Image:
     if index % 3 == 2:
         raise UnreadableImageError(Path(f"{index}.png"), "is corrupt")
     return Image.fromarray(np.asarray(PHOTOGRAPH) // (1 + index))
@@ -93,7 +93,7 @@ def test_what_are_no_probabilities_is_refused(says: list[float], error: str) -> 
 
 
 def test_what_ends_a_pass_ends_it() -> None:
-    def full(index: int, size: tuple[int, int] | None) -> Image.Image:
+    def full(index: int, size: tuple[float, float] | None) -> Image.Image:
         raise InputError("too many are corrupt")
 
     with pytest.raises(InputError, match="too many"):
