@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .data.preprocessing import preprocess_input, warn_if_unscaled
     from .diagrams.api import plot_architecture
+    from .evaluation.evaluate import evaluate
+    from .evaluation.faces import verify_faces
     from .export.api import export_model
     from .features import endpoints, feature_extractor
     from .inference.folding import optimize_for_inference
@@ -23,6 +25,7 @@ __all__ = [
     "create_inception_v4",
     "decode_predictions",
     "endpoints",
+    "evaluate",
     "export_model",
     "feature_extractor",
     "finetune",
@@ -30,6 +33,7 @@ __all__ = [
     "optimize_for_inference",
     "plot_architecture",
     "preprocess_input",
+    "verify_faces",
     "warn_if_unscaled",
 ]
 
@@ -39,6 +43,7 @@ _HOME = {
     "create_inception_v4": ".models",
     "decode_predictions": ".weights.labels",
     "endpoints": ".features",
+    "evaluate": ".evaluation.evaluate",
     "export_model": ".export.api",
     "feature_extractor": ".features",
     "finetune": ".training.finetune",
@@ -46,6 +51,7 @@ _HOME = {
     "optimize_for_inference": ".inference.folding",
     "plot_architecture": ".diagrams.api",
     "preprocess_input": ".data.preprocessing",
+    "verify_faces": ".evaluation.faces",
     "warn_if_unscaled": ".data.preprocessing",
 }
 

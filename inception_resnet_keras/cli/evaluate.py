@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,17 +15,8 @@ from .pack import number_or_share
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
-
-    from ..evaluation.evaluate import Evaluation, Model
-    from ..evaluation.faces import Verified
 
 HELP = "top-1, top-5 and calibration of models on labelled pictures; faces verified by pairs"
-LEGEND = (
-    "±: 95 % interval (Wilson). ECE: expected calibration error. T: the temperature to divide the logits by; "
-    "after T: the ECE then, on halves that T was not fitted on. NLL: in nats."
-)
-CLASSES_SHOWN = 40  # of more classes, those with the least recall
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,13 +66,32 @@ def run(args: argparse.Namespace) -> None:
         _evaluate(args, console)
 
 
-def _evaluate(args: argparse.Namespace, console: Console) -> None:
-    from ..evaluation.evaluate import evaluate
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar, or where there is no terminal a line now and then."""
     from ..telling import say
-    from ..training.progress import reading
+    from ..training.progress import PLAIN_LINE_EVERY, reading
+
+    said = time.monotonic()
+
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal said
+        bars.update(bar, description=what, completed=done, total=total)
+        if not console.is_terminal and time.monotonic() - said > PLAIN_LINE_EVERY:
+            said = time.monotonic()
+            say(console, f"{what}: {done:,} of {total:,} pictures")
 
     with reading(console) as bars:
-        bar = bars.add_task("pictures", total=None)
+        bar = bars.add_task("", total=None)
+        yield tell
+
+
+def _evaluate(args: argparse.Namespace, console: Console) -> None:
+    from ..evaluation.evaluate import evaluate
+    from ..evaluation.tables import show_evaluation
+    from ..telling import say
+
+    with _progress(console) as progress:
         found = evaluate(
             args.models,
             args.data,
@@ -90,106 +103,27 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
             classes=args.classes,
             batch_size=args.batch_size,
             max_corrupt=args.max_corrupt,
-            progress=lambda done, total: bars.update(bar, completed=done, total=total),
+            progress=progress,
         )
     if args.json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
     else:
-        say(console, _head(found), style="italic")
-        console.print(_models(found))
-        say(console, LEGEND)
-        console.print(_classes(found))
+        show_evaluation(console, found)
     for name, reason in found.report.unreadable:
         say(console, f"left out: {name}: {reason}", style="yellow")
     say(console, f"everything is in {found.folder}")
 
 
-def _head(found: Evaluation) -> str:
-    """What was looked at, and how."""
-    views = {model.view for model in found.models if model.view}
-    crops = f"{found.crops} crops a picture" if found.crops > 1 else "one crop a picture"
-    if len(views) == 1 and found.crops == 1:
-        view = next(iter(views))
-        crops += ", the whole of it" if view.fraction == 1 else f", {view.fraction:.4g} of it ({view.mode})"
-        crops += f", {view.interpolation}, at {view.size[0]}×{view.size[1]}"
-    occurring = sum(score.support > 0 for score in found.report.classes)
-    return f"{found.reported.figures.pictures:,} pictures of {occurring} classes; {crops}"
-
-
-def _models(found: Evaluation) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table()
-    table.add_column("model", overflow="fold")
-    for column in ("top-1", "±", "top-5", "ECE", "T", "after T", "NLL"):
-        table.add_column(column, justify="right")
-    rows = [*found.models, *([found.average] if found.average else [])]
-    beside = any(model.paper or model.published for model in rows)
-    if beside:
-        table.add_column("published top-1 / top-5")
-    for model in rows:
-        score, calibration = model.figures, model.figures.calibration
-        if model is found.average:
-            table.add_section()
-        cells = [
-            escape(model.name),
-            f"{score.top1:.2%}",
-            f"{(score.interval[1] - score.interval[0]) / 2:.2%}",
-            _share(score.top5),
-            f"{calibration.ece:.2%}",
-            f"{calibration.temperature:.2f}" if calibration.temperature else "–",
-            _share(calibration.scaled_ece),
-            f"{calibration.nll:.3f}",
-        ]
-        table.add_row(*cells, *([_published(model)] if beside else []))
-    return table
-
-
-def _published(model: Model) -> str:
-    said = [f"{' / '.join(f'{number:.1f}' for number in model.published.values())} the weights"]
-    paper = [f"{model.paper[1]:.1%} / {model.paper[2]:.1%} paper, {model.paper[0]}"] if model.paper else []
-    return "\n".join((said if model.published else []) + paper).replace("%", "")
-
-
-def _classes(found: Evaluation) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    there = [score for score in found.report.classes if score.support]
-    shown = there
-    title = f"class by class, {found.reported.name}" if found.average else "class by class"
-    if len(there) > CLASSES_SHOWN:
-        shown = sorted(there, key=lambda score: score.recall)[:CLASSES_SHOWN]
-        title += f": the {CLASSES_SHOWN} of least recall; all {len(there)} are in report.json"
-    table = Table(title=title, title_justify="left")
-    table.add_column("class", overflow="fold")
-    for column in ("precision", "recall", "F1", "pictures"):
-        table.add_column(column, justify="right")
-    for score in shown:
-        shares = (f"{share:.1%}" for share in (score.precision, score.recall, score.f1))
-        table.add_row(escape(score.name), *shares, f"{score.support:,}")
-    table.add_section()
-    scores = found.reported.figures
-    table.add_row("mean of the classes", "", f"{scores.balanced:.1%}", f"{scores.macro_f1:.1%}", f"{scores.pictures:,}")
-    return table
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2%}"
-
-
 def _verify(args: argparse.Namespace, console: Console) -> None:
     from ..evaluation.faces import verify_faces
+    from ..evaluation.tables import show_verified
     from ..telling import say
-    from ..training.progress import reading
 
     if len(args.models) > 1:
         raise InputError(f"--pairs: {len(args.models)} models are given, and faces are verified by one")
     if args.crops != 1 or args.classes:
         raise InputError("--pairs: --crops and --classes are of classifiers; --mirror looks at faces mirrored too")
-    with reading(console) as bars:
-        bar = bars.add_task("pictures", total=None)
+    with _progress(console) as progress:
         found = verify_faces(
             args.models[0],
             args.pairs,
@@ -201,45 +135,14 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
             interpolation=args.interpolation,
             batch_size=args.batch_size,
             max_corrupt=args.max_corrupt,
-            progress=lambda done, total: bars.update(bar, completed=done, total=total),
+            progress=progress,
         )
     if args.json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
     else:
-        kinds = f"{found.one_person:,} pairs of one person, {found.two_persons:,} of two"
-        say(console, f"{kinds}; {found.pictures:,} pictures, each embedded once", style="italic")
-        console.print(_folds(found))
-        scores = found.verification
-        say(
-            console,
-            f"accuracy {scores.accuracy:.2%} ± {scores.deviation:.2%}, each fold by the threshold of the others",
-        )
-        say(
-            console,
-            f"threshold of all pairs {scores.threshold:.4f}: one person's where the squared distance is below it",
-        )
-        say(console, f"area under the ROC curve {scores.auc:.4f}")
-        for share, accepts in scores.true_accepts.items():
-            said = "too few pairs of two persons to tell" if accepts is None else f"{accepts:.2%}"
-            say(console, f"true accepts at {share} false ones: {said}")
+        show_verified(console, found)
     for name, reason in found.unreadable:
         say(console, f"left out: {name}: {reason}", style="yellow")
     if found.left_out:
         say(console, f"{found.left_out:,} pairs were left out, whose pictures these are", style="yellow")
     say(console, f"everything is in {found.folder}")
-
-
-def _folds(found: Verified) -> Table:
-    from rich.table import Table
-
-    scores = found.verification
-    table = Table()
-    table.add_column("fold")
-    for column in ("pairs", "threshold", "accuracy"):
-        table.add_column(column, justify="right")
-    for number, fold in enumerate(scores.folds, 1):
-        table.add_row(str(number), f"{fold.pairs:,}", f"{fold.threshold:.4f}", f"{fold.accuracy:.2%}")
-    table.add_section()
-    total = sum(fold.pairs for fold in scores.folds)
-    table.add_row("mean", f"{total:,}", "", f"{scores.accuracy:.2%} ± {scores.deviation:.2%}")
-    return table

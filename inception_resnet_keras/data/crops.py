@@ -169,7 +169,11 @@ def places(square: Box, side: int) -> list[Box]:
 
 
 def decoding_size(views: Iterable[View], count: int) -> tuple[int, int] | None:
-    """What a picture may be decoded for: a size where all look at the whole of it, else None, its own."""
+    """What a picture may be decoded for: a size where all look at the whole of it, else None, its own.
+
+    A large JPEG may then come at a fraction of its size: at the one that `read_image` takes for a view alone,
+    or a finer one beside a larger view.
+    """
     views = list(views)
     if count > 1 or not all(view.whole for view in views):
         return None

@@ -98,6 +98,7 @@ def open_source(
     path_or_name: str | Path,
     *,
     class_names: Sequence[str] | None = None,
+    least_classes: int = 2,
     max_corrupt: float = MAX_CORRUPT,
     progress: Progress = lambda done, total: None,
 ) -> Source:
@@ -110,7 +111,8 @@ def open_source(
             folder of pictures a class, or a .csv file with the columns path (relative to the file)
             and label (a class's name).
         class_names: The classes of the training set, for a held-out set: this one may lack some, and
-            may have no others. None takes its own, sorted by name, at least two.
+            may have no others. None takes its own, sorted by name.
+        least_classes: How many of its own classes it must have, where `class_names` is None.
         max_corrupt: How many pictures may be unreadable: a number, or a share below 1.
         progress: Called with how many headers are read of how many.
 
@@ -137,7 +139,7 @@ def open_source(
                 raise InputError(f"{path / name}: class {name!r} has no picture; add some, or remove the folder")
         labelled = [(file, name) for name in sorted(found) for file in found[name]]
         source = _scanned(path, [file for file, _ in labelled], [name for _, name in labelled], max_corrupt, progress)
-    return _with_classes(source, text, class_names)
+    return _with_classes(source, text, class_names, least_classes)
 
 
 def held_out_split(source: Source, seed: int) -> tuple[Source, Source]:
@@ -254,9 +256,9 @@ def _digits(max_corrupt: float) -> Source:
     )
 
 
-def _with_classes(source: Source, told: str, class_names: Sequence[str] | None) -> Source:
+def _with_classes(source: Source, told: str, class_names: Sequence[str] | None, least: int) -> Source:
     if class_names is None:
-        if len(source.class_names) < 2:
+        if len(source.class_names) < least:
             raise InputError(f"{told}: holds one class only, {source.class_names[0]!r}; at least two are needed")
         return source
     numbers: dict[Any, int] = {name: number for number, name in enumerate(class_names)}

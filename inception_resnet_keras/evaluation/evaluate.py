@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..arguments import one_of, positive_integer
 from ..data.contents import Files
@@ -22,14 +21,15 @@ from ..data.crops import CROPS, Changes, View
 from ..data.pictures import not_read
 from ..data.sources import Source, open_source
 from ..errors import InputError, refuse
-from ..files import write_json
 from . import paper
 from .classes import Classes, columns, imagenet, listed, places
-from .figures import Figures, figures, ranks_of_truth
-from .one_pass import Progress, classify
-from .output import new_folder, write_csv
-from .report import Report, classification_report
-from .subjects import Subject, locate
+from .figures import Figures, figures
+from .one_pass import Telling, classify
+from .opening import locate
+from .output import new_folder
+from .report import Report, classification_report, most_confused
+from .subjects import Subject
+from .writing import Seen, write
 
 MAX_CORRUPT = 100
 AVERAGE = "average"
@@ -83,6 +83,7 @@ class Evaluation:
             "crops": self.crops,
             "models": [asdict(model) for model in self.models],
             "average": asdict(self.average) if self.average else None,
+            "most_confused": most_confused(self.report),
             "per_class": [asdict(score) for score in self.report.classes if score.support],
             "left_out": [list(entry) for entry in self.report.unreadable],
         }
@@ -100,12 +101,12 @@ def evaluate(
     classes: Path | None = None,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
-    progress: Progress = lambda done, total: None,
+    progress: Telling = lambda what, done, total: None,
 ) -> Evaluation:
     """Evaluates models, and the average of their probabilities, in one pass over the pictures.
 
     Args:
-        models: One or more, as `subjects` names them: runs, .keras files, registered weights, checkpoints.
+        models: One or more, as `opening` names them: runs, .keras files, registered weights, checkpoints.
         data: What `open_source` opens: a folder with a folder of pictures a class, a .csv, a packed
             folder, "tfds:NAME:SPLIT" or "digits". It may lack some of the models' classes.
         out: The folder to write, which must not exist or be empty; None for the next free one below evaluations/.
@@ -115,7 +116,7 @@ def evaluate(
         classes: A file of class names, one a line in the order of the outputs, for models that carry none.
         batch_size: How many crops go through a model at once, at least 1.
         max_corrupt: How many pictures may be unreadable: a number, or a share below 1.
-        progress: Called with how many pictures are done of how many.
+        progress: Called with what is being done, and of how many pictures it is done for how many.
 
     Raises:
         InputError: An argument is out of range, a model or the data is missing or damaged, a class of the data is
@@ -133,12 +134,12 @@ def evaluate(
     openers = [locate(text) for text in models]
     dataset = str(data)
     with new_folder(out, Path(dataset.replace(":", "-")).resolve().name, Path(data)) as folder:
-        source = open_source(data, class_names=None, max_corrupt=max_corrupt)
+        told = partial(progress, "reading headers")
+        source = open_source(data, least_classes=1, max_corrupt=max_corrupt, progress=told)
         subjects = [opener(False) for opener in openers]
-        subjects = [replace(subject, view=changes.of(subject.view)) for subject in subjects]
-        if crops != 1:
-            for subject in subjects:
-                subject.view.side()
+        if named and all(subject.classes for subject in subjects):
+            raise InputError(f"classes: {classes} is given for models that carry their classes' names: leave it out")
+        subjects = [replace(subject, view=_view(changes.of(subject.view), crops)) for subject in subjects]
         known = [_classes(subject, named, source) for subject in subjects]
         numbers = places(source.class_names, known[0], told=dataset, model=subjects[0].name)
         orders = [
@@ -146,17 +147,29 @@ def evaluate(
             for other, subject in zip(known, subjects, strict=True)
         ]
         read, found = classify(
-            len(source), source.decode, subjects, crops=crops, batch_size=batch_size, progress=progress
+            len(source),
+            source.decode,
+            subjects,
+            crops=crops,
+            batch_size=batch_size,
+            progress=partial(progress, "evaluating"),
         )
         if not len(read):
             raise InputError(
                 f"{dataset}: none of its {len(source)} pictures can be read: {source.corrupt.listed()[0][1]}"
             )
         probabilities = [each[:, order] for each, order in zip(found, orders, strict=True)]
-        seen = _Seen(source, read, numbers[source.labels[read]], probabilities)
+        seen = Seen(source, read, numbers[source.labels[read]], probabilities)
         evaluation = _evaluation(seen, subjects, known[0], data=dataset, crops=crops, folder=folder)
-        _write(evaluation, seen)
+        models_and_average = [*evaluation.models, *([evaluation.average] if evaluation.average else [])]
+        curves = [(model.name, model.figures.calibration) for model in models_and_average]
+        write(folder, seen, evaluation.report, curves, evaluation.as_json())
     return evaluation
+
+
+def _view(view: View, crops: int) -> View:
+    """Of many crops, whose places are fixed, nothing counts of a view but its size, a square one, and interpolation."""
+    return view if crops == 1 else View((view.side(), view.side()), interpolation=view.interpolation)
 
 
 def _classes(subject: Subject, named: list[str] | None, source: Source) -> Classes:
@@ -174,26 +187,8 @@ def _classes(subject: Subject, named: list[str] | None, source: Source) -> Class
     )
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What was read of a source, its true classes, and what each model says of it, in the first one's order."""
-
-    source: Source
-    read: np.ndarray
-    labels: np.ndarray
-    probabilities: Sequence[np.ndarray]
-
-    @cached_property
-    def average(self) -> np.ndarray:
-        return np.stack(self.probabilities).mean(axis=0, dtype=np.float64).astype(np.float32)
-
-    @cached_property
-    def names(self) -> list[str]:
-        return [self.source.names[index] for index in self.read]
-
-
 def _evaluation(
-    seen: _Seen, subjects: Sequence[Subject], classes: Classes, *, data: str, crops: int, folder: Path
+    seen: Seen, subjects: Sequence[Subject], classes: Classes, *, data: str, crops: int, folder: Path
 ) -> Evaluation:
     def model(subject: Subject, probabilities: np.ndarray) -> Model:
         reported = paper.accuracy([subject.network], crops) if subject.imagenet else None
@@ -217,38 +212,3 @@ def _evaluation(
         report=classification_report(seen.labels, seen.average, classes.names, seen.names, left_out),
         folder=folder,
     )
-
-
-def _write(evaluation: Evaluation, seen: _Seen) -> None:
-    """Tables and pictures, then report.json, which tells that all is there."""
-    from . import plots
-
-    folder, report, names = evaluation.folder, evaluation.report, evaluation.classes
-    predicted, ranks = seen.average.argmax(axis=1), ranks_of_truth(seen.labels, seen.average)
-    write_csv(
-        folder / "predictions.csv",
-        ["picture", "true", "predicted", "probability", "probability of true", "rank of true"],
-        (
-            (name, names[true], names[said], f"{row[said]:.6f}", f"{row[true]:.6f}", rank + 1)
-            for name, true, said, row, rank in zip(seen.names, seen.labels, predicted, seen.average, ranks, strict=True)
-        ),
-    )
-    write_csv(
-        folder / "confusion_matrix.csv",
-        ["true \\ predicted", *names],
-        ([name, *row] for name, row in zip(names, report.confusion, strict=True) if any(row)),
-    )
-    plots.plot_confusion(report, folder / "confusion_matrix.png", title=f"accuracy {report.accuracy:.2%}")
-    curves = [(model.name, model.figures.calibration) for model in [*evaluation.models, evaluation.average] if model]
-    plots.plot_reliability(curves, folder / "reliability.png")
-    shown = [_picture(seen, mistake.index) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
-    plots.plot_mistakes(report, [plots.thumbnail(image) for image in shown], folder / "mistakes.png")
-    write_json(folder / "report.json", evaluation.as_json())
-
-
-def _picture(seen: _Seen, row: int) -> Image.Image:
-    """One of those that were read, read again; white where it has gone since."""
-    try:
-        return seen.source.decode(int(seen.read[row]))
-    except InputError:
-        return Image.new("RGB", (1, 1), "white")

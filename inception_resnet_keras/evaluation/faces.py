@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,10 @@ from ..data.images import SUFFIXES, UnreadableImageError, decode
 from ..errors import InputError
 from ..files import write_json
 from .evaluate import MAX_CORRUPT
-from .one_pass import Progress, one_pass
+from .one_pass import Telling, one_pass
+from .opening import locate
 from .output import new_folder, write_csv
 from .pairs import Face, Pair, read_pairs
-from .subjects import locate
 from .verification import Verification, squared_distances, verify
 
 
@@ -64,12 +65,12 @@ def verify_faces(
     interpolation: str | None = None,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
-    progress: Progress = lambda done, total: None,
+    progress: Telling = lambda what, done, total: None,
 ) -> Verified:
     """Verifies pairs of faces by the squared distance of their embeddings, which are of length 1.
 
     Args:
-        model: As `subjects` names it. Of a classifier, what its last layer reads is the embedding.
+        model: As `opening` names it. Of a classifier, what its last layer reads is the embedding.
         pairs: A file in the format of LFW's pairs.txt, of two folds at least.
         data: The folder with a folder a person, person/person_0001.jpg (or another suffix that is read).
             Faces are expected cropped, as the network was trained on them: each picture is looked at whole.
@@ -78,7 +79,7 @@ def verify_faces(
         crop_fraction, crop_mode, interpolation: Of `data.crops.View`, for pictures with more than the face.
         batch_size: How many pictures go through the model at once, at least 1.
         max_corrupt: How many pictures may be missing or unreadable: a number, or a share below 1.
-        progress: Called with how many pictures are done of how many.
+        progress: Called with what is being done, and of how many pictures it is done for how many.
 
     Raises:
         InputError: The model, the folder or the file of pairs is missing or damaged, too many pictures are, or
@@ -111,7 +112,12 @@ def verify_faces(
                 raise
 
         read, (embeddings,) = one_pass(
-            len(there), decoded, [replace(subject, view=view)], flip=mirror, batch_size=batch_size, progress=progress
+            len(there),
+            decoded,
+            [replace(subject, view=view)],
+            flip=mirror,
+            batch_size=batch_size,
+            progress=partial(progress, "embedding"),
         )
         place = {there[index]: row for row, index in enumerate(read)}
         judged = [pair for pair in every if pair.first in place and pair.second in place]

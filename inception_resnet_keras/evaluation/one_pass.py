@@ -19,6 +19,7 @@ from ..errors import InputError
 from .subjects import Run, Subject
 
 Progress = Callable[[int, int], None]
+Telling = Callable[[str, int, int], None]
 Decode = Callable[[int, tuple[int, int] | None], Image.Image]
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -71,7 +72,7 @@ def one_pass(
     pictures = max(1, batch_size // (crops * (2 if flip else 1)))
     done = 0
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        ahead = 2 * pictures + (os.cpu_count() or 1)
+        ahead = 2 * pictures + min(os.cpu_count() or 1, 16)  # 144 crops of a picture take 40 MB
         for batch in batched(mapped_ahead(threads, looked_at, range(count), ahead), pictures):
             readable = [found for found in batch if found is not None]
             read += [done + number for number, found in enumerate(batch) if found is not None]

@@ -21,6 +21,7 @@ TRAINING, HELD_OUT = "#8a8a8a", "#0b62a4"
 SERIES = (HELD_OUT, "#c8501e", "#2f7d4f", "#7a4fa3", "#b8860b", "#444444")  # told apart by the colour-blind too
 MISTAKES_SHOWN, PAIRS_SHOWN = 16, 12
 NUMBERED_CLASSES = 20  # of more classes a cell has no room for its number
+MATRIX_CLASSES, MOST_CONFUSED = 60, 40  # as many as can be read; of more, so many are drawn
 LABEL_LENGTH = 18
 
 
@@ -43,23 +44,30 @@ def plot_learning_curves(history: Sequence[Mapping[str, float]], path: Path) -> 
 
 
 def plot_confusion(report: Report, path: Path, title: str | None = None) -> None:
-    """The confusion matrix of the classes that occur, true or predicted, coloured by the share of a true class."""
+    """The confusion matrix of the classes that occur, true or predicted, coloured by the share of a true class.
+
+    Of more than 60 those 40 are drawn that are taken for others, or others for them, most often.
+    """
     counts = np.array(report.confusion)
-    occur = np.flatnonzero(counts.any(axis=1) | counts.any(axis=0))
-    counts = counts[np.ix_(occur, occur)]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    occur = np.flatnonzero(counts.any(axis=1) | counts.any(axis=0))
+    title = title or f"held-out accuracy {report.accuracy:.2%}"
+    if len(occur) > MATRIX_CLASSES:
+        wrong = counts - np.diag(counts.diagonal())
+        confused = (wrong.sum(axis=0) + wrong.sum(axis=1))[occur]
+        title += f"; the {MOST_CONFUSED} of {len(occur)} classes that are confused most"
+        occur = np.sort(occur[np.argsort(-confused, kind="stable")[:MOST_CONFUSED]])
+    counts, shares = (matrix[np.ix_(occur, occur)] for matrix in (counts, shares))
     classes = len(counts)
     side = min(16.0, 3.0 + 0.42 * classes)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names = [_short(report.classes[number].name) for number in occur]
-    step = max(1, classes // 60)
-    ticks = range(0, classes, step)
     long = max(map(len, names)) > 3
-    axis.set_xticks(ticks, names[::step], rotation=90 if long else 0)
-    axis.set_yticks(ticks, names[::step])
-    axis.set(xlabel="predicted", ylabel="true", title=title or f"held-out accuracy {report.accuracy:.2%}")
+    axis.set_xticks(range(classes), names, rotation=90 if long else 0)
+    axis.set_yticks(range(classes), names)
+    axis.set(xlabel="predicted", ylabel="true", title=title)
     if classes <= NUMBERED_CLASSES:
         for (row, column), count in np.ndenumerate(counts):
             if count:

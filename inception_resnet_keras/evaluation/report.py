@@ -85,3 +85,13 @@ def classification_report(
         ],
         unreadable=list(unreadable),
     )
+
+
+def most_confused(report: Report, most: int = 20) -> list[tuple[str, str, int]]:
+    """(true class, what it is taken for, pictures), the most frequent first."""
+    counts = np.array(report.confusion)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:most]
+    pairs = zip(*np.unravel_index(order, counts.shape), strict=True)
+    names = [score.name for score in report.classes]
+    return [(names[true], names[said], int(counts[true, said])) for true, said in pairs if counts[true, said]]

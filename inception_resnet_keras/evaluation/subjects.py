@@ -1,42 +1,19 @@
-"""The models that are evaluated, whatever they are kept as: pictures in, probabilities or embeddings out.
-
-A model is named in one of these ways:
-
-    RUN or FILE.keras           what `train` wrote: classes, size and preprocessing are in it
-    a SavedModel's folder, FILE.onnx, FILE.xml or FILE.tflite
-                                what `export` wrote
-    [NETWORK[:VARIANT]=]NAME    registered weights, such as inception_v4=imagenet or timm/inception_v4.tf_in1k
-    [NETWORK[:VARIANT]=]PATH    a checkpoint that `load_weights` reads, of whatever format
-"""
+"""What is evaluated: a model as a function from pictures to probabilities or embeddings."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import spec
 from ..data.crops import View
-from ..errors import InputError
-from ..inference.runtimes import KerasRuntime, find_model, open_model
-from ..saving import MEMBER, load_model, read_card
-from ..spec import names
-from ..spec.rows import Network
-from ..weights import registry
-from ..weights.labels import CLASSES
-from ..weights.readers import is_checkpoint, open_checkpoint
 
 if TYPE_CHECKING:
     import keras
 
 Run = Callable[[np.ndarray], np.ndarray]
-IMAGENET_CROP = View((299, 299), 0.875)  # TF-Slim's, of whose weights the others are conversions
-IMAGENET_ENDS = ("tench", "toilet_tissue")  # the first and the last class, as Keras names them
 
 
 @dataclass(frozen=True)
@@ -61,198 +38,21 @@ class Subject:
     published: Mapping[str, float] = field(default_factory=dict)
 
 
-def locate(text: str) -> Callable[[bool], Subject]:
-    """What opens a model: called with whether its embedding is wanted instead of its classes.
-
-    Raises InputError where there is no such model, before an engine is started.
-    """
-    prefix, equals, rest = text.partition("=")
-    wanted = prefix if equals and not Path(text).exists() else ""
-    source = rest if wanted else text
-    network, variant = _network(wanted)
-    if source in registry.NAMES:
-        return partial(_open_registered, text, source, _fitting(source, network, variant))
-    path = Path(source)
-    if not path.exists() and not is_checkpoint(path):  # a TensorFlow checkpoint is named by what its files begin with
-        known = ", ".join(map(repr, registry.NAMES))
-        raise InputError(
-            f"{text}: there is no such file, folder or registered name; a run's folder, a .keras file, or "
-            f"[NETWORK[:VARIANT]=]WEIGHTS is needed, weights being a checkpoint's path or one of {known}"
-        )
-    if not wanted:
-        try:
-            runtime, file = find_model(path)
-        except InputError:
-            if path.is_dir():
-                raise
-            return _checkpoint(text, path, network, variant)
-        if runtime is not KerasRuntime:
-            return partial(_open_exported, text, path)
-        if path.is_dir() or _has_card(file):
-            read_card(file)
-            return partial(_open_saved, text, file)
-    return _checkpoint(text, path, network, variant)
+def without_background(run: Run, images: np.ndarray) -> np.ndarray:
+    """Slim's class 0 is none of ImageNet's: the others' probabilities, made to sum to 1; equal ones if it has all."""
+    found = run(images)[:, 1:]
+    total = found.sum(axis=1, keepdims=True)
+    return np.where(total > 0, found / np.maximum(total, np.finfo(found.dtype).tiny), 1 / found.shape[1])
 
 
-def _checkpoint(text: str, path: Path, network: str, variant: str) -> Callable[[bool], Subject]:
-    with open_checkpoint(path):
-        return partial(_open_checkpoint, text, path, network, variant)
-
-
-def _network(wanted: str) -> tuple[str, str]:
-    """("", "") for none; a variant may be left out."""
-    if not wanted:
-        return "", ""
-    network, colon, variant = wanted.partition(":")
-    first = next(iter(spec.NETWORKS.get(network, {"paper": None})))
-    spec.find(network, variant if colon else first)
-    return network, variant
-
-
-def _fitting(name: str, network: str, variant: str) -> list[str]:
-    """The files of a registered name that are of the network; of one network, whatever was asked for."""
-    every = registry.files_of(name)
-    files = [
-        file
-        for file in every
-        if network in ("", registry.WEIGHTS[file].network) and variant in ("", registry.WEIGHTS[file].variant)
-    ]
-    kinds = {(registry.WEIGHTS[file].network, registry.WEIGHTS[file].variant) for file in files}
-    if len(kinds) == 1:
-        return files
-    there = sorted({f"{registry.WEIGHTS[file].network}:{registry.WEIGHTS[file].variant}={name}" for file in every})
-    why = f"has no weights of {':'.join(filter(None, (network, variant)))}" if network else "is of several networks"
-    raise InputError(f"{name!r} {why}: give {' or '.join(there)}")
-
-
-def _has_card(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return MEMBER in archive.namelist()
-
-
-def _open_saved(text: str, path: Path, embedding: bool) -> Subject:
-    model, card = load_model(path)
-    if embedding:
-        return _embedder(text, card.network, model)
-    return Subject(text, card.network, card.classes, False, len(card.classes), View(card.size), keras_run(model))
-
-
-def _open_exported(text: str, path: Path, embedding: bool) -> Subject:
-    runtime = open_model(path)
-    card = runtime.card
-    if embedding == card.gives_classes:
-        gives = "probabilities of classes" if card.gives_classes else "an embedding"
-        raise InputError(
-            f"{text}: was exported to give {gives}: {'--pairs needs an embedding' if embedding else 'give --pairs'}"
-        )
-    if embedding:
-        width = runtime.run(np.zeros((1, *card.size, 3), np.float32)).shape[1]
-        run = partial(_normalised, runtime.run)
-        return Subject(text, card.network, None, False, width, View(card.size), run)
-    if len(card.classes) in (CLASSES, CLASSES + 1) and (card.classes[-CLASSES], card.classes[-1]) == IMAGENET_ENDS:
-        view = View(card.size, IMAGENET_CROP.fraction)
-        return _imagenet(text, card.network, runtime.run, view, outputs=len(card.classes))
-    return Subject(text, card.network, card.classes, False, len(card.classes), View(card.size), runtime.run)
-
-
-def _open_registered(text: str, name: str, files: list[str], embedding: bool) -> Subject:
-    """With the file's own number of classes, its background class among them."""
-    with_classes = [file for file in files if registry.WEIGHTS[file].classes]
-    file = (files if embedding else with_classes or files)[0]
-    weights = registry.WEIGHTS[file]
-    network = spec.find(weights.network, weights.variant)
-    if embedding:
-        return _embedder(text, network.name, _built(network, None, weights.size, file))
-    imagenet = weights.preprocessing == "inception" and weights.classes in (CLASSES, CLASSES + 1)
-    if not imagenet:
-        raise InputError(
-            f"{text}: its {weights.classes or 'missing'} classes have no published names here: it gives embeddings; "
-            "verify pairs of faces with --pairs"
-        )
-    view = IMAGENET_CROP
-    if weights.crop:
-        view = View((weights.size, weights.size), weights.crop, weights.crop_mode, weights.interpolation)
-    model = _built(network, weights.classes, weights.size, file)
-    return _imagenet(
-        text, network.name, keras_run(model), view, outputs=model.output_shape[-1], published=weights.accuracy
-    )
-
-
-def _open_checkpoint(text: str, path: Path, network: str, variant: str, embedding: bool) -> Subject:
-    """A checkpoint by its own numbers: blocks, scales, classes and size where the file tells them."""
-    from ..weights.inspect import input_side, inspect
-
-    finding = inspect(path)
-    found = finding.network
-    if network not in ("", found.name) or variant not in ("", found.variant):
-        raise InputError(f"{text}: the file is of {found.name}:{found.variant}")
-    shape = finding.settings.get("input_shape", ())
-    sides = [side for side in shape if side and side > 4]
-    side = sides[0] if sides else input_side(found)
-    taken = {key: value for key, value in finding.options.items() if key in ("depths", "scale")}
-    if embedding:
-        return _embedder(text, found.name, _built(found, None, side, path, **taken))
-    if finding.classes is None:
-        raise InputError(f"{text}: has no classifier: it gives embeddings; verify pairs of faces with --pairs")
-    model = _built(found, finding.classes, side, path, **taken)
-    if finding.classes in (CLASSES, CLASSES + 1) and found.preprocessing.name == "inception":
-        view = View((side, side), IMAGENET_CROP.fraction)
-        return _imagenet(text, found.name, keras_run(model), view, outputs=finding.classes)
-    return Subject(text, found.name, None, False, finding.classes, View((side, side)), keras_run(model))
-
-
-def _built(network: Network, classes: int | None, side: int, weights: str | Path, **options: Any) -> keras.Model:
-    """The network with these weights, from pixels to probabilities; without classes, to what it embeds a picture as."""
-    import keras
-
-    from .. import models
-
-    shape = (side, side, 3) if keras.config.image_data_format() == "channels_last" else (3, side, side)
-    head: dict[str, Any] = {"num_classes": classes} if classes else {}
-    if not classes and not network.embedding:
-        head = {"include_top": False, "pooling": "avg"}
-    factory = getattr(models, f"create_{network.name}")
-    return factory(
-        variant=network.variant, input_shape=shape, include_preprocessing=True, weights=str(weights), **head, **options
-    )
-
-
-def _imagenet(
-    text: str, network: str, run: Run, view: View, *, outputs: int, published: Mapping[str, float] | None = None
-) -> Subject:
-    if outputs == CLASSES + 1:
-        run = partial(_without_background, run)
-    return Subject(text, network, None, True, CLASSES, view, run, published or {})
-
-
-def _without_background(run: Run, images: np.ndarray) -> np.ndarray:
-    """Slim's class 0 is none of ImageNet's: the others' probabilities, which then sum to 1."""
-    probabilities = run(images)[:, 1:]
-    return probabilities / probabilities.sum(axis=1, keepdims=True)
-
-
-def _embedder(text: str, network: str, model: keras.Model) -> Subject:
-    """By its embedding, or what its classifier reads; of length 1 either way."""
-    import keras
-
-    if any(layer.name == names.LOGITS for layer in model.layers):
-        model = keras.Model(model.input, model.get_layer(names.LOGITS).input)
-    shape = model.input_shape
-    size = (shape[2], shape[3]) if _channels_first(model) else (shape[1], shape[2])
-    run = keras_run(model)
-    return Subject(text, network, None, False, model.output_shape[-1], View(size), partial(_normalised, run))
-
-
-def _normalised(run: Run, images: np.ndarray) -> np.ndarray:
+def normalised(run: Run, images: np.ndarray) -> np.ndarray:
     vectors = run(images)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def keras_run(model: keras.Model) -> Run:
     """A model on arrays, compiled for batches of the first one's length: a shorter one is filled up."""
-    first = _channels_first(model)
+    first = channels_first(model)
     length = 0
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -265,5 +65,5 @@ def keras_run(model: keras.Model) -> Run:
     return run
 
 
-def _channels_first(model: keras.Model) -> bool:
+def channels_first(model: keras.Model) -> bool:
     return model.input_shape[-1] not in (1, 3)

@@ -80,7 +80,7 @@ def verify(distances: np.ndarray, same: np.ndarray, folds: np.ndarray) -> Verifi
         threshold=best_threshold(distances, same),
         auc=float(roc_auc_score(same, -distances)),
         true_accepts={
-            f"{share:.1%}": float(true[false <= share].max()) if different * share >= 1 else None
+            f"{100 * share:g}%": float(true[false <= share].max()) if different * share >= 1 else None
             for share in FALSE_ACCEPTS
         },
         roc=[(float(x), float(y)) for x, y in zip(false, true, strict=True)],

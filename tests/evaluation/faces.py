@@ -28,7 +28,7 @@ def face_file(folder: Path, face: Face) -> Path:
 def write_pairs(path: Path, persons: int = 3, each: int = 5, folds: int = 3, pairs: int = 6) -> Path:
     random = np.random.default_rng(0)
 
-    def face(person: int, number: int) -> Face:
+    def face(person: np.integer, number: np.integer) -> Face:
         return Face(f"Digit_{person}", int(number) + 1)
 
     found = []

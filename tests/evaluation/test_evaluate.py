@@ -17,7 +17,8 @@ from inception_resnet_keras.data.crops import View, crops_of, cut
 from inception_resnet_keras.data.images import decode
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.evaluation.evaluate import Evaluation, evaluate
-from inception_resnet_keras.evaluation.subjects import locate
+from inception_resnet_keras.evaluation.opening import locate
+from inception_resnet_keras.evaluation.output import new_folder
 from inception_resnet_keras.inference.predict import predict
 from inception_resnet_keras.saving import load_model
 from tests.data.photographs import write_photographs
@@ -198,6 +199,17 @@ def test_classes_that_the_model_has_not_are_refused_with_the_lists(models: list[
     assert not (tmp_path / "out").exists()
 
 
+def test_one_class_alone_and_needless_names(models: list[str], digits: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "ones.csv"
+    manifest.write_text("path,label\n" + "".join(f"{file},1\n" for file in digits.glob("1/*.png")), encoding="utf-8")
+    found = evaluate(models[:1], manifest, out=tmp_path / "out")
+    assert found.models[0].figures.pictures == sum(found.report.confusion[1]) == 12
+    names = tmp_path / "names.txt"
+    names.write_text("a\nb\nc\n")
+    with pytest.raises(InputError, match=r"names\.txt is given for models that carry their classes' names"):
+        evaluate(models[:1], digits, out=tmp_path / "no", classes=names)
+
+
 def test_what_is_there_is_not_overwritten(models: list[str], digits: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("kept")
     with pytest.raises(InputError, match="is no empty folder; give a new one, nothing is overwritten"):
@@ -207,12 +219,15 @@ def test_what_is_there_is_not_overwritten(models: list[str], digits: Path, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_the_next_free_folder_is_taken(
-    models: list[str], digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_free_folder_is_taken_and_no_empty_one_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for number in (1, 2):
-        assert evaluate(models[:1], digits).folder == Path("evaluations") / f"digits-{number}"
+        with new_folder(None, "digits", Path("digits")) as folder:
+            assert folder == Path("evaluations") / f"digits-{number}"
+            (folder / "report.json").touch()
+    with pytest.raises(KeyboardInterrupt), new_folder(None, "digits", Path("digits")) as folder:
+        raise KeyboardInterrupt
+    assert not folder.exists()
 
 
 def test_json_for_programs(models: list[str], digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,13 @@
 """Whole networks, runs and exports under evaluation: checkpoints, the background class, names by a file."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from inception_resnet_keras import create_inception_resnet_v1, create_inception_v4, preprocess_input, spec
+from inception_resnet_keras import create_inception_resnet_v1, create_inception_v4, models, preprocess_input, spec
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.data.crops import View, cut
 from inception_resnet_keras.data.images import decode, read_image
@@ -16,6 +17,7 @@ from inception_resnet_keras.evaluation.evaluate import evaluate
 from inception_resnet_keras.evaluation.faces import verify_faces
 from inception_resnet_keras.evaluation.pairs import read_pairs
 from inception_resnet_keras.evaluation.verification import squared_distances
+from inception_resnet_keras.spec.rows import Repeat
 from inception_resnet_keras.weights import registry
 from tests import tiny
 from tests.data.photographs import write_photographs
@@ -111,7 +113,19 @@ def test_a_run_is_evaluated_as_its_training_ended(tmp_path: Path, monkeypatch: p
     assert found.report.confusion == ended["confusion"]
     losses = [model.figures.calibration.nll for model in found.models]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    facenet = spec.find("inception_resnet_v1", "facenet")
+    short = replace(facenet, stages=[replace(s, times=1) if isinstance(s, Repeat) else s for s in facenet.stages])
+    embedder = models.build(short, input_shape=(75, 75, 3), include_preprocessing=True)
+    export_model(embedder, tmp_path / "embedder", "saved_model", optimize=False)
+    pairs, faces = write_pairs(tmp_path / "pairs.txt", folds=2), write_faces(tmp_path / "faces")
+    verified = verify_faces(str(tmp_path / "embedder"), pairs, faces, out=tmp_path / "verified")
+    assert verified.view == View((75, 75))
+    files = [[face_file(faces, (pair.first, pair.second)[n]) for pair in read_pairs(pairs)] for n in (0, 1)]
+    sides = [np.stack([read_image(file, (75, 75)) for file in side]).astype(np.float32) for side in files]
+    wanted = squared_distances(*(embedder.predict(side, verbose=0)[:, None] for side in sides))
+    rows = (tmp_path / "verified" / "pairs.csv").read_text().splitlines()[1:]
+    np.testing.assert_allclose([float(row.split(",")[4]) for row in rows], wanted, atol=1e-4)
+    with pytest.raises(InputError, match="was exported to give an embedding: give --pairs"):
+        evaluate([str(tmp_path / "embedder")], val, out=tmp_path / "v")
     with pytest.raises(InputError, match="was exported to give probabilities of classes: --pairs needs an embedding"):
-        verify_faces(
-            str(exported), write_pairs(tmp_path / "pairs.txt"), write_faces(tmp_path / "f"), out=tmp_path / "v"
-        )
+        verify_faces(str(exported), pairs, faces, out=tmp_path / "v")

@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from inception_resnet_keras.evaluation import plots
-from inception_resnet_keras.evaluation.report import Report, classification_report
+from inception_resnet_keras.evaluation.calibration import calibration
+from inception_resnet_keras.evaluation.report import Report, classification_report, most_confused
+from inception_resnet_keras.evaluation.verification import verify
 
 LABELS = np.array([0, 0, 1, 1, 2])
 PROBABILITIES = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0, 0.7, 0.3], [0.05, 0.95, 0], [0, 0.99, 0.01]])
@@ -54,6 +56,38 @@ def test_pictures_are_drawn(report: Report, tmp_path: Path) -> None:
     }
     assert all(ink(path) > 0.003 for path in tmp_path.iterdir())
     assert ink(tmp_path / "mistakes.png") > 0.3  # two black pictures
+
+
+def test_of_many_classes_those_that_are_confused_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.arange(61).repeat(2)
+    probabilities = np.eye(61)[labels]
+    probabilities[[7, 8]] = np.eye(61)[[50, 51]]  # a picture of 3 and one of 4
+    names = [f"class {n}" for n in range(61)]
+    report = classification_report(labels, probabilities, names, [""] * 122)
+    drawn = []
+    monkeypatch.setattr(plots, "_write", lambda figure, path: drawn.append(figure.axes[0]))
+    plots.plot_confusion(report, tmp_path / "confusion.png")
+    shown = [label.get_text() for label in drawn[0].get_xticklabels()]
+    assert len(shown) == 40
+    assert {"class 3", "class 4", "class 50", "class 51"} <= set(shown)
+    assert shown == sorted(shown, key=names.index)
+    assert "the 40 of 61 classes that are confused most" in drawn[0].get_title()
+    assert most_confused(report) == [("class 3", "class 50", 1), ("class 4", "class 51", 1)]
+    few = classification_report(np.array([0, 0]), np.eye(3)[[0, 2]], ["a", "b", "c"], ["", ""])
+    plots.plot_confusion(few, tmp_path / "few.png", title="mine")
+    assert [label.get_text() for label in drawn[1].get_xticklabels()] == ["a", "c"]  # b does not occur
+    assert drawn[1].get_title() == "mine"
+
+
+def test_curves_say_their_figures(tmp_path: Path) -> None:
+    found = calibration(LABELS, np.clip(PROBABILITIES, 0.01, 1) / np.clip(PROBABILITIES, 0.01, 1).sum(1, keepdims=True))
+    plots.plot_reliability([("one", found)], tmp_path / "one.png")
+    plots.plot_reliability([("one", found), ("a name that is too long to be shown", found)], tmp_path / "two.png")
+    distances, same = np.array([0.1, 0.4, 0.6, 0.9] * 2), np.array([True, True, False, False] * 2)
+    plots.plot_verification(verify(distances, same, np.arange(8) // 4), distances, same, tmp_path / "roc.png")
+    plots.plot_pairs([("a\nb", True, 1.5, [Image.new("RGB", (9, 5))] * 2)], 3, tmp_path / "pairs.png")
+    plots.plot_pairs([], 0, tmp_path / "none.png")
+    assert all(ink(path) > 0.003 for path in tmp_path.iterdir())
 
 
 def test_many_classes_with_long_names_fit(tmp_path: Path) -> None:

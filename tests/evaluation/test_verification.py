@@ -30,7 +30,7 @@ def test_folds_by_hand() -> None:
     assert (found.accuracy, found.deviation) == (0.75, 0)
     assert found.auc == roc_auc_score(same, -distances) == 15 / 16  # of 16 comparisons 0.4 with 0.3 is wrong
     assert found.threshold == pytest.approx(0.25)  # 7 of 8, as 0.5; the lower
-    assert found.true_accepts == {"0.1%": None, "1.0%": None}
+    assert found.true_accepts == {"0.1%": None, "1%": None}
     assert (found.roc[0], found.roc[-1]) == ((0, 0), (1, 1))
 
 
@@ -42,7 +42,7 @@ def test_true_accepts_at_a_share_of_false_ones() -> None:
     same = np.arange(2000) < 1000
     found = verify(distances, same, np.arange(2000) % 10)
     assert found.true_accepts["0.1%"] == pytest.approx((one < different[1]).mean())
-    assert found.true_accepts["1.0%"] == pytest.approx((one < different[10]).mean())
+    assert found.true_accepts["1%"] == pytest.approx((one < different[10]).mean())
     assert len(found.folds) == 10
     assert found.deviation == pytest.approx(np.std([fold.accuracy for fold in found.folds]))
 

@@ -1,0 +1,132 @@
+"""What an evaluation found, as tables and lines for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from ..telling import say
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .evaluate import Evaluation, Model
+    from .faces import Verified
+
+LEGEND = (
+    "±: 95 % interval (Wilson). ECE: expected calibration error. T: the temperature to divide the logits by, "
+    "fitted on these pictures; after T: the ECE then, on halves that T was not fitted on. NLL: in nats."
+)
+CLASSES_SHOWN = 40  # of more classes, those with the least recall
+
+
+def show_evaluation(console: Console, found: Evaluation) -> None:
+    say(console, _heading(found), style="italic")
+    console.print(_models(found))
+    say(console, LEGEND)
+    for model in [*found.models, found.average]:
+        for line in _published(model) if model else ():
+            say(console, line)
+    console.print(_classes(found))
+
+
+def show_verified(console: Console, found: Verified) -> None:
+    scores = found.verification
+    kinds = f"{found.one_person:,} pairs of one person, {found.two_persons:,} of two"
+    say(console, f"{kinds}; {found.pictures:,} pictures, each embedded once", style="italic")
+    console.print(_folds(found))
+    accuracy = f"{scores.accuracy:.2%} ± {scores.deviation:.2%}"
+    say(console, f"accuracy {accuracy}, each fold by the threshold of the others")
+    say(console, f"threshold of all pairs {scores.threshold:.4f}: one person's where the squared distance is below it")
+    say(console, f"area under the ROC curve {scores.auc:.4f}")
+    for share, accepts in scores.true_accepts.items():
+        said = "too few pairs of two persons to tell" if accepts is None else f"{accepts:.2%}"
+        say(console, f"true accepts at {share} false ones: {said}")
+
+
+def _heading(found: Evaluation) -> str:
+    """What was looked at, and how."""
+    views = {model.view for model in found.models if model.view}
+    crops = f"{found.crops} crops a picture" if found.crops > 1 else "one crop a picture"
+    if len(views) == 1 and found.crops == 1:
+        view = next(iter(views))
+        crops += ", the whole of it" if view.fraction == 1 else f", {view.fraction:.4g} of it ({view.mode})"
+        crops += f", {view.interpolation}, at {view.size[0]}×{view.size[1]}"
+    occurring = sum(score.support > 0 for score in found.report.classes)
+    return f"{found.reported.figures.pictures:,} pictures of {occurring} classes; {crops}"
+
+
+def _models(found: Evaluation) -> Table:
+    table = Table()
+    table.add_column("model", overflow="fold")
+    for column in ("top-1", "±", "top-5", "ECE", "T", "after T", "NLL"):
+        table.add_column(column, justify="right")
+    rows = [*found.models, *([found.average] if found.average else [])]
+    for model in rows:
+        score, calibration = model.figures, model.figures.calibration
+        if model is found.average:
+            table.add_section()
+        cells = [
+            escape(model.name),
+            f"{score.top1:.2%}",
+            f"{(score.interval[1] - score.interval[0]) / 2:.2%}",
+            _share(score.top5),
+            f"{calibration.ece:.2%}",
+            f"{calibration.temperature:.2f}" if calibration.temperature else "–",
+            _share(calibration.scaled_ece),
+            f"{calibration.nll:.3f}",
+        ]
+        table.add_row(*cells)
+    return table
+
+
+def _published(model: Model) -> list[str]:
+    """What the weights' source and the paper have to be beside it."""
+    said = []
+    if model.published:
+        measures = ", ".join(f"{measure} {number:g} %" for measure, number in model.published.items())
+        said.append(f"{model.name}: its weights are published with {measures}")
+    if model.paper:
+        table, top1, top5 = model.paper
+        said.append(f"{model.name}: the paper's {table} has top-1 {top1:.1%}, top-5 {top5:.1%}, of weights of its own")
+    return said
+
+
+def _classes(found: Evaluation) -> Table:
+    there = [score for score in found.report.classes if score.support]
+    shown = there
+    title = f"class by class, {found.reported.name}" if found.average else "class by class"
+    if len(there) > CLASSES_SHOWN:
+        shown = sorted(there, key=lambda score: score.recall)[:CLASSES_SHOWN]
+        title += f": the {CLASSES_SHOWN} of least recall; all {len(there)} are in report.json"
+    table = Table(title=title, title_justify="left")
+    table.add_column("class", overflow="fold")
+    for column in ("precision", "recall", "F1", "pictures"):
+        table.add_column(column, justify="right")
+    for score in shown:
+        shares = (f"{share:.1%}" for share in (score.precision, score.recall, score.f1))
+        table.add_row(escape(score.name), *shares, f"{score.support:,}")
+    table.add_section()
+    scores = found.reported.figures
+    table.add_row("mean of the classes", "", f"{scores.balanced:.1%}", f"{scores.macro_f1:.1%}", f"{scores.pictures:,}")
+    return table
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2%}"
+
+
+def _folds(found: Verified) -> Table:
+    scores = found.verification
+    table = Table()
+    table.add_column("fold")
+    for column in ("pairs", "threshold", "accuracy"):
+        table.add_column(column, justify="right")
+    for number, fold in enumerate(scores.folds, 1):
+        table.add_row(str(number), f"{fold.pairs:,}", f"{fold.threshold:.4f}", f"{fold.accuracy:.2%}")
+    table.add_section()
+    total = sum(fold.pairs for fold in scores.folds)
+    table.add_row("mean", f"{total:,}", "", f"{scores.accuracy:.2%} ± {scores.deviation:.2%}")
+    return table
