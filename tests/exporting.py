@@ -7,8 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from PIL import Image
 
 from inception_resnet_keras import export_model
+from inception_resnet_keras.data.pictures import digit_images
 from inception_resnet_keras.export.check import Check
 from inception_resnet_keras.export.formats import FORMATS, default_name
 from inception_resnet_keras.saving import Card, save_model
@@ -29,9 +31,25 @@ def lively(**options: Any) -> keras.Model:
                 weight.assign(rng.uniform(0.3, 1.2, weight.shape))
             elif weight.name in ("moving_mean", "beta", "bias"):
                 weight.assign(rng.normal(0, 0.2, weight.shape))
-            elif layer.name == "logits":
-                weight.assign(8 * weight)
+    if options.get("include_top", True):
+        _spread(model, scaled=options.get("include_preprocessing") is False)
     return model
+
+
+def _spread(model: keras.Model, *, scaled: bool) -> None:
+    """Sets the classifier so that each logit varies by about 2 over digits, round 0."""
+    size = (tiny.SIDE, tiny.SIDE)
+    images = np.stack(
+        [np.asarray(Image.fromarray(digit).convert("RGB").resize(size)) for digit in digit_images()[0][:50]]
+    )
+    images = images / 127.5 - 1 if scaled else images
+    if model.input_shape[1] == 3:
+        images = np.moveaxis(images, -1, 1)
+    logits = model.get_layer("logits")
+    kernel, bias = (np.array(weight) for weight in logits.weights)
+    found = tiny.run(keras.Model(model.input, logits.output), images.astype(np.float32)) - bias
+    kernel *= 2 / found.std(0)
+    logits.set_weights([kernel, -(found.mean(0) * 2 / found.std(0))])
 
 
 def write_run(folder: Path) -> Path:

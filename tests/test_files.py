@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from inception_resnet_keras.files import replacing, write_json
+from inception_resnet_keras.files import placing, replacing, write_json
 
 
 def write_half(path: Path) -> None:
@@ -28,3 +28,43 @@ def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path) -> None:
 def test_json_keeps_any_text(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"klasse": "größer"})
     assert "größer" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_several_are_placed_whole(tmp_path: Path) -> None:
+    with placing(tmp_path / "a.bin", tmp_path / "folder") as beside:
+        (beside / "a.bin").write_text("weights")
+        (beside / "folder" / "in").mkdir(parents=True)
+        (beside / "folder" / "in" / "file").write_text("graph")
+        (beside / "not asked for").write_text("left")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "folder"]
+    assert (tmp_path / "folder" / "in" / "file").read_text() == "graph"
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_a_failure_places_none(tmp_path: Path, failure: type[BaseException]) -> None:
+    def fail() -> None:
+        with placing(tmp_path / "a", tmp_path / "b") as beside:
+            (beside / "a").write_text("half")
+            raise failure
+
+    with pytest.raises(failure):
+        fail()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_came_to_be_meanwhile_stays_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    def write() -> None:
+        with placing(tmp_path / "a", tmp_path / "b") as beside:
+            for name in ("a", "b"):
+                (beside / name).write_text("new")
+            (tmp_path / "b").write_text("another's")
+
+    with pytest.raises(FileExistsError, match="b has come to be"):
+        write()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("b", "another's")]
+
+
+def test_one_that_was_not_written_takes_the_others_back(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), placing(tmp_path / "a", tmp_path / "b") as beside:
+        (beside / "a").write_text("new")
+    assert not list(tmp_path.iterdir())

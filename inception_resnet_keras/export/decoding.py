@@ -64,7 +64,7 @@ def orientation(content: tf.Tensor) -> tf.Tensor:
         return number(at, tf.constant(False), width)
 
     def is_exif(at: tf.Tensor) -> tf.Tensor:
-        return (big(at, 2) == 0xFFE1) & (tf.strings.substr(content, at + 4, 6) == b"Exif\0\0")
+        return (big(at, 2) == 0xFFE1) & (big(at + 4, 4) == int.from_bytes(b"Exif")) & (big(at + 8, 2) == 0)
 
     def goes_on(at: tf.Tensor) -> tf.Tensor:
         is_segment = (big(at, 1) == 0xFF) & (big(at, 2) != 0xFFDA)

@@ -40,10 +40,10 @@ def test_an_export_computes_what_the_model_does(exported: Exported, run: Path, d
     for batch in (images[:1], images, images[:3]):
         found = theirs.run(batch)
         assert found.dtype == np.float32
-        np.testing.assert_allclose(found, wanted[: len(batch)], atol=1e-5)
+        np.testing.assert_allclose(found, wanted[: len(batch)], atol=5e-5)
     assert check.agreement == 1
     assert check.pictures == 24
-    assert check.difference < 1e-5
+    assert check.difference < 5e-5
 
 
 @EVERY
