@@ -23,14 +23,14 @@ PACKAGE = Path(__file__).parents[1]
 NAME = PACKAGE.name
 ROOT = PACKAGE.parent
 COPIED = ("examples/*.py", "examples/*.md", "examples/*.png", f"{NAME}/*.md", f"{NAME}/*/*.md", f"{NAME}/*/recipes/*")
-GUIDES = ("networks", "training", "data", "weights", "evaluation", "export")
+GUIDES = ("networks", "training", "data", "weights", "explanations", "export")  # the order to read them in
 ROOMS = {
     "spec": "The tables: rows, networks, walks that count without Keras",
     "data": "Pictures in: decoding, preprocessing, the pipeline, packing",
     "weights": "Checkpoints: the registry, loading, conversion, inspection",
     "training": "Runs: settings, recipes, the loop, fine-tuning, several workers",
     "evaluation": "Reports, calibration, crops, verification, explanations",
-    "inference": "Predictions, runtimes",
+    "inference": "Predictions, runtimes, folding",
     "export": "SavedModel, ONNX, OpenVINO, LiteRT",
     "diagrams": "Pictures of networks",
 }
@@ -139,10 +139,10 @@ def _settings(pages: Path, out: Path) -> dict[str, Any]:
 
 def _navigation(pages: Path) -> list[Any]:
     guides = [f"{NAME}/guides/{guide}.md" for guide in GUIDES]
-    others = [f"{NAME}/VARIANTS.md", f"{NAME}/training/CLUSTERS.md", "recipes.md"]
+    others = [str(path.relative_to(pages)) for path in sorted((pages / NAME).rglob("*.md"))]
     return [
         {"Start": "README.md"},
-        {"Guides": [*guides, *others]},
+        {"Guides": [*guides, *(page for page in others if page not in guides), "recipes.md"]},
         {"Examples": "examples/README.md"},
         {"Commands": "commands.md"},
         {"Python": ["api/index.md", *(f"api/{room}.md" for room in (*LOOSE, *ROOMS))]},
