@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
+from sklearn.datasets import load_digits
 
-from inception_resnet_keras.data.pictures import digit_images
+
+def digit_images() -> tuple[np.ndarray, np.ndarray]:
+    """uint8 (1797, 8, 8), 0-255, and their labels (1797,)."""
+    digits = load_digits()
+    return np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target
 
 
 def write_digits(

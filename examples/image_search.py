@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -23,7 +22,7 @@ from matplotlib.figure import Figure
 from sklearn.neighbors import NearestNeighbors
 
 from inception_resnet_keras import feature_extractor
-from inception_resnet_keras.data.pictures import Pictures, folder
+from inception_resnet_keras.data.sources import Source, open_source
 from inception_resnet_keras.files import replacing
 from inception_resnet_keras.saving import load_model
 from inception_resnet_keras.training.config import TrainConfig
@@ -53,17 +52,18 @@ def main() -> None:
             TrainConfig(data=str(old), model=args.model, size=args.size, epochs=args.epochs), out / "run"
         ).folder.path
     model, card = load_model(run / "model.keras")
-    pictures = folder(args.data or write_digits(out / "digits 5 to 9", range(5, 10), args.per_class), card.size)
+    pictures = open_source(args.data or write_digits(out / "digits 5 to 9", range(5, 10), args.per_class))
+    images = pictures.read_all(card.size, card.central_crop)
     if args.data is None:
-        pictures = moved(pictures)
+        images = moved(images)
 
-    pixels = pictures.images[np.arange(len(pictures))].astype(np.float32)
+    pixels = images.astype(np.float32)
     # A map's average over its cells is one vector a picture; the angle between two says how alike they are.
     maps = feature_extractor(model, args.endpoint).predict(pixels, verbose=0)[args.endpoint]
     cells = (2, 3) if keras.config.image_data_format() == "channels_first" else (1, 2)
     ours, precision = search(maps.mean(axis=cells), pictures)
     _, by_pixels = search(pixels.reshape(len(pixels), -1), pictures)
-    show(pictures, ours, out / "found.png")
+    show(images, pictures, ours, out / "found.png")
     print(f"of the {NEIGHBOURS} pictures found for each of {len(pictures)}, so many are of its class:")
     print(f"  by {args.endpoint}  {precision:.1%}")
     print(f"  by pixels     {by_pixels:.1%}")
@@ -71,32 +71,31 @@ def main() -> None:
     print(f"everything is in {out}")
 
 
-def moved(pictures: Pictures) -> Pictures:
+def moved(images: np.ndarray) -> np.ndarray:
     """Each picture moved by up to a fifth of its side: of digits that stand alike, plain pixels would do."""
-    images = pictures.images[np.arange(len(pictures))]
     margin = images.shape[1] // 5
     padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
     offsets = np.random.default_rng(0).integers(0, 2 * margin + 1, (len(images), 2))
     side = images.shape[1]
     cut = [image[top : top + side, left : left + side] for image, (top, left) in zip(padded, offsets, strict=True)]
-    return replace(pictures, images=np.stack(cut))
+    return np.stack(cut)
 
 
-def search(features: np.ndarray, pictures: Pictures) -> tuple[np.ndarray, float]:
+def search(features: np.ndarray, pictures: Source) -> tuple[np.ndarray, float]:
     """Each picture's nearest others, (n, NEIGHBOURS), and the share of them that are of its class."""
     index = NearestNeighbors(n_neighbors=NEIGHBOURS, metric="cosine").fit(features)
     found = index.kneighbors(return_distance=False)  # without the picture itself
     return found, float((pictures.labels[found] == pictures.labels[:, None]).mean())
 
 
-def show(pictures: Pictures, found: np.ndarray, path: Path) -> None:
+def show(images: np.ndarray, pictures: Source, found: np.ndarray, path: Path) -> None:
     """A row a class: a picture, and what was found for it; what is of another class has a red frame."""
     queries = [int(np.flatnonzero(pictures.labels == label)[0]) for label in range(min(6, len(pictures.class_names)))]
     figure = Figure(figsize=(1.3 * (NEIGHBOURS + 1), 1.35 * len(queries) + 0.4), layout="constrained")
     grid = figure.subplots(len(queries), NEIGHBOURS + 1, squeeze=False)
     for query, row in zip(queries, grid, strict=True):
         for axis, number in zip(row, [query, *found[query]], strict=True):
-            axis.imshow(pictures.images[np.array([number])][0])
+            axis.imshow(images[number])
             axis.set(xticks=[], yticks=[])
             wrong = pictures.labels[number] != pictures.labels[query]
             for spine in axis.spines.values():

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from inception_resnet_keras import spec
-from inception_resnet_keras.data.pictures import Pictures, digits, folder, held_out_split
+from inception_resnet_keras.data.sources import Source, held_out_split, open_source
 from inception_resnet_keras.files import replacing, write_json
 from inception_resnet_keras.models import build
 from inception_resnet_keras.spec.rows import Network
@@ -65,12 +65,12 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=args.out is None)
 
     size = (args.size, args.size)
-    training, held_out = held_out_split(folder(args.data, size), seed=0) if args.data else digits(size)
+    training, held_out = held_out_split(open_source(args.data or "digits"), seed=0)
     if args.limit:
         training = training.take(np.random.default_rng(0).permutation(len(training))[: args.limit])
     found = {}
     for name, network in networks(args.width).items():
-        found[name] = trained(network, training, held_out, args.epochs, args.seeds)
+        found[name] = trained(network, training, held_out, size, args.epochs, args.seeds)
         print(f"{name}: held-out error after {args.epochs} epochs {spread(found[name].errors[:, -1])}", flush=True)
     write_json(out / "figures.json", {"asked": vars(args) | {"data": str(args.data), "out": str(out)}} | {
         name: asdict(curves) for name, curves in found.items()
@@ -90,12 +90,11 @@ def networks(width: float) -> dict[str, Network]:
     }
 
 
-def trained(network: Network, training: Pictures, held_out: Pictures, epochs: int, seeds: int) -> Curves:
+def trained(
+    network: Network, training: Source, held_out: Source, size: tuple[int, int], epochs: int, seeds: int
+) -> Curves:
     """Trains a network from so many seeds; it is compiled once, and set back to each seed's start."""
-    every = np.arange(len(training)), np.arange(len(held_out))
-    (images, held_images) = (
-        pictures.images[rows].astype(np.float32) for pictures, rows in zip((training, held_out), every, strict=True)
-    )
+    images, held_images = (source.read_all(size).astype(np.float32) for source in (training, held_out))
     steps = -(-len(training) // BATCH)
     options = {
         "input_shape": images.shape[1:],
@@ -183,7 +182,7 @@ def spread(values: np.ndarray) -> str:
     return f"{values.mean():.1%} ({values.min():.1%} to {values.max():.1%})"
 
 
-def cannot_show(width: float, training: Pictures) -> str:
+def cannot_show(width: float, training: Source) -> str:
     """What a run of this size leaves open."""
     narrow = networks(width)
     widest = max(node.shape[-1] for node in trace(narrow[UNSCALED], classes=None))

@@ -17,12 +17,12 @@ from typing import Any
 
 import keras
 import numpy as np
+from digit_pictures import digit_images
 from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from inception_resnet_keras import feature_extractor, spec
-from inception_resnet_keras.data.pictures import digit_images
 from inception_resnet_keras.files import replacing
 from inception_resnet_keras.models import build
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from PIL import Image
 
 from inception_resnet_keras import export_model
-from inception_resnet_keras.data.pictures import digit_images
+from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.export.check import Check
 from inception_resnet_keras.export.formats import FORMATS, default_name
 from inception_resnet_keras.saving import Card, save_model
@@ -25,8 +24,8 @@ def lively(**options: Any) -> keras.Model:
     """The tiny network of pixels, its statistics those of digits, its logits spread by about 2 over them."""
     model = tiny.build(**({"include_preprocessing": True, "batch_norm_momentum": 0.0} | options))
     size = (tiny.SIDE, tiny.SIDE)
-    digits = [Image.fromarray(digit).convert("RGB").resize(size) for digit in digit_images()[0][:50]]
-    images = np.stack([np.asarray(digit) for digit in digits]).astype(np.float32)
+    digits = open_source("digits")
+    images = np.stack([digits.read(index, size) for index in range(50)]).astype(np.float32)
     if options.get("include_preprocessing") is False:
         images = images / 127.5 - 1
     if model.input_shape[1] == 3:

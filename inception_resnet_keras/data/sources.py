@@ -88,6 +88,11 @@ class Source:
             self.corrupt.add(self.names[index], error.reason)
             raise
 
+    def read_all(self, size: tuple[int, int], crop: float = 1.0) -> np.ndarray:
+        """Every picture, uint8 (n, height, width, 3); UnreadableImageError at the first that cannot be read."""
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            return np.stack(list(threads.map(lambda index: self.read(index, size, crop), range(len(self)))))
+
     @cached_property
     def in_memory(self) -> Source:
         """The same pictures, their content read once and kept."""

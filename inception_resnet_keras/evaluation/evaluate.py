@@ -16,9 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..arguments import one_of, positive_integer
-from ..data.contents import Files
 from ..data.crops import CROPS, Changes, View
-from ..data.pictures import not_read
 from ..data.sources import Source, open_source
 from ..errors import InputError, refuse
 from . import paper
@@ -200,9 +198,7 @@ def _evaluation(
         networks = [subject.network for subject in subjects if subject.imagenet]
         reported = paper.accuracy(networks, crops) if len(networks) == len(subjects) else None
         average = Model(AVERAGE, "", None, figures(seen.labels, seen.average), reported, {})
-    left_out = seen.source.corrupt.listed()
-    if isinstance(seen.source.contents, Files) and Path(data).is_dir():
-        left_out += not_read(Path(data))
+    left_out = [*seen.source.corrupt.listed(), *seen.source.beside]
     return Evaluation(
         data=data,
         crops=crops,

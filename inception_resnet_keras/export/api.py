@@ -103,22 +103,22 @@ def export_model(
         optimize=optimize,
         policy=_POLICIES.get(chosen, "float32") if target.name == "saved_model" else "float32",
     )
-    size = prepared.card.size
+    size, crop = prepared.card.size, prepared.card.central_crop
     calibration, labelled = None, None
     if "calibrate" in given:
         held = 0 if len(given) > 1 else held_out(files["calibrate"])
-        calibration = sample(files["calibrate"][held:], size, CALIBRATED_ON, str(calibrate))
+        calibration = sample(files["calibrate"][held:], size, crop, CALIBRATED_ON, str(calibrate))
         files["calibrate"] = files["calibrate"][:held] or files["calibrate"]
     compared = shipped(size)
     if given:
         first = next(iter(given))
-        compared = sample(files[first], size, CHECKED_ON, str(given[first]))
+        compared = sample(files[first], size, crop, CHECKED_ON, str(given[first]))
     if "validate" in given:
-        from ..data import pictures
+        from ..data.sources import open_source
 
         if not prepared.card.gives_classes:
             raise InputError("validate: the model gives an embedding, which has no accuracy; leave it out")
-        labelled = pictures.folder(given["validate"], size, class_names=prepared.card.classes)
+        labelled = open_source(given["validate"], class_names=prepared.card.classes)
     with placing(*formats.files_of(target, out)) as beside:
         progress(f"writing {target.name}, {chosen}")
         written = beside / out.name

@@ -12,8 +12,10 @@ import numpy as np
 from PIL import Image
 
 from ..arguments import is_number
-from ..data.pictures import Pictures
+from ..data.images import UnreadableImageError, read_image
+from ..data.sources import Source
 from ..errors import InputError, refuse
+from ..inference.runtime import Runtime
 from ..inference.runtimes import SavedModelRuntime, open_model
 from ..saving import Precision
 from .pictures import Sample
@@ -142,7 +144,7 @@ def compare(
     shown: Path,
     format: str,
     sample: Sample,
-    labelled: Pictures | None,
+    labelled: Source | None,
     bounds: Bounds,
 ) -> Check:
     """Opens what was written as a user would, and runs it and the model it was made of on the same pictures.
@@ -155,7 +157,7 @@ def compare(
     if wanted.shape != found.shape:
         raise InputError(f"{shown}: gives {found.shape} where the model gives {wanted.shape}: it is not kept")
     if isinstance(runtime, SavedModelRuntime):
-        _check_encoded(runtime, sample.images[:BATCH], found[:BATCH], shown)
+        _check_encoded(runtime, sample.images[:BATCH], shown)
     embedding = not prepared.card.gives_classes
     agreement = _least_cosine(wanted, found) if embedding else float(np.mean(wanted.argmax(1) == found.argmax(1)))
     notes = list(prepared.notes)
@@ -178,8 +180,8 @@ def compare(
         notes=tuple(notes),
     )
     if labelled is not None:
-        scores = tuple(_accuracy(run, labelled) for run in (prepared.reference.predict_on_batch, runtime.run))
-        check = replace(check, accuracy=(scores[0], scores[1]), labelled=len(labelled))
+        accuracy, count = _accuracies(prepared, runtime, labelled)
+        check = replace(check, accuracy=accuracy, labelled=count)
     if check.failures:
         raise InputError(f"{check}\n  it is not kept: {'; '.join(check.failures)}")
     return check
@@ -195,13 +197,15 @@ def _outputs(run: Any, images: np.ndarray) -> np.ndarray:
     return np.concatenate(found).astype(np.float64)
 
 
-def _check_encoded(runtime: SavedModelRuntime, images: np.ndarray, wanted: np.ndarray, shown: Path) -> None:
-    """Pictures of the model's size lose nothing as PNG: their bytes must give what their pixels do."""
-    contents = []
+def _check_encoded(runtime: SavedModelRuntime, images: np.ndarray, shown: Path) -> None:
+    """The bytes of pictures must give what their pixels do, read as `predict` reads them."""
+    contents, card = [], runtime.card
     for image in images:
         file = BytesIO()
         Image.fromarray(image).save(file, "PNG")
         contents.append(file.getvalue())
+    read = [read_image(shown, card.size, crop=card.central_crop, content=content) for content in contents]
+    wanted = runtime.run(np.stack(read))
     difference = float(np.abs(runtime.run_encoded(contents) - wanted).max())
     if not difference <= 0.01 * float(np.abs(wanted).max()):
         raise InputError(
@@ -209,12 +213,24 @@ def _check_encoded(runtime: SavedModelRuntime, images: np.ndarray, wanted: np.nd
         )
 
 
-def _accuracy(run: Any, labelled: Pictures) -> float:
-    right = 0
+def _accuracies(prepared: Prepared, runtime: Runtime, labelled: Source) -> tuple[tuple[float, float], int]:
+    """The model's and the export's top-1, and on how many pictures; each is read once, and left out if it cannot be."""
+    card, right, count = prepared.card, np.zeros(2), 0
     for start in range(0, len(labelled), BATCH):
-        chosen = np.arange(start, min(start + BATCH, len(labelled)))
-        right += int((_outputs(run, labelled.images[chosen]).argmax(1) == labelled.labels[chosen]).sum())
-    return right / len(labelled)
+        images, labels = [], []
+        for index in range(start, min(start + BATCH, len(labelled))):
+            try:
+                images.append(labelled.read(index, card.size, card.central_crop))
+            except UnreadableImageError:
+                continue
+            labels.append(labelled.labels[index])
+        if images:
+            runs = (prepared.reference.predict_on_batch, runtime.run)
+            right += [(_outputs(run, np.stack(images)).argmax(1) == labels).sum() for run in runs]
+            count += len(images)
+    if not count:
+        raise InputError(f"validate: none of its {len(labelled)} pictures can be read")
+    return (float(right[0] / count), float(right[1] / count)), count
 
 
 def _least_cosine(wanted: np.ndarray, found: np.ndarray) -> float:

@@ -7,18 +7,32 @@ import tensorflow as tf
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def decode(content: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """A JPEG or PNG: float32 (height, width, 3), 0-255, whole, resized bilinear with antialiasing.
+def decode(content: tf.Tensor, size: tuple[int, int], crop: float = 1.0) -> tf.Tensor:
+    """A JPEG or PNG: float32 (height, width, 3), 0-255, the middle `crop` of each side.
 
-    What is transparent in a PNG is laid over white; a JPEG is turned upright as its EXIF orientation
+    It is resized bilinear with antialiasing. What is transparent in a PNG is laid over white; a JPEG is turned upright as its EXIF orientation
     says. GIF (its first frame), BMP and opaque WebP are what TensorFlow makes of them.
     """
     image = tf.case(
         [(tf.io.is_jpeg(content), lambda: _jpeg(content)), (_is_png(content), lambda: _png(content))],
         default=lambda: tf.cast(tf.io.decode_image(content, 3, expand_animations=False), tf.float32),
     )
-    resized = tf.image.resize(tf.ensure_shape(image, [None, None, 3]), size, antialias=True)
-    return tf.clip_by_value(tf.round(resized), 0, 255)
+    return tf.clip_by_value(tf.round(_resized(tf.ensure_shape(image, [None, None, 3]), size, crop)), 0, 255)
+
+
+def _resized(image: tf.Tensor, size: tuple[int, int], crop: float) -> tf.Tensor:
+    """What `tf.image.resize` computes, of a box whose edges lie between pixels."""
+    sides = tf.cast(tf.shape(image)[:2], tf.float32)
+    scale = tf.constant(size, tf.float32) / (sides * crop)
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=size,
+        scale=scale,
+        translation=-scale * sides * (1 - crop) / 2,
+        kernel_type="triangle",
+        antialias=True,
+    )
+    return resized[0]
 
 
 def _is_png(content: tf.Tensor) -> tf.Tensor:

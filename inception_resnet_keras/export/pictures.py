@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image
 
 from ..data.images import UnreadableImageError, read_image
-from ..data.pictures import digit_images, picture_files
+from ..data.pictures import picture_files
+from ..data.sources import open_source
 from ..errors import InputError
 
 CALIBRATED_ON = 300  # at most: what nncf recommends
 CHECKED_ON = 64  # at most
-_DIGITS = 10
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ def held_out(files: Sequence[Path]) -> int:
     return min(CHECKED_ON, len(files) // 5)
 
 
-def sample(files: Sequence[Path], size: tuple[int, int], at_most: int, source: str) -> Sample:
+def sample(files: Sequence[Path], size: tuple[int, int], crop: float, at_most: int, source: str) -> Sample:
     """The first so many that can be read; InputError where none can."""
     images: list[np.ndarray] = []
     unreadable = 0
     for file in files:
         try:
-            images.append(read_image(file, size))
+            images.append(read_image(file, size, crop=crop))
         except UnreadableImageError:
             unreadable += 1
         if len(images) == at_most:
@@ -76,8 +76,8 @@ def shipped(size: tuple[int, int]) -> Sample:
     for photograph in photographs:
         height, width = (side // 2 for side in photograph.shape[:2])
         crops += [photograph, *(photograph[y:, x:][:height, :width] for y in (0, height) for x in (0, width))]
-    digits, labels = digit_images()
-    first = [np.flatnonzero(labels == digit)[0] for digit in range(_DIGITS)]
-    pictures = [Image.fromarray(picture) for picture in [*crops, *digits[first]]]
+    digits = open_source("digits")
+    first = [int(np.flatnonzero(digits.labels == digit)[0]) for digit in range(len(digits.class_names))]
+    pictures = [*map(Image.fromarray, crops), *map(digits.decode, first)]
     resized = [picture.convert("RGB").resize((size[1], size[0]), Image.Resampling.BILINEAR) for picture in pictures]
     return Sample(np.stack([np.asarray(picture) for picture in resized]), "photographs and digits of scikit-learn")

@@ -75,7 +75,7 @@ def prepare(
     return Prepared(
         _with_ends(reference, *ends),
         _with_ends(faster, *ends),
-        ExportCard(name, variant, classes, size, precision=precision, output=kind),
+        ExportCard(name, variant, classes, size, card.central_crop if card else 1.0, precision=precision, output=kind),
         notes,
     )
 
