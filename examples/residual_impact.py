@@ -70,7 +70,7 @@ def main() -> None:
         training = training.take(np.random.default_rng(0).permutation(len(training))[: args.limit])
     found = {}
     for name, network in networks(args.width).items():
-        found[name] = trained(network, training, held_out, size, args.epochs, args.seeds)
+        found[name] = trained(network, training, held_out, size=size, epochs=args.epochs, seeds=args.seeds)
         print(f"{name}: held-out error after {args.epochs} epochs {spread(found[name].errors[:, -1])}", flush=True)
     write_json(out / "figures.json", {"asked": vars(args) | {"data": str(args.data), "out": str(out)}} | {
         name: asdict(curves) for name, curves in found.items()
@@ -91,7 +91,7 @@ def networks(width: float) -> dict[str, Network]:
 
 
 def trained(
-    network: Network, training: Source, held_out: Source, size: tuple[int, int], epochs: int, seeds: int
+    network: Network, training: Source, held_out: Source, *, size: tuple[int, int], epochs: int, seeds: int
 ) -> Curves:
     """Trains a network from so many seeds; it is compiled once, and set back to each seed's start."""
     images, held_images = (source.read_all(size).astype(np.float32) for source in (training, held_out))

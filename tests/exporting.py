@@ -25,7 +25,7 @@ def lively(**options: Any) -> keras.Model:
     model = tiny.build(**({"include_preprocessing": True, "batch_norm_momentum": 0.0} | options))
     size = (tiny.SIDE, tiny.SIDE)
     digits = open_source("digits")
-    images = np.stack([digits.read(index, size) for index in range(50)]).astype(np.float32)
+    images = np.stack([np.asarray(digits.decode(index).resize(size)) for index in range(50)]).astype(np.float32)
     if options.get("include_preprocessing") is False:
         images = images / 127.5 - 1
     if model.input_shape[1] == 3:

@@ -10,8 +10,9 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 def decode(content: tf.Tensor, size: tuple[int, int], crop: float = 1.0) -> tf.Tensor:
     """A JPEG or PNG: float32 (height, width, 3), 0-255, the middle `crop` of each side.
 
-    It is resized bilinear with antialiasing. What is transparent in a PNG is laid over white; a JPEG is turned upright as its EXIF orientation
-    says. GIF (its first frame), BMP and opaque WebP are what TensorFlow makes of them.
+    It is resized bilinear with antialiasing. What is transparent in a PNG is laid over white; a JPEG is
+    turned upright as its EXIF orientation says. GIF (its first frame), BMP and opaque WebP are what
+    TensorFlow makes of them.
     """
     image = tf.case(
         [(tf.io.is_jpeg(content), lambda: _jpeg(content)), (_is_png(content), lambda: _png(content))],

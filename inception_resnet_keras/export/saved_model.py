@@ -30,9 +30,10 @@ def write(prepared: Prepared, path: Path, calibration: Any = None) -> None:
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, ENCODED_INPUT)])
     def of_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = tf.map_fn(
-            lambda one: decode(one, card.size, card.central_crop), image_bytes, fn_output_signature=pixels.dtype
-        )
+        def read(one: tf.Tensor) -> tf.Tensor:
+            return decode(one, card.size, card.central_crop)
+
+        images = tf.map_fn(read, image_bytes, fn_output_signature=pixels.dtype)
         outputs = of_pixels(tf.ensure_shape(images, pixels.shape))
         if card.classes:
             top = tf.math.top_k(outputs[OUTPUT], k=min(TOP, len(card.classes)))
