@@ -21,7 +21,7 @@ CARD = Card("tiny", "paper", ["null", "eins", "zwei ☃"], (tiny.SIDE, tiny.SIDE
 
 
 def lively(**options: Any) -> keras.Model:
-    """The tiny network of pixels, its statistics those of digits, its logits spread by about 2 over them."""
+    """The tiny network of pixels, its statistics those of digits, its logits spread by a half over them."""
     model = tiny.build(**({"include_preprocessing": True, "batch_norm_momentum": 0.0} | options))
     size = (tiny.SIDE, tiny.SIDE)
     digits = open_source("digits")
@@ -35,7 +35,7 @@ def lively(**options: Any) -> keras.Model:
         logits = model.get_layer("logits")
         found = tiny.run(keras.Model(model.input, logits.output), images)
         kernel, bias = (np.array(weight) for weight in logits.weights)
-        scale = 2 / found.std(0)
+        scale = 0.5 / found.std(0)
         logits.set_weights([kernel * scale, (bias - found.mean(0)) * scale])
     return model
 

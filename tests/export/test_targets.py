@@ -36,7 +36,7 @@ def test_an_export_computes_what_the_model_does(exported: Exported, run: Path, d
     assert theirs.card == ExportCard(**asdict(CARD), precision="float32", output="probabilities")
     images = pixels(digits)
     wanted = ours.run(images)
-    assert np.ptp(wanted, axis=0).max() > 0.05  # the pictures matter
+    assert np.ptp(wanted, axis=0).max() > 0.02  # the pictures matter
     for batch in (images[:1], images, images[:3]):
         found = theirs.run(batch)
         assert found.dtype == np.float32
