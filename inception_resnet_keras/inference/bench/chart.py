@@ -66,7 +66,7 @@ def _draw(axis: Any, title: str, rows: list[tuple[str, str, Mapping[str, Any]]],
     axis.errorbar(middles, places, xerr=whiskers, fmt="none", ecolor="#222222", elinewidth=1, capsize=2)
     longest = max(each["high"] for each in spreads)
     for place, spread, (_, _, row) in zip(places, spreads, rows, strict=True):
-        said = f"{row['images_per_second']['median']:,.3g} images/s, {1e3 * row['median_seconds']:,.3g} ms"
+        said = f"{_short(row['images_per_second']['median'])} images/s, {_short(1e3 * row['median_seconds'])} ms"
         shown = f"{spread['median']:.2f}×  ({said})" if related else said
         axis.text(spread["high"] + 0.012 * longest, place, shown, va="center", fontsize=8, color="#222222")
     axis.set_yticks(places, [name for name, _, _ in rows], fontsize=8)
@@ -90,8 +90,14 @@ def _colour(each: Mapping[str, Any], baseline: str) -> str:
     return OURS if each["name"].rpartition("@")[2].partition(",")[0] in ("graph", "xla") else EXPORTED
 
 
+def _short(number: float) -> str:
+    """Three figures, or all of them before the point."""
+    return f"{number:,.{0 if number >= 100 else 1 if number >= 10 else 2}f}"
+
+
 def _heading(report: Mapping[str, Any]) -> str:
     there, plan = report["machine"], report["plan"]
+    noisy = ", on a noisy machine" if any("noisy machine" in said for said in report["unseen"]) else ""
     gpu = there["gpus"][0]["name"] if plan["device"] == "gpu" and there["gpus"] else None
     on = gpu or f"{there['cpu']['model']}, {there['cpu']['usable']} cores"
-    return f"{plan['size']}×{plan['size']} pixels on {on}, {there['date'][:10]}; {plan['rounds']} rounds in turn"
+    return f"{plan['size']}×{plan['size']} pixels on {on}, {there['date'][:10]}; {plan['rounds']} rounds in turn{noisy}"

@@ -85,7 +85,8 @@ class RuntimeEngine(Engine):
 
     def facts(self) -> dict[str, Any]:
         card = self.runtime.card
-        return {"device": "CPU", "network": [card.network, card.variant], "classes": len(card.classes)}
+        found = {"device": "CPU", "network": [card.network, card.variant], "classes": len(card.classes)}
+        return {**found, "precision": getattr(card, "precision", "float32")}
 
 
 def pictures(batch: int, size: int) -> np.ndarray:

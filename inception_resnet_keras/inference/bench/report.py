@@ -29,7 +29,7 @@ def report(plan: Plan, outcome: Outcome, command: str) -> dict[str, Any]:
         "machine": outcome.machine,
         "peaks": outcome.peaks,
         "contenders": rows,
-        "unseen": _unseen(plan, outcome, baseline),
+        "unseen": [*_unseen(plan, outcome, baseline), *_above_peak(rows)],
     }
 
 
@@ -38,7 +38,7 @@ def _entry(plan: Plan, entry: Entry, baseline: Entry, peaks: dict[str, Any]) -> 
     found: dict[str, Any] = {
         "name": str(entry.contender),
         "kind": entry.contender.kind,
-        "computed_in": entry.contender.computed_in,
+        "computed_in": entry.computed_in,
         "failure": entry.failure,
         "macs": macs,
         "check": entry.check,
@@ -82,12 +82,12 @@ def _row(
     row = figures.row(measured[1], own, baseline.turns.get(measured, none), macs)
     shares = {
         kind: row["macs_per_second"] / peaks[kind]["macs_per_second"]
-        for kind in dict.fromkeys((entry.contender.computed_in, "bfloat16"))
+        for kind in dict.fromkeys((entry.computed_in, "bfloat16"))
         if kind in peaks and macs is not None
     }
     return {
         **row,
-        "share_of_peak": shares.get(entry.contender.computed_in),
+        "share_of_peak": shares.get(entry.computed_in),
         "share_of_bfloat16_peak": shares.get("bfloat16"),
     }
 
@@ -100,6 +100,15 @@ def _macs_of_card(plan: Plan, entry: Entry) -> int | None:
     network = spec.find(name, variant)
     ends = {"embedding": True} if network.embedding else {"classes": max(1, entry.facts["classes"])}
     return sum(node.macs or 0 for node in trace(network, (plan.size, plan.size), **ends))
+
+
+def _above_peak(rows: list[dict[str, Any]]) -> list[str]:
+    every = [row for each in rows for task in ("inference", "training") for row in each[task]["rows"]]
+    if all((row["share_of_peak"] or 0) <= 1 for row in every):
+        return []
+    return [
+        "some do more multiply-adds/s than the matrix product that is the peak: it was disturbed, or is not the peak"
+    ]
 
 
 def _unseen(plan: Plan, outcome: Outcome, baseline: Entry) -> list[str]:

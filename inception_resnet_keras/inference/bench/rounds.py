@@ -46,6 +46,12 @@ class Entry:
     limits: dict[tuple[str, int], int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def computed_in(self) -> str:
+        """The type of its multiplications; of a file that was exported before, what its card says."""
+        own = self.contender.computed_in
+        return self.facts.get("precision", own) if own == AS_SAVED else own
+
 
 @dataclass
 class Outcome:
@@ -123,12 +129,12 @@ class _Measurement:
         return made[key]
 
     def _round(self, number: int) -> None:
-        self._peak()
         for task, batches in self.plan.tasks():
             standing = [entry for entry in self.entries if entry.failure is None and task not in entry.left_out]
             shift = number % max(1, len(standing))
             for entry in standing[shift:] + standing[:shift]:
                 self._turns(entry, task, batches, number)
+        self._peak()
 
     def _turns(self, entry: Entry, task: str, batches: Sequence[int], number: int) -> None:
         for batch in batches:
@@ -211,7 +217,7 @@ class _Measurement:
                 entry.limits[task, each] = found
 
     def _peak(self) -> None:
-        types = {entry.contender.computed_in for entry in self.entries if entry.failure is None} - {AS_SAVED}
+        types = {entry.computed_in for entry in self.entries if entry.failure is None} - {AS_SAVED}
         if self.gpu:
             types.add("bfloat16")
         message = {"types": sorted(types), "device": self.plan.device, "threads": self.plan.threads}
