@@ -13,6 +13,7 @@ figures.json, and says what the figures show and what they cannot. On a GPU, wit
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ PLAIN, RESIDUAL, UNSCALED = "Inception-v4", "Inception-ResNet-v2", "Inception-Re
 COLOURS = {PLAIN: "#8a8a8a", RESIDUAL: "#0b62a4", UNSCALED: "#c2410c"}
 PAIRS = ((PLAIN, RESIDUAL), (UNSCALED, RESIDUAL))
 BATCH = 32
+STILL_GUESSING = 0.8  # of the loss of a guess: above it, nothing has been learned
 UNSTABLE_ABOVE = 1000  # filters, from where on the paper saw unscaled residual networks die
 
 
@@ -76,7 +78,7 @@ def main() -> None:
         name: asdict(curves) for name, curves in found.items()
     })  # fmt: skip
     plot(found, f"{len(training):,} pictures, {args.seeds} seeds, {args.width:g} × the width", out / "curves.png")
-    print(finding(found), cannot_show(args.width, training), sep="\n")
+    print(finding(found, len(training.class_names)), cannot_show(args.width, training), sep="\n")
     print(f"everything is in {out}")
 
 
@@ -154,9 +156,18 @@ def curve(axis: Axes, rows: np.ndarray, name: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def finding(found: dict[str, Curves]) -> str:
+def finding(found: dict[str, Curves], classes: int) -> str:
     """What the figures say, whichever way they come out."""
-    return "\n".join(compared(name, found[name].errors, other, found[other].errors) for other, name in PAIRS)
+    said = [compared(name, found[name].errors, other, found[other].errors) for other, name in PAIRS]
+    guessing = math.log(classes)
+    for name, curves in found.items():
+        loss = float(np.mean([row[-1] for row in curves.loss]))
+        if loss > STILL_GUESSING * guessing:
+            said.append(
+                f"{name} has not begun to learn: its training loss ends at {loss:.2f}, and guessing has "
+                f"{guessing:.2f}. Whether it only needs longer, or another learning rate, this does not tell."
+            )
+    return "\n".join(said)
 
 
 def compared(name: str, errors: np.ndarray, other: str, others: np.ndarray) -> str:

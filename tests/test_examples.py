@@ -87,6 +87,15 @@ def test_residual_impacts_text_follows_the_figures(run: Run, monkeypatch: pytest
         assert f"overlap in {overlap};" in said
     assert "it reaches the mean error that B ends with, 45.0%, in epoch 2 of 2" in module.compared("A", low, "B", high)
     assert "does not reach" in module.compared("A", high, "B", low)
+    curves = {
+        name: module.Curves([[2.3, loss]], low.tolist())
+        for name, loss in ((module.PLAIN, 2.2), (module.RESIDUAL, 0.1), (module.UNSCALED, 0.2))
+    }
+    told = module.finding(curves, 10).splitlines()
+    assert len(told) == 3
+    assert told[2].startswith(
+        "Inception-v4 has not begun to learn: its training loss ends at 2.20, and guessing has 2.30"
+    )
     assert "15.0% (10.0% to 20.0%) against 45.0% (40.0% to 50.0%)" in module.compared("A", low, "B", high)
 
 

@@ -40,6 +40,7 @@ CSS = """\
 .md-grid { max-width: 84rem; }
 .md-typeset pre > code { font-size: 0.7rem; }
 .md-typeset h1, .md-typeset h2 { font-weight: 500; letter-spacing: 0; }
+.md-typeset table:not([class]) :is(th, td) { padding: 0.5em 0.8em; }
 .md-typeset h1 { color: var(--md-default-fg-color); }
 """
 

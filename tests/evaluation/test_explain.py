@@ -52,9 +52,9 @@ def trained() -> keras.Model:
 
 
 @pytest.fixture(scope="module")
-def saved(trained: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("saved") / "model.keras"
-    save_model(trained, path, Card("tiny", "paper", NAMES, (SIDE, SIDE)))
+    save_model(tiny.build(WIDER, include_preprocessing=True), path, Card("tiny", "paper", NAMES, (SIDE, SIDE)))
     return path
 
 
@@ -70,6 +70,7 @@ def logits_of(model: keras.Model, pictures: np.ndarray) -> np.ndarray:
     return np.asarray(keras.Model(model.input, endpoints(model)["logits"])(pictures, training=False))
 
 
+@pytest.mark.slow
 def test_explanations_point_to_the_quadrant_that_holds_the_digit(trained: keras.Model) -> None:
     pictures, labels, places = in_a_quadrant(12, seed=1)
     found = explain(trained, pictures, endpoint="a02", steps=16, batch_size=16)
@@ -102,6 +103,7 @@ def test_grad_cams_weights_are_finite_differences(model: keras.Model) -> None:
     np.testing.assert_allclose(found.cam, expected / expected.max(), atol=0.02)
 
 
+@pytest.mark.slow
 def test_integrated_gradients_add_up_to_what_the_logit_gained(trained: keras.Model) -> None:
     pictures = in_a_quadrant(2, seed=3)[0]
     gained = logits_of(trained, pictures)[:, 2] - logits_of(trained, np.full_like(pictures, 127.5))[:, 2]
