@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from ..inference.predict import predict
 
     predictions = predict(args.run_or_model, args.images, top=args.top)
-    if "tensorflow" in sys.modules and (gpu := missing_gpu()):
+    if sys.modules.get("tensorflow") and (gpu := missing_gpu()):
         print(gpu, file=sys.stderr)
     if args.json:
         print(json.dumps([asdict(prediction) for prediction in predictions], indent=2, ensure_ascii=False))
