@@ -128,7 +128,7 @@ def test_plotting(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     run("plotting", "--out", tmp_path)
     assert len(capsys.readouterr().out.splitlines()) == 5
     assert is_a_picture(tmp_path / "figure_16.png")
-    assert (tmp_path / "mine.mmd").read_text().startswith("flowchart")
+    assert "\nflowchart TB\n" in (tmp_path / "mine.mmd").read_text()
     assert "b02_branch_2_conv_3" in (tmp_path / "mine.svg").read_text()
 
 
