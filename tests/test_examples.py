@@ -39,9 +39,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """`run(name, arguments…)` runs an example in this process, where the networks are tiny ones."""
     tiny = {"paper": TINY, "facenet": replace(TINY, variant="facenet", embedding=8)}
     for name, variants in {"tiny": tiny, "inception_v4": {"paper": WITHOUT_SUMS}, "inception_resnet_v2": tiny}.items():
-        monkeypatch.setitem(spec.NETWORKS, name, variants)
-        for variant in variants:  # what a saved one is recognised by
-            monkeypatch.setitem(ours.TABLE.layers, (name, variant), lambda slot: slot.name)
+        monkeypatch.setitem(spec.NETWORKS, name, {**spec.NETWORKS.get(name, {}), **variants})
+    for variant in tiny:  # what a saved one is recognised by
+        monkeypatch.setitem(ours.TABLE.layers, ("tiny", variant), lambda slot: slot.name)
     monkeypatch.syspath_prepend(EXAMPLES)
 
     def main(name: str, *arguments: object, **constants: object) -> ModuleType:
