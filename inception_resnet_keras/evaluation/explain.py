@@ -5,7 +5,7 @@ Both explain a logit, not the softmax, whose gradient vanishes where the model i
 
 Libraries were tried first (with Keras 3.15, TensorFlow 2.21). xplique 2.0.2 wants TensorFlow 2.20 at most, and
 `tensorflow[and-cuda]` on Linux; shap 0.54 wants Python 3.12 and has no Grad-CAM; captum and grad-cam are for
-PyTorch. tf-keras-vis 0.8.7 and saliency 0.2.1 run, but neither has been released since March 2024, and what they
+PyTorch. tf-keras-vis 0.8.7 runs, but neither it nor saliency 0.2.1 has been released since March 2024, and what they
 would take over is the few lines of `_differentiate` and what follows it, without channels-first or embeddings.
 """
 

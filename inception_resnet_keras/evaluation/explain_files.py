@@ -49,12 +49,23 @@ class Drawn:
 
 @dataclass(frozen=True)
 class _Opened:
-    """classes: None of a model that carries none. size: (height, width). first: whether its channels come first."""
+    """classes: None of a model that carries none. size: (height, width). first: whether its channels come first.
+
+    crop: the share of each side of a picture that it looks at.
+    """
 
     model: keras.Model
     classes: list[str] | None
     size: tuple[int, int]
     first: bool
+    crop: float = 1.0
+
+    def looked_at(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Its input, uint8 (*size, 3), and the part of the picture that it is made of, at its own size."""
+        picture = read_image(file)
+        top, left = (round(side * (1 - self.crop) / 2) for side in picture.shape[:2])
+        part = picture[top : picture.shape[0] - top, left : picture.shape[1] - left]
+        return read_image(file, self.size, crop=self.crop), part
 
     def input_of(self, picture: np.ndarray) -> np.ndarray:
         """float32 (1, …), as the model takes it, of uint8 (height, width, 3)."""
@@ -105,11 +116,11 @@ def explain_files(
     if class_name is not None:
         options["classes"] = _number(opened, class_name)
     if against is not None:
-        options["against"] = opened.input_of(read_image(against, opened.size))
+        options["against"] = opened.input_of(opened.looked_at(against)[0])
     drawn = []
     for file, target in zip(files, targets, strict=True):
         try:
-            pixels, picture = read_image(file, opened.size), read_image(file)
+            pixels, picture = opened.looked_at(file)
         except UnreadableImageError as error:
             drawn.append(Drawn(str(file), None, error=error.reason))
             continue
@@ -141,7 +152,7 @@ def _open(path: Path) -> _Opened:
 
     if _has_card(path):
         model, card = load_model(path)
-        return _Opened(model, card.classes, card.size, channels_first(model))
+        return _Opened(model, card.classes, card.size, channels_first(model), card.central_crop)
     import keras
 
     try:
