@@ -72,7 +72,7 @@ def batches(
     Raises:
         InputError: An argument is out of range, or does not fit the source.
     """
-    number, count = _checked_shard(shard, batch_size, training and options.mixes)
+    number, count = checked_shard(shard, batch_size, training and options.mixes)
     for argument, value in (("seed", seed), ("epoch", epoch), ("start", start)):
         if not is_integer(value) or value < 0:
             raise refuse(argument, value, "an integer of at least 0")
@@ -277,7 +277,8 @@ def _batch(plan: Plan, *, static: bool, numbered: bool) -> Callable[[Rows], tupl
     return batch
 
 
-def _checked_shard(shard: tuple[int, int], batch_size: int, pairs: bool) -> tuple[int, int]:
+def checked_shard(shard: tuple[int, int], batch_size: int, pairs: bool) -> tuple[int, int]:
+    """A worker's number and how many there are; InputError where they cannot share a batch, `pairs` kept together."""
     takes = "(number, count), number from 0, below count"
     if not isinstance(shard, tuple) or len(shard) != 2 or not all(map(is_integer, shard)):
         raise refuse("shard", shard, takes)

@@ -94,18 +94,7 @@ def _index(path: Path) -> dict[str, Any]:
 
 def open_tfds(text: str, max_corrupt: float, progress: Progress) -> Source:
     """A split of a dataset that tensorflow-datasets has prepared here, as TFRecord files, with image and label."""
-    name, _, split = text.removeprefix("tfds:").partition(":")
-    split = split or "train"
-    builder = _builder(name)
-    if split not in builder.info.splits:
-        raise InputError(f"{text}: {name} has no split {split!r}; it has {', '.join(builder.info.splits)}")
-    features = builder.info.features
-    if not {"image", "label"} <= set(features):
-        raise InputError(f"{text}: has the features {', '.join(features)}; image and label are needed")
-    part = builder.info.splits[split]
-    files = [Path(file) for file in part.filepaths]
-    if any(".tfrecord" not in file.name for file in files):
-        raise InputError(f"{text}: is prepared as {files[0].suffix} files; prepare it with --file_format=tfrecord")
+    features, part, files = tfds_split(text)
     rows = list(_examples(files, part.num_examples, progress))
     numbers, offsets, lengths, labels, headers, reasons = zip(*rows, strict=True)
     every = Source(
@@ -122,6 +111,23 @@ def open_tfds(text: str, max_corrupt: float, progress: Progress) -> Source:
             every.corrupt.list_one(name, reason)
     every.corrupt.check()
     return every.take(np.flatnonzero([not reason for reason in reasons]))
+
+
+def tfds_split(text: str) -> tuple[Any, Any, list[Path]]:
+    """Features, split and files of such a dataset, none of them read; InputError where it is not as needed."""
+    name, _, split = text.removeprefix("tfds:").partition(":")
+    split = split or "train"
+    builder = _builder(name)
+    if split not in builder.info.splits:
+        raise InputError(f"{text}: {name} has no split {split!r}; it has {', '.join(builder.info.splits)}")
+    features = builder.info.features
+    if not {"image", "label"} <= set(features):
+        raise InputError(f"{text}: has the features {', '.join(features)}; image and label are needed")
+    part = builder.info.splits[split]
+    files = [Path(file) for file in part.filepaths]
+    if any(".tfrecord" not in file.name for file in files):
+        raise InputError(f"{text}: is prepared as {files[0].suffix} files; prepare it with --file_format=tfrecord")
+    return features, part, files
 
 
 def _builder(name: str) -> Any:

@@ -152,6 +152,28 @@ def open_source(
     return _with_classes(source, text, class_names, least_classes)
 
 
+def require_source(path_or_name: str | Path, argument: str) -> None:
+    """Raises InputError where `open_source` would find no source there; reads no picture, nor its header.
+
+    argument: what it was given as, to be named.
+    """
+    from . import records
+
+    text, path = str(path_or_name), Path(path_or_name)
+    if text.startswith("tfds:"):
+        records.tfds_split(text)
+    elif (path / records.INDEX).is_file():
+        records.open_packed(path, 1)
+    elif path.suffix.lower() == ".csv" and not path.is_dir():
+        read_manifest(path)
+    elif not path.is_dir() and (text != "digits" or path.exists()):
+        found = "a file" if path.exists() else "nothing"
+        raise InputError(
+            f"{argument}: {path}: found {found} there; a folder that holds a folder of pictures a class, one that pack "
+            "wrote, a .csv of path,label or tfds:NAME is needed"
+        )
+
+
 def held_out_split(source: Source, seed: int) -> tuple[Source, Source]:
     """A fifth of every class, at least one picture, held out; the same for the same seed.
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import InputError
+
+
+def require_tensorboard() -> None:
+    """Raises InputError where the package that reads the files is missing."""
+    if find_spec("tensorboard") is None:
+        raise InputError("tensorboard: the package is missing: pip install 'inception-resnet-keras[tensorboard]'")
 
 
 class Events:
     """Writes rows of a history. A resumed run writes them anew, and its old files go."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            import tensorboard  # noqa: F401
-        except ImportError:
-            raise InputError(
-                "tensorboard: the package is missing: pip install 'inception-resnet-keras[tensorboard]'"
-            ) from None
         import tensorflow as tf
 
         for old in folder.glob("events.out.tfevents.*"):

@@ -79,6 +79,7 @@ def train(config: TrainConfig, out: Path | None = None, *, console: Console | No
         KeyboardInterrupt: Ctrl-C or SIGTERM; what has been trained so far is in the folder.
     """
     from .distribution import make_strategy, worker
+    from .ready import require_elsewhere, require_ready
 
     strategy = make_strategy(config)
     number, workers = worker(strategy)
@@ -86,10 +87,12 @@ def train(config: TrainConfig, out: Path | None = None, *, console: Console | No
     if workers > 1 and out is None:
         raise InputError("out: several workers need one folder that all of them see: give --out")
     config = config.anywhere()
-    pictures = open_pictures(config, console)
+    require_ready(config, (number, workers))
+    if out is None:
+        require_elsewhere(config)
     run = join_run(out) if number and out else new_run(out, config)
     try:
-        return _resumable(config, run, pictures, strategy, console)
+        return _resumable(config, run, open_pictures(config, console), strategy, console)
     finally:
         if number == 0:
             run.remove_if_untrained()
@@ -101,13 +104,16 @@ def resume(path: Path, *, console: Console | None = None) -> Trained:
     Raises InputError where the folder holds no run or nothing is left to train; else as `train`.
     """
     from .distribution import make_strategy, worker
+    from .ready import require_ready
 
     run = RunFolder(path)
     config = read_config(run.config)
     if run.report.exists() and len(run.read_history()) >= config.epochs:
         raise InputError(f"{path}: all {config.epochs} epochs are trained; nothing is left to go on with")
     strategy = make_strategy(config)
-    console = (console or Console()) if worker(strategy)[0] == 0 else Console(quiet=True)
+    number, workers = worker(strategy)
+    console = (console or Console()) if number == 0 else Console(quiet=True)
+    require_ready(config, (number, workers), begun=run.has_checkpoint())
     return _resumable(config, run, open_pictures(config, console), strategy, console)
 
 
@@ -135,11 +141,12 @@ def open_pictures(config: TrainConfig, console: Console) -> tuple[Source, Source
 def steps_an_epoch(pictures: int, config: TrainConfig, replicas: int) -> int:
     """Batches that are trained on: a last one that is too small to give every replica a picture is not.
 
-    Where pictures are mixed in pairs, no short one is, as soon as there are several replicas.
+    With several replicas no short one is where pictures are mixed in pairs, nor where a batch is
+    computed in micro-batches: replicas with unequal numbers of these would wait for each other for ever.
     """
     whole, rest = divmod(pictures, config.batch_size)
-    pairs = config.data_options().mixes and replicas > 1
-    return whole + (rest >= replicas and not pairs)
+    even = replicas > 1 and (config.data_options().mixes or config.accumulate > 1)
+    return whole + (rest >= replicas and not even)
 
 
 def _resumable(config: TrainConfig, run: RunFolder, *rest: Any) -> Trained:

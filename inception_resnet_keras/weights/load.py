@@ -50,7 +50,7 @@ def load_weights(
         raise refuse("model", model, "a Keras model")
     variables = {f"{layer.name}/{weight.name}": weight for layer in model.layers for weight in layer.weights}
     shapes = {key: tuple(variable.shape) for key, variable in variables.items()}
-    path = registry.fetch(fspath(source), shapes, new_head) if _is_name(source) else Path(source)
+    path = registry.fetch(fspath(source), shapes, new_head) if is_name(source) else Path(source)
     with open_checkpoint(path) as checkpoint:
         made = plan(shapes, checkpoint, new_head=new_head, ema=ema)
         for key, value in made.values():
@@ -70,12 +70,12 @@ def load(model: keras.Model, weights: str | PathLike[str]) -> LoadReport:
 
 def require(weights: str | PathLike[str]) -> None:
     """Raises InputError where `weights=` is neither a registered name nor a checkpoint that opens."""
-    if not _is_name(weights):
+    if not is_name(weights):
         with open_checkpoint(weights):
             pass
 
 
-def _is_name(source: str | PathLike[str]) -> bool:
+def is_name(source: str | PathLike[str]) -> bool:
     """A registered name; a word that is neither one nor a file is taken for a misspelt one."""
     if not isinstance(source, str | PathLike) or isinstance(fspath(source), bytes):
         raise InputError(f"weights: got {source!r}; it takes None, a path or one of {', '.join(registry.NAMES)}")

@@ -110,6 +110,8 @@ def test_a_last_batch_too_small_for_every_replica_is_left_out() -> None:
     assert [steps_an_epoch(8, config(batch_size=4), replicas) for replicas in (1, 2)] == [2, 2]
     assert steps_an_epoch(1, config(batch_size=4), 2) == 0
     assert [steps_an_epoch(7, config(batch_size=4, mixup=0.2), replicas) for replicas in (1, 2)] == [2, 1]
+    # 3 pictures of 2 replicas are 1 and 2: one micro-batch and two.
+    assert [steps_an_epoch(7, config(batch_size=4, accumulate=2), replicas) for replicas in (1, 2)] == [2, 1]
 
 
 def test_the_maps_that_a_step_keeps_are_the_models() -> None:
