@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import struct
 from collections.abc import Callable, Sequence
@@ -87,6 +89,12 @@ class Source:
         except UnreadableImageError as error:
             self.corrupt.add(self.names[index], error.reason)
             raise
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the classes and of every picture's name and label, in their order."""
+        told = [list(self.class_names), list(self.names), self.labels.tolist()]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def read_all(self, size: tuple[int, int], crop: float = 1.0) -> np.ndarray:
         """Every picture, uint8 (n, height, width, 3); UnreadableImageError at the first that cannot be read."""

@@ -175,7 +175,8 @@ def _train(
     if not steps:
         raise InputError(f"{len(training)} pictures cannot be shared by {strategy.num_replicas_in_sync} replicas")
     momentum = config.batch_norm_momentum or batch_norm_momentum_for(config.epochs * steps)
-    session = Session(config, list(training.class_names), steps, momentum, strategy)
+    digests = (training.digest, held_out.digest)
+    session = Session(config, list(training.class_names), steps, momentum, strategy, pictures=digests)
     keeper = Keeper(run, session, console)
     if not keeper.recover():
         _begin(config, run, session, keeper, console)

@@ -54,14 +54,22 @@ class Position:
 class Session:
     """What a run's checkpoint holds, and the stepper that moves it.
 
-    steps: optimizer steps an epoch.
+    steps: optimizer steps an epoch. pictures: digests of the training and the held-out ones, which a
+    checkpoint keeps.
     """
 
     def __init__(
-        self, config: TrainConfig, classes: list[str], steps: int, momentum: float, strategy: tf.distribute.Strategy
+        self,
+        config: TrainConfig,
+        classes: list[str],
+        steps: int,
+        momentum: float,
+        strategy: tf.distribute.Strategy,
+        *,
+        pictures: tuple[str, str] = ("", ""),
     ) -> None:
         self.config, self.classes, self.strategy = config, classes, strategy
-        self.steps, self.momentum = steps, momentum
+        self.steps, self.momentum, self.pictures = steps, momentum, list(pictures)
         self.position = Position()
         keras.utils.set_random_seed(config.seed)
         with strategy.scope():
@@ -105,7 +113,8 @@ class Session:
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         arrays = {key: np.asarray(variable.numpy()) for key, variable in self.variables().items()}
-        return arrays, {"classes": self.classes, "steps": self.steps, "position": vars(self.position)}
+        data = {"classes": self.classes, "steps": self.steps, "pictures": self.pictures}
+        return arrays, {**data, "position": vars(self.position)}
 
     def set_state(self, path: Path, checkpoint: Checkpoint) -> None:
         """Goes on from a checkpoint; InputError where it is of other data or another configuration."""
@@ -116,6 +125,13 @@ class Session:
                 f"{', '.join(meta['classes'][:5])}…; now there are {self.steps} and {len(self.classes)}, "
                 f"{', '.join(self.classes[:5])}…: the pictures have changed"
             )
+        for which, before, now in zip(("training", "held-out"), meta["pictures"], self.pictures, strict=True):
+            if before != now:
+                raise InputError(
+                    f"{path}: was written for other {which} pictures: files were added, removed, renamed or moved to "
+                    "another class since, or can no longer be read. Put them back, or start a new run with "
+                    f"--weights {path.parent.with_name('model.keras')}"
+                )
         self.position = Position(**meta["position"])
         self.position.unreadable = [(name, reason) for name, reason in self.position.unreadable]
         every = phases(self.config)

@@ -1,0 +1,49 @@
+"""A checkpoint is gone on with on the pictures that it was written for, and on no others."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from inception_resnet_keras import spec
+from inception_resnet_keras.data.sources import Source, held_out_split, open_source
+from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.training.checkpoints import Checkpoint
+from inception_resnet_keras.training.config import TrainConfig
+from inception_resnet_keras.training.distribution import make_strategy
+from inception_resnet_keras.training.session import Session
+from tests.pictures import write_digits
+from tests.tiny import TINY
+
+
+@pytest.fixture(autouse=True)
+def _tiny_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(spec.NETWORKS, TINY.name, {TINY.variant: TINY})
+
+
+def session(training: Source, held_out: Source) -> Session:
+    made = TrainConfig(model="tiny", size=32, batch_size=8)
+    return Session(
+        made, list(training.class_names), 3, 0.8, make_strategy(made), pictures=(training.digest, held_out.digest)
+    )
+
+
+def test_as_many_pictures_under_other_names_or_labels_are_noticed(tmp_path: Path) -> None:
+    folder = write_digits(tmp_path / "digits")
+    before = held_out_split(open_source(folder), 0)
+    begun = session(*before)
+    checkpoint = Checkpoint(*begun.state())
+    path = tmp_path / "run" / "checkpoints" / "step-00000000.ckpt"
+    session(*held_out_split(open_source(folder), 0)).set_state(path, checkpoint)
+
+    (folder / "0" / "000.png").rename(folder / "0" / "000b.png")
+    renamed = held_out_split(open_source(folder), 0)
+    assert [len(source) for source in renamed] == [len(source) for source in before]
+    changed = session(*renamed)
+    with pytest.raises(InputError, match=r"for other (training|held-out) pictures.*--weights .*model\.keras"):
+        changed.set_state(path, checkpoint)
+
+
+def test_the_same_files_in_other_classes_are_other_pictures(tmp_path: Path) -> None:
+    source = open_source(write_digits(tmp_path / "digits"))
+    assert replace(source, labels=source.labels[::-1].copy()).digest != source.digest
