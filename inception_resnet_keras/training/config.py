@@ -205,9 +205,16 @@ class TrainConfig:
         return Path(self.data).resolve().name.removesuffix(".csv").replace(":", "-")
 
     def anywhere(self) -> TrainConfig:
-        """The same with absolute paths: a run can be gone on with from any folder."""
+        """The same with absolute paths: a run can be gone on with from any folder.
+
+        A registered name of weights stays one, though a folder here may be called the same.
+        """
+        from ..weights.load import is_name
+
         paths = {name: getattr(self, name) for name in ("data", "val", "weights")}
         files = {name: os.path.abspath(path) for name, path in paths.items() if path and Path(path).exists()}
+        if self.weights is not None and is_name(self.weights):
+            files.pop("weights", None)
         return replace(self, **files)
 
     def command(self) -> str:

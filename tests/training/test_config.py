@@ -74,3 +74,15 @@ def test_resume_takes_no_other_choice(capsys: pytest.CaptureFixture[str], tmp_pa
     assert "leave out --epochs" in capsys.readouterr().err
     assert main(["train", "--resume", str(tmp_path)]) == 1
     assert "holds no run" in capsys.readouterr().err
+
+
+def test_a_folder_called_as_registered_weights_does_not_take_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("imagenet").mkdir()
+    Path("mine.keras").touch()
+    assert TrainConfig(data="imagenet", weights="imagenet").anywhere() == TrainConfig(
+        data=str(tmp_path / "imagenet"), weights="imagenet"
+    )
+    assert TrainConfig(weights="mine.keras").anywhere().weights == str(tmp_path / "mine.keras")
