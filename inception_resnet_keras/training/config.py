@@ -187,7 +187,7 @@ class TrainConfig:
         stages = list(dict.fromkeys(node.place for node in trace(network, (None, None), classes=None)))[1:]
         if self.unfreeze_from is not None and self.unfreeze_from not in stages:
             raise refuse("unfreeze_from", self.unfreeze_from, f"a stage of {self.model}: {', '.join(stages)}")
-        asked = [name for name in ("head_epochs", "unfreeze_from") if getattr(self, name)]
+        asked = [name for name in ("head_epochs", "unfreeze_from", "freeze_batch_norm") if getattr(self, name)]
         if asked and self.weights is None:
             raise InputError(f"{asked[0]}: freezing layers needs trained ones: give weights too")
         if self.weight_decay and self.optimizer != "adamw":

@@ -174,7 +174,9 @@ def _train(
     steps = steps_an_epoch(len(training), config, strategy.num_replicas_in_sync)
     if not steps:
         raise InputError(f"{len(training)} pictures cannot be shared by {strategy.num_replicas_in_sync} replicas")
-    momentum = config.batch_norm_momentum or batch_norm_momentum_for(config.epochs * steps)
+    momentum = config.batch_norm_momentum
+    if momentum is None:
+        momentum = batch_norm_momentum_for(config.epochs * steps)
     digests = (training.digest, held_out.digest)
     session = Session(config, list(training.class_names), steps, momentum, strategy, pictures=digests)
     keeper = Keeper(run, session, console)
@@ -230,12 +232,11 @@ def _introduce(run: RunFolder, session: Session, pictures: tuple[Source, Source]
         f"pictures of {len(training.class_names)} classes at {config.size}×{config.size}; {len(held_out):,} held out "
         f"→ {run.path}",
     )
-    hint = batch_norm_hint(session.momentum, steps)
-    say(
-        console,
-        hint or f"batch norm momentum {session.momentum:.4g}, which suits {steps:,} steps",
-        style="yellow" if hint else None,
-    )
+    hint = "" if config.freeze_batch_norm else batch_norm_hint(session.momentum, steps)
+    told = f"batch norm momentum {session.momentum:.4g}, which suits {steps:,} steps"
+    if config.freeze_batch_norm:
+        told = "batch norm is frozen: its statistics stay those of the weights"
+    say(console, hint or told, style="yellow" if hint else None)
     if gpu := missing_gpu():
         say(console, gpu, style="yellow")
     if config.remat:

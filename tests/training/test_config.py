@@ -32,6 +32,7 @@ from inception_resnet_keras.training.run import RunFolder
         ({"cache": "disk"}, "cache: got 'disk'; it takes 'none' or 'memory'"),
         ({"max_corrupt": 1.5}, "max_corrupt: got 1.5; it takes a number of pictures, at least 0, or a share"),
         ({"val": "somewhere"}, "need a training set"),
+        ({"freeze_batch_norm": True}, "freeze_batch_norm: freezing layers needs trained ones: give weights too"),
     ],
 )
 def test_what_is_out_of_range_is_named(given: dict[str, Any], says: str) -> None:

@@ -1,5 +1,7 @@
 """What a run is made of before it trains, and what its model then says of the same pictures."""
 
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from inception_resnet_keras.training.loop import (
     train,
 )
 from inception_resnet_keras.training.memory import estimated
+from inception_resnet_keras.weights.convert import ours
 from tests import tiny
 from tests.data.photographs import write_photographs
 from tests.pictures import write_digits
@@ -145,5 +148,21 @@ def test_a_momentum_too_slow_for_the_run_is_told_with_one_that_suits() -> None:
     hint = batch_norm_hint(0.9997, 200)
     assert "0.9997" in hint
     assert "give 0.9," in hint
+    assert not batch_norm_hint(0.0, 1)  # no memory at all
     for steps in (10, 200, 10**5):
         assert not batch_norm_hint(batch_norm_momentum_for(steps), steps)
+
+
+def test_a_momentum_of_0_is_taken_and_frozen_batch_norm_has_no_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ours.TABLE.layers, (tiny.TINY.name, tiny.TINY.variant), lambda slot: slot.name)
+    data = str(write_digits(tmp_path / "digits", per_class=8))
+    plain = train(config(data=data, batch_norm_momentum=0.0), tmp_path / "plain", console=QUIET)
+    chosen = json.loads(plain.folder.config.read_text())["chosen"]
+    assert chosen["batch_norm_momentum"] == 0.0
+    said = io.StringIO()
+    frozen = {"weights": str(plain.folder.model), "freeze_batch_norm": True, "batch_norm_momentum": 0.9997}
+    train(config(data=data, **frozen), tmp_path / "frozen", console=Console(file=said))
+    assert "batch norm is frozen" in said.getvalue()
+    assert "hint" not in said.getvalue()
