@@ -6,6 +6,7 @@ project unpickles: the archive holds plain arrays and one JSON text.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import zipfile
@@ -97,24 +98,41 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any])
 
 
 def check(path: Path) -> None:
-    """Raises DamagedCheckpointError unless the hash at the file's end is that of what stands before."""
-    hasher = hashlib.sha256()
+    """Raises DamagedCheckpointError unless the hash at the file's end is that of what stands before.
+
+    Raises InputError where it may be whole but cannot be reached, tried twice: going on from an older
+    one would undo what was trained.
+    """
     try:
-        left = path.stat().st_size - _FOOTER
-        with path.open("rb") as file:
-            while left > 0:
-                chunk = file.read(min(left, 1 << 22))
-                hasher.update(chunk)
-                left -= len(chunk)
-                if not chunk:
-                    break
-            footer = file.read()
-    except OSError as error:
-        raise DamagedCheckpointError(error.strerror or str(error)) from None
+        found, footer = _hashed(path)
+    except OSError:
+        try:
+            found, footer = _hashed(path)
+        except OSError as error:
+            if error.errno == errno.EIO:  # the disk has lost a part of it
+                raise DamagedCheckpointError(error.strerror or str(error)) from None
+            raise InputError(
+                f"{path}: cannot be read ({error.strerror or error}); mend that and resume again, or remove the file "
+                "to go on from an older one"
+            ) from None
     if not footer.startswith(_MARK):
         raise DamagedCheckpointError("its end is missing")
-    if footer[len(_MARK) :] != hasher.hexdigest().encode():
+    if footer[len(_MARK) :] != found.encode():
         raise DamagedCheckpointError("its content is not what its hash says")
+
+
+def _hashed(path: Path) -> tuple[str, bytes]:
+    """The SHA-256 of what stands before a checkpoint's footer, and the footer."""
+    hasher = hashlib.sha256()
+    left = path.stat().st_size - _FOOTER
+    with path.open("rb") as file:
+        while left > 0:
+            chunk = file.read(min(left, 1 << 22))
+            hasher.update(chunk)
+            left -= len(chunk)
+            if not chunk:
+                break
+        return hasher.hexdigest(), file.read()
 
 
 def read(path: Path) -> Checkpoint:

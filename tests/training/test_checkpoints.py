@@ -63,6 +63,15 @@ def test_every_truncation_is_noticed(tmp_path: Path) -> None:
             read(path)
 
 
+def test_one_that_cannot_be_reached_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path)
+    kept.save(1, ARRAYS, META)
+    (tmp_path / "step-00000002.ckpt").mkdir()  # as root, no mode keeps a test from reading
+    for look in (kept.newest, kept.damaged):
+        with pytest.raises(InputError, match=r"2\.ckpt: cannot be read \(Is a directory\).*remove the file"):
+            look()
+
+
 def test_another_networks_checkpoint_is_refused_and_nothing_changes(tmp_path: Path) -> None:
     assigned: list[np.ndarray] = []
     variable = SimpleNamespace(shape=(2, 3), assign=assigned.append)
