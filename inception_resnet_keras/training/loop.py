@@ -183,10 +183,11 @@ def _train(
     if not keeper.recover():
         _begin(config, run, session, keeper, console)
     _introduce(run, session, pictures, console)
-    done = session.position.step * config.batch_size
+    images = min(len(training), steps * config.batch_size)
+    done = session.position.epoch * images + int(session.position.sums[2])
     with (
         stop_asked(console) as asked,
-        TrainingProgress(console, epochs=config.epochs, images=len(training), done=done) as progress,
+        TrainingProgress(console, epochs=config.epochs, images=images, steps=steps, done=done) as progress,
     ):
         runner = Runner(session, keeper, training, held_out, progress=progress, stop_asked=asked)
         try:

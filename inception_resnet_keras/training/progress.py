@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from ..telling import say
+
+if TYPE_CHECKING:
+    from .session import Position
 
 PLAIN_LINE_EVERY = 30.0  # seconds, where there is no terminal
 
@@ -32,11 +36,11 @@ def reading(console: Console) -> Iterator[Progress]:
 class TrainingProgress:
     """Steps of a run as a bar with images/s, data wait and time left; an epoch's end as a line that stays.
 
-    images: of an epoch. done: how many were trained on before, by a run that is gone on with.
+    images, steps: of an epoch. done: how many pictures were trained on before, by a run that is gone on with.
     """
 
-    def __init__(self, console: Console, *, epochs: int, images: int, done: int = 0) -> None:
-        self.console, self.epochs, self.images = console, epochs, images
+    def __init__(self, console: Console, *, epochs: int, images: int, steps: int, done: int = 0) -> None:
+        self.console, self.epochs, self.steps = console, epochs, steps
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -48,7 +52,7 @@ class TrainingProgress:
         self._live = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
         total = epochs * images
         self._task = self._live.add_task("", total=total, completed=done, loss=float("nan"), wait=0.0)
-        self._epoch, self._seen, self._waited, self._stepped = -1, 0, 0.0, 0.0
+        self._epoch, self._waited, self._stepped = -1, 0.0, 0.0
         self._said = time.monotonic()
 
     def __enter__(self) -> TrainingProgress:
@@ -58,25 +62,45 @@ class TrainingProgress:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def step(self, epoch: int, images: int, loss: float, waited: float, seconds: float) -> None:
-        """One step ended: its pictures and loss, and of its seconds those waited for data."""
-        if epoch != self._epoch:
-            self._epoch, self._seen, self._waited, self._stepped = epoch, 0, 0.0, 0.0
-        self._seen += images
+    def step(self, position: Position, images: int, loss: float, waited: float, seconds: float) -> None:
+        """One step ended, and its place is counted: its pictures, loss, and of its seconds those waited for data."""
+        if position.epoch != self._epoch:
+            self._epoch, self._waited, self._stepped = position.epoch, 0.0, 0.0
         self._waited += waited
         self._stepped += seconds
-        description = f"epoch {epoch + 1}/{self.epochs}  {min(self._seen / self.images, 1):.0%}"
+        description = f"epoch {position.epoch + 1}/{self.epochs}  step {position.batch:,}/{self.steps:,}"
         wait = self._waited / max(self._stepped, 1e-9)
         self._live.update(self._task, description=description, advance=images, loss=loss, wait=wait)
+        task = self._live.tasks[0]
+        left = f"{task.time_remaining:.0f} s left" if task.time_remaining is not None else "time left unknown"
+        self._say_now_and_then(
+            f"{description}  loss {loss:.3f}  {task.speed or 0:.1f} images/s  data wait {wait:.0%}  {left}"
+        )
+
+    @contextmanager
+    def evaluating(self, images: int) -> Iterator[Callable[[int], None]]:
+        """Shows how far the evaluation of so many held-out pictures is; yields what tells it of more of them."""
+        epoch = self._live.tasks[0].description
+        done = 0
+
+        def evaluated(more: int) -> None:
+            nonlocal done
+            done += more
+            told = f"held-out pictures {done:,}/{images:,}"
+            self._live.update(self._task, description=told)
+            self._say_now_and_then(told)
+
+        self._live.update(self._task, description=f"held-out pictures 0/{images:,}", refresh=True)
+        try:
+            yield evaluated
+        finally:
+            self._live.update(self._task, description=epoch)
+
+    def _say_now_and_then(self, text: str) -> None:
         now = time.monotonic()
         if not self.console.is_terminal and now - self._said > PLAIN_LINE_EVERY:
             self._said = now
-            task = self._live.tasks[0]
-            left = f"{task.time_remaining:.0f} s left" if task.time_remaining is not None else "time left unknown"
-            say(
-                self.console,
-                f"{description}  loss {loss:.3f}  {task.speed or 0:.1f} images/s  data wait {wait:.0%}  {left}",
-            )
+            say(self.console, text)
 
     def epoch_end(self, epoch: int, row: dict[str, float]) -> None:
         say(

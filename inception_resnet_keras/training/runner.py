@@ -108,12 +108,12 @@ class Runner:
                 figures = self._step(images, labels)
             spent = time.monotonic() - started
             position.seconds, position.training_seconds = (earlier + spent for earlier in self._seconds)
-            self.progress.step(position.epoch, int(figures.count), figures.loss, waited, time.monotonic() - before)
+            self.progress.step(position, int(figures.count), figures.loss, waited, time.monotonic() - before)
             self._note_unreadable()
             if figures.stop:
                 raise InterruptedRun
-            before = time.monotonic()
             self.keeper.checkpoint_if_due()
+            before = time.monotonic()  # writing is no wait for data
 
     def _step(self, images: tf.Tensor, labels: tf.Tensor) -> StepFigures:
         session, position = self.session, self.session.position
@@ -199,13 +199,15 @@ class Runner:
     def _evaluate(self) -> tuple[Source, np.ndarray]:
         """The held-out pictures that can be read, and their probabilities."""
         numbers, found = [], []
-        for images, _, indices in self._told_of(self._evaluated):
-            if not len(indices):  # none of the batch can be read
-                continue
-            numbers.append(indices.numpy())
-            found.append(self.session.stepper.predict(images.numpy()))
-            if self.stop_asked() and self.shard[1] == 1:  # several workers stop together, after a step
-                raise InterruptedRun
+        with self.progress.evaluating(len(self.held_out)) as evaluated:
+            for images, _, indices in self._told_of(self._evaluated):
+                if not len(indices):  # none of the batch can be read
+                    continue
+                numbers.append(indices.numpy())
+                found.append(self.session.stepper.predict(images.numpy()))
+                evaluated(len(indices))
+                if self.stop_asked() and self.shard[1] == 1:  # several workers stop together, after a step
+                    raise InterruptedRun
         if not found:
             raise InputError("val: no held-out picture can be read")
         return self.held_out.take(np.concatenate(numbers)), np.concatenate(found)
