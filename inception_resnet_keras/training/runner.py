@@ -23,9 +23,10 @@ from .keeper import Keeper
 from .phases import phases
 from .progress import TrainingProgress
 from .room import in_memory
-from .session import Session
+from .session import Position, Session
 from .step import StepFigures
 
+LONG_EVALUATION = 30.0  # seconds; a checkpoint is written before one
 LEAST_PROBABILITY = 1e-7  # as Keras's own cross entropy has it
 
 
@@ -135,6 +136,8 @@ class Runner:
         session, position = self.session, self.session.position
         started = time.monotonic()
         self.keeper.require_finite()
+        if evaluation_seconds(position, len(self.held_out)) >= LONG_EVALUATION:
+            self.keeper.checkpoint()  # what comes before the evaluation is not lost with it
         session.stepper.swap_averages()
         try:
             seen, probabilities = self._evaluate()
@@ -211,6 +214,12 @@ class Runner:
         if not found:
             raise InputError("val: no held-out picture can be read")
         return self.held_out.take(np.concatenate(numbers)), np.concatenate(found)
+
+
+def evaluation_seconds(position: Position, images: int) -> float:
+    """How long so many pictures will take, at a third of what they took in this epoch's training."""
+    trained = position.sums[2]
+    return position.training_seconds / trained * images / 3 if trained else 0.0
 
 
 def unreadable(training: Source, held_out: Source) -> list[tuple[str, str]]:

@@ -11,7 +11,8 @@ from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.training.checkpoints import Checkpoint
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.distribution import make_strategy
-from inception_resnet_keras.training.session import Session
+from inception_resnet_keras.training.runner import evaluation_seconds
+from inception_resnet_keras.training.session import Position, Session
 from tests.pictures import write_digits
 from tests.tiny import TINY
 
@@ -47,3 +48,8 @@ def test_as_many_pictures_under_other_names_or_labels_are_noticed(tmp_path: Path
 def test_the_same_files_in_other_classes_are_other_pictures(tmp_path: Path) -> None:
     source = open_source(write_digits(tmp_path / "digits"))
     assert replace(source, labels=source.labels[::-1].copy()).digest != source.digest
+
+
+def test_an_evaluation_is_reckoned_from_the_training_before_it() -> None:
+    assert evaluation_seconds(Position(training_seconds=60.0, sums=[1.0, 1.0, 100.0]), 500) == pytest.approx(100.0)
+    assert evaluation_seconds(Position(), 500) == 0.0
