@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..devices import use_gpus
-from ..errors import InputError
+from ..errors import InputError, refuse
 from .config import TrainConfig
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def kind_of(config: TrainConfig, environment: Mapping[str, str] = os.environ, gp
 
     Raises InputError where several workers are asked for and nothing says who they are.
     """
-    clustered = "TF_CONFIG" in environment or int(environment.get("SLURM_NTASKS", "1")) > 1
+    clustered = "TF_CONFIG" in environment or _slurm_tasks(environment) > 1
     if config.strategy == "multiworker" and not clustered:
         raise InputError(
             "strategy: multiworker needs TF_CONFIG (as Kubeflow sets it) or to be started by srun with more than "
@@ -31,6 +31,14 @@ def kind_of(config: TrainConfig, environment: Mapping[str, str] = os.environ, gp
     if clustered:
         return "multiworker"
     return "mirrored" if gpus > 1 else "one"
+
+
+def _slurm_tasks(environment: Mapping[str, str]) -> int:
+    """Tasks of the step that `srun` started; SLURM_NTASKS is also set in sbatch's own script and salloc's shell."""
+    text = environment.get("SLURM_STEP_NUM_TASKS", "1")
+    if not text.isdecimal():
+        raise refuse("SLURM_STEP_NUM_TASKS", text, "the number of tasks, as srun sets it")
+    return int(text)
 
 
 def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
@@ -84,7 +92,7 @@ def _resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
 
     resolvers = tf.distribute.cluster_resolver
     if "TF_CONFIG" not in os.environ:
-        return resolvers.SlurmClusterResolver()
+        return _slurm_resolver()
     try:
         found = json.loads(os.environ["TF_CONFIG"])
         task = found["task"]
@@ -97,3 +105,24 @@ def _resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
     if task["type"] not in ("chief", "worker"):
         raise InputError(f"TF_CONFIG: {address} is a {task['type']!r}; only chief and worker train")
     return resolvers.TFConfigClusterResolver()
+
+
+def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
+    """TensorFlow's, whose worker's address must be this node: it sorts the nodes' names as text, and Slurm does not."""
+    import tensorflow as tf
+
+    try:
+        found = tf.distribute.cluster_resolver.SlurmClusterResolver()
+        address = found.cluster_spec().task_address("worker", int(os.environ["SLURM_PROCID"]))
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        raise InputError(
+            f"Slurm: who the workers are cannot be read from its environment ({error}); start one task a node with "
+            "srun, on nodes with NVIDIA GPUs, or set TF_CONFIG"
+        ) from None
+    node, host = os.environ.get("SLURMD_NODENAME"), address.partition(":")[0]
+    if node and host != node:
+        raise InputError(
+            f"Slurm: task {os.environ['SLURM_PROCID']} runs on {node}, and TensorFlow takes it to be on {host}, as it "
+            "sorts the nodes by name: choose nodes whose names sort as their numbers do, or set TF_CONFIG"
+        )
+    return found

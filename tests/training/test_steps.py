@@ -189,8 +189,9 @@ def test_half_precision_trains_float32_weights(precision: str) -> None:
         ("auto", {}, 1, "one"),
         ("auto", {}, 8, "mirrored"),
         ("auto", {"TF_CONFIG": "{}"}, 1, "multiworker"),
-        ("auto", {"SLURM_NTASKS": "4"}, 1, "multiworker"),
-        ("auto", {"SLURM_NTASKS": "1"}, 8, "mirrored"),
+        ("auto", {"SLURM_STEP_NUM_TASKS": "4"}, 1, "multiworker"),
+        ("auto", {"SLURM_STEP_NUM_TASKS": "1"}, 8, "mirrored"),
+        ("auto", {"SLURM_NTASKS": "4"}, 8, "mirrored"),  # in sbatch's script, without srun
         ("one", {"TF_CONFIG": "{}"}, 8, "one"),
     ],
 )
@@ -207,3 +208,22 @@ def test_workers_that_nobody_named_are_told(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("TF_CONFIG", damaged)
         with pytest.raises(InputError, match="TF_CONFIG: is damaged"):
             make_strategy(config(strategy="multiworker"))
+
+
+def test_what_slurm_says_and_cannot_be_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="SLURM_STEP_NUM_TASKS: got 'four'"):
+        kind_of(config(), {"SLURM_STEP_NUM_TASKS": "four"})
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    with pytest.raises(InputError, match="Slurm: who the workers are cannot be read"):
+        make_strategy(config())
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-")
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "1(x2)")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(InputError, match="Slurm: who the workers are cannot be read"):
+        make_strategy(config())
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "node[9-10]")
+    monkeypatch.setenv("SLURMD_NODENAME", "node9")
+    with pytest.raises(InputError, match="task 0 runs on node9, and TensorFlow takes it to be on node10"):
+        make_strategy(config())
