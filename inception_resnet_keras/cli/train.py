@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--size", type=int, default=absent, help=f"side of the pictures in pixels (default: {_DEFAULTS.size})")
     add("--epochs", type=int, default=absent, help=f"(default: {_DEFAULTS.epochs})")
     add("--batch-size", type=int, default=absent, help=f"(default: {_DEFAULTS.batch_size})")
-    add("--learning-rate", type=float, default=absent, help=f"Adam's peak (default: {_DEFAULTS.learning_rate:g})")
+    add("--learning-rate", type=float, default=absent, help=f"its peak (default: {_DEFAULTS.learning_rate:g})")
     add(
         "--shift",
         type=float,
@@ -88,6 +88,8 @@ def run(args: argparse.Namespace) -> None:
 
     console = Console()
     trained = resume(args.resume, console=console) if args.resume else train(config, args.out, console=console)
+    if not trained.chief:
+        return
     console.print(_table(trained.report))
     say(console, f"held-out accuracy {trained.report.accuracy:.2%}", style="bold")
     folder = trained.folder.path

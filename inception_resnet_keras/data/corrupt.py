@@ -61,6 +61,8 @@ class CorruptPictures:
         """Turns what tf.data raises within the block, once the bound is passed, into that InputError."""
         try:
             yield
+        except InputError:
+            raise
         except Exception as error:
             self.check()
             if NOTHING_LEFT in str(error):

@@ -27,7 +27,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "momentum": (0, 1, IN_0_1),
     "rho": (0, 1, IN_0_1),
     "epsilon": (1e-12, 1e3, "a number above 0"),
-    "warmup": (0, 1, "a number in [0, 1), a share of the run's steps"),
+    "warmup": (0, 1, "a number in [0, 1), a share of the steps"),
     "decay_rate": (1e-6, 1 + 1e-9, "a number above 0, at most 1"),
     "decay_epochs": (1e-6, INFINITY, "a number above 0, in epochs"),
     "l2": (0, INFINITY, AT_LEAST_0),
@@ -68,7 +68,8 @@ class TrainConfig:
     optimizer: "adam", "adamw", "sgd" (Nesterov) or "rmsprop" (TensorFlow 1's, as the paper has it).
     learning_rate: its peak. momentum: of sgd and rmsprop. rho, epsilon: of rmsprop.
     schedule: "cosine" to 0, "exponential" (times decay_rate every decay_epochs, in stairs) or
-        "constant"; each after a linear rise over `warmup`, a share of the run's steps.
+        "constant"; each after a linear rise over `warmup`, a share of the steps. Where `head_epochs`
+        make two phases, each has its own rise and schedule, over its own steps.
     l2: Keras's coefficient on every kernel, added to the loss. weight_decay: adamw's, of kernels only.
     label_smoothing, dropout: shares. aux_weight: of the auxiliary head's loss; 0 builds none.
     batch_norm_momentum: None for one that suits the run's number of steps.

@@ -34,11 +34,15 @@ SLOW_MEMORIES = 3  # a run shorter than so many of batch norm's memories is eval
 
 @dataclass(frozen=True)
 class Trained:
-    """A run that has ended: its folder, a row of figures an epoch, and the report on the held-out pictures."""
+    """A run that has ended: its folder, a row of figures an epoch, and the report on the held-out pictures.
+
+    chief: whether this process wrote the folder; of several workers one did.
+    """
 
     folder: RunFolder
     history: list[dict[str, float]]
     report: Report
+    chief: bool = True
 
 
 def batch_norm_momentum_for(steps: int) -> float:
@@ -205,7 +209,7 @@ def _train(
             say(console, f"the first GPU held {peak / 1e9:.2f} GB at the most")
         write_report(run, config, seen, report, history, peak_gpu_bytes=peak)
         keeper.checkpoints.clear()  # the run is finished: its models and its report are there
-    return Trained(run, history, report)
+    return Trained(run, history, report, keeper.chief)
 
 
 def _begin(config: TrainConfig, run: RunFolder, session: Session, keeper: Keeper, console: Console) -> None:

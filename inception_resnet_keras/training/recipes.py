@@ -75,7 +75,7 @@ def _value(key: str, text: str) -> Any:
     kinds, optional = _kind("set", key)
     if optional and text == "none":
         return None
-    if str in kinds:
+    if str in kinds and not text.startswith(('"', "'")):
         return text
     try:
         return tomllib.loads(f"value = {text}")["value"]

@@ -234,3 +234,10 @@ def test_tfds_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(InputError, match=r"pip install 'inception-resnet-keras\[tfds\]'"):
         open_source("tfds:mnist")
+
+
+def test_another_input_error_is_told_as_it_is() -> None:
+    corrupt = CorruptPictures(0, 10)
+    corrupt.list_one("a", "x")
+    with pytest.raises(InputError, match="something else"), corrupt.told():
+        raise InputError("something else")

@@ -116,6 +116,8 @@ def test_an_unknown_recipe_is_named_with_the_nearest(capsys: pytest.CaptureFixtu
 
 def test_text_needs_no_quotes() -> None:
     assert read_settings(["data=my pictures", "optimizer=sgd"]) == {"data": "my pictures", "optimizer": "sgd"}
+    assert read_settings(['model="inception_v4"', "data='a b'"]) == {"model": "inception_v4", "data": "a b"}
+    assert read_settings(["data='tis here"]) == {"data": "'tis here"}
 
 
 def test_the_command_of_a_run_gives_its_configuration_back(tmp_path: Path) -> None:

@@ -94,6 +94,8 @@ def test_two_workers_are_one_with_both_their_pictures_and_only_the_chief_writes(
     require_equal(workers, expected)
     assert "epoch 2/2" in said[0]
     assert "epoch" not in said[1]
+    assert "held-out accuracy" in said[0]
+    assert "held-out" not in said[1]
     assert sorted(path.name for path in (tmp_path / "run").glob("*.keras")) == ["best.keras", "model.keras"]
 
 
