@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from .. import spec
 from ..errors import InputError
 from ..telling import command, say
-from ..training.config import CHOICES, TrainConfig
-from ..training.recipes import configured, recipe_names
+from ..training.config import CHANGEABLE, CHOICES, FLAGS, TrainConfig
+from ..training.recipes import configured, read_settings, recipe_names
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,29 +71,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--out", type=Path, metavar="FOLDER", help="the run's folder (default: next free below runs/)")
-    where.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that was interrupted")
+    where.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with a run that was interrupted; with it, only what does not change what is learnt: "
+        f"{', '.join(CHANGEABLE)}",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     given = {field.name: vars(args)[field.name] for field in fields(TrainConfig) if field.name in vars(args)}
-    if args.resume and (given or args.recipe or args.set):
-        others = [name for name in ("recipe", "set") if vars(args)[name]]
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in [*given, *others])
-        raise InputError(f"--resume goes on with what the run was started with; leave out {flags}")
-    config = configured(args.recipe, args.set, given)
+    settings = {**read_settings(args.set), **given}
+    if args.resume:
+        if args.recipe or not settings.keys() <= set(CHANGEABLE):
+            fixed = [*(["recipe"] if args.recipe else []), *(name for name in settings if name not in CHANGEABLE)]
+            raise InputError(
+                f"--resume goes on with what the run was started with; leave out {', '.join(map(_as_given, fixed))}. "
+                f"What may be changed is {', '.join(CHANGEABLE)}"
+            )
+    else:
+        config = configured(args.recipe, args.set, given)
 
     from rich.console import Console
 
     from ..training.loop import resume, train
 
     console = Console()
-    trained = resume(args.resume, console=console) if args.resume else train(config, args.out, console=console)
+    trained = (
+        resume(args.resume, settings, console=console) if args.resume else train(config, args.out, console=console)
+    )
     if not trained.chief:
         return
     console.print(_table(trained.report))
     say(console, f"held-out accuracy {trained.report.accuracy:.2%}", style="bold")
     folder = trained.folder.path
     say(console, f"everything is in {folder}; to use it: {command('predict', folder)} IMAGE")
+
+
+def _as_given(name: str) -> str:
+    return f"--{name.replace('_', '-')}" if name in (*FLAGS, "recipe") else f"--set {name}"
 
 
 def _table(report: Report) -> Table:

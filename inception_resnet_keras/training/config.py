@@ -238,6 +238,11 @@ FLAGS = (
     *("data", "val", "model", "variant", "size", "epochs", "batch_size", "learning_rate", "shift", "seed", "weights"),
     *("strategy", "precision", "jit", "accumulate", "remat", "tensorboard"),
 )
+# What a run can be gone on with otherwise: how it is computed and kept, not what it has learnt.
+CHANGEABLE = (
+    *("strategy", "jit", "accumulate", "remat", "checkpoint_minutes", "keep", "cache", "parallel_calls"),
+    "tensorboard",
+)
 _DEFAULTS = TrainConfig()
 
 

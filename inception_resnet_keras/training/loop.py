@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from ..devices import missing_gpu
 from ..errors import InputError
 from ..evaluation.report import Report, classification_report
 from ..telling import command, printable, say
-from .config import TrainConfig, read_config
+from .config import CHANGEABLE, TrainConfig, read_config
 from .interruption import InterruptedRun, stop_asked
 from .memory import estimated, peak_on_gpu
 from .outcome import write_report
@@ -102,16 +103,30 @@ def train(config: TrainConfig, out: Path | None = None, *, console: Console | No
             run.remove_if_untrained()
 
 
-def resume(path: Path, *, console: Console | None = None) -> Trained:
+def resume(path: Path, settings: Mapping[str, Any] | None = None, *, console: Console | None = None) -> Trained:
     """Goes on with a run that was interrupted, from its newest whole checkpoint, at the very step.
 
-    Raises InputError where the folder holds no run or nothing is left to train; else as `train`.
+    Args:
+        path: The run's folder.
+        settings: Of `config.CHANGEABLE`, which say how the rest is computed and kept; the folder's
+            config.json has them from then on.
+        console: Where progress is told.
+
+    Raises:
+        InputError: The folder holds no run, nothing is left to train, or a setting is another; else
+            as `train`.
     """
     from .distribution import make_strategy, worker
     from .ready import require_ready
 
     run = RunFolder(path)
-    config = read_config(run.config)
+    settings = settings or {}
+    if fixed := [name for name in settings if name not in CHANGEABLE]:
+        raise InputError(
+            f"resume: goes on with what the run was started with; leave out {', '.join(fixed)}. What may be changed is "
+            f"{', '.join(CHANGEABLE)}"
+        )
+    config = replace(read_config(run.config), **settings)
     if run.report.exists() and len(run.read_history()) >= config.epochs:
         raise InputError(f"{path}: all {config.epochs} epochs are trained; nothing is left to go on with")
     strategy = make_strategy(config)
@@ -186,6 +201,8 @@ def _train(
     keeper = Keeper(run, session, console)
     if not keeper.recover():
         _begin(config, run, session, keeper, console)
+    elif keeper.chief and config != read_config(run.config):
+        run.change_config(config)
     _introduce(run, session, pictures, console)
     images = min(len(training), steps * config.batch_size)
     done = session.position.epoch * images + int(session.position.sums[2])

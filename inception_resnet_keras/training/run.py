@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -65,6 +66,11 @@ class RunFolder:
                 "versions": _versions(),
             },
         )
+
+    def change_config(self, config: TrainConfig) -> None:
+        """Another `config` in place of the one that is there; what else was told of the run's start stays."""
+        there = json.loads(self.config.read_text(encoding="utf-8"))
+        write_json(self.config, {**there, "command": config.command(), "config": asdict(config)})
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         text = io.StringIO(newline="")

@@ -1,5 +1,6 @@
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,10 @@ def test_a_damaged_configuration_is_named(tmp_path: Path, content: str) -> None:
 def test_resume_takes_no_other_choice(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["train", "--resume", str(tmp_path), "--epochs", "3"]) == 1
     assert "leave out --epochs" in capsys.readouterr().err
+    assert main(["train", "--resume", str(tmp_path), "--jit", "--set=keep=3", "--set=l2=0.1", "--recipe=smoke"]) == 1
+    assert "leave out --recipe, --set l2. What may be changed is strategy, jit" in capsys.readouterr().err
+    assert main(["train", "--resume", str(tmp_path), "--jit", "--set=keep=3"]) == 1
+    assert "holds no run" in capsys.readouterr().err
     assert main(["train", "--resume", str(tmp_path)]) == 1
     assert "holds no run" in capsys.readouterr().err
 
@@ -87,3 +92,16 @@ def test_a_folder_called_as_registered_weights_does_not_take_their_place(
         data=str(tmp_path / "imagenet"), weights="imagenet"
     )
     assert TrainConfig(weights="mine.keras").anywhere().weights == str(tmp_path / "mine.keras")
+
+
+def test_what_a_resumed_run_is_computed_with_is_kept_with_it(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.write_config(TrainConfig(epochs=7), {"steps": 3})
+    before = json.loads(run.config.read_text())
+    run.change_config(replace(read_config(run.config), accumulate=2, keep=5))
+    after = json.loads(run.config.read_text())
+    assert read_config(run.config) == TrainConfig(epochs=7, accumulate=2, keep=5)
+    assert {"--accumulate=2", "--set=keep=5", "--epochs=7"} < set(shlex.split(after["command"]))
+    assert {key: value for key, value in after.items() if key not in ("command", "config")} == {
+        key: value for key, value in before.items() if key not in ("command", "config")
+    }

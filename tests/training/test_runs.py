@@ -303,7 +303,8 @@ def test_a_truncated_newest_checkpoint_is_passed_over_and_said(
     config = json.loads((run / "config.json").read_text())
     config["config"]["epochs"] = len(history(run)) + 1
     (run / "config.json").write_text(json.dumps(config))
-    status, said, error = here(capsys, command("train", "--resume", run))
+    status, said, error = here(capsys, command("train", "--resume", run, "--accumulate=2"))
     assert status == 0, error
+    assert json.loads((run / "config.json").read_text())["config"]["accumulate"] == 2
     assert f"{newest}: its end is missing; it is passed over" in said
     assert f"going on from {before.name}" in said
