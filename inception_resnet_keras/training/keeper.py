@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -14,7 +17,7 @@ from ..files import replacing
 from ..saving import Card, save_model
 from ..telling import command, say
 from .checkpoints import Checkpoints
-from .distribution import worker
+from .distribution import differing, worker
 from .events import Events
 from .run import RunFolder
 from .session import Session
@@ -43,11 +46,43 @@ class Keeper:
     def recover(self) -> bool:
         """Goes on from the newest whole checkpoint; False where there is none, so nothing to go on from.
 
-        Raises InputError where checkpoints are there and every one is damaged.
+        Raises InputError where checkpoints are there and every one is damaged; and, on every worker, where
+        they would not all go on from the same one, with the same pictures and settings.
         """
         if self.chief:
             self.run.sweep()
-        for path, reason in self.checkpoints.damaged():
+        trouble: InputError | None = None
+        went_on = False
+        damaged: list[tuple[Path, str]] = []
+        try:
+            damaged = self.checkpoints.damaged()
+            went_on = self._gone_on(damaged)
+        except InputError as error:
+            trouble = error  # of this worker: the others must hear of it before it ends
+        self._require_agreement(trouble)
+        if self.chief and went_on:
+            for path, _ in damaged:
+                path.unlink(missing_ok=True)  # it would take the place of a whole one among those kept
+        return went_on
+
+    def _require_agreement(self, trouble: InputError | None) -> None:
+        session = self.session
+        told = {
+            "checkpoint": f"{session.position.step} {trouble}",
+            "pictures": json.dumps([session.steps, session.classes, session.pictures]),
+            "settings": json.dumps(asdict(session.config)),
+        }
+        others = differing(told, session.stepper.together, worker(session.strategy)[1])
+        if trouble:
+            raise trouble
+        if others:
+            raise InputError(
+                f"the workers do not agree on the {' and the '.join(others)}: give all of them the same command, the "
+                f"same data, and {self.run.path} on storage that all of them see"
+            )
+
+    def _gone_on(self, damaged: list[tuple[Path, str]]) -> bool:
+        for path, reason in damaged:
             say(self.console, f"{path}: {reason}; it is passed over", style="yellow")
         found = self.checkpoints.newest()
         if found is None:

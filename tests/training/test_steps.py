@@ -10,7 +10,7 @@ import pytest
 from inception_resnet_keras import spec
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.distribution import kind_of, make_strategy
+from inception_resnet_keras.training.distribution import differing, kind_of, make_strategy
 from inception_resnet_keras.training.optimizers import TensorFlow1RMSprop, make_optimizer, schedule
 from inception_resnet_keras.training.session import Session
 from inception_resnet_keras.training.step import StepFigures
@@ -227,3 +227,16 @@ def test_what_slurm_says_and_cannot_be_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("SLURMD_NODENAME", "node9")
     with pytest.raises(InputError, match="task 0 runs on node9, and TensorFlow takes it to be on node10"):
         make_strategy(config())
+
+
+@pytest.mark.parametrize(
+    ("last", "names"),
+    [({"a": "x", "b": "y"}, []), ({"a": "x", "b": "z"}, ["b"]), ({"a": "", "b": "z"}, ["a", "b"])],
+)
+def test_what_one_of_three_workers_tells_otherwise_is_named_to_all(last: dict[str, str], names: list[str]) -> None:
+    every = [{"a": "x", "b": "y"}, {"a": "x", "b": "y"}, last]
+    bits: list[np.ndarray] = []
+    for told in every:
+        differing(told, lambda numbers: bits.append(numbers) or numbers, 1)
+    for told in every:
+        assert differing(told, lambda _: np.sum(bits, axis=0), 3) == names

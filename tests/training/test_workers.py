@@ -33,9 +33,12 @@ def environment(workers: list[str], index: int) -> dict[str, str]:
 
 
 def start(
-    count: int, *arguments: object, program: Sequence[str] = ("-m", "tests.training.workers")
+    count: int,
+    *arguments: object,
+    program: Sequence[str] = ("-m", "tests.training.workers"),
+    last: Sequence[str] = (),
 ) -> list[subprocess.Popen[str]]:
-    """So many workers that run the same command, as a scheduler starts them."""
+    """So many workers that run the same command, as a scheduler starts them; `last` is given to the last one too."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     workers = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
     for each in sockets:
@@ -43,7 +46,7 @@ def start(
     command = [sys.executable, *program, *map(str, arguments)]
     return [
         subprocess.Popen(
-            command,
+            [*command, *(last if index == count - 1 else ())],
             cwd=ROOT,
             env=environment(workers, index),
             stdout=subprocess.PIPE,
@@ -118,6 +121,19 @@ def test_a_killed_worker_is_started_again_and_the_run_goes_on_from_the_last_chec
     said = finish(start(2, tmp_path / "two", "train", "--resume", run))
     assert "going on from step-" in said[0]
     require_equal([dict(np.load(tmp_path / f"two.{number}.npz")) for number in (0, 1)], expected)
+
+
+@pytest.mark.slow
+def test_workers_that_were_told_otherwise_all_end_at_once(
+    one: tuple[list[str], dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    begin, _ = one
+    run = tmp_path / "run"
+    workers = start(2, tmp_path / "two", *begin, f"--out={run}", last=["--set=l2=1e-3"])
+    said = [worker.communicate(timeout=120)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [1, 1], said
+    assert all("the workers do not agree on the settings" in text for text in said), said
+    assert not run.exists()
 
 
 FIT = """
