@@ -118,6 +118,8 @@ def export_model(
 
         if not prepared.card.gives_classes:
             raise InputError("validate: the model gives an embedding, which has no accuracy; leave it out")
+        if len(prepared.card.classes) == 1:
+            raise InputError("validate: the model gives one probability, which names no folder's class; leave it out")
         labelled = open_source(given["validate"], class_names=prepared.card.classes)
     with placing(*formats.files_of(target, out)) as beside:
         progress(f"writing {target.name}, {chosen}")

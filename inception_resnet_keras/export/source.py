@@ -20,6 +20,7 @@ from ..spec import names
 from ..spec.rows import Network, Preprocessing
 from ..weights.convert import ours
 from ..weights.convert.identify import identify
+from .ends import Kind, kind_of
 from .formats import IMAGENET
 
 FLOAT32 = "float32"
@@ -59,19 +60,20 @@ def prepare(
     output = _first_output(model, notes)
     network = _network(model)
     size = _size(model, card, network)
-    end = _layer_of(model, output)
-    classes, kind = _classes(end, output.shape[1], card, class_names, notes)
+    ending = kind_of(output)
+    classes, kind = _classes(ending, output.shape[1], card, class_names, notes)
     scaling = _scaling(model, card, network, preprocessing, notes)
-    softmax = end == names.LOGITS
-    if softmax:
-        notes.append("the model gives logits: a softmax was added, so that probabilities come out")
+    activation = None
+    if ending == "logits" and kind == "probabilities":
+        activation = "sigmoid" if output.shape[1] == 1 else "softmax"
+        notes.append(f"the model gives logits: a {activation} was added, so that probabilities come out")
     name, variant = _names(card, network, model)
     inner = keras.Model(model.input, output, name=model.name)
     reference = in_policy(inner, FLOAT32) if _other_policy(inner) else inner
     faster = _optimized(reference) if optimize else reference
     if policy != FLOAT32:
         faster = in_policy(faster, policy)
-    ends = (size, scaling, softmax, _is_channels_first(model, size))
+    ends = (size, scaling, activation, _is_channels_first(model, size))
     return Prepared(
         _with_ends(reference, *ends),
         _with_ends(faster, *ends),
@@ -176,13 +178,13 @@ def _layer_of(model: keras.Model, tensor: Any) -> str:
 
 
 def _classes(
-    end: str, width: int, card: Card | None, given: Sequence[str] | None, notes: list[str]
+    ending: Kind, width: int, card: Card | None, given: Sequence[str] | None, notes: list[str]
 ) -> tuple[list[str], Output]:
     if given is not None:
         return _given_names(given, width), "probabilities"
     if card:
         return card.classes, "probabilities"
-    if end in (names.EMBEDDING, names.POOLED):
+    if ending == "embedding":
         return [], "embedding"
     notes.append(
         f"the model names no classes: they are numbered from 0 to {width - 1}; class_names (--labels) names them"
@@ -238,7 +240,11 @@ def _optimized(model: keras.Model) -> keras.Model:
 
 
 def _with_ends(
-    model: keras.Model, size: tuple[int, int], scaling: Preprocessing | None, softmax: bool, channels_first: bool
+    model: keras.Model,
+    size: tuple[int, int],
+    scaling: Preprocessing | None,
+    activation: str | None,
+    channels_first: bool,
 ) -> keras.Model:
     inputs = x = keras.Input((*size, 3), name=INPUT, dtype=FLOAT32)
     if scaling:
@@ -246,5 +252,4 @@ def _with_ends(
     if channels_first:
         x = keras.layers.Permute((3, 1, 2), dtype=FLOAT32)(x)
     x = model(x, training=False)
-    end = keras.layers.Softmax if softmax else keras.layers.Identity
-    return keras.Model(inputs, end(dtype=FLOAT32, name=OUTPUT)(x), name=model.name)
+    return keras.Model(inputs, keras.layers.Activation(activation, dtype=FLOAT32, name=OUTPUT)(x), name=model.name)
