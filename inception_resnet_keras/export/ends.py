@@ -1,4 +1,4 @@
-"""What a model does at its two ends: what its outputs are."""
+"""What a model does at its two ends: how it takes pixels, and what its outputs are."""
 
 from __future__ import annotations
 
@@ -6,17 +6,64 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
-from ..inference.graph import functional, made_by
+from ..inference.graph import Graph, functional, made_by
 from ..spec import names
 
 Kind = Literal["logits", "embedding", "other"]
+SCALES, PASSES = "scales", "passes"
 
 _NO_CLASSES = (
     keras.layers.GlobalAveragePooling2D,
     keras.layers.GlobalMaxPooling2D,
     keras.layers.UnitNormalization,
 )
+
+
+def before_weights(model: keras.Model, size: tuple[int, int]) -> tuple[str, str]:
+    """What happens to pixels of 0-255 before the first layer with weights, also of a nested model.
+
+    Returns:
+        ("scales", layer) where a rescaling or a normalisation stands there; ("passes", "") where they arrive as
+        they are; ("changes", layer) where another layer or operation makes others of them outside training.
+    """
+    found, changed, _ = _walked(model, size)
+    if found:
+        return SCALES, found
+    return ("changes", changed) if changed else (PASSES, "")
+
+
+def _walked(model: keras.Model, size: tuple[int, int]) -> tuple[str, str, bool]:
+    """What scales and what else changes pixels, empty where nothing does, and whether they come out of the model."""
+    changed, reached, graph = "", {id(model.inputs[0])}, Graph(model, model.output)
+    for call in graph.calls:
+        if not any(id(tensor) in reached for tensor in call.input_tensors):
+            continue
+        operation = call.operation
+        if isinstance(operation, keras.layers.Rescaling | keras.layers.Normalization):
+            return operation.name, "", False
+        if inner := functional(operation):
+            scales, changes, passes = _walked(inner, size)
+            if scales:
+                return scales, "", False
+            changed = changed or changes
+        else:
+            passes = not getattr(operation, "weights", ())
+            if passes and not _is_identity(model, call.outputs[0], size):
+                changed = changed or operation.name
+        if passes:
+            reached |= {id(tensor) for tensor in call.outputs}
+    return "", changed, bool(reached & graph.ends)
+
+
+def _is_identity(model: keras.Model, tensor: Any, size: tuple[int, int]) -> bool:
+    """Whether a picture arrives at a tensor as it was, outside training: seen by letting one through."""
+    sides = iter(size)
+    shape = [1, *(next(sides) if side is None else side for side in model.inputs[0].shape[1:])]
+    picture = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
+    arrived = keras.Model(model.input, tensor)(picture, training=False)
+    return np.array_equal(keras.ops.convert_to_numpy(arrived), picture)
 
 
 def kind_of(output: Any) -> Kind:

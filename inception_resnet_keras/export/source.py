@@ -20,7 +20,7 @@ from ..spec import names
 from ..spec.rows import Network, Preprocessing
 from ..weights.convert import ours
 from ..weights.convert.identify import identify
-from .ends import Kind, kind_of
+from .ends import PASSES, SCALES, Kind, before_weights, kind_of
 from .formats import IMAGENET
 
 FLOAT32 = "float32"
@@ -62,7 +62,7 @@ def prepare(
     size = _size(model, card, network)
     ending = kind_of(output)
     classes, kind = _classes(ending, output.shape[1], card, class_names, notes)
-    scaling = _scaling(model, card, network, preprocessing, notes)
+    scaling = _scaling(model, size, card, network, given=preprocessing, notes=notes)
     activation = None
     if ending == "logits" and kind == "probabilities":
         activation = "sigmoid" if output.shape[1] == 1 else "softmax"
@@ -206,22 +206,33 @@ def _given_names(given: Sequence[str], width: int) -> list[str]:
 
 
 def _scaling(
-    model: keras.Model, card: Card | None, network: Network | None, given: str | None, notes: list[str]
+    model: keras.Model,
+    size: tuple[int, int],
+    card: Card | None,
+    network: Network | None,
+    *,
+    given: str | None,
+    notes: list[str],
 ) -> Preprocessing | None:
     """What stands before the model, so that it takes pixels; None where it takes them already."""
     takes = " or ".join(map(repr, (*CONVENTIONS, "none")))
     if given is not None and given not in (*CONVENTIONS, "none"):
         raise refuse("preprocessing", given, takes)
-    inside = card is not None or any(
-        isinstance(layer, keras.layers.Rescaling) and layer.input is model.inputs[0] for layer in model.layers
-    )
-    if given == "none" or (inside and given is None):
+    if given == "none":
         return None
-    if inside:
-        raise InputError(f"preprocessing: got {given!r}, and the model scales pixels itself; leave it out")
-    if given is None and network is None:
+    found, layer = (SCALES, "") if card else before_weights(model, size)
+    if found == SCALES:
+        if given is not None:
+            raise InputError(f"preprocessing: got {given!r}, and the model scales pixels itself; leave it out")
+        return None
+    if given is None and (network is None or found != PASSES):
+        why = (
+            f"its {layer!r} changes pixels before the first layer with weights"
+            if found != PASSES
+            else "it is no network of this project"
+        )
         raise InputError(
-            f"preprocessing: {model.name!r} is no network of this project: say how it takes pixels: {takes} "
+            f"preprocessing: {model.name!r} does not tell how it takes pixels ({why}): say how it does: {takes} "
             "(it takes 0-255 as they are)"
         )
     scaling = CONVENTIONS[given] if given else network.preprocessing  # type: ignore[union-attr]

@@ -12,7 +12,7 @@ import pytest
 from inception_resnet_keras import export_model
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.export.check import decided
-from inception_resnet_keras.export.ends import kind_of
+from inception_resnet_keras.export.ends import before_weights, kind_of
 from inception_resnet_keras.export.source import prepare
 from tests import tiny
 from tests.exporting import lively
@@ -83,3 +83,47 @@ def test_one_probability_agrees_where_it_decides_the_same(tmp_path: Path, digits
     check = export_model(model, tmp_path / "m.onnx", "onnx", check=digits)
     assert check.agreement == 1
     np.testing.assert_array_equal(decided(np.array([[0.2], [0.5], [0.9]])), [False, True, True])
+
+
+def behind(*layers: Any, include_preprocessing: bool = True) -> keras.Model:
+    """The network behind what a user put before it."""
+    image = x = keras.Input(IMAGE)
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(image, tiny.build(input_tensor=x, include_preprocessing=include_preprocessing).output)
+
+
+FLIP = keras.layers.RandomFlip()
+AUGMENTATION = keras.Sequential([keras.Input(IMAGE), keras.layers.RandomFlip(), keras.layers.RandomRotation(0.1)])
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        (lambda: behind(FLIP), ("scales", "preprocess")),
+        (lambda: behind(AUGMENTATION), ("scales", "preprocess")),
+        (lambda: behind(keras.layers.Normalization(mean=1.0, variance=2.0, name="n")), ("scales", "n")),
+        (lambda: nested(behind(FLIP)), ("scales", "preprocess")),
+        (lambda: nested(behind(AUGMENTATION, include_preprocessing=False)), ("passes", "")),
+        (lambda: behind(keras.layers.Identity(), include_preprocessing=False), ("passes", "")),
+        (lambda: behind(keras.layers.ReLU(), include_preprocessing=False), ("passes", "")),  # of pixels: nothing
+        (
+            lambda: behind(keras.layers.Lambda(lambda x: x / 255, name="l"), include_preprocessing=False),
+            ("changes", "l"),
+        ),
+        (lambda: behind(lambda x: x / 127.5 - 1, include_preprocessing=False), ("changes", "true_divide")),
+    ],
+)
+def test_what_happens_to_pixels_before_the_first_weights(model: Any, found: tuple[str, str]) -> None:
+    how, layer = before_weights(model(), (tiny.SIDE, tiny.SIDE))
+    assert (how, layer.rstrip("_0123456789")) == found
+
+
+def test_pixels_are_not_scaled_twice() -> None:
+    model = behind(FLIP)
+    prepared = prepare(model, "float32", **SETTINGS | {"preprocessing": None})
+    images = tiny.IMAGES * 127.5 + 127.5
+    np.testing.assert_allclose(tiny.run(prepared.reference, images), tiny.run(model, images), atol=1e-6)
+    scaled_by_hand = behind(lambda x: x / 127.5 - 1, include_preprocessing=False)
+    with pytest.raises(InputError, match=r"its 'true_divide\w*' changes pixels before the first layer with weights"):
+        prepare(scaled_by_hand, "float32", **SETTINGS | {"preprocessing": None})

@@ -53,7 +53,7 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options:
         ({"include_top": False}, {}, r"gives \(None, 1, 1, 10\); a classifier or an embedding is exported"),
         ({}, {"class_names": ["a"]}, "class_names: 1 names were given, and the model has 3 outputs"),
         ({}, {"preprocessing": "facenet"}, "the model scales pixels itself; leave it out"),
-        ({"include_preprocessing": False}, {}, "say how it takes pixels: 'inception' or 'facenet' or 'none'"),
+        ({"include_preprocessing": False}, {}, "say how it does: 'inception' or 'facenet' or 'none'"),
         ({"input_shape": (None, None, 3)}, {}, "takes pictures of any size"),
     ],
 )
