@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -88,14 +88,24 @@ def in_policy(model: keras.Model, policy: str) -> keras.Model:
 
     def copied(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()
-        if "dtype" in config and not isinstance(layer, keras.layers.InputLayer):
-            config["dtype"] = FLOAT32 if layer.name in kept else policy
+        if not isinstance(layer, keras.layers.InputLayer):
+            config = _with_policy(config, FLOAT32 if layer.name in kept else policy)
         return layer.__class__.from_config(config)
 
-    copy = keras.models.clone_model(model, clone_function=copied)
+    copy = keras.models.clone_model(model, clone_function=copied, recursive=True)
     for old, new in zip(model.layers, copy.layers, strict=True):
         new.set_weights(old.get_weights())
     return copy
+
+
+def _with_policy(config: Any, policy: str) -> Any:
+    """A layer's configuration in another policy, and with it those of layers that it wraps."""
+    wrapped = {
+        key: {**value, "config": _with_policy(value["config"], policy)}
+        for key, value in config.items()
+        if isinstance(value, dict) and isinstance(value.get("config"), dict) and "dtype" in value["config"]
+    }
+    return {**config, **wrapped, **({"dtype": policy} if "dtype" in config else {})}
 
 
 def _opened(source: Any) -> tuple[keras.Model, Card | None]:
@@ -241,7 +251,13 @@ def _scaling(
 
 
 def _other_policy(model: keras.Model) -> bool:
-    return any(layer.compute_dtype != FLOAT32 for layer in model.layers)
+    return any(layer.compute_dtype != FLOAT32 for layer in leaves(model))
+
+
+def leaves(model: keras.Model) -> Iterator[keras.Layer]:
+    """A model's layers, and in place of nested models theirs."""
+    for layer in model.layers:
+        yield from leaves(layer) if isinstance(layer, keras.Model) else (layer,)
 
 
 def _optimized(model: keras.Model) -> keras.Model:
