@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +124,31 @@ def test_an_interrupted_export_leaves_nothing(
     monkeypatch.setattr(checks, "compare", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export_model(run, tmp_path / "m.onnx", "onnx", check=digits)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_is_missing_is_told_before_the_place_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(tmp_path / "typo" / "run"), "--format=onnx"]) == 1
+    said = capsys.readouterr().err
+    assert "typo/run: there is no such file" in said
+    assert "out:" not in said
+
+
+def test_an_export_that_is_told_to_stop_leaves_nothing(run: Path, digits: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "inception_resnet_keras", "export", run, "--format=onnx", f"--check={digits}"]
+    process = subprocess.Popen(
+        [*map(str, command), f"--out={tmp_path / 'm.onnx'}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 100
+    while not list(tmp_path.glob(".m.onnx.*.partial")) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.terminate()
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert "interrupted" in said
     assert not list(tmp_path.iterdir())
 
 
