@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,7 +28,9 @@ NO_CARD = (
 
 
 class Runtime(ABC):
-    """An opened model.
+    """An opened model, which any thread may run: calls are computed one after another.
+
+    A server that is to compute several at once opens one for each thread.
 
     kind: "keras", "saved_model", "onnx", "openvino" or "litert".
     path: what was opened.
@@ -38,6 +41,7 @@ class Runtime(ABC):
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self.path, self.threads = path, threads
+        self._turn = Lock()  # requests and interpreters hold one call's tensors at a time
         self.card: Card = self._open()
 
     def run(self, images: np.ndarray) -> np.ndarray:
@@ -53,7 +57,9 @@ class Runtime(ABC):
         if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1:] != shape or not len(images):
             found = f"an array of shape {images.shape}" if isinstance(images, np.ndarray) else images
             raise refuse("images", found, f"an array of shape (n, {', '.join(map(str, shape))}), n at least 1")
-        return np.array(self._run(np.ascontiguousarray(images, np.float32)), np.float32)
+        taken = np.ascontiguousarray(images, np.float32)
+        with self._turn:
+            return np.array(self._run(taken), np.float32)  # a copy: what a runtime gives may be its own memory
 
     @abstractmethod
     def _open(self) -> Card:

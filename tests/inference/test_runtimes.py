@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,19 @@ def test_threads_are_checked(exported: Any) -> None:
     with pytest.raises(InputError, match="threads: got 0"):
         open_model(exported["onnx"][0], threads=0)
     open_model(exported["openvino"][0], threads=1).run(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize("format", [*LIBRARIES, "saved_model"])
+def test_threads_of_a_server_share_a_model(exported: Any, format: str) -> None:
+    """Each call of another batch, so that one's tensors would be another's size."""
+    model = open_model(exported[format][0])
+    rng = np.random.default_rng(0)
+    batches = [rng.uniform(0, 255, (count, *CARD.size, 3)).astype(np.float32) for count in (1, 2, 3, 4)]
+    wanted = [model.run(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(model.run, batches * 25))
+    for number, one in enumerate(found):
+        np.testing.assert_allclose(one, wanted[number % 4], atol=1e-6)
 
 
 def test_predict_of_a_card_too_large_to_be_one(exported: Any, tmp_path: Path, capsys: Any) -> None:
