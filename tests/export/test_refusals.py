@@ -152,6 +152,22 @@ def test_an_export_that_is_told_to_stop_leaves_nothing(run: Path, digits: Path, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_what_is_not_installed_is_asked_for_where_it_is_needed(precision: str) -> None:
+    """In a process that has no nncf."""
+    code = (
+        "import importlib.util, sys; from inception_resnet_keras.export import formats\n"
+        "found = importlib.util.find_spec\n"
+        "formats.find_spec = lambda name: None if name == 'nncf' else found(name)\n"
+        "print(formats.chosen('openvino', sys.argv[1])[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, precision], capture_output=True, text=True, check=False)
+    if precision == "float32":
+        assert done.stdout.strip() == precision, done.stderr
+    else:
+        assert "openvino in int8 is written with nncf, not installed here" in done.stderr
+
+
 def test_what_is_exported_already_is_named(exported: dict[str, Any], tmp_path: Path) -> None:
     path, _ = exported["onnx"]
     with pytest.raises(InputError, match="is exported already; give the run"):
