@@ -74,8 +74,8 @@ def export_model(
 
     Raises:
         ValueError: An argument is out of range, the target has not the precision, `out` exists, a
-            folder has no pictures, the model cannot be exported, or a bound was passed. Nothing is
-            then left of it.
+            folder has no pictures, the model cannot be exported, Keras runs on another engine than
+            TensorFlow, or a bound was passed. Nothing is then left of it.
     """
     target, chosen = formats.chosen(format, precision)
     out = formats.checked_out(target, Path(out))
@@ -83,6 +83,14 @@ def export_model(
     if (calibrate is not None) != (chosen == "int8"):
         takes = "a folder of pictures such as the model will see" if chosen == "int8" else f"None for {chosen}"
         raise refuse("calibrate", calibrate, f"{takes}; int8 is quantised on them, nothing else is")
+
+    import keras
+
+    if (engine := keras.config.backend()) != "tensorflow":
+        raise InputError(
+            f"KERAS_BACKEND: Keras runs on {engine} here, and exports are written by TensorFlow: unset KERAS_BACKEND "
+            "(or the backend in ~/.keras/keras.json)"
+        )
 
     from .pictures import CALIBRATED_ON, CHECKED_ON, drawn, held_out, sample, shipped
 

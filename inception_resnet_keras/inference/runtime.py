@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from lzma import LZMAError
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar
@@ -104,6 +106,8 @@ def card_of_archive(path: Path) -> ExportCard:
         text = read_member(path)
     except (KeyError, zipfile.BadZipFile):
         raise InputError(f"{path}: {NO_CARD}") from None
+    except (RuntimeError, zlib.error, LZMAError, EOFError, OSError) as error:  # encrypted, or of no known compression
+        raise InputError(f"{path}: is damaged: its card cannot be read ({error})") from None
     return parse_card(path, text, ExportCard)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -166,6 +167,24 @@ def test_what_is_not_installed_is_asked_for_where_it_is_needed(precision: str) -
         assert done.stdout.strip() == precision, done.stderr
     else:
         assert "openvino in int8 is written with nncf, not installed here" in done.stderr
+
+
+def test_keras_on_another_engine_is_told(run: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "inception_resnet_keras",
+        "export",
+        run,
+        "--format=onnx",
+        "--out",
+        tmp_path / "m.onnx",
+    ]
+    engine = os.environ | {"KERAS_BACKEND": "openvino"}
+    done = subprocess.run(list(map(str, command)), env=engine, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Keras runs on openvino here, and exports are written by TensorFlow: unset KERAS_BACKEND" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_exported_already_is_named(exported: dict[str, Any], tmp_path: Path) -> None:

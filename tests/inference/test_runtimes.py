@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from inception_resnet_keras.cli import main
 from inception_resnet_keras.data.pictures import picture_files
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.inference.predict import predict
-from inception_resnet_keras.inference.runtime import CARD_KEY
+from inception_resnet_keras.inference.runtime import CARD_KEY, card_of_archive
 from inception_resnet_keras.inference.runtimes import open_model
 from inception_resnet_keras.saving import MEMBER
 from tests.exporting import CARD
@@ -148,6 +149,22 @@ def test_a_card_that_cannot_be_true(exported: Any, tmp_path: Path, format: str, 
             (path / "assets.extra" / MEMBER).write_text(text)
     with pytest.raises(InputError, match=says):
         open_model(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [(6, 1), (8, 99), (8, zipfile.ZIP_DEFLATED), (8, zipfile.ZIP_LZMA), (8, zipfile.ZIP_BZIP2)]
+)
+def test_a_crafted_archive_is_refused(tmp_path: Path, place: int, value: int) -> None:
+    """Encrypted, or of a compression that it is not of; told in both of a member's headers."""
+    path = tmp_path / "model.tflite"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(MEMBER, json.dumps({"network": "n"}))
+    content = bytearray(path.read_bytes())
+    content[place] = value
+    content[content.index(b"PK\x01\x02") + place + 2] = value
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.tflite: (is damaged: its card cannot be read|holds no class names)"):
+        card_of_archive(path)
 
 
 def test_an_onnx_file_cannot_read_files_elsewhere(exported: Any, tmp_path: Path) -> None:
