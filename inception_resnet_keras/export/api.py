@@ -92,7 +92,7 @@ def export_model(
             "(or the backend in ~/.keras/keras.json)"
         )
 
-    from .pictures import CALIBRATED_ON, CHECKED_ON, drawn, held_out, sample, shipped
+    from .pictures import CALIBRATED_ON, CHECKED_ON, drawn, held_out, overlaps, sample, shipped
 
     folders = {"check": check, "validate": validate, "calibrate": calibrate}
     given = {name: Path(folder) for name, folder in folders.items() if folder is not None}
@@ -115,8 +115,10 @@ def export_model(
     calibration, labelled = None, None
     if "calibrate" in given:
         held = 0 if len(given) > 1 else held_out(files["calibrate"])
-        calibration = sample(files["calibrate"][held:], size, crop, CALIBRATED_ON, str(calibrate))
+        used = files["calibrate"][held:]
+        calibration = sample(used, size, crop, CALIBRATED_ON, str(calibrate))
         files["calibrate"] = files["calibrate"][:held] or files["calibrate"]
+        prepared.notes.extend(overlaps(used[:CALIBRATED_ON], files, next(iter(given)), CHECKED_ON))
     compared = shipped(size)
     if given:
         first = next(iter(given))

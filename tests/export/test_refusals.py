@@ -16,6 +16,7 @@ from inception_resnet_keras import export_model
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.export import check as checks
+from inception_resnet_keras.export.pictures import drawn, overlaps
 from tests.exporting import lively
 from tests.pictures import write_digits
 
@@ -185,6 +186,19 @@ def test_keras_on_another_engine_is_told(run: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Keras runs on openvino here, and exports are written by TensorFlow: unset KERAS_BACKEND" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_pictures_that_int8_was_quantised_on_are_told(digits: Path, tmp_path: Path) -> None:
+    files = drawn("check", digits)
+    linked = tmp_path / "link"
+    linked.symlink_to(digits)
+    again = drawn("check", linked)
+    told = list(overlaps(files, {"check": again, "validate": files[:3], "calibrate": files}, "check", 10))
+    assert [text.partition(" are among")[0] for text in told] == [
+        "10 of the 10 pictures of check",
+        "3 of the 3 pictures of validate",
+    ]
+    assert not list(overlaps(files[4:], {"calibrate": files[:4]}, "calibrate", 10))
 
 
 def test_what_is_exported_already_is_named(exported: dict[str, Any], tmp_path: Path) -> None:
