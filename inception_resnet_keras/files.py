@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,9 +54,10 @@ def placing(*targets: Path) -> Iterator[Path]:
 
     When the block ends well, they are flushed to the disk and renamed to the targets, in this order;
     when anything fails, none of them is left. Raises FileExistsError for a target that is there by then.
+    A process that is killed outright leaves its folder, `.NAME.*.partial`, which hinders no other.
     """
-    beside = targets[-1].with_name(f".{targets[-1].name}.{os.getpid()}.partial")
-    beside.mkdir()
+    last = targets[-1]
+    beside = Path(tempfile.mkdtemp(prefix=f".{last.name}.", suffix=".partial", dir=last.parent))
     placed: list[Path] = []
     try:
         yield beside
@@ -74,7 +76,7 @@ def placing(*targets: Path) -> Iterator[Path]:
     finally:
         _remove(beside)
     if os.name == "posix":
-        flush(targets[-1].parent)
+        flush(last.parent)
 
 
 def _remove(path: Path) -> None:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,19 @@ def test_several_are_placed_whole(tmp_path: Path) -> None:
         (beside / "not asked for").write_text("left")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "folder"]
     assert (tmp_path / "folder" / "in" / "file").read_text() == "graph"
+
+
+def test_what_a_killed_one_left_hinders_no_other(tmp_path: Path) -> None:
+    """In a container each process has the same number."""
+    code = (
+        "import os, pathlib, sys; os.getpid = lambda: 1; from inception_resnet_keras.files import placing\n"
+        "with placing(pathlib.Path(sys.argv[1])) as beside:\n"
+        "    (beside / 'a').write_text('half'); sys.argv[2] == 'dies' and os._exit(9)"
+    )
+    for end, status in (("dies", 9), ("dies", 9), ("lives", 0)):
+        assert subprocess.run([sys.executable, "-c", code, tmp_path / "a", end], check=False).returncode == status
+    assert (tmp_path / "a").read_text() == "half"
+    assert len(list(tmp_path.glob(".a.*.partial"))) == 2
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from pathlib import Path
 
 from ..errors import InputError
@@ -32,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from ..inference.runtimes import find_model
+
     target, precision = chosen(args.format, args.precision)
+    find_model(args.model)  # a model that is missing is told before the place that follows from it
     folder = args.model if args.model.is_dir() else args.model.parent
     out = args.out or folder / default_name(target, precision)
     names = None if args.labels is None else _labels(args.labels)
@@ -41,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
 
     from ..export.api import export_model
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a half export is not left behind
     console = Console()
     check = export_model(
         args.model,

@@ -74,8 +74,8 @@ def export_model(
 
     Raises:
         ValueError: An argument is out of range, the target has not the precision, `out` exists, a
-            folder has no pictures, the model cannot be exported, or a bound was passed. Nothing is
-            then left of it.
+            folder has no pictures, the model cannot be exported, Keras runs on another engine than
+            TensorFlow, or a bound was passed. Nothing is then left of it.
     """
     target, chosen = formats.chosen(format, precision)
     out = formats.checked_out(target, Path(out))
@@ -84,7 +84,15 @@ def export_model(
         takes = "a folder of pictures such as the model will see" if chosen == "int8" else f"None for {chosen}"
         raise refuse("calibrate", calibrate, f"{takes}; int8 is quantised on them, nothing else is")
 
-    from .pictures import CALIBRATED_ON, CHECKED_ON, drawn, held_out, sample, shipped
+    import keras
+
+    if (engine := keras.config.backend()) != "tensorflow":
+        raise InputError(
+            f"KERAS_BACKEND: Keras runs on {engine} here, and exports are written by TensorFlow: unset KERAS_BACKEND "
+            "(or the backend in ~/.keras/keras.json)"
+        )
+
+    from .pictures import CALIBRATED_ON, CHECKED_ON, drawn, held_out, overlaps, sample, shipped
 
     folders = {"check": check, "validate": validate, "calibrate": calibrate}
     given = {name: Path(folder) for name, folder in folders.items() if folder is not None}
@@ -107,8 +115,10 @@ def export_model(
     calibration, labelled = None, None
     if "calibrate" in given:
         held = 0 if len(given) > 1 else held_out(files["calibrate"])
-        calibration = sample(files["calibrate"][held:], size, crop, CALIBRATED_ON, str(calibrate))
+        used = files["calibrate"][held:]
+        calibration = sample(used, size, crop, CALIBRATED_ON, str(calibrate))
         files["calibrate"] = files["calibrate"][:held] or files["calibrate"]
+        prepared.notes.extend(overlaps(used[:CALIBRATED_ON], files, next(iter(given)), CHECKED_ON))
     compared = shipped(size)
     if given:
         first = next(iter(given))
@@ -118,6 +128,8 @@ def export_model(
 
         if not prepared.card.gives_classes:
             raise InputError("validate: the model gives an embedding, which has no accuracy; leave it out")
+        if len(prepared.card.classes) == 1:
+            raise InputError("validate: the model gives one probability, which names no folder's class; leave it out")
         labelled = open_source(given["validate"], class_names=prepared.card.classes)
     with placing(*formats.files_of(target, out)) as beside:
         progress(f"writing {target.name}, {chosen}")

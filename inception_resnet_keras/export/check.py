@@ -159,7 +159,9 @@ def compare(
     if isinstance(runtime, SavedModelRuntime):
         _check_encoded(runtime, sample.images[:BATCH], shown)
     embedding = not prepared.card.gives_classes
-    agreement = _least_cosine(wanted, found) if embedding else float(np.mean(wanted.argmax(1) == found.argmax(1)))
+    if not embedding:
+        _refuse_no_probabilities(wanted)
+    agreement = _least_cosine(wanted, found) if embedding else float(np.mean(decided(wanted) == decided(found)))
     notes = list(prepared.notes)
     largest = float(np.abs(wanted).max())
     if sample.unreadable:
@@ -185,6 +187,20 @@ def compare(
     if check.failures:
         raise InputError(f"{check}\n  it is not kept: {'; '.join(check.failures)}")
     return check
+
+
+def _refuse_no_probabilities(outputs: np.ndarray) -> None:
+    least, largest = float(outputs.min()), float(outputs.max())
+    if not (least >= -_SAME and largest <= 1 + _SAME):
+        raise InputError(
+            f"model: its outputs go from {least:.4g} to {largest:.4g}, so they are no probabilities: end it in a "
+            "softmax or a sigmoid, or in a dense layer without activation, to which a softmax is added"
+        )
+
+
+def decided(outputs: np.ndarray) -> np.ndarray:
+    """The likeliest class; of a single probability, whether it is at least a half."""
+    return outputs.argmax(1) if outputs.shape[1] > 1 else outputs[:, 0] >= 0.5
 
 
 def _outputs(run: Any, images: np.ndarray) -> np.ndarray:

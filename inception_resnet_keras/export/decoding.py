@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
+
+from ..data.images import MAX_PIXELS
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -12,13 +15,60 @@ def decode(content: tf.Tensor, size: tuple[int, int], crop: float = 1.0) -> tf.T
 
     It is resized bilinear with antialiasing. What is transparent in a PNG is laid over white; a JPEG is
     turned upright as its EXIF orientation says. GIF (its first frame), BMP and opaque WebP are what
-    TensorFlow makes of them.
+    TensorFlow makes of them. More than `MAX_PIXELS` by its header is an InvalidArgumentError before it is decoded.
     """
+    small_enough = tf.debugging.assert_less_equal(
+        claimed_pixels(content), tf.constant(MAX_PIXELS, tf.int64), "a picture has more pixels than are read"
+    )
+    with tf.control_dependencies([] if small_enough is None else [small_enough]):
+        content = tf.identity(content)
     image = tf.case(
         [(tf.io.is_jpeg(content), lambda: _jpeg(content)), (_is_png(content), lambda: _png(content))],
         default=lambda: tf.cast(tf.io.decode_image(content, 3, expand_animations=False), tf.float32),
     )
     return tf.clip_by_value(tf.round(_resized(tf.ensure_shape(image, [None, None, 3]), size, crop)), 0, 255)
+
+
+def claimed_pixels(content: tf.Tensor) -> tf.Tensor:
+    """int64: width times height, as a picture's header tells it; 0 of what is no picture, which no decoder takes."""
+    head = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 0, 32), tf.uint8), tf.int64)
+    head = tf.concat([head, tf.zeros([32], tf.int64)], 0)
+
+    def area(at: tuple[int, int], width: int, *, big: bool = False, mask: int = -1, more: int = 0) -> tf.Tensor:
+        """Of two numbers of `width` bytes."""
+        places = 256 ** np.arange(width, dtype=np.int64)
+        sides = [
+            (tf.reduce_sum(head[start : start + width] * places[:: -1 if big else 1]) & mask) + more for start in at
+        ]
+        return sides[0] * sides[1]
+
+    def starts(text: bytes, at: int = 0) -> tf.Tensor:
+        return tf.reduce_all(head[at : at + len(text)] == list(text))
+
+    def of_bmp() -> tf.Tensor:
+        width, height = tf.unstack(tf.bitcast(tf.cast(tf.reshape(head[18:26], [2, 4]), tf.uint8), tf.int32))
+        # its height is negative where its first row is the upper one
+        return tf.abs(tf.cast(width, tf.int64)) * tf.abs(tf.cast(height, tf.int64))
+
+    def of_lossless_webp() -> tf.Tensor:
+        bits = tf.reduce_sum(head[21:25] * 256 ** np.arange(4, dtype=np.int64))
+        return ((bits & 0x3FFF) + 1) * ((bits // 2**14 & 0x3FFF) + 1)
+
+    def of_jpeg() -> tf.Tensor:
+        return tf.reduce_prod(tf.cast(tf.image.extract_jpeg_shape(content)[:2], tf.int64))
+
+    return tf.case(
+        [
+            (tf.io.is_jpeg(content), of_jpeg),
+            (_is_png(content), lambda: area((16, 20), 4, big=True)),
+            (starts(b"GIF8"), lambda: area((6, 8), 2)),
+            (starts(b"BM"), of_bmp),
+            (starts(b"VP8 ", 12), lambda: area((26, 28), 2, mask=0x3FFF)),
+            (starts(b"VP8L", 12), of_lossless_webp),
+            (starts(b"VP8X", 12), lambda: area((24, 27), 3, more=1)),
+        ],
+        default=lambda: tf.constant(0, tf.int64),
+    )
 
 
 def _resized(image: tf.Tensor, size: tuple[int, int], crop: float) -> tf.Tensor:

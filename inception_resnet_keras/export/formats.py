@@ -15,12 +15,16 @@ IMAGENET = "imagenet"  # in place of class names: its own
 
 @dataclass(frozen=True)
 class Format:
-    """suffix: of the file; empty for a folder. needs: the modules that make and check it, beside Keras's engine."""
+    """suffix: of the file; empty for a folder. needs: the modules that make and check it, beside Keras's engine.
+
+    quantizer: what int8 needs besides.
+    """
 
     name: str
     suffix: str
     precisions: tuple[Precision, ...]
     needs: tuple[str, ...]
+    quantizer: tuple[str, ...] = ()
 
 
 FORMATS = {
@@ -28,7 +32,7 @@ FORMATS = {
     for row in (
         Format("saved_model", "", ("float32", "float16", "bfloat16"), ()),
         Format("onnx", ".onnx", ("float32", "float16", "int8"), ("onnx", "tf2onnx", "onnxruntime")),
-        Format("openvino", ".xml", ("float32", "float16", "bfloat16", "int8"), ("openvino", "nncf", "scipy")),
+        Format("openvino", ".xml", ("float32", "float16", "bfloat16", "int8"), ("openvino", "scipy"), ("nncf",)),
         Format("litert", ".tflite", ("float32", "float16", "int8"), ("ai_edge_litert",)),
     )
 }
@@ -42,9 +46,10 @@ def chosen(format: str, precision: str) -> tuple[Format, Precision]:
         elsewhere = [other.name for other in FORMATS.values() if found in other.precisions]
         takes = f"{' or '.join(target.precisions)} for {target.name}; {found} is there for {', '.join(elsewhere)}"
         raise refuse("precision", precision, takes)
-    if missing := [module for module in target.needs if find_spec(module) is None]:
+    needed = target.needs + (target.quantizer if found == "int8" else ())
+    if missing := [module for module in needed if find_spec(module) is None]:
         raise InputError(
-            f"format: {target.name} is written with {', '.join(missing)}, not installed here: "
+            f"format: {target.name} in {found} is written with {', '.join(missing)}, not installed here: "
             "pip install 'inception-resnet-keras[export]'"
         )
     return target, found

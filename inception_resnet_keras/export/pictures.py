@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,19 @@ def drawn(argument: str, folder: Path) -> list[Path]:
 def held_out(files: Sequence[Path]) -> int:
     """How many of the pictures to calibrate on are kept to compare on: a fifth, none of a handful."""
     return min(CHECKED_ON, len(files) // 5)
+
+
+def overlaps(used: list[Path], files: dict[str, list[Path]], compared: str, at_most: int) -> Iterator[str]:
+    """What int8 was quantised on and is judged by: such pictures say less of others."""
+    calibrated = {file.resolve() for file in used}
+    judged = {compared: files[compared][:at_most]}
+    for name, seen in (judged | {key: files[key] for key in ("validate",) if key in files}).items():
+        both = sum(file.resolve() in calibrated for file in seen)
+        if both:
+            yield (
+                f"{both} of the {len(seen)} pictures of {name} are among those that int8 was calibrated on: "
+                "others would show more"
+            )
 
 
 def sample(files: Sequence[Path], size: tuple[int, int], crop: float, at_most: int, source: str) -> Sample:

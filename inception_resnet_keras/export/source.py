@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -20,6 +20,7 @@ from ..spec import names
 from ..spec.rows import Network, Preprocessing
 from ..weights.convert import ours
 from ..weights.convert.identify import identify
+from .ends import PASSES, SCALES, Kind, before_weights, kind_of
 from .formats import IMAGENET
 
 FLOAT32 = "float32"
@@ -59,19 +60,20 @@ def prepare(
     output = _first_output(model, notes)
     network = _network(model)
     size = _size(model, card, network)
-    end = _layer_of(model, output)
-    classes, kind = _classes(end, output.shape[1], card, class_names, notes)
-    scaling = _scaling(model, card, network, preprocessing, notes)
-    softmax = end == names.LOGITS
-    if softmax:
-        notes.append("the model gives logits: a softmax was added, so that probabilities come out")
+    ending = kind_of(output)
+    classes, kind = _classes(ending, output.shape[1], card, class_names, notes)
+    scaling = _scaling(model, size, card, network, given=preprocessing, notes=notes)
+    activation = None
+    if ending == "logits" and kind == "probabilities":
+        activation = "sigmoid" if output.shape[1] == 1 else "softmax"
+        notes.append(f"the model gives logits: a {activation} was added, so that probabilities come out")
     name, variant = _names(card, network, model)
     inner = keras.Model(model.input, output, name=model.name)
     reference = in_policy(inner, FLOAT32) if _other_policy(inner) else inner
     faster = _optimized(reference) if optimize else reference
     if policy != FLOAT32:
         faster = in_policy(faster, policy)
-    ends = (size, scaling, softmax, _is_channels_first(model, size))
+    ends = (size, scaling, activation, _is_channels_first(model, size))
     return Prepared(
         _with_ends(reference, *ends),
         _with_ends(faster, *ends),
@@ -86,14 +88,24 @@ def in_policy(model: keras.Model, policy: str) -> keras.Model:
 
     def copied(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()
-        if "dtype" in config and not isinstance(layer, keras.layers.InputLayer):
-            config["dtype"] = FLOAT32 if layer.name in kept else policy
+        if not isinstance(layer, keras.layers.InputLayer):
+            config = _with_policy(config, FLOAT32 if layer.name in kept else policy)
         return layer.__class__.from_config(config)
 
-    copy = keras.models.clone_model(model, clone_function=copied)
+    copy = keras.models.clone_model(model, clone_function=copied, recursive=True)
     for old, new in zip(model.layers, copy.layers, strict=True):
         new.set_weights(old.get_weights())
     return copy
+
+
+def _with_policy(config: Any, policy: str) -> Any:
+    """A layer's configuration in another policy, and with it those of layers that it wraps."""
+    wrapped = {
+        key: {**value, "config": _with_policy(value["config"], policy)}
+        for key, value in config.items()
+        if isinstance(value, dict) and isinstance(value.get("config"), dict) and "dtype" in value["config"]
+    }
+    return {**config, **wrapped, **({"dtype": policy} if "dtype" in config else {})}
 
 
 def _opened(source: Any) -> tuple[keras.Model, Card | None]:
@@ -176,13 +188,13 @@ def _layer_of(model: keras.Model, tensor: Any) -> str:
 
 
 def _classes(
-    end: str, width: int, card: Card | None, given: Sequence[str] | None, notes: list[str]
+    ending: Kind, width: int, card: Card | None, given: Sequence[str] | None, notes: list[str]
 ) -> tuple[list[str], Output]:
     if given is not None:
         return _given_names(given, width), "probabilities"
     if card:
         return card.classes, "probabilities"
-    if end in (names.EMBEDDING, names.POOLED):
+    if ending == "embedding":
         return [], "embedding"
     notes.append(
         f"the model names no classes: they are numbered from 0 to {width - 1}; class_names (--labels) names them"
@@ -204,22 +216,33 @@ def _given_names(given: Sequence[str], width: int) -> list[str]:
 
 
 def _scaling(
-    model: keras.Model, card: Card | None, network: Network | None, given: str | None, notes: list[str]
+    model: keras.Model,
+    size: tuple[int, int],
+    card: Card | None,
+    network: Network | None,
+    *,
+    given: str | None,
+    notes: list[str],
 ) -> Preprocessing | None:
     """What stands before the model, so that it takes pixels; None where it takes them already."""
     takes = " or ".join(map(repr, (*CONVENTIONS, "none")))
     if given is not None and given not in (*CONVENTIONS, "none"):
         raise refuse("preprocessing", given, takes)
-    inside = card is not None or any(
-        isinstance(layer, keras.layers.Rescaling) and layer.input is model.inputs[0] for layer in model.layers
-    )
-    if given == "none" or (inside and given is None):
+    if given == "none":
         return None
-    if inside:
-        raise InputError(f"preprocessing: got {given!r}, and the model scales pixels itself; leave it out")
-    if given is None and network is None:
+    found, layer = (SCALES, "") if card else before_weights(model, size)
+    if found == SCALES:
+        if given is not None:
+            raise InputError(f"preprocessing: got {given!r}, and the model scales pixels itself; leave it out")
+        return None
+    if given is None and (network is None or found != PASSES):
+        why = (
+            f"its {layer!r} changes pixels before the first layer with weights"
+            if found != PASSES
+            else "it is no network of this project"
+        )
         raise InputError(
-            f"preprocessing: {model.name!r} is no network of this project: say how it takes pixels: {takes} "
+            f"preprocessing: {model.name!r} does not tell how it takes pixels ({why}): say how it does: {takes} "
             "(it takes 0-255 as they are)"
         )
     scaling = CONVENTIONS[given] if given else network.preprocessing  # type: ignore[union-attr]
@@ -228,7 +251,13 @@ def _scaling(
 
 
 def _other_policy(model: keras.Model) -> bool:
-    return any(layer.compute_dtype != FLOAT32 for layer in model.layers)
+    return any(layer.compute_dtype != FLOAT32 for layer in leaves(model))
+
+
+def leaves(model: keras.Model) -> Iterator[keras.Layer]:
+    """A model's layers, and in place of nested models theirs."""
+    for layer in model.layers:
+        yield from leaves(layer) if isinstance(layer, keras.Model) else (layer,)
 
 
 def _optimized(model: keras.Model) -> keras.Model:
@@ -238,7 +267,11 @@ def _optimized(model: keras.Model) -> keras.Model:
 
 
 def _with_ends(
-    model: keras.Model, size: tuple[int, int], scaling: Preprocessing | None, softmax: bool, channels_first: bool
+    model: keras.Model,
+    size: tuple[int, int],
+    scaling: Preprocessing | None,
+    activation: str | None,
+    channels_first: bool,
 ) -> keras.Model:
     inputs = x = keras.Input((*size, 3), name=INPUT, dtype=FLOAT32)
     if scaling:
@@ -246,5 +279,4 @@ def _with_ends(
     if channels_first:
         x = keras.layers.Permute((3, 1, 2), dtype=FLOAT32)(x)
     x = model(x, training=False)
-    end = keras.layers.Softmax if softmax else keras.layers.Identity
-    return keras.Model(inputs, end(dtype=FLOAT32, name=OUTPUT)(x), name=model.name)
+    return keras.Model(inputs, keras.layers.Activation(activation, dtype=FLOAT32, name=OUTPUT)(x), name=model.name)

@@ -32,6 +32,12 @@ def producer(tensor: Any) -> Any:
     return tensor._keras_history.operation
 
 
+def made_by(tensor: Any) -> tuple[Call, int]:
+    """The call that a Keras tensor is an output of, and which of its outputs, counted from 0."""
+    history = tensor._keras_history
+    return history.operation._inbound_nodes[history.node_index], history.tensor_index
+
+
 class Graph:
     """The calls that lead from a functional model's inputs to `outputs`, a structure of some of its tensors."""
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from lzma import LZMAError
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,7 +30,9 @@ NO_CARD = (
 
 
 class Runtime(ABC):
-    """An opened model.
+    """An opened model, which any thread may run: calls are computed one after another.
+
+    A server that is to compute several at once opens one for each thread.
 
     kind: "keras", "saved_model", "onnx", "openvino" or "litert".
     path: what was opened.
@@ -38,6 +43,7 @@ class Runtime(ABC):
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self.path, self.threads = path, threads
+        self._turn = Lock()  # requests and interpreters hold one call's tensors at a time
         self.card: Card = self._open()
 
     def run(self, images: np.ndarray) -> np.ndarray:
@@ -53,7 +59,9 @@ class Runtime(ABC):
         if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1:] != shape or not len(images):
             found = f"an array of shape {images.shape}" if isinstance(images, np.ndarray) else images
             raise refuse("images", found, f"an array of shape (n, {', '.join(map(str, shape))}), n at least 1")
-        return np.array(self._run(np.ascontiguousarray(images, np.float32)), np.float32)
+        taken = np.ascontiguousarray(images, np.float32)
+        with self._turn:
+            return np.array(self._run(taken), np.float32)  # a copy: what a runtime gives may be its own memory
 
     @abstractmethod
     def _open(self) -> Card:
@@ -98,6 +106,8 @@ def card_of_archive(path: Path) -> ExportCard:
         text = read_member(path)
     except (KeyError, zipfile.BadZipFile):
         raise InputError(f"{path}: {NO_CARD}") from None
+    except (RuntimeError, zlib.error, LZMAError, EOFError, OSError) as error:  # encrypted, or of no known compression
+        raise InputError(f"{path}: is damaged: its card cannot be read ({error})") from None
     return parse_card(path, text, ExportCard)
 
 

@@ -149,7 +149,7 @@ class LiteRtRuntime(Runtime):
     def _open(self) -> Card:
         card = card_of_archive(self.path)
         litert = required("ai_edge_litert.interpreter", "litert")
-        threads = self.threads or os.cpu_count()  # by itself it takes one
+        threads = self.threads or _cores()  # by itself it takes one
         self._interpreter = opened(
             self.path, lambda: litert.Interpreter(model_path=str(self.path), num_threads=threads)
         )
@@ -166,6 +166,11 @@ class LiteRtRuntime(Runtime):
         self._interpreter.set_tensor(self._takes, images)
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._gives)
+
+
+def _cores() -> int:
+    """How many this process may use: in a container fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 RUNTIMES: dict[str, type[Runtime]] = {

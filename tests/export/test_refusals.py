@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ from inception_resnet_keras import export_model
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.export import check as checks
+from inception_resnet_keras.export.pictures import drawn, overlaps
 from tests.exporting import lively
 from tests.pictures import write_digits
 
@@ -53,7 +58,7 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options:
         ({"include_top": False}, {}, r"gives \(None, 1, 1, 10\); a classifier or an embedding is exported"),
         ({}, {"class_names": ["a"]}, "class_names: 1 names were given, and the model has 3 outputs"),
         ({}, {"preprocessing": "facenet"}, "the model scales pixels itself; leave it out"),
-        ({"include_preprocessing": False}, {}, "say how it takes pixels: 'inception' or 'facenet' or 'none'"),
+        ({"include_preprocessing": False}, {}, "say how it does: 'inception' or 'facenet' or 'none'"),
         ({"input_shape": (None, None, 3)}, {}, "takes pictures of any size"),
     ],
 )
@@ -122,6 +127,78 @@ def test_an_interrupted_export_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         export_model(run, tmp_path / "m.onnx", "onnx", check=digits)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_is_missing_is_told_before_the_place_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(tmp_path / "typo" / "run"), "--format=onnx"]) == 1
+    said = capsys.readouterr().err
+    assert "typo/run: there is no such file" in said
+    assert "out:" not in said
+
+
+def test_an_export_that_is_told_to_stop_leaves_nothing(run: Path, digits: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "inception_resnet_keras", "export", run, "--format=onnx", f"--check={digits}"]
+    process = subprocess.Popen(
+        [*map(str, command), f"--out={tmp_path / 'm.onnx'}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 100
+    while not list(tmp_path.glob(".m.onnx.*.partial")) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.terminate()
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert "interrupted" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_what_is_not_installed_is_asked_for_where_it_is_needed(precision: str) -> None:
+    """In a process that has no nncf."""
+    code = (
+        "import importlib.util, sys; from inception_resnet_keras.export import formats\n"
+        "found = importlib.util.find_spec\n"
+        "formats.find_spec = lambda name: None if name == 'nncf' else found(name)\n"
+        "print(formats.chosen('openvino', sys.argv[1])[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, precision], capture_output=True, text=True, check=False)
+    if precision == "float32":
+        assert done.stdout.strip() == precision, done.stderr
+    else:
+        assert "openvino in int8 is written with nncf, not installed here" in done.stderr
+
+
+def test_keras_on_another_engine_is_told(run: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "inception_resnet_keras",
+        "export",
+        run,
+        "--format=onnx",
+        "--out",
+        tmp_path / "m.onnx",
+    ]
+    engine = os.environ | {"KERAS_BACKEND": "openvino"}
+    done = subprocess.run(list(map(str, command)), env=engine, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Keras runs on openvino here, and exports are written by TensorFlow: unset KERAS_BACKEND" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_that_int8_was_quantised_on_are_told(digits: Path, tmp_path: Path) -> None:
+    files = drawn("check", digits)
+    linked = tmp_path / "link"
+    linked.symlink_to(digits)
+    again = drawn("check", linked)
+    told = list(overlaps(files, {"check": again, "validate": files[:3], "calibrate": files}, "check", 10))
+    assert [text.partition(" are among")[0] for text in told] == [
+        "10 of the 10 pictures of check",
+        "3 of the 3 pictures of validate",
+    ]
+    assert not list(overlaps(files[4:], {"calibrate": files[:4]}, "calibrate", 10))
 
 
 def test_what_is_exported_already_is_named(exported: dict[str, Any], tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def test_every_precision(run: Path, digits: Path, tmp_path: Path, format: str, p
     check = export_model(run, out, format, precision=precision, **given)  # type: ignore[arg-type]
     assert check.relative < 0.5
     assert (check.accuracy is not None) == (precision == "int8")
+    assert any("24 of the 24 pictures of validate" in note for note in check.notes) == (precision == "int8")
     found = open_model(out)
     assert found.card.precision == precision  # type: ignore[attr-defined]
     images = pixels(digits)

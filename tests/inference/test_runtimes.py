@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from inception_resnet_keras.cli import main
 from inception_resnet_keras.data.pictures import picture_files
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.inference.predict import predict
-from inception_resnet_keras.inference.runtime import CARD_KEY
+from inception_resnet_keras.inference.runtime import CARD_KEY, card_of_archive
 from inception_resnet_keras.inference.runtimes import open_model
 from inception_resnet_keras.saving import MEMBER
 from tests.exporting import CARD
@@ -149,6 +151,22 @@ def test_a_card_that_cannot_be_true(exported: Any, tmp_path: Path, format: str, 
         open_model(path)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"), [(6, 1), (8, 99), (8, zipfile.ZIP_DEFLATED), (8, zipfile.ZIP_LZMA), (8, zipfile.ZIP_BZIP2)]
+)
+def test_a_crafted_archive_is_refused(tmp_path: Path, place: int, value: int) -> None:
+    """Encrypted, or of a compression that it is not of; told in both of a member's headers."""
+    path = tmp_path / "model.tflite"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(MEMBER, json.dumps({"network": "n"}))
+    content = bytearray(path.read_bytes())
+    content[place] = value
+    content[content.index(b"PK\x01\x02") + place + 2] = value
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.tflite: (is damaged: its card cannot be read|holds no class names)"):
+        card_of_archive(path)
+
+
 def test_an_onnx_file_cannot_read_files_elsewhere(exported: Any, tmp_path: Path) -> None:
     import onnx
 
@@ -207,6 +225,19 @@ def test_threads_are_checked(exported: Any) -> None:
     with pytest.raises(InputError, match="threads: got 0"):
         open_model(exported["onnx"][0], threads=0)
     open_model(exported["openvino"][0], threads=1).run(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize("format", [*LIBRARIES, "saved_model"])
+def test_threads_of_a_server_share_a_model(exported: Any, format: str) -> None:
+    """Each call of another batch, so that one's tensors would be another's size."""
+    model = open_model(exported[format][0])
+    rng = np.random.default_rng(0)
+    batches = [rng.uniform(0, 255, (count, *CARD.size, 3)).astype(np.float32) for count in (1, 2, 3, 4)]
+    wanted = [model.run(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(model.run, batches * 25))
+    for number, one in enumerate(found):
+        np.testing.assert_allclose(one, wanted[number % 4], atol=1e-6)
 
 
 def test_predict_of_a_card_too_large_to_be_one(exported: Any, tmp_path: Path, capsys: Any) -> None:
