@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,19 @@ def test_what_is_not_installed_is_named_with_how_to_get_it() -> None:
     outcome = measure(plan_of("timm:inception_v4", size=75, batches=(1,), rounds=1, seconds=0.0))
     [entry] = outcome.entries
     assert entry.failure == "timm is not installed: pip install torch timm"
+
+
+def test_the_peak_is_measured_with_the_threads_asked_for() -> None:
+    code = (
+        "from inception_resnet_keras.inference.bench import peak\n"
+        "peak.SIDES, peak.SECONDS = {'cpu': 256}, 0.0\n"
+        "found = peak.measure(['float32'], 'cpu', 1)\n"
+        "import tensorflow as tf\n"
+        "of = tf.config.threading\n"
+        "print(len(found), of.get_intra_op_parallelism_threads(), of.get_inter_op_parallelism_threads())"
+    )
+    done = subprocess.run(python(code), capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.split() == ["1", "1", "1"], done.stderr
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ def measure(types: list[str], device: str, threads: int | None = None) -> dict[s
     """
     found = {}
     for kind in types:
-        tries = [("TensorFlow", lambda kind=kind: _tensorflow(kind, device))]
+        tries = [("TensorFlow", lambda kind=kind: _tensorflow(kind, device, threads))]
         if device == "cpu":
             tries.append(("OpenVINO", lambda kind=kind: _openvino(kind, threads)))
         speeds = {}
@@ -46,11 +46,15 @@ def _fastest(product: Callable[[], Any]) -> float:
     return min(times)  # a peak: whatever else ran only ever slows it
 
 
-def _tensorflow(kind: str, device: str) -> Callable[[], Any]:
+def _tensorflow(kind: str, device: str, threads: int | None) -> Callable[[], Any]:
     import tensorflow as tf
+
+    from ..runtimes import use_threads
 
     if kind == "int8" or (kind == "tf32" and device == "cpu"):
         raise NotImplementedError
+    if threads is not None:
+        use_threads(threads)
     tf.config.experimental.enable_tensor_float_32_execution(kind == "tf32")
     side = SIDES[device]
     with tf.device("/GPU:0" if device == "gpu" else "/CPU:0"):
