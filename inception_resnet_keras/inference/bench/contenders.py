@@ -25,6 +25,7 @@ IN_TORCH = ("eager", "compile")
 AS_SAVED = "saved"
 # By engine, the format that `export_model` writes for it.
 EXPORTED = {"openvino": "openvino", "onnxruntime": "onnx", "litert": "litert", "savedmodel": "saved_model"}
+WEIGHTS_ALONE = ("onnxruntime", "litert")  # whose float16 is how weights are kept: on a CPU they multiply float32
 # Each engine's precisions, its default first. float32 is exact: of a GPU's, tf32 is the faster one.
 PRECISIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(IN_TENSORFLOW, ("float32", "tf32", "mixed_bfloat16", "mixed_float16")),

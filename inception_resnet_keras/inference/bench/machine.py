@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,8 +17,13 @@ from typing import Any
 # What decides which kernels a library picks.
 FLAGS = (
     *("avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni"),
-    *("amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "bf16", "i8mm", "sve"),
+    *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16", "asimd", "asimddp", "asimdhp", "bf16", "i8mm", "sve"),
 )
+# Of FLAGS those that multiply in a type; a processor with none of them converts to float32 and multiplies that.
+MULTIPLIES = {
+    "float16": {"avx512_fp16", "amx_fp16", "asimdhp"},
+    "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
+}
 PACKAGES = (
     *("inception-resnet-keras", "keras", "tensorflow", "tensorflow-cpu", "numpy", "openvino", "nncf", "onnx"),
     *("onnxruntime", "ai-edge-litert", "torch", "timm"),
@@ -75,6 +80,11 @@ def parse_gpus(text: str) -> list[dict[str, str]]:
 def available_memory() -> int | None:
     """Bytes that programs may still take; None where the system does not tell."""
     return _meminfo().get("MemAvailable")
+
+
+def multiplied_in(kind: str, flags: Iterable[str]) -> str:
+    """The type in which a processor of these FLAGS multiplies what is computed in `kind`."""
+    return kind if kind not in MULTIPLIES or MULTIPLIES[kind] & set(flags) else "float32"
 
 
 def unseen(described: Mapping[str, Any], turns: Sequence[Mapping[str, Any]], widest: float | None) -> list[str]:

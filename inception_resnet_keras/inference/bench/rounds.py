@@ -7,7 +7,7 @@ one from round to round, so that a machine that slows down slows all of them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from ...errors import InputError
 from ...memory import largest_that_fits
 from ...saving import read_card
 from . import machine
-from .contenders import AS_SAVED, TIMM, Contender
+from .contenders import AS_SAVED, TIMM, WEIGHTS_ALONE, Contender
 from .engines import Setting
 from .figures import Turn
 from .plan import Plan
@@ -52,6 +52,14 @@ class Entry:
         own = self.contender.computed_in
         return self.facts.get("precision", own) if own == AS_SAVED else own
 
+    def multiplied_in(self, device: str, described: Mapping[str, Any]) -> str:
+        """The type whose peak its multiply-adds are a share of; described: the machine."""
+        if device == "gpu":
+            return self.computed_in
+        if self.computed_in == "float16" and self.contender.engine in WEIGHTS_ALONE:
+            return "float32"
+        return machine.multiplied_in(self.computed_in, described["cpu"]["flags"])
+
 
 @dataclass
 class Outcome:
@@ -74,19 +82,19 @@ class _Measurement:
     def __init__(self, plan: Plan, tell: Told, command: Sequence[str]) -> None:
         self.plan, self.tell, self.command = plan, tell, command
         self.gpu = plan.device == "gpu"
+        self.described = machine.describe()
         self.entries = [Entry(contender) for contender in plan.contenders]
         self.peaks: dict[str, dict[str, Any]] = {}
         self.workers: dict[tuple[int, str], Process] = {}
 
     def run(self) -> Outcome:
-        described = machine.describe()
         with TemporaryDirectory(prefix="inception-resnet-bench-") as folder, ExitStack() as open_workers:
             self._make(Path(folder))
             self.open_workers = open_workers
             for number in range(self.plan.rounds):
                 self.tell(f"round {number + 1} of {self.plan.rounds}")
                 self._round(number)
-        return Outcome(self.entries, self.peaks, described)
+        return Outcome(self.entries, self.peaks, self.described)
 
     def _make(self, folder: Path) -> None:
         """Weights, one set a network, and exports: each in a process of its own, so that none is left in memory."""
@@ -217,7 +225,8 @@ class _Measurement:
                 entry.limits[task, each] = found
 
     def _peak(self) -> None:
-        types = {entry.computed_in for entry in self.entries if entry.failure is None} - {AS_SAVED}
+        standing = [entry for entry in self.entries if entry.failure is None]
+        types = {entry.multiplied_in(self.plan.device, self.described) for entry in standing} - {AS_SAVED}
         if self.gpu:
             types.add("bfloat16")
         message = {"types": sorted(types), "device": self.plan.device, "threads": self.plan.threads}
