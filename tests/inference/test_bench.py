@@ -156,6 +156,32 @@ def test_a_worker_that_never_answers_is_ended() -> None:
         process.ask("facts")
 
 
+# A worker that has memory for four pictures, and answers each verb at once.
+OF_FOUR = """
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    batch = message.get("setting", message).get("batch", 0)
+    said = {"answer": {"seconds": [0.5], "images_per_second": 2.0 * batch, "facts": {}}}
+    if message["do"] in ("facts", "peak", "open", "fits"):
+        said = {"answer": {}}
+    if batch > 4:
+        said = {"error": "bad_alloc", "out_of_memory": True, "missing": None}
+    print(json.dumps(said), flush=True)
+"""
+
+
+@pytest.mark.parametrize("batches", [(16,), (16, 32), (2, 16), (2, 4)])
+def test_memory_that_ends_at_the_first_batch_too_names_the_largest_that_fits(batches: tuple[int, ...]) -> None:
+    outcome = measure(plan_of("a.onnx", batches=batches, rounds=2, seconds=0.0), command=python(OF_FOUR))
+    [entry] = outcome.entries
+    assert entry.failure is None
+    assert entry.limits == {("inference", batch): 4 for batch in batches if batch > 4}
+    for batch in batches:
+        turns = entry.turns["inference", batch]
+        assert [turn and turn.images_per_second for turn in turns] == [2.0 * batch if batch <= 4 else None] * 2
+
+
 def test_what_is_not_installed_is_named_with_how_to_get_it() -> None:
     pytest.importorskip("sklearn")
     try:

@@ -1,6 +1,7 @@
 import math
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,3 +178,23 @@ def test_a_share_is_of_the_peak_of_the_type_that_is_multiplied(line: str, flags:
     assert bool(told) == (entry.computed_in != kind)
     none = report(plan, Outcome([entry], {}, {**machine.describe(), "cpu": cpu}), "bench")
     assert none["contenders"][0]["inference"]["rows"][0]["share_of_peak"] is None
+
+
+@pytest.mark.parametrize(
+    ("folder", "limit", "used", "cached"),
+    [
+        (".", "memory.max", "memory.current", "inactive_file"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ],
+)
+def test_free_memory_is_what_a_container_leaves(
+    tmp_path: Path, folder: str, limit: str, used: str, cached: str
+) -> None:
+    group = tmp_path / folder
+    group.mkdir(exist_ok=True)
+    (group / limit).write_text("5000000\n")
+    (group / used).write_text("4000000\n")
+    (group / "memory.stat").write_text(f"anon 1\n{cached} 250000\n")
+    assert machine.available_memory(tmp_path) == 1_250_000
+    (group / limit).write_text("max\n")
+    assert (machine.available_memory(tmp_path) or 2e6) > 1_250_000  # the machine's own

@@ -77,9 +77,23 @@ def parse_gpus(text: str) -> list[dict[str, str]]:
     return [dict(zip(_GPU_FIELDS, row, strict=True)) for row in rows if len(row) == len(_GPU_FIELDS)]
 
 
-def available_memory() -> int | None:
-    """Bytes that programs may still take; None where the system does not tell."""
-    return _meminfo().get("MemAvailable")
+def available_memory(groups: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes that programs may still take, of the machine's and of a container's; None where the system does not tell.
+
+    groups: where Linux tells of a container's limit, in the files of either of its versions.
+    """
+    left = [_meminfo().get("MemAvailable")]
+    for limit, used, cached in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            most, now = (int((groups / file).read_text()) for file in (limit, used))
+            kept = re.search(rf"^{cached} (\d+)$", (groups / limit).with_name("memory.stat").read_text(), re.MULTILINE)
+        except (OSError, ValueError):  # there is none, or it says "max"
+            continue
+        left.append(max(0, most - now + int(kept[1] if kept else 0)))  # files that were read give way
+    return min((each for each in left if each is not None), default=None)
 
 
 def multiplied_in(kind: str, flags: Iterable[str]) -> str:

@@ -152,12 +152,12 @@ class _Measurement:
             return
         key = (self.entries.index(entry), task)
         try:
-            worker = self._worker(entry, task, key)
             for batch in batches:
                 if (task, batch) in entry.limits:
                     continue
-                time.sleep(PAUSE)
                 try:
+                    worker = self._worker(entry, task, key, batch)
+                    time.sleep(PAUSE)
                     found = worker.ask("turn", batch=batch, seconds=self.plan.seconds)
                 except WorkerError as error:
                     if not error.out_of_memory:
@@ -174,14 +174,14 @@ class _Measurement:
         if self.plan.apart:
             self._close(key)
 
-    def _worker(self, entry: Entry, task: str, key: tuple[int, str]) -> Process:
+    def _worker(self, entry: Entry, task: str, key: tuple[int, str], batch: int) -> Process:
+        """Its worker, started where there is none; `batch` is the first that it computes."""
         if key in self.workers:
             return self.workers[key]
         self.tell(f"starting {entry.contender}" + (" to train" if task == "training" else ""))
         started = time.perf_counter()
         worker = self.workers[key] = self.open_workers.enter_context(Process(gpu=self.gpu, command=self.command))
-        batches = dict(self.plan.tasks())[task]
-        setting = Setting(self.plan.size, batches[0], self.plan.device, self.plan.threads, self.plan.steps)
+        setting = Setting(self.plan.size, batch, self.plan.device, self.plan.threads, self.plan.steps)
         worker.ask("open", contender=asdict(entry.contender), setting=asdict(setting), files=entry.files, task=task)
         if task == "inference":
             entry.startup.append(time.perf_counter() - started)
@@ -210,7 +210,7 @@ class _Measurement:
 
         def fits(smaller: int) -> bool:
             try:
-                self._worker(entry, task, key).ask("fits", batch=smaller)
+                self._worker(entry, task, key, smaller).ask("fits", batch=smaller)
             except WorkerError as error:
                 if not error.out_of_memory:
                     raise
