@@ -14,6 +14,7 @@ from inception_resnet_keras import spec
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.inference.bench.contenders import parse_all
+from inception_resnet_keras.inference.bench.figures import Turn
 from inception_resnet_keras.inference.bench.plan import Plan, baseline_of
 from inception_resnet_keras.inference.bench.processes import COMMAND, Process, WorkerError
 from inception_resnet_keras.inference.bench.report import report
@@ -180,6 +181,32 @@ def test_memory_that_ends_at_the_first_batch_too_names_the_largest_that_fits(bat
     for batch in batches:
         turns = entry.turns["inference", batch]
         assert [turn and turn.images_per_second for turn in turns] == [2.0 * batch if batch <= 4 else None] * 2
+
+
+# A worker that finds no room where it is to make something, and runs what is there already.
+NO_ROOM = OF_FOUR.replace(
+    "    print",
+    """\
+    if message["do"] == "make":
+        said = {"error": "no space left on device", "out_of_memory": False, "missing": None}
+    print""",
+)
+
+
+def test_what_cannot_be_made_is_told_of_those_that_need_it() -> None:
+    plan = plan_of("inception_v4", "inception_resnet_v1", "a.onnx", size=75, batches=(1,), rounds=1, seconds=0.0)
+    told: list[str] = []
+    one, other, exported = measure(plan, tell=told.append, command=python(NO_ROOM)).entries
+    assert one.failure == other.failure == "no space left on device"
+    assert exported.failure is None
+    assert exported.turns["inference", 1] == [Turn([0.5], 2.0, {})]
+    assert told.count("making pictures") == 1
+
+
+def test_an_exported_model_needs_no_pictures() -> None:
+    told: list[str] = []
+    measure(plan_of("a.onnx", batches=(1,), rounds=1, seconds=0.0), tell=told.append, command=python(NO_ROOM))
+    assert not any("making" in line for line in told)
 
 
 def test_what_is_not_installed_is_named_with_how_to_get_it() -> None:

@@ -99,7 +99,6 @@ class _Measurement:
     def _make(self, folder: Path) -> None:
         """Weights, one set a network, and exports: each in a process of its own, so that none is left in memory."""
         made: dict[str, dict[str, str] | WorkerError] = {}
-        pictures = self._made(made, "pictures", "pictures", folder=str(folder)).get("pictures", "")
         every = [entry.contender.what for entry in self.entries]
         for entry in self.entries:
             contender = entry.contender
@@ -111,6 +110,7 @@ class _Measurement:
                     read_card(Path(_file(contender)))  # what is damaged starts no process
                 what = _file(contender) if contender.kind == "saved" else contender.what
                 own = folder / str(every.index(contender.what))
+                pictures = self._made(made, "pictures", "pictures", folder=str(folder))["pictures"]
                 job = {"what": what, "size": self.plan.size, "folder": str(own), "pictures": pictures}
                 files = self._made(made, what, "network", **job)
                 if contender.artefact:
@@ -266,7 +266,8 @@ def _advice(error: WorkerError | InputError, contender: Contender) -> str:
     if isinstance(error, InputError) or error.missing is None:
         return str(error)
     extra = "export" if contender.artefact else None
-    how = "pip install torch timm" if contender.what.startswith(TIMM) else f"pip install {error.missing}"
+    missing = {"sklearn": "scikit-learn"}.get(error.missing, error.missing)
+    how = "pip install torch timm" if contender.what.startswith(TIMM) else f"pip install {missing}"
     if extra:
         how = f"pip install 'inception-resnet-keras[{extra}]'"
-    return f"{error.missing} is not installed: {how}"
+    return f"{missing} is not installed: {how}"
