@@ -198,3 +198,14 @@ def test_free_memory_is_what_a_container_leaves(
     assert machine.available_memory(tmp_path) == 1_250_000
     (group / limit).write_text("max\n")
     assert (machine.available_memory(tmp_path) or 2e6) > 1_250_000  # the machine's own
+
+
+@pytest.mark.parametrize(
+    ("line", "calibrated", "untrained"),
+    [("inception_v4@openvino,int8", True, True), ("inception_v4", False, True), ("a/b.onnx", False, False)],
+)
+def test_what_the_pictures_and_weights_do_not_show_is_told(line: str, calibrated: bool, untrained: bool) -> None:
+    plan = Plan((parse(line),), parse(line), batches=(1,), rounds=1)
+    told = " ".join(report(plan, Outcome([Entry(parse(line))], {}, machine.describe()), "bench")["unseen"])
+    assert ("two photographs" in told) == calibrated
+    assert ("untrained weights" in told) == untrained

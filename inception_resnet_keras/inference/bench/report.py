@@ -131,6 +131,13 @@ def _unseen(plan: Plan, outcome: Outcome, baseline: Entry) -> list[str]:
         for kind, other in converted.items()
         if kind != other
     ]
+    if any(each.artefact and each.computed_in == "int8" for each in plan.contenders):
+        said.append(
+            "int8 is calibrated here with pieces of two photographs (scikit-learn's sample images): its speed is what "
+            "is measured, its accuracy is not; `export --calibrate --validate` tells that of your own pictures"
+        )
+    if any(each.kind in ("ours", "applications", "timm") for each in plan.contenders):
+        said.append("networks that are named have untrained weights: differences are of numbers, not of accuracy")
     if any(entry.startup for entry in outcome.entries) and not plan.apart:
         said.append("start-up is of one start each, files already read once by the system")
     return said
