@@ -1,5 +1,6 @@
 """The benchmark in earnest: real processes, of small networks."""
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -11,11 +12,12 @@ import pytest
 from PIL import Image
 
 from inception_resnet_keras import spec
-from inception_resnet_keras.cli import main
+from inception_resnet_keras.cli import bench, main
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.inference.bench.contenders import parse_all
 from inception_resnet_keras.inference.bench.figures import Turn
 from inception_resnet_keras.inference.bench.plan import Plan, baseline_of
+from inception_resnet_keras.inference.bench.presets import PRESETS
 from inception_resnet_keras.inference.bench.processes import COMMAND, Process, WorkerError
 from inception_resnet_keras.inference.bench.report import report
 from inception_resnet_keras.inference.bench.rounds import measure
@@ -108,6 +110,26 @@ def plan_of(*names: str, **options: Any) -> Plan:
 def test_a_plan_that_cannot_be_is_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says.replace("(", r"\(")):
         plan_of("inception_v4", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "contenders", "training"),
+    [
+        (["inception_v4"], ["inception_v4:paper@graph"], ()),
+        (["--train", "inception_v4:slim"], ["inception_v4:slim@graph"], (32,)),
+        (["inception_v4", "--train-batch", "2,4"], ["inception_v4:paper@graph"], (2, 4)),
+        (["--train-batch", "8", "--train", "inception_v4"], ["inception_v4:paper@graph"], (8,)),
+        (["--preset", "cpu", "--train"], list(map(str, parse_all(PRESETS["cpu"].contenders))), (32,)),
+        (["--preset", "gpu"], list(map(str, parse_all(PRESETS["gpu"].contenders))), PRESETS["gpu"].training),
+        (["--preset", "gpu", "--train-batch", "16"], list(map(str, parse_all(PRESETS["gpu"].contenders))), (16,)),
+    ],
+)
+def test_training_steps_are_asked_for(options: list[str], contenders: list[str], training: tuple[int, ...]) -> None:
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    plan = bench.plan_of(parser.parse_args([*options, "--workers", "apart", "--device", "cpu"]), print)
+    assert [str(each) for each in plan.contenders] == contenders
+    assert plan.training == training
 
 
 def test_exports_run_on_the_cpu() -> None:
