@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="together: all stay alive; apart: each ends with its turns, as a GPU's or a full machine's memory needs",
     )
-    add("--json", type=Path, metavar="FILE", help="write every raw figure too")
+    add("--json", type=Path, metavar="FILE", help="write every raw figure too, after each round")
     add("--chart", type=Path, metavar="FILE", help=f"draw the ratios too: {', '.join(CHARTS)}")
 
 
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from ..files import write_json
     from ..inference.bench import tables
     from ..inference.bench.report import report
-    from ..inference.bench.rounds import measure
+    from ..inference.bench.rounds import Outcome, measure
     from ..telling import command, say
 
     for option, suffixes in (("json", (".json",)), ("chart", CHARTS)):
@@ -75,11 +75,15 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that exports of gigabytes are not left behind
     progress = Console(stderr=True)
     plan = plan_of(args, lambda text: say(progress, text, style="yellow"))
-    outcome = measure(plan, tell=lambda text: say(progress, text))
-    found = report(plan, outcome, command("bench", *sys.argv[2:]))
+    typed = command("bench", *sys.argv[2:])
+
+    def keep(outcome: Outcome) -> None:
+        if args.json is not None:
+            write_json(args.json, report(plan, outcome, typed))
+
+    outcome = measure(plan, tell=lambda text: say(progress, text), keep=keep)
+    found = report(plan, outcome, typed)
     tables.show(found, Console())
-    if args.json is not None:
-        write_json(args.json, found)
     if args.chart is not None:
         from ..inference.bench.chart import plot
 

@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,7 @@ def test_from_the_command_line_to_table_json_and_chart(
             check_row(row, reference)
     assert found["peaks"]["float32"]["macs_per_second"] > 1e8
     assert found["plan"]["batches"] == [3, 1]
+    assert found["rounds_done"] == 2
     said = capsys.readouterr().out
     for fact in ("inference at batch 1", "inference at batch 3", f"{model}@xla", found["machine"]["cpu"]["model"]):
         assert fact in said
@@ -255,6 +259,34 @@ def test_the_peak_is_measured_with_the_threads_asked_for() -> None:
     )
     done = subprocess.run(python(code), capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout.split() == ["1", "1", "1"], done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_a_run_that_is_stopped_keeps_its_rounds_and_leaves_nothing_else(model: Path, tmp_path: Path) -> None:
+    temporary, figures = tmp_path / "temporary", tmp_path / "figures.json"
+    temporary.mkdir()
+    options = ["--size", str(tiny.SIDE), "--batch", "1", "--rounds", "500", "--seconds", "0", "--device", "cpu"]
+    command = [sys.executable, "-m", "inception_resnet_keras", "bench", str(model), *options, "--json", str(figures)]
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 200
+        while not figures.exists() and run.poll() is None and time.monotonic() < until:
+            time.sleep(0.1)
+        assert figures.exists()
+        assert list(temporary.glob("inception-resnet-bench-*/pictures/*/*.jpg"))
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(timeout=60) != 0
+    finally:
+        run.kill()
+    assert not list(temporary.glob("inception-resnet-bench-*"))
+    assert sorted(tmp_path.iterdir()) == [figures, temporary]
+    found = json.loads(figures.read_text())
+    assert 1 <= found["rounds_done"] < 500
+    [row] = found["contenders"][0]["inference"]["rows"]
+    assert sum(turn is not None for turn in row["rounds"]) == found["rounds_done"]
+    assert any("was stopped" in said for said in found["unseen"])
 
 
 @pytest.mark.slow

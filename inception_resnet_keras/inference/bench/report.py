@@ -26,6 +26,7 @@ def report(plan: Plan, outcome: Outcome, command: str) -> dict[str, Any]:
         "format": FORMAT,
         "command": command,
         "plan": plan.as_json(),
+        "rounds_done": outcome.rounds,
         "machine": outcome.machine,
         "peaks": outcome.peaks,
         "contenders": rows,
@@ -119,6 +120,8 @@ def _unseen(plan: Plan, outcome: Outcome, baseline: Entry) -> list[str]:
         if sum(turn is not None for turn in each) > 1
     ]
     said = machine.unseen(outcome.machine, turns, max(widths, default=None))
+    if outcome.rounds < plan.rounds:
+        said.append(f"{outcome.rounds} of {plan.rounds} rounds are done: the run goes on, or was stopped")
     if baseline.failure:
         said.append(f"the baseline {baseline.contender} has no figures, so there are no ratios: {baseline.failure}")
     converted = {

@@ -63,28 +63,38 @@ class Entry:
 
 @dataclass
 class Outcome:
-    """entries: in the plan's order. peaks: by type, what the largest matrix product showed over all rounds."""
+    """entries: in the plan's order. peaks: by type, what the largest matrix product showed over all rounds.
+    rounds: how many are done.
+    """
 
     entries: list[Entry]
     peaks: dict[str, dict[str, Any]]
     machine: dict[str, Any]
+    rounds: int = 0
 
 
-def measure(plan: Plan, *, tell: Told = lambda text: None, command: Sequence[str] = COMMAND) -> Outcome:
+def measure(
+    plan: Plan,
+    *,
+    tell: Told = lambda text: None,
+    keep: Callable[[Outcome], None] = lambda outcome: None,
+    command: Sequence[str] = COMMAND,
+) -> Outcome:
     """Runs a plan. A contender that fails is told of in its entry and stops nobody.
 
-    tell: is given a line where something begins or fails. command: starts a worker.
+    tell: is given a line where something begins or fails. keep: is given what there is after each round, so that
+    a run that is stopped leaves it. command: starts a worker.
     """
-    return _Measurement(plan, tell, command).run()
+    return _Measurement(plan, tell, keep, command).run()
 
 
 class _Measurement:
-    def __init__(self, plan: Plan, tell: Told, command: Sequence[str]) -> None:
-        self.plan, self.tell, self.command = plan, tell, command
+    def __init__(self, plan: Plan, tell: Told, keep: Callable[[Outcome], None], command: Sequence[str]) -> None:
+        self.plan, self.tell, self.keep, self.command = plan, tell, keep, command
         self.gpu = plan.device == "gpu"
-        self.described = machine.describe()
         self.entries = [Entry(contender) for contender in plan.contenders]
         self.peaks: dict[str, dict[str, Any]] = {}
+        self.outcome = Outcome(self.entries, self.peaks, machine.describe())
         self.workers: dict[tuple[int, str], Process] = {}
 
     def run(self) -> Outcome:
@@ -94,7 +104,9 @@ class _Measurement:
             for number in range(self.plan.rounds):
                 self.tell(f"round {number + 1} of {self.plan.rounds}")
                 self._round(number)
-        return Outcome(self.entries, self.peaks, self.described)
+                self.outcome.rounds = number + 1
+                self.keep(self.outcome)
+        return self.outcome
 
     def _make(self, folder: Path) -> None:
         """Weights, one set a network, and exports: each in a process of its own, so that none is left in memory."""
@@ -226,7 +238,7 @@ class _Measurement:
 
     def _peak(self) -> None:
         standing = [entry for entry in self.entries if entry.failure is None]
-        types = {entry.multiplied_in(self.plan.device, self.described) for entry in standing} - {AS_SAVED}
+        types = {entry.multiplied_in(self.plan.device, self.outcome.machine) for entry in standing} - {AS_SAVED}
         if self.gpu:
             types.add("bfloat16")
         message = {"types": sorted(types), "device": self.plan.device, "threads": self.plan.threads}
