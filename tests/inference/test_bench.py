@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 from inception_resnet_keras import spec
 from inception_resnet_keras.cli import bench, main
 from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.inference.bench import making
 from inception_resnet_keras.inference.bench.contenders import parse_all
 from inception_resnet_keras.inference.bench.figures import Turn
 from inception_resnet_keras.inference.bench.plan import Plan, baseline_of
@@ -24,7 +26,7 @@ from inception_resnet_keras.inference.bench.presets import PRESETS
 from inception_resnet_keras.inference.bench.processes import COMMAND, Process, WorkerError
 from inception_resnet_keras.inference.bench.report import report
 from inception_resnet_keras.inference.bench.rounds import measure
-from inception_resnet_keras.saving import Card, save_model
+from inception_resnet_keras.saving import Card, load_model, save_model
 from inception_resnet_keras.spec.walk import trace
 
 from .. import tiny
@@ -91,6 +93,23 @@ def check_row(row: dict[str, Any], reference: dict[str, Any]) -> None:
     if sys.platform == "linux":
         assert 1e7 < row["peak_rss"] < 64e9
         assert row["threads"] is None or row["threads"] >= 1  # too short a turn has no ticks to tell by
+
+
+def test_an_export_may_have_its_siblings_joined(model: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("tf2onnx")
+    [contender] = parse_all([f"{model}+joined@onnxruntime"])
+    job = {"model": str(model), "folder": str(tmp_path), "pictures": ""}
+    formed = making.make({**job, "make": "form", "form": contender.form})["model"]
+    exported = making.make({**job, "make": "export", "model": formed, "contender": asdict(contender)})["model"]
+    found = [node.op_type for node in onnx.load(exported).graph.node]
+    plain, joined = (
+        sum(layer.__class__.__name__ == "Conv2D" for layer in load_model(Path(file))[0].layers)
+        for file in (model, formed)
+    )
+    assert found.count("Conv") == joined < plain
+    assert found.count("Split") == plain - joined  # of two siblings each
+    assert "BatchNormalization" not in found
 
 
 def plan_of(*names: str, **options: Any) -> Plan:

@@ -125,12 +125,12 @@ class _Measurement:
                 pictures = self._made(made, "pictures", "pictures", folder=str(folder))["pictures"]
                 job = {"what": what, "size": self.plan.size, "folder": str(own), "pictures": pictures}
                 files = self._made(made, what, "network", **job)
+                if contender.form:
+                    job |= {"model": files["model"], "form": contender.form}
+                    files = files | self._made(made, f"{what}, {contender.form}", "form", **job)
                 if contender.artefact:
                     job |= {"model": files["model"], "contender": asdict(contender)}
                     files = files | self._made(made, str(contender), "export", **job)
-                elif contender.form:
-                    job |= {"model": files["model"], "form": contender.form}
-                    files = files | self._made(made, f"{what}, {contender.form}", "form", **job)
                 entry.files = files
             except (WorkerError, InputError) as error:
                 self._failed(entry, error)
