@@ -1,3 +1,5 @@
+import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +32,16 @@ def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path) -> None:
 def test_json_keeps_any_text(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"klasse": "größer"})
     assert "größer" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_json_has_no_numbers_that_are_none(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"check": [{"difference": math.inf}, (math.nan, 0.5, 1)], "found": -math.inf})
+
+    def refused(name: str) -> None:
+        raise AssertionError(name)
+
+    found = json.loads((tmp_path / "a.json").read_text(), parse_constant=refused)
+    assert found == {"check": [{"difference": None}, [None, 0.5, 1]], "found": None}
 
 
 def test_several_are_placed_whole(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ HELP = "speed and memory of networks, engines and precisions, in turns"
 CHARTS = (".png", ".svg", ".pdf")
 A_WORKER = 2.5e9  # bytes: what one may hold, where all are kept alive
 _presets = "\n".join(
-    f"  {name:4} {preset.about}; batches {', '.join(map(str, preset.batches))}" for name, preset in PRESETS.items()
+    f"  {name:4} {preset.about}; batches {', '.join(map(str, preset.batches))}"
+    + (f", of training {', '.join(map(str, preset.training))}" if preset.training else "")
+    for name, preset in PRESETS.items()
 )
 
 
@@ -33,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="that all are set against (default: keras-applications@graph, or the first)",
     )
     add("--batch", type=_sizes, metavar="N,…", help="pictures of a call (default: the preset's, or 1,8)")
-    add("--train", type=_sizes, nargs="?", const=(), metavar="N,…", help="training steps too, of so many pictures")
+    add("--train", action="store_true", help="training steps too, of the preset's batches, or of 32 pictures")
+    add("--train-batch", type=_sizes, metavar="N,…", help="training steps too, of so many pictures")
     add("--no-inference", action="store_true", help="training steps alone")
     add("--size", type=int, default=299, help="side of the pictures in pixels (default: %(default)s)")
     add("--rounds", type=int, default=5, help="turns of each contender (default: %(default)s)")
@@ -47,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="together: all stay alive; apart: each ends with its turns, as a GPU's or a full machine's memory needs",
     )
-    add("--json", type=Path, metavar="FILE", help="write every raw figure too")
+    add("--json", type=Path, metavar="FILE", help="write every raw figure too, after each round")
     add("--chart", type=Path, metavar="FILE", help=f"draw the ratios too: {', '.join(CHARTS)}")
 
 
@@ -60,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from ..files import write_json
     from ..inference.bench import tables
     from ..inference.bench.report import report
-    from ..inference.bench.rounds import measure
+    from ..inference.bench.rounds import Outcome, measure
     from ..telling import command, say
 
     for option, suffixes in (("json", (".json",)), ("chart", CHARTS)):
@@ -71,12 +74,16 @@ def run(args: argparse.Namespace) -> int:
             )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that exports of gigabytes are not left behind
     progress = Console(stderr=True)
-    plan = _plan(args, lambda text: say(progress, text, style="yellow"))
-    outcome = measure(plan, tell=lambda text: say(progress, text))
-    found = report(plan, outcome, command("bench", *sys.argv[2:]))
+    plan = plan_of(args, lambda text: say(progress, text, style="yellow"))
+    typed = command("bench", *sys.argv[2:])
+
+    def keep(outcome: Outcome) -> None:
+        if args.json is not None:
+            write_json(args.json, report(plan, outcome, typed))
+
+    outcome = measure(plan, tell=lambda text: say(progress, text), keep=keep)
+    found = report(plan, outcome, typed)
     tables.show(found, Console())
-    if args.json is not None:
-        write_json(args.json, found)
     if args.chart is not None:
         from ..inference.bench.chart import plot
 
@@ -84,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
     return 0 if any(entry.turns and not entry.failure for entry in outcome.entries) else 1
 
 
-def _plan(args: argparse.Namespace, warn: Any) -> Any:
+def plan_of(args: argparse.Namespace, warn: Any) -> Any:
+    """The Plan that options ask for; warn: is given a line where it is not as they may have it in mind."""
     from ..inference.bench import machine
     from ..inference.bench.plan import Plan, baseline_of
 
@@ -98,11 +106,7 @@ def _plan(args: argparse.Namespace, warn: Any) -> Any:
     if baseline is not None and baseline not in contenders:
         contenders.insert(0, baseline)
     batches = args.batch or (preset.batches if preset else (1, 8))
-    training = args.train
-    if training == ():
-        training = preset.training if preset and preset.training else (32,)
-    elif training is None:
-        training = preset.training if preset else ()
+    training = args.train_batch or (preset.training if preset else ()) or ((32,) if args.train else ())
     apart = args.workers == "apart" or (args.workers == "auto" and device == "gpu")
     free = machine.available_memory()
     if args.workers == "auto" and not apart and free is not None and len(contenders) * A_WORKER > free:
@@ -115,7 +119,7 @@ def _plan(args: argparse.Namespace, warn: Any) -> Any:
         tuple(contenders),
         baseline_of(contenders, baseline),
         batches=() if args.no_inference else batches,
-        training=training or (),
+        training=training,
         size=args.size,
         rounds=args.rounds,
         seconds=args.seconds,

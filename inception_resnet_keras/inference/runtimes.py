@@ -52,13 +52,15 @@ class KerasRuntime(Runtime):
 
 
 class SavedModelRuntime(Runtime):
-    """A SavedModel, by TensorFlow without Keras, with the threads that it started with."""
+    """A SavedModel, by TensorFlow without Keras; where that has begun to compute, with the threads that it has."""
 
     kind = "saved_model"
 
     def _open(self) -> Card:
         card = card_of_file(self.path, self.path / SAVED_MODEL_CARD)
         tf = required("tensorflow", "cpu")
+        if self.threads is not None:
+            use_threads(self.threads)
         use_gpus()
         refuse_unsafe(self.path)
         self._loaded = opened(self.path, lambda: tf.saved_model.load(self.path))  # its signature does not hold it
@@ -187,8 +189,8 @@ def open_model(path: str | os.PathLike[str], *, threads: int | None = None) -> R
     Args:
         path: A run's folder or a .keras file of one; or what `export_model` wrote: a SavedModel's
             folder, a .onnx, an OpenVINO .xml with its .bin beside it, or a .tflite.
-        threads: How many the runtime computes with; None for its own choice. Keras and SavedModels
-            take TensorFlow's.
+        threads: How many the runtime computes with; None for its own choice. A SavedModel's are
+            TensorFlow's, set where that has computed nothing yet; Keras keeps those it has.
 
     Raises:
         InputError: The file is missing, damaged, of no such format or carries no card, or the
@@ -198,6 +200,18 @@ def open_model(path: str | os.PathLike[str], *, threads: int | None = None) -> R
         threads = positive_integer("threads", threads)
     runtime, found = find_model(path)
     return runtime(found, threads)
+
+
+def use_threads(count: int) -> bool:
+    """Sets how many threads TensorFlow computes with; False where it has begun, and keeps those it has."""
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(count)
+        tf.config.threading.set_inter_op_parallelism_threads(count)
+    except RuntimeError:
+        return False
+    return True
 
 
 def find_model(path: str | os.PathLike[str]) -> tuple[type[Runtime], Path]:

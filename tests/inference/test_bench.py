@@ -1,8 +1,14 @@
 """The benchmark in earnest: real processes, of small networks."""
 
+import argparse
 import json
+import os
+import signal
 import statistics
+import subprocess
 import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +16,17 @@ import pytest
 from PIL import Image
 
 from inception_resnet_keras import spec
-from inception_resnet_keras.cli import main
+from inception_resnet_keras.cli import bench, main
 from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.inference.bench import making
 from inception_resnet_keras.inference.bench.contenders import parse_all
+from inception_resnet_keras.inference.bench.figures import Turn
 from inception_resnet_keras.inference.bench.plan import Plan, baseline_of
+from inception_resnet_keras.inference.bench.presets import PRESETS
 from inception_resnet_keras.inference.bench.processes import COMMAND, Process, WorkerError
 from inception_resnet_keras.inference.bench.report import report
 from inception_resnet_keras.inference.bench.rounds import measure
-from inception_resnet_keras.saving import Card, save_model
+from inception_resnet_keras.saving import Card, load_model, save_model
 from inception_resnet_keras.spec.walk import trace
 
 from .. import tiny
@@ -57,6 +66,7 @@ def test_from_the_command_line_to_table_json_and_chart(
             check_row(row, reference)
     assert found["peaks"]["float32"]["macs_per_second"] > 1e8
     assert found["plan"]["batches"] == [3, 1]
+    assert found["rounds_done"] == 2
     said = capsys.readouterr().out
     for fact in ("inference at batch 1", "inference at batch 3", f"{model}@xla", found["machine"]["cpu"]["model"]):
         assert fact in said
@@ -85,6 +95,23 @@ def check_row(row: dict[str, Any], reference: dict[str, Any]) -> None:
         assert row["threads"] is None or row["threads"] >= 1  # too short a turn has no ticks to tell by
 
 
+def test_an_export_may_have_its_siblings_joined(model: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("tf2onnx")
+    [contender] = parse_all([f"{model}+joined@onnxruntime"])
+    job = {"model": str(model), "folder": str(tmp_path), "pictures": ""}
+    formed = making.make({**job, "make": "form", "form": contender.form})["model"]
+    exported = making.make({**job, "make": "export", "model": formed, "contender": asdict(contender)})["model"]
+    found = [node.op_type for node in onnx.load(exported).graph.node]
+    plain, joined = (
+        sum(layer.__class__.__name__ == "Conv2D" for layer in load_model(Path(file))[0].layers)
+        for file in (model, formed)
+    )
+    assert found.count("Conv") == joined < plain
+    assert found.count("Split") == plain - joined  # of two siblings each
+    assert "BatchNormalization" not in found
+
+
 def plan_of(*names: str, **options: Any) -> Plan:
     contenders = parse_all(names)
     return Plan(tuple(contenders), baseline_of(contenders, None), **options)
@@ -106,6 +133,26 @@ def plan_of(*names: str, **options: Any) -> Plan:
 def test_a_plan_that_cannot_be_is_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says.replace("(", r"\(")):
         plan_of("inception_v4", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "contenders", "training"),
+    [
+        (["inception_v4"], ["inception_v4:paper@graph"], ()),
+        (["--train", "inception_v4:slim"], ["inception_v4:slim@graph"], (32,)),
+        (["inception_v4", "--train-batch", "2,4"], ["inception_v4:paper@graph"], (2, 4)),
+        (["--train-batch", "8", "--train", "inception_v4"], ["inception_v4:paper@graph"], (8,)),
+        (["--preset", "cpu", "--train"], list(map(str, parse_all(PRESETS["cpu"].contenders))), (32,)),
+        (["--preset", "gpu"], list(map(str, parse_all(PRESETS["gpu"].contenders))), PRESETS["gpu"].training),
+        (["--preset", "gpu", "--train-batch", "16"], list(map(str, parse_all(PRESETS["gpu"].contenders))), (16,)),
+    ],
+)
+def test_training_steps_are_asked_for(options: list[str], contenders: list[str], training: tuple[int, ...]) -> None:
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    plan = bench.plan_of(parser.parse_args([*options, "--workers", "apart", "--device", "cpu"]), print)
+    assert [str(each) for each in plan.contenders] == contenders
+    assert plan.training == training
 
 
 def test_exports_run_on_the_cpu() -> None:
@@ -155,6 +202,58 @@ def test_a_worker_that_never_answers_is_ended() -> None:
         process.ask("facts")
 
 
+# A worker that has memory for four pictures, and answers each verb at once.
+OF_FOUR = """
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    batch = message.get("setting", message).get("batch", 0)
+    said = {"answer": {"seconds": [0.5], "images_per_second": 2.0 * batch, "facts": {}}}
+    if message["do"] in ("facts", "peak", "open", "fits"):
+        said = {"answer": {}}
+    if batch > 4:
+        said = {"error": "bad_alloc", "out_of_memory": True, "missing": None}
+    print(json.dumps(said), flush=True)
+"""
+
+
+@pytest.mark.parametrize("batches", [(16,), (16, 32), (2, 16), (2, 4)])
+def test_memory_that_ends_at_the_first_batch_too_names_the_largest_that_fits(batches: tuple[int, ...]) -> None:
+    outcome = measure(plan_of("a.onnx", batches=batches, rounds=2, seconds=0.0), command=python(OF_FOUR))
+    [entry] = outcome.entries
+    assert entry.failure is None
+    assert entry.limits == {("inference", batch): 4 for batch in batches if batch > 4}
+    for batch in batches:
+        turns = entry.turns["inference", batch]
+        assert [turn and turn.images_per_second for turn in turns] == [2.0 * batch if batch <= 4 else None] * 2
+
+
+# A worker that finds no room where it is to make something, and runs what is there already.
+NO_ROOM = OF_FOUR.replace(
+    "    print",
+    """\
+    if message["do"] == "make":
+        said = {"error": "no space left on device", "out_of_memory": False, "missing": None}
+    print""",
+)
+
+
+def test_what_cannot_be_made_is_told_of_those_that_need_it() -> None:
+    plan = plan_of("inception_v4", "inception_resnet_v1", "a.onnx", size=75, batches=(1,), rounds=1, seconds=0.0)
+    told: list[str] = []
+    one, other, exported = measure(plan, tell=told.append, command=python(NO_ROOM)).entries
+    assert one.failure == other.failure == "no space left on device"
+    assert exported.failure is None
+    assert exported.turns["inference", 1] == [Turn([0.5], 2.0, {})]
+    assert told.count("making pictures") == 1
+
+
+def test_an_exported_model_needs_no_pictures() -> None:
+    told: list[str] = []
+    measure(plan_of("a.onnx", batches=(1,), rounds=1, seconds=0.0), tell=told.append, command=python(NO_ROOM))
+    assert not any("making" in line for line in told)
+
+
 def test_what_is_not_installed_is_named_with_how_to_get_it() -> None:
     pytest.importorskip("sklearn")
     try:
@@ -166,6 +265,47 @@ def test_what_is_not_installed_is_named_with_how_to_get_it() -> None:
     outcome = measure(plan_of("timm:inception_v4", size=75, batches=(1,), rounds=1, seconds=0.0))
     [entry] = outcome.entries
     assert entry.failure == "timm is not installed: pip install torch timm"
+
+
+def test_the_peak_is_measured_with_the_threads_asked_for() -> None:
+    code = (
+        "from inception_resnet_keras.inference.bench import peak\n"
+        "peak.SIDES, peak.SECONDS = {'cpu': 256}, 0.0\n"
+        "found = peak.measure(['float32'], 'cpu', 1)\n"
+        "import tensorflow as tf\n"
+        "of = tf.config.threading\n"
+        "print(len(found), of.get_intra_op_parallelism_threads(), of.get_inter_op_parallelism_threads())"
+    )
+    done = subprocess.run(python(code), capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.split() == ["1", "1", "1"], done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_a_run_that_is_stopped_keeps_its_rounds_and_leaves_nothing_else(model: Path, tmp_path: Path) -> None:
+    temporary, figures = tmp_path / "temporary", tmp_path / "figures.json"
+    temporary.mkdir()
+    options = ["--size", str(tiny.SIDE), "--batch", "1", "--rounds", "500", "--seconds", "0", "--device", "cpu"]
+    command = [sys.executable, "-m", "inception_resnet_keras", "bench", str(model), *options, "--json", str(figures)]
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 200
+        while not figures.exists() and run.poll() is None and time.monotonic() < until:
+            time.sleep(0.1)
+        assert figures.exists()
+        assert list(temporary.glob("inception-resnet-bench-*/pictures/*/*.jpg"))
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(timeout=60) != 0
+    finally:
+        run.kill()
+    assert not list(temporary.glob("inception-resnet-bench-*"))
+    assert sorted(tmp_path.iterdir()) == [figures, temporary]
+    found = json.loads(figures.read_text())
+    assert 1 <= found["rounds_done"] < 500
+    [row] = found["contenders"][0]["inference"]["rows"]
+    assert sum(turn is not None for turn in row["rounds"]) == found["rounds_done"]
+    assert any("was stopped" in said for said in found["unseen"])
 
 
 @pytest.mark.slow

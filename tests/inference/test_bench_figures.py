@@ -1,6 +1,7 @@
 import math
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,11 @@ from hypothesis import strategies as st
 
 from inception_resnet_keras.inference.bench import machine
 from inception_resnet_keras.inference.bench.checks import BOUNDS, check, difference
+from inception_resnet_keras.inference.bench.contenders import parse
 from inception_resnet_keras.inference.bench.figures import Spread, Turn, percentile, ratios, row
+from inception_resnet_keras.inference.bench.plan import Plan
+from inception_resnet_keras.inference.bench.report import report
+from inception_resnet_keras.inference.bench.rounds import Entry, Outcome
 
 seconds = st.floats(1e-6, 1e3)
 turns = st.builds(
@@ -145,3 +150,62 @@ def test_peak_memory_is_this_processs_own() -> None:
     assert now is not None
     assert now >= min(before + 1, held.nbytes)
     assert now < 64e9
+
+
+@pytest.mark.parametrize(
+    ("line", "flags", "kind"),
+    [
+        ("inception_v4@graph,mixed_float16", ["avx512f", "avx512_bf16"], "float32"),
+        ("inception_v4@graph,mixed_float16", ["avx512_fp16"], "float16"),
+        ("inception_v4@graph,mixed_bfloat16", ["avx2"], "float32"),
+        ("inception_v4@openvino,bfloat16", ["amx_bf16"], "bfloat16"),
+        ("inception_v4@openvino,int8", [], "int8"),
+        ("inception_v4@litert,float16", ["avx512_fp16"], "float32"),
+    ],
+)
+def test_a_share_is_of_the_peak_of_the_type_that_is_multiplied(line: str, flags: list[str], kind: str) -> None:
+    entry = Entry(parse(line))
+    entry.turns["inference", 1] = [Turn([0.5], 2.0, {})]
+    plan = Plan((entry.contender,), entry.contender, batches=(1,), rounds=1)
+    cpu = {**machine.describe()["cpu"], "flags": flags}
+    peaks = {name: {"macs_per_second": 1e12 * (1 + place)} for place, name in enumerate(BOUNDS)}
+    found = report(plan, Outcome([entry], peaks, {**machine.describe(), "cpu": cpu}), "bench")
+    [each] = found["contenders"]
+    [row] = each["inference"]["rows"]
+    assert each["share_of_peak_in"] == kind
+    assert row["share_of_peak"] == pytest.approx(2 * each["macs"] / peaks[kind]["macs_per_second"])
+    told = [said for said in found["unseen"] if "is multiplied in float32" in said]
+    assert bool(told) == (entry.computed_in != kind)
+    none = report(plan, Outcome([entry], {}, {**machine.describe(), "cpu": cpu}), "bench")
+    assert none["contenders"][0]["inference"]["rows"][0]["share_of_peak"] is None
+
+
+@pytest.mark.parametrize(
+    ("folder", "limit", "used", "cached"),
+    [
+        (".", "memory.max", "memory.current", "inactive_file"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ],
+)
+def test_free_memory_is_what_a_container_leaves(
+    tmp_path: Path, folder: str, limit: str, used: str, cached: str
+) -> None:
+    group = tmp_path / folder
+    group.mkdir(exist_ok=True)
+    (group / limit).write_text("5000000\n")
+    (group / used).write_text("4000000\n")
+    (group / "memory.stat").write_text(f"anon 1\n{cached} 250000\n")
+    assert machine.available_memory(tmp_path) == 1_250_000
+    (group / limit).write_text("max\n")
+    assert (machine.available_memory(tmp_path) or 2e6) > 1_250_000  # the machine's own
+
+
+@pytest.mark.parametrize(
+    ("line", "calibrated", "untrained"),
+    [("inception_v4@openvino,int8", True, True), ("inception_v4", False, True), ("a/b.onnx", False, False)],
+)
+def test_what_the_pictures_and_weights_do_not_show_is_told(line: str, calibrated: bool, untrained: bool) -> None:
+    plan = Plan((parse(line),), parse(line), batches=(1,), rounds=1)
+    told = " ".join(report(plan, Outcome([Entry(parse(line))], {}, machine.describe()), "bench")["unseen"])
+    assert ("two photographs" in told) == calibrated
+    assert ("untrained weights" in told) == untrained

@@ -259,3 +259,16 @@ def test_predict_starts_in_under_a_second(exported: Any, digits: Path) -> None:
     command = list(map(str, [sys.executable, "-c", code, *predicting, picture_files(digits)[0]]))
     taken = [float(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout) for _ in range(3)]
     assert min(taken) < 1
+
+
+def test_a_saved_model_computes_with_the_threads_asked_for(exported: Any) -> None:
+    code = (
+        "import sys; from inception_resnet_keras.inference.runtimes import open_model, use_threads\n"
+        "import numpy as np, tensorflow as tf\n"
+        "open_model(sys.argv[1], threads=1).run(np.zeros((1, 32, 32, 3), np.uint8))\n"
+        "of = tf.config.threading\n"
+        "print(of.get_intra_op_parallelism_threads(), of.get_inter_op_parallelism_threads(), use_threads(2))"
+    )
+    command = [sys.executable, "-c", code, str(exported["saved_model"][0])]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.split() == ["1", "1", "False"], done.stderr

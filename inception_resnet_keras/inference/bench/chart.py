@@ -17,7 +17,7 @@ ROW, MARGIN, WIDTH = 0.27, 1.05, 9.0  # inches
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:
-    """Writes the chart; the suffix of `path` says the format, PNG or SVG. Nothing else of it is touched.
+    """Writes the chart; the suffix of `path` says the format, PNG, SVG or PDF. Nothing else of it is touched.
 
     Bars are of the median ratio, whiskers from the lowest to the highest round; without a baseline of images/s.
     """

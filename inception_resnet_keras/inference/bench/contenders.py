@@ -25,6 +25,7 @@ IN_TORCH = ("eager", "compile")
 AS_SAVED = "saved"
 # By engine, the format that `export_model` writes for it.
 EXPORTED = {"openvino": "openvino", "onnxruntime": "onnx", "litert": "litert", "savedmodel": "saved_model"}
+WEIGHTS_ALONE = ("onnxruntime", "litert")  # whose float16 is how weights are kept: on a CPU they multiply float32
 # Each engine's precisions, its default first. float32 is exact: of a GPU's, tf32 is the faster one.
 PRECISIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(IN_TENSORFLOW, ("float32", "tf32", "mixed_bfloat16", "mixed_float16")),
@@ -47,7 +48,7 @@ A contender is WHAT[+FORM][@ENGINE[,PRECISION]]
              {TIMM}{TIMM_NETWORKS[0]}, {TIMM}{TIMM_NETWORKS[1]}   (where torch and timm are installed)
              a run's folder or a .keras file; an exported model: {", ".join(FILES)}, a SavedModel's folder
   FORM       {OPTIMIZED}: batch norm folded and the like, by optimize_for_inference; {JOINED}: sibling 1×1
-             convolutions joined too
+             convolutions joined too. An export is {OPTIMIZED} as it is made, and may be {JOINED}
   ENGINE     of ours, a .keras file and {APPLICATIONS}: graph (default), xla
              of ours and a .keras file, exported for it as `export` does: {", ".join(EXPORTED)}
              of {TIMM.rstrip(":")}: eager (default), compile
@@ -137,7 +138,7 @@ def parse(text: str) -> Contender:
     plain = text.replace(f"+{form}", "")
     if form and (what == APPLICATIONS or what.startswith(TIMM)):
         raise InputError(f"contender {text!r}: {form} is for our networks; give {plain!r}")
-    if form and engine in EXPORTED:
+    if form == OPTIMIZED and engine in EXPORTED:
         raise InputError(f"contender {text!r}: an export is optimized as it is made; give {plain!r}")
     return Contender(what, form, engine, precision or takes[0])
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ...devices import use_gpus
 from ...saving import Card, load_model
+from ..runtimes import use_threads
 from .contenders import Contender
 from .engines import CLASSES, Engine, Setting, Step, fitting, pictures
 
@@ -22,8 +23,7 @@ RATE = 1e-3  # small: what is timed must stay finite
 class KerasEngine(Engine):
     def __init__(self, contender: Contender, files: dict[str, str], setting: Setting) -> None:
         if setting.threads is not None:
-            tf.config.threading.set_intra_op_parallelism_threads(setting.threads)
-            tf.config.threading.set_inter_op_parallelism_threads(setting.threads)
+            use_threads(setting.threads)
         gpus = use_gpus() if setting.device == "gpu" else []
         if setting.device == "gpu" and not gpus:
             raise RuntimeError("TensorFlow sees no GPU")

@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,8 +17,13 @@ from typing import Any
 # What decides which kernels a library picks.
 FLAGS = (
     *("avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni"),
-    *("amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "bf16", "i8mm", "sve"),
+    *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16", "asimd", "asimddp", "asimdhp", "bf16", "i8mm", "sve"),
 )
+# Of FLAGS those that multiply in a type; a processor with none of them converts to float32 and multiplies that.
+MULTIPLIES = {
+    "float16": {"avx512_fp16", "amx_fp16", "asimdhp"},
+    "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
+}
 PACKAGES = (
     *("inception-resnet-keras", "keras", "tensorflow", "tensorflow-cpu", "numpy", "openvino", "nncf", "onnx"),
     *("onnxruntime", "ai-edge-litert", "torch", "timm"),
@@ -72,9 +77,28 @@ def parse_gpus(text: str) -> list[dict[str, str]]:
     return [dict(zip(_GPU_FIELDS, row, strict=True)) for row in rows if len(row) == len(_GPU_FIELDS)]
 
 
-def available_memory() -> int | None:
-    """Bytes that programs may still take; None where the system does not tell."""
-    return _meminfo().get("MemAvailable")
+def available_memory(groups: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes that programs may still take, of the machine's and of a container's; None where the system does not tell.
+
+    groups: where Linux tells of a container's limit, in the files of either of its versions.
+    """
+    left = [_meminfo().get("MemAvailable")]
+    for limit, used, cached in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            most, now = (int((groups / file).read_text()) for file in (limit, used))
+            kept = re.search(rf"^{cached} (\d+)$", (groups / limit).with_name("memory.stat").read_text(), re.MULTILINE)
+        except (OSError, ValueError):  # there is none, or it says "max"
+            continue
+        left.append(max(0, most - now + int(kept[1] if kept else 0)))  # files that were read give way
+    return min((each for each in left if each is not None), default=None)
+
+
+def multiplied_in(kind: str, flags: Iterable[str]) -> str:
+    """The type in which a processor of these FLAGS multiplies what is computed in `kind`."""
+    return kind if kind not in MULTIPLIES or MULTIPLIES[kind] & set(flags) else "float32"
 
 
 def unseen(described: Mapping[str, Any], turns: Sequence[Mapping[str, Any]], widest: float | None) -> list[str]:

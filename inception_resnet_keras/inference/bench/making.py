@@ -90,12 +90,14 @@ def _export(job: dict[str, Any]) -> dict[str, Any]:
 
     contender = Contender(**job["contender"])
     target = FORMATS[EXPORTED[contender.engine]]
-    file = Path(job["folder"], f"{contender.engine}_{contender.precision}{target.suffix}")
+    name = "_".join(filter(None, (contender.engine, contender.precision, contender.form)))
+    file = Path(job["folder"], f"{name}{target.suffix}")
     export_model(
         job["model"],
         file,
         target.name,
         precision=contender.precision,
+        optimize=not contender.form,  # what has a form is optimized already, and stays as it was joined
         calibrate=job["pictures"] if contender.precision == "int8" else None,
         max_difference=ANY,
         min_agreement=0.0,

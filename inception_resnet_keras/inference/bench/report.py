@@ -18,7 +18,7 @@ OF_TRAINING = 3  # multiply-adds of a step to those of inference: forward, and t
 def report(plan: Plan, outcome: Outcome, command: str) -> dict[str, Any]:
     """What was asked, on what, each contender's figures, and what they cannot show."""
     baseline = next(entry for entry in outcome.entries if entry.contender == plan.baseline)
-    rows = [_entry(plan, entry, baseline, outcome.peaks) for entry in outcome.entries]
+    rows = [_entry(plan, entry, baseline, outcome) for entry in outcome.entries]
     its = rows[outcome.entries.index(baseline)]
     for each in rows:
         each["best"] = {task: _best(each[task]["rows"], its[task]["rows"]) for task, _ in plan.tasks()}
@@ -26,6 +26,7 @@ def report(plan: Plan, outcome: Outcome, command: str) -> dict[str, Any]:
         "format": FORMAT,
         "command": command,
         "plan": plan.as_json(),
+        "rounds_done": outcome.rounds,
         "machine": outcome.machine,
         "peaks": outcome.peaks,
         "contenders": rows,
@@ -33,12 +34,15 @@ def report(plan: Plan, outcome: Outcome, command: str) -> dict[str, Any]:
     }
 
 
-def _entry(plan: Plan, entry: Entry, baseline: Entry, peaks: dict[str, Any]) -> dict[str, Any]:
+def _entry(plan: Plan, entry: Entry, baseline: Entry, outcome: Outcome) -> dict[str, Any]:
+    kind = entry.multiplied_in(plan.device, outcome.machine)
+    peaks = {"share_of_peak": outcome.peaks.get(kind), "share_of_bfloat16_peak": outcome.peaks.get("bfloat16")}
     macs = plan.macs(entry.contender) or _macs_of_card(plan, entry)
     found: dict[str, Any] = {
         "name": str(entry.contender),
         "kind": entry.contender.kind,
         "computed_in": entry.computed_in,
+        "share_of_peak_in": kind,
         "failure": entry.failure,
         "macs": macs,
         "check": entry.check,
@@ -80,15 +84,12 @@ def _row(
     own = entry.turns[measured]
     none: list[Turn | None] = [None] * len(own)
     row = figures.row(measured[1], own, baseline.turns.get(measured, none), macs)
-    shares = {
-        kind: row["macs_per_second"] / peaks[kind]["macs_per_second"]
-        for kind in dict.fromkeys((entry.computed_in, "bfloat16"))
-        if kind in peaks and macs is not None
-    }
     return {
         **row,
-        "share_of_peak": shares.get(entry.computed_in),
-        "share_of_bfloat16_peak": shares.get("bfloat16"),
+        **{
+            key: None if macs is None or peak is None else row["macs_per_second"] / peak["macs_per_second"]
+            for key, peak in peaks.items()
+        },
     }
 
 
@@ -119,8 +120,27 @@ def _unseen(plan: Plan, outcome: Outcome, baseline: Entry) -> list[str]:
         if sum(turn is not None for turn in each) > 1
     ]
     said = machine.unseen(outcome.machine, turns, max(widths, default=None))
+    if outcome.rounds < plan.rounds:
+        said.append(f"{outcome.rounds} of {plan.rounds} rounds are done: the run goes on, or was stopped")
     if baseline.failure:
         said.append(f"the baseline {baseline.contender} has no figures, so there are no ratios: {baseline.failure}")
+    converted = {
+        entry.computed_in: entry.multiplied_in(plan.device, outcome.machine)
+        for entry in outcome.entries
+        if entry.failure is None
+    }
+    said += [
+        f"{kind} is multiplied in {other} by a processor or runtime without it: shares are of the peak in {other}"
+        for kind, other in converted.items()
+        if kind != other
+    ]
+    if any(each.artefact and each.computed_in == "int8" for each in plan.contenders):
+        said.append(
+            "int8 is calibrated here with pieces of two photographs (scikit-learn's sample images): its speed is what "
+            "is measured, its accuracy is not; `export --calibrate --validate` tells that of your own pictures"
+        )
+    if any(each.kind in ("ours", "applications", "timm") for each in plan.contenders):
+        said.append("networks that are named have untrained weights: differences are of numbers, not of accuracy")
     if any(entry.startup for entry in outcome.entries) and not plan.apart:
         said.append("start-up is of one start each, files already read once by the system")
     return said

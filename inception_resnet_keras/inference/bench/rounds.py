@@ -7,7 +7,7 @@ one from round to round, so that a machine that slows down slows all of them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from ...errors import InputError
 from ...memory import largest_that_fits
 from ...saving import read_card
 from . import machine
-from .contenders import AS_SAVED, TIMM, Contender
+from .contenders import AS_SAVED, TIMM, WEIGHTS_ALONE, Contender
 from .engines import Setting
 from .figures import Turn
 from .plan import Plan
@@ -52,46 +52,65 @@ class Entry:
         own = self.contender.computed_in
         return self.facts.get("precision", own) if own == AS_SAVED else own
 
+    def multiplied_in(self, device: str, described: Mapping[str, Any]) -> str:
+        """The type whose peak its multiply-adds are a share of; described: the machine."""
+        if device == "gpu":
+            return self.computed_in
+        if self.computed_in == "float16" and self.contender.engine in WEIGHTS_ALONE:
+            return "float32"
+        return machine.multiplied_in(self.computed_in, described["cpu"]["flags"])
+
 
 @dataclass
 class Outcome:
-    """entries: in the plan's order. peaks: by type, what the largest matrix product showed over all rounds."""
+    """entries: in the plan's order. peaks: by type, what the largest matrix product showed over all rounds.
+    rounds: how many are done.
+    """
 
     entries: list[Entry]
     peaks: dict[str, dict[str, Any]]
     machine: dict[str, Any]
+    rounds: int = 0
 
 
-def measure(plan: Plan, *, tell: Told = lambda text: None, command: Sequence[str] = COMMAND) -> Outcome:
+def measure(
+    plan: Plan,
+    *,
+    tell: Told = lambda text: None,
+    keep: Callable[[Outcome], None] = lambda outcome: None,
+    command: Sequence[str] = COMMAND,
+) -> Outcome:
     """Runs a plan. A contender that fails is told of in its entry and stops nobody.
 
-    tell: is given a line where something begins or fails. command: starts a worker.
+    tell: is given a line where something begins or fails. keep: is given what there is after each round, so that
+    a run that is stopped leaves it. command: starts a worker.
     """
-    return _Measurement(plan, tell, command).run()
+    return _Measurement(plan, tell, keep, command).run()
 
 
 class _Measurement:
-    def __init__(self, plan: Plan, tell: Told, command: Sequence[str]) -> None:
-        self.plan, self.tell, self.command = plan, tell, command
+    def __init__(self, plan: Plan, tell: Told, keep: Callable[[Outcome], None], command: Sequence[str]) -> None:
+        self.plan, self.tell, self.keep, self.command = plan, tell, keep, command
         self.gpu = plan.device == "gpu"
         self.entries = [Entry(contender) for contender in plan.contenders]
         self.peaks: dict[str, dict[str, Any]] = {}
+        self.outcome = Outcome(self.entries, self.peaks, machine.describe())
         self.workers: dict[tuple[int, str], Process] = {}
 
     def run(self) -> Outcome:
-        described = machine.describe()
         with TemporaryDirectory(prefix="inception-resnet-bench-") as folder, ExitStack() as open_workers:
             self._make(Path(folder))
             self.open_workers = open_workers
             for number in range(self.plan.rounds):
                 self.tell(f"round {number + 1} of {self.plan.rounds}")
                 self._round(number)
-        return Outcome(self.entries, self.peaks, described)
+                self.outcome.rounds = number + 1
+                self.keep(self.outcome)
+        return self.outcome
 
     def _make(self, folder: Path) -> None:
         """Weights, one set a network, and exports: each in a process of its own, so that none is left in memory."""
         made: dict[str, dict[str, str] | WorkerError] = {}
-        pictures = self._made(made, "pictures", "pictures", folder=str(folder)).get("pictures", "")
         every = [entry.contender.what for entry in self.entries]
         for entry in self.entries:
             contender = entry.contender
@@ -103,14 +122,15 @@ class _Measurement:
                     read_card(Path(_file(contender)))  # what is damaged starts no process
                 what = _file(contender) if contender.kind == "saved" else contender.what
                 own = folder / str(every.index(contender.what))
+                pictures = self._made(made, "pictures", "pictures", folder=str(folder))["pictures"]
                 job = {"what": what, "size": self.plan.size, "folder": str(own), "pictures": pictures}
                 files = self._made(made, what, "network", **job)
+                if contender.form:
+                    job |= {"model": files["model"], "form": contender.form}
+                    files = files | self._made(made, f"{what}, {contender.form}", "form", **job)
                 if contender.artefact:
                     job |= {"model": files["model"], "contender": asdict(contender)}
                     files = files | self._made(made, str(contender), "export", **job)
-                elif contender.form:
-                    job |= {"model": files["model"], "form": contender.form}
-                    files = files | self._made(made, f"{what}, {contender.form}", "form", **job)
                 entry.files = files
             except (WorkerError, InputError) as error:
                 self._failed(entry, error)
@@ -144,12 +164,12 @@ class _Measurement:
             return
         key = (self.entries.index(entry), task)
         try:
-            worker = self._worker(entry, task, key)
             for batch in batches:
                 if (task, batch) in entry.limits:
                     continue
-                time.sleep(PAUSE)
                 try:
+                    worker = self._worker(entry, task, key, batch)
+                    time.sleep(PAUSE)
                     found = worker.ask("turn", batch=batch, seconds=self.plan.seconds)
                 except WorkerError as error:
                     if not error.out_of_memory:
@@ -166,14 +186,14 @@ class _Measurement:
         if self.plan.apart:
             self._close(key)
 
-    def _worker(self, entry: Entry, task: str, key: tuple[int, str]) -> Process:
+    def _worker(self, entry: Entry, task: str, key: tuple[int, str], batch: int) -> Process:
+        """Its worker, started where there is none; `batch` is the first that it computes."""
         if key in self.workers:
             return self.workers[key]
         self.tell(f"starting {entry.contender}" + (" to train" if task == "training" else ""))
         started = time.perf_counter()
         worker = self.workers[key] = self.open_workers.enter_context(Process(gpu=self.gpu, command=self.command))
-        batches = dict(self.plan.tasks())[task]
-        setting = Setting(self.plan.size, batches[0], self.plan.device, self.plan.threads, self.plan.steps)
+        setting = Setting(self.plan.size, batch, self.plan.device, self.plan.threads, self.plan.steps)
         worker.ask("open", contender=asdict(entry.contender), setting=asdict(setting), files=entry.files, task=task)
         if task == "inference":
             entry.startup.append(time.perf_counter() - started)
@@ -202,7 +222,7 @@ class _Measurement:
 
         def fits(smaller: int) -> bool:
             try:
-                self._worker(entry, task, key).ask("fits", batch=smaller)
+                self._worker(entry, task, key, smaller).ask("fits", batch=smaller)
             except WorkerError as error:
                 if not error.out_of_memory:
                     raise
@@ -217,7 +237,8 @@ class _Measurement:
                 entry.limits[task, each] = found
 
     def _peak(self) -> None:
-        types = {entry.computed_in for entry in self.entries if entry.failure is None} - {AS_SAVED}
+        standing = [entry for entry in self.entries if entry.failure is None]
+        types = {entry.multiplied_in(self.plan.device, self.outcome.machine) for entry in standing} - {AS_SAVED}
         if self.gpu:
             types.add("bfloat16")
         message = {"types": sorted(types), "device": self.plan.device, "threads": self.plan.threads}
@@ -257,7 +278,8 @@ def _advice(error: WorkerError | InputError, contender: Contender) -> str:
     if isinstance(error, InputError) or error.missing is None:
         return str(error)
     extra = "export" if contender.artefact else None
-    how = "pip install torch timm" if contender.what.startswith(TIMM) else f"pip install {error.missing}"
+    missing = {"sklearn": "scikit-learn"}.get(error.missing, error.missing)
+    how = "pip install torch timm" if contender.what.startswith(TIMM) else f"pip install {missing}"
     if extra:
         how = f"pip install 'inception-resnet-keras[{extra}]'"
-    return f"{error.missing} is not installed: {how}"
+    return f"{missing} is not installed: {how}"

@@ -47,8 +47,7 @@ class Worker:
         size = self.setting.batch
         whole = np.concatenate([images, np.repeat(images[-1:], -len(images) % size, axis=0)])
         found = [self.engine.predict(whole[start : start + size]) for start in range(0, len(whole), size)]
-        computed_in = message.get("computed_in", self.contender.computed_in)
-        return check(np.concatenate(found)[: len(images)], outputs, computed_in).as_json()
+        return check(np.concatenate(found)[: len(images)], outputs, self.contender.computed_in).as_json()
 
     def turn(self, message: dict[str, Any]) -> dict[str, Any]:
         """Calls for so many seconds, at least three; the first one of a batch size is told apart."""
