@@ -11,20 +11,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
-from ..arguments import one_of, positive_integer
+from ..arguments import one_of, path_of, positive_integer, text_of
 from ..data.crops import CROPS, Changes, View
 from ..data.sources import Source, open_source
 from ..errors import InputError, refuse
 from . import paper
-from .classes import Classes, columns, imagenet, listed, places
+from .classes import Classes, columns, given_names, imagenet, places
 from .figures import Figures, figures
 from .held_out import choose
 from .one_pass import Telling, classify
-from .opening import locate
+from .opening import GivenModel, open_given, told_as
 from .output import new_folder
 from .report import Report, classification_report, most_confused
 from .subjects import Subject
@@ -92,15 +93,15 @@ class Evaluation:
 
 
 def evaluate(
-    models: Sequence[str],
-    data: str | Path | None = None,
+    models: GivenModel | Sequence[GivenModel],
+    data: str | PathLike[str] | None = None,
     *,
-    out: Path | None = None,
+    out: str | PathLike[str] | None = None,
     crops: int = 1,
     crop_fraction: float | None = None,
     crop_mode: str | None = None,
     interpolation: str | None = None,
-    classes: Path | None = None,
+    classes: str | PathLike[str] | Sequence[str] | None = None,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
     progress: Telling = lambda what, done, total: None,
@@ -108,7 +109,8 @@ def evaluate(
     """Evaluates models, and the average of their probabilities, in one pass over the pictures.
 
     Args:
-        models: One or more, as `opening` names them: runs, .keras files, registered weights, checkpoints.
+        models: One or more, as `opening` names them: runs, .keras files, registered weights, checkpoints; or Keras
+            models that take pixels of 0-255 (of this project: built with include_preprocessing=True).
         data: What `open_source` opens: a folder with a folder of pictures a class, a .csv, a packed
             folder, "tfds:NAME:SPLIT" or "digits". It may lack some of the models' classes. Where a run was trained
             on it, the pictures that the run held out are evaluated. None, of a single run: its held-out pictures.
@@ -116,7 +118,7 @@ def evaluate(
         crops: 1, 12 or 144 a picture, as `data.crops` has them; their probabilities are averaged.
         crop_fraction, crop_mode, interpolation: Of `data.crops.View`, instead of the weights' own. The fraction
             and the mode are of one crop only.
-        classes: A file of class names, one a line in the order of the outputs, for models that carry none.
+        classes: The class names in the order of the outputs, or a file of them, one a line, for models that carry none.
         batch_size: How many crops go through a model at once, at least 1.
         max_corrupt: How many pictures may be unreadable: a number, or a share below 1.
         progress: Called with what is being done, and of how many pictures it is done for how many.
@@ -128,22 +130,24 @@ def evaluate(
     """
     one_of("crops", crops, CROPS)
     batch_size = positive_integer("batch_size", batch_size)
-    if not models:
+    several = [models] if isinstance(models, str | PathLike) or not isinstance(models, Sequence) else models
+    if not several:
         raise InputError("models: none is given; give one at least")
     if crops != 1 and (crop_fraction is not None or crop_mode is not None):
         raise refuse("crops", crops, "1 with a crop fraction or mode: 12 and 144 crops are of fixed places")
     changes = Changes(crop_fraction, crop_mode, interpolation)
-    named = listed(classes) if classes else None
-    openers = [locate(text) for text in models]
-    chosen = choose(models, None if data is None else str(data))
+    named = None if classes is None else given_names(classes)
+    openers = [open_given(model) for model in several]
+    chosen = choose([told_as(model) for model in several], None if data is None else text_of("data", data))
     dataset = chosen.data
-    with new_folder(out, Path(dataset.replace(":", "-")).resolve().name, dataset) as folder:
+    written = None if out is None else path_of("out", out)
+    with new_folder(written, Path(dataset.replace(":", "-")).resolve().name, dataset) as folder:
         told = partial(progress, "reading headers")
         source = open_source(dataset, least_classes=1, max_corrupt=max_corrupt, progress=told)
         source, note = chosen.of(source)
         subjects = [opener(False) for opener in openers]
         if named and all(subject.classes for subject in subjects):
-            raise InputError(f"classes: {classes} is given for models that carry their classes' names: leave it out")
+            raise InputError("classes: names are given for models that carry their classes' names: leave them out")
         subjects = [replace(subject, view=_view(changes.of(subject.view), crops)) for subject in subjects]
         known = [_classes(subject, named, source) for subject in subjects]
         numbers = places(source.class_names, known[0], told=dataset, model=subjects[0].name)
@@ -182,7 +186,7 @@ def _classes(subject: Subject, named: list[str] | None, source: Source) -> Class
         return Classes(subject.classes)
     if named is not None:
         if len(named) != subject.outputs:
-            raise InputError(f"classes: the file names {len(named)} classes, {subject.name} has {subject.outputs}")
+            raise InputError(f"classes: {len(named)} names are given, {subject.name} has {subject.outputs}")
         return Classes(named)
     if subject.imagenet:
         return imagenet(source.class_names)

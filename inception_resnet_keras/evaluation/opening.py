@@ -15,19 +15,23 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 
 from .. import spec
+from ..arguments import text_of
 from ..data.crops import View
-from ..errors import InputError
+from ..errors import InputError, refuse
 from ..inference.runtimes import KerasRuntime, find_model, open_model
 from ..saving import MEMBER, Card, load_model, read_card
 from ..spec import names
 from ..spec.rows import Network
 from ..weights import registry
+from ..weights.convert import ours
+from ..weights.convert.identify import identify
 from ..weights.labels import CLASSES
 from ..weights.readers import is_checkpoint, open_checkpoint
 from .subjects import Run, Subject, channels_first, keras_run, normalised, without_background
@@ -35,8 +39,26 @@ from .subjects import Run, Subject, channels_first, keras_run, normalised, witho
 if TYPE_CHECKING:
     import keras
 
+GivenModel: TypeAlias = Union[str, PathLike[str], "keras.Model"]
+
 IMAGENET_CROP = View((299, 299), 0.875)  # TF-Slim's, of whose weights the others are conversions
 IMAGENET_ENDS = ("tench", "toilet_tissue")  # the first and the last class, as Keras names them
+
+
+def open_given(model: GivenModel) -> Callable[[bool], Subject]:
+    """As `locate`, of a Keras model too."""
+    if isinstance(model, str | PathLike):
+        return locate(text_of("model", model))
+    import keras
+
+    if not isinstance(model, keras.Model):
+        raise refuse("model", model, "a run's folder, a file, a registered name, or a Keras model")
+    return _of_keras(model)
+
+
+def told_as(model: GivenModel) -> str:
+    """What a model is called in reports."""
+    return text_of("model", model) if isinstance(model, str | PathLike) else f"{model.name} (Keras)"
 
 
 def locate(text: str) -> Callable[[bool], Subject]:
@@ -108,6 +130,35 @@ def _has_card(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return MEMBER in archive.namelist()
+
+
+def _of_keras(model: keras.Model) -> Callable[[bool], Subject]:
+    """A model in memory, from pixels of 0-255; its classes' names are not in it."""
+    import keras
+
+    name = told_as(model)
+    shape, given = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:] or not isinstance(given, tuple):
+        raise InputError(f"{name}: takes {shape}; a model of pictures of one size is needed: (batch, height, width, 3)")
+    if len(given) != 2:
+        raise InputError(f"{name}: gives {given}; (batch, classes) is needed, or for faces (batch, width)")
+    shapes = {f"{layer.name}/{weight.name}": tuple(weight.shape) for layer in model.layers for weight in layer.weights}
+    found = identify(shapes, (ours.TABLE,)) if shapes else None
+    scaled = any(isinstance(node, keras.layers.Rescaling) and node.input is model.inputs[0] for node in model.layers)
+    if found and not scaled:
+        raise InputError(
+            f"{name}: takes pictures that are scaled already, and is given pixels of 0-255 here: build it with "
+            "include_preprocessing=True"
+        )
+    network = found.network.name if found else ""
+    size = (shape[2], shape[3]) if channels_first(model) else (shape[1], shape[2])
+
+    def opened(embedding: bool) -> Subject:
+        if embedding:
+            return _embedder(name, network, model)
+        return Subject(name, network, None, False, given[1], View(size), keras_run(model), model=model)
+
+    return opened
 
 
 def _open_saved(text: str, path: Path, embedding: bool) -> Subject:

@@ -88,7 +88,7 @@ def test_a_checkpoint_of_faces_verifies_and_classifies_by_a_file_of_names(
     assert scored.classes == ["Digit_2", "Digit_0", "Digit_1"]
     assert scored.models[0].figures.pictures == 9
     names.write_text("Digit_2\nDigit_0\n")
-    with pytest.raises(InputError, match=r"the file names 2 classes, .* has 3"):
+    with pytest.raises(InputError, match=r"2 names are given, .* has 3"):
         evaluate([str(weights)], data, out=tmp_path / "no", classes=names)
     assert main(["evaluate", f"inception_v4={weights}", "--data", str(data)]) == 1
     assert "the file is of inception_resnet_v1:facenet" in capsys.readouterr().err
