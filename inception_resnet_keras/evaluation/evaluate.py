@@ -9,7 +9,7 @@ labels, or give `tfds:imagenet2012:validation`. Its ground truth file has number
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -33,6 +33,10 @@ from .writing import Seen, write
 
 MAX_CORRUPT = 100
 AVERAGE = "average"
+ASSUMED = (
+    "nothing says how much of a picture its weights were made for: this is assumed; --crop-fraction, --crop-mode and "
+    "--interpolation take something else"
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Model:
 
     paper: (table, top-1, top-5), shares in [0, 1]; None where it has none for this network and these crops.
     published: accuracy as the weights' source has it, %.
+    notes: what was assumed.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Model:
     figures: Figures
     paper: tuple[str, float, float] | None
     published: dict[str, float]
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,14 @@ def evaluate(
         subjects = [opener(False) for opener in openers]
         if named and all(subject.classes for subject in subjects):
             raise InputError("classes: names are given for models that carry their classes' names: leave them out")
-        subjects = [replace(subject, view=_view(changes.of(subject.view), crops)) for subject in subjects]
+        subjects = [
+            replace(
+                subject,
+                view=_view(changes.of(subject.view), crops),
+                assumed=subject.assumed and crops == 1 and changes == Changes(),
+            )
+            for subject in subjects
+        ]
         known = [_classes(subject, named, source) for subject in subjects]
         numbers = places(source.class_names, known[0], told=dataset, model=subjects[0].name)
         orders = [
@@ -202,7 +215,8 @@ def _evaluation(
     def model(subject: Subject, probabilities: np.ndarray) -> Model:
         reported = paper.accuracy([subject.network], crops) if subject.imagenet else None
         scores = figures(seen.labels, probabilities)
-        return Model(subject.name, subject.network, subject.view, scores, reported, dict(subject.published))
+        notes = [ASSUMED] if subject.assumed else []
+        return Model(subject.name, subject.network, subject.view, scores, reported, dict(subject.published), notes)
 
     average = None
     if len(subjects) > 1:

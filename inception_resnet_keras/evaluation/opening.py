@@ -42,6 +42,13 @@ if TYPE_CHECKING:
 GivenModel: TypeAlias = Union[str, PathLike[str], "keras.Model"]
 
 IMAGENET_CROP = View((299, 299), 0.875)  # TF-Slim's, of whose weights the others are conversions
+# Whose checkpoints are looked at as the registry says: `inspect`'s source → what the names of its entries begin with.
+PUBLISHERS = {
+    "TF-Slim": "slim",
+    "kentsommer/keras-inceptionV4": "kentsommer",
+    "keras.applications": "keras",
+    "timm": "timm",
+}
 IMAGENET_ENDS = ("tench", "toilet_tissue")  # the first and the last class, as Keras names them
 
 
@@ -188,8 +195,9 @@ def _open_exported(text: str, path: Path, embedding: bool) -> Subject:
         run = partial(normalised, runtime.run)
         return Subject(text, card.network, None, False, width, view_of(card), run)
     if len(card.classes) in (CLASSES, CLASSES + 1) and (card.classes[-CLASSES], card.classes[-1]) == IMAGENET_ENDS:
-        view = View(card.size, IMAGENET_CROP.fraction if card.central_crop == 1 else card.central_crop)
-        return _imagenet(text, card.network, runtime.run, view, outputs=len(card.classes))
+        whole = card.central_crop == 1
+        view = View(card.size, IMAGENET_CROP.fraction if whole else card.central_crop)
+        return replace(_imagenet(text, card.network, runtime.run, view, outputs=len(card.classes)), assumed=whole)
     return Subject(text, card.network, card.classes, False, len(card.classes), view_of(card), runtime.run)
 
 
@@ -200,18 +208,16 @@ def _open_registered(text: str, name: str, files: list[str], embedding: bool) ->
     weights = registry.WEIGHTS[file]
     network = spec.find(weights.network, weights.variant)
     if embedding:
-        return _embedder(text, network.name, _built(network, None, weights.size, file))
+        return _embedder(text, network.name, _built(network, None, (weights.size, weights.size), file))
     imagenet = weights.preprocessing == "inception" and weights.classes in (CLASSES, CLASSES + 1)
     if not imagenet:
         raise InputError(
             f"{text}: its {weights.classes or 'missing'} classes have no published names here: it gives embeddings; "
             "verify pairs of faces with --pairs"
         )
-    view = IMAGENET_CROP
-    if weights.crop:
-        view = View((weights.size, weights.size), weights.crop, weights.crop_mode, weights.interpolation)
-    model = _built(network, weights.classes, weights.size, file)
-    return _imagenet_model(text, network.name, model, view, published=weights.accuracy)
+    size = (weights.size, weights.size)
+    model = _built(network, weights.classes, size, file)
+    return _imagenet_model(text, network.name, model, _published_view(weights, size), published=weights.accuracy)
 
 
 def _open_checkpoint(text: str, path: Path, network: str, variant: str, embedding: bool) -> Subject:
@@ -223,27 +229,48 @@ def _open_checkpoint(text: str, path: Path, network: str, variant: str, embeddin
     if network not in ("", found.name) or variant not in ("", found.variant):
         raise InputError(f"{text}: the file is of {found.name}:{found.variant}")
     shape = finding.settings.get("input_shape", ())
-    sides = [side for side in shape if side and side > 4]
-    side = sides[0] if sides else input_side(found)
+    sides = tuple(side for side in shape if side and side > 4)
+    size = sides if len(sides) == 2 else (input_side(found), input_side(found))
     taken = {key: value for key, value in finding.options.items() if key in ("depths", "scale")}
     if embedding:
-        return _embedder(text, found.name, _built(found, None, side, path, **taken))
+        return _embedder(text, found.name, _built(found, None, size, path, **taken))
     if finding.classes is None:
         raise InputError(f"{text}: has no classifier: it gives embeddings; verify pairs of faces with --pairs")
-    model = _built(found, finding.classes, side, path, **taken)
-    if finding.classes in (CLASSES, CLASSES + 1) and found.preprocessing.name == "inception":
-        view = View((side, side), IMAGENET_CROP.fraction)
-        return _imagenet_model(text, found.name, model, view)
-    return Subject(text, found.name, None, False, finding.classes, View((side, side)), keras_run(model), model=model)
+    model = _built(found, finding.classes, size, path, **taken)
+    imagenet = finding.classes in (CLASSES, CLASSES + 1) and found.preprocessing.name == "inception"
+    known = _view_by(finding.source, found, size)
+    view = known or View(size, IMAGENET_CROP.fraction if imagenet else 1.0)
+    if imagenet:
+        return replace(_imagenet_model(text, found.name, model, view), assumed=known is None)
+    outputs, run = finding.classes, keras_run(model)
+    return Subject(text, found.name, None, False, outputs, view, run, assumed=known is None, model=model)
 
 
-def _built(network: Network, classes: int | None, side: int, weights: str | Path, **options: Any) -> keras.Model:
+def _view_by(source: str, network: Network, size: tuple[int, int]) -> View | None:
+    """What the source's registered weights of the network look at; None where there are none, or no square input is."""
+    publisher = PUBLISHERS.get(source)
+    for name, weights in registry.WEIGHTS.items():
+        of_network = (weights.network, weights.variant) == (network.name, network.variant) and weights.classes
+        if name.partition("/")[0] == publisher and of_network and size[0] == size[1]:
+            return _published_view(weights, size)
+    return None
+
+
+def _published_view(weights: registry.Weights, size: tuple[int, int]) -> View:
+    if not weights.crop:
+        return replace(IMAGENET_CROP, size=size)
+    return View(size, weights.crop, weights.crop_mode, weights.interpolation)
+
+
+def _built(
+    network: Network, classes: int | None, size: tuple[int, int], weights: str | Path, **options: Any
+) -> keras.Model:
     """The network with these weights, from pixels to probabilities; without classes, to what it embeds a picture as."""
     import keras
 
     from .. import models
 
-    shape = (side, side, 3) if keras.config.image_data_format() == "channels_last" else (3, side, side)
+    shape = (*size, 3) if keras.config.image_data_format() == "channels_last" else (3, *size)
     head: dict[str, Any] = {"num_classes": classes} if classes else {}
     if not classes and not network.embedding:
         head = {"include_top": False, "pooling": "avg"}

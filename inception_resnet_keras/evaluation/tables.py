@@ -28,9 +28,11 @@ def show_evaluation(console: Console, found: Evaluation) -> None:
         say(console, found.note, style="yellow")
     console.print(_models(found))
     say(console, LEGEND)
-    for model in [*found.models, found.average]:
-        for line in _published(model) if model else ():
+    for model in filter(None, [*found.models, found.average]):
+        for line in _published(model):
             say(console, line)
+        for line in model.notes:
+            say(console, f"{model.name}: {line}", style="yellow")
     console.print(_classes(found))
 
 

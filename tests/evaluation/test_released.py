@@ -13,7 +13,7 @@ from inception_resnet_keras.data.crops import View, cut
 from inception_resnet_keras.data.images import decode, read_image
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.evaluation import classes
-from inception_resnet_keras.evaluation.evaluate import evaluate
+from inception_resnet_keras.evaluation.evaluate import ASSUMED, evaluate
 from inception_resnet_keras.evaluation.faces import verify_faces
 from inception_resnet_keras.evaluation.pairs import read_pairs
 from inception_resnet_keras.evaluation.verification import squared_distances
@@ -87,6 +87,9 @@ def test_a_checkpoint_of_faces_verifies_and_classifies_by_a_file_of_names(
     scored = evaluate([str(weights)], data, out=tmp_path / "out", classes=names)
     assert scored.classes == ["Digit_2", "Digit_0", "Digit_1"]
     assert scored.models[0].figures.pictures == 9
+    assert scored.models[0].notes == [ASSUMED]
+    told = evaluate([str(weights)], data, out=tmp_path / "told", classes=names, crop_fraction=1.0).models[0]
+    assert (told.notes, told.figures) == ([], scored.models[0].figures)
     names.write_text("Digit_2\nDigit_0\n")
     with pytest.raises(InputError, match=r"2 names are given, .* has 3"):
         evaluate([str(weights)], data, out=tmp_path / "no", classes=names)
