@@ -113,6 +113,17 @@ def test_a_models_figures_are_the_same_in_company(
     assert twice.average.figures == twice.models[0].figures == twice.models[1].figures
 
 
+def test_large_jpegs_are_the_same_in_company(models: list[str], tmp_path: Path) -> None:
+    """For 32 pixels they are decoded at half their size, for 40 whole."""
+    folder = write_photographs(tmp_path / "photographs", counts=(4, 4), size=(150, 260))
+    for name, new in (("class 0", "2"), ("class 1", "0")):
+        (folder / name).rename(folder / new)
+    both = evaluate(models, folder, out=tmp_path / "both").models
+    for number, model in enumerate(models):
+        alone = evaluate(model, folder, out=tmp_path / str(number)).models[0]
+        assert alone.figures.calibration.nll == pytest.approx(both[number].figures.calibration.nll, rel=1e-6)
+
+
 @pytest.mark.parametrize("crops", [12, 144])
 def test_crops_are_averaged_on_photographs(models: list[str], tmp_path: Path, crops: int) -> None:
     folder = write_photographs(tmp_path / "photographs", counts=(2, 1), size=(45, 60))
