@@ -20,6 +20,7 @@ from ..arguments import one_of, path_of, positive_integer, text_of
 from ..data.crops import CROPS, Changes, View
 from ..data.sources import Source, open_source
 from ..errors import InputError, refuse
+from ..weights.labels import CLASSES
 from . import paper
 from .classes import Classes, columns, given_names, imagenet, places
 from .figures import Figures, figures
@@ -43,8 +44,9 @@ ASSUMED = (
 class Model:
     """One evaluated model: how it looked at the pictures, its figures, and the paper's and its source's beside them.
 
-    paper: (table, top-1, top-5), shares in [0, 1]; None where it has none for this network and these crops.
-    published: accuracy as the weights' source has it, %.
+    paper: (table, top-1, top-5), shares in [0, 1]; None where it has none for this network and these crops, or
+        the pictures are not of all 1000 classes.
+    published: accuracy as the weights' source has it, %, likewise.
     notes: what was assumed.
     """
 
@@ -125,6 +127,7 @@ def evaluate(
         crop_fraction, crop_mode, interpolation: Of `data.crops.View`, instead of the weights' own. The fraction
             and the mode are of one crop only.
         classes: The class names in the order of the outputs, or a file of them, one a line, for models that carry none.
+            A checkpoint's classes are then these, and not ImageNet's, however many there are.
         batch_size: How many crops go through a model at once, at least 1.
         max_corrupt: How many pictures may be unreadable: a number, or a share below 1.
         progress: Called with what is being done, and of how many pictures it is done for how many.
@@ -143,7 +146,7 @@ def evaluate(
         raise refuse("crops", crops, "1 with a crop fraction or mode: 12 and 144 crops are of fixed places")
     changes = Changes(crop_fraction, crop_mode, interpolation)
     named = None if classes is None else given_names(classes)
-    openers = [open_given(model) for model in several]
+    openers = [open_given(model, imagenet=named is None) for model in several]
     chosen = choose([told_as(model) for model in several], None if data is None else text_of("data", data))
     dataset = chosen.data
     written = None if out is None else path_of("out", out)
@@ -212,16 +215,19 @@ def _classes(subject: Subject, named: list[str] | None, source: Source) -> Class
 def _evaluation(
     seen: Seen, subjects: Sequence[Subject], classes: Classes, *, data: str, note: str, crops: int, folder: Path
 ) -> Evaluation:
+    complete = len(np.unique(seen.labels)) == CLASSES  # on fewer of ImageNet's classes a network is right more often
+
     def model(subject: Subject, probabilities: np.ndarray) -> Model:
-        reported = paper.accuracy([subject.network], crops) if subject.imagenet else None
+        reported = paper.accuracy([subject.network], crops) if subject.imagenet and complete else None
+        published = dict(subject.published) if complete else {}
         scores = figures(seen.labels, probabilities)
         notes = [ASSUMED] if subject.assumed else []
-        return Model(subject.name, subject.network, subject.view, scores, reported, dict(subject.published), notes)
+        return Model(subject.name, subject.network, subject.view, scores, reported, published, notes)
 
     average = None
     if len(subjects) > 1:
         networks = [subject.network for subject in subjects if subject.imagenet]
-        reported = paper.accuracy(networks, crops) if len(networks) == len(subjects) else None
+        reported = paper.accuracy(networks, crops) if len(networks) == len(subjects) and complete else None
         average = Model(AVERAGE, "", None, figures(seen.labels, seen.average), reported, {})
     left_out = [*seen.source.corrupt.listed(), *seen.source.beside]
     return Evaluation(

@@ -52,10 +52,10 @@ PUBLISHERS = {
 IMAGENET_ENDS = ("tench", "toilet_tissue")  # the first and the last class, as Keras names them
 
 
-def open_given(model: GivenModel) -> Callable[[bool], Subject]:
+def open_given(model: GivenModel, *, imagenet: bool = True) -> Callable[[bool], Subject]:
     """As `locate`, of a Keras model too."""
     if isinstance(model, str | PathLike):
-        return locate(text_of("model", model))
+        return locate(text_of("model", model), imagenet=imagenet)
     import keras
 
     if not isinstance(model, keras.Model):
@@ -68,8 +68,10 @@ def told_as(model: GivenModel) -> str:
     return text_of("model", model) if isinstance(model, str | PathLike) else f"{model.name} (Keras)"
 
 
-def locate(text: str) -> Callable[[bool], Subject]:
+def locate(text: str, *, imagenet: bool = True) -> Callable[[bool], Subject]:
     """What opens a model: called with whether its embedding is wanted instead of its classes.
+
+    imagenet: whether a checkpoint of 1000 or 1001 classes is taken to be of ImageNet's.
 
     Raises InputError where there is no such model, before an engine is started.
     """
@@ -92,18 +94,18 @@ def locate(text: str) -> Callable[[bool], Subject]:
         except InputError:
             if path.is_dir():
                 raise
-            return _checkpoint(text, path, network, variant)
+            return _checkpoint(text, path, network, variant, imagenet)
         if runtime is not KerasRuntime:
             return partial(_open_exported, text, path)
         if path.is_dir() or _has_card(file):
             read_card(file)
             return partial(_open_saved, text, file)
-    return _checkpoint(text, path, network, variant)
+    return _checkpoint(text, path, network, variant, imagenet)
 
 
-def _checkpoint(text: str, path: Path, network: str, variant: str) -> Callable[[bool], Subject]:
+def _checkpoint(text: str, path: Path, network: str, variant: str, imagenet: bool) -> Callable[[bool], Subject]:
     with open_checkpoint(path):
-        return partial(_open_checkpoint, text, path, network, variant)
+        return partial(_open_checkpoint, text, path, network, variant, imagenet=imagenet)
 
 
 def _network(wanted: str) -> tuple[str, str]:
@@ -220,7 +222,7 @@ def _open_registered(text: str, name: str, files: list[str], embedding: bool) ->
     return _imagenet_model(text, network.name, model, _published_view(weights, size), published=weights.accuracy)
 
 
-def _open_checkpoint(text: str, path: Path, network: str, variant: str, embedding: bool) -> Subject:
+def _open_checkpoint(text: str, path: Path, network: str, variant: str, embedding: bool, *, imagenet: bool) -> Subject:
     """A checkpoint by its own numbers: blocks, scales, classes and size where the file tells them."""
     from ..weights.inspect import input_side, inspect
 
@@ -237,7 +239,8 @@ def _open_checkpoint(text: str, path: Path, network: str, variant: str, embeddin
     if finding.classes is None:
         raise InputError(f"{text}: has no classifier: it gives embeddings; verify pairs of faces with --pairs")
     model = _built(found, finding.classes, size, path, **taken)
-    imagenet = finding.classes in (CLASSES, CLASSES + 1) and found.preprocessing.name == "inception"
+    as_many = finding.classes in (CLASSES, CLASSES + 1) and found.preprocessing.name == "inception"
+    imagenet = imagenet and as_many
     known = _view_by(finding.source, found, size)
     view = known or View(size, IMAGENET_CROP.fraction if imagenet else 1.0)
     if imagenet:
