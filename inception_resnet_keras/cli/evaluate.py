@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--crop-mode", choices=("squash", "center"), help="whether one crop keeps the picture's shape, or is square")
     add("--interpolation", choices=("bilinear", "bicubic", "lanczos", "nearest"), help="instead of the weights' own")
     add("--classes", type=Path, metavar="FILE", help="class names, one a line, for models that carry none")
+    add("--ema", action="store_true", help="take the running averages that a checkpoint of TensorFlow 1 has")
     add("--batch-size", type=int, default=32, metavar="N", help="crops at once (default: %(default)s)")
     add(
         "--max-corrupt",
@@ -100,6 +101,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
             crop_mode=args.crop_mode,
             interpolation=args.interpolation,
             classes=args.classes,
+            ema=args.ema,
             batch_size=args.batch_size,
             max_corrupt=args.max_corrupt,
             progress=progress,
@@ -136,6 +138,7 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
             crop_fraction=args.crop_fraction,
             crop_mode=args.crop_mode,
             interpolation=args.interpolation,
+            ema=args.ema,
             batch_size=args.batch_size,
             max_corrupt=args.max_corrupt,
             progress=progress,

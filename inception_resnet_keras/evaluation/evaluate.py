@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..arguments import one_of, path_of, positive_integer, text_of
+from ..arguments import boolean, one_of, path_of, positive_integer, text_of
 from ..data.crops import CROPS, Changes, View
 from ..data.sources import Source, open_source
 from ..errors import InputError, refuse
@@ -34,6 +34,7 @@ from .writing import Seen, write
 
 MAX_CORRUPT = 100
 AVERAGE = "average"
+AVERAGES_LEFT = "its file has running averages beside the weights, which were not taken: --ema takes them"
 ASSUMED = (
     "nothing says how much of a picture its weights were made for: this is assumed; --crop-fraction, --crop-mode and "
     "--interpolation take something else"
@@ -110,6 +111,7 @@ def evaluate(
     crop_mode: str | None = None,
     interpolation: str | None = None,
     classes: str | PathLike[str] | Sequence[str] | None = None,
+    ema: bool = False,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
     progress: Telling = lambda what, done, total: None,
@@ -128,6 +130,7 @@ def evaluate(
             and the mode are of one crop only.
         classes: The class names in the order of the outputs, or a file of them, one a line, for models that carry none.
             A checkpoint's classes are then these, and not ImageNet's, however many there are.
+        ema: Whether to take the running averages that a checkpoint of TensorFlow 1 has beside its weights.
         batch_size: How many crops go through a model at once, at least 1.
         max_corrupt: How many pictures may be unreadable: a number, or a share below 1.
         progress: Called with what is being done, and of how many pictures it is done for how many.
@@ -146,7 +149,7 @@ def evaluate(
         raise refuse("crops", crops, "1 with a crop fraction or mode: 12 and 144 crops are of fixed places")
     changes = Changes(crop_fraction, crop_mode, interpolation)
     named = None if classes is None else given_names(classes)
-    openers = [open_given(model, imagenet=named is None) for model in several]
+    openers = [open_given(model, imagenet=named is None, ema=boolean("ema", ema)) for model in several]
     chosen = choose([told_as(model) for model in several], None if data is None else text_of("data", data))
     dataset = chosen.data
     written = None if out is None else path_of("out", out)
@@ -221,7 +224,7 @@ def _evaluation(
         reported = paper.accuracy([subject.network], crops) if subject.imagenet and complete else None
         published = dict(subject.published) if complete else {}
         scores = figures(seen.labels, probabilities)
-        notes = [ASSUMED] if subject.assumed else []
+        notes = [ASSUMED] * subject.assumed + [AVERAGES_LEFT] * subject.averages
         return Model(subject.name, subject.network, subject.view, scores, reported, published, notes)
 
     average = None

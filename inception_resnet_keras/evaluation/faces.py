@@ -17,7 +17,7 @@ from ..data.crops import Changes, View
 from ..data.images import SUFFIXES, UnreadableImageError, decode
 from ..errors import InputError
 from ..files import write_json
-from .evaluate import MAX_CORRUPT
+from .evaluate import AVERAGES_LEFT, MAX_CORRUPT
 from .one_pass import Telling, one_pass
 from .opening import GivenModel, open_given, told_as
 from .output import new_folder, write_csv
@@ -32,6 +32,7 @@ class Verified:
     model, pairs, data: as they were asked for. mirrored: whether each face was looked at mirrored too. view: how.
     pictures: how many were embedded. one_person, two_persons: how many pairs of each kind were judged.
     left_out: how many pairs were not, since `unreadable` (name, reason) has one of their pictures.
+    notes: what was left out.
     published: accuracy as the weights' source has it, %, by measure: LFW's is of that set's own 6,000 pairs.
     folder: where it is written.
     """
@@ -47,6 +48,7 @@ class Verified:
     left_out: int
     verification: Verification
     unreadable: list[tuple[str, str]]
+    notes: list[str]
     published: dict[str, float]
     folder: Path
 
@@ -66,6 +68,7 @@ def verify_faces(
     crop_fraction: float | None = None,
     crop_mode: str | None = None,
     interpolation: str | None = None,
+    ema: bool = False,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
     progress: Telling = lambda what, done, total: None,
@@ -81,6 +84,7 @@ def verify_faces(
         out: The folder to write, which must not exist or be empty; None for the next free one below evaluations/.
         mirror: Whether each face is embedded mirrored too, and the distances averaged.
         crop_fraction, crop_mode, interpolation: Of `data.crops.View`, for pictures with more than the face.
+        ema: Whether to take the running averages that a checkpoint of TensorFlow 1 has beside its weights.
         batch_size: How many pictures go through the model at once, at least 1.
         max_corrupt: How many pictures may be missing or unreadable: a number, or a share below 1.
         progress: Called with what is being done, and of how many pictures it is done for how many.
@@ -92,7 +96,7 @@ def verify_faces(
     boolean("mirror", mirror)
     batch_size = positive_integer("batch_size", batch_size)
     changes = Changes(crop_fraction, crop_mode, interpolation)
-    name, opener = told_as(model), open_given(model)
+    name, opener = told_as(model), open_given(model, ema=boolean("ema", ema))
     pairs, data = path_of("pairs", pairs), path_of("data", data)
     written = None if out is None else path_of("out", out)
     every = read_pairs(pairs)
@@ -150,6 +154,7 @@ def verify_faces(
             left_out=len(every) - len(judged),
             verification=found,
             unreadable=corrupt.listed(),
+            notes=[AVERAGES_LEFT] * subject.averages,
             published=dict(subject.published),
             folder=folder,
         )

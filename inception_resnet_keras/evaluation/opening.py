@@ -52,14 +52,16 @@ PUBLISHERS = {
 IMAGENET_ENDS = ("tench", "toilet_tissue")  # the first and the last class, as Keras names them
 
 
-def open_given(model: GivenModel, *, imagenet: bool = True) -> Callable[[bool], Subject]:
+def open_given(model: GivenModel, *, imagenet: bool = True, ema: bool = False) -> Callable[[bool], Subject]:
     """As `locate`, of a Keras model too."""
     if isinstance(model, str | PathLike):
-        return locate(text_of("model", model), imagenet=imagenet)
+        return locate(text_of("model", model), imagenet=imagenet, ema=ema)
     import keras
 
     if not isinstance(model, keras.Model):
         raise refuse("model", model, "a run's folder, a file, a registered name, or a Keras model")
+    if ema:
+        raise _no_averages(told_as(model))
     return _of_keras(model)
 
 
@@ -68,10 +70,11 @@ def told_as(model: GivenModel) -> str:
     return text_of("model", model) if isinstance(model, str | PathLike) else f"{model.name} (Keras)"
 
 
-def locate(text: str, *, imagenet: bool = True) -> Callable[[bool], Subject]:
+def locate(text: str, *, imagenet: bool = True, ema: bool = False) -> Callable[[bool], Subject]:
     """What opens a model: called with whether its embedding is wanted instead of its classes.
 
     imagenet: whether a checkpoint of 1000 or 1001 classes is taken to be of ImageNet's.
+    ema: whether to take the running averages that a checkpoint of TensorFlow 1 may have beside its weights.
 
     Raises InputError where there is no such model, before an engine is started.
     """
@@ -80,6 +83,8 @@ def locate(text: str, *, imagenet: bool = True) -> Callable[[bool], Subject]:
     source = rest if wanted else text
     network, variant = _network(wanted)
     if source in registry.NAMES:
+        if ema:
+            raise _no_averages(text)
         return partial(_open_registered, text, source, _fitting(source, network, variant))
     path = Path(source)
     if not path.exists() and not is_checkpoint(path):  # a TensorFlow checkpoint is named by what its files begin with
@@ -94,18 +99,24 @@ def locate(text: str, *, imagenet: bool = True) -> Callable[[bool], Subject]:
         except InputError:
             if path.is_dir():
                 raise
-            return _checkpoint(text, path, network, variant, imagenet)
+            return _checkpoint(text, path, network, variant, imagenet=imagenet, ema=ema)
+        if ema and (runtime is not KerasRuntime or path.is_dir()):
+            raise _no_averages(text)
         if runtime is not KerasRuntime:
             return partial(_open_exported, text, path)
         if path.is_dir() or _has_card(file):
             read_card(file)
             return partial(_open_saved, text, file)
-    return _checkpoint(text, path, network, variant, imagenet)
+    return _checkpoint(text, path, network, variant, imagenet=imagenet, ema=ema)
 
 
-def _checkpoint(text: str, path: Path, network: str, variant: str, imagenet: bool) -> Callable[[bool], Subject]:
+def _no_averages(text: str) -> InputError:
+    return InputError(f"ema: {text} has no running averages: only checkpoints of TensorFlow 1 have; leave --ema out")
+
+
+def _checkpoint(text: str, path: Path, network: str, variant: str, **options: bool) -> Callable[[bool], Subject]:
     with open_checkpoint(path):
-        return partial(_open_checkpoint, text, path, network, variant, imagenet=imagenet)
+        return partial(_open_checkpoint, text, path, network, variant, **options)
 
 
 def _network(wanted: str) -> tuple[str, str]:
@@ -223,7 +234,9 @@ def _open_registered(text: str, name: str, files: list[str], embedding: bool) ->
     return _imagenet_model(text, network.name, model, _published_view(weights, size), published=weights.accuracy)
 
 
-def _open_checkpoint(text: str, path: Path, network: str, variant: str, embedding: bool, *, imagenet: bool) -> Subject:
+def _open_checkpoint(
+    text: str, path: Path, network: str, variant: str, embedding: bool, *, imagenet: bool, ema: bool
+) -> Subject:
     """A checkpoint by its own numbers: blocks, scales, classes and size where the file tells them."""
     from ..weights.inspect import input_side, inspect
 
@@ -231,12 +244,15 @@ def _open_checkpoint(text: str, path: Path, network: str, variant: str, embeddin
     found = finding.network
     if network not in ("", found.name) or variant not in ("", found.variant):
         raise InputError(f"{text}: the file is of {found.name}:{found.variant}")
+    if ema and not finding.averages:
+        raise _no_averages(text)
     shape = finding.settings.get("input_shape", ())
     sides = tuple(side for side in shape if side and side > 4)
     size = sides if len(sides) == 2 else (input_side(found), input_side(found))
-    taken = {key: value for key, value in finding.options.items() if key in ("depths", "scale")}
+    taken = {key: value for key, value in finding.options.items() if key in ("depths", "scale")} | {"ema": ema}
+    left = finding.averages and not ema
     if embedding:
-        return _embedder(text, found.name, _built(found, None, size, path, **taken))
+        return replace(_embedder(text, found.name, _built(found, None, size, path, **taken)), averages=left)
     if finding.classes is None:
         raise InputError(f"{text}: has no classifier: it gives embeddings; verify pairs of faces with --pairs")
     model = _built(found, finding.classes, size, path, **taken)
@@ -245,9 +261,9 @@ def _open_checkpoint(text: str, path: Path, network: str, variant: str, embeddin
     known = _view_by(finding.source, found, size)
     view = known or View(size, IMAGENET_CROP.fraction if imagenet else 1.0)
     if imagenet:
-        return replace(_imagenet_model(text, found.name, model, view), assumed=known is None)
+        return replace(_imagenet_model(text, found.name, model, view), assumed=known is None, averages=left)
     outputs, run = finding.classes, keras_run(model)
-    return Subject(text, found.name, None, False, outputs, view, run, assumed=known is None, model=model)
+    return Subject(text, found.name, None, False, outputs, view, run, assumed=known is None, averages=left, model=model)
 
 
 def _view_by(source: str, network: Network, size: tuple[int, int]) -> View | None:
@@ -267,21 +283,30 @@ def _published_view(weights: registry.Weights, size: tuple[int, int]) -> View:
 
 
 def _built(
-    network: Network, classes: int | None, size: tuple[int, int], weights: str | Path, **options: Any
+    network: Network,
+    classes: int | None,
+    size: tuple[int, int],
+    weights: str | Path,
+    *,
+    ema: bool = False,
+    **options: Any,
 ) -> keras.Model:
     """The network with these weights, from pixels to probabilities; without classes, to what it embeds a picture as."""
     import keras
 
     from .. import models
+    from ..weights.load import load_weights
 
     shape = (*size, 3) if keras.config.image_data_format() == "channels_last" else (3, *size)
     head: dict[str, Any] = {"num_classes": classes} if classes else {}
     if not classes and not network.embedding:
         head = {"include_top": False, "pooling": "avg"}
     factory = getattr(models, f"create_{network.name}")
-    return factory(
-        variant=network.variant, input_shape=shape, include_preprocessing=True, weights=str(weights), **head, **options
-    )
+    options |= {"include_preprocessing": True, "weights": None if ema else str(weights)}
+    model = factory(variant=network.variant, input_shape=shape, **head, **options)
+    if ema:
+        load_weights(model, weights, ema=True)
+    return model
 
 
 def _imagenet(

@@ -45,6 +45,8 @@ def show_verified(console: Console, found: Verified) -> None:
     console.print(_folds(found))
     accuracy = f"{scores.accuracy:.2%} ± {scores.deviation:.2%}"
     say(console, f"accuracy {accuracy}, each fold by the threshold of the others")
+    for line in found.notes:
+        say(console, line, style="yellow")
     if found.published:
         say(console, f"its weights are published with {_measures(found.published)}, on that set's own pairs")
     say(console, f"threshold of all pairs {scores.threshold:.4f}: one person's where the squared distance is below it")
