@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -19,16 +20,21 @@ LEGEND = (
     "±: 95 % interval (Wilson). ECE: expected calibration error. T: the temperature to divide the logits by, "
     "fitted on these pictures; after T: the ECE then, on halves that T was not fitted on. NLL: in nats."
 )
+VALIDATION = 50_000  # pictures of ILSVRC 2012's validation set, which published figures are of
 CLASSES_SHOWN = 40  # of more classes, those with the least recall
 
 
 def show_evaluation(console: Console, found: Evaluation) -> None:
     say(console, _heading(found), style="italic")
+    if found.note:
+        say(console, found.note, style="yellow")
     console.print(_models(found))
     say(console, LEGEND)
-    for model in [*found.models, found.average]:
-        for line in _published(model) if model else ():
+    for model in filter(None, [*found.models, found.average]):
+        for line in _published(model, found.reported.figures.pictures):
             say(console, line)
+        for line in model.notes:
+            say(console, f"{model.name}: {line}", style="yellow")
     console.print(_classes(found))
 
 
@@ -39,6 +45,10 @@ def show_verified(console: Console, found: Verified) -> None:
     console.print(_folds(found))
     accuracy = f"{scores.accuracy:.2%} ± {scores.deviation:.2%}"
     say(console, f"accuracy {accuracy}, each fold by the threshold of the others")
+    for line in found.notes:
+        say(console, line, style="yellow")
+    if found.published:
+        say(console, f"its weights are published with {_measures(found.published)}, on that set's own pairs")
     say(console, f"threshold of all pairs {scores.threshold:.4f}: one person's where the squared distance is below it")
     say(console, f"area under the ROC curve {scores.auc:.4f}")
     for share, accepts in scores.true_accepts.items():
@@ -82,16 +92,22 @@ def _models(found: Evaluation) -> Table:
     return table
 
 
-def _published(model: Model) -> list[str]:
+def _published(model: Model, pictures: int) -> list[str]:
     """What the weights' source and the paper have to be beside it."""
+    here = f" (here: {pictures:,} of its {VALIDATION:,} pictures)" if pictures < VALIDATION else ""
     said = []
     if model.published:
-        measures = ", ".join(f"{measure} {number:g} %" for measure, number in model.published.items())
-        said.append(f"{model.name}: its weights are published with {measures}")
+        said.append(f"{model.name}: its weights are published with {_measures(model.published)}{here}")
     if model.paper:
         table, top1, top5 = model.paper
-        said.append(f"{model.name}: the paper's {table} has top-1 {top1:.1%}, top-5 {top5:.1%}, of weights of its own")
+        said.append(
+            f"{model.name}: the paper's {table} has top-1 {top1:.1%}, top-5 {top5:.1%}, of weights of its own{here}"
+        )
     return said
+
+
+def _measures(published: Mapping[str, float]) -> str:
+    return ", ".join(f"{measure} {number:g} %" for measure, number in published.items())
 
 
 def _classes(found: Evaluation) -> Table:
