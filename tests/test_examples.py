@@ -1,5 +1,6 @@
 """Every example, shortened: the tiny network in place of the whole ones, an epoch, a few pictures."""
 
+import base64
 import importlib
 import json
 import re
@@ -148,6 +149,9 @@ def test_export_and_serve(run: Run, tmp_path: Path, capsys: pytest.CaptureFixtur
     run("export_and_serve", *short, "--out", tmp_path / "out")
     said = capsys.readouterr().out
     assert float(re.findall(r"differ by ([\d.e+-]+) at most", said)[0]) < 1e-3
+    request = said.partition("{ printf")[2].partition("curl")[0]
+    sent = subprocess.run("{ printf" + request + "cat", shell=True, check=True, capture_output=True).stdout
+    assert base64.b64decode(json.loads(sent)["instances"][0]["b64"]).startswith(b"\x89PNG")
     assert "/v1/models/inception:predict" in said
     assert (tmp_path / "out" / "inception" / "1" / "saved_model.pb").is_file()
 
