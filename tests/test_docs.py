@@ -182,8 +182,22 @@ def test_the_site_has_every_public_name_with_its_arguments_and_errors(built: Pat
     assert models.count("Of the top: a Keras activation") == 3
 
 
-def test_nothing_else_is_built_over(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="holds something other than the site"):
-        site.build(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+@pytest.mark.parametrize("name", ["mine.txt", "sitemap.xml", "index.html"])
+def test_nothing_else_is_built_over(tmp_path: Path, name: str) -> None:
+    """Another site's folder neither: MkDocs empties what it builds into."""
+    (tmp_path / name).write_text("mine")
+    for out, says in ((tmp_path, "holds something other than a site that was built here"), (tmp_path / name, "a file")):
+        with pytest.raises(InputError, match=says):
+            site.build(out)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_a_built_site_is_one_that_may_be_built_over(built: Path) -> None:
+    assert (built / "sitemap.xml").is_file()
+    site.refuse_others(built)
+    (built / site.MARKER).unlink()
+    with pytest.raises(InputError, match="holds something other"):
+        site.refuse_others(built)
+    (built / site.MARKER).touch()
