@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +114,9 @@ def _open_saved(text: str, path: Path, embedding: bool) -> Subject:
     model, card = load_model(path)
     if embedding:
         return _embedder(text, card.network, model)
-    return Subject(text, card.network, card.classes, False, len(card.classes), view_of(card), keras_run(model))
+    return Subject(
+        text, card.network, card.classes, False, len(card.classes), view_of(card), keras_run(model), model=model
+    )
 
 
 def view_of(card: Card) -> View:
@@ -157,9 +160,7 @@ def _open_registered(text: str, name: str, files: list[str], embedding: bool) ->
     if weights.crop:
         view = View((weights.size, weights.size), weights.crop, weights.crop_mode, weights.interpolation)
     model = _built(network, weights.classes, weights.size, file)
-    return _imagenet(
-        text, network.name, keras_run(model), view, outputs=model.output_shape[-1], published=weights.accuracy
-    )
+    return _imagenet_model(text, network.name, model, view, published=weights.accuracy)
 
 
 def _open_checkpoint(text: str, path: Path, network: str, variant: str, embedding: bool) -> Subject:
@@ -181,8 +182,8 @@ def _open_checkpoint(text: str, path: Path, network: str, variant: str, embeddin
     model = _built(found, finding.classes, side, path, **taken)
     if finding.classes in (CLASSES, CLASSES + 1) and found.preprocessing.name == "inception":
         view = View((side, side), IMAGENET_CROP.fraction)
-        return _imagenet(text, found.name, keras_run(model), view, outputs=finding.classes)
-    return Subject(text, found.name, None, False, finding.classes, View((side, side)), keras_run(model))
+        return _imagenet_model(text, found.name, model, view)
+    return Subject(text, found.name, None, False, finding.classes, View((side, side)), keras_run(model), model=model)
 
 
 def _built(network: Network, classes: int | None, side: int, weights: str | Path, **options: Any) -> keras.Model:
@@ -209,6 +210,14 @@ def _imagenet(
     return Subject(text, network, None, True, CLASSES, view, run, published or {})
 
 
+def _imagenet_model(
+    text: str, network: str, model: keras.Model, view: View, *, published: Mapping[str, float] | None = None
+) -> Subject:
+    outputs = model.output_shape[-1]
+    subject = _imagenet(text, network, keras_run(model), view, outputs=outputs, published=published)
+    return replace(subject, model=model)
+
+
 def _embedder(text: str, network: str, model: keras.Model) -> Subject:
     """By its embedding, or what its classifier reads; of length 1 either way."""
     import keras
@@ -218,4 +227,6 @@ def _embedder(text: str, network: str, model: keras.Model) -> Subject:
     shape = model.input_shape
     size = (shape[2], shape[3]) if channels_first(model) else (shape[1], shape[2])
     run = keras_run(model)
-    return Subject(text, network, None, False, model.output_shape[-1], View(size), partial(normalised, run))
+    return Subject(
+        text, network, None, False, model.output_shape[-1], View(size), partial(normalised, run), model=model
+    )
