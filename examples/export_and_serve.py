@@ -13,12 +13,12 @@ import argparse
 import base64
 import json
 import shlex
-import tempfile
 import urllib.request
 from pathlib import Path
 
 import numpy as np
 from digit_pictures import write_digits
+from new_folder import new_folder
 
 from inception_resnet_keras.data.pictures import picture_files
 from inception_resnet_keras.export.api import export_model
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--server", help="a running TensorFlow Serving to ask, such as http://localhost:8501")
     parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
     args = parser.parse_args()
-    out = args.out or Path(tempfile.mkdtemp(prefix="serving-"))
+    out = new_folder(args.out, "serving")
     run, data = args.run, write_digits(out / "digits", range(10), args.per_class)
     if run is None:
         config = TrainConfig(data=str(data), model=args.model, size=args.size, epochs=args.epochs)

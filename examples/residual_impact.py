@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from new_folder import new_folder
 
 from inception_resnet_keras import spec
 from inception_resnet_keras.data.sources import Source, held_out_split, open_source
@@ -63,8 +63,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="train on so many of the pictures at most")
     parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
     args = parser.parse_args()
-    out = args.out or Path(tempfile.mkdtemp(prefix="residual-impact-"))
-    out.mkdir(parents=True, exist_ok=args.out is None)
+    out = new_folder(args.out, "residual-impact")
 
     size = (args.size, args.size)
     training, held_out = held_out_split(open_source(args.data or "digits"), seed=0)

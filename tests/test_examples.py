@@ -21,7 +21,7 @@ from inception_resnet_keras.weights.convert import ours
 from tests.tiny import TINY
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-HELPERS = {"digit_pictures"}
+HELPERS = {"digit_pictures", "new_folder"}
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in HELPERS)
 WITHOUT_SUMS = replace(
     TINY,
@@ -61,6 +61,16 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 def is_a_picture(path: Path) -> bool:
     with Image.open(path) as image:
         return bool(np.asarray(image.convert("L")).std() > 5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_example_writes_over_what_is_there(run: Run, tmp_path: Path, name: str) -> None:
+    """Such as what it left there the last time."""
+    (tmp_path / "mine.txt").write_text("mine")
+    for out, says in ((tmp_path, "is not empty, and nothing is written over"), (tmp_path / "mine.txt", "is a file")):
+        with pytest.raises(SystemExit, match=says):
+            run(name, "--out", out)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 @pytest.mark.slow
