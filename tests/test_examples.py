@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from inception_resnet_keras import spec
+from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.spec.rows import Fork, Repeat, Residual
 from inception_resnet_keras.weights.convert import ours
 from tests.tiny import TINY
@@ -77,7 +79,15 @@ def test_no_example_writes_over_what_is_there(run: Run, tmp_path: Path, name: st
 def test_residual_impact(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     short = ("--width", 1, "--size", 32, "--epochs", 2, "--seeds", 2, "--limit", 64)
-    run("residual_impact", *short, "--out", out)
+    rates = []
+    optimizer = importlib.import_module("residual_impact").papers_optimizer
+
+    def noted(rate: float, steps: int) -> Any:
+        rates.append(rate)
+        return optimizer(rate, steps)
+
+    run("residual_impact", *short, "--learning-rate", 0.01, "--out", out, papers_optimizer=noted)
+    assert rates == [0.01] * 3
     said = capsys.readouterr().out
     assert "every seed of it is better" in said
     assert "What it cannot show" in said
@@ -111,6 +121,18 @@ def test_residual_impacts_text_follows_the_figures(run: Run, monkeypatch: pytest
         "Inception-v4 has not begun to learn: its training loss ends at 2.20, and guessing has 2.30"
     )
     assert "15.0% (10.0% to 20.0%) against 45.0% (40.0% to 50.0%)" in module.compared("A", low, "B", high)
+
+
+def test_residual_impact_takes_a_rate_above_zero_and_names_it(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    module = importlib.import_module("residual_impact")
+    decay = module.papers_optimizer(0.001, 10)._learning_rate
+    assert [float(decay(step)) for step in (0, 19, 20)] == pytest.approx([0.001, 0.001, 0.00094])
+    training = open_source("digits")
+    assert "One learning rate, the paper's, is tried" in module.cannot_show(0.25, training, module.PAPERS_RATE)
+    assert "One learning rate, 0.001 where the paper has 0.045, is" in module.cannot_show(0.25, training, 0.001)
+    with pytest.raises(SystemExit):
+        run("residual_impact", "--learning-rate", 0)
+    assert "--learning-rate: got 0; it takes a number above 0" in capsys.readouterr().err
 
 
 def test_image_search(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
