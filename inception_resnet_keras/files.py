@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
+
+from .errors import InputError
 
 
 @contextmanager
@@ -75,6 +79,57 @@ def placing(*targets: Path) -> Iterator[Path]:
         _remove(beside)
     if os.name == "posix":
         flush(targets[-1].parent)
+
+
+@dataclass(frozen=True)
+class FreshFolder:
+    """path: an empty folder. made: it and its parents, as far as they were not there before, the innermost first."""
+
+    path: Path
+    made: tuple[Path, ...]
+
+    def remove_if_empty(self) -> None:
+        """Removes what was made, as far as nothing is in it; a folder that was there before stays."""
+        for folder in self.made:
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+
+
+def fresh_folder(out: Path | None, parent: Path, stem: str, not_below: Iterable[str | Path] = ()) -> FreshFolder:
+    """Makes a folder to write to: `out`, new or empty, or `parent`/`stem`-1, or the next number that is free.
+
+    not_below: folders of pictures, in which it would be taken for a class; what is no folder is passed over.
+
+    Raises InputError where the folder lies below one of those, holds anything, or cannot be made.
+    """
+    place = out or parent
+    for pictures in map(Path, not_below):
+        if pictures.is_dir() and place.resolve().is_relative_to(pictures.resolve()):
+            raise InputError(
+                f"{place}: lies in the folder of pictures {pictures}, where it would be taken for a class; give a "
+                "folder elsewhere with --out"
+            )
+    if out and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: is there already and is no empty folder; give a new one, nothing is overwritten")
+    try:
+        if out:
+            return FreshFolder(out, _made(out, exist_ok=True))
+        for number in count(1):
+            try:
+                return FreshFolder(path := parent / f"{stem}-{number}", _made(path, exist_ok=False))
+            except FileExistsError:
+                continue  # of a run before, or of another one that was a moment faster
+    except OSError as error:
+        raise InputError(f"{place}: cannot be made ({error.strerror}); give another folder with --out") from None
+    raise AssertionError("numbers do not end")
+
+
+def _made(path: Path, *, exist_ok: bool) -> tuple[Path, ...]:
+    missing = tuple(folder for folder in (path, *path.parents) if not folder.exists())
+    path.mkdir(parents=True, exist_ok=exist_ok)
+    return missing
 
 
 def _remove(path: Path) -> None:

@@ -30,10 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--data",
-        required=True,
         metavar="SOURCE",
-        help="a folder of pictures a class, a .csv of path,label, tfds:NAME[:SPLIT], a packed folder, digits; with "
-        "--pairs, a folder of pictures a person",
+        help="a folder of pictures a class, a .csv of path,label, tfds:NAME[:SPLIT], a packed folder, digits (default, "
+        "of a single run: the pictures that it held out); with --pairs, a folder of pictures a person",
     )
     add("--out", type=Path, metavar="FOLDER", help="what to write (default: next free below evaluations/)")
     add("--crops", type=int, default=1, metavar="N", help="a picture: 1, 12 or 144, averaged (default: %(default)s)")
@@ -107,6 +106,8 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
         )
     if args.json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        if found.note:
+            say(console, found.note, style="yellow")
     else:
         show_evaluation(console, found)
     for name, reason in found.report.unreadable:
@@ -121,6 +122,8 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
 
     if len(args.models) > 1:
         raise InputError(f"--pairs: {len(args.models)} models are given, and faces are verified by one")
+    if not args.data:
+        raise InputError("--pairs: --data is missing: the folder with a folder of pictures a person")
     if args.crops != 1 or args.classes:
         raise InputError("--pairs: --crops and --classes are of classifiers; --mirror looks at faces mirrored too")
     with _progress(console) as progress:

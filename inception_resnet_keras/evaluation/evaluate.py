@@ -22,6 +22,7 @@ from ..errors import InputError, refuse
 from . import paper
 from .classes import Classes, columns, imagenet, listed, places
 from .figures import Figures, figures
+from .held_out import choose
 from .one_pass import Telling, classify
 from .opening import locate
 from .output import new_folder
@@ -56,6 +57,7 @@ class Evaluation:
     data: as it was asked for. crops: a picture. classes: the models'; report has which of them occur.
     models: each one alone, in the order given. average: of their probabilities; None of a single model.
     report: class by class, confusion matrix, mistakes and what could not be read, of the average or the one model.
+    note: how the pictures relate to those that a run was trained on; "" where nothing is known.
     folder: where it is written.
     """
 
@@ -65,6 +67,7 @@ class Evaluation:
     models: list[Model]
     average: Model | None
     report: Report
+    note: str
     folder: Path
 
     @property
@@ -76,6 +79,7 @@ class Evaluation:
         """All but the confusion matrix and the single pictures, which are CSV files beside it."""
         return {
             "data": self.data,
+            "note": self.note,
             "pictures": self.reported.figures.pictures,
             "classes": len(self.classes),
             "crops": self.crops,
@@ -89,7 +93,7 @@ class Evaluation:
 
 def evaluate(
     models: Sequence[str],
-    data: str | Path,
+    data: str | Path | None = None,
     *,
     out: Path | None = None,
     crops: int = 1,
@@ -106,7 +110,8 @@ def evaluate(
     Args:
         models: One or more, as `opening` names them: runs, .keras files, registered weights, checkpoints.
         data: What `open_source` opens: a folder with a folder of pictures a class, a .csv, a packed
-            folder, "tfds:NAME:SPLIT" or "digits". It may lack some of the models' classes.
+            folder, "tfds:NAME:SPLIT" or "digits". It may lack some of the models' classes. Where a run was trained
+            on it, the pictures that the run held out are evaluated. None, of a single run: its held-out pictures.
         out: The folder to write, which must not exist or be empty; None for the next free one below evaluations/.
         crops: 1, 12 or 144 a picture, as `data.crops` has them; their probabilities are averaged.
         crop_fraction, crop_mode, interpolation: Of `data.crops.View`, instead of the weights' own. The fraction
@@ -130,10 +135,12 @@ def evaluate(
     changes = Changes(crop_fraction, crop_mode, interpolation)
     named = listed(classes) if classes else None
     openers = [locate(text) for text in models]
-    dataset = str(data)
-    with new_folder(out, Path(dataset.replace(":", "-")).resolve().name, Path(data)) as folder:
+    chosen = choose(models, None if data is None else str(data))
+    dataset = chosen.data
+    with new_folder(out, Path(dataset.replace(":", "-")).resolve().name, dataset) as folder:
         told = partial(progress, "reading headers")
-        source = open_source(data, least_classes=1, max_corrupt=max_corrupt, progress=told)
+        source = open_source(dataset, least_classes=1, max_corrupt=max_corrupt, progress=told)
+        source, note = chosen.of(source)
         subjects = [opener(False) for opener in openers]
         if named and all(subject.classes for subject in subjects):
             raise InputError(f"classes: {classes} is given for models that carry their classes' names: leave it out")
@@ -158,7 +165,7 @@ def evaluate(
             )
         probabilities = [each[:, order] for each, order in zip(found, orders, strict=True)]
         seen = Seen(source, read, numbers[source.labels[read]], probabilities)
-        evaluation = _evaluation(seen, subjects, known[0], data=dataset, crops=crops, folder=folder)
+        evaluation = _evaluation(seen, subjects, known[0], data=dataset, note=note, crops=crops, folder=folder)
         models_and_average = [*evaluation.models, *([evaluation.average] if evaluation.average else [])]
         curves = [(model.name, model.figures.calibration) for model in models_and_average]
         write(folder, seen, evaluation.report, curves, evaluation.as_json())
@@ -186,7 +193,7 @@ def _classes(subject: Subject, named: list[str] | None, source: Source) -> Class
 
 
 def _evaluation(
-    seen: Seen, subjects: Sequence[Subject], classes: Classes, *, data: str, crops: int, folder: Path
+    seen: Seen, subjects: Sequence[Subject], classes: Classes, *, data: str, note: str, crops: int, folder: Path
 ) -> Evaluation:
     def model(subject: Subject, probabilities: np.ndarray) -> Model:
         reported = paper.accuracy([subject.network], crops) if subject.imagenet else None
@@ -206,5 +213,6 @@ def _evaluation(
         models=[model(subject, each) for subject, each in zip(subjects, seen.probabilities, strict=True)],
         average=average,
         report=classification_report(seen.labels, seen.average, classes.names, seen.names, left_out),
+        note=note,
         folder=folder,
     )

@@ -6,36 +6,24 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 
-from ..errors import InputError
-from ..files import write_text
+from ..files import fresh_folder, write_text
 
 EVALUATIONS = Path("evaluations")
 
 
 @contextmanager
-def new_folder(out: Path | None, name: str, data: Path) -> Iterator[Path]:
+def new_folder(out: Path | None, name: str, data: str | Path) -> Iterator[Path]:
     """A fresh folder, `out` or the next free number of `name` below evaluations/; an empty one is not left behind.
 
-    Raises InputError where `out` holds anything, lies among the pictures, or cannot be made.
+    Raises InputError where it holds anything, lies among the pictures, or cannot be made.
     """
-    if out is None:
-        out = next(path for number in count(1) if not (path := EVALUATIONS / f"{name}-{number}").exists())
-    elif data.is_dir() and out.resolve().is_relative_to(data.resolve()):
-        raise InputError(f"{out}: lies in the folder of pictures, where it would be taken for a class")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: is there already and is no empty folder; give a new one, nothing is overwritten")
+    folder = fresh_folder(out, EVALUATIONS, name, [data])
     try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be made ({error.strerror}); give another folder with --out") from None
-    try:
-        yield out
+        yield folder.path
     finally:
-        if not any(out.iterdir()):
-            out.rmdir()
+        folder.remove_if_empty()
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

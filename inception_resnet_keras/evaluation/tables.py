@@ -24,6 +24,8 @@ CLASSES_SHOWN = 40  # of more classes, those with the least recall
 
 def show_evaluation(console: Console, found: Evaluation) -> None:
     say(console, _heading(found), style="italic")
+    if found.note:
+        say(console, found.note, style="yellow")
     console.print(_models(found))
     say(console, LEGEND)
     for model in [*found.models, found.average]:

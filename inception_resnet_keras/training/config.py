@@ -19,6 +19,7 @@ from ..telling import PROGRAM
 
 MAX_SIDE = 4096
 INFINITY = float("inf")
+DIGITS_SEED = 0  # their held-out fifth is always the same, so that runs can be compared
 AT_LEAST_0 = "a number of at least 0"
 IN_0_1 = "a number in [0, 1)"
 # (lowest, below which, how the range is told)
@@ -203,6 +204,11 @@ class TrainConfig:
         if self.data is None:
             return "digits"
         return Path(self.data).resolve().name.removesuffix(".csv").replace(":", "-")
+
+    @property
+    def split_seed(self) -> int:
+        """Draws the fifth that is held out where no `val` is given."""
+        return DIGITS_SEED if self.data is None else self.seed
 
     def anywhere(self) -> TrainConfig:
         """The same with absolute paths: a run can be gone on with from any folder."""

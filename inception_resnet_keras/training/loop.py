@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from .session import Session
 
 BATCH_NORM_MOMENTUM_RANGE = (0.8, 0.9997)
-DIGITS_SEED = 0  # their held-out fifth is always the same, so that runs can be compared
 SLOW_MEMORIES = 3  # a run shorter than so many of batch norm's memories is evaluated with stale statistics
 
 
@@ -124,11 +123,9 @@ def open_pictures(config: TrainConfig, console: Console) -> tuple[Source, Source
                 **options,
             )
 
-        if config.data is None:
-            return held_out_split(opened("digits"), DIGITS_SEED)
-        pictures = opened(config.data)
+        pictures = opened(config.data or "digits")
         if config.val is None:
-            return held_out_split(pictures, config.seed)
+            return held_out_split(pictures, config.split_seed)
         return pictures, opened(config.val, class_names=pictures.class_names)
 
 

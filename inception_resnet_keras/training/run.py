@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import write_json, write_text
+from ..files import FreshFolder, fresh_folder, write_json, write_text
 from ..telling import command
 from .config import TrainConfig
 
@@ -24,9 +23,10 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths within a run's folder."""
+    """Paths within a run's folder; `fresh` of one that this process made."""
 
     path: Path
+    fresh: FreshFolder | None = None
 
     @property
     def model(self) -> Path:
@@ -89,8 +89,8 @@ class RunFolder:
         self.config.unlink(missing_ok=True)
         if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
             self.checkpoints.rmdir()
-        if not any(self.path.iterdir()):
-            self.path.rmdir()
+        if self.fresh:
+            self.fresh.remove_if_empty()
 
     def read_history(self) -> list[dict[str, float]]:
         """The epochs that ended, oldest first; InputError where the file is damaged."""
@@ -106,24 +106,15 @@ class RunFolder:
 def new_run(out: Path | None, config: TrainConfig) -> RunFolder:
     """A fresh folder: `out`, or the next free number below runs/.
 
-    Raises InputError where `out` is there already and holds anything.
+    Raises InputError where `out` is there already and holds anything, or the folder lies among the pictures.
     """
-    if out is None:
-        stem = f"{config.dataset}-{config.model}"
-        out = next(path for number in count(1) if not (path := RUNS / f"{stem}-{number}").exists())
-    elif any(out.resolve().is_relative_to(Path(folder).resolve()) for folder in (config.data, config.val) if folder):
-        raise InputError(f"{out}: lies in a folder of pictures, where the next run would take it for a class")
-    elif (out / "config.json").exists():
+    if out is not None and (out / "config.json").exists():
         raise InputError(
             f"{out}: already holds a run; give another folder, or go on: {command('train', '--resume', out)}"
         )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: is there already and is no empty folder; give a new one, nothing is overwritten")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be made ({error.strerror}); give another folder with --out") from None
-    return RunFolder(out)
+    pictures = [folder for folder in (config.data, config.val) if folder]
+    folder = fresh_folder(out, RUNS, f"{config.dataset}-{config.model}", pictures)
+    return RunFolder(folder.path, folder)
 
 
 def join_run(out: Path) -> RunFolder:

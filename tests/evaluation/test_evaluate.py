@@ -230,6 +230,14 @@ def test_the_next_free_folder_is_taken_and_no_empty_one_left(tmp_path: Path, mon
     assert not folder.exists()
 
 
+def test_nothing_is_left_among_the_pictures(models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_digits(tmp_path / "pictures", classes=2, per_class=1)
+    monkeypatch.chdir(folder)
+    with pytest.raises(InputError, match=r"evaluations: lies in the folder of pictures \."):
+        evaluate(models[:1], ".")
+    assert sorted(path.name for path in folder.iterdir()) == ["0", "1"]
+
+
 def test_json_for_programs(models: list[str], digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["evaluate", *models, "--data", str(digits), "--crop-fraction", "0.5", "--crop-mode", "center"]
     assert main([*arguments, "--json", "--out", str(tmp_path / "one")]) == 0

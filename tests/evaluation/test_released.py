@@ -111,6 +111,7 @@ def test_a_run_is_evaluated_as_its_training_ended(tmp_path: Path, monkeypatch: p
     assert found.models[0].figures.top1 == ended["accuracy"]
     assert found.models[1].figures.top1 == ended["accuracy"]
     assert found.report.confusion == ended["confusion"]
+    assert evaluate([str(run)], out=tmp_path / "without data").report.confusion == ended["confusion"]
     losses = [model.figures.calibration.nll for model in found.models]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     facenet = spec.find("inception_resnet_v1", "facenet")
