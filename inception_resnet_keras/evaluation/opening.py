@@ -25,7 +25,6 @@ from ..data.crops import View
 from ..errors import InputError
 from ..inference.runtimes import KerasRuntime, find_model, open_model
 from ..saving import MEMBER, Card, load_model, read_card
-from ..spec import names
 from ..spec.rows import Network
 from ..weights import registry
 from ..weights.labels import CLASSES
@@ -222,8 +221,9 @@ def _embedder(text: str, network: str, model: keras.Model) -> Subject:
     """By its embedding, or what its classifier reads; of length 1 either way."""
     import keras
 
-    if any(layer.name == names.LOGITS for layer in model.layers):
-        model = keras.Model(model.input, model.get_layer(names.LOGITS).input)
+    from ..features import embedding_of
+
+    model = keras.Model(model.input, embedding_of(model))
     shape = model.input_shape
     size = (shape[2], shape[3]) if channels_first(model) else (shape[1], shape[2])
     run = keras_run(model)

@@ -177,6 +177,28 @@ def test_an_embedding_is_explained_by_its_similarity_to_another_picture() -> Non
         explain(facenet, IMAGES)
 
 
+def test_a_face_is_compared_by_what_the_classifier_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the released weights and every trained facenet have it: explained as `evaluate --pairs` verifies it."""
+    facenet = tiny.build(replace(WIDER, embedding=8), include_preprocessing=True)
+    read = keras.Model(facenet.input, facenet.get_layer("logits").input)
+    pictures = in_a_quadrant(2, seed=4)[0]
+    vectors = keras.utils.normalize(np.asarray(read(pictures, training=False)), axis=1)
+    one, same = explain(facenet, pictures, against=pictures[1:], steps=64)
+    assert (one.number, one.probability) == (None, None)
+    assert one.score == pytest.approx(float(vectors[0] @ vectors[1]), abs=1e-5)
+    assert same.score == pytest.approx(1, abs=1e-5)
+
+    save_model(facenet, tmp_path / "model.keras", Card("tiny", "paper", NAMES, (SIDE, SIDE)))
+    faces = write(tmp_path)
+    out = tmp_path / "out"
+    command = ["explain", str(tmp_path), str(faces[0]), "--against", str(faces[1]), "--steps", "1", "--out", str(out)]
+    assert main(command) == 0
+    pixels = np.stack([np.asarray(Image.open(face)) for face in faces]).astype(np.float32)
+    expected = explain(facenet, pixels[:1], against=pixels[1:], steps=1)[0].score
+    assert f"similarity to {faces[1].name}: {expected:.2f}" in capsys.readouterr().out
+    assert [path.name for path in out.iterdir()] == ["picture 0_explained.png"]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -186,7 +208,7 @@ def test_an_embedding_is_explained_by_its_similarity_to_another_picture() -> Non
         ({"classes": [1]}, r"^classes: got \[1\]"),
         ({"classes": "one"}, r"^classes: got 'one'"),
         ({"steps": 0}, r"^steps: got 0"),
-        ({"against": IMAGES}, r"^against: got 'a picture'; it takes None"),
+        ({"against": IMAGES, "classes": 1}, r"^classes: got 1; it takes None beside against"),
     ],
 )
 def test_what_does_not_fit_is_refused(model: keras.Model, options: dict[str, Any], says: str) -> None:
@@ -232,7 +254,7 @@ def test_the_command_draws_a_picture_each(saved: Path, tmp_path: Path, capsys: p
         ),
         (["--endpoint", "x"], "endpoint: got 'x'"),
         (["--steps", "0"], "steps: got 0"),
-        (["--against", "{picture}"], "against: got"),
+        (["--against", "{picture}", "--class", "1"], "classes: got 1; it takes None beside against"),
         (["{folder}/nowhere.png"], "nowhere.png: there is no such file or folder"),
     ],
 )
