@@ -153,7 +153,7 @@ def _open_registered(text: str, name: str, files: list[str], embedding: bool) ->
     if not imagenet:
         raise InputError(
             f"{text}: its {weights.classes or 'missing'} classes have no published names here: it gives embeddings; "
-            "verify pairs of faces with --pairs"
+            "verify pairs of faces with --pairs, or explain a likeness with --against"
         )
     view = IMAGENET_CROP
     if weights.crop:
@@ -177,7 +177,10 @@ def _open_checkpoint(text: str, path: Path, network: str, variant: str, embeddin
     if embedding:
         return _embedder(text, found.name, _built(found, None, side, path, **taken))
     if finding.classes is None:
-        raise InputError(f"{text}: has no classifier: it gives embeddings; verify pairs of faces with --pairs")
+        raise InputError(
+            f"{text}: has no classifier: it gives embeddings; verify pairs of faces with --pairs, "
+            "or explain a likeness with --against"
+        )
     model = _built(found, finding.classes, side, path, **taken)
     if finding.classes in (CLASSES, CLASSES + 1) and found.preprocessing.name == "inception":
         view = View((side, side), IMAGENET_CROP.fraction)
