@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Hashable, Sequence
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 from . import spec
@@ -48,6 +50,17 @@ def auxiliary(network: Network, value: Any) -> bool:
     if boolean("aux_head", value) and not network.aux:
         raise refuse("aux_head", value, f"False: the {network.variant} variant has no auxiliary head")
     return value
+
+
+def text_of(argument: str, value: Any, takes: str = "a text or a path") -> str:
+    """A name or path, given as a text or as what stands for a path."""
+    if not isinstance(value, str | PathLike) or not isinstance(text := fspath(value), str) or not text:
+        raise refuse(argument, value, takes)
+    return text
+
+
+def path_of(argument: str, value: Any) -> Path:
+    return Path(text_of(argument, value, "a path"))
 
 
 def one_of(argument: str, value: Any, choices: Sequence[Any]) -> Any:

@@ -12,7 +12,7 @@ ratio to it: 342, 384, 427 and 470 at 299 pixels. The papers publish no others.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from .images import resized
 CROPS = (1, 12, 144)
 MODES = ("squash", "center")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
+LEAST_DRAFT = 2  # `images.decode` never gives a JPEG below so many times what is enough
 GOOGLENET_SIDE, GOOGLENET_LENGTHS = 224, (256, 288, 320, 352)
 
 Box = tuple[float, float, float, float]  # top, left, height, width
@@ -168,16 +169,34 @@ def places(square: tuple[int, int, int, int], side: int) -> list[tuple[int, int,
     return [*((top + down, left + across, side, side) for down, across in offsets), square]
 
 
-def decoding_size(views: Iterable[View], count: int) -> tuple[float, float] | None:
-    """What is `enough` for `images.decode`: a size for one plain crop of each view, else None, the picture's own.
+Enough = tuple[float, float] | None
 
-    A large JPEG may then come at a fraction of its size: at the one that `read_image` takes for a view alone,
-    or a finer one beside a larger view.
+
+def decoding_size(view: View, count: int) -> Enough:
+    """What is `enough` for `images.decode`: the size for one plain crop, else None, the picture's own.
+
+    A large JPEG may then come at a fraction of its size, the one that `read_image` takes.
     """
-    views = list(views)
-    if count > 1 or not all(view.plain for view in views):
+    if count > 1 or not view.plain:
         return None
-    return max(view.size[0] / view.fraction for view in views), max(view.size[1] / view.fraction for view in views)
+    return view.size[0] / view.fraction, view.size[1] / view.fraction
+
+
+def decoded(decode: Callable[[Enough], Image.Image], sizes: Iterable[Enough]) -> dict[Enough, Image.Image]:
+    """A picture as each of the sizes has it decoded: again only where a JPEG would come at another fraction."""
+    found: dict[Enough, Image.Image] = {}
+    for enough in sorted(set(sizes), key=lambda size: -math.prod(size or (math.inf,))):
+        alike = (image for size, image in found.items() if _comes_alike(image, size, enough))
+        found[enough] = next(alike, None) or decode(enough)
+    return found
+
+
+def _comes_alike(image: Image.Image, size: Enough, enough: Enough) -> bool:
+    """Whether a picture that was decoded for `size` is sure to come no smaller for `enough`, which is no larger."""
+    if enough is None or (size is not None and (size[0] < enough[0] or size[1] < enough[1])):
+        return False
+    ways = (image.size, image.size[::-1])  # it is turned upright after it is decoded
+    return max(min(width / enough[1], height / enough[0]) for width, height in ways) < 2 * LEAST_DRAFT - 0.1
 
 
 def cut(image: Image.Image, view: View, count: int) -> np.ndarray:

@@ -6,11 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..arguments import path_of
+from ..errors import InputError, refuse
 from ..weights.labels import CLASSES, class_index
 
 SHOWN = 10
@@ -57,6 +59,15 @@ def imagenet(folders: Sequence[str]) -> Classes:
     return Classes(names, [(key, name, name.lower()) for key, name in index])
 
 
+def given_names(classes: str | PathLike[str] | Sequence[str]) -> list[str]:
+    """A model's class names, from a list or from a file of them; InputError for no two different ones."""
+    if isinstance(classes, str | PathLike):
+        return listed(path_of("classes", classes))
+    if not isinstance(classes, Sequence) or not all(isinstance(name, str) and name for name in classes):
+        raise refuse("classes", classes, "a file's path, or a list of names")
+    return _checked("classes", list(classes), "every output needs a name of its own")
+
+
 def listed(path: Path) -> list[str]:
     """The class names of a file that has one a line, in the order of a model's outputs."""
     try:
@@ -65,10 +76,14 @@ def listed(path: Path) -> list[str]:
         raise InputError(f"{path}: is no text in UTF-8; it must have a class's name a line") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); it must have a class's name a line") from None
+    return _checked(str(path), names, "it must have a class's name a line")
+
+
+def _checked(told: str, names: list[str], needed: str) -> list[str]:
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise InputError(f"{path}: names {shown(twice)} more than once")
+        raise InputError(f"{told}: names {shown(twice)} more than once")
     if len(names) < 2:
-        raise InputError(f"{path}: names {len(names)} classes; it must have a class's name a line, two at least")
+        raise InputError(f"{told}: names {len(names)} classes; {needed}, two at least")
     return names
 
 

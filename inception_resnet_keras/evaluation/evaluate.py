@@ -9,22 +9,24 @@ labels, or give `tfds:imagenet2012:validation`. Its ground truth file has number
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
-from ..arguments import one_of, positive_integer
+from ..arguments import one_of, path_of, positive_integer, text_of
 from ..data.crops import CROPS, Changes, View
 from ..data.sources import Source, open_source
 from ..errors import InputError, refuse
+from ..weights.labels import CLASSES
 from . import paper
-from .classes import Classes, columns, imagenet, listed, places
+from .classes import Classes, columns, given_names, imagenet, places
 from .figures import Figures, figures
 from .held_out import choose
 from .one_pass import Telling, classify
-from .opening import locate
+from .opening import GivenModel, open_given, told_as
 from .output import new_folder
 from .report import Report, classification_report, most_confused
 from .subjects import Subject
@@ -32,14 +34,20 @@ from .writing import Seen, write
 
 MAX_CORRUPT = 100
 AVERAGE = "average"
+ASSUMED = (
+    "nothing says how much of a picture its weights were made for: this is assumed; --crop-fraction, --crop-mode and "
+    "--interpolation take something else"
+)
 
 
 @dataclass(frozen=True)
 class Model:
     """One evaluated model: how it looked at the pictures, its figures, and the paper's and its source's beside them.
 
-    paper: (table, top-1, top-5), shares in [0, 1]; None where it has none for this network and these crops.
-    published: accuracy as the weights' source has it, %.
+    paper: (table, top-1, top-5), shares in [0, 1]; None where it has none for this network and these crops, or
+        the pictures are not of all 1000 classes.
+    published: accuracy as the weights' source has it, %, likewise.
+    notes: what was assumed.
     """
 
     name: str
@@ -48,6 +56,7 @@ class Model:
     figures: Figures
     paper: tuple[str, float, float] | None
     published: dict[str, float]
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -92,15 +101,15 @@ class Evaluation:
 
 
 def evaluate(
-    models: Sequence[str],
-    data: str | Path | None = None,
+    models: GivenModel | Sequence[GivenModel],
+    data: str | PathLike[str] | None = None,
     *,
-    out: Path | None = None,
+    out: str | PathLike[str] | None = None,
     crops: int = 1,
     crop_fraction: float | None = None,
     crop_mode: str | None = None,
     interpolation: str | None = None,
-    classes: Path | None = None,
+    classes: str | PathLike[str] | Sequence[str] | None = None,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
     progress: Telling = lambda what, done, total: None,
@@ -108,7 +117,8 @@ def evaluate(
     """Evaluates models, and the average of their probabilities, in one pass over the pictures.
 
     Args:
-        models: One or more, as `opening` names them: runs, .keras files, registered weights, checkpoints.
+        models: One or more, as `opening` names them: runs, .keras files, registered weights, checkpoints; or Keras
+            models that take pixels of 0-255 (of this project: built with include_preprocessing=True).
         data: What `open_source` opens: a folder with a folder of pictures a class, a .csv, a packed
             folder, "tfds:NAME:SPLIT" or "digits". It may lack some of the models' classes. Where a run was trained
             on it, the pictures that the run held out are evaluated. None, of a single run: its held-out pictures.
@@ -116,7 +126,8 @@ def evaluate(
         crops: 1, 12 or 144 a picture, as `data.crops` has them; their probabilities are averaged.
         crop_fraction, crop_mode, interpolation: Of `data.crops.View`, instead of the weights' own. The fraction
             and the mode are of one crop only.
-        classes: A file of class names, one a line in the order of the outputs, for models that carry none.
+        classes: The class names in the order of the outputs, or a file of them, one a line, for models that carry none.
+            A checkpoint's classes are then these, and not ImageNet's, however many there are.
         batch_size: How many crops go through a model at once, at least 1.
         max_corrupt: How many pictures may be unreadable: a number, or a share below 1.
         progress: Called with what is being done, and of how many pictures it is done for how many.
@@ -128,23 +139,32 @@ def evaluate(
     """
     one_of("crops", crops, CROPS)
     batch_size = positive_integer("batch_size", batch_size)
-    if not models:
+    several = [models] if isinstance(models, str | PathLike) or not isinstance(models, Sequence) else models
+    if not several:
         raise InputError("models: none is given; give one at least")
     if crops != 1 and (crop_fraction is not None or crop_mode is not None):
         raise refuse("crops", crops, "1 with a crop fraction or mode: 12 and 144 crops are of fixed places")
     changes = Changes(crop_fraction, crop_mode, interpolation)
-    named = listed(classes) if classes else None
-    openers = [locate(text) for text in models]
-    chosen = choose(models, None if data is None else str(data))
+    named = None if classes is None else given_names(classes)
+    openers = [open_given(model, imagenet=named is None) for model in several]
+    chosen = choose([told_as(model) for model in several], None if data is None else text_of("data", data))
     dataset = chosen.data
-    with new_folder(out, Path(dataset.replace(":", "-")).resolve().name, dataset) as folder:
+    written = None if out is None else path_of("out", out)
+    with new_folder(written, Path(dataset.replace(":", "-")).resolve().name, dataset) as folder:
         told = partial(progress, "reading headers")
         source = open_source(dataset, least_classes=1, max_corrupt=max_corrupt, progress=told)
         source, note = chosen.of(source)
         subjects = [opener(False) for opener in openers]
         if named and all(subject.classes for subject in subjects):
-            raise InputError(f"classes: {classes} is given for models that carry their classes' names: leave it out")
-        subjects = [replace(subject, view=_view(changes.of(subject.view), crops)) for subject in subjects]
+            raise InputError("classes: names are given for models that carry their classes' names: leave them out")
+        subjects = [
+            replace(
+                subject,
+                view=_view(changes.of(subject.view), crops),
+                assumed=subject.assumed and crops == 1 and changes == Changes(),
+            )
+            for subject in subjects
+        ]
         known = [_classes(subject, named, source) for subject in subjects]
         numbers = places(source.class_names, known[0], told=dataset, model=subjects[0].name)
         orders = [
@@ -182,7 +202,7 @@ def _classes(subject: Subject, named: list[str] | None, source: Source) -> Class
         return Classes(subject.classes)
     if named is not None:
         if len(named) != subject.outputs:
-            raise InputError(f"classes: the file names {len(named)} classes, {subject.name} has {subject.outputs}")
+            raise InputError(f"classes: {len(named)} names are given, {subject.name} has {subject.outputs}")
         return Classes(named)
     if subject.imagenet:
         return imagenet(source.class_names)
@@ -195,15 +215,19 @@ def _classes(subject: Subject, named: list[str] | None, source: Source) -> Class
 def _evaluation(
     seen: Seen, subjects: Sequence[Subject], classes: Classes, *, data: str, note: str, crops: int, folder: Path
 ) -> Evaluation:
+    complete = len(np.unique(seen.labels)) == CLASSES  # on fewer of ImageNet's classes a network is right more often
+
     def model(subject: Subject, probabilities: np.ndarray) -> Model:
-        reported = paper.accuracy([subject.network], crops) if subject.imagenet else None
+        reported = paper.accuracy([subject.network], crops) if subject.imagenet and complete else None
+        published = dict(subject.published) if complete else {}
         scores = figures(seen.labels, probabilities)
-        return Model(subject.name, subject.network, subject.view, scores, reported, dict(subject.published))
+        notes = [ASSUMED] if subject.assumed else []
+        return Model(subject.name, subject.network, subject.view, scores, reported, published, notes)
 
     average = None
     if len(subjects) > 1:
         networks = [subject.network for subject in subjects if subject.imagenet]
-        reported = paper.accuracy(networks, crops) if len(networks) == len(subjects) else None
+        reported = paper.accuracy(networks, crops) if len(networks) == len(subjects) and complete else None
         average = Model(AVERAGE, "", None, figures(seen.labels, seen.average), reported, {})
     left_out = [*seen.source.corrupt.listed(), *seen.source.beside]
     return Evaluation(

@@ -64,7 +64,7 @@ class _Opened:
     def looked_at(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
         """Its input, float32 (1, …), and the part of the picture that it is made of, uint8 at its own size."""
         view = self.subject.view
-        pixels = cut(decode(file, decoding_size([view], 1)), view, 1).astype(np.float32)
+        pixels = cut(decode(file, decoding_size(view, 1)), view, 1).astype(np.float32)
         picture = read_image(file)
         left, top, right, bottom = map(round, central_crop(view, *picture.shape[:2]).window(*picture.shape[:2]))
         return np.moveaxis(pixels, -1, 1) if channels_first(self.model) else pixels, picture[top:bottom, left:right]

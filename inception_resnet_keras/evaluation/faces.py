@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..arguments import boolean, positive_integer
+from ..arguments import boolean, path_of, positive_integer
 from ..data.corrupt import CorruptPictures
 from ..data.crops import Changes, View
 from ..data.images import SUFFIXES, UnreadableImageError, decode
@@ -18,7 +19,7 @@ from ..errors import InputError
 from ..files import write_json
 from .evaluate import MAX_CORRUPT
 from .one_pass import Telling, one_pass
-from .opening import locate
+from .opening import GivenModel, open_given, told_as
 from .output import new_folder, write_csv
 from .pairs import Face, Pair, read_pairs
 from .verification import Verification, squared_distances, verify
@@ -54,11 +55,11 @@ class Verified:
 
 
 def verify_faces(
-    model: str,
-    pairs: Path,
-    data: Path,
+    model: GivenModel,
+    pairs: str | PathLike[str],
+    data: str | PathLike[str],
     *,
-    out: Path | None = None,
+    out: str | PathLike[str] | None = None,
     mirror: bool = False,
     crop_fraction: float | None = None,
     crop_mode: str | None = None,
@@ -70,7 +71,8 @@ def verify_faces(
     """Verifies pairs of faces by the squared distance of their embeddings, which are of length 1.
 
     Args:
-        model: As `opening` names it. Of a classifier, what its last layer reads is the embedding.
+        model: As `opening` names it, or a Keras model that takes pixels of 0-255. Of a classifier, what its last
+            layer reads is the embedding.
         pairs: A file in the format of LFW's pairs.txt, of two folds at least.
         data: The folder with a folder a person, person/person_0001.jpg (or another suffix that is read).
             Faces are expected cropped, as the network was trained on them: each picture is looked at whole.
@@ -88,7 +90,9 @@ def verify_faces(
     boolean("mirror", mirror)
     batch_size = positive_integer("batch_size", batch_size)
     changes = Changes(crop_fraction, crop_mode, interpolation)
-    opener = locate(model)
+    name, opener = told_as(model), open_given(model)
+    pairs, data = path_of("pairs", pairs), path_of("data", data)
+    written = None if out is None else path_of("out", out)
     every = read_pairs(pairs)
     if every[-1].fold == 0:
         raise InputError(
@@ -96,7 +100,7 @@ def verify_faces(
         )
     if not data.is_dir():
         raise InputError(f"{data}: is no folder; one is needed with a folder of pictures a person")
-    with new_folder(out, f"{data.resolve().name}-{pairs.stem}", data) as folder:
+    with new_folder(written, f"{data.resolve().name}-{pairs.stem}", data) as folder:
         faces = sorted({face for pair in every for face in pair[1:]})
         corrupt = CorruptPictures(max_corrupt, len(faces))
         paths = _paths(data, faces, corrupt)
@@ -129,11 +133,11 @@ def verify_faces(
             embeddings[[place[pair.first] for pair in judged]], embeddings[[place[pair.second] for pair in judged]]
         )
         if not np.isfinite(distances).all():
-            raise InputError(f"{model}: gives numbers that are not finite: its weights are damaged")
+            raise InputError(f"{name}: gives numbers that are not finite: its weights are damaged")
         same = np.array([pair.same for pair in judged])
         found = verify(distances, same, np.array([pair.fold for pair in judged]))
         verified = Verified(
-            model=model,
+            model=name,
             pairs=str(pairs),
             data=str(data),
             mirrored=mirror,

@@ -1,4 +1,4 @@
-"""One pass over the pictures, whatever the number of models: each is read and decoded once."""
+"""One pass over the pictures, whatever the number of models: each is decoded once, or once a size they need."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
-from ..data.crops import View, cut, decoding_size
+from ..data.crops import Enough, View, cut, decoded, decoding_size
 from ..data.images import UnreadableImageError
 from ..errors import InputError
 from .subjects import Run, Subject
 
 Progress = Callable[[int, int], None]
 Telling = Callable[[str, int, int], None]
-Decode = Callable[[int, tuple[float, float] | None], Image.Image]
+Decode = Callable[[int, Enough], Image.Image]
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
@@ -57,14 +58,14 @@ def one_pass(
         averaged (n, outputs).
     """
     views = list(dict.fromkeys(subject.view for subject in subjects))
-    enough = decoding_size(views, crops)
+    sizes = {view: decoding_size(view, crops) for view in views}
 
     def looked_at(index: int) -> dict[View, np.ndarray] | None:
         try:
-            image = decode(index, enough)
+            images = decoded(partial(decode, index), sizes.values())
         except UnreadableImageError:
             return None
-        found = {view: cut(image, view, crops) for view in views}
+        found = {view: cut(images[sizes[view]], view, crops) for view in views}
         return {view: _with_mirrored(pixels) for view, pixels in found.items()} if flip else found
 
     read: list[int] = []

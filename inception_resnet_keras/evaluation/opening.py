@@ -15,18 +15,22 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 
 from .. import spec
+from ..arguments import text_of
 from ..data.crops import View
-from ..errors import InputError
+from ..errors import InputError, refuse
 from ..inference.runtimes import KerasRuntime, find_model, open_model
 from ..saving import MEMBER, Card, load_model, read_card
 from ..spec.rows import Network
 from ..weights import registry
+from ..weights.convert import ours
+from ..weights.convert.identify import identify
 from ..weights.labels import CLASSES
 from ..weights.readers import is_checkpoint, open_checkpoint
 from .subjects import Run, Subject, channels_first, keras_run, normalised, without_background
@@ -34,12 +38,39 @@ from .subjects import Run, Subject, channels_first, keras_run, normalised, witho
 if TYPE_CHECKING:
     import keras
 
+GivenModel: TypeAlias = Union[str, PathLike[str], "keras.Model"]
+
 IMAGENET_CROP = View((299, 299), 0.875)  # TF-Slim's, of whose weights the others are conversions
+# Whose checkpoints are looked at as the registry says: `inspect`'s source → what the names of its entries begin with.
+PUBLISHERS = {
+    "TF-Slim": "slim",
+    "kentsommer/keras-inceptionV4": "kentsommer",
+    "keras.applications": "keras",
+    "timm": "timm",
+}
 IMAGENET_ENDS = ("tench", "toilet_tissue")  # the first and the last class, as Keras names them
 
 
-def locate(text: str) -> Callable[[bool], Subject]:
+def open_given(model: GivenModel, *, imagenet: bool = True) -> Callable[[bool], Subject]:
+    """As `locate`, of a Keras model too."""
+    if isinstance(model, str | PathLike):
+        return locate(text_of("model", model), imagenet=imagenet)
+    import keras
+
+    if not isinstance(model, keras.Model):
+        raise refuse("model", model, "a run's folder, a file, a registered name, or a Keras model")
+    return _of_keras(model)
+
+
+def told_as(model: GivenModel) -> str:
+    """What a model is called in reports."""
+    return text_of("model", model) if isinstance(model, str | PathLike) else f"{model.name} (Keras)"
+
+
+def locate(text: str, *, imagenet: bool = True) -> Callable[[bool], Subject]:
     """What opens a model: called with whether its embedding is wanted instead of its classes.
+
+    imagenet: whether a checkpoint of 1000 or 1001 classes is taken to be of ImageNet's.
 
     Raises InputError where there is no such model, before an engine is started.
     """
@@ -62,18 +93,18 @@ def locate(text: str) -> Callable[[bool], Subject]:
         except InputError:
             if path.is_dir():
                 raise
-            return _checkpoint(text, path, network, variant)
+            return _checkpoint(text, path, network, variant, imagenet)
         if runtime is not KerasRuntime:
             return partial(_open_exported, text, path)
         if path.is_dir() or _has_card(file):
             read_card(file)
             return partial(_open_saved, text, file)
-    return _checkpoint(text, path, network, variant)
+    return _checkpoint(text, path, network, variant, imagenet)
 
 
-def _checkpoint(text: str, path: Path, network: str, variant: str) -> Callable[[bool], Subject]:
+def _checkpoint(text: str, path: Path, network: str, variant: str, imagenet: bool) -> Callable[[bool], Subject]:
     with open_checkpoint(path):
-        return partial(_open_checkpoint, text, path, network, variant)
+        return partial(_open_checkpoint, text, path, network, variant, imagenet=imagenet)
 
 
 def _network(wanted: str) -> tuple[str, str]:
@@ -109,6 +140,35 @@ def _has_card(path: Path) -> bool:
         return MEMBER in archive.namelist()
 
 
+def _of_keras(model: keras.Model) -> Callable[[bool], Subject]:
+    """A model in memory, from pixels of 0-255; its classes' names are not in it."""
+    import keras
+
+    name = told_as(model)
+    shape, given = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:] or not isinstance(given, tuple):
+        raise InputError(f"{name}: takes {shape}; a model of pictures of one size is needed: (batch, height, width, 3)")
+    if len(given) != 2:
+        raise InputError(f"{name}: gives {given}; (batch, classes) is needed, or for faces (batch, width)")
+    shapes = {f"{layer.name}/{weight.name}": tuple(weight.shape) for layer in model.layers for weight in layer.weights}
+    found = identify(shapes, (ours.TABLE,)) if shapes else None
+    scaled = any(isinstance(node, keras.layers.Rescaling) and node.input is model.inputs[0] for node in model.layers)
+    if found and not scaled:
+        raise InputError(
+            f"{name}: takes pictures that are scaled already, and is given pixels of 0-255 here: build it with "
+            "include_preprocessing=True"
+        )
+    network = found.network.name if found else ""
+    size = (shape[2], shape[3]) if channels_first(model) else (shape[1], shape[2])
+
+    def opened(embedding: bool) -> Subject:
+        if embedding:
+            return _embedder(name, network, model)
+        return Subject(name, network, None, False, given[1], View(size), keras_run(model), model=model)
+
+    return opened
+
+
 def _open_saved(text: str, path: Path, embedding: bool) -> Subject:
     model, card = load_model(path)
     if embedding:
@@ -136,8 +196,9 @@ def _open_exported(text: str, path: Path, embedding: bool) -> Subject:
         run = partial(normalised, runtime.run)
         return Subject(text, card.network, None, False, width, view_of(card), run)
     if len(card.classes) in (CLASSES, CLASSES + 1) and (card.classes[-CLASSES], card.classes[-1]) == IMAGENET_ENDS:
-        view = View(card.size, IMAGENET_CROP.fraction if card.central_crop == 1 else card.central_crop)
-        return _imagenet(text, card.network, runtime.run, view, outputs=len(card.classes))
+        whole = card.central_crop == 1
+        view = View(card.size, IMAGENET_CROP.fraction if whole else card.central_crop)
+        return replace(_imagenet(text, card.network, runtime.run, view, outputs=len(card.classes)), assumed=whole)
     return Subject(text, card.network, card.classes, False, len(card.classes), view_of(card), runtime.run)
 
 
@@ -148,21 +209,19 @@ def _open_registered(text: str, name: str, files: list[str], embedding: bool) ->
     weights = registry.WEIGHTS[file]
     network = spec.find(weights.network, weights.variant)
     if embedding:
-        return _embedder(text, network.name, _built(network, None, weights.size, file))
+        return _embedder(text, network.name, _built(network, None, (weights.size, weights.size), file))
     imagenet = weights.preprocessing == "inception" and weights.classes in (CLASSES, CLASSES + 1)
     if not imagenet:
         raise InputError(
             f"{text}: its {weights.classes or 'missing'} classes have no published names here: it gives embeddings; "
             "verify pairs of faces with --pairs, or explain a likeness with --against"
         )
-    view = IMAGENET_CROP
-    if weights.crop:
-        view = View((weights.size, weights.size), weights.crop, weights.crop_mode, weights.interpolation)
-    model = _built(network, weights.classes, weights.size, file)
-    return _imagenet_model(text, network.name, model, view, published=weights.accuracy)
+    size = (weights.size, weights.size)
+    model = _built(network, weights.classes, size, file)
+    return _imagenet_model(text, network.name, model, _published_view(weights, size), published=weights.accuracy)
 
 
-def _open_checkpoint(text: str, path: Path, network: str, variant: str, embedding: bool) -> Subject:
+def _open_checkpoint(text: str, path: Path, network: str, variant: str, embedding: bool, *, imagenet: bool) -> Subject:
     """A checkpoint by its own numbers: blocks, scales, classes and size where the file tells them."""
     from ..weights.inspect import input_side, inspect
 
@@ -171,30 +230,52 @@ def _open_checkpoint(text: str, path: Path, network: str, variant: str, embeddin
     if network not in ("", found.name) or variant not in ("", found.variant):
         raise InputError(f"{text}: the file is of {found.name}:{found.variant}")
     shape = finding.settings.get("input_shape", ())
-    sides = [side for side in shape if side and side > 4]
-    side = sides[0] if sides else input_side(found)
+    sides = tuple(side for side in shape if side and side > 4)
+    size = sides if len(sides) == 2 else (input_side(found), input_side(found))
     taken = {key: value for key, value in finding.options.items() if key in ("depths", "scale")}
     if embedding:
-        return _embedder(text, found.name, _built(found, None, side, path, **taken))
+        return _embedder(text, found.name, _built(found, None, size, path, **taken))
     if finding.classes is None:
         raise InputError(
             f"{text}: has no classifier: it gives embeddings; verify pairs of faces with --pairs, "
             "or explain a likeness with --against"
         )
-    model = _built(found, finding.classes, side, path, **taken)
-    if finding.classes in (CLASSES, CLASSES + 1) and found.preprocessing.name == "inception":
-        view = View((side, side), IMAGENET_CROP.fraction)
-        return _imagenet_model(text, found.name, model, view)
-    return Subject(text, found.name, None, False, finding.classes, View((side, side)), keras_run(model), model=model)
+    model = _built(found, finding.classes, size, path, **taken)
+    as_many = finding.classes in (CLASSES, CLASSES + 1) and found.preprocessing.name == "inception"
+    imagenet = imagenet and as_many
+    known = _view_by(finding.source, found, size)
+    view = known or View(size, IMAGENET_CROP.fraction if imagenet else 1.0)
+    if imagenet:
+        return replace(_imagenet_model(text, found.name, model, view), assumed=known is None)
+    outputs, run = finding.classes, keras_run(model)
+    return Subject(text, found.name, None, False, outputs, view, run, assumed=known is None, model=model)
 
 
-def _built(network: Network, classes: int | None, side: int, weights: str | Path, **options: Any) -> keras.Model:
+def _view_by(source: str, network: Network, size: tuple[int, int]) -> View | None:
+    """What the source's registered weights of the network look at; None where there are none, or no square input is."""
+    publisher = PUBLISHERS.get(source)
+    for name, weights in registry.WEIGHTS.items():
+        of_network = (weights.network, weights.variant) == (network.name, network.variant) and weights.classes
+        if name.partition("/")[0] == publisher and of_network and size[0] == size[1]:
+            return _published_view(weights, size)
+    return None
+
+
+def _published_view(weights: registry.Weights, size: tuple[int, int]) -> View:
+    if not weights.crop:
+        return replace(IMAGENET_CROP, size=size)
+    return View(size, weights.crop, weights.crop_mode, weights.interpolation)
+
+
+def _built(
+    network: Network, classes: int | None, size: tuple[int, int], weights: str | Path, **options: Any
+) -> keras.Model:
     """The network with these weights, from pixels to probabilities; without classes, to what it embeds a picture as."""
     import keras
 
     from .. import models
 
-    shape = (side, side, 3) if keras.config.image_data_format() == "channels_last" else (3, side, side)
+    shape = (*size, 3) if keras.config.image_data_format() == "channels_last" else (3, *size)
     head: dict[str, Any] = {"num_classes": classes} if classes else {}
     if not classes and not network.embedding:
         head = {"include_top": False, "pooling": "avg"}

@@ -26,6 +26,7 @@ class Subject:
     view: how one picture becomes its input.
     run: float32 (n, height, width, 3), pixels of 0-255, to float32 (n, outputs).
     published: accuracy as its source publishes it, %, by measure.
+    assumed: whether nothing says that the weights were made for this view.
     model: the Keras model behind `run`, from pixels in its own data format; None for what `export` wrote.
     """
 
@@ -37,6 +38,7 @@ class Subject:
     view: View
     run: Run
     published: Mapping[str, float] = field(default_factory=dict)
+    assumed: bool = False
     model: keras.Model | None = None
 
 

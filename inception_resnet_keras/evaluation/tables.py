@@ -19,6 +19,7 @@ LEGEND = (
     "±: 95 % interval (Wilson). ECE: expected calibration error. T: the temperature to divide the logits by, "
     "fitted on these pictures; after T: the ECE then, on halves that T was not fitted on. NLL: in nats."
 )
+VALIDATION = 50_000  # pictures of ILSVRC 2012's validation set, which published figures are of
 CLASSES_SHOWN = 40  # of more classes, those with the least recall
 
 
@@ -28,9 +29,11 @@ def show_evaluation(console: Console, found: Evaluation) -> None:
         say(console, found.note, style="yellow")
     console.print(_models(found))
     say(console, LEGEND)
-    for model in [*found.models, found.average]:
-        for line in _published(model) if model else ():
+    for model in filter(None, [*found.models, found.average]):
+        for line in _published(model, found.reported.figures.pictures):
             say(console, line)
+        for line in model.notes:
+            say(console, f"{model.name}: {line}", style="yellow")
     console.print(_classes(found))
 
 
@@ -84,15 +87,18 @@ def _models(found: Evaluation) -> Table:
     return table
 
 
-def _published(model: Model) -> list[str]:
+def _published(model: Model, pictures: int) -> list[str]:
     """What the weights' source and the paper have to be beside it."""
+    here = f" (here: {pictures:,} of its {VALIDATION:,} pictures)" if pictures < VALIDATION else ""
     said = []
     if model.published:
         measures = ", ".join(f"{measure} {number:g} %" for measure, number in model.published.items())
-        said.append(f"{model.name}: its weights are published with {measures}")
+        said.append(f"{model.name}: its weights are published with {measures}{here}")
     if model.paper:
         table, top1, top5 = model.paper
-        said.append(f"{model.name}: the paper's {table} has top-1 {top1:.1%}, top-5 {top5:.1%}, of weights of its own")
+        said.append(
+            f"{model.name}: the paper's {table} has top-1 {top1:.1%}, top-5 {top5:.1%}, of weights of its own{here}"
+        )
     return said
 
 

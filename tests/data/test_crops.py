@@ -174,15 +174,15 @@ def test_plain_views_are_what_prediction_looks_at(tmp_path: Path, fraction: floa
     view = View((75, 75), fraction)
     assert view.plain
     for path in write_formats(tmp_path / "formats", (400, 600)).values():
-        image = decode(path, crops.decoding_size([view], 1))
+        image = decode(path, crops.decoding_size(view, 1))
         np.testing.assert_array_equal(crops.cut(image, view, 1)[0], read_image(path, (75, 75), crop=fraction))
 
 
 def test_a_picture_is_decoded_whole_for_other_crops() -> None:
     plain, bicubic = View((75, 100)), View((299, 299), 0.875, interpolation="bicubic")
-    assert crops.decoding_size([plain, View((90, 80), 0.5)], 1) == (180, 160)
-    assert crops.decoding_size([plain, bicubic], 1) is None
-    assert crops.decoding_size([plain], 12) is None
+    assert crops.decoding_size(View((90, 80), 0.5), 1) == (180, 160)
+    assert crops.decoding_size(bicubic, 1) is None
+    assert crops.decoding_size(plain, 12) is None
 
 
 @pytest.mark.parametrize(
@@ -210,3 +210,24 @@ def test_square_crops_need_a_square_input() -> None:
     with pytest.raises(InputError, match="crops: got 10; it takes 1 or 12 or 144"):
         crops.crops_of(View((32, 32)), 10, 100, 100)
     assert Changes(mode="center").of(View((32, 32), 0.875)) == View((32, 32), 0.875, "center")
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("side", [150, 256, 601, 1024])
+def test_a_jpeg_is_decoded_for_each_size_as_for_it_alone(tmp_path: Path, side: int, orientation: int) -> None:
+    path = tmp_path / "large.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photograph(side, side + side // 3).save(path, exif=exif)
+    sizes = [(32.0, 32.0), (64.0, 64.0), (40.0, 90.0), (37.5, 37.5), (128.0, 128.0)]
+    asked: list[crops.Enough] = []
+
+    def counted(enough: crops.Enough) -> Image.Image:
+        asked.append(enough)
+        return decode(path, enough)
+
+    for chosen in (sizes, [None, *sizes]):
+        found = crops.decoded(counted, chosen)
+        for enough in chosen:
+            np.testing.assert_array_equal(np.asarray(found[enough]), np.asarray(decode(path, enough)))
+    assert len(asked) < 2 * len(sizes) + 1

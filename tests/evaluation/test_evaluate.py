@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
+from inception_resnet_keras import create_inception_resnet_v1
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.data import sources
 from inception_resnet_keras.data.crops import View, crops_of, cut
@@ -21,6 +22,7 @@ from inception_resnet_keras.evaluation.opening import locate
 from inception_resnet_keras.evaluation.output import new_folder
 from inception_resnet_keras.inference.predict import predict
 from inception_resnet_keras.saving import load_model
+from tests import tiny
 from tests.data.photographs import write_photographs
 from tests.evaluation.models import write_model
 from tests.pictures import write_digits
@@ -109,6 +111,17 @@ def test_a_models_figures_are_the_same_in_company(
     twice = evaluate([models[0], models[0]], digits, out=tmp_path / "twice")
     assert twice.average is not None
     assert twice.average.figures == twice.models[0].figures == twice.models[1].figures
+
+
+def test_large_jpegs_are_the_same_in_company(models: list[str], tmp_path: Path) -> None:
+    """For 32 pixels they are decoded at half their size, for 40 whole."""
+    folder = write_photographs(tmp_path / "photographs", counts=(4, 4), size=(150, 260))
+    for name, new in (("class 0", "2"), ("class 1", "0")):
+        (folder / name).rename(folder / new)
+    both = evaluate(models, folder, out=tmp_path / "both").models
+    for number, model in enumerate(models):
+        alone = evaluate(model, folder, out=tmp_path / str(number)).models[0]
+        assert alone.figures.calibration.nll == pytest.approx(both[number].figures.calibration.nll, rel=1e-6)
 
 
 @pytest.mark.parametrize("crops", [12, 144])
@@ -206,8 +219,38 @@ def test_one_class_alone_and_needless_names(models: list[str], digits: Path, tmp
     assert found.models[0].figures.pictures == sum(found.report.confusion[1]) == 12
     names = tmp_path / "names.txt"
     names.write_text("a\nb\nc\n")
-    with pytest.raises(InputError, match=r"names\.txt is given for models that carry their classes' names"):
+    with pytest.raises(InputError, match="names are given for models that carry their classes' names"):
         evaluate(models[:1], digits, out=tmp_path / "no", classes=names)
+
+
+def test_what_a_user_of_keras_would_pass(models: list[str], digits: Path, tmp_path: Path) -> None:
+    """One model or several, texts or paths, a Keras model with its classes' names."""
+    wanted = evaluate(models[:1], digits, out=str(tmp_path / "texts"))
+    assert evaluate(models[0], str(digits), out=tmp_path / "one").models == wanted.models
+    assert evaluate([Path(models[0])], digits, out=tmp_path / "path").models == wanted.models
+    keras_model, _ = load_model(Path(models[0]))
+    names = tmp_path / "names.txt"
+    names.write_text("0\n1\n2\n")
+    for out, classes in (("file", str(names)), ("list", ["0", "1", "2"])):
+        found = evaluate(keras_model, digits, out=tmp_path / out, classes=classes)
+        assert found.models[0].figures == wanted.models[0].figures
+    for given, says in (
+        ({"models": [3]}, "model: got 3; it takes a run's folder"),
+        ({"models": []}, "models: none is given"),
+        ({"data": 3}, "data: got 3"),
+        ({"out": 3}, "out: got 3"),
+        ({"classes": "nowhere.txt"}, "nowhere.txt: cannot be read"),
+        ({"classes": ["a", "a"]}, "classes: names 'a' more than once"),
+        ({"classes": [1, 2]}, "classes: got"),
+        ({"models": keras_model}, "carries no names of its 3 classes"),
+        ({"models": keras_model, "data": None}, "data: none is given"),
+    ):
+        with pytest.raises(InputError, match=says):
+            evaluate(**{"models": models, "data": digits, "out": tmp_path / "no", **given})
+    with pytest.raises(InputError, match="build it with include_preprocessing=True"):
+        evaluate(create_inception_resnet_v1(3, input_shape=(75, 75, 3)), digits, out=tmp_path / "no")
+    with pytest.raises(InputError, match="a model of pictures of one size is needed"):
+        evaluate(tiny.build(input_shape=(None, None, 3)), digits, out=tmp_path / "no")
 
 
 def test_what_is_there_is_not_overwritten(models: list[str], digits: Path, tmp_path: Path) -> None:

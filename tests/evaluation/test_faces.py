@@ -88,6 +88,16 @@ def test_figures_are_those_of_the_embeddings(
     }
 
 
+def test_texts_paths_and_keras_models_are_taken(given: Set, tmp_path: Path) -> None:
+    wanted = verify_faces(given.model, given.pairs, given.data, out=tmp_path / "paths").verification
+    texts = verify_faces(str(given.model), str(given.pairs), str(given.data), out=str(tmp_path / "texts"))
+    assert texts.verification == wanted
+    loaded, _ = load_model(given.model)
+    assert verify_faces(loaded, given.pairs, given.data, out=tmp_path / "keras").verification == wanted
+    with pytest.raises(InputError, match="pairs: got 3; it takes a path"):
+        verify_faces(given.model, 3, given.data)  # type: ignore[arg-type]
+
+
 def test_missing_and_corrupt_pictures_are_listed_and_their_pairs_left_out(
     given: Set, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

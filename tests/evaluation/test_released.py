@@ -13,7 +13,7 @@ from inception_resnet_keras.data.crops import View, cut
 from inception_resnet_keras.data.images import decode, read_image
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.evaluation import classes
-from inception_resnet_keras.evaluation.evaluate import evaluate
+from inception_resnet_keras.evaluation.evaluate import ASSUMED, evaluate
 from inception_resnet_keras.evaluation.faces import verify_faces
 from inception_resnet_keras.evaluation.pairs import read_pairs
 from inception_resnet_keras.evaluation.verification import squared_distances
@@ -51,8 +51,7 @@ def test_slims_background_class_is_no_class(tmp_path: Path, monkeypatch: pytest.
     assert scores.top1 == pytest.approx((without.argmax(axis=1) == truth).mean())
     assert scores.top1 >= 1 / 3
     assert scores.calibration.nll == pytest.approx(-np.log(without[range(3), truth]).mean(), rel=1e-3)
-    assert found.models[0].published == {"ImageNet top-1": 80.2, "ImageNet top-5": 95.2}
-    assert found.models[0].paper == ("Table 2", 0.8, 0.95)
+    assert (found.models[0].published, found.models[0].paper) == ({}, None)  # of two classes, nothing is published
     assert found.models[0].view == View((299, 299), 0.875)
 
 
@@ -87,8 +86,11 @@ def test_a_checkpoint_of_faces_verifies_and_classifies_by_a_file_of_names(
     scored = evaluate([str(weights)], data, out=tmp_path / "out", classes=names)
     assert scored.classes == ["Digit_2", "Digit_0", "Digit_1"]
     assert scored.models[0].figures.pictures == 9
+    assert scored.models[0].notes == [ASSUMED]
+    told = evaluate([str(weights)], data, out=tmp_path / "told", classes=names, crop_fraction=1.0).models[0]
+    assert (told.notes, told.figures) == ([], scored.models[0].figures)
     names.write_text("Digit_2\nDigit_0\n")
-    with pytest.raises(InputError, match=r"the file names 2 classes, .* has 3"):
+    with pytest.raises(InputError, match=r"2 names are given, .* has 3"):
         evaluate([str(weights)], data, out=tmp_path / "no", classes=names)
     assert main(["evaluate", f"inception_v4={weights}", "--data", str(data)]) == 1
     assert "the file is of inception_resnet_v1:facenet" in capsys.readouterr().err
