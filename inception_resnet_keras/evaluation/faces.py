@@ -32,6 +32,7 @@ class Verified:
     model, pairs, data: as they were asked for. mirrored: whether each face was looked at mirrored too. view: how.
     pictures: how many were embedded. one_person, two_persons: how many pairs of each kind were judged.
     left_out: how many pairs were not, since `unreadable` (name, reason) has one of their pictures.
+    published: accuracy as the weights' source has it, %, by measure: LFW's is of that set's own 6,000 pairs.
     folder: where it is written.
     """
 
@@ -46,6 +47,7 @@ class Verified:
     left_out: int
     verification: Verification
     unreadable: list[tuple[str, str]]
+    published: dict[str, float]
     folder: Path
 
     def as_json(self) -> dict[str, object]:
@@ -148,6 +150,7 @@ def verify_faces(
             left_out=len(every) - len(judged),
             verification=found,
             unreadable=corrupt.listed(),
+            published=dict(subject.published),
             folder=folder,
         )
         _write(verified, judged, distances, paths)

@@ -209,7 +209,8 @@ def _open_registered(text: str, name: str, files: list[str], embedding: bool) ->
     weights = registry.WEIGHTS[file]
     network = spec.find(weights.network, weights.variant)
     if embedding:
-        return _embedder(text, network.name, _built(network, None, (weights.size, weights.size), file))
+        embedder = _embedder(text, network.name, _built(network, None, (weights.size, weights.size), file))
+        return replace(embedder, published=weights.accuracy or {})
     imagenet = weights.preprocessing == "inception" and weights.classes in (CLASSES, CLASSES + 1)
     if not imagenet:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -44,6 +45,8 @@ def show_verified(console: Console, found: Verified) -> None:
     console.print(_folds(found))
     accuracy = f"{scores.accuracy:.2%} ± {scores.deviation:.2%}"
     say(console, f"accuracy {accuracy}, each fold by the threshold of the others")
+    if found.published:
+        say(console, f"its weights are published with {_measures(found.published)}, on that set's own pairs")
     say(console, f"threshold of all pairs {scores.threshold:.4f}: one person's where the squared distance is below it")
     say(console, f"area under the ROC curve {scores.auc:.4f}")
     for share, accepts in scores.true_accepts.items():
@@ -92,14 +95,17 @@ def _published(model: Model, pictures: int) -> list[str]:
     here = f" (here: {pictures:,} of its {VALIDATION:,} pictures)" if pictures < VALIDATION else ""
     said = []
     if model.published:
-        measures = ", ".join(f"{measure} {number:g} %" for measure, number in model.published.items())
-        said.append(f"{model.name}: its weights are published with {measures}{here}")
+        said.append(f"{model.name}: its weights are published with {_measures(model.published)}{here}")
     if model.paper:
         table, top1, top5 = model.paper
         said.append(
             f"{model.name}: the paper's {table} has top-1 {top1:.1%}, top-5 {top5:.1%}, of weights of its own{here}"
         )
     return said
+
+
+def _measures(published: Mapping[str, float]) -> str:
+    return ", ".join(f"{measure} {number:g} %" for measure, number in published.items())
 
 
 def _classes(found: Evaluation) -> Table:

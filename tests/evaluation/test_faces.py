@@ -15,7 +15,7 @@ from rich.console import Console
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.data.images import decode, read_image
 from inception_resnet_keras.errors import InputError
-from inception_resnet_keras.evaluation import faces
+from inception_resnet_keras.evaluation import faces, opening
 from inception_resnet_keras.evaluation.faces import verify_faces
 from inception_resnet_keras.evaluation.pairs import read_pairs
 from inception_resnet_keras.evaluation.tables import show_verified
@@ -96,6 +96,19 @@ def test_texts_paths_and_keras_models_are_taken(given: Set, tmp_path: Path) -> N
     assert verify_faces(loaded, given.pairs, given.data, out=tmp_path / "keras").verification == wanted
     with pytest.raises(InputError, match="pairs: got 3; it takes a path"):
         verify_faces(given.model, 3, given.data)  # type: ignore[arg-type]
+
+
+def test_what_the_weights_are_published_with_stands_beside(
+    given: Set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a registered name; the network is the small one, so that nothing is downloaded."""
+    small, _ = load_model(given.model)
+    monkeypatch.setattr(opening, "_built", lambda *_, **__: small)
+    found = verify_faces("vggface2", given.pairs, given.data, out=tmp_path / "out")
+    assert found.published == json.loads((tmp_path / "out" / "report.json").read_text())["published"] == {"LFW": 99.65}
+    with (console := Console(width=80)).capture() as capture:
+        show_verified(console, found)
+    assert "its weights are published with LFW 99.65 %" in capture.get()
 
 
 def test_missing_and_corrupt_pictures_are_listed_and_their_pairs_left_out(
