@@ -11,7 +11,6 @@ A model is named in one of these ways:
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -26,7 +25,7 @@ from ..arguments import text_of
 from ..data.crops import View
 from ..errors import InputError, refuse
 from ..inference.runtimes import KerasRuntime, find_model, open_model
-from ..saving import MEMBER, Card, load_model, read_card
+from ..saving import Card, has_card, load_model, read_card
 from ..spec.rows import Network
 from ..weights import registry
 from ..weights.convert import ours
@@ -96,7 +95,7 @@ def locate(text: str, *, imagenet: bool = True) -> Callable[[bool], Subject]:
             return _checkpoint(text, path, network, variant, imagenet)
         if runtime is not KerasRuntime:
             return partial(_open_exported, text, path)
-        if path.is_dir() or _has_card(file):
+        if path.is_dir() or has_card(file):
             read_card(file)
             return partial(_open_saved, text, file)
     return _checkpoint(text, path, network, variant, imagenet)
@@ -131,13 +130,6 @@ def _fitting(name: str, network: str, variant: str) -> list[str]:
     there = sorted({f"{registry.WEIGHTS[file].network}:{registry.WEIGHTS[file].variant}={name}" for file in every})
     why = f"has no weights of {':'.join(filter(None, (network, variant)))}" if network else "is of several networks"
     raise InputError(f"{name!r} {why}: give {' or '.join(there)}")
-
-
-def _has_card(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return MEMBER in archive.namelist()
 
 
 def _of_keras(model: keras.Model) -> Callable[[bool], Subject]:
