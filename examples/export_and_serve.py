@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import tempfile
+import shlex
 import urllib.request
 from pathlib import Path
 
 import numpy as np
 from digit_pictures import write_digits
+from new_folder import new_folder
 
 from inception_resnet_keras.data.pictures import picture_files
 from inception_resnet_keras.export.api import export_model
@@ -30,11 +31,11 @@ NAME = "inception"  # of the model, to the server
 
 # TensorFlow Serving wants a folder of versions. `encoded` takes the bytes of JPEG and PNG files, `serving_default`
 # arrays of pixels of 0-255; REST takes base64 as {"b64": …}.
-SERVING = """\
-docker run -p 8501:8501 -v "{folder}:/models/{name}" -e MODEL_NAME={name} tensorflow/serving
+# The picture goes in by a pipe: as an argument of curl's, one of 100 KB would be too long.
+SERVING = r"""docker run -p 8501:8501 -v {folder}:/models/{name} -e MODEL_NAME={name} tensorflow/serving
 
-curl -s http://localhost:8501/v1/models/{name}:predict -d '{{
-  "signature_name": "encoded", "instances": [{{"b64": "'"$(base64 -w0 '{picture}')"'"}}]}}'
+{{ printf '{{"signature_name":"encoded","instances":[{{"b64":"'; base64 < {picture} | tr -d '\n'; printf '"}}]}}'; }} |
+  curl -s -d @- http://localhost:8501/v1/models/{name}:predict
 """
 
 
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--server", help="a running TensorFlow Serving to ask, such as http://localhost:8501")
     parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
     args = parser.parse_args()
-    out = args.out or Path(tempfile.mkdtemp(prefix="serving-"))
+    out = new_folder(args.out, "serving")
     run, data = args.run, write_digits(out / "digits", range(10), args.per_class)
     if run is None:
         config = TrainConfig(data=str(data), model=args.model, size=args.size, epochs=args.epochs)
@@ -65,7 +66,8 @@ def main() -> None:
         print(f"{picture.parent.name}: Keras says {ours[0]} {ours[1]:.2%}, OpenVINO {theirs[0]} {theirs[1]:.2%}")
     apart = np.abs(np.array([ours[1] for ours in by_keras]) - np.array([theirs[1] for theirs in by_openvino])).max()
     print(f"the probabilities differ by {apart:.1e} at most\n\nTo serve it, and to ask for a picture's classes:\n")
-    print(SERVING.format(folder=(out / NAME).resolve(), name=NAME, picture=pictures[0]))
+    folder, picture = (shlex.quote(str(path.resolve())) for path in (out / NAME, pictures[0]))
+    print(SERVING.format(folder=folder, name=NAME, picture=picture))
     if args.server:
         print(f"{printable(pictures[0])}: {ask(args.server, pictures[0])}")
 

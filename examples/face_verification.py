@@ -15,11 +15,11 @@ the weights that facenet-pytorch published:
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from digit_pictures import write_digits
+from new_folder import new_folder
 
 from inception_resnet_keras.evaluation.faces import verify_faces
 from inception_resnet_keras.evaluation.pairs import Face, Pair, format_pairs
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
     args = parser.parse_args()
 
-    out = args.out or Path(tempfile.mkdtemp(prefix="faces-"))
+    out = new_folder(args.out, "faces")
     known = write_digits(out / "known", KNOWN, args.per_class)
     config = TrainConfig(data=str(known), model=args.model, variant="facenet", size=args.size, epochs=args.epochs)
     run = train(config, out / "run")

@@ -12,13 +12,13 @@ stand alike, and fill the picture. Leaves found.png. With a model and pictures o
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import keras
 import numpy as np
 from digit_pictures import write_digits
 from matplotlib.figure import Figure
+from new_folder import new_folder
 from sklearn.neighbors import NearestNeighbors
 
 from inception_resnet_keras import feature_extractor
@@ -43,8 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
     args = parser.parse_args()
 
-    out = args.out or Path(tempfile.mkdtemp(prefix="search-"))
-    out.mkdir(parents=True, exist_ok=True)
+    out = new_folder(args.out, "search")
     run = args.run
     if run is None:
         old = write_digits(out / "digits 0 to 4", range(5), args.per_class)

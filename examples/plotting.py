@@ -9,18 +9,18 @@ of one's own making, and its overview as Mermaid, which GitHub draws inside Mark
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
+
+from new_folder import new_folder
 
 from inception_resnet_keras import create_inception_resnet_v1, plot_architecture
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="a folder (default: a temporary one)")
+    parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
     args = parser.parse_args()
-    out = args.out or Path(tempfile.mkdtemp(prefix="pictures-"))
-    out.mkdir(parents=True, exist_ok=True)
+    out = new_folder(args.out, "pictures")
 
     # By name, nothing is built: the tables know every shape.
     plot_architecture("inception_v4", out / "inception_v4.svg", level="overview")

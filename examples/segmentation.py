@@ -11,7 +11,6 @@ neck begins the same way: it keeps every level of `pyramid` and puts its heads o
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import keras
 import numpy as np
 from digit_pictures import digit_images
 from matplotlib.figure import Figure
+from new_folder import new_folder
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -36,11 +36,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--pictures", type=int, default=320)
-    parser.add_argument("--out", type=Path, help="a folder (default: a temporary one)")
+    parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
     args = parser.parse_args()
 
-    out = args.out or Path(tempfile.mkdtemp(prefix="segmentation-"))
-    out.mkdir(parents=True, exist_ok=True)
+    out = new_folder(args.out, "segmentation")
     keras.utils.set_random_seed(0)
     images, masks = scenes(args.pictures, args.size, seed=0)
     test_images, test_masks = scenes(64, args.size, seed=1)

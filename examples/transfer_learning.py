@@ -13,10 +13,10 @@ network that starts from nothing. With your own pictures and the weights that we
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 from digit_pictures import write_digits
+from new_folder import new_folder
 
 from inception_resnet_keras import finetune
 from inception_resnet_keras.training.config import TrainConfig
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a new folder for the runs (default: a temporary one)")
     args = parser.parse_args()
 
-    place = args.out or Path(tempfile.mkdtemp(prefix="transfer-"))
+    place = new_folder(args.out, "transfer")
     network = {"model": args.model, "variant": args.variant, "size": args.size}
     weights = args.weights
     if weights is None:

@@ -15,10 +15,10 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from digit_pictures import write_digits
+from new_folder import new_folder
 
 PROGRAM = (sys.executable, "-m", "inception_resnet_keras")
 WORKERS = 2
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=40)
     parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
     args = parser.parse_args()
-    out = args.out or Path(tempfile.mkdtemp(prefix="two-workers-"))
+    out = new_folder(args.out, "two-workers")
     data = write_digits(out / "digits", range(10), args.per_class)
 
     settings = {"data": data, "model": args.model, "size": args.size, "epochs": args.epochs, "out": out / "run"}

@@ -87,6 +87,24 @@ def feature_extractor(model: keras.Model, names: str | Sequence[str] | None = No
     return keras.Model(model.input, {name: there[name] for name in wanted}, name=f"{model.name}_features")
 
 
+def embedding_of(model: keras.Model) -> Any:
+    """What a model knows a picture by, as a Keras tensor (batch, width): what its classifier reads, or its output.
+
+    Only where the network ends in its own embedding is that of length 1.
+
+    Raises:
+        ValueError: The model gives maps: it has neither a classifier nor an embedding nor pooled features.
+    """
+    if any(layer.name == names.LOGITS for layer in model.layers):
+        return model.get_layer(names.LOGITS).input
+    if isinstance(model.output, list) or len(model.output.shape) != 2:
+        raise InputError(
+            f"model: {model.name!r} has neither classifier nor embedding: it gives {model.output_shape}; build it with "
+            "include_top=True, or pooling='avg'"
+        )
+    return model.output
+
+
 def _stride(layer: keras.Layer, strides: dict[int, int]) -> int:
     """Pixels of the image that a step on the layer's output map is."""
     inputs = layer.input if isinstance(layer.input, list) else [layer.input]

@@ -141,20 +141,40 @@ def load_model(path: Path, *, compile: bool = False) -> tuple[keras.Model, Card]
     Raises InputError where the file is missing, damaged, or was not saved by this project.
     """
     card = read_card(path)
-    import keras
-
-    if keras.config.backend() == "tensorflow":
-        use_gpus()
-    try:
-        model = keras.saving.load_model(path, compile=compile)
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as a Keras model: {error}") from error
+    model = _loaded(path, compile)
     if not _fits(model, card):
         raise InputError(
             f"{path}: is damaged: its {MEMBER} tells of {len(card.classes)} classes of pictures of "
             f"{card.size[0]}×{card.size[1]}, its model is {model.input_shape} → {model.output_shape}"
         )
     return model, card
+
+
+def has_card(path: Path) -> bool:
+    """Whether a file is a .keras of this project's; False for what is no zip archive at all."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return MEMBER in archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def open_keras(path: Path) -> tuple[keras.Model, Card | None]:
+    """As `load_model`, of a .keras that Keras wrote too, which has no card."""
+    if has_card(path) or not zipfile.is_zipfile(path):  # which `load_model` tells of
+        return load_model(path)
+    return _loaded(path), None
+
+
+def _loaded(path: Path, compile: bool = False) -> keras.Model:
+    import keras
+
+    if keras.config.backend() == "tensorflow":
+        use_gpus()
+    try:
+        return keras.saving.load_model(path, compile=compile)
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read as a Keras model: {error}") from error
 
 
 def channels_first(model: keras.Model, card: Card) -> bool:

@@ -1,21 +1,25 @@
 """What the documentation says, done: code that runs, commands that parse, links that lead somewhere."""
 
 import argparse
+import base64
 import doctest
 import importlib
+import json
 import pkgutil
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
+import numpy as np
 import pytest
 
 import inception_resnet_keras
 from inception_resnet_keras import spec
-from inception_resnet_keras.cli import VERBS
+from inception_resnet_keras.cli import VERBS, main
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.guides import site
 from inception_resnet_keras.guides.docstrings import listed
@@ -66,6 +70,32 @@ def test_every_command_in_markdown_is_one_that_there_is(where: str, line: str) -
     parser = argparse.ArgumentParser(where, exit_on_error=False)
     importlib.import_module(f"inception_resnet_keras.cli.{verb}").add_arguments(parser)
     parser.parse_args(arguments)
+
+
+def block_of(page: str, holding: str) -> str:
+    return next(text for where, text in blocks("sh") if where.startswith(page) and holding in text)
+
+
+def test_the_guides_lines_make_the_folder_that_tensorflow_serving_wants(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before, export, docker = block_of("inception_resnet_keras/guides/export.md", "docker run").splitlines()
+    subprocess.run(before, shell=True, check=True)
+    assert main([str(run) if word == "RUN" else word for word in shlex.split(export)[1:]]) == 0
+    mounted = docker.partition('-v "$PWD/')[2].partition(":")[0]
+    assert (tmp_path / mounted / "1" / "saved_model.pb").is_file()
+
+
+def test_the_guides_request_carries_a_picture_of_any_size(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).bytes(1_000_000)
+    (tmp_path / "IMAGE").write_bytes(picture)
+    made, curl, _ = block_of("inception_resnet_keras/guides/export.md", "curl").partition("curl -s -d @- ")
+    assert curl
+    sent = subprocess.run(made + "cat", shell=True, cwd=tmp_path, check=True, capture_output=True).stdout
+    body = json.loads(sent)
+    assert body["signature_name"] == "encoded"
+    assert base64.b64decode(body["instances"][0]["b64"], validate=True) == picture
 
 
 def modules() -> list[str]:
@@ -152,8 +182,22 @@ def test_the_site_has_every_public_name_with_its_arguments_and_errors(built: Pat
     assert models.count("Of the top: a Keras activation") == 3
 
 
-def test_nothing_else_is_built_over(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="holds something other than the site"):
-        site.build(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+@pytest.mark.parametrize("name", ["mine.txt", "sitemap.xml", "index.html"])
+def test_nothing_else_is_built_over(tmp_path: Path, name: str) -> None:
+    """Another site's folder neither: MkDocs empties what it builds into."""
+    (tmp_path / name).write_text("mine")
+    for out, says in ((tmp_path, "holds something other than a site that was built here"), (tmp_path / name, "a file")):
+        with pytest.raises(InputError, match=says):
+            site.build(out)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_a_built_site_is_one_that_may_be_built_over(built: Path) -> None:
+    assert (built / "sitemap.xml").is_file()
+    site.refuse_others(built)
+    (built / site.MARKER).unlink()
+    with pytest.raises(InputError, match="holds something other"):
+        site.refuse_others(built)
+    (built / site.MARKER).touch()

@@ -1,5 +1,6 @@
 """Every example, shortened: the tiny network in place of the whole ones, an epoch, a few pictures."""
 
+import base64
 import importlib
 import json
 import re
@@ -9,28 +10,31 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from inception_resnet_keras import spec
-from inception_resnet_keras.spec.rows import Fork, Repeat, Residual
+from inception_resnet_keras.data.sources import open_source
+from inception_resnet_keras.spec.rows import MAX_POOL, Conv, Fork, Network, Repeat, Residual
 from inception_resnet_keras.weights.convert import ours
 from tests.tiny import TINY
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-HELPERS = {"digit_pictures"}
+HELPERS = {"digit_pictures", "new_folder"}
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in HELPERS)
-WITHOUT_SUMS = replace(
-    TINY,
-    stages=[
-        replace(stage, block=Fork(stage.block.branches, name=stage.block.name), scale=None)
-        if isinstance(stage, Repeat) and isinstance(stage.block, Residual)
-        else stage
-        for stage in TINY.stages
-    ],
+# Trained six times over, so of a few layers, which are what tracing takes its time for.
+SUM = Residual([[Conv(2, 1)], [Conv(3, 3)]], name="a")
+FEW = Network(
+    "few",
+    "paper",
+    [Conv(4, 3, stride=2, padding="valid"), MAX_POOL],
+    [Repeat(SUM, 1, scale=0.1)],
+    stem_figure="Figure 3",
 )
+WITHOUT_SUMS = replace(FEW, stages=[Repeat(Fork(SUM.branches, name="a"), 1)])
 Run = Callable[..., ModuleType]
 
 
@@ -38,7 +42,11 @@ Run = Callable[..., ModuleType]
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """`run(name, arguments…)` runs an example in this process, where the networks are tiny ones."""
     tiny = {"paper": TINY, "facenet": replace(TINY, variant="facenet", embedding=8)}
-    for name, variants in {"tiny": tiny, "inception_v4": {"paper": WITHOUT_SUMS}, "inception_resnet_v2": tiny}.items():
+    for name, variants in {
+        "tiny": tiny,
+        "inception_v4": {"paper": WITHOUT_SUMS},
+        "inception_resnet_v2": {"paper": FEW},
+    }.items():
         monkeypatch.setitem(spec.NETWORKS, name, {**spec.NETWORKS.get(name, {}), **variants})
     for variant in tiny:  # what a saved one is recognised by
         monkeypatch.setitem(ours.TABLE.layers, ("tiny", variant), lambda slot: slot.name)
@@ -62,11 +70,29 @@ def is_a_picture(path: Path) -> bool:
         return bool(np.asarray(image.convert("L")).std() > 5)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_example_writes_over_what_is_there(run: Run, tmp_path: Path, name: str) -> None:
+    """Such as what it left there the last time."""
+    (tmp_path / "mine.txt").write_text("mine")
+    for out, says in ((tmp_path, "is not empty, and nothing is written over"), (tmp_path / "mine.txt", "is a file")):
+        with pytest.raises(SystemExit, match=says):
+            run(name, "--out", out)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
 @pytest.mark.slow
 def test_residual_impact(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     short = ("--width", 1, "--size", 32, "--epochs", 2, "--seeds", 2, "--limit", 64)
-    run("residual_impact", *short, "--out", out)
+    rates = []
+    optimizer = importlib.import_module("residual_impact").papers_optimizer
+
+    def noted(rate: float, steps: int) -> Any:
+        rates.append(rate)
+        return optimizer(rate, steps)
+
+    run("residual_impact", *short, "--learning-rate", 0.01, "--out", out, papers_optimizer=noted)
+    assert rates == [0.01] * 3
     said = capsys.readouterr().out
     assert "every seed of it is better" in said
     assert "What it cannot show" in said
@@ -100,6 +126,18 @@ def test_residual_impacts_text_follows_the_figures(run: Run, monkeypatch: pytest
         "Inception-v4 has not begun to learn: its training loss ends at 2.20, and guessing has 2.30"
     )
     assert "15.0% (10.0% to 20.0%) against 45.0% (40.0% to 50.0%)" in module.compared("A", low, "B", high)
+
+
+def test_residual_impact_takes_a_rate_above_zero_and_names_it(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    module = importlib.import_module("residual_impact")
+    decay = module.papers_optimizer(0.001, 10)._learning_rate
+    assert [float(decay(step)) for step in (0, 19, 20)] == pytest.approx([0.001, 0.001, 0.00094])
+    training = open_source("digits")
+    assert "One learning rate, the paper's, is tried" in module.cannot_show(0.25, training, module.PAPERS_RATE)
+    assert "One learning rate, 0.001 where the paper has 0.045, is" in module.cannot_show(0.25, training, 0.001)
+    with pytest.raises(SystemExit):
+        run("residual_impact", "--learning-rate", 0)
+    assert "--learning-rate: got 0; it takes a number above 0" in capsys.readouterr().err
 
 
 def test_image_search(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,19 +186,19 @@ def test_export_and_serve(run: Run, tmp_path: Path, capsys: pytest.CaptureFixtur
     run("export_and_serve", *short, "--out", tmp_path / "out")
     said = capsys.readouterr().out
     assert float(re.findall(r"differ by ([\d.e+-]+) at most", said)[0]) < 1e-3
+    request = said.partition("{ printf")[2].partition("curl")[0]
+    sent = subprocess.run("{ printf" + request + "cat", shell=True, check=True, capture_output=True).stdout
+    assert base64.b64decode(json.loads(sent)["instances"][0]["b64"]).startswith(b"\x89PNG")
     assert "/v1/models/inception:predict" in said
     assert (tmp_path / "out" / "inception" / "1" / "saved_model.pb").is_file()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_the_command_that_an_example_shows_is_its_own(name: str) -> None:
-    text = (EXAMPLES / f"{name}.py").read_text()
-    assert f"python examples/{name}.py" in text
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / f"{name}.py", "--help"], capture_output=True, text=True, check=True
-    )
-    assert "uv run --extra" in done.stdout
+def test_the_command_that_an_example_shows_is_its_own(run: Run, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"python examples/{name}.py" in (EXAMPLES / f"{name}.py").read_text()
+    with pytest.raises(SystemExit, match="0"):
+        run(name, "--help")
+    assert "uv run --extra" in capsys.readouterr().out
 
 
 def test_the_index_lists_every_example_and_the_time_it_takes() -> None:

@@ -10,12 +10,17 @@ HELP = "why a model says what it says of pictures, drawn over them"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("model", type=Path, metavar="MODEL", help="a run's folder, or a .keras file of a model of this project")
+    add("model", metavar="MODEL", help="a run's folder, a .keras file, inception_v4=imagenet, or a checkpoint's path")
     add("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of them")
     add("--class", dest="class_name", metavar="CLASS", help="to explain, by name or number (default: the likeliest)")
     add("--endpoint", metavar="NAME", help="the map of Grad-CAM, such as b10 (default: the last of at least 5×5)")
     add("--steps", type=int, metavar="N", help="of integrated gradients: more are finer and slower (default: 32)")
-    add("--against", type=Path, metavar="IMAGE", help="of a face embedding: explain the similarity to this picture")
+    add(
+        "--against",
+        type=Path,
+        metavar="IMAGE",
+        help="explain the likeness to this picture, such as a face's",
+    )
     add("--out", type=Path, default=Path(), metavar="FOLDER", help="for the drawings (default: this folder)")
 
 

@@ -93,7 +93,7 @@ def places(wanted: Sequence[str], classes: Classes, *, told: str, model: str) ->
     Raises InputError, with both lists, where one is not among them or two are the same one.
     """
     known = classes.numbers()
-    found = [_number(name, known, imagenet=bool(classes.keys)) for name in wanted]
+    found = [number_of(name, known, imagenet=bool(classes.keys)) for name in wanted]
     if missing := [name for name, number in zip(wanted, found, strict=True) if number is None]:
         raise InputError(
             f"{told}: has {len(missing)} of {len(wanted)} classes that {model} has not: {shown(missing)}; "
@@ -128,7 +128,7 @@ def shown(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:SHOWN])) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _number(name: str, known: dict[str, int | None], *, imagenet: bool) -> int | None:
+def number_of(name: str, known: dict[str, int | None], *, imagenet: bool) -> int | None:
     """ImageNet's folders are named n01440764, n01440764_tench, tench, great white shark or tench, Tinca tinca."""
     if name in known or not imagenet:
         return known.get(name)

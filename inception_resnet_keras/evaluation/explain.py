@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from ..arguments import is_integer, positive_integer
 from ..errors import InputError, refuse
-from ..features import STRIDES, endpoints
+from ..features import STRIDES, embedding_of, endpoints
 from ..spec import names
 
 STEPS = 32
@@ -68,8 +68,9 @@ def explain(
         images: (n, height, width, channels), or channels first, as the model takes them: pixels of
             0-255 where it scales them itself, else what `preprocess_input` returns.
         classes: The output to explain, one for all pictures or one each; None for the likeliest.
-        against: Of an embedding's model: one picture (1, height, width, channels); what makes each of
-            `images` similar to it is explained.
+        against: One picture (1, height, width, channels): what makes each of `images` similar to it is
+            explained, by the cosine of the two embeddings: what a classifier reads, where there is one.
+            A model without a classifier needs it.
         endpoint: A map that `features.endpoints` names; None for the last of at least 5×5, which at
             299 pixels is the last of all, 8×8.
         steps: Of integrated gradients, from grey to the picture, at least 1: more make `gap` smaller.
@@ -79,38 +80,42 @@ def explain(
         One explanation a picture, in order.
 
     Raises:
-        ValueError: The model has neither classifier nor embedding, or an argument does not fit it.
+        ValueError: The model has neither classifier nor embedding, or an argument does not fit it or another.
     """
     steps, batch_size = positive_integer("steps", steps), positive_integer("batch_size", batch_size)
     there = endpoints(model)
-    head = next((name for name in (names.LOGITS, names.EMBEDDING) if name in there), None)
-    if head is None:
-        raise InputError(f"model: {model.name!r} has neither classifier nor embedding (include_top=False)")
     pixels = _pixels("images", images, model)
     first = channels_first(model)
     place = map_endpoint(model, pixels.shape[2:4] if first else pixels.shape[1:3], endpoint, first=first)
-    outputs = {"map": there[place], "head": there[head]}
+    if against is None and names.LOGITS not in there:
+        embedding_of(model)  # a model of maps is told so
+        raise InputError(
+            f"model: {model.name!r} gives embeddings, which have no classes: give the picture to compare with "
+            "(against, `--against` of the command)"
+        )
+    if against is not None and classes is not None:
+        raise refuse("classes", classes, "None beside against: a similarity to a picture has no class")
+    head = there[names.LOGITS] if against is None else _unit(embedding_of(model))
+    outputs = {"map": there[place], "head": head}
     if names.PREDICTIONS in there:
         outputs["predictions"] = there[names.PREDICTIONS]
     network = _Network(keras.Model(model.input, outputs), first, steps, batch_size)
     numbers: Sequence[int | None]
-    if head == names.LOGITS:
-        if against is not None:
-            raise refuse("against", "a picture", f"None: {model.name!r} has a classifier; similarity is an embedding's")
+    if against is None:
         numbers = _numbers(network, pixels, classes)
-        directions = np.eye(there[head].shape[-1], dtype=np.float32)[np.array(numbers)]
+        directions = np.eye(head.shape[-1], dtype=np.float32)[np.array(numbers)]
     else:
-        if classes is not None or against is None:
-            raise InputError(
-                f"model: {model.name!r} gives embeddings, which have no classes: give the picture to compare with "
-                "(against, `--against` of the command) and no class"
-            )
         numbers = [None] * len(pixels)
         directions = np.repeat(network.run(_pixels("against", against, model)[:1]), len(pixels), axis=0)
     return [
         network.explained(picture, direction, number, place)
         for picture, direction, number in zip(pixels, directions, numbers, strict=True)
     ]
+
+
+def _unit(vectors: Any) -> Any:
+    """A Keras tensor (batch, width), each row at length 1, in float32."""
+    return keras.ops.normalize(keras.ops.cast(vectors, "float32"), axis=-1)
 
 
 def map_endpoint(model: keras.Model, size: Sequence[int], endpoint: str | None, *, first: bool) -> str:

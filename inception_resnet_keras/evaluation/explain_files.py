@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arguments import positive_integer
-from ..data.images import UnreadableImageError, read_image
+from ..data.crops import central_crop, cut, decoding_size
+from ..data.images import UnreadableImageError, decode, read_image
 from ..errors import InputError, refuse
 from ..inference.predict import expand
-from ..inference.runtimes import MODEL_FILE
-from ..saving import MEMBER, load_model
-from ..spec import names
+from .classes import Classes, imagenet, number_of, shown
+from .opening import locate
 from .overlays import draw
+from .subjects import Subject, channels_first
 
 if TYPE_CHECKING:
     import keras
@@ -49,37 +50,51 @@ class Drawn:
 
 @dataclass(frozen=True)
 class _Opened:
-    """classes: None of a model that carries none. size: (height, width). first: whether its channels come first.
+    """A model that is explained. classes: None where it carries none, and where none can be had."""
 
-    crop: the share of each side of a picture that it looks at.
-    """
-
+    subject: Subject
     model: keras.Model
-    classes: list[str] | None
-    size: tuple[int, int]
-    first: bool
-    crop: float = 1.0
+    classes: Classes | None
+
+    @property
+    def before(self) -> int:
+        """How many outputs stand before the first class: Slim's background."""
+        return self.model.output_shape[-1] - self.subject.outputs
 
     def looked_at(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Its input, uint8 (*size, 3), and the part of the picture that it is made of, at its own size."""
+        """Its input, float32 (1, …), and the part of the picture that it is made of, uint8 at its own size."""
+        view = self.subject.view
+        pixels = cut(decode(file, decoding_size(view, 1)), view, 1).astype(np.float32)
         picture = read_image(file)
-        top, left = (round(side * (1 - self.crop) / 2) for side in picture.shape[:2])
-        part = picture[top : picture.shape[0] - top, left : picture.shape[1] - left]
-        return read_image(file, self.size, crop=self.crop), part
+        left, top, right, bottom = map(round, central_crop(view, *picture.shape[:2]).window(*picture.shape[:2]))
+        return np.moveaxis(pixels, -1, 1) if channels_first(self.model) else pixels, picture[top:bottom, left:right]
 
-    def input_of(self, picture: np.ndarray) -> np.ndarray:
-        """float32 (1, …), as the model takes it, of uint8 (height, width, 3)."""
-        from ..data.preprocessing import preprocess_input
+    def number(self, asked: str) -> int:
+        """The output that is a class, by its name, or by its number where none is named so."""
+        known = self.classes.numbers() if self.classes else {}
+        found = number_of(asked, known, imagenet=self.subject.imagenet)
+        if found is None and asked.isdecimal() and int(asked) < self.subject.outputs:
+            found = int(asked)
+        if found is not None:
+            return self.before + found
+        named = f"the name of a class ({shown(self._likely(asked))}) or " if self.classes else ""
+        raise refuse("--class", asked, f"{named}a number from 0 to {self.subject.outputs - 1}")
 
-        layers = {layer.name for layer in self.model.layers}
-        pixels = picture[None].astype(np.float32)
-        if names.PREPROCESS not in layers:
-            pixels = preprocess_input(picture[None], _table(layers).preprocessing.name)
-        return np.moveaxis(pixels, -1, 1) if self.first else pixels
+    def _likely(self, asked: str) -> Sequence[str]:
+        """The classes that may have been meant: those of an ambiguous name, else all."""
+        classes = self.classes or Classes([])
+        meant = [name for name, keys in zip(classes.names, classes.keys, strict=False) if asked in keys]
+        return meant or classes.names
+
+    def name(self, output: int) -> str:
+        number = output - self.before
+        if number < 0:
+            return "background"
+        return self.classes.names[number] if self.classes else f"class {number}"
 
 
 def explain_files(
-    model: Path,
+    model: str | PathLike[str],
     images: Sequence[Path],
     *,
     out: Path,
@@ -91,11 +106,13 @@ def explain_files(
     """Draws why a saved model says what it says of pictures.
 
     Args:
-        model: A run's folder, or a .keras file of a model of this project.
+        model: As `evaluate` takes it: a run's folder, a .keras file, registered weights such as
+            "inception_v4=imagenet", or a checkpoint. Not what was exported, which has no gradients.
         images: Files, and folders that stand for the pictures in them.
         out: The folder to write `NAME_explained.png` to, made where it is not there.
-        class_name: The class to explain, by name or number; None for each picture's likeliest.
-        against: Of an embedding's model: the picture to compare with.
+        class_name: The class to explain, by name or number, ImageNet's from 0 to 999 with Slim's
+            background or without it; None for each picture's likeliest.
+        against: The picture to compare with: what makes each similar to it is explained, in place of a class.
         endpoint: The map that Grad-CAM reads, as `features.endpoints` names it; None as `explain` has it.
         steps: Of integrated gradients; None for 32.
 
@@ -109,14 +126,16 @@ def explain_files(
         positive_integer("steps", steps)
     files = expand(images)
     targets = _targets(files, out)
-    opened = _open(model / MODEL_FILE if model.is_dir() else model)
+    if against is not None and class_name is not None:
+        raise refuse("--class", class_name, "None beside --against: a similarity to a picture has no class")
+    opened = _open(str(model), embedding=against is not None)
     from .explain import STEPS, explain
 
     options: dict[str, Any] = {"endpoint": endpoint, "steps": steps or STEPS}
     if class_name is not None:
-        options["classes"] = _number(opened, class_name)
+        options["classes"] = opened.number(class_name)
     if against is not None:
-        options["against"] = opened.input_of(opened.looked_at(against)[0])
+        options["against"] = opened.looked_at(against)[0]
     drawn = []
     for file, target in zip(files, targets, strict=True):
         try:
@@ -124,7 +143,7 @@ def explain_files(
         except UnreadableImageError as error:
             drawn.append(Drawn(str(file), None, error=error.reason))
             continue
-        found = explain(opened.model, opened.input_of(pixels), **options)[0]
+        found = explain(opened.model, pixels, **options)[0]
         what = _told(opened, found, against)
         out.mkdir(parents=True, exist_ok=True)
         if target.exists():
@@ -147,72 +166,25 @@ def _targets(files: Sequence[Path], out: Path) -> list[Path]:
     return taken
 
 
-def _open(path: Path) -> _Opened:
-    from .explain import channels_first
+def _open(text: str, *, embedding: bool) -> _Opened:
+    subject = locate(text)(embedding)
+    if subject.model is None:
+        raise InputError(f"{text}: was exported, and has no gradients; give the run or .keras file that it came from")
+    return _Opened(subject, subject.model, _classes(subject))
 
-    if _has_card(path):
-        model, card = load_model(path)
-        return _Opened(model, card.classes, card.size, channels_first(model), card.central_crop)
-    import keras
 
+def _classes(subject: Subject) -> Classes | None:
+    if subject.classes:
+        return Classes(subject.classes)
+    if not subject.imagenet:
+        return None
     try:
-        model = keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as a Keras model: {error}") from error
-    first = channels_first(model)
-    shape = model.input_shape if isinstance(model.input_shape, tuple) else ()
-    if len(shape) != 4 or shape[1 if first else 3] != 3:
-        raise InputError(f"{path}: takes {model.input_shape}; a model of pictures of three channels is needed")
-    usual = _table({layer.name for layer in model.layers}).size
-    height, width = shape[2:4] if first else shape[1:3]
-    return _Opened(model, None, (height or usual, width or usual), first)
-
-
-def _has_card(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return True  # which `saving` tells of, whatever is wrong with it
-    with zipfile.ZipFile(path) as archive:
-        return MEMBER in archive.namelist()
-
-
-def _table(layers: set[str]) -> Any:
-    """Whose size and preprocessing a model has that carries neither: the embedding network's, or the others'."""
-    from .. import spec
-
-    embedding = any(layer.startswith(names.EMBEDDING) for layer in layers)
-    tables = [network for variants in spec.NETWORKS.values() for network in variants.values()]
-    return next(network for network in tables if bool(network.embedding) == embedding)
-
-
-def _number(opened: _Opened, asked: str) -> int:
-    """A class by its name, or by its number where none is named so."""
-    classes = opened.classes or []
-    if asked in classes:
-        return classes.index(asked)
-    count = opened.model.output_shape[-1] if isinstance(opened.model.output_shape, tuple) else len(classes)
-    if not asked.isdecimal() or int(asked) >= count:
-        named = f"the name of a class ({', '.join(classes[:10])}{', …' if classes[10:] else ''}) or " if classes else ""
-        raise refuse("--class", asked, f"{named}a number from 0 to {count - 1}")
-    return int(asked)
+        return imagenet(())
+    except InputError:  # the index is not in Keras's cache, and cannot be fetched: numbers do
+        return None
 
 
 def _told(opened: _Opened, found: Explanation, against: Path | None) -> str:
     if found.number is None:
         return f"similarity to {against.name if against else ''}: {found.score:.2f}"
-    return f"{_class_name(opened, found.number)}  {found.probability:.1%}"
-
-
-def _class_name(opened: _Opened, number: int) -> str:
-    from ..weights.labels import CLASSES, class_index
-
-    if opened.classes:
-        return opened.classes[number]
-    count = opened.model.output_shape[-1]
-    if count not in (CLASSES, CLASSES + 1):
-        return f"class {number}"
-    try:
-        index = class_index()
-    except InputError:  # it is not in Keras's cache, and cannot be fetched
-        return f"class {number}"
-    shift = count - CLASSES
-    return index[number - shift][1] if number >= shift else "background"
+    return f"{opened.name(found.number)}  {found.probability:.1%}"

@@ -11,7 +11,6 @@ A model is named in one of these ways:
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -26,8 +25,7 @@ from ..arguments import text_of
 from ..data.crops import View
 from ..errors import InputError, refuse
 from ..inference.runtimes import KerasRuntime, find_model, open_model
-from ..saving import MEMBER, Card, load_model, read_card
-from ..spec import names
+from ..saving import Card, has_card, load_model, read_card
 from ..spec.rows import Network
 from ..weights import registry
 from ..weights.convert import ours
@@ -104,7 +102,7 @@ def locate(text: str, *, imagenet: bool = True, ema: bool = False) -> Callable[[
             raise _no_averages(text)
         if runtime is not KerasRuntime:
             return partial(_open_exported, text, path)
-        if path.is_dir() or _has_card(file):
+        if path.is_dir() or has_card(file):
             read_card(file)
             return partial(_open_saved, text, file)
     return _checkpoint(text, path, network, variant, imagenet=imagenet, ema=ema)
@@ -143,13 +141,6 @@ def _fitting(name: str, network: str, variant: str) -> list[str]:
     there = sorted({f"{registry.WEIGHTS[file].network}:{registry.WEIGHTS[file].variant}={name}" for file in every})
     why = f"has no weights of {':'.join(filter(None, (network, variant)))}" if network else "is of several networks"
     raise InputError(f"{name!r} {why}: give {' or '.join(there)}")
-
-
-def _has_card(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return MEMBER in archive.namelist()
 
 
 def _of_keras(model: keras.Model) -> Callable[[bool], Subject]:
@@ -227,7 +218,7 @@ def _open_registered(text: str, name: str, files: list[str], embedding: bool) ->
     if not imagenet:
         raise InputError(
             f"{text}: its {weights.classes or 'missing'} classes have no published names here: it gives embeddings; "
-            "verify pairs of faces with --pairs"
+            "verify pairs of faces with --pairs, or explain a likeness with --against"
         )
     size = (weights.size, weights.size)
     model = _built(network, weights.classes, size, file)
@@ -254,7 +245,10 @@ def _open_checkpoint(
     if embedding:
         return replace(_embedder(text, found.name, _built(found, None, size, path, **taken)), averages=left)
     if finding.classes is None:
-        raise InputError(f"{text}: has no classifier: it gives embeddings; verify pairs of faces with --pairs")
+        raise InputError(
+            f"{text}: has no classifier: it gives embeddings; verify pairs of faces with --pairs, "
+            "or explain a likeness with --against"
+        )
     model = _built(found, finding.classes, size, path, **taken)
     as_many = finding.classes in (CLASSES, CLASSES + 1) and found.preprocessing.name == "inception"
     imagenet = imagenet and as_many
@@ -329,8 +323,9 @@ def _embedder(text: str, network: str, model: keras.Model) -> Subject:
     """By its embedding, or what its classifier reads; of length 1 either way."""
     import keras
 
-    if any(layer.name == names.LOGITS for layer in model.layers):
-        model = keras.Model(model.input, model.get_layer(names.LOGITS).input)
+    from ..features import embedding_of
+
+    model = keras.Model(model.input, embedding_of(model))
     shape = model.input_shape
     size = (shape[2], shape[3]) if channels_first(model) else (shape[1], shape[2])
     run = keras_run(model)

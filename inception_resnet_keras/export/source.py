@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,7 +13,7 @@ from ..data.preprocessing import CONVENTIONS
 from ..errors import InputError, refuse
 from ..inference.runtime import INPUT, OUTPUT
 from ..inference.runtimes import KerasRuntime, find_model
-from ..saving import MEMBER, Card, ExportCard, Output, Precision, load_model
+from ..saving import Card, ExportCard, Output, Precision, open_keras
 from ..spec import names
 from ..spec.rows import Network, Preprocessing
 from ..weights.convert import ours
@@ -116,20 +114,7 @@ def _opened(source: Any) -> tuple[keras.Model, Card | None]:
     kind, path = find_model(source)
     if kind is not KerasRuntime:
         raise InputError(f"model: {path} is exported already; give the run or .keras file that it came from")
-    if _has_card(path):
-        return load_model(path)
-    try:
-        return keras.saving.load_model(path, compile=False), None
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"model: {path} cannot be read as a Keras model: {error}") from error
-
-
-def _has_card(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return MEMBER in archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"model: {path} is damaged or no .keras file ({error})") from None
+    return open_keras(path)
 
 
 def _first_output(model: keras.Model, notes: list[str]) -> Any:

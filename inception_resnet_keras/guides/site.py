@@ -36,6 +36,7 @@ ROOMS = {
 }
 LOOSE = ("models", "features", "saving", "errors", "arguments")  # modules beside the rooms
 STYLE = "style.css"
+MARKER = ".inception_resnet_keras_docs"  # in a site that was built here: MkDocs empties the folder that it builds into
 CSS = """\
 .md-grid { max-width: 84rem; }
 .md-typeset pre > code { font-size: 0.7rem; }
@@ -46,9 +47,9 @@ CSS = """\
 
 
 def build(out: Path) -> Path:
-    """Builds the site into a folder that is new or held a site; returns it.
+    """Builds the site into a folder that is new, empty, or holds a site that was built here; returns it.
 
-    Raises InputError where this is no clone, mkdocs is not installed, or `out` holds something else.
+    Raises InputError where this is no clone, mkdocs is not installed, or `out` is a file or holds something else.
     """
     try:
         from mkdocs.commands.build import build as mkdocs_build
@@ -60,8 +61,9 @@ def build(out: Path) -> Path:
         ) from None
     if not (ROOT / "README.md").is_file() or not (ROOT / "examples").is_dir():
         raise InputError(f"{ROOT}: is no clone of the repository: the site is built from its README.md and examples/")
-    if out.exists() and any(out.iterdir()) and not (out / "sitemap.xml").exists():
-        raise InputError(f"{out}: holds something other than the site; give an empty folder")
+    refuse_others(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).touch()  # it is hidden: MkDocs leaves it there
     with tempfile.TemporaryDirectory(prefix="docs-") as folder:
         source = Path(folder)
         _gather(source)
@@ -79,6 +81,14 @@ def build(out: Path) -> Path:
             config.plugins.on_shutdown()
             logging.getLogger("mkdocs").removeHandler(faults)
     return out
+
+
+def refuse_others(out: Path) -> None:
+    """What is to be emptied must be ours: the marker tells, not what any site has."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file; give a new folder, or an empty one")
+    if out.exists() and any(out.iterdir()) and not (out / MARKER).is_file():
+        raise InputError(f"{out}: holds something other than a site that was built here; give a new folder")
 
 
 class _Faults(logging.Handler):

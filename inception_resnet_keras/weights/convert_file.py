@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from .. import models
 from ..errors import InputError, refuse
 from ..files import replacing
-from ..saving import MEMBER, Card, read_card, save_model
+from ..saving import Card, open_keras, save_model
 from .convert import ours
 from .inspect import Finding, inspect
 from .load import load_weights
@@ -100,9 +99,7 @@ def _target(out: Path, to: str | None) -> tuple[Path, str]:
 def _model(finding: Finding, source: Path) -> tuple[keras.Model, Card | None]:
     """The model that a checkpoint is of: a .keras file's own, or the one that its weights fit, which gives logits."""
     if finding.source == ours.TABLE.source and finding.format == KERAS_FORMAT:
-        with zipfile.ZipFile(source) as archive:
-            has_card = MEMBER in archive.namelist()
-        return keras.saving.load_model(source, compile=False), read_card(source) if has_card else None
+        return open_keras(source)
     return _build(finding), None
 
 

@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from inception_resnet_keras import endpoints, spec
+from inception_resnet_keras import create_inception_resnet_v1, endpoints, export_model, spec
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.evaluation import classes as named
+from inception_resnet_keras.evaluation import explain_files
 from inception_resnet_keras.evaluation.explain import explain
 from inception_resnet_keras.models import VARIANTS_OWN
 from inception_resnet_keras.saving import Card, save_model
@@ -177,6 +179,28 @@ def test_an_embedding_is_explained_by_its_similarity_to_another_picture() -> Non
         explain(facenet, IMAGES)
 
 
+def test_a_face_is_compared_by_what_the_classifier_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the released weights and every trained facenet have it: explained as `evaluate --pairs` verifies it."""
+    facenet = tiny.build(replace(WIDER, embedding=8), include_preprocessing=True)
+    read = keras.Model(facenet.input, facenet.get_layer("logits").input)
+    pictures = in_a_quadrant(2, seed=4)[0]
+    vectors = keras.utils.normalize(np.asarray(read(pictures, training=False)), axis=1)
+    one, same = explain(facenet, pictures, against=pictures[1:], steps=1)
+    assert (one.number, one.probability) == (None, None)
+    assert one.score == pytest.approx(float(vectors[0] @ vectors[1]), abs=1e-5)
+    assert same.score == pytest.approx(1, abs=1e-5)
+
+    save_model(facenet, tmp_path / "model.keras", Card("tiny", "paper", NAMES, (SIDE, SIDE)))
+    faces = write(tmp_path)
+    out = tmp_path / "out"
+    command = ["explain", str(tmp_path), str(faces[0]), "--against", str(faces[1]), "--steps", "1", "--out", str(out)]
+    assert main(command) == 0
+    pixels = np.stack([np.asarray(Image.open(face)) for face in faces]).astype(np.float32)
+    expected = explain(facenet, pixels[:1], against=pixels[1:], steps=1)[0].score
+    assert f"similarity to {faces[1].name}: {expected:.2f}" in capsys.readouterr().out
+    assert [path.name for path in out.iterdir()] == ["picture 0_explained.png"]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -186,7 +210,7 @@ def test_an_embedding_is_explained_by_its_similarity_to_another_picture() -> Non
         ({"classes": [1]}, r"^classes: got \[1\]"),
         ({"classes": "one"}, r"^classes: got 'one'"),
         ({"steps": 0}, r"^steps: got 0"),
-        ({"against": IMAGES}, r"^against: got 'a picture'; it takes None"),
+        ({"against": IMAGES, "classes": 1}, r"^classes: got 1; it takes None beside against"),
     ],
 )
 def test_what_does_not_fit_is_refused(model: keras.Model, options: dict[str, Any], says: str) -> None:
@@ -228,11 +252,11 @@ def test_the_command_draws_a_picture_each(saved: Path, tmp_path: Path, capsys: p
     [
         (
             ["--class", "two"],
-            "--class: got 'two'; it takes the name of a class (zero, one, seven) or a number from 0 to 2",
+            "--class: got 'two'; it takes the name of a class ('zero', 'one', 'seven') or a number from 0 to 2",
         ),
         (["--endpoint", "x"], "endpoint: got 'x'"),
         (["--steps", "0"], "steps: got 0"),
-        (["--against", "{picture}"], "against: got"),
+        (["--against", "{picture}", "--class", "1"], "--class: got '1'; it takes None beside --against"),
         (["{folder}/nowhere.png"], "nowhere.png: there is no such file or folder"),
     ],
 )
@@ -248,16 +272,69 @@ def test_the_command_refuses_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+SMALL: dict[str, Any] = {"depths": (1, 1, 1), "input_shape": (75, 75, 3)}
+INDEX = [(f"n{number:08d}", "crane" if number in (5, 6) else f"class_{number}") for number in range(1000)]
+
+
+def explained(model: Path, picture: Path, out: Path, *options: str) -> np.ndarray:
+    assert main(["explain", str(model), str(picture), *options, "--steps", "1", "--out", str(out)]) == 0
+    with Image.open(next(out.iterdir())) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+@pytest.mark.slow
 def test_a_model_without_a_card_is_explained_with_its_own_preprocessing(tmp_path: Path) -> None:
-    """As `create_…` and `convert` leave it: the same drawing as of the model that scales pixels itself."""
-    scaled, bare = tiny.build(WIDER, include_preprocessing=True), tiny.build(WIDER)
+    """As `create_…` and `convert` leave it, or its weights alone: the same drawing as of the run's model."""
+    scaled, bare = (create_inception_resnet_v1(3, include_preprocessing=with_it, **SMALL) for with_it in (True, False))
     bare.set_weights(scaled.get_weights())
     picture = write(tmp_path, 1)[0]
-    drawn = []
-    for name, model in (("scaled", scaled), ("bare", bare)):
-        model.save(tmp_path / f"{name}.keras")
-        out = tmp_path / name
-        assert main(["explain", str(tmp_path / f"{name}.keras"), str(picture), "--class", "1", "--out", str(out)]) == 0
-        with Image.open(next(out.iterdir())) as image:
-            drawn.append(np.asarray(image.convert("RGB")).astype(int))
-    assert np.abs(drawn[0] - drawn[1]).mean() < 0.5
+    save_model(scaled, tmp_path / "run.keras", Card("inception_resnet_v1", "paper", ["0", "class 1", "2"], (75, 75)))
+    bare.save(tmp_path / "bare.keras")
+    run, other = (
+        explained(tmp_path / f"{name}.keras", picture, tmp_path / name, "--class", "1", "--endpoint", "a01")
+        for name in ("run", "bare")
+    )
+    assert run[40:].std() > 10
+    assert np.abs(run - other)[40:].max() < 5  # below the titles
+
+
+@pytest.mark.slow
+def test_imagenets_classes_have_their_names_and_the_background_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint of 1001 classes: output k + 1 is class k, of the middle 0.875 of the picture, as evaluated."""
+    model = create_inception_resnet_v1(1001, **SMALL)
+    model.get_layer("logits").bias.assign(np.where(np.arange(1001) == 8, 9.0, 0.0))
+    model.save(tmp_path / "imagenet.keras")
+    picture = tmp_path / "picture.png"
+    Image.effect_noise((160, 80), 90).convert("RGB").save(picture)
+    monkeypatch.setattr(named, "class_index", lambda: INDEX)
+    opened = explain_files._open(str(tmp_path / "imagenet.keras"), embedding=False)
+    for asked in ("class_7", "n00000007", "n00000007_class", "Class 7", "7"):
+        assert opened.number(asked) == 8
+    assert (opened.name(8), opened.name(0)) == ("class_7", "background")
+    with pytest.raises(InputError, match=r"--class: got 'crane'.* \('crane \(n00000005\)', 'crane \(n00000006\)'\)"):
+        opened.number("crane")
+    pixels, part = opened.looked_at(picture)
+    assert pixels.shape == (1, 75, 75, 3)
+    assert part.shape == (70, 140, 3)
+    found = explain(opened.model, pixels, steps=1)[0]
+
+    tries = []
+
+    def offline() -> list[tuple[str, str]]:
+        tries.append(1)
+        raise InputError("cannot be fetched")
+
+    monkeypatch.setattr(named, "class_index", offline)
+    command = ["explain", str(tmp_path / "imagenet.keras"), str(picture), str(picture), "--steps", "1"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.count(f"class 7  {found.probability:.1%}") == 2
+    assert tries == [1]
+
+
+def test_what_was_exported_has_no_gradients(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, picture = tmp_path / "exported", write(tmp_path, 1)[0]
+    export_model(saved, model, "saved_model")
+    assert main(["explain", str(model), str(picture), "--out", str(tmp_path / "out")]) == 1
+    assert "was exported, and has no gradients; give the run or .keras file" in capsys.readouterr().err
