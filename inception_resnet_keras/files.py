@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,9 +71,10 @@ def placing(*targets: Path) -> Iterator[Path]:
     A process that is killed outright leaves its folder, `.NAME.*.partial`, which hinders no other.
     """
     last = targets[-1]
-    beside = Path(tempfile.mkdtemp(prefix=f".{last.name}.", suffix=".partial", dir=last.parent))
+    beside = last.with_name(f".{last.name}.{secrets.token_hex(8)}.partial")
     placed: list[Path] = []
     try:
+        beside.mkdir()  # here, so that no interrupt falls between it and its removal
         yield beside
         for path in (*beside.rglob("*"), beside):
             if os.name == "posix" or path.is_file():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -136,22 +135,6 @@ def test_a_model_that_is_missing_is_told_before_the_place_beside_it(
     said = capsys.readouterr().err
     assert "typo/run: there is no such file" in said
     assert "out:" not in said
-
-
-def test_an_export_that_is_told_to_stop_leaves_nothing(run: Path, digits: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "inception_resnet_keras", "export", run, "--format=onnx", f"--check={digits}"]
-    process = subprocess.Popen(
-        [*map(str, command), f"--out={tmp_path / 'm.onnx'}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 100
-    while not list(tmp_path.glob(".m.onnx.*.partial")) and time.monotonic() < deadline:
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.terminate()
-    _, said = process.communicate(timeout=100)
-    assert process.returncode == 130
-    assert "interrupted" in said
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
