@@ -28,13 +28,13 @@ NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in H
 # Trained six times over, so of a few layers, which are what tracing takes its time for.
 SUM = Residual([[Conv(2, 1)], [Conv(3, 3)]], name="a")
 FEW = Network(
-    "few",
+    "inception_resnet_v2",
     "paper",
     [Conv(4, 3, stride=2, padding="valid"), MAX_POOL],
     [Repeat(SUM, 1, scale=0.1)],
     stem_figure="Figure 3",
 )
-WITHOUT_SUMS = replace(FEW, stages=[Repeat(Fork(SUM.branches, name="a"), 1)])
+WITHOUT_SUMS = replace(FEW, name="inception_v4", stages=[Repeat(Fork(SUM.branches, name="a"), 1)])
 Run = Callable[..., ModuleType]
 
 
