@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .pack import number_or_share
@@ -95,16 +95,10 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
         found = evaluate(
             args.models,
             args.data,
-            out=args.out,
             crops=args.crops,
-            crop_fraction=args.crop_fraction,
-            crop_mode=args.crop_mode,
-            interpolation=args.interpolation,
             classes=args.classes,
-            ema=args.ema,
-            batch_size=args.batch_size,
-            max_corrupt=args.max_corrupt,
             progress=progress,
+            **_shared(args),
         )
     if args.json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
@@ -133,15 +127,9 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
             args.models[0],
             args.pairs,
             Path(args.data),
-            out=args.out,
             mirror=args.mirror,
-            crop_fraction=args.crop_fraction,
-            crop_mode=args.crop_mode,
-            interpolation=args.interpolation,
-            ema=args.ema,
-            batch_size=args.batch_size,
-            max_corrupt=args.max_corrupt,
             progress=progress,
+            **_shared(args),
         )
     if args.json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
@@ -152,3 +140,9 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
     if found.left_out:
         say(console, f"{found.left_out:,} pairs were left out, whose pictures these are", style="yellow")
     say(console, f"everything is in {found.folder}")
+
+
+def _shared(args: argparse.Namespace) -> dict[str, Any]:
+    """The options that classifiers and faces have in common."""
+    names = ("out", "crop_fraction", "crop_mode", "interpolation", "ema", "batch_size", "max_corrupt")
+    return {name: getattr(args, name) for name in names}

@@ -23,6 +23,7 @@ from .opening import GivenModel, open_given, told_as
 from .output import new_folder, write_csv
 from .pairs import Face, Pair, read_pairs
 from .verification import Verification, squared_distances, verify
+from .writing import read_again
 
 
 @dataclass(frozen=True)
@@ -207,15 +208,7 @@ def _write(verified: Verified, judged: Sequence[Pair], distances: np.ndarray, pa
     shown = []
     for number in worst[: plots.PAIRS_SHOWN]:
         pair = judged[number]
-        images = [_picture(paths[face]) for face in pair[1:]]
+        images = [read_again(partial(decode, paths[face])) for face in pair[1:]]
         shown.append((f"{pair.first}\n{pair.second}", bool(pair.same), float(distances[number]), images))
     plots.plot_pairs(shown, len(worst), folder / "mistakes.png")
     write_json(folder / "report.json", verified.as_json())
-
-
-def _picture(path: Path) -> Image.Image:
-    """One of those that were read, read again; white where it has gone since."""
-    try:
-        return decode(path)
-    except UnreadableImageError:
-        return Image.new("RGB", (1, 1), "white")

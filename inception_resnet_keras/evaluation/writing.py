@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +59,17 @@ def write(
     )
     plots.plot_confusion(report, folder / "confusion_matrix.png", title=f"accuracy {report.accuracy:.2%}")
     plots.plot_reliability(curves, folder / "reliability.png")
-    shown = [_picture(seen, mistake.index) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
+    shown = [
+        read_again(partial(seen.source.decode, int(seen.read[mistake.index])))
+        for mistake in report.mistakes[: plots.MISTAKES_SHOWN]
+    ]
     plots.plot_mistakes(report, [plots.thumbnail(image) for image in shown], folder / "mistakes.png")
     write_json(folder / "report.json", summary)
 
 
-def _picture(seen: Seen, row: int) -> Image.Image:
-    """One of those that were read, read again; white where it has gone since."""
+def read_again(decode: Callable[[], Image.Image]) -> Image.Image:
+    """A picture that was read before; white where it has gone since."""
     try:
-        return seen.source.decode(int(seen.read[row]))
+        return decode()
     except InputError:
         return Image.new("RGB", (1, 1), "white")
