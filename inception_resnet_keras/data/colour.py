@@ -9,7 +9,7 @@ def distorted(images: tf.Tensor, flip: tf.Tensor, colour: tf.Tensor, *, slow: bo
     """Pictures mirrored and recoloured.
 
     Args:
-        images: float32 (n, height, width, 3), 0-255, of a static shape.
+        images: uint8 or float32 (n, height, width, 3), 0-255, of a static shape.
         flip: bool (n,), whether each is mirrored.
         colour: float32 (n, 5): brightness (added, of 255), saturation (a factor), hue (added, of a full
             turn), contrast (a factor), and 1 where brightness comes before saturation and hue before
@@ -17,7 +17,7 @@ def distorted(images: tf.Tensor, flip: tf.Tensor, colour: tf.Tensor, *, slow: bo
         slow: Hue and contrast too.
 
     Returns:
-        The same shape and range, clipped.
+        float32 of the same shape and range, clipped.
     """
     return (_slow if slow else _fast)(images, flip, colour)
 
@@ -48,7 +48,7 @@ def _brightness_and_saturation(images: tf.Tensor, flip: tf.Tensor, colour: tf.Te
     flip = flip[:, None, None, None]
     brightness, saturation, _, _, first = (column[:, None, None, None] for column in tf.unstack(colour, axis=1))
     before, after = brightness * first, brightness * (1 - first)
-    images = tf.where(flip, images[:, :, ::-1], images) + before
+    images = tf.cast(tf.where(flip, images[:, :, ::-1], images), tf.float32) + before
     # Saturation of hue-saturation-value, scaled, at most 1: what a channel lacks of the strongest grows by
     # a factor. This is tf.image.adjust_saturation without the way to that space and back.
     strongest = tf.maximum(tf.maximum(images[..., 0:1], images[..., 1:2]), images[..., 2:3])

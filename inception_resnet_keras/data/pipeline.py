@@ -21,6 +21,7 @@ from .options import DataOptions
 from .rand_augment import rand_augmented
 from .sources import Source
 
+KEPT = ("index", "label", "present", "patch", "own", "colour", "flip")
 CHUNK = 8  # pictures that are decoded by one call, and given up together where one of them is damaged
 
 
@@ -97,7 +98,10 @@ def batches(
         .unbatch()
         .map(python(_chunk(plan)), num_parallel_calls=options.parallel_calls or tf.data.AUTOTUNE)
         .batch(plan.chunks)
-        .map(python(_batch(plan, static=drop_remainder and training, numbered=numbered)))
+        .map(
+            python(_batch(plan, static=drop_remainder and training, numbered=numbered)),
+            num_parallel_calls=options.parallel_calls or tf.data.AUTOTUNE,
+        )
         .apply(tf.data.experimental.assert_cardinality(last - first))
         .prefetch(tf.data.AUTOTUNE)
         .with_options(settings)
@@ -242,25 +246,27 @@ def _chunk(plan: Plan) -> Callable[[Rows], Rows]:
 
     def chunk(rows: Rows) -> Rows:
         images, readable = read(rows, plan.chunk)
-        if plan.distorts and not plan.operations:
-            images = distorted(images, rows["flip"], rows["colour"], slow=plan.options.slow_colour)
-        elif plan.distorts:
+        if plan.distorts and plan.operations:
             images = tf.where(rows["flip"][:, None, None, None], images[:, :, ::-1], images)
         if plan.shifts:
             images = shifted(images, rows["move"])
         if plan.operations:
-            images = rand_augmented(images, rows["operations"], rows["strengths"])
-        kept = {name: rows[name] for name in ("index", "label", "present", "patch", "own") if name in rows}
+            images = rand_augmented(tf.cast(images, tf.float32), rows["operations"], rows["strengths"])
+        kept = {name: rows[name] for name in KEPT if name in rows}
         return {"image": images, "readable": readable} | kept
 
     return chunk
 
 
 def _batch(plan: Plan, *, static: bool, numbered: bool) -> Callable[[Rows], tuple[tf.Tensor, ...]]:
-    """A batch's chunks to what a model is given."""
+    """A batch's chunks to what a model is given. Colours change here: until then a picture is bytes, cheap to copy."""
 
     def batch(chunks: Rows) -> tuple[tf.Tensor, ...]:
         rows = {name: tf.reshape(row, [-1, *row.shape[2:]]) for name, row in chunks.items()}
+        if "colour" in rows:
+            rows["image"] = distorted(
+                rows["image"], rows.pop("flip"), rows.pop("colour"), slow=plan.options.slow_colour
+            )
         count = tf.reduce_sum(tf.cast(rows.pop("present"), tf.int32))  # the absent ones stand at the end
         rows = {name: row[:count] for name, row in rows.items()}
         readable = rows.pop("readable")
