@@ -13,7 +13,7 @@ from inception_resnet_keras import spec
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.training import keeper, outcome, runner, session  # noqa: F401
 
-from .tiny import FEW, TINY
+from .tiny import KNOWN
 
 PATIENCE = 300  # seconds, on a machine that others load
 
@@ -45,7 +45,7 @@ def finish(process: Any, said: Path, status: int = 0) -> str:
 
 
 def _command(arguments: list[str], said: str, prepare: Callable[[], None] | None) -> None:
-    spec.NETWORKS.update({network.name: {network.variant: network} for network in (TINY, FEW)})
+    spec.NETWORKS.update(KNOWN)
     with Path(said).open("a", buffering=1) as file:
         sys.stdout = sys.stderr = file
         if prepare:

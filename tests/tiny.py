@@ -49,6 +49,8 @@ FEW = Network(
     ],
 )
 
+KNOWN = {network.name: {network.variant: network} for network in (TINY, FEW)}  # as `spec.NETWORKS` has them
+
 
 def build(network: Network = TINY, **options: Any) -> keras.Model:
     """The tiny network as the factories build theirs; `options` are those of `models.build`.

@@ -5,8 +5,8 @@ import sys
 from inception_resnet_keras import spec
 from inception_resnet_keras.cli import main
 
-from .tiny import FEW, TINY
+from .tiny import KNOWN
 
 if __name__ == "__main__":
-    spec.NETWORKS.update({network.name: {network.variant: network} for network in (TINY, FEW)})
+    spec.NETWORKS.update(KNOWN)
     sys.exit(main())

@@ -101,10 +101,10 @@ def test_a_run_is_evaluated_as_its_training_ended(tmp_path: Path, monkeypatch: p
     """On its validation folder, and as a SavedModel of it: the same figures as the run's own report."""
     from inception_resnet_keras import export_model
 
-    monkeypatch.setitem(spec.NETWORKS, "tiny", {"paper": tiny.TINY})
+    monkeypatch.setitem(spec.NETWORKS, "few", {"paper": tiny.FEW})
     data, val = write_digits(tmp_path / "data"), write_digits(tmp_path / "val", per_class=30)
     run = tmp_path / "run"
-    arguments = ["--model=tiny", "--size=32", f"--data={data}", f"--val={val}", f"--out={run}"]
+    arguments = ["--model=few", "--size=32", f"--data={data}", f"--val={val}", f"--out={run}"]
     assert main(["train", *arguments, "--epochs=6", "--batch-size=16", "--learning-rate=0.02"]) == 0
     ended = json.loads((run / "report.json").read_text())
     exported = tmp_path / "exported"

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from inception_resnet_keras.weights.convert import ours
 from tests import tiny
 from tests.pictures import write_digits
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "transfer_learning.py"
 QUIET = Console(quiet=True)
 
 
@@ -87,15 +84,3 @@ def test_what_cannot_be_tuned_is_told_before_training(trunk: Trained, tmp_path: 
         tuned(
             trunk, tmp_path / "other", epochs=1, head_epochs=1, unfreeze_from=None, weights=str(tmp_path / "nowhere.h5")
         )
-
-
-@pytest.mark.slow
-def test_the_example_runs_from_a_clone(tmp_path: Path) -> None:
-    """Shortened: an epoch of each, and few pictures."""
-    arguments = ["--trunk-epochs=1", "--epochs=2", "--per-class=10", f"--out={tmp_path / 'runs'}"]
-    done = subprocess.run(
-        [sys.executable, EXAMPLE, *arguments], capture_output=True, text=True, check=False, timeout=280
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "fine-tuned" in done.stdout
-    assert (tmp_path / "runs" / "fine-tuned" / "model.keras").is_file()

@@ -24,7 +24,7 @@ from inception_resnet_keras.saving import MEMBER, load_model
 from inception_resnet_keras.training.checkpoints import Checkpoints
 from tests import forked
 from tests.pictures import write_digits
-from tests.tiny import FEW, TINY
+from tests.tiny import FEW, KNOWN, TINY
 
 ROOT = Path(__file__).parents[2]
 LEFT_IN_A_RUN = {
@@ -108,7 +108,8 @@ def test_a_saved_model_needs_nothing_else_to_predict(finished: tuple[Path, str],
     run, _ = finished
     alone = tmp_path / "renamed.keras"
     alone.write_bytes((run / "model.keras").read_bytes())
-    command = [sys.executable, "-m", "tests.tiny_cli", "predict", alone, data / "2", data / "0" / "003.png"]
+    given = map(str, (alone, data / "2", data / "0" / "003.png"))
+    command = [sys.executable, "-m", "tests.tiny_cli", "predict", *given]
     done = subprocess.run([*command, "--top=2", "--json"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     predictions = json.loads(done.stdout)
@@ -173,8 +174,8 @@ def test_bad_data_leaves_no_folder_behind(tmp_path: Path, capsys: pytest.Capture
 def here(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, str, str]:
     """The same in this process, where nothing is killed: status, and what it said on either stream."""
     with pytest.MonkeyPatch.context() as patch:
-        for network in (TINY, FEW):
-            patch.setitem(spec.NETWORKS, network.name, {network.variant: network})
+        for name, variants in KNOWN.items():
+            patch.setitem(spec.NETWORKS, name, variants)
         status = main(arguments)
     return (status, *capsys.readouterr())
 
