@@ -38,7 +38,7 @@ def test_slims_background_class_is_no_class(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(classes, "class_index", lambda: INDEX)
     folder = write_photographs(tmp_path / "photographs", counts=(2, 1), size=(90, 120))
     pixels = [cut(decode(file), View((299, 299), 0.875), 1)[0] for file in sorted(folder.glob("*/*.jpg"))]
-    raw = model.predict(preprocess_input(np.stack(pixels).astype(np.float32)), verbose=0)
+    raw = np.asarray(model(preprocess_input(np.stack(pixels).astype(np.float32)), training=False))
     assert (raw.argmax(axis=1) == 0).all()
     first = int(raw[0, 1:].argmax())
     (folder / "class 0").rename(folder / f"n{first:08d}")
