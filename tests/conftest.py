@@ -62,7 +62,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {file: place for place, file in enumerate(LONGEST)}
     here = Path(__file__).parent
-    items.sort(key=lambda item: order.get(item.path.relative_to(here).as_posix(), len(order)))
+    items.sort(key=lambda item: order.get(Path(os.path.relpath(item.path, here)).as_posix(), len(order)))
 
 
 @pytest.fixture(scope="session")

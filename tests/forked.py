@@ -32,7 +32,9 @@ def start(arguments: list[str], said: Path, prepare: Callable[[], None] | None =
 
 def wait_for(process: Any, said: Path, text: str) -> None:
     """Until the process has said it."""
+    until = time.monotonic() + PATIENCE
     while not (said.exists() and text in said.read_text()):
+        assert time.monotonic() < until, f"{text!r} was not said: {said.read_text() if said.exists() else ''}"
         assert process.is_alive(), f"ended with {process.exitcode} before it said {text!r}: {said.read_text()}"
         time.sleep(0.01)
 
