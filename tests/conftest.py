@@ -24,7 +24,6 @@ LONGEST = (
     "evaluation/test_released.py",
     "weights/test_parity.py",
     "training/test_kills.py",
-    "test_whole_networks.py",
     "training/test_runs.py",
     "data/test_pipeline.py",
     "training/test_workers.py",
@@ -38,6 +37,8 @@ LONGEST = (
     "test_models.py",
     "weights/test_convert_file.py",
     "test_build_speed.py",
+    "weights/test_load.py",
+    "test_whole_networks.py",
 )
 
 # A machine that others load makes single examples slow: that is no fault of the code.

@@ -13,7 +13,7 @@ from inception_resnet_keras.spec.walk import Node, trace
 
 from . import tiny
 from .networks import WHOLE, WholeNetwork
-from .spec.test_counts import PUBLISHED
+from .spec.test_counts import PUBLISHED, SIZES
 
 pytestmark = pytest.mark.slow
 Whole = Callable[[WholeNetwork], keras.Model]
@@ -78,12 +78,9 @@ def test_counts(whole: Whole, case: WholeNetwork) -> None:
 
 @pytest.mark.parametrize("case", WHOLE, ids=str)
 def test_every_node_is_its_layers(whole: Whole, case: WholeNetwork) -> None:
-    """Name, shape and parameters, at the usual size, at the least, and at one that is not square.
-
-    What the table itself says at more sizes is in tests/spec.
-    """
+    """Name, shape and parameters, at square sizes and at one that is not."""
     model = whole(case)
-    for size in [(299, 299), (75, 75), (107, 203)]:
+    for size in [*((side, side) for side in SIZES), (107, 203)]:
         nodes = trace(case.spec, size)
         shapes = shapes_at(model, *size)
         layers = layers_of(model, [*nodes, Node("predictions", "activation", ("logits",), (1000,), 0)])
