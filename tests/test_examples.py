@@ -1,4 +1,4 @@
-"""Every example, shortened: the tiny network in place of the whole ones, an epoch, a few pictures."""
+"""Every example, shortened: small networks in place of the whole ones, an epoch, a few pictures."""
 
 import base64
 import importlib
@@ -18,22 +18,16 @@ from PIL import Image
 
 from inception_resnet_keras import spec
 from inception_resnet_keras.data.sources import open_source
-from inception_resnet_keras.spec.rows import MAX_POOL, Conv, Fork, Network, Repeat, Residual
+from inception_resnet_keras.spec.rows import Conv, Fork, Repeat, Residual
 from inception_resnet_keras.weights.convert import ours
-from tests.tiny import TINY
+from tests.tiny import FEW, TINY
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 HELPERS = {"digit_pictures", "new_folder"}
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in HELPERS)
-# Trained six times over, so of a few layers, which are what tracing takes its time for.
+# Trained six times over, so without reductions.
 SUM = Residual([[Conv(2, 1)], [Conv(3, 3)]], name="a")
-FEW = Network(
-    "inception_resnet_v2",
-    "paper",
-    [Conv(4, 3, stride=2, padding="valid"), MAX_POOL],
-    [Repeat(SUM, 1, scale=0.1)],
-    stem_figure="Figure 3",
-)
+WITH_SUMS = replace(FEW, name="inception_resnet_v2", stages=[Repeat(SUM, 1, scale=0.1)])
 WITHOUT_SUMS = replace(FEW, name="inception_v4", stages=[Repeat(Fork(SUM.branches, name="a"), 1)])
 Run = Callable[..., ModuleType]
 
@@ -41,15 +35,16 @@ Run = Callable[..., ModuleType]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """`run(name, arguments…)` runs an example in this process, where the networks are tiny ones."""
-    tiny = {"paper": TINY, "facenet": replace(TINY, variant="facenet", embedding=8)}
+    few = {"paper": FEW, "facenet": replace(FEW, variant="facenet", embedding=8)}
     for name, variants in {
-        "tiny": tiny,
+        "tiny": {"paper": TINY},
+        "few": few,
         "inception_v4": {"paper": WITHOUT_SUMS},
-        "inception_resnet_v2": {"paper": FEW},
+        "inception_resnet_v2": {"paper": WITH_SUMS},
     }.items():
         monkeypatch.setitem(spec.NETWORKS, name, {**spec.NETWORKS.get(name, {}), **variants})
-    for variant in tiny:  # what a saved one is recognised by
-        monkeypatch.setitem(ours.TABLE.layers, ("tiny", variant), lambda slot: slot.name)
+    for variant in few:  # what a saved one is recognised by
+        monkeypatch.setitem(ours.TABLE.layers, ("few", variant), lambda slot: slot.name)
     monkeypatch.syspath_prepend(EXAMPLES)
 
     def main(name: str, *arguments: object, **constants: object) -> ModuleType:
@@ -141,7 +136,7 @@ def test_residual_impact_takes_a_rate_above_zero_and_names_it(run: Run, capsys: 
 
 
 def test_image_search(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    short = ("--model", "tiny", "--size", 32, "--epochs", 1, "--per-class", 12, "--endpoint", "stride_8")
+    short = ("--model", "few", "--size", 32, "--epochs", 1, "--per-class", 12, "--endpoint", "stride_8")
     run("image_search", *short, "--out", tmp_path / "out")
     shares = dict(re.findall(r"by (\w+) +([\d.]+)%", capsys.readouterr().out))
     assert float(shares["stride_8"]) > float(shares["chance"]) == 20.0
@@ -149,7 +144,7 @@ def test_image_search(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_face_verification(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    short = ("--model", "tiny", "--size", 32, "--epochs", 1, "--per-class", 12, "--pairs", 3)
+    short = ("--model", "few", "--size", 32, "--epochs", 1, "--per-class", 12, "--pairs", 3)
     run("face_verification", *short, "--out", tmp_path / "out")
     said = capsys.readouterr().out
     assert "on 60 pairs of digits that it never saw, 10 folds" in said
@@ -174,15 +169,23 @@ def test_plotting(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.slow
+def test_transfer_learning(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = ("--model", "few", "--size", 32, "--trunk-epochs", 1, "--epochs", 2, "--per-class", 10)
+    run("transfer_learning", *short, "--out", tmp_path / "out")
+    assert re.search(r"fine-tuned +[\d.]+%.*\n +from nothing +[\d.]+%", capsys.readouterr().out)
+    assert (tmp_path / "out" / "fine-tuned" / "model.keras").is_file()
+
+
+@pytest.mark.slow
 def test_two_workers(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    short = ("--model", "tiny", "--size", 32, "--epochs", 1, "--per-class", 8)
+    short = ("--model", "few", "--size", 32, "--epochs", 1, "--per-class", 8)
     run("two_workers", *short, "--out", tmp_path / "out", PROGRAM=(sys.executable, "-m", "tests.tiny_cli"))
     assert "2 workers, 2 steps, held-out accuracy" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_export_and_serve(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    short = ("--model", "tiny", "--size", 32, "--epochs", 1, "--per-class", 8)
+    short = ("--model", "few", "--size", 32, "--epochs", 1, "--per-class", 8)
     run("export_and_serve", *short, "--out", tmp_path / "out")
     said = capsys.readouterr().out
     assert float(re.findall(r"differ by ([\d.e+-]+) at most", said)[0]) < 1e-3

@@ -216,7 +216,7 @@ def test_channels_first_is_channels_last_transposed(channels_first: None) -> Non
 
 
 def test_channels_first_trains(channels_first: None) -> None:
-    model = tiny.build(input_shape=(3, 32, 32))
+    model = tiny.build(tiny.FEW, input_shape=(3, 32, 32))
     model.compile(loss="sparse_categorical_crossentropy", jit_compile=False)
     loss = model.fit(IMAGES.transpose(0, 3, 1, 2), np.array([0, 1]), verbose=0).history["loss"]
     assert np.isfinite(loss).all()
@@ -241,7 +241,7 @@ def test_auxiliary_head_without_top() -> None:
 
 
 def test_models_nest_and_train() -> None:
-    trunk = tiny.build(include_top=False, pooling="avg")
+    trunk = tiny.build(tiny.FEW, include_top=False, pooling="avg")
     model = keras.Sequential([keras.Input((32, 32, 3)), trunk, keras.layers.Dense(2, activation="softmax")])
     model.compile(loss="sparse_categorical_crossentropy", jit_compile=False)
     before = [kernel.numpy() for kernel in trunk.trainable_weights]

@@ -97,7 +97,7 @@ def test_a_saved_model_names_keras_classes_alone(tmp_path: Path) -> None:
 
 
 def test_a_loaded_model_trains_on(tmp_path: Path) -> None:
-    model = tiny.build(dropout_rate=0)
+    model = tiny.build(tiny.FEW, dropout_rate=0)
     model.compile(keras.optimizers.SGD(momentum=0.9), "sparse_categorical_crossentropy", jit_compile=False)
     model.fit(IMAGES, np.array([0, 1]), verbose=0)
     model.save(tmp_path / "model.keras")

@@ -1,6 +1,7 @@
 """The built Keras models hold what the tables say, layer by layer, at every size."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import keras
@@ -32,6 +33,7 @@ def layers_of(model: keras.Model, nodes: list[Node]) -> dict[str, list[keras.Lay
     return by_node
 
 
+@cache
 def shapes_at(model: keras.Model, height: int, width: int) -> dict[str, tuple[int, ...]]:
     """The shape of every layer's output for images of that size, as Keras has it."""
     everything = keras.Model(model.input, [layer.output for layer in model.layers])

@@ -37,6 +37,20 @@ TINY = Network(
     aux=[Pool("avg", size=2, stride=1, padding="valid"), Conv(3, 1), Conv(5, None, padding="valid")],
 )
 
+# Of a few layers, which are what tracing takes its time for: where a test trains, and any network will do.
+FEW = Network(
+    name="few",
+    variant="paper",
+    stem=[Conv(6, 3, stride=2, padding="valid"), MAX_POOL],  # 7²
+    stem_figure="Figure 3",
+    stages=[
+        Repeat(Residual([[Conv(4, 1)], [Conv(6, 3)]], name="a"), 1, scale=0.1),
+        Repeat(Fork([[Pool("max", stride=2)], [Conv(6, 3, stride=2)]], name="b"), 1),  # 4²
+    ],
+)
+
+KNOWN = {network.name: {network.variant: network} for network in (TINY, FEW)}  # as `spec.NETWORKS` has them
+
 
 def build(network: Network = TINY, **options: Any) -> keras.Model:
     """The tiny network as the factories build theirs; `options` are those of `models.build`.

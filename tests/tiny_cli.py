@@ -1,12 +1,12 @@
-"""The command line with the tiny network among the others: `python -m tests.tiny_cli train --model tiny …`."""
+"""The command line with the small networks among the others: `python -m tests.tiny_cli train --model tiny …`."""
 
 import sys
 
 from inception_resnet_keras import spec
 from inception_resnet_keras.cli import main
 
-from .tiny import TINY
+from .tiny import KNOWN
 
 if __name__ == "__main__":
-    spec.NETWORKS[TINY.name] = {TINY.variant: TINY}
+    spec.NETWORKS.update(KNOWN)
     sys.exit(main())

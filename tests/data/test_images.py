@@ -116,10 +116,10 @@ def test_a_picture_too_large_is_refused_before_it_is_decoded(tmp_path: Path, sid
     path = tmp_path / "bomb.png"
     path.write_bytes(png_claiming(side, side))
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(UnreadableImageError, match=r"bomb\.png") as error:
         read_image(path)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
     assert f"more than the {MAX_PIXELS:,} pixels" in str(error.value)

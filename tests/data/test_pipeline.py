@@ -58,8 +58,7 @@ def test_a_batch_is_the_same_wherever_the_epoch_was_entered(source: Source, poli
     assert whole[0][0].dtype == np.float32
     assert min(images.min() for images, _ in whole) >= 0
     assert 150 < max(images.max() for images, _ in whole) <= 255
-    for start in (1, 2):
-        assert_same(epoch_of(source, options, start=start), whole[start:])
+    assert_same(epoch_of(source, options, start=2), whole[2:])
     assert_same(epoch_of(source, options), whole)
     assert epoch_of(source, options, start=3) == []
 
@@ -93,13 +92,13 @@ def test_numbered_pictures_are_those_of_the_source(source: Source) -> None:
 
 
 def test_batch_size_does_not_change_a_picture(source: Source) -> None:
+    whole = np.concatenate([images for images, _ in epoch_of(source)])
     for size in (1, 5, 11):
         images = np.concatenate([images for images, _ in epoch_of(source, batch_size=size)])
-        np.testing.assert_array_equal(images, np.concatenate([images for images, _ in epoch_of(source)]))
+        np.testing.assert_array_equal(images, whole)
 
 
-@pytest.mark.parametrize("policy", ["inception", "mixed"])
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize(("policy", "count"), [("inception", 2), ("mixed", 4)])
 def test_the_workers_parts_make_the_batch(source: Source, policy: str, count: int) -> None:
     options = POLICIES[policy]
     whole = epoch_of(source, options, batch_size=8)

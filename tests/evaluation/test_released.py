@@ -17,7 +17,6 @@ from inception_resnet_keras.evaluation.evaluate import ASSUMED, evaluate
 from inception_resnet_keras.evaluation.faces import verify_faces
 from inception_resnet_keras.evaluation.pairs import read_pairs
 from inception_resnet_keras.evaluation.verification import squared_distances
-from inception_resnet_keras.spec.rows import Repeat
 from inception_resnet_keras.weights import registry
 from tests import tiny
 from tests.data.photographs import write_photographs
@@ -39,7 +38,7 @@ def test_slims_background_class_is_no_class(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(classes, "class_index", lambda: INDEX)
     folder = write_photographs(tmp_path / "photographs", counts=(2, 1), size=(90, 120))
     pixels = [cut(decode(file), View((299, 299), 0.875), 1)[0] for file in sorted(folder.glob("*/*.jpg"))]
-    raw = model.predict(preprocess_input(np.stack(pixels).astype(np.float32)), verbose=0)
+    raw = np.asarray(model(preprocess_input(np.stack(pixels).astype(np.float32)), training=False))
     assert (raw.argmax(axis=1) == 0).all()
     first = int(raw[0, 1:].argmax())
     (folder / "class 0").rename(folder / f"n{first:08d}")
@@ -101,10 +100,10 @@ def test_a_run_is_evaluated_as_its_training_ended(tmp_path: Path, monkeypatch: p
     """On its validation folder, and as a SavedModel of it: the same figures as the run's own report."""
     from inception_resnet_keras import export_model
 
-    monkeypatch.setitem(spec.NETWORKS, "tiny", {"paper": tiny.TINY})
+    monkeypatch.setitem(spec.NETWORKS, "few", {"paper": tiny.FEW})
     data, val = write_digits(tmp_path / "data"), write_digits(tmp_path / "val", per_class=30)
     run = tmp_path / "run"
-    arguments = ["--model=tiny", "--size=32", f"--data={data}", f"--val={val}", f"--out={run}"]
+    arguments = ["--model=few", "--size=32", f"--data={data}", f"--val={val}", f"--out={run}"]
     assert main(["train", *arguments, "--epochs=6", "--batch-size=16", "--learning-rate=0.02"]) == 0
     ended = json.loads((run / "report.json").read_text())
     exported = tmp_path / "exported"
@@ -116,15 +115,14 @@ def test_a_run_is_evaluated_as_its_training_ended(tmp_path: Path, monkeypatch: p
     assert evaluate([str(run)], out=tmp_path / "without data").report.confusion == ended["confusion"]
     losses = [model.figures.calibration.nll for model in found.models]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    facenet = spec.find("inception_resnet_v1", "facenet")
-    short = replace(facenet, stages=[replace(s, times=1) if isinstance(s, Repeat) else s for s in facenet.stages])
-    embedder = models.build(short, input_shape=(75, 75, 3), include_preprocessing=True)
+    facenet = replace(tiny.FEW, embedding=8)
+    embedder = tiny.build(facenet, num_classes=models.VARIANTS_OWN, include_preprocessing=True)
     export_model(embedder, tmp_path / "embedder", "saved_model", optimize=False)
     pairs, faces = write_pairs(tmp_path / "pairs.txt", folds=2), write_faces(tmp_path / "faces")
     verified = verify_faces(str(tmp_path / "embedder"), pairs, faces, out=tmp_path / "verified")
-    assert verified.view == View((75, 75))
+    assert verified.view == View((32, 32))
     files = [[face_file(faces, (pair.first, pair.second)[n]) for pair in read_pairs(pairs)] for n in (0, 1)]
-    sides = [np.stack([read_image(file, (75, 75)) for file in side]).astype(np.float32) for side in files]
+    sides = [np.stack([read_image(file, (32, 32)) for file in side]).astype(np.float32) for side in files]
     wanted = squared_distances(*(embedder.predict(side, verbose=0)[:, None] for side in sides))
     rows = (tmp_path / "verified" / "pairs.csv").read_text().splitlines()[1:]
     np.testing.assert_allclose([float(row.split(",")[4]) for row in rows], wanted, atol=1e-4)

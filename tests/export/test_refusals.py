@@ -31,7 +31,7 @@ from tests.pictures import write_digits
         ),
         ({"precision": "int8"}, "calibrate: got None; it takes a folder of pictures such as the model will see"),
         ({"calibrate": "."}, "calibrate: got '.'; it takes None for float32"),
-        ({"check": "/nowhere"}, "check: /nowhere is no folder"),
+        ({"check": "/nowhere/at all"}, "check: /nowhere/at all is no folder"),
         ({"validate": "empty"}, "validate: empty has no picture in it"),
         ({"out": "m.tflite"}, "out: got 'm.tflite'; it takes a file ending in .onnx"),
         ({"out": "nowhere/m.onnx"}, "out: nowhere is no folder"),

@@ -39,7 +39,7 @@ sys.exit(status)
 
 def blocked(modules: list[str], *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", RUNNER, ",".join(modules), *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=400)
 
 
 @pytest.mark.parametrize("format", list(LIBRARIES))
@@ -270,5 +270,5 @@ def test_a_saved_model_computes_with_the_threads_asked_for(exported: Any) -> Non
         "print(of.get_intra_op_parallelism_threads(), of.get_inter_op_parallelism_threads(), use_threads(2))"
     )
     command = [sys.executable, "-c", code, str(exported["saved_model"][0])]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=400)
     assert done.stdout.split() == ["1", "1", "False"], done.stderr

@@ -17,7 +17,7 @@ from inception_resnet_keras.training.room import in_memory
 from inception_resnet_keras.training.session import Session
 from inception_resnet_keras.training.step import Stepper
 
-from ..tiny import SIDE, TINY
+from ..tiny import FEW, SIDE
 
 GIGABYTE = 10**9
 
@@ -33,8 +33,8 @@ class Hungry(keras.layers.Layer):
 
 if __name__ == "__main__":
     batch = int(sys.argv[1])
-    spec.NETWORKS[TINY.name] = {TINY.variant: TINY}
-    config = TrainConfig(model=TINY.name, size=SIDE, batch_size=batch)
+    spec.NETWORKS[FEW.name] = {FEW.variant: FEW}
+    config = TrainConfig(model=FEW.name, size=SIDE, batch_size=batch)
     session = Session(config, ["a", "b", "c"], 10, 0.9, make_strategy(config))
     hungry = keras.Model(session.model.input, session.model(Hungry()(session.model.input)))
     session.stepper = Stepper(hungry, session.optimizer, config, session.strategy)

@@ -1,23 +1,22 @@
 """A real training process, killed at twenty random moments, ends with the bits it would have had."""
 
 import csv
-import multiprocessing
 import random
 import time
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from inception_resnet_keras.saving import load_model
+from tests import forked
 from tests.pictures import write_digits
 
 from .test_runs import require_events_are_the_history
 
 KILLS = 20
-LONGEST = 0.9  # seconds from the first step to the kill; a step with its save takes a twentieth of one
+MOST = 6  # steps from the first save to the kill: of so many, twenty kills do not reach the run's end
+STEP = 0.1  # seconds, at least what a step with its save takes
 TIMED = {"seconds", "images_per_second"}
 SETTINGS = (
     "--epochs=60",
@@ -32,52 +31,38 @@ SETTINGS = (
 )
 
 
-@pytest.fixture(scope="module")
-def server() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.killed"])
-    return context
-
-
-def start(server: ForkServerContext, arguments: list[str], said: Path) -> Any:
-    from .killed import train
-
-    process = server.Process(target=train, args=(arguments, str(said)))
-    process.start()
-    return process
-
-
 def history(run: Path) -> list[dict[str, str]]:
     with (run / "history.csv").open() as file:
         return [{key: value for key, value in row.items() if key not in TIMED} for row in csv.DictReader(file)]
 
 
 @pytest.mark.slow
-def test_twenty_kills_change_no_bit(server: ForkServerContext, tmp_path: Path) -> None:
+def test_twenty_kills_change_no_bit(tmp_path: Path) -> None:
     data = write_digits(tmp_path / "digits")
-    begin = ["train", "--model=tiny", "--size=32", f"--data={data}", *SETTINGS]
+    begin = ["train", "--model=few", "--size=32", f"--data={data}", *SETTINGS]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    undisturbed = start(server, [*begin, f"--out={whole}"], tmp_path / "whole.txt")
+    undisturbed = forked.start([*begin, f"--out={whole}"], tmp_path / "whole.txt")
 
     chance = random.Random(1602)
     kills = saves = 0
     said = tmp_path / "killed.txt"
     arguments = [*begin, f"--out={killed}"]
     while kills < KILLS:
-        process = start(server, arguments, said)
-        there = newest(killed)
-        while process.is_alive() and newest(killed) == there:
-            time.sleep(0.005)  # until it has saved once, so that every kill meets it training
-        time.sleep(chance.uniform(0, LONGEST))
+        process = forked.start(arguments, said)
+        # Until it has saved at least once, so that every kill meets it training, and goes on from a later step.
+        last_step = newest(killed) + chance.randint(1, MOST)
+        while process.is_alive() and newest(killed) < last_step:
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, STEP))
         assert process.is_alive(), said.read_text()
         process.kill()
         process.join()
         kills += 1
         saves += bool(list(killed.rglob(".*.partial*")))
         arguments = ["train", "--resume", str(killed)]
-    last = start(server, arguments, said)
-    last.join(300)
-    undisturbed.join(300)
+    last = forked.start(arguments, said)
+    last.join(forked.PATIENCE)
+    undisturbed.join(forked.PATIENCE)
     assert (last.exitcode, undisturbed.exitcode) == (0, 0), said.read_text() + (tmp_path / "whole.txt").read_text()
     assert saves, "no kill fell into a save"
     assert said.read_text().count("going on from step-") == KILLS
@@ -92,5 +77,6 @@ def test_twenty_kills_change_no_bit(server: ForkServerContext, tmp_path: Path) -
     assert {path.name for path in killed.iterdir()} == {path.name for path in whole.iterdir()}
 
 
-def newest(run: Path) -> str:
-    return max((path.name for path in (run / "checkpoints").glob("step-*.ckpt")), default="")
+def newest(run: Path) -> int:
+    """The step of the newest checkpoint."""
+    return max((int(path.stem.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*.ckpt")), default=0)

@@ -36,12 +36,12 @@ QUIET = Console(quiet=True)
 
 
 @pytest.fixture(autouse=True)
-def _tiny_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(spec.NETWORKS, tiny.TINY.name, {tiny.TINY.variant: tiny.TINY})
+def _few_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(spec.NETWORKS, tiny.FEW.name, {tiny.FEW.variant: tiny.FEW})
 
 
 def config(**settings: Any) -> TrainConfig:
-    return TrainConfig(**{"model": "tiny", "size": 32, "batch_size": 8, "epochs": 1, **settings})
+    return TrainConfig(**{"model": "few", "size": 32, "batch_size": 8, "epochs": 1, **settings})
 
 
 def manifest(folder: Path, path: Path) -> Path:
@@ -121,7 +121,7 @@ def test_the_maps_that_a_step_keeps_are_the_models() -> None:
     """By hand from the model's layers: what batch norms and ReLUs read and give, pools, concatenations, the head."""
     maps = estimated(config(batch_size=8, dropout=0.0))
     kept = 0
-    for layer in tiny.build().layers:
+    for layer in tiny.build(tiny.FEW).layers:
         shape = layer.output.shape[1:]
         kind = type(layer).__name__
         read_by_sum = kind == "Conv2D" and layer.use_bias
@@ -156,7 +156,7 @@ def test_a_momentum_too_slow_for_the_run_is_told_with_one_that_suits() -> None:
 def test_a_momentum_of_0_is_taken_and_frozen_batch_norm_has_no_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(ours.TABLE.layers, (tiny.TINY.name, tiny.TINY.variant), lambda slot: slot.name)
+    monkeypatch.setitem(ours.TABLE.layers, (tiny.FEW.name, tiny.FEW.variant), lambda slot: slot.name)
     data = str(write_digits(tmp_path / "digits", per_class=8))
     plain = train(config(data=data, batch_norm_momentum=0.0), tmp_path / "plain", console=QUIET)
     chosen = json.loads(plain.folder.config.read_text())["chosen"]

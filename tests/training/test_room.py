@@ -14,7 +14,7 @@ from inception_resnet_keras.training.distribution import make_strategy
 from inception_resnet_keras.training.room import advice
 from inception_resnet_keras.training.session import Session
 
-from ..tiny import SIDE, TINY
+from ..tiny import FEW, SIDE
 
 
 @pytest.mark.slow
@@ -34,14 +34,14 @@ def test_a_step_that_does_not_fit_names_the_largest_batch_that_does() -> None:
 
 
 def session(**settings: Any) -> Session:
-    usual = {"model": "tiny", "size": SIDE, "batch_size": 4, "dropout": 0.0, "optimizer": "sgd", "learning_rate": 0.01}
+    usual = {"model": "few", "size": SIDE, "batch_size": 4, "dropout": 0.0, "optimizer": "sgd", "learning_rate": 0.01}
     config = TrainConfig(**{**usual, **settings})
     return Session(config, ["a", "b", "c"], 3, 0.8, make_strategy(config))
 
 
 @pytest.fixture(autouse=True)
-def _tiny_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(spec.NETWORKS, TINY.name, {TINY.variant: TINY})
+def _few_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(spec.NETWORKS, FEW.name, {FEW.variant: FEW})
 
 
 def test_several_steps_of_a_call_are_as_many_single_ones() -> None:

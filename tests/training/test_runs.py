@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import random
 import resource
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +22,9 @@ from inception_resnet_keras import spec
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.saving import MEMBER, load_model
 from inception_resnet_keras.training.checkpoints import Checkpoints
+from tests import forked
 from tests.pictures import write_digits
-from tests.tiny import TINY
+from tests.tiny import FEW, KNOWN, TINY
 
 ROOT = Path(__file__).parents[2]
 LEFT_IN_A_RUN = {
@@ -36,19 +39,8 @@ LEFT_IN_A_RUN = {
 }
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "tests.tiny_cli", *map(str, arguments)]
-
-
-def train_arguments(data: Path, out: Path, *more: object) -> list[str]:
-    return command("train", "--model=tiny", "--size=32", f"--data={data}", f"--out={out}", *more)
-
-
-def finish(arguments: list[str], **options: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run(  # type: ignore[call-overload]
-        arguments, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240, **options
-    )
+def train_arguments(data: Path, out: Path, *more: object, model: str = FEW.name) -> list[str]:
+    return ["train", f"--model={model}", "--size=32", f"--data={data}", f"--out={out}", *map(str, more)]
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +56,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("runs") / "finished"
-    done = finish(train_arguments(data, out, "--epochs=30", "--batch-size=16", "--learning-rate=0.02"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out, done.stdout
+    arguments = train_arguments(data, out, "--epochs=30", "--batch-size=16", "--learning-rate=0.02", model=TINY.name)
+    said = out.with_name("said.txt")
+    return out, forked.finish(forked.start(arguments, said), said)
 
 
 def history(run: Path) -> list[dict[str, str]]:
@@ -116,7 +108,9 @@ def test_a_saved_model_needs_nothing_else_to_predict(finished: tuple[Path, str],
     run, _ = finished
     alone = tmp_path / "renamed.keras"
     alone.write_bytes((run / "model.keras").read_bytes())
-    done = finish(command("predict", alone, data / "2", data / "0" / "003.png", "--top=2", "--json"))
+    given = map(str, (alone, data / "2", data / "0" / "003.png"))
+    command = [sys.executable, "-m", "tests.tiny_cli", "predict", *given]
+    done = subprocess.run([*command, "--top=2", "--json"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     predictions = json.loads(done.stdout)
     assert len(predictions) == 21
@@ -138,11 +132,11 @@ def test_a_table_and_an_error_when_nothing_can_be_predicted(
 ) -> None:
     run, _ = finished
     monkeypatch.setenv("COLUMNS", "300")
-    status, said, _ = here(capsys, command("predict", run, data / "0" / "000.png"))
+    status, said, _ = here(capsys, ["predict", str(run), str(data / "0" / "000.png")])
     assert status == 0
     assert str(data / "0" / "000.png") in said
     assert "probability" in said
-    assert here(capsys, command("predict", run, data / "0" / "003.png"))[0] == 1
+    assert here(capsys, ["predict", str(run), str(data / "0" / "003.png")])[0] == 1
 
 
 def test_a_run_is_never_written_over(
@@ -153,7 +147,7 @@ def test_a_run_is_never_written_over(
     status, _, error = here(capsys, train_arguments(data, run, "--epochs=1"))
     assert status == 1
     assert f"{run}: already holds a run" in error
-    status, _, error = here(capsys, command("train", "--resume", run))
+    status, _, error = here(capsys, ["train", "--resume", str(run)])
     assert status == 1
     assert "nothing is left" in error
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
@@ -180,32 +174,26 @@ def test_bad_data_leaves_no_folder_behind(tmp_path: Path, capsys: pytest.Capture
 def here(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, str, str]:
     """The same in this process, where nothing is killed: status, and what it said on either stream."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(spec.NETWORKS, TINY.name, {TINY.variant: TINY})
-        status = main(arguments[3:])
+        for name, variants in KNOWN.items():
+            patch.setitem(spec.NETWORKS, name, variants)
+        status = main(arguments)
     return (status, *capsys.readouterr())
 
 
-def start_and_wait_for(arguments: list[str], text: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout
-    for line in process.stdout:
-        if line.startswith(text):
-            return process
-    raise AssertionError(f"ended with {process.wait()} before it said {text!r}")
+def start_and_wait_for(text: str, arguments: list[str], said: Path) -> Any:
+    process = forked.start(arguments, said)
+    forked.wait_for(process, said, text)
+    return process
 
 
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_a_run_keeps_what_was_trained_and_says_how_to_go_on(
-    data: Path, tmp_path: Path, asked: signal.Signals
+    data: Path, tmp_path: Path, asked: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "run"
-    process = start_and_wait_for(train_arguments(data, run, "--epochs=400", "--tensorboard"), "epoch 2/400")
-    process.send_signal(asked)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, said
+    run, file = tmp_path / "run", tmp_path / "said.txt"
+    process = start_and_wait_for("epoch 2/400", train_arguments(data, run, "--epochs=400", "--tensorboard"), file)
+    os.kill(process.pid, asked)
+    said = forked.finish(process, file, status=130)
     assert f"train --resume {run}" in said
     assert "Traceback" not in said
     ended = len(history(run))
@@ -217,8 +205,8 @@ def test_asked_to_stop_a_run_keeps_what_was_trained_and_says_how_to_go_on(
     config = json.loads((run / "config.json").read_text())
     config["config"]["epochs"] = ended + 2
     (run / "config.json").write_text(json.dumps(config))
-    done = finish(command("train", "--resume", run))
-    assert done.returncode == 0, done.stdout + done.stderr
+    status, _, error = here(capsys, ["train", "--resume", str(run)])
+    assert status == 0, error
     assert [row["epoch"] for row in history(run)] == [str(epoch) for epoch in range(1, ended + 3)]
     assert {path.name for path in run.iterdir()} == {*LEFT_IN_A_RUN, "tensorboard"}
     require_events_are_the_history(run)
@@ -226,26 +214,27 @@ def test_asked_to_stop_a_run_keeps_what_was_trained_and_says_how_to_go_on(
 
 def test_a_killed_run_leaves_a_whole_model(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = start_and_wait_for(train_arguments(data, run, "--epochs=400"), "epoch 3/400")
-    time.sleep(0.1)
+    process = start_and_wait_for("epoch 3/400", train_arguments(data, run, "--epochs=400"), tmp_path / "said.txt")
+    time.sleep(random.uniform(0, 0.2))
     process.kill()
-    process.wait()
+    process.join()
     with zipfile.ZipFile(run / "model.keras") as archive:
         assert archive.testzip() is None
         assert MEMBER in archive.namelist()
     load_model(run / "model.keras")
 
 
+def limit_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a limit on a file's size")
 def test_a_disk_that_refuses_a_save_is_told_and_nothing_is_half_written(data: Path, tmp_path: Path) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    run = tmp_path / "run"
-    done = finish(train_arguments(data, run, "--epochs=1"), preexec_fn=limit)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "could not be saved" in done.stderr
-    assert "Traceback" not in done.stderr
+    file = tmp_path / "said.txt"
+    process = forked.start(train_arguments(data, tmp_path / "run", "--epochs=1"), file, limit_files)
+    said = forked.finish(process, file, status=1)
+    assert "could not be saved" in said
+    assert "Traceback" not in said
     assert not list(tmp_path.rglob("*.keras"))
     assert not list(tmp_path.rglob("*.ckpt"))
 
@@ -295,15 +284,15 @@ def test_a_truncated_newest_checkpoint_is_passed_over_and_said(
 ) -> None:
     run = tmp_path / "run"
     started = train_arguments(data, run, "--epochs=400", "--set=checkpoint_minutes=0")
-    process = start_and_wait_for(started, "epoch 2/400")
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process = start_and_wait_for("epoch 2/400", started, tmp_path / "said.txt")
+    os.kill(process.pid, signal.SIGINT)
+    forked.finish(process, tmp_path / "said.txt", status=130)
     newest, before = Checkpoints(run / "checkpoints").there()
     newest.write_bytes(newest.read_bytes()[:-1000])
     config = json.loads((run / "config.json").read_text())
     config["config"]["epochs"] = len(history(run)) + 1
     (run / "config.json").write_text(json.dumps(config))
-    status, said, error = here(capsys, command("train", "--resume", run, "--accumulate=2"))
+    status, said, error = here(capsys, ["train", "--resume", str(run), "--accumulate=2"])
     assert status == 0, error
     assert json.loads((run / "config.json").read_text())["config"]["accumulate"] == 2
     assert f"{newest}: its end is missing; it is passed over" in said

@@ -14,16 +14,16 @@ from inception_resnet_keras.training.distribution import make_strategy
 from inception_resnet_keras.training.runner import evaluation_seconds
 from inception_resnet_keras.training.session import Position, Session
 from tests.pictures import write_digits
-from tests.tiny import TINY
+from tests.tiny import FEW
 
 
 @pytest.fixture(autouse=True)
-def _tiny_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(spec.NETWORKS, TINY.name, {TINY.variant: TINY})
+def _few_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(spec.NETWORKS, FEW.name, {FEW.variant: FEW})
 
 
 def session(training: Source, held_out: Source) -> Session:
-    made = TrainConfig(model="tiny", size=32, batch_size=8)
+    made = TrainConfig(model="few", size=32, batch_size=8)
     return Session(
         made, list(training.class_names), 3, 0.8, make_strategy(made), pictures=(training.digest, held_out.digest)
     )

@@ -58,7 +58,7 @@ def start(
 
 
 def finish(workers: list[subprocess.Popen[str]]) -> list[str]:
-    said = [worker.communicate(timeout=200)[0] for worker in workers]
+    said = [worker.communicate(timeout=500)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * len(workers), "\n---\n".join(said)
     return said
 
@@ -69,7 +69,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, 
     folder = tmp_path_factory.mktemp("one")
     # Photographs: of a digit's even background, max pooling's ties would turn rounding into other weights.
     data = write_photographs(folder / "photographs", (20, 20, 20), size=(40, 40))
-    begin = ["train", "--model=tiny", "--size=32", f"--data={data}", *SETTINGS]
+    begin = ["train", "--model=few", "--size=32", f"--data={data}", *SETTINGS]
     finish(start(1, folder / "one", *begin, f"--out={folder / 'run'}"))
     return begin, dict(np.load(folder / "one.0.npz"))
 
@@ -80,7 +80,7 @@ def require_equal(workers: list[dict[str, np.ndarray]], expected: dict[str, np.n
         for key in expected.keys() - {"losses", "together"}:
             np.testing.assert_allclose(worker[key], expected[key], atol=1e-5, rtol=0, err_msg=key)
     statistics = [key for key in expected if "moving_" in key]
-    assert len(statistics) > 20
+    assert len(statistics) == 8
     for key in statistics:
         assert np.array_equal(workers[0][key], workers[1][key]), key
 
@@ -130,7 +130,7 @@ def test_workers_that_were_told_otherwise_all_end_at_once(
     begin, _ = one
     run = tmp_path / "run"
     workers = start(2, tmp_path / "two", *begin, f"--out={run}", last=["--set=l2=1e-3"])
-    said = [worker.communicate(timeout=120)[0] for worker in workers]
+    said = [worker.communicate(timeout=500)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [1, 1], said
     assert all("the workers do not agree on the settings" in text for text in said), said
     assert not run.exists()
@@ -151,6 +151,6 @@ print("FIT WORKS")
 def test_kerass_own_fit_still_fails_under_several_workers() -> None:
     """The day this fails, `fit` has become an alternative to a loop of our own: keras issue 20585."""
     workers = start(2, program=["-c", FIT])
-    said = [worker.communicate(timeout=200)[0] for worker in workers]
+    said = [worker.communicate(timeout=500)[0] for worker in workers]
     assert not any("FIT WORKS" in text for text in said), said
     assert any("unsupported type" in text or "Invalid reduction" in text or "PerReplica" in text for text in said), said

@@ -13,7 +13,7 @@ from inception_resnet_keras.cli import main
 from inception_resnet_keras.data.sources import Source
 from inception_resnet_keras.training import runner
 from inception_resnet_keras.training.step import StepFigures, Stepper
-from tests.tiny import TINY
+from tests.tiny import FEW
 
 
 def run(file: str, arguments: list[str]) -> int:
@@ -33,7 +33,7 @@ def run(file: str, arguments: list[str]) -> int:
         return found
 
     Stepper.compute, runner.Runner.run = noted, kept  # type: ignore[method-assign]
-    spec.NETWORKS[TINY.name] = {TINY.variant: TINY}
+    spec.NETWORKS[FEW.name] = {FEW.variant: FEW}
     return main(arguments)
 
 
