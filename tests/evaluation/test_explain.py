@@ -155,7 +155,41 @@ def test_any_map_is_an_endpoint_and_the_default_has_places(model: keras.Model) -
     assert explain(free, np.zeros((1, 299, 299, 3)), steps=1)[0].endpoint == "final"
 
 
-def test_channels_first_and_half_precision_say_the_same(model: keras.Model) -> None:
+def test_channels_first_says_the_same(channels_first: None, model: keras.Model, tmp_path: Path) -> None:
+    """Images, maps and what is drawn; of pictures of any size too, and whatever Keras is set to."""
+    del channels_first
+    first = tiny.build(WIDER, input_shape=(3, SIDE, SIDE))
+    free = tiny.build(WIDER, input_shape=(3, None, None))
+    for other in (first, free):
+        other.set_weights(model.get_weights())
+    keras.config.set_image_data_format("channels_last")
+    turned = IMAGES.transpose(0, 3, 1, 2)
+    for endpoint in ("a02", None):
+        expected = explain(model, IMAGES, classes=1, endpoint=endpoint, steps=4)
+        for other in (first, free):
+            found = explain(other, turned, classes=1, endpoint=endpoint, steps=4)
+            for one, same in zip(found, expected, strict=True):
+                assert one.endpoint == same.endpoint
+                assert one.gradients.shape == (SIDE, SIDE)
+                np.testing.assert_allclose(one.cam, same.cam, atol=1e-4)
+                np.testing.assert_allclose(one.gradients, same.gradients, atol=1e-5)
+                assert (one.score, one.gap) == pytest.approx((same.score, same.gap), abs=1e-4)
+    with pytest.raises(InputError, match=r"it takes shape \(n, 3, 32, 32\)"):
+        explain(first, IMAGES)
+
+    picture = write(tmp_path, 1)[0]
+    drawings = []
+    for name, shape in (("first", (3, 32, 40)), ("last", (32, 40, 3))):
+        keras.config.set_image_data_format(f"channels_{name}")
+        scaled = tiny.build(WIDER, include_preprocessing=True, input_shape=shape)
+        scaled.set_weights(model.get_weights())
+        save_model(scaled, tmp_path / f"{name}.keras", Card("tiny", "paper", NAMES, (32, 40)))
+        keras.config.set_image_data_format("channels_last")
+        drawings.append(explained(tmp_path / f"{name}.keras", picture, tmp_path / name, "--class", "one"))
+    assert np.abs(drawings[0] - drawings[1]).max() < 5
+
+
+def test_half_precision_says_the_same(model: keras.Model) -> None:
     expected = explain(model, IMAGES, classes=1, endpoint="a02")
     half = tiny.build(WIDER, dtype="mixed_bfloat16")
     half.set_weights(model.get_weights())

@@ -15,7 +15,7 @@ from rich.console import Console
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.data.images import decode, read_image
 from inception_resnet_keras.errors import InputError
-from inception_resnet_keras.evaluation import faces, opening
+from inception_resnet_keras.evaluation import faces, openers
 from inception_resnet_keras.evaluation.faces import verify_faces
 from inception_resnet_keras.evaluation.pairs import read_pairs
 from inception_resnet_keras.evaluation.tables import show_verified
@@ -103,7 +103,7 @@ def test_what_the_weights_are_published_with_stands_beside(
 ) -> None:
     """Of a registered name; the network is the small one, so that nothing is downloaded."""
     small, _ = load_model(given.model)
-    monkeypatch.setattr(opening, "_built", lambda *_, **__: small)
+    monkeypatch.setattr(openers, "_built", lambda *_, **__: small)
     found = verify_faces("vggface2", given.pairs, given.data, out=tmp_path / "out")
     assert found.published == json.loads((tmp_path / "out" / "report.json").read_text())["published"] == {"LFW": 99.65}
     with (console := Console(width=80)).capture() as capture:
