@@ -73,7 +73,7 @@ def of_keras(model: keras.Model, name: str) -> Callable[[bool], Subject]:
 def open_saved(text: str, path: Path, embedding: bool) -> Subject:
     model, card = load_model(path)
     if embedding:
-        return _embedder(text, card.network, model)
+        return replace(_embedder(text, card.network, model), view=view_of(card))
     return Subject(
         text, card.network, card.classes, False, len(card.classes), view_of(card), keras_run(model), model=model
     )
@@ -140,7 +140,8 @@ def open_checkpoint_file(
     taken = {key: value for key, value in finding.options.items() if key in ("depths", "scale")} | {"ema": ema}
     left = finding.averages and not ema
     if embedding:
-        return replace(_embedder(text, found.name, _built(found, None, size, path, **taken)), averages=left)
+        embedder = _embedder(text, found.name, _built(found, None, size, path, **taken))
+        return replace(embedder, assumed=True, averages=left)
     if finding.classes is None:
         raise InputError(
             f"{text}: has no classifier: it gives embeddings; verify pairs of faces with --pairs, "

@@ -1,5 +1,7 @@
 """Explanations against finite differences, and of models that are known to look at one place."""
 
+import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,24 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from inception_resnet_keras import create_inception_resnet_v1, endpoints, export_model, spec
+from inception_resnet_keras import (
+    create_inception_resnet_v1,
+    create_inception_v4,
+    endpoints,
+    export_model,
+    preprocess_input,
+    spec,
+)
 from inception_resnet_keras.cli import main
+from inception_resnet_keras.data.crops import View, cut
+from inception_resnet_keras.data.images import decode
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.evaluation import classes as named
 from inception_resnet_keras.evaluation import explain_files
 from inception_resnet_keras.evaluation.explain import explain
 from inception_resnet_keras.models import VARIANTS_OWN
 from inception_resnet_keras.saving import Card, save_model
+from inception_resnet_keras.weights import registry
 from tests import tiny
 from tests.tiny import IMAGES
 
@@ -365,6 +377,33 @@ def test_imagenets_classes_have_their_names_and_the_background_is_none(
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.count(f"class 7  {found.probability:.1%}") == 2
     assert tries == [1]
+
+
+@pytest.mark.slow
+def test_registered_weights_are_fetched_and_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`inception_v4=imagenet` end to end: only the address and the hash are another file's, of random numbers."""
+    model = create_inception_v4(1001, variant="slim")
+    model.get_layer("logits").bias.assign(np.where(np.arange(1001) == 8, 9.0, 0.0))
+    published = tmp_path / "inception-v4.weights.h5"
+    model.save_weights(published)
+    digest = f"md5:{hashlib.md5(published.read_bytes()).hexdigest()}"
+    entry = replace(registry.WEIGHTS["kentsommer/inception_v4"], location=published.as_uri(), hash=digest)
+    monkeypatch.setitem(registry.WEIGHTS, "kentsommer/inception_v4", entry)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr(named, "class_index", lambda: INDEX)
+    picture = tmp_path / "picture.png"
+    Image.effect_noise((320, 240), 90).convert("RGB").save(picture)
+    command = ["explain", "inception_v4=imagenet", str(picture), "--steps", "1", "--endpoint", "b07"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "keras" / registry.CACHE / published.name).is_file()
+    pixels = cut(decode(picture), View((299, 299), 0.875), 1).astype(np.float32)
+    probability = model.predict(preprocess_input(pixels), verbose=0)[0, 8]
+    said = " ".join(capsys.readouterr().out.split())
+    assert float(re.search(r"class_7 ([\d.]+)%", said)[1]) == pytest.approx(100 * probability, abs=0.06)  # type: ignore[index]
+    with Image.open(tmp_path / "out" / "picture_explained.png") as drawn:
+        assert np.asarray(drawn.convert("L")).std() > 20
 
 
 def test_what_was_exported_has_no_gradients(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
