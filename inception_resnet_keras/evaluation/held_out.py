@@ -80,7 +80,7 @@ def trained_by(model: str) -> TrainConfig | None:
     if not path.exists() or not (folder / "model.keras").is_file() or not (folder / "config.json").is_file():
         return None
     try:
-        return read_config(folder / "config.json")
+        return read_config(folder / "config.json", newer=True)
     except InputError:
         return None  # a file of another program, beside a model
 
