@@ -58,14 +58,7 @@ def overlap(source: Source, run: Path, config: TrainConfig) -> Overlap | None:
         return None
     held_out = 0
     if config.val is None:
-        try:
-            held = set(
-                held_out_split(open_source(config.data or DIGITS, max_corrupt=config.max_corrupt), config.split_seed)[
-                    1
-                ].names
-            )
-        except InputError:  # it has changed since: none of it can be told to have been held out
-            held = set()
+        held = _held_out(run, config)
         held_out = sum(names[number] in held for number in same)
     return Overlap(min(SAMPLE, len(source)) if sampled else len(source), len(same) - held_out, held_out, sampled)
 
@@ -116,14 +109,11 @@ def _by_path(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
     """The numbers of those names that are the wanted ones' files."""
     folder = cache(os.path.realpath)
 
-    def place(name: str) -> str:
-        return (
-            os.path.realpath(name)
-            if len(names) <= SMALL
-            else os.path.join(folder(os.path.dirname(name)), os.path.basename(name))
-        )
+    def in_folder(name: str) -> str:  # one look at the disk a folder
+        return os.path.join(folder(os.path.dirname(name)), os.path.basename(name))
 
-    places = {place(name): number for number, name in enumerate(names)}
+    resolved = os.path.realpath if len(names) <= SMALL else in_folder
+    places = {resolved(name): number for number, name in enumerate(names)}
     found = (places.get(os.path.realpath(name)) for name in wanted)
     return [number for number in found if number is not None]
 

@@ -124,6 +124,9 @@ def test_what_a_run_was_trained_on_is_known_in_whatever_form_it_comes(model: Pat
     assert "48 of the 60 pictures" in note(run, tmp_path / "packed")
     assert "of the 60 pictures" in note(of_shards, data)
     assert note(run, other) == note(of_shards, other) == ""
+    report = {"classes": [{"support": 9}], "unreadable": []}
+    (tmp_path / "run" / "report.json").write_text(json.dumps(report))  # of a split of other pictures
+    assert f"12 of the 12 pictures are among those that {run} was trained on" in note(run, held)
     shutil.rmtree(data)
     assert note(run, copies) == ""
 
