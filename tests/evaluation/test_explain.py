@@ -176,16 +176,15 @@ def test_channels_first_says_the_same(channels_first: None, model: keras.Model, 
         other.set_weights(model.get_weights())
     keras.config.set_image_data_format("channels_last")
     turned = IMAGES.transpose(0, 3, 1, 2)
-    for endpoint in ("a02", None):
-        expected = explain(model, IMAGES, classes=1, endpoint=endpoint, steps=4)
-        for other in (first, free):
-            found = explain(other, turned, classes=1, endpoint=endpoint, steps=4)
-            for one, same in zip(found, expected, strict=True):
-                assert one.endpoint == same.endpoint
-                assert one.gradients.shape == (SIDE, SIDE)
-                np.testing.assert_allclose(one.cam, same.cam, atol=1e-4)
-                np.testing.assert_allclose(one.gradients, same.gradients, atol=1e-5)
-                assert (one.score, one.gap) == pytest.approx((same.score, same.gap), abs=1e-4)
+    for other, endpoint in ((first, "a02"), (free, None)):
+        expected = explain(model, IMAGES, classes=1, endpoint=endpoint, steps=2)
+        found = explain(other, turned, classes=1, endpoint=endpoint, steps=2)
+        for one, same in zip(found, expected, strict=True):
+            assert one.endpoint == same.endpoint
+            assert one.gradients.shape == (SIDE, SIDE)
+            np.testing.assert_allclose(one.cam, same.cam, atol=1e-4)
+            np.testing.assert_allclose(one.gradients, same.gradients, atol=1e-5)
+            assert (one.score, one.gap) == pytest.approx((same.score, same.gap), abs=1e-4)
     with pytest.raises(InputError, match=r"it takes shape \(n, 3, 32, 32\)"):
         explain(first, IMAGES)
 
