@@ -254,4 +254,6 @@ def _reason(source: Source, index: int) -> str:
         source.read(index)
     except UnreadableImageError as error:
         return error.reason
+    except InputError:  # past the bound, against which all are held once all are exchanged
+        return dict(source.corrupt.listed())[source.names[index]]
     return "another worker could not read it"
