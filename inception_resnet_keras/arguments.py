@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 from collections.abc import Hashable, Sequence
@@ -98,6 +99,12 @@ def deepened(network: Network, depths: Any) -> Network:
         takes = f"None or {len(blocks)} integers of at least 1 for blocks {', '.join(blocks).upper()}"
         raise refuse("depths", depths, takes)
     return spec.with_depths(network, [int(number) for number in depths])
+
+
+def nearest(word: str, among: Sequence[str]) -> str:
+    """ "; did you mean …?" of the word that is likest; empty where none is like it."""
+    near = difflib.get_close_matches(word, among, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def image_shape(

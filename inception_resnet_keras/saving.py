@@ -177,11 +177,12 @@ def _loaded(path: Path, compile: bool = False) -> keras.Model:
         raise InputError(f"{path}: cannot be read as a Keras model: {error}") from error
 
 
-def channels_first(model: keras.Model, card: Card) -> bool:
-    """Whether the model takes (batch, channels, height, width), whatever Keras is set to now."""
-    return tuple(model.input_shape[2:]) == card.size
-
-
 def _fits(model: keras.Model, card: Card) -> bool:
-    shape = model.input_shape
-    return card.size in (tuple(shape[1:3]), tuple(shape[2:])) and model.output_shape == (None, len(card.classes))
+    from .features import image_size
+
+    return (
+        isinstance(model.input_shape, tuple)
+        and len(model.input_shape) == 4
+        and image_size(model) == card.size
+        and model.output_shape == (None, len(card.classes))
+    )

@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from inception_resnet_keras import saving
 from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.features import channels_first as is_channels_first
+from inception_resnet_keras.features import image_size
 from inception_resnet_keras.saving import MEMBER, Card, load_model, read_card, save_model
 from tests import tiny
 
@@ -96,7 +97,8 @@ def test_the_models_own_axes_count_whatever_keras_is_set_to(channels_first: None
     save_model(model, tmp_path / "m.keras", CARD)
     keras.config.set_image_data_format("channels_last")
     loaded, card = load_model(tmp_path / "m.keras")
-    assert saving.channels_first(loaded, card)
+    assert is_channels_first(loaded)
+    assert image_size(loaded) == card.size == (32, 40)
 
 
 @pytest.mark.parametrize("crop", [0, 1.5, "whole", None, True])

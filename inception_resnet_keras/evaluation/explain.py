@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from ..arguments import is_integer, positive_integer
 from ..errors import InputError, refuse
-from ..features import STRIDES, embedding_of, endpoints
+from ..features import STRIDES, channels_first, embedding_of, endpoints
 from ..spec import names
 
 STEPS = 32
@@ -130,11 +130,6 @@ def map_endpoint(model: keras.Model, size: Sequence[int], endpoint: str | None, 
     shapes = keras.Model(model.input, [maps[name] for name in stages]).compute_output_shape(shape)
     sides = [min(shape[2:4] if first else shape[1:3]) for shape in shapes]
     return next((name for name, side in zip(stages[::-1], sides[::-1], strict=True) if side >= LEAST_SIDE), stages[0])
-
-
-def channels_first(model: keras.Model) -> bool:
-    """By the model's own layers, whatever Keras is set to now."""
-    return any(getattr(layer, "data_format", None) == "channels_first" for layer in model.layers)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ..inference.predict import expand
 from .classes import Classes, imagenet, number_of, shown
 from .opening import locate
 from .overlays import draw
-from .subjects import Subject, channels_first
+from .subjects import Subject
 
 if TYPE_CHECKING:
     import keras
@@ -63,6 +63,8 @@ class _Opened:
 
     def looked_at(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
         """Its input, float32 (1, …), and the part of the picture that it is made of, uint8 at its own size."""
+        from ..features import channels_first
+
         view = self.subject.view
         pixels = cut(decode(file, decoding_size(view, 1)), view, 1).astype(np.float32)
         picture = read_image(file)

@@ -17,7 +17,7 @@ from ..data.crops import Changes, View
 from ..data.images import SUFFIXES, UnreadableImageError, decode
 from ..errors import InputError
 from ..files import write_json
-from .evaluate import AVERAGES_LEFT, MAX_CORRUPT
+from .evaluate import ASSUMED, AVERAGES_LEFT, MAX_CORRUPT
 from .one_pass import Telling, one_pass
 from .opening import GivenModel, open_given, told_as
 from .output import new_folder, write_csv
@@ -33,7 +33,7 @@ class Verified:
     model, pairs, data: as they were asked for. mirrored: whether each face was looked at mirrored too. view: how.
     pictures: how many were embedded. one_person, two_persons: how many pairs of each kind were judged.
     left_out: how many pairs were not, since `unreadable` (name, reason) has one of their pictures.
-    notes: what was left out.
+    notes: what was assumed, or left out.
     published: accuracy as the weights' source has it, %, by measure: LFW's is of that set's own 6,000 pairs.
     folder: where it is written.
     """
@@ -81,7 +81,8 @@ def verify_faces(
             layer reads is the embedding.
         pairs: A file in the format of LFW's pairs.txt, of two folds at least.
         data: The folder with a folder a person, person/person_0001.jpg (or another suffix that is read).
-            Faces are expected cropped, as the network was trained on them: each picture is looked at whole.
+            Faces are expected cropped, as the network was trained on them: each picture is looked at whole, or as
+            the run was evaluated, whose model it is.
         out: The folder to write, which must not exist or be empty; None for the next free one below evaluations/.
         mirror: Whether each face is embedded mirrored too, and the distances averaged.
         crop_fraction, crop_mode, interpolation: Of `data.crops.View`, for pictures with more than the face.
@@ -155,7 +156,7 @@ def verify_faces(
             left_out=len(every) - len(judged),
             verification=found,
             unreadable=corrupt.listed(),
-            notes=[AVERAGES_LEFT] * subject.averages,
+            notes=[ASSUMED] * (subject.assumed and changes == Changes()) + [AVERAGES_LEFT] * subject.averages,
             published=dict(subject.published),
             folder=folder,
         )

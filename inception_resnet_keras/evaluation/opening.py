@@ -11,43 +11,26 @@ A model is named in one of these ways:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 from .. import spec
 from ..arguments import text_of
-from ..data.crops import View
 from ..errors import InputError, refuse
-from ..inference.runtimes import KerasRuntime, find_model, open_model
-from ..saving import Card, has_card, load_model, read_card
-from ..spec.rows import Network
+from ..inference.runtimes import KerasRuntime, find_model
+from ..saving import has_card, read_card
 from ..weights import registry
-from ..weights.convert import ours
-from ..weights.convert.identify import identify
-from ..weights.labels import CLASSES
 from ..weights.readers import is_checkpoint, open_checkpoint
-from .subjects import Run, Subject, channels_first, keras_run, normalised, without_background
+from .openers import no_averages, of_keras, open_checkpoint_file, open_exported, open_registered, open_saved
+from .subjects import Subject
 
 if TYPE_CHECKING:
     import keras
 
 GivenModel: TypeAlias = Union[str, PathLike[str], "keras.Model"]
-
-IMAGENET_CROP = View((299, 299), 0.875)  # TF-Slim's, of whose weights the others are conversions
-# Whose checkpoints are looked at as the registry says: `inspect`'s source → what the names of its entries begin with.
-PUBLISHERS = {
-    "TF-Slim": "slim",
-    "kentsommer/keras-inceptionV4": "kentsommer",
-    "keras.applications": "keras",
-    "timm": "timm",
-}
-IMAGENET_ENDS = ("tench", "toilet_tissue")  # the first and the last class, as Keras names them
 
 
 def open_given(model: GivenModel, *, imagenet: bool = True, ema: bool = False) -> Callable[[bool], Subject]:
@@ -59,8 +42,8 @@ def open_given(model: GivenModel, *, imagenet: bool = True, ema: bool = False) -
     if not isinstance(model, keras.Model):
         raise refuse("model", model, "a run's folder, a file, a registered name, or a Keras model")
     if ema:
-        raise _no_averages(told_as(model))
-    return _of_keras(model)
+        raise no_averages(told_as(model))
+    return of_keras(model, told_as(model))
 
 
 def told_as(model: GivenModel) -> str:
@@ -82,8 +65,8 @@ def locate(text: str, *, imagenet: bool = True, ema: bool = False) -> Callable[[
     network, variant = _network(wanted)
     if source in registry.NAMES:
         if ema:
-            raise _no_averages(text)
-        return partial(_open_registered, text, source, _fitting(source, network, variant))
+            raise no_averages(text)
+        return partial(open_registered, text, source, _fitting(source, network, variant))
     path = Path(source)
     if not path.exists() and not is_checkpoint(path):  # a TensorFlow checkpoint is named by what its files begin with
         known = ", ".join(map(repr, registry.NAMES))
@@ -99,22 +82,18 @@ def locate(text: str, *, imagenet: bool = True, ema: bool = False) -> Callable[[
                 raise
             return _checkpoint(text, path, network, variant, imagenet=imagenet, ema=ema)
         if ema and (runtime is not KerasRuntime or path.is_dir()):
-            raise _no_averages(text)
+            raise no_averages(text)
         if runtime is not KerasRuntime:
-            return partial(_open_exported, text, path)
+            return partial(open_exported, text, path)
         if path.is_dir() or has_card(file):
             read_card(file)
-            return partial(_open_saved, text, file)
+            return partial(open_saved, text, file)
     return _checkpoint(text, path, network, variant, imagenet=imagenet, ema=ema)
-
-
-def _no_averages(text: str) -> InputError:
-    return InputError(f"ema: {text} has no running averages: only checkpoints of TensorFlow 1 have; leave --ema out")
 
 
 def _checkpoint(text: str, path: Path, network: str, variant: str, **options: bool) -> Callable[[bool], Subject]:
     with open_checkpoint(path):
-        return partial(_open_checkpoint, text, path, network, variant, **options)
+        return partial(open_checkpoint_file, text, path, network, variant, **options)
 
 
 def _network(wanted: str) -> tuple[str, str]:
@@ -141,194 +120,3 @@ def _fitting(name: str, network: str, variant: str) -> list[str]:
     there = sorted({f"{registry.WEIGHTS[file].network}:{registry.WEIGHTS[file].variant}={name}" for file in every})
     why = f"has no weights of {':'.join(filter(None, (network, variant)))}" if network else "is of several networks"
     raise InputError(f"{name!r} {why}: give {' or '.join(there)}")
-
-
-def _of_keras(model: keras.Model) -> Callable[[bool], Subject]:
-    """A model in memory, from pixels of 0-255; its classes' names are not in it."""
-    import keras
-
-    name = told_as(model)
-    shape, given = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:] or not isinstance(given, tuple):
-        raise InputError(f"{name}: takes {shape}; a model of pictures of one size is needed: (batch, height, width, 3)")
-    if len(given) != 2:
-        raise InputError(f"{name}: gives {given}; (batch, classes) is needed, or for faces (batch, width)")
-    shapes = {f"{layer.name}/{weight.name}": tuple(weight.shape) for layer in model.layers for weight in layer.weights}
-    found = identify(shapes, (ours.TABLE,)) if shapes else None
-    scaled = any(isinstance(node, keras.layers.Rescaling) and node.input is model.inputs[0] for node in model.layers)
-    if found and not scaled:
-        raise InputError(
-            f"{name}: takes pictures that are scaled already, and is given pixels of 0-255 here: build it with "
-            "include_preprocessing=True"
-        )
-    network = found.network.name if found else ""
-    size = (shape[2], shape[3]) if channels_first(model) else (shape[1], shape[2])
-
-    def opened(embedding: bool) -> Subject:
-        if embedding:
-            return _embedder(name, network, model)
-        return Subject(name, network, None, False, given[1], View(size), keras_run(model), model=model)
-
-    return opened
-
-
-def _open_saved(text: str, path: Path, embedding: bool) -> Subject:
-    model, card = load_model(path)
-    if embedding:
-        return _embedder(text, card.network, model)
-    return Subject(
-        text, card.network, card.classes, False, len(card.classes), view_of(card), keras_run(model), model=model
-    )
-
-
-def view_of(card: Card) -> View:
-    """What the run that a card is of was evaluated on."""
-    return View(card.size, card.central_crop)
-
-
-def _open_exported(text: str, path: Path, embedding: bool) -> Subject:
-    runtime = open_model(path)
-    card = runtime.card
-    if embedding == card.gives_classes:
-        gives = "probabilities of classes" if card.gives_classes else "an embedding"
-        raise InputError(
-            f"{text}: was exported to give {gives}: {'--pairs needs an embedding' if embedding else 'give --pairs'}"
-        )
-    if embedding:
-        width = runtime.run(np.zeros((1, *card.size, 3), np.float32)).shape[1]
-        run = partial(normalised, runtime.run)
-        return Subject(text, card.network, None, False, width, view_of(card), run)
-    if len(card.classes) in (CLASSES, CLASSES + 1) and (card.classes[-CLASSES], card.classes[-1]) == IMAGENET_ENDS:
-        whole = card.central_crop == 1
-        view = View(card.size, IMAGENET_CROP.fraction if whole else card.central_crop)
-        return replace(_imagenet(text, card.network, runtime.run, view, outputs=len(card.classes)), assumed=whole)
-    return Subject(text, card.network, card.classes, False, len(card.classes), view_of(card), runtime.run)
-
-
-def _open_registered(text: str, name: str, files: list[str], embedding: bool) -> Subject:
-    """With the file's own number of classes, its background class among them."""
-    with_classes = [file for file in files if registry.WEIGHTS[file].classes]
-    file = (files if embedding else with_classes or files)[0]
-    weights = registry.WEIGHTS[file]
-    network = spec.find(weights.network, weights.variant)
-    if embedding:
-        embedder = _embedder(text, network.name, _built(network, None, (weights.size, weights.size), file))
-        return replace(embedder, published=weights.accuracy or {})
-    imagenet = weights.preprocessing == "inception" and weights.classes in (CLASSES, CLASSES + 1)
-    if not imagenet:
-        raise InputError(
-            f"{text}: its {weights.classes or 'missing'} classes have no published names here: it gives embeddings; "
-            "verify pairs of faces with --pairs, or explain a likeness with --against"
-        )
-    size = (weights.size, weights.size)
-    model = _built(network, weights.classes, size, file)
-    return _imagenet_model(text, network.name, model, _published_view(weights, size), published=weights.accuracy)
-
-
-def _open_checkpoint(
-    text: str, path: Path, network: str, variant: str, embedding: bool, *, imagenet: bool, ema: bool
-) -> Subject:
-    """A checkpoint by its own numbers: blocks, scales, classes and size where the file tells them."""
-    from ..weights.inspect import input_side, inspect
-
-    finding = inspect(path)
-    found = finding.network
-    if network not in ("", found.name) or variant not in ("", found.variant):
-        raise InputError(f"{text}: the file is of {found.name}:{found.variant}")
-    if ema and not finding.averages:
-        raise _no_averages(text)
-    shape = finding.settings.get("input_shape", ())
-    sides = tuple(side for side in shape if side and side > 4)
-    size = sides if len(sides) == 2 else (input_side(found), input_side(found))
-    taken = {key: value for key, value in finding.options.items() if key in ("depths", "scale")} | {"ema": ema}
-    left = finding.averages and not ema
-    if embedding:
-        return replace(_embedder(text, found.name, _built(found, None, size, path, **taken)), averages=left)
-    if finding.classes is None:
-        raise InputError(
-            f"{text}: has no classifier: it gives embeddings; verify pairs of faces with --pairs, "
-            "or explain a likeness with --against"
-        )
-    model = _built(found, finding.classes, size, path, **taken)
-    as_many = finding.classes in (CLASSES, CLASSES + 1) and found.preprocessing.name == "inception"
-    imagenet = imagenet and as_many
-    known = _view_by(finding.source, found, size)
-    view = known or View(size, IMAGENET_CROP.fraction if imagenet else 1.0)
-    if imagenet:
-        return replace(_imagenet_model(text, found.name, model, view), assumed=known is None, averages=left)
-    outputs, run = finding.classes, keras_run(model)
-    return Subject(text, found.name, None, False, outputs, view, run, assumed=known is None, averages=left, model=model)
-
-
-def _view_by(source: str, network: Network, size: tuple[int, int]) -> View | None:
-    """What the source's registered weights of the network look at; None where there are none, or no square input is."""
-    publisher = PUBLISHERS.get(source)
-    for name, weights in registry.WEIGHTS.items():
-        of_network = (weights.network, weights.variant) == (network.name, network.variant) and weights.classes
-        if name.partition("/")[0] == publisher and of_network and size[0] == size[1]:
-            return _published_view(weights, size)
-    return None
-
-
-def _published_view(weights: registry.Weights, size: tuple[int, int]) -> View:
-    if not weights.crop:
-        return replace(IMAGENET_CROP, size=size)
-    return View(size, weights.crop, weights.crop_mode, weights.interpolation)
-
-
-def _built(
-    network: Network,
-    classes: int | None,
-    size: tuple[int, int],
-    weights: str | Path,
-    *,
-    ema: bool = False,
-    **options: Any,
-) -> keras.Model:
-    """The network with these weights, from pixels to probabilities; without classes, to what it embeds a picture as."""
-    import keras
-
-    from .. import models
-    from ..weights.load import load_weights
-
-    shape = (*size, 3) if keras.config.image_data_format() == "channels_last" else (3, *size)
-    head: dict[str, Any] = {"num_classes": classes} if classes else {}
-    if not classes and not network.embedding:
-        head = {"include_top": False, "pooling": "avg"}
-    factory = getattr(models, f"create_{network.name}")
-    options |= {"include_preprocessing": True, "weights": None if ema else str(weights)}
-    model = factory(variant=network.variant, input_shape=shape, **head, **options)
-    if ema:
-        load_weights(model, weights, ema=True)
-    return model
-
-
-def _imagenet(
-    text: str, network: str, run: Run, view: View, *, outputs: int, published: Mapping[str, float] | None = None
-) -> Subject:
-    if outputs == CLASSES + 1:
-        run = partial(without_background, run)
-    return Subject(text, network, None, True, CLASSES, view, run, published or {})
-
-
-def _imagenet_model(
-    text: str, network: str, model: keras.Model, view: View, *, published: Mapping[str, float] | None = None
-) -> Subject:
-    outputs = model.output_shape[-1]
-    subject = _imagenet(text, network, keras_run(model), view, outputs=outputs, published=published)
-    return replace(subject, model=model)
-
-
-def _embedder(text: str, network: str, model: keras.Model) -> Subject:
-    """By its embedding, or what its classifier reads; of length 1 either way."""
-    import keras
-
-    from ..features import embedding_of
-
-    model = keras.Model(model.input, embedding_of(model))
-    shape = model.input_shape
-    size = (shape[2], shape[3]) if channels_first(model) else (shape[1], shape[2])
-    run = keras_run(model)
-    return Subject(
-        text, network, None, False, model.output_shape[-1], View(size), partial(normalised, run), model=model
-    )

@@ -82,22 +82,12 @@ def plot_mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray, p
 
     pictures: uint8 (height, width, 3) each, those of the report's first mistakes.
     """
-    shown = report.mistakes[: len(pictures)]
-    columns = max(3, min(4, len(shown)))
-    rows = max(1, -(-len(shown) // columns))
-    figure = Figure(figsize=(2.5 * columns, 2.9 * rows if shown else 1.2), layout="constrained")
-    if not shown:
-        figure.text(0.5, 0.5, "every picture is classified rightly", ha="center", va="center", fontsize=12)
-    else:
-        figure.suptitle(f"{len(shown)} of {len(report.mistakes)} mistakes, the surest first")
-        grid = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axis in grid:
-            axis.axis("off")
-        for axis, mistake, picture in zip(grid, shown, pictures, strict=False):
-            axis.imshow(picture)
-            said = f"{_short(mistake.predicted)}  {mistake.probability:.0%}"
-            axis.set_title(f"said {said}\nis {_short(mistake.true)}", fontsize=10)
-    _write(figure, path)
+    cells = [
+        (f"said {_short(mistake.predicted)}  {mistake.probability:.0%}\nis {_short(mistake.true)}", picture)
+        for mistake, picture in zip(report.mistakes, pictures, strict=False)
+    ]
+    title = f"{len(cells)} of {len(report.mistakes)} mistakes, the surest first"
+    _gallery(cells, title if cells else "every picture is classified rightly", path, cell=(2.5, 2.9), columns=3)
 
 
 def thumbnail(image: Image.Image, side: int = 400) -> np.ndarray:
@@ -175,22 +165,36 @@ def plot_verification(found: Verification, distances: np.ndarray, same: np.ndarr
 
 def plot_pairs(shown: Sequence[tuple[str, bool, float, Sequence[Image.Image]]], wrong: int, path: Path) -> None:
     """Pairs judged wrongly, each as (names, whether of one person, distance, its two pictures), of `wrong` in all."""
-    columns = max(2, min(4, len(shown)))
-    rows = max(1, -(-len(shown) // columns))
-    figure = Figure(figsize=(3.4 * columns, 2.6 * rows if shown else 1.2), layout="constrained")
-    if not shown:
-        figure.text(0.5, 0.5, "every pair is judged rightly", ha="center", va="center", fontsize=12)
+    cells = []
+    for said, same, distance, images in shown:
+        left, right = (np.asarray(image.resize((160, 160))) for image in images)
+        both = np.concatenate([left, np.full((160, 8, 3), 255, np.uint8), right], axis=1)
+        cells.append((f"{'one person' if same else 'two persons'}, distance {distance:.2f}\n{said}", both))
+    title = f"{len(cells)} of {wrong} pairs judged wrongly, the farthest from the threshold first"
+    _gallery(cells, title if cells else "every pair is judged rightly", path, cell=(3.4, 2.6), columns=2)
+
+
+def _gallery(
+    cells: Sequence[tuple[str, np.ndarray]], title: str, path: Path, *, cell: tuple[float, float], columns: int
+) -> None:
+    """Pictures under what is said of each, four a row at the most; without any, the title alone.
+
+    cell: inches, width and height. columns: at least.
+    """
+    columns = max(columns, min(4, len(cells)))
+    rows = max(1, -(-len(cells) // columns))
+    figure = Figure(figsize=(cell[0] * columns, cell[1] * rows if cells else 1.2))
+    figure.set_layout_engine("constrained", wspace=0.12)  # a picture stands apart from the next
+    if not cells:
+        figure.text(0.5, 0.5, title, ha="center", va="center", fontsize=12)
     else:
-        figure.set_layout_engine("constrained", wspace=0.12)  # a pair stands apart from the next
-        figure.suptitle(f"{len(shown)} of {wrong} pairs judged wrongly, the farthest from the threshold first")
+        figure.suptitle(title)
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis in grid:
             axis.axis("off")
-        for axis, (said, same, distance, images) in zip(grid, shown, strict=False):
-            both = [np.asarray(image.resize((160, 160))) for image in images]
-            axis.imshow(np.concatenate([both[0], np.full((160, 8, 3), 255, np.uint8), both[1]], axis=1))
-            is_of = "one person" if same else "two persons"
-            axis.set_title(f"{is_of}, distance {distance:.2f}\n{said}", fontsize=9)
+        for axis, (said, picture) in zip(grid, cells, strict=False):
+            axis.imshow(picture)
+            axis.set_title(said, fontsize=9)
     _write(figure, path)
 
 

@@ -58,6 +58,8 @@ def normalised(run: Run, images: np.ndarray) -> np.ndarray:
 
 def keras_run(model: keras.Model) -> Run:
     """A model on arrays, compiled for batches of the first one's length: a shorter one is filled up."""
+    from ..features import channels_first
+
     first = channels_first(model)
     length = 0
 
@@ -69,7 +71,3 @@ def keras_run(model: keras.Model) -> Run:
         return np.asarray(model.predict_on_batch(np.moveaxis(batch, -1, 1) if first else batch))[: len(images)]
 
     return run
-
-
-def channels_first(model: keras.Model) -> bool:
-    return model.input_shape[-1] not in (1, 3)

@@ -13,6 +13,7 @@ from ..telling import say
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..data.crops import View
     from .evaluate import Evaluation, Model
     from .faces import Verified
 
@@ -41,7 +42,7 @@ def show_evaluation(console: Console, found: Evaluation) -> None:
 def show_verified(console: Console, found: Verified) -> None:
     scores = found.verification
     kinds = f"{found.one_person:,} pairs of one person, {found.two_persons:,} of two"
-    say(console, f"{kinds}; {found.pictures:,} pictures, each embedded once", style="italic")
+    say(console, f"{kinds}; {found.pictures:,} pictures, each embedded once{_looked_at(found.view)}", style="italic")
     console.print(_folds(found))
     accuracy = f"{scores.accuracy:.2%} ± {scores.deviation:.2%}"
     say(console, f"accuracy {accuracy}, each fold by the threshold of the others")
@@ -61,11 +62,14 @@ def _heading(found: Evaluation) -> str:
     views = {model.view for model in found.models if model.view}
     crops = f"{found.crops} crops a picture" if found.crops > 1 else "one crop a picture"
     if len(views) == 1 and found.crops == 1:
-        view = next(iter(views))
-        crops += ", the whole of it" if view.fraction == 1 else f", {view.fraction:.4g} of it ({view.mode})"
-        crops += f", {view.interpolation}, at {view.size[0]}×{view.size[1]}"
+        crops += _looked_at(next(iter(views)))
     occurring = sum(score.support > 0 for score in found.report.classes)
     return f"{found.reported.figures.pictures:,} pictures of {occurring} classes; {crops}"
+
+
+def _looked_at(view: View) -> str:
+    share = "the whole of it" if view.fraction == 1 else f"{view.fraction:.4g} of it ({view.mode})"
+    return f", {share}, {view.interpolation}, at {view.size[0]}×{view.size[1]}"
 
 
 def _models(found: Evaluation) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -11,6 +11,7 @@ import keras
 
 from ..data.preprocessing import CONVENTIONS
 from ..errors import InputError, refuse
+from ..features import channels_first, image_size, leaves
 from ..inference.runtime import INPUT, OUTPUT
 from ..inference.runtimes import KerasRuntime, find_model
 from ..saving import Card, ExportCard, Output, Precision, open_keras
@@ -71,7 +72,7 @@ def prepare(
     faster = _optimized(reference) if optimize else reference
     if policy != FLOAT32:
         faster = in_policy(faster, policy)
-    ends = (size, scaling, activation, _is_channels_first(model, size))
+    ends = (size, scaling, activation, channels_first(model))
     return Prepared(
         _with_ends(reference, *ends),
         _with_ends(faster, *ends),
@@ -148,23 +149,14 @@ def _size(model: keras.Model, card: Card | None, network: Network | None) -> tup
     if card:
         return card.size
     shape = tuple(model.input_shape[1:])
-    sides = shape[1:] if len(shape) == 3 and shape[0] == 3 and shape[2] != 3 else shape[:2]
-    if len(shape) != 3 or 3 not in (shape[0], shape[2]):
+    if len(shape) != 3 or shape[0 if channels_first(model) else 2] != 3:
         raise InputError(f"model: {model.name!r} takes {shape}; pictures of three channels are exported")
-    if None not in sides:
-        return sides
+    height, width = image_size(model)
+    if height and width:
+        return height, width
     if network is None:
         raise InputError(f"model: {model.name!r} takes pictures of any size; build it for the one it is to serve")
     return network.size, network.size
-
-
-def _is_channels_first(model: keras.Model, size: tuple[int, int]) -> bool:
-    shape = model.input_shape
-    return (
-        shape[1] == 3
-        and shape[3] != 3
-        and all(side in (None, wanted) for side, wanted in zip(shape[2:], size, strict=True))
-    )
 
 
 def _layer_of(model: keras.Model, tensor: Any) -> str:
@@ -239,12 +231,6 @@ def _other_policy(model: keras.Model) -> bool:
     return any(layer.compute_dtype != FLOAT32 for layer in leaves(model))
 
 
-def leaves(model: keras.Model) -> Iterator[keras.Layer]:
-    """A model's layers, and in place of nested models theirs."""
-    for layer in model.layers:
-        yield from leaves(layer) if isinstance(layer, keras.Model) else (layer,)
-
-
 def _optimized(model: keras.Model) -> keras.Model:
     from ..inference.folding import optimize_for_inference
 
@@ -256,12 +242,12 @@ def _with_ends(
     size: tuple[int, int],
     scaling: Preprocessing | None,
     activation: str | None,
-    channels_first: bool,
+    first: bool,  # channels
 ) -> keras.Model:
     inputs = x = keras.Input((*size, 3), name=INPUT, dtype=FLOAT32)
     if scaling:
         x = keras.layers.Rescaling(1 / scaling.divisor, offset=-scaling.mean / scaling.divisor, dtype=FLOAT32)(x)
-    if channels_first:
+    if first:
         x = keras.layers.Permute((3, 1, 2), dtype=FLOAT32)(x)
     x = model(x, training=False)
     return keras.Model(inputs, keras.layers.Activation(activation, dtype=FLOAT32, name=OUTPUT)(x), name=model.name)

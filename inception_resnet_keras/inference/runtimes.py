@@ -12,7 +12,7 @@ import numpy as np
 from ..arguments import positive_integer
 from ..devices import use_gpus
 from ..errors import InputError
-from ..saving import Card, ExportCard, channels_first, load_model, parse_card
+from ..saving import Card, ExportCard, load_model, parse_card
 from .runtime import (
     CARD_KEY,
     ENCODED,
@@ -43,10 +43,13 @@ class KerasRuntime(Runtime):
 
     def _open(self) -> Card:
         self.model, card = load_model(self.path)
+        from ..features import channels_first
+
+        self._first = channels_first(self.model)
         return card
 
     def _run(self, images: np.ndarray) -> np.ndarray:
-        if channels_first(self.model, self.card):
+        if self._first:
             images = np.moveaxis(images, -1, 1)
         return np.asarray(self.model(images, training=False))
 

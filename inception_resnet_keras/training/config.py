@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import spec
-from ..arguments import boolean, is_integer, number_between, one_of, positive_integer
+from ..arguments import boolean, is_integer, nearest, number_between, one_of, positive_integer
 from ..data.corrupt import CorruptPictures
 from ..data.options import DataOptions
 from ..errors import InputError, refuse
@@ -249,6 +249,11 @@ CHANGEABLE = (
     *("strategy", "jit", "accumulate", "remat", "checkpoint_minutes", "keep", "cache", "parallel_calls"),
     "tensorboard",
 )
+# What came after the first runs that can be gone on with, which did as these settings' defaults say.
+ADDED = (
+    *("augmentation", "area", "aspect", "slow_colour", "rand_augment", "rand_magnitude", "mixup", "cutmix"),
+    *("central_crop", "cache", "parallel_calls", "max_corrupt"),
+)
 _DEFAULTS = TrainConfig()
 
 
@@ -258,11 +263,34 @@ def _toml(value: Any) -> str:
     return str(list(value) if isinstance(value, tuple) else value)
 
 
-def read_config(path: Path) -> TrainConfig:
-    """The configuration that a run's config.json holds; InputError where it is missing or damaged."""
+def read_config(path: Path, *, newer: bool = False) -> TrainConfig:
+    """The configuration that a run's config.json holds, as `stored_config`.
+
+    newer: whether settings that this version does not know are passed over.
+    """
+    return stored_config(path, newer=newer)[0]
+
+
+def stored_config(path: Path, *, newer: bool = False) -> tuple[TrainConfig, list[str]]:
+    """The configuration that a run's config.json holds, and which of its settings an older version did not write.
+
+    Raises InputError where the file is missing or damaged, lacks a setting whose default is not what an older version
+    did, or holds one that is none.
+    """
+    names = [field.name for field in fields(TrainConfig)]
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))["config"]
-        return TrainConfig(**{field.name: found[field.name] for field in fields(TrainConfig)})
+        if not isinstance(found, dict):
+            raise TypeError("its config is no table")
+        unknown = [name for name in found if name not in names]
+        missing = [name for name in names if name not in found]
+        if unknown and not newer:
+            raise InputError(
+                f"{path}: holds {unknown[0]!r}, which is no setting of this version{nearest(unknown[0], names)}"
+            )
+        if lost := [name for name in missing if name not in ADDED]:
+            raise KeyError(*lost)
+        return TrainConfig(**{name: found[name] for name in names if name in found}), missing
     except FileNotFoundError:
         raise InputError(f"{path.parent}: holds no run: there is no config.json in it") from None
     except (KeyError, TypeError, json.JSONDecodeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..devices import missing_gpu
 from ..errors import InputError
 from ..evaluation.report import Report, classification_report
 from ..telling import command, printable, say
-from .config import CHANGEABLE, TrainConfig, read_config
+from .config import CHANGEABLE, TrainConfig, stored_config
 from .interruption import InterruptedRun, stop_asked
 from .memory import estimated, peak_on_gpu
 from .outcome import write_report
@@ -125,12 +126,16 @@ def resume(path: Path, settings: Mapping[str, Any] | None = None, *, console: Co
             f"resume: goes on with what the run was started with; leave out {', '.join(fixed)}. What may be changed is "
             f"{', '.join(CHANGEABLE)}"
         )
-    config = replace(read_config(run.config), **settings)
+    stored, filled = stored_config(run.config)
+    config = replace(stored, **settings)
     if run.report.exists() and len(run.read_history()) >= config.epochs:
         raise InputError(f"{path}: all {config.epochs} epochs are trained; nothing is left to go on with")
     strategy = make_strategy(config)
     number, workers = worker(strategy)
     console = (console or Console()) if number == 0 else Console(quiet=True)
+    if filled:
+        told = ", ".join(f"{name} = {json.dumps(getattr(stored, name))}" for name in filled)
+        say(console, f"{run.config} is of an older version, and lacks what that one always did: {told}", style="yellow")
     require_ready(config, (number, workers), begun=run.has_checkpoint())
     return _resumable(config, run, open_pictures(config, console), strategy, console)
 
@@ -198,7 +203,7 @@ def _train(
     keeper = Keeper(run, session, console)
     if not keeper.recover():
         _begin(config, run, session, keeper, console)
-    elif keeper.chief and config != read_config(run.config):
+    elif keeper.chief and (config, []) != stored_config(run.config):
         run.change_config(config)
     _introduce(run, session, pictures, console)
     images = min(len(training), steps * config.batch_size)

@@ -2,8 +2,8 @@
 
     python -m inception_resnet_keras.training.memory --model inception_resnet_v2 --size 299 --batch-size 8
 
-measures a step with and without rematerialised blocks, each in a process of its own: the most memory that
-the process held during a step, and the step's time.
+measures a step with and without rematerialised blocks, each in a process of its own: the most memory held
+during a step, the first GPU's where there is one, else the process's, and the step's time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,6 +25,7 @@ from ..spec.walk import Node, trace
 from .config import TrainConfig
 
 STEPS = 4
+GPU = "GPU:0"
 
 
 @dataclass(frozen=True)
@@ -64,23 +67,50 @@ def _kept_maps(node: Node, readers: list[str]) -> int:
     return 0 if node.op == "sum" and readers == ["relu"] else 1
 
 
+@dataclass(frozen=True)
+class Meter:
+    """A memory that can be read.
+
+    memory: whose it is. read: bytes held now, and at the most so far. reset: "so far" begins anew.
+    """
+
+    memory: str
+    read: Callable[[], tuple[int, int]]
+    reset: Callable[[], object]
+
+    def beyond(self, work: Callable[[], object]) -> int:
+        """Bytes held at the most during `work`, beyond those held before it."""
+        self.reset()
+        before, _ = self.read()
+        work()
+        return self.read()[1] - before
+
+
+def meter() -> Meter:
+    """Of the first GPU's memory where there is one, as TensorFlow holds it, else of the process's."""
+    import tensorflow as tf
+
+    if tf.config.list_logical_devices("GPU"):
+        return Meter("the first GPU", _on_gpu, lambda: tf.config.experimental.reset_memory_stats(GPU))
+    return Meter("the process", _in_process, _reset_process)
+
+
 def peak_on_gpu() -> int | None:
     """The most bytes that TensorFlow held on the first GPU so far; None where there is none."""
     import tensorflow as tf
 
-    if not tf.config.list_logical_devices("GPU"):
-        return None
-    return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
+    return _on_gpu()[1] if tf.config.list_logical_devices("GPU") else None
 
 
 @dataclass(frozen=True)
 class Measured:
-    """peak: bytes that the process held at the most in a step, beyond what it held before the first one.
+    """peak: bytes held at the most in a step, beyond what was held before the first one. memory: whose.
 
     seconds, processor: of a step by the clock and by all processors together, the least of a few.
     """
 
     peak: int
+    memory: str
     seconds: float
     processor: float
 
@@ -107,37 +137,45 @@ def _measure(settings: dict[str, Any], sender: Any) -> None:
     random = np.random.default_rng(0)
     images = random.uniform(0, 255, (config.batch_size, config.size, config.size, 3)).astype(np.float32)
     labels = random.integers(0, 2, config.batch_size)
-    before = _resident()
     times = []
-    for step in range(STEPS):
-        begun, used = time.perf_counter(), time.process_time()
-        figures, gradients = session.stepper.compute(images, labels)
-        session.stepper.apply(gradients, step)
-        times.append((time.perf_counter() - begun, time.process_time() - used))
-        assert np.isfinite(figures.loss)
+
+    def steps() -> None:
+        for step in range(STEPS):
+            begun, used = time.perf_counter(), time.process_time()
+            figures, gradients = session.stepper.compute(images, labels)
+            session.stepper.apply(gradients, step)
+            times.append((time.perf_counter() - begun, time.process_time() - used))
+            assert np.isfinite(figures.loss)
+
+    there = meter()
+    peak = there.beyond(steps)
     seconds, processor = np.min(times, axis=0)
-    sender.send(Measured(_peak() - before, float(seconds), float(processor)))
+    sender.send(Measured(peak, there.memory, float(seconds), float(processor)))
 
 
-def _resident() -> int:
+def _on_gpu() -> tuple[int, int]:
+    import tensorflow as tf
+
+    info = tf.config.experimental.get_memory_info(GPU)
+    return int(info["current"]), int(info["peak"])
+
+
+def _in_process() -> tuple[int, int]:
     try:
-        return _status("VmRSS:")
-    except OSError:
-        return _peak()
-
-
-def _peak() -> int:
-    try:
-        return _status("VmHWM:")
-    except OSError:  # no Linux
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:  # no Linux, and no reading of what is held now
         import resource
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return peak, peak
+    found = dict(line.split(":", 1) for line in lines)
+    now, peak = (1024 * int(found[field].split()[0]) for field in ("VmRSS", "VmHWM"))
+    return now, peak
 
 
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
+def _reset_process() -> None:
+    with suppress(OSError):  # no Linux, or it is not allowed: then the peak is of the building too
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def main() -> None:
@@ -153,7 +191,8 @@ def main() -> None:
         found = measured({**settings, "remat": remat})
         print(
             f"{'rematerialised' if remat else 'every map kept':14}  maps estimated {bytes_ / 1e9:.2f} GB, "
-            f"step measured {found.peak / 1e9:.2f} GB, {found.seconds:.2f} s ({found.processor:.2f} s of processors)"
+            f"{found.memory} held {found.peak / 1e9:.2f} GB more in a step, {found.seconds:.2f} s "
+            f"({found.processor:.2f} s of processors)"
         )
 
 

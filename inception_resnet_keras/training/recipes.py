@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from ..arguments import nearest
 from ..errors import InputError, refuse
 from .config import TrainConfig
 
@@ -31,7 +31,7 @@ def read_recipe(name_or_file: str) -> dict[str, Any]:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        takes = f"a TOML file or one of {', '.join(recipe_names())}{_nearest(name_or_file, recipe_names())}"
+        takes = f"a TOML file or one of {', '.join(recipe_names())}{nearest(name_or_file, recipe_names())}"
         raise refuse("recipe", name_or_file, takes) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a TOML file: {error}") from None
@@ -86,14 +86,9 @@ def _value(key: str, text: str) -> Any:
 def _kind(where: str, key: str) -> tuple[list[type], bool]:
     """The types that a setting's value may have in TOML, the widest last; and whether it may be left unset."""
     if key not in KEYS:
-        raise InputError(f"{where}: {key!r} is no setting{_nearest(key, KEYS) or f'; there are {chr(44).join(KEYS)}'}")
+        raise InputError(f"{where}: {key!r} is no setting{nearest(key, KEYS) or f'; there are {chr(44).join(KEYS)}'}")
     hint = get_type_hints(TrainConfig)[key]
     if get_origin(hint) is tuple:
         return [list], False
     kinds = [kind for kind in get_args(hint) if kind is not type(None)] or [hint]
     return kinds, type(None) in get_args(hint)
-
-
-def _nearest(word: str, among: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, among, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""

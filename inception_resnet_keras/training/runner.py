@@ -15,7 +15,7 @@ from ..data.images import UnreadableImageError
 from ..data.pipeline import batches
 from ..data.sources import Source
 from ..errors import InputError
-from ..telling import printable, say
+from ..telling import command, printable, say
 from .diagnosis import diagnose
 from .distribution import worker
 from .interruption import InterruptedRun
@@ -27,6 +27,7 @@ from .session import Position, Session
 from .step import StepFigures
 
 LONG_EVALUATION = 30.0  # seconds; a checkpoint is written before one
+ABORTED = "Collective ops is aborted"  # as TensorFlow tells of a worker that is no longer there
 LEAST_PROBABILITY = 1e-7  # as Keras's own cross entropy has it
 
 
@@ -74,8 +75,25 @@ class Runner:
     def run(self) -> tuple[Source, np.ndarray]:
         """Trains what is left; the held-out pictures that could be read, and their probabilities at last.
 
-        Raises InterruptedRun after the step in which any worker asked to stop.
+        Raises InterruptedRun after the step, or the batch of held-out pictures, in which any worker asked to stop;
+        InputError where another worker is no longer there.
         """
+        try:
+            return self._run()
+        except InterruptedRun:
+            self._exchange_unreadable()  # a run that is gone on with does not come by these pictures again
+            raise
+        except tf.errors.OpError as error:
+            if self.shard[1] == 1 or ABORTED not in str(error):
+                raise
+            begun = self.keeper.run.has_checkpoint()
+            again = command("train", "--resume", self.keeper.run.path) if begun else "the same command"
+            raise InputError(
+                "another worker has ended, and this one cannot go on without it: what that one said tells why. Start "
+                f"all of them again with: {again}"
+            ) from error
+
+    def _run(self) -> tuple[Source, np.ndarray]:
         session, position = self.session, self.session.position
         found = None
         while position.epoch < session.config.epochs:
@@ -141,7 +159,9 @@ class Runner:
         session.stepper.swap_averages()
         try:
             seen, probabilities = self._evaluate()
-            self._share_unreadable()
+            self._exchange_unreadable()
+            for source in (self.training, self.held_out):
+                source.corrupt.check()
             row = self._row(seen, probabilities)
             row["seconds"] = round(position.seconds + time.monotonic() - started, 2)
             best = row["val_accuracy"] > position.best
@@ -155,8 +175,8 @@ class Runner:
         self.progress.epoch_end(position.epoch - 1, row)
         return seen, probabilities
 
-    def _share_unreadable(self) -> None:
-        """What any worker found is told, kept with the position, and held against the bound by all."""
+    def _exchange_unreadable(self) -> None:
+        """What any worker found is told, and kept with the position, by all."""
         for source in (self.training, self.held_out):
             if self.shard[1] == 1:
                 break
@@ -165,7 +185,6 @@ class Runner:
             for index in np.flatnonzero(found).tolist():
                 if source.names[index] not in here:
                     source.corrupt.list_one(source.names[index], _reason(source, index))
-            source.corrupt.check()
         self._note_unreadable()
         for name, reason in self.session.position.unreadable:
             if (name, reason) not in self._told:
@@ -207,9 +226,10 @@ class Runner:
                 if not len(indices):  # none of the batch can be read
                     continue
                 numbers.append(indices.numpy())
-                found.append(self.session.stepper.predict(images.numpy()))
+                probabilities, stop = self.session.stepper.predict(images.numpy(), stop=self.stop_asked())
+                found.append(probabilities)
                 evaluated(len(indices))
-                if self.stop_asked() and self.shard[1] == 1:  # several workers stop together, after a step
+                if stop:
                     raise InterruptedRun
         if not found:
             raise InputError("val: no held-out picture can be read")
@@ -234,4 +254,6 @@ def _reason(source: Source, index: int) -> str:
         source.read(index)
     except UnreadableImageError as error:
         return error.reason
+    except InputError:  # past the bound, against which all are held once all are exchanged
+        return dict(source.corrupt.listed())[source.names[index]]
     return "another worker could not read it"

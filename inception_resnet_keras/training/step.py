@@ -91,8 +91,12 @@ class Stepper:
         """
         return self._several(images, labels, tf.constant(steps))
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """A batch's probabilities (n, classes); every worker gives and gets the whole batch."""
+    def predict(self, images: np.ndarray, *, stop: bool = False) -> tuple[np.ndarray, bool]:
+        """A batch's probabilities (n, classes), and whether any worker asks to stop.
+
+        Every worker gives and gets the whole batch. The wish travels as a column beside the probabilities, so
+        that all hear of it after the same batch and none waits for the others once more.
+        """
         padding = -len(images) % self.replicas
         padded = np.concatenate([images, np.repeat(images[-1:], padding, axis=0)]) if padding else images
         share = len(padded) // self.replicas
@@ -100,9 +104,11 @@ class Stepper:
         def part(context: Any) -> tf.Tensor:
             return tf.convert_to_tensor(padded[context.replica_id_in_sync_group * share :][:share])
 
-        one = self.replicas == 1
-        parts = padded if one else self.strategy.experimental_distribute_values_from_function(part)
-        return self._predict(parts).numpy()[: len(images)]
+        if self.replicas == 1:
+            return self._predict(padded).numpy(), stop
+        parts = self.strategy.experimental_distribute_values_from_function(part)
+        found = self._predict(parts, self._spread(np.full(self._local, stop, np.float32))).numpy()
+        return found[: len(images), :-1], bool(found[:, -1].any())
 
     def together(self, numbers: np.ndarray) -> np.ndarray:
         """The sum of every worker's `numbers`, float32 (n,)."""
@@ -210,12 +216,13 @@ class Stepper:
         _, figures = tf.while_loop(lambda done, _: done < steps, once, (0, tf.zeros(len(fields(StepFigures)))))
         return figures
 
-    def _predicted(self, images: Any) -> tf.Tensor:
-        def probabilities(images: tf.Tensor) -> tf.Tensor:
+    def _predicted(self, images: Any, stop: Any = None) -> tf.Tensor:
+        def probabilities(images: tf.Tensor, stop: tf.Tensor | None) -> tf.Tensor:
             outputs = self.model(images, training=False)
-            return outputs[0] if isinstance(outputs, list) else outputs
+            found = outputs[0] if isinstance(outputs, list) else outputs
+            return found if stop is None else tf.concat([found, tf.fill([tf.shape(found)[0], 1], stop[0])], axis=1)
 
-        found = self.strategy.run(probabilities, (images,))
+        found = self.strategy.run(probabilities, (images, stop))
         return found if self.replicas == 1 else self.strategy.gather(found, axis=0)
 
     def _swapped(self) -> None:

@@ -27,6 +27,14 @@ class Label(NamedTuple):
     probability: float
 
 
+def label_offset(outputs: int | None) -> int | None:
+    """The number of ImageNet's first class among so many outputs; None where they are not as many as its classes.
+
+    0 of 1000; 1 of 1001, whose class 0 is TF-Slim's "background".
+    """
+    return {CLASSES: 0, CLASSES + 1: 1}.get(outputs or 0)
+
+
 def decode_predictions(probabilities: Any, top: int = 5) -> list[list[Label]]:
     """The most probable ImageNet classes of each picture.
 
@@ -45,7 +53,7 @@ def decode_predictions(probabilities: Any, top: int = 5) -> list[list[Label]]:
             in the cache and cannot be fetched; it says what to fetch from where to where.
     """
     array = np.asarray(probabilities)
-    if array.ndim != 2 or array.shape[1] not in (CLASSES, CLASSES + 1):
+    if array.ndim != 2 or label_offset(array.shape[1]) is None:
         raise refuse(
             "probabilities", f"an array of shape {array.shape}", f"shape (batch, {CLASSES}) or (batch, {CLASSES + 1})"
         )

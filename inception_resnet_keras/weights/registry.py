@@ -20,6 +20,7 @@ from . import download
 from .convert import ours
 from .convert.engine import BACKGROUND, NewHead
 from .convert.identify import Shape, identify
+from .labels import label_offset
 
 CACHE = "models/inception-resnet-keras"  # below Keras's folder
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/inception_resnet_v2/"
@@ -36,7 +37,6 @@ class Weights:
     location: Its URL, or `hub:REPOSITORY/FILE` on the Hugging Face hub.
     hash: As its source publishes it, "md5:…"; None where it publishes none.
     network, variant: What it fits. classes: Of its classifier; None without one.
-    label_offset: The number of the first real class: 1 where class 0 is "background".
     preprocessing: "inception" or "facenet", as `preprocess_input` has them. size: Pixels a side.
     crop: The share of the picture that is looked at in evaluation, cut out of the middle, with the mode and
         interpolation of `data.crops.View` that go with it; None where unpublished.
@@ -49,7 +49,6 @@ class Weights:
     variant: str
     classes: int | None
     licence: str
-    label_offset: int = 0
     preprocessing: str = "inception"
     size: int = 299
     crop: float | None = None
@@ -58,11 +57,10 @@ class Weights:
     accuracy: Mapping[str, float] | None = None
     aux_head: bool = False
 
-
-def _imagenet(
-    location: str, digest: str | None, fits: tuple[str, str], classes: int | None, licence: str, **rest: Any
-) -> Weights:
-    return Weights(location, digest, *fits, classes, licence, label_offset=int(classes == 1001), **rest)
+    @property
+    def label_offset(self) -> int | None:
+        """The number of ImageNet's first class: 1 where class 0 is "background"; None of other classes than its."""
+        return label_offset(self.classes)
 
 
 # timm's own settings of these weights, beside its `crop_pct`.
@@ -74,91 +72,91 @@ def _top(top1: float, top5: float) -> dict[str, float]:
 
 
 WEIGHTS: dict[str, Weights] = {
-    "keras/inception_resnet_v2": _imagenet(
+    "keras/inception_resnet_v2": Weights(
         f"{_KERAS}inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5",
         "md5:e693bd0210a403b3192acc6073ad2e96",
-        _V2,
+        *_V2,
         1000,
         "Apache-2.0",
         accuracy=_top(80.3, 95.3),
     ),
-    "keras/inception_resnet_v2_notop": _imagenet(
+    "keras/inception_resnet_v2_notop": Weights(
         f"{_KERAS}inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
         "md5:d19885ff4a710c122648d3b5c3b684e4",
-        _V2,
+        *_V2,
         None,
         "Apache-2.0",
     ),
-    "slim/inception_v4": _imagenet(
+    "slim/inception_v4": Weights(
         f"{_SLIM}inception_v4_2016_09_09.tar.gz",
         None,
-        _V4,
+        *_V4,
         1001,
         "Apache-2.0",
         crop=0.875,
         accuracy=_top(80.2, 95.2),
         aux_head=True,
     ),
-    "slim/inception_resnet_v2": _imagenet(
+    "slim/inception_resnet_v2": Weights(
         f"{_SLIM}inception_resnet_v2_2016_08_30.tar.gz",
         None,
-        _V2,
+        *_V2,
         1001,
         "Apache-2.0",
         crop=0.875,
         accuracy=_top(80.4, 95.3),
         aux_head=True,
     ),
-    "slim/ens_adv_inception_resnet_v2": _imagenet(
+    "slim/ens_adv_inception_resnet_v2": Weights(
         f"{_SLIM}ens_adv_inception_resnet_v2_2017_08_18.tar.gz",
         None,
-        _V2,
+        *_V2,
         1001,
         "Apache-2.0",
         crop=0.875,
         aux_head=True,
     ),
-    "timm/inception_v4.tf_in1k": _imagenet(
+    "timm/inception_v4.tf_in1k": Weights(
         "hub:timm/inception_v4.tf_in1k/model.safetensors",
         None,
-        _V4,
+        *_V4,
         1000,
         "Apache-2.0",
         crop=0.875,
         **_TIMM,
         accuracy=_top(80.14, 94.98),
     ),
-    "timm/inception_resnet_v2.tf_in1k": _imagenet(
+    "timm/inception_resnet_v2.tf_in1k": Weights(
         "hub:timm/inception_resnet_v2.tf_in1k/model.safetensors",
         None,
-        _V2,
+        *_V2,
         1000,
         "Apache-2.0",
         crop=0.8975,
         **_TIMM,
         accuracy=_top(80.43, 95.31),
     ),
-    "timm/inception_resnet_v2.tf_ens_adv_in1k": _imagenet(
+    "timm/inception_resnet_v2.tf_ens_adv_in1k": Weights(
         "hub:timm/inception_resnet_v2.tf_ens_adv_in1k/model.safetensors",
         None,
-        _V2,
+        *_V2,
         1000,
         "Apache-2.0",
         crop=0.8975,
         **_TIMM,
     ),
-    "kentsommer/inception_v4": _imagenet(
+    "kentsommer/inception_v4": Weights(
         f"{_KENTSOMMER}inception-v4_weights_tf_dim_ordering_tf_kernels.h5",
         "md5:9fe79d77f793fe874470d84ca6ba4a3b",
-        _V4,
+        *_V4,
         1001,
         "MIT",
         crop=0.875,
     ),
-    "kentsommer/inception_v4_notop": _imagenet(
+    "kentsommer/inception_v4_notop": Weights(
         f"{_KENTSOMMER}inception-v4_weights_tf_dim_ordering_tf_kernels_notop.h5",
         "md5:9296b46b5971573064d12e4669110969",
-        _V4,
+        *_V4,
         None,
         "MIT",
     ),

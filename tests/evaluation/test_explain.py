@@ -1,5 +1,7 @@
 """Explanations against finite differences, and of models that are known to look at one place."""
 
+import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,24 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from inception_resnet_keras import create_inception_resnet_v1, endpoints, export_model, spec
+from inception_resnet_keras import (
+    create_inception_resnet_v1,
+    create_inception_v4,
+    endpoints,
+    export_model,
+    preprocess_input,
+    spec,
+)
 from inception_resnet_keras.cli import main
+from inception_resnet_keras.data.crops import View, cut
+from inception_resnet_keras.data.images import decode
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.evaluation import classes as named
 from inception_resnet_keras.evaluation import explain_files
 from inception_resnet_keras.evaluation.explain import explain
 from inception_resnet_keras.models import VARIANTS_OWN
 from inception_resnet_keras.saving import Card, save_model
+from inception_resnet_keras.weights import registry
 from tests import tiny
 from tests.tiny import IMAGES
 
@@ -155,7 +167,40 @@ def test_any_map_is_an_endpoint_and_the_default_has_places(model: keras.Model) -
     assert explain(free, np.zeros((1, 299, 299, 3)), steps=1)[0].endpoint == "final"
 
 
-def test_channels_first_and_half_precision_say_the_same(model: keras.Model) -> None:
+def test_channels_first_says_the_same(channels_first: None, model: keras.Model, tmp_path: Path) -> None:
+    """Images, maps and what is drawn; of pictures of any size too, and whatever Keras is set to."""
+    del channels_first
+    first = tiny.build(WIDER, input_shape=(3, SIDE, SIDE))
+    free = tiny.build(WIDER, input_shape=(3, None, None))
+    for other in (first, free):
+        other.set_weights(model.get_weights())
+    keras.config.set_image_data_format("channels_last")
+    turned = IMAGES.transpose(0, 3, 1, 2)
+    for other, endpoint in ((first, "a02"), (free, None)):
+        expected = explain(model, IMAGES, classes=1, endpoint=endpoint, steps=2)
+        found = explain(other, turned, classes=1, endpoint=endpoint, steps=2)
+        for one, same in zip(found, expected, strict=True):
+            assert one.endpoint == same.endpoint
+            assert one.gradients.shape == (SIDE, SIDE)
+            np.testing.assert_allclose(one.cam, same.cam, atol=1e-4)
+            np.testing.assert_allclose(one.gradients, same.gradients, atol=1e-5)
+            assert (one.score, one.gap) == pytest.approx((same.score, same.gap), abs=1e-4)
+    with pytest.raises(InputError, match=r"it takes shape \(n, 3, 32, 32\)"):
+        explain(first, IMAGES)
+
+    picture = write(tmp_path, 1)[0]
+    drawings = []
+    for name, shape in (("first", (3, 32, 40)), ("last", (32, 40, 3))):
+        keras.config.set_image_data_format(f"channels_{name}")
+        scaled = tiny.build(WIDER, include_preprocessing=True, input_shape=shape)
+        scaled.set_weights(model.get_weights())
+        save_model(scaled, tmp_path / f"{name}.keras", Card("tiny", "paper", NAMES, (32, 40)))
+        keras.config.set_image_data_format("channels_last")
+        drawings.append(explained(tmp_path / f"{name}.keras", picture, tmp_path / name, "--class", "one"))
+    assert np.abs(drawings[0] - drawings[1]).max() < 5
+
+
+def test_half_precision_says_the_same(model: keras.Model) -> None:
     expected = explain(model, IMAGES, classes=1, endpoint="a02")
     half = tiny.build(WIDER, dtype="mixed_bfloat16")
     half.set_weights(model.get_weights())
@@ -331,6 +376,33 @@ def test_imagenets_classes_have_their_names_and_the_background_is_none(
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.count(f"class 7  {found.probability:.1%}") == 2
     assert tries == [1]
+
+
+@pytest.mark.slow
+def test_registered_weights_are_fetched_and_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`inception_v4=imagenet` end to end: only the address and the hash are another file's, of random numbers."""
+    model = create_inception_v4(1001, variant="slim")
+    model.get_layer("logits").bias.assign(np.where(np.arange(1001) == 8, 9.0, 0.0))
+    published = tmp_path / "inception-v4.weights.h5"
+    model.save_weights(published)
+    digest = f"md5:{hashlib.md5(published.read_bytes()).hexdigest()}"
+    entry = replace(registry.WEIGHTS["kentsommer/inception_v4"], location=published.as_uri(), hash=digest)
+    monkeypatch.setitem(registry.WEIGHTS, "kentsommer/inception_v4", entry)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr(named, "class_index", lambda: INDEX)
+    picture = tmp_path / "picture.png"
+    Image.effect_noise((320, 240), 90).convert("RGB").save(picture)
+    command = ["explain", "inception_v4=imagenet", str(picture), "--steps", "1", "--endpoint", "b07"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "keras" / registry.CACHE / published.name).is_file()
+    pixels = cut(decode(picture), View((299, 299), 0.875), 1).astype(np.float32)
+    probability = model.predict(preprocess_input(pixels), verbose=0)[0, 8]
+    said = " ".join(capsys.readouterr().out.split())
+    assert float(re.search(r"class_7 ([\d.]+)%", said)[1]) == pytest.approx(100 * probability, abs=0.06)  # type: ignore[index]
+    with Image.open(tmp_path / "out" / "picture_explained.png") as drawn:
+        assert np.asarray(drawn.convert("L")).std() > 20
 
 
 def test_what_was_exported_has_no_gradients(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,15 +13,17 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from inception_resnet_keras import create_inception_resnet_v1
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.data.images import decode, read_image
 from inception_resnet_keras.errors import InputError
-from inception_resnet_keras.evaluation import faces, opening
+from inception_resnet_keras.evaluation import faces, openers
+from inception_resnet_keras.evaluation.evaluate import ASSUMED
 from inception_resnet_keras.evaluation.faces import verify_faces
 from inception_resnet_keras.evaluation.pairs import read_pairs
 from inception_resnet_keras.evaluation.tables import show_verified
 from inception_resnet_keras.evaluation.verification import verify
-from inception_resnet_keras.saving import load_model
+from inception_resnet_keras.saving import load_model, save_model
 from tests.evaluation.faces import face_file, write_faces, write_pairs
 from tests.evaluation.models import write_model
 
@@ -103,12 +106,43 @@ def test_what_the_weights_are_published_with_stands_beside(
 ) -> None:
     """Of a registered name; the network is the small one, so that nothing is downloaded."""
     small, _ = load_model(given.model)
-    monkeypatch.setattr(opening, "_built", lambda *_, **__: small)
+    monkeypatch.setattr(openers, "_built", lambda *_, **__: small)
     found = verify_faces("vggface2", given.pairs, given.data, out=tmp_path / "out")
     assert found.published == json.loads((tmp_path / "out" / "report.json").read_text())["published"] == {"LFW": 99.65}
     with (console := Console(width=80)).capture() as capture:
         show_verified(console, found)
     assert "its weights are published with LFW 99.65 %" in capture.get()
+
+
+def test_faces_are_looked_at_as_their_run_was_evaluated_and_it_is_told(given: Set, tmp_path: Path) -> None:
+    model, card = load_model(given.model)
+    save_model(model, tmp_path / "cropped.keras", replace(card, central_crop=0.875))
+    cropped = verify_faces(tmp_path / "cropped.keras", given.pairs, given.data, out=tmp_path / "cropped")
+    asked = verify_faces(given.model, given.pairs, given.data, out=tmp_path / "asked", crop_fraction=0.875)
+    whole = verify_faces(given.model, given.pairs, given.data, out=tmp_path / "whole")
+    assert (cropped.view, cropped.verification) == (asked.view, asked.verification)
+    for found, says in ((cropped, "0.875 of it (squash), bilinear, at"), (whole, "the whole of it")):
+        with (console := Console(width=200)).capture() as capture:
+            show_verified(console, found)
+        assert says in capture.get()
+        assert found.notes == []
+
+
+def test_a_view_that_nothing_tells_is_said_to_be_assumed(
+    given: Set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a checkpoint; the network is the small one, so that none of a hundred megabytes is written."""
+    small, _ = load_model(given.model)
+    monkeypatch.setattr(openers, "_built", lambda *_, **__: small)
+    checkpoint = tmp_path / "faces.weights.h5"
+    create_inception_resnet_v1(3, variant="facenet", depths=(1, 1, 1), input_shape=(75, 75, 3)).save_weights(checkpoint)
+    found = verify_faces(checkpoint, given.pairs, given.data, out=tmp_path / "out")
+    assert found.notes == json.loads((tmp_path / "out" / "report.json").read_text())["notes"] == [ASSUMED]
+    with (console := Console(width=300)).capture() as capture:
+        show_verified(console, found)
+    assert ASSUMED in capture.get()
+    told = verify_faces(checkpoint, given.pairs, given.data, out=tmp_path / "told", crop_fraction=1.0)
+    assert (told.notes, told.verification) == ([], found.verification)
 
 
 def test_missing_and_corrupt_pictures_are_listed_and_their_pairs_left_out(

@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from inception_resnet_keras.cli import main
+from inception_resnet_keras.data.pack import pack
 from inception_resnet_keras.data.sources import held_out_split, open_source
 from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.evaluation import overlap
 from inception_resnet_keras.evaluation.evaluate import evaluate
 from inception_resnet_keras.evaluation.held_out import choose
 from inception_resnet_keras.training.config import TrainConfig
@@ -81,6 +83,69 @@ def test_what_is_evaluated_is_told(model: Path, digits: Path, tmp_path: Path, mo
     for models in ([one, two], [str(model)], ["imagenet"]):
         with pytest.raises(InputError, match="data: none is given"):
             choose(models, None)
+
+
+def write_manifest(path: Path, folder: Path, names: set[str]) -> str:
+    rows = [f"{Path(name).relative_to(path.parent)},{Path(name).parent.name}" for name in sorted(names)]
+    path.write_text("\n".join(["path,label", *rows]), encoding="utf-8")
+    return str(path)
+
+
+def test_what_a_run_was_trained_on_is_known_in_whatever_form_it_comes(model: Path, tmp_path: Path) -> None:
+    data = write_digits(tmp_path / "data")
+    run = write_run(tmp_path / "run", model, data=str(data), seed=SEED)
+    training, held_out = (set(part.names) for part in held_out_split(open_source(data), SEED))
+    whole = write_manifest(tmp_path / "whole.csv", data, training | held_out)
+    held = write_manifest(tmp_path / "held.csv", data, held_out)
+    links = tmp_path / "links"
+    for name in sorted(training)[::4]:
+        link = links / Path(name).parent.name / f"link to {Path(name).name}"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(name)
+    copies = tmp_path / "copies"
+    for number, name in enumerate(sorted(training)):
+        copy = copies / Path(name).parent.name / f"{number}.png"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(name, copy)
+    pack(open_source(data), tmp_path / "packed")
+    of_shards = write_run(tmp_path / "of shards", model, data=str(tmp_path / "packed"), seed=SEED)
+    other = write_digits(tmp_path / "other", per_class=40)
+    for label in "012":  # the first 20 of each are the run's
+        for number in range(20):
+            (other / label / f"{number:03d}.png").unlink()
+
+    def note(asked: str, place: str | Path) -> str:
+        return choose([asked], str(place)).of(open_source(place))[1]
+
+    assert f"48 of the 60 pictures are among those that {run} was trained on" in note(run, whole)
+    assert note(run, held) == (f"12 of the 12 pictures are among those that {run} held out, and none was it trained on")
+    assert f"12 of the 12 pictures are among those that {run} was trained on" in note(run, links)
+    assert "48 of the 48 pictures that were looked for by their content are among those" in note(run, copies)
+    assert "48 of the 60 pictures" in note(run, tmp_path / "packed")
+    assert "of the 60 pictures" in note(of_shards, data)
+    assert note(run, other) == note(of_shards, other) == ""
+    report = {"classes": [{"support": 9}], "unreadable": []}
+    (tmp_path / "run" / "report.json").write_text(json.dumps(report))  # of a split of other pictures
+    assert f"12 of the 12 pictures are among those that {run} was trained on" in note(run, held)
+    shutil.rmtree(data)
+    assert note(run, copies) == ""
+
+    found = evaluate([run, of_shards], tmp_path / "packed", out=tmp_path / "out")
+    assert "held out: a fifth of each class" in found.note
+    assert found.reported.figures.pictures == 12
+
+
+def test_a_large_trainings_files_are_known_by_their_folders(
+    model: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of ImageNet's size is asked: no file of it is looked at one by one."""
+    monkeypatch.setattr(overlap, "SMALL", 10)
+    run = write_run(tmp_path / "run", model, data=str(digits), val=str(digits))
+    (tmp_path / "linked").symlink_to(digits)
+    linked = write_manifest(tmp_path / "linked.csv", digits, {str(path) for path in (tmp_path / "linked").glob("*/*")})
+    assert "60 of the 60 pictures" in choose([run], linked).of(open_source(linked))[1]
+    copy = Path(shutil.copytree(digits, tmp_path / "copy"))
+    assert choose([run], str(copy)).of(open_source(copy))[1] == ""
 
 
 def test_pictures_that_came_since_are_told(model: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from inception_resnet_keras import create_inception_resnet_v1
 from inception_resnet_keras.data.crops import View
 from inception_resnet_keras.errors import InputError
-from inception_resnet_keras.evaluation import opening
+from inception_resnet_keras.evaluation import openers, opening
 from inception_resnet_keras.weights.convert.identify import identify
 from tests.weights.synthetic import arrays, manifest, write_tensorflow
 
@@ -30,7 +30,7 @@ SLIMS = View(SIZE, 0.875)
 def test_a_file_is_looked_at_as_whoever_published_such_says(file: str, view: View | None) -> None:
     found = identify(manifest(file))
     assert found is not None
-    assert opening._view_by(found.table.source, found.network, SIZE) == view
+    assert openers._view_by(found.table.source, found.network, SIZE) == view
 
 
 @pytest.mark.slow

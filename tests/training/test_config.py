@@ -1,6 +1,6 @@
 import json
 import shlex
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.errors import InputError
-from inception_resnet_keras.training.config import TrainConfig, read_config
+from inception_resnet_keras.training.config import ADDED, TrainConfig, read_config, stored_config
 from inception_resnet_keras.training.run import RunFolder
 
 
@@ -69,6 +69,29 @@ def test_a_damaged_configuration_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(InputError, match=r"config\.json: is damaged"):
         read_config(tmp_path / "config.json")
+
+
+def test_an_older_versions_configuration_is_filled_in_where_it_did_as_the_defaults_say(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    config = TrainConfig(epochs=7, area=(0.2, 1.0))
+    whole = json.loads(json.dumps(asdict(config)))
+
+    def stored(**changed: object) -> tuple[TrainConfig, list[str]]:
+        kept = {key: value for key, value in (whole | changed).items() if value is not ...}
+        path.write_text(json.dumps({"config": kept}))
+        return stored_config(path)
+
+    assert stored() == (config, [])
+    assert stored(central_crop=..., area=...) == (TrainConfig(epochs=7), ["area", "central_crop"])
+    assert stored(**dict.fromkeys(ADDED, ...)) == (TrainConfig(epochs=7), [name for name in whole if name in ADDED])
+    for name in ("shift", "epochs", "optimizer"):  # the first runs shifted nothing, say
+        with pytest.raises(InputError, match=rf"config\.json: is damaged or of another program.*{name}"):
+            stored(**{name: ...})
+    with pytest.raises(InputError, match=r"holds 'ara', which is no setting of this version; did you mean 'area'\?"):
+        stored(area=..., ara=[0.2, 1.0])
+    with pytest.raises(InputError, match=r"holds 'xyz', which is no setting of this version$"):
+        stored(xyz=True)
+    assert read_config(path, newer=True) == config
 
 
 def test_resume_takes_no_other_choice(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

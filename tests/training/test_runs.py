@@ -22,6 +22,7 @@ from inception_resnet_keras import spec
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.saving import MEMBER, load_model
 from inception_resnet_keras.training.checkpoints import Checkpoints
+from inception_resnet_keras.training.config import ADDED
 from tests import forked
 from tests.pictures import write_digits
 from tests.tiny import FEW, KNOWN, TINY
@@ -204,9 +205,16 @@ def test_asked_to_stop_a_run_keeps_what_was_trained_and_says_how_to_go_on(
 
     config = json.loads((run / "config.json").read_text())
     config["config"]["epochs"] = ended + 2
+    for name in ADDED:  # as an older version left it
+        del config["config"][name]
     (run / "config.json").write_text(json.dumps(config))
-    status, _, error = here(capsys, ["train", "--resume", str(run)])
+    status, told, error = here(capsys, ["train", "--resume", str(run)])
     assert status == 0, error
+    said = " ".join(told.split())
+    assert (
+        'is of an older version, and lacks what that one always did: augmentation = "shift", area = [0.05, 1.0]' in said
+    )
+    assert set(json.loads((run / "config.json").read_text())["config"]) >= set(ADDED)
     assert [row["epoch"] for row in history(run)] == [str(epoch) for epoch in range(1, ended + 3)]
     assert {path.name for path in run.iterdir()} == {*LEFT_IN_A_RUN, "tensorboard"}
     require_events_are_the_history(run)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inception_resnet_keras.training.checkpoints import Checkpoints
 from tests.data.photographs import write_photographs
+from tests.pictures import write_digits
 
 ROOT = Path(__file__).parents[2]
 WORKER = ("-m", "tests.training.workers")
@@ -134,6 +137,80 @@ def test_workers_that_were_told_otherwise_all_end_at_once(
     assert [worker.returncode for worker in workers] == [1, 1], said
     assert all("the workers do not agree on the settings" in text for text in said), said
     assert not run.exists()
+
+
+TOO_MANY = "4 of 48 pictures cannot be read, max_corrupt allows 3: "
+DAMAGED = ("0/003.png", "1/004.png", "1/011.png", "2/007.png")
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A command on digits, of which some are cut short, with many more of them held out."""
+    folder = tmp_path_factory.mktemp("damaged")
+    data, held_out = write_digits(folder / "digits", per_class=16), write_digits(folder / "val", per_class=170)
+    for name in DAMAGED:
+        path = data / name
+        path.write_bytes(path.read_bytes()[:90])
+    begin = ["train", "--model=tiny", "--size=32", f"--data={data}", f"--val={held_out}"]
+    settings = ["--epochs=1", "--batch-size=4", "--set=checkpoint_minutes=0", "--set=keep=100"]
+    return [*begin, *settings, "--seed=2"]  # by which each of two workers comes by two of the damaged ones
+
+
+def names(unreadable: list[list[str]]) -> list[str]:
+    return ["/".join(Path(name).parts[-2:]) for name, _ in unreadable]
+
+
+@pytest.mark.slow
+def test_asked_during_an_evaluation_the_workers_stop_after_the_same_batch(damaged: list[str], tmp_path: Path) -> None:
+    """One of them is asked, and not the chief; what either could not read is known when the run is gone on with."""
+    run = tmp_path / "run"
+    workers = start(2, tmp_path / "two", *damaged, "--set=max_corrupt=4", f"--out={run}")
+    try:
+        while not (run / "checkpoints" / "step-00000012.ckpt").exists():  # the last step's: the evaluation is next
+            assert all(worker.poll() is None for worker in workers), [worker.communicate()[0] for worker in workers]
+            time.sleep(0.01)
+        workers[1].send_signal(signal.SIGTERM)
+        said = [worker.communicate(timeout=120)[0] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [worker.returncode for worker in workers] == [130, 130], said
+    assert "interrupted after 0 of 1 epochs and 12 of 12 steps" in said[0]
+    assert not (run / "history.csv").exists()
+    _, checkpoint = Checkpoints(run / "checkpoints").newest() or pytest.fail("no checkpoint is whole")
+    assert names(checkpoint.meta["position"]["unreadable"]) == list(DAMAGED)
+
+    said = finish(start(2, tmp_path / "two", "train", "--resume", run))
+    assert "going on from step-00000012" in said[0]
+    report = json.loads((run / "report.json").read_text())
+    assert names(report["unreadable"]) == list(DAMAGED)
+    assert sum(score["support"] for score in report["classes"]) == 510
+
+
+@pytest.mark.slow
+def test_max_corrupt_bounds_what_all_workers_found_together(damaged: list[str], tmp_path: Path) -> None:
+    """Each finds two, fewer than the bound; both end with the same error after the epoch."""
+    run = tmp_path / "run"
+    workers = start(2, tmp_path / "two", *damaged, "--set=max_corrupt=3", f"--out={run}")
+    said = [worker.communicate(timeout=120)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [1, 1], said
+    for text in said:
+        assert TOO_MANY in text
+        assert "Traceback" not in text
+    assert not (run / "history.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_worker_that_ends_by_itself_is_told_by_the_other(damaged: list[str], tmp_path: Path) -> None:
+    """By this seed the last one comes by all that are damaged, and ends within the epoch."""
+    run = tmp_path / "run"
+    workers = start(2, tmp_path / "two", *damaged, "--set=max_corrupt=3", f"--out={run}", "--seed=0")
+    said = [worker.communicate(timeout=120)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [1, 1], said
+    assert TOO_MANY in said[1]
+    assert "another worker has ended, and this one cannot go on without it" in said[0]
+    assert f"train --resume {run}" in said[0]
+    assert not any("Traceback" in text for text in said)
 
 
 FIT = """

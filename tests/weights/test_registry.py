@@ -115,7 +115,7 @@ def test_every_entry_is_complete() -> None:
         assert weights.preprocessing == spec.find(weights.network, weights.variant).preprocessing.name
         assert weights.licence in ("Apache-2.0", "MIT")
         assert weights.location.startswith(("https://", "hub:timm/"))
-        assert weights.label_offset == (weights.classes == 1001)
+        assert (weights.label_offset is None) == (weights.classes is None or weights.preprocessing == "facenet")
         assert weights.hash is None or len(weights.hash) == len("md5:") + 32
 
 
