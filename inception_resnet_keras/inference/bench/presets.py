@@ -21,7 +21,7 @@ class Preset:
 
 
 def _on_gpu(network: str) -> list[str]:
-    """Ours: float32, TF32 and both mixed precisions, by graph and XLA, plain, optimized, with siblings apart; and timm's."""
+    """Ours: float32, TF32, both mixed precisions; graph and XLA; plain, optimized, with siblings apart; and timm's."""
     ours = [
         f"{network}{form}@{engine},{precision}"
         for precision in ("float32", "tf32", "mixed_bfloat16", "mixed_float16")
