@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from ..arguments import boolean
 from ..errors import InputError, refuse
-from ..files import placing, write_json
+from ..files import write_json
 from . import formats
+from .placing import placing
 
 if TYPE_CHECKING:
     import keras
