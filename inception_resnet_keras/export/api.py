@@ -99,6 +99,7 @@ def export_model(
     given = {name: Path(folder) for name, folder in folders.items() if folder is not None}
     files = {name: drawn(name, folder) for name, folder in given.items()}
 
+    from ..inference.runtimes import open_model
     from . import check as checks
     from .source import prepare
 
@@ -147,4 +148,6 @@ def export_model(
             bounds=bounds,
         )
         write_json(beside / f"{out.name}.check.json", found.as_json())
+    if target.name == "openvino":
+        open_model(out)  # compiles it for this machine, which keeps it: the first `predict` starts as the next do
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -23,6 +24,8 @@ CARD_KEY = "inception_resnet_keras"  # of an ONNX file's metadata, and of an IR'
 INPUT, OUTPUT = "image", "output"
 ENCODED = "encoded"  # a SavedModel's signature of JPEG and PNG files' bytes
 ENCODED_INPUT = "image_bytes"  # TensorFlow Serving's REST takes base64 where a name ends so
+# As C++ and the libraries' own allocators put it.
+_NO_MEMORY = re.compile(r"bad_?alloc|(out of|not enough|cannot allocate|failed to allocate) memory", re.IGNORECASE)
 NO_CARD = (
     "holds no class names: it was not exported by `inception-resnet-keras export`, "
     "or was changed by a tool that leaves them out"
@@ -85,10 +88,16 @@ def required(module: str, extra: str) -> Any:
 
 
 def opened(path: Path, opening: Callable[[], Any]) -> Any:
-    """What a library opens; whatever it throws at a damaged file is told as an InputError."""
+    """What a library opens; whatever it throws at a damaged file is told as an InputError, a lack of memory as that."""
     try:
         return opening()
     except Exception as error:  # each library has its own, down to plain RuntimeError
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+            size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
+            raise MemoryError(
+                f"{path}: the memory does not suffice to open it ({size / 1e6:.0f} MB of files); close other programs, "
+                "or take a machine or a container with more"
+            ) from error
         lines = str(error).strip().splitlines()
         reason = lines[-1].strip() if lines else type(error).__name__
         raise InputError(f"{path}: is damaged, or of a newer format than is known here: {reason}") from error

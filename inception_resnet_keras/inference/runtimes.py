@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from ..arguments import positive_integer
 from ..devices import use_gpus
 from ..errors import InputError
 from ..saving import Card, ExportCard, channels_first, load_model, parse_card
+from .compiled import cache_for
 from .runtime import (
     CARD_KEY,
     ENCODED,
@@ -109,8 +111,15 @@ class OpenVinoRuntime(Runtime):
         }
         if self.threads is not None:
             settings["INFERENCE_NUM_THREADS"] = self.threads
-        self._request = opened(self.path, lambda: core.compile_model(model, "CPU", settings)).create_infer_request()
+        self._request = self._compiled(core, model, settings).create_infer_request()
         return card
+
+    def _compiled(self, core: Any, model: Any, settings: dict[str, Any]) -> Any:
+        if (cache := cache_for(self.path)) is not None:
+            kept = {"CACHE_DIR": str(cache), "CACHE_MODE": "OPTIMIZE_SIZE"}  # without the weights
+            with suppress(RuntimeError):  # a full disk, or what OpenVINO does not catch: then without
+                return core.compile_model(self.path, "CPU", settings | kept)  # by path: else it finds none of these
+        return opened(self.path, lambda: core.compile_model(model, "CPU", settings))
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         return self._request.infer([images], share_inputs=True)[0]
