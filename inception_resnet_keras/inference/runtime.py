@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -16,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, refuse
+from ..memory import is_out_of_memory
 from ..saving import MEMBER, Card, ExportCard, parse_card, read_member
 
 SAVED_MODEL_FILE = "saved_model.pb"
@@ -24,12 +24,15 @@ CARD_KEY = "inception_resnet_keras"  # of an ONNX file's metadata, and of an IR'
 INPUT, OUTPUT = "image", "output"
 ENCODED = "encoded"  # a SavedModel's signature of JPEG and PNG files' bytes
 ENCODED_INPUT = "image_bytes"  # TensorFlow Serving's REST takes base64 where a name ends so
-# As C++ and the libraries' own allocators put it.
-_NO_MEMORY = re.compile(r"bad_?alloc|(out of|not enough|cannot allocate|failed to allocate) memory", re.IGNORECASE)
+_LITERT_HAS_NO_MEMORY = "failed with error '12'"  # of a file that is mapped, as a ValueError
 NO_CARD = (
     "holds no class names: it was not exported by `inception-resnet-keras export`, "
     "or was changed by a tool that leaves them out"
 )
+
+
+class NoMemoryError(InputError, MemoryError):
+    """The machine has not the memory that a model takes."""
 
 
 class Runtime(ABC):
@@ -92,11 +95,10 @@ def opened(path: Path, opening: Callable[[], Any]) -> Any:
     try:
         return opening()
     except Exception as error:  # each library has its own, down to plain RuntimeError
-        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-            size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
-            raise MemoryError(
-                f"{path}: the memory does not suffice to open it ({size / 1e6:.0f} MB of files); close other programs, "
-                "or take a machine or a container with more"
+        if is_out_of_memory(error) or _LITERT_HAS_NO_MEMORY in str(error):
+            raise NoMemoryError(
+                f"{path}: the memory does not suffice to open it; end other programs, or give the machine or "
+                "container more"
             ) from error
         lines = str(error).strip().splitlines()
         reason = lines[-1].strip() if lines else type(error).__name__
