@@ -88,8 +88,9 @@ class OpenVinoRuntime(Runtime):
     """An OpenVINO IR (.xml beside its .bin) on the CPU, computed in the precision that it was exported in."""
 
     kind = "openvino"
-    # Left alone, the CPU computes float32 in bfloat16 where it can.
-    HINTS: ClassVar = {"float32": "f32", "int8": "f32", "float16": "f16", "bfloat16": "bf16"}
+    # By precision the hint, and what a CPU tells that has it. Left alone, it computes float32 in bfloat16 where it can,
+    # and float16 too where it has none: then float32 is right.
+    HALVES: ClassVar = {"float16": ("f16", "FP16"), "bfloat16": ("bf16", "BF16")}
 
     def _open(self) -> Card:
         ov = required("openvino", "openvino")
@@ -105,9 +106,10 @@ class OpenVinoRuntime(Runtime):
         text = opened(self.path, lambda: model.get_rt_info([CARD_KEY]).astype(str))
         card = parse_card(self.path, text, ExportCard)
         check(self.path, card, dimensions(model.input(0)), dimensions(model.output(0)))
+        hint, has = self.HALVES.get(card.precision, ("f32", "FP32"))
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": self.HINTS[card.precision],
+            "INFERENCE_PRECISION_HINT": hint if has in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32",
         }
         if self.threads is not None:
             settings["INFERENCE_NUM_THREADS"] = self.threads
