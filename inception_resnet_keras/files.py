@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,38 +60,6 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def placing(*targets: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `targets`, in which files and folders of their names are to be written.
-
-    When the block ends well, they are flushed to the disk and renamed to the targets, in this order;
-    when anything fails, none of them is left. Raises FileExistsError for a target that is there by then.
-    A process that is killed outright leaves its folder, `.NAME.*.partial`, which hinders no other.
-    """
-    last = targets[-1]
-    beside = last.with_name(f".{last.name}.{secrets.token_hex(8)}.partial")
-    placed: list[Path] = []
-    try:
-        beside.mkdir()  # here, so that no interrupt falls between it and its removal
-        yield beside
-        for path in (*beside.rglob("*"), beside):
-            if os.name == "posix" or path.is_file():
-                flush(path)
-        for target in targets:
-            if target.exists():
-                raise FileExistsError(f"{target} has come to be while it was written; it is not overwritten")
-            os.rename(beside / target.name, target)
-            placed.append(target)
-    except BaseException:
-        for target in placed:
-            _remove(target)
-        raise
-    finally:
-        _remove(beside)
-    if os.name == "posix":
-        flush(last.parent)
-
-
 @dataclass(frozen=True)
 class FreshFolder:
     """path: an empty folder. made: it and its parents, as far as they were not there before, the innermost first."""
@@ -143,10 +109,3 @@ def _made(path: Path, *, exist_ok: bool) -> tuple[Path, ...]:
     missing = tuple(folder for folder in (path, *path.parents) if not folder.exists())
     path.mkdir(parents=True, exist_ok=exist_ok)
     return missing
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

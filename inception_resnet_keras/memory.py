@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 _NAMES = ("ResourceExhaustedError", "OutOfMemoryError", "MemoryError")  # TensorFlow's, PyTorch's, Python's
-# XLA's, cuDNN's and cuBLAS's, ONNX Runtime's and C++'s, which come as errors of other kinds.
-_SAID = ("resource_exhausted", "out of memory", "status_alloc_failed", "failed to allocate memory", "bad_alloc")
+# XLA's, cuDNN's and cuBLAS's, ONNX Runtime's, OpenVINO's, the linker's and C++'s, which come as errors of other kinds.
+_SAID = (
+    *("resource_exhausted", "out of memory", "status_alloc_failed", "failed to allocate memory"),
+    *("cannot allocate memory", "failed to map segment", "bad_alloc"),
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,14 +1,12 @@
 import json
 import math
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from inception_resnet_keras.errors import InputError
-from inception_resnet_keras.files import fresh_folder, placing, replacing, write_json
+from inception_resnet_keras.files import fresh_folder, replacing, write_json
 
 
 def write_half(path: Path) -> None:
@@ -44,59 +42,6 @@ def test_json_has_no_numbers_that_are_none(tmp_path: Path) -> None:
 
     found = json.loads((tmp_path / "a.json").read_text(), parse_constant=refused)
     assert found == {"check": [{"difference": None}, [None, 0.5, 1]], "found": None}
-
-
-def test_several_are_placed_whole(tmp_path: Path) -> None:
-    with placing(tmp_path / "a.bin", tmp_path / "folder") as beside:
-        (beside / "a.bin").write_text("weights")
-        (beside / "folder" / "in").mkdir(parents=True)
-        (beside / "folder" / "in" / "file").write_text("graph")
-        (beside / "not asked for").write_text("left")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "folder"]
-    assert (tmp_path / "folder" / "in" / "file").read_text() == "graph"
-
-
-def test_what_a_killed_one_left_hinders_no_other(tmp_path: Path) -> None:
-    """In a container each process has the same number."""
-    code = (
-        "import os, pathlib, sys; os.getpid = lambda: 1; from inception_resnet_keras.files import placing\n"
-        "with placing(pathlib.Path(sys.argv[1])) as beside:\n"
-        "    (beside / 'a').write_text('half'); sys.argv[2] == 'dies' and os._exit(9)"
-    )
-    for end, status in (("dies", 9), ("dies", 9), ("lives", 0)):
-        assert subprocess.run([sys.executable, "-c", code, tmp_path / "a", end], check=False).returncode == status
-    assert (tmp_path / "a").read_text() == "half"
-    assert len(list(tmp_path.glob(".a.*.partial"))) == 2
-
-
-@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
-def test_a_failure_places_none(tmp_path: Path, failure: type[BaseException]) -> None:
-    def fail() -> None:
-        with placing(tmp_path / "a", tmp_path / "b") as beside:
-            (beside / "a").write_text("half")
-            raise failure
-
-    with pytest.raises(failure):
-        fail()
-    assert not list(tmp_path.iterdir())
-
-
-def test_what_came_to_be_meanwhile_stays_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
-    def write() -> None:
-        with placing(tmp_path / "a", tmp_path / "b") as beside:
-            for name in ("a", "b"):
-                (beside / name).write_text("new")
-            (tmp_path / "b").write_text("another's")
-
-    with pytest.raises(FileExistsError, match="b has come to be"):
-        write()
-    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("b", "another's")]
-
-
-def test_one_that_was_not_written_takes_the_others_back(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), placing(tmp_path / "a", tmp_path / "b") as beside:
-        (beside / "a").write_text("new")
-    assert not list(tmp_path.iterdir())
 
 
 def test_numbered_folders_are_fresh_whoever_was_faster(tmp_path: Path) -> None:

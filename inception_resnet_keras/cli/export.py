@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputError
@@ -44,28 +47,43 @@ def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from ..export.api import export_model
+    from ..export.placing import temporary_files
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a half export is not left behind
     console = Console()
-    check = export_model(
-        args.model,
-        out,
-        args.format,
-        precision=precision,
-        calibrate=args.calibrate,
-        check=args.check,
-        validate=args.validate,
-        class_names=names,
-        preprocessing=args.preprocessing,
-        optimize=not args.no_optimize,
-        max_difference=args.max_difference,
-        min_agreement=args.min_agreement,
-        max_accuracy_drop=args.max_accuracy_drop,
-        progress=lambda text: say(console, text, style="dim"),
-    )
+    with _ended_at_once(), temporary_files():
+        check = export_model(
+            args.model,
+            out,
+            args.format,
+            precision=precision,
+            calibrate=args.calibrate,
+            check=args.check,
+            validate=args.validate,
+            class_names=names,
+            preprocessing=args.preprocessing,
+            optimize=not args.no_optimize,
+            max_difference=args.max_difference,
+            min_agreement=args.min_agreement,
+            max_accuracy_drop=args.max_accuracy_drop,
+            progress=lambda text: say(console, text, style="dim"),
+        )
     say(console, str(check))
     if not check.embedding:
         say(console, f"to use it: {command('predict', out)} IMAGE")
+
+
+@contextmanager
+def _ended_at_once() -> Iterator[None]:
+    """Within it, Ctrl-C and SIGTERM end the process where it is, also in a converter's C++, which would go on for
+    minutes, drop Python's KeyboardInterrupt or crash of it; what is half made then, a guardian removes."""
+    first = os.getpid() == 1  # of a container: a signal without a handler does not reach it, and all end with it
+    handler = signal.default_int_handler if first else signal.SIG_DFL
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 def _labels(text: str) -> list[str] | str:

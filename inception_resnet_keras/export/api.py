@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from ..arguments import boolean
 from ..errors import InputError, refuse
-from ..files import placing, write_json
+from ..files import write_json
 from . import formats
+from .placing import placing
 
 if TYPE_CHECKING:
     import keras
@@ -61,7 +62,7 @@ def export_model(
             "imagenet" for ImageNet's 1000, and "background" before them where there are 1001.
         preprocessing: How a model that does not scale pixels itself takes them: "inception",
             "facenet", or "none"; None for what its network was made for.
-        optimize: Whether `optimize_for_inference` is applied first.
+        optimize: Whether `optimize_for_inference` is applied first; for ONNX it leaves siblings apart.
         max_difference: The largest between two outputs, as a share of the largest output: by default
             1e-4 in float32, 0.05 in float16, 0.2 in bfloat16, any in int8.
         min_agreement: The least share of pictures with the same top-1 (for an embedding, the least
@@ -98,6 +99,7 @@ def export_model(
     given = {name: Path(folder) for name, folder in folders.items() if folder is not None}
     files = {name: drawn(name, folder) for name, folder in given.items()}
 
+    from ..inference.runtimes import open_model
     from . import check as checks
     from .source import prepare
 
@@ -109,6 +111,7 @@ def export_model(
         class_names=class_names,
         preprocessing=preprocessing,
         optimize=optimize,
+        join_siblings=target.join_siblings,
         policy=_POLICIES.get(chosen, "float32") if target.name == "saved_model" else "float32",
     )
     size, crop = prepared.card.size, prepared.card.central_crop
@@ -146,4 +149,6 @@ def export_model(
             bounds=bounds,
         )
         write_json(beside / f"{out.name}.check.json", found.as_json())
+    if target.name == "openvino":
+        open_model(out)  # compiles it for this machine, which keeps it: the first `predict` starts as the next do
     return found

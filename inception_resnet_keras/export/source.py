@@ -48,11 +48,12 @@ def prepare(
     class_names: Sequence[str] | None,
     preprocessing: str | None,
     optimize: bool,
+    join_siblings: bool = True,
     policy: str = FLOAT32,
 ) -> Prepared:
     """Opens a model, and makes of it what is exported; the model itself is not changed.
 
-    policy: the Keras dtype policy of the exported graph.
+    join_siblings: of `optimize_for_inference`. policy: the Keras dtype policy of the exported graph.
     """
     model, card = _opened(source)
     notes: list[str] = []
@@ -69,7 +70,7 @@ def prepare(
     name, variant = _names(card, network, model)
     inner = keras.Model(model.input, output, name=model.name)
     reference = in_policy(inner, FLOAT32) if _other_policy(inner) else inner
-    faster = _optimized(reference) if optimize else reference
+    faster = _optimized(reference, join_siblings) if optimize else reference
     if policy != FLOAT32:
         faster = in_policy(faster, policy)
     ends = (size, scaling, activation, channels_first(model))
@@ -231,10 +232,10 @@ def _other_policy(model: keras.Model) -> bool:
     return any(layer.compute_dtype != FLOAT32 for layer in leaves(model))
 
 
-def _optimized(model: keras.Model) -> keras.Model:
+def _optimized(model: keras.Model, join_siblings: bool) -> keras.Model:
     from ..inference.folding import optimize_for_inference
 
-    return optimize_for_inference(model)
+    return optimize_for_inference(model, join_siblings=join_siblings)
 
 
 def _with_ends(

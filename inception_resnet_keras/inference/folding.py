@@ -30,11 +30,12 @@ _AFFINE = (keras.layers.Conv2D, keras.layers.Dense)
 _OF_TRAINING = ("regularizer", "constraint", "initializer")
 
 
-def optimize_for_inference(model: keras.Model, *, join_siblings: bool = False) -> keras.Model:
+def optimize_for_inference(model: keras.Model, *, join_siblings: bool = True) -> keras.Model:
     """A model that computes what another does outside training, faster.
 
     Each batch norm, each residual scale and each ReLU goes into the convolution (or dense layer)
-    before it; dropout, regularisers and the auxiliary head are left out. What is folded is what
+    before it, 1×1 convolutions that read the same tensor become one, whose output is split; dropout,
+    regularisers and the auxiliary head are left out. What is folded is what
     stands in the graph, so that a model that was changed after it was built is folded as far as it
     can be: a layer of another kind, one that is called twice, a batch norm whose input another
     layer or an output needs, or that is called with training=True, stay as they are. A nested
@@ -42,16 +43,16 @@ def optimize_for_inference(model: keras.Model, *, join_siblings: bool = False) -
     is as wide as it has channels, or of unknown width: Keras 3.15 adds a bias along the wrong axis
     there. Folding is computed in float64.
 
-    Layers keep their names; a convolution `c` stands for `c`, `c_bn` and `c_relu`, so that
-    `endpoints` and `feature_extractor` find the same stages. All layers are plain Keras layers.
+    Layers keep their names; a convolution `c` stands for `c`, `c_bn` and `c_relu`, and the joined `c_joined`
+    for `c` and its siblings; `endpoints` and `feature_extractor` find the same stages. All layers are
+    plain Keras layers.
 
     Args:
         model: A functional or sequential Keras model, built or loaded. It is not changed.
-        join_siblings: Whether 1×1 convolutions that read the same tensor become one, whose output
-            is split. TensorFlow on the CPU gains nothing by it, so that it is left to other engines: beside
-            `keras.applications` in graph mode (ResNet-v2 `slim`, 299 px, two vCPUs) it is 1.16 times as fast
-            (1.11 to 1.24) at batch 1, without 1.17 (1.15 to 1.27); at batch 8 1.15 (1.13 to 2.06) and 1.16
-            (1.14 to 2.02).
+        join_siblings: False leaves 1×1 convolutions that read the same tensor apart. On the CPU the two are
+            equal within the noise: beside `keras.applications` in graph mode (ResNet-v2 `slim`, 299 px, two
+            vCPUs) joined is 1.16 times as fast (1.11 to 1.24) at batch 1, apart 1.17 (1.15 to 1.27); at
+            batch 8 1.15 (1.13 to 2.06) and 1.16 (1.14 to 2.02).
 
     Returns:
         A functional model with weights of its own, not compiled. Its outputs are those of `model`

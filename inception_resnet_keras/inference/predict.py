@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ..arguments import positive_integer
 from ..data.images import UnreadableImageError, read_image
@@ -59,6 +60,7 @@ def predict(run: Path, images: Sequence[Path], *, top: int = 5, batch_size: int 
     top = positive_integer("top", top)
     find_model(run)  # what is missing is told before an engine is started
     files = expand(images)
+    Image.preinit()  # or Pillow brings forty formats besides to read one
     model = open_model(run)
     if not model.card.gives_classes:
         raise InputError(f"{run}: gives an embedding of a picture, no classes; open_model(path).run(images) returns it")

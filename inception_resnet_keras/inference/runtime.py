@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, refuse
+from ..memory import is_out_of_memory
 from ..saving import MEMBER, Card, ExportCard, parse_card, read_member
 
 SAVED_MODEL_FILE = "saved_model.pb"
@@ -23,10 +24,15 @@ CARD_KEY = "inception_resnet_keras"  # of an ONNX file's metadata, and of an IR'
 INPUT, OUTPUT = "image", "output"
 ENCODED = "encoded"  # a SavedModel's signature of JPEG and PNG files' bytes
 ENCODED_INPUT = "image_bytes"  # TensorFlow Serving's REST takes base64 where a name ends so
+_LITERT_HAS_NO_MEMORY = "failed with error '12'"  # of a file that is mapped, as a ValueError
 NO_CARD = (
     "holds no class names: it was not exported by `inception-resnet-keras export`, "
     "or was changed by a tool that leaves them out"
 )
+
+
+class NoMemoryError(InputError, MemoryError):
+    """The machine has not the memory that a model takes."""
 
 
 class Runtime(ABC):
@@ -85,10 +91,15 @@ def required(module: str, extra: str) -> Any:
 
 
 def opened(path: Path, opening: Callable[[], Any]) -> Any:
-    """What a library opens; whatever it throws at a damaged file is told as an InputError."""
+    """What a library opens; whatever it throws at a damaged file is told as an InputError, a lack of memory as that."""
     try:
         return opening()
     except Exception as error:  # each library has its own, down to plain RuntimeError
+        if is_out_of_memory(error) or _LITERT_HAS_NO_MEMORY in str(error):
+            raise NoMemoryError(
+                f"{path}: the memory does not suffice to open it; end other programs, or give the machine or "
+                "container more"
+            ) from error
         lines = str(error).strip().splitlines()
         reason = lines[-1].strip() if lines else type(error).__name__
         raise InputError(f"{path}: is damaged, or of a newer format than is known here: {reason}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from ..arguments import positive_integer
 from ..devices import use_gpus
 from ..errors import InputError
 from ..saving import Card, ExportCard, load_model, parse_card
+from .compiled import cache_for
 from .runtime import (
     CARD_KEY,
     ENCODED,
@@ -89,8 +91,9 @@ class OpenVinoRuntime(Runtime):
     """An OpenVINO IR (.xml beside its .bin) on the CPU, computed in the precision that it was exported in."""
 
     kind = "openvino"
-    # Left alone, the CPU computes float32 in bfloat16 where it can.
-    HINTS: ClassVar = {"float32": "f32", "int8": "f32", "float16": "f16", "bfloat16": "bf16"}
+    # By precision the hint, and what a CPU tells that has it. Left alone, it computes float32 in bfloat16 where it can,
+    # and float16 too where it has none: then float32 is right.
+    HALVES: ClassVar = {"float16": ("f16", "FP16"), "bfloat16": ("bf16", "BF16")}
 
     def _open(self) -> Card:
         ov = required("openvino", "openvino")
@@ -106,14 +109,22 @@ class OpenVinoRuntime(Runtime):
         text = opened(self.path, lambda: model.get_rt_info([CARD_KEY]).astype(str))
         card = parse_card(self.path, text, ExportCard)
         check(self.path, card, dimensions(model.input(0)), dimensions(model.output(0)))
+        hint, has = self.HALVES.get(card.precision, ("f32", "FP32"))
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": self.HINTS[card.precision],
+            "INFERENCE_PRECISION_HINT": hint if has in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32",
         }
         if self.threads is not None:
             settings["INFERENCE_NUM_THREADS"] = self.threads
-        self._request = opened(self.path, lambda: core.compile_model(model, "CPU", settings)).create_infer_request()
+        self._request = self._compiled(core, model, settings).create_infer_request()
         return card
+
+    def _compiled(self, core: Any, model: Any, settings: dict[str, Any]) -> Any:
+        if (cache := cache_for(self.path)) is not None:
+            kept = {"CACHE_DIR": str(cache), "CACHE_MODE": "OPTIMIZE_SIZE"}  # without the weights
+            with suppress(RuntimeError):  # a full disk, or what OpenVINO does not catch: then without
+                return core.compile_model(self.path, "CPU", settings | kept)  # by path: else it finds none of these
+        return opened(self.path, lambda: core.compile_model(model, "CPU", settings))
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         return self._request.infer([images], share_inputs=True)[0]

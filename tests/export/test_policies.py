@@ -41,7 +41,7 @@ def test_every_layer_is_of_the_policy(build: Any) -> None:
     back = in_policy(half, "float32")
     images = tiny.IMAGES * 127.5 + 127.5
     np.testing.assert_array_equal(tiny.run(back, images), tiny.run(model, images))
-    assert 1e-5 < np.abs(tiny.run(half, images) - tiny.run(model, images)).max() < 0.2
+    assert 1e-4 < np.abs(tiny.run(half, images) - tiny.run(model, images)).max() < 0.003  # measured: up to 0.001
 
 
 def test_what_is_compared_with_computes_in_float32_inside_too() -> None:

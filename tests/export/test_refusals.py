@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,43 @@ def test_a_model_that_is_missing_is_told_before_the_place_beside_it(
     said = capsys.readouterr().err
     assert "typo/run: there is no such file" in said
     assert "out:" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGTERM, ("", 0.0)),  # as the folder comes to be
+        (signal.SIGINT, ("", 1.0)),  # in the converter
+        (signal.SIGTERM, ("/m.onnx", 0.2)),  # where it is read, checked or run
+    ],
+)
+def test_an_export_that_is_told_to_stop_leaves_nothing(
+    run: Path, digits: Path, tmp_path: Path, number: signal.Signals, moment: tuple[str, float]
+) -> None:
+    (seen, seconds), out, temporary = moment, tmp_path / "out", tmp_path / "temporary"
+    out.mkdir()
+    temporary.mkdir()
+    command = [sys.executable, "-m", "inception_resnet_keras", "export", run, "--format=onnx", f"--check={digits}"]
+    process = subprocess.Popen(
+        [*map(str, command), f"--out={out / 'm.onnx'}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )
+    deadline = time.monotonic() + 100
+    while not list(out.glob(f".m.onnx.*.partial{seen}")) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(seconds)
+    process.send_signal(number)
+    assert process.wait(100) == -number
+    deadline, left = time.monotonic() + 20, {"?"}
+    while left and time.monotonic() < deadline:
+        left = {path.name for path in (*out.iterdir(), *temporary.iterdir())}
+        left -= {".ses"}  # ONNX Runtime's, which it leaves at any end
+    assert not left
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])

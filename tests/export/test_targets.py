@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -92,23 +95,50 @@ def test_a_saved_model_reads_encoded_pictures(exported: Exported, run: Path, dig
     np.testing.assert_array_equal(found["probabilities"], np.take_along_axis(found["output"].numpy(), order, 1))
 
 
+HINT = """
+import sys, openvino
+from inception_resnet_keras.inference.runtimes import open_model
+print("FP16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+print(open_model(sys.argv[1])._request.get_compiled_model().get_property("INFERENCE_PRECISION_HINT").get_type_name())
+"""
+
+
+@pytest.mark.slow
+def test_openvino_computes_float16_in_float32_where_the_cpu_has_none(run: Path, digits: Path, tmp_path: Path) -> None:
+    """Left alone it takes bfloat16, where there is AVX-512; a CPU with float16 is told to do without."""
+    export_model(run, tmp_path / "m.xml", "openvino", precision="float16", check=digits)
+    for most in ("DEFAULT", "AVX512_CORE_VNNI"):
+        command = [sys.executable, "-c", HINT, str(tmp_path / "m.xml")]
+        env = {**os.environ, "ONEDNN_MAX_CPU_ISA": most}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        assert done.stdout.split() in (["True", "f16"], ["False", "f32"])
+
+
+# Of the largest output, three times what was measured: 0.004 to 0.005, 0.047, 0.1. Of OpenVINO's int8, 0.45 was: nncf
+# quantises a few random filters coarsely, a trained network's not so.
+DIFFERENCES = {"float16": 0.015, "bfloat16": 0.14, "int8": 0.3}
+OPENVINO_INT8 = 0.7
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "precision"), [(row.name, precision) for row in FORMATS.values() for precision in row.precisions[1:]]
 )
 def test_every_precision(run: Path, digits: Path, tmp_path: Path, format: str, precision: str) -> None:
-    given: dict[str, object] = {"calibrate": digits, "validate": digits} if precision == "int8" else {"check": digits}
+    int8 = precision == "int8"
+    given: dict[str, object] = {"calibrate": digits, "validate": digits} if int8 else {"check": digits}
     out = tmp_path / f"model{FORMATS[format].suffix}"
-    given |= {"min_agreement": 0.75, "max_accuracy_drop": 0.25}  # a few filters, two dozen pictures: noise is large
+    given |= {"min_agreement": 0.6 if int8 else 0.9, "max_accuracy_drop": 0.25}  # of two dozen pictures
     check = export_model(run, out, format, precision=precision, **given)  # type: ignore[arg-type]
-    assert check.relative < 0.5
+    most = OPENVINO_INT8 if (format, precision) == ("openvino", "int8") else DIFFERENCES[precision]
+    assert check.relative < most
     assert (check.accuracy is not None) == (precision == "int8")
     assert any("24 of the 24 pictures of validate" in note for note in check.notes) == (precision == "int8")
     found = open_model(out)
     assert found.card.precision == precision  # type: ignore[attr-defined]
     images = pixels(digits)
     exact = open_model(run).run(images)
-    assert 1e-5 < np.abs(found.run(images) - exact).max() < 0.5  # it is no float32 under another name
+    assert 3e-4 < np.abs(found.run(images) - exact).max() < most  # it is no float32 under another name
 
 
 @pytest.mark.parametrize("options", [{"include_preprocessing": False}, {"classifier_activation": None}])

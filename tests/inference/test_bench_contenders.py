@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from inception_resnet_keras import spec
 from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.inference.bench.contenders import (
+    APART,
     AS_SAVED,
     EXPORTED,
     IN_TENSORFLOW,
-    JOINED,
     OPTIMIZED,
     PRECISIONS,
     TIMM,
@@ -29,7 +29,7 @@ def contenders(draw: st.DrawFn) -> Contender:
     own = what in NETWORKS or what.endswith(".keras")
     engines = [*IN_TENSORFLOW, *EXPORTED] if own else ["eager", "compile"] if what.startswith(TIMM) else IN_TENSORFLOW
     engine = draw(st.sampled_from(engines))
-    forms = ["", JOINED] if engine in EXPORTED else ["", OPTIMIZED, JOINED]
+    forms = ["", APART] if engine in EXPORTED else ["", OPTIMIZED, APART]
     form = draw(st.sampled_from(forms)) if own else ""
     return Contender(what, form, engine, draw(st.sampled_from(PRECISIONS[engine])))
 
@@ -108,8 +108,8 @@ def test_what_is_not_said_is_the_default() -> None:
     assert parse("inception_v4:slim+optimized@xla") == Contender("inception_v4:slim", "optimized", "xla", "float32")
     assert parse("timm:inception_v4") == Contender("timm:inception_v4", "", "eager", "float32")
     assert parse("a/b.onnx") == Contender("a/b.onnx", "", "onnxruntime", AS_SAVED)
-    joined = Contender("inception_v4:paper", JOINED, "openvino", "int8")
-    assert parse("inception_v4+joined@openvino,int8") == joined
+    apart = Contender("inception_v4:paper", APART, "openvino", "int8")
+    assert parse("inception_v4+apart@openvino,int8") == apart
     assert parse("a/b.keras@litert,int8") == Contender("a/b.keras", "", "litert", "int8")
 
 

@@ -45,9 +45,7 @@ def outputs(model: Any, images: Any) -> list[np.ndarray]:
     return [keras.ops.convert_to_numpy(keras.ops.cast(each, "float32")) for each in found]
 
 
-def assert_same(
-    model: keras.Model, images: Any = tiny.IMAGES, *, join: bool = False, rtol: float = 1e-4
-) -> keras.Model:
+def assert_same(model: keras.Model, images: Any = tiny.IMAGES, *, join: bool = True, rtol: float = 1e-4) -> keras.Model:
     """Optimises the model, and holds its outputs to the model's: relative to their size, and not all alike."""
     weights = [np.array(weight) for weight in model.variables]
     before = outputs(model, images)
@@ -104,9 +102,9 @@ def test_every_table_row_is_a_step(network: Network) -> None:
     """One convolution a row, of the row's name, with a bias and its ReLU; the counts follow from the table."""
     one = spec.with_depths(network, (1, 1, 1))
     model = models.build(one, 5, aux_head=bool(network.aux), input_shape=(107, 107, 3))
-    optimised = optimize_for_inference(model)
+    apart = optimize_for_inference(model, join_siblings=False)
     nodes = {node.name: node for node in trace(one, (107, 107), **spec.head(one, 5))}
-    convolutions = {layer.name: layer for layer in optimised.layers if isinstance(layer, layers.Conv2D)}
+    convolutions = {layer.name: layer for layer in apart.layers if isinstance(layer, layers.Conv2D)}
     rows = {name: node.row for name, node in nodes.items() if isinstance(node.row, Conv)}
     assert set(convolutions) == set(rows)
     for name, row in rows.items():
@@ -118,13 +116,13 @@ def test_every_table_row_is_a_step(network: Network) -> None:
         assert shape == layer.output.shape[1:]
         assert layer.count_params() == kernel + row.filters, name
         assert np.prod(layer.kernel_size) * row.filters * layer.kernel.shape[2] == kernel
-    assert not {"BatchNormalization", "Dropout", "Rescaling"} & set(kinds(optimised))
-    assert optimised.output.shape == (None, 5)
-    joined = optimize_for_inference(model, join_siblings=True)
+    assert not {"BatchNormalization", "Dropout", "Rescaling"} & set(kinds(apart))
+    assert apart.output.shape == (None, 5)
+    joined = optimize_for_inference(model)
     heads = {"stem", "reduction_a", "reduction_b", "a01", "b01", "c01"}
     assert heads <= set(endpoints(joined))
     assert sum(isinstance(layer, layers.Conv2D) for layer in joined.layers) < len(rows)
-    assert joined.count_params() == optimised.count_params()
+    assert joined.count_params() == apart.count_params()
 
 
 VARIANTS = [*(WHOLE[index] for index in (0, 1, 2, 4, 5)), WholeNetwork("inception_resnet_v1", "facenet")]
@@ -142,7 +140,7 @@ def test_whole_networks(case: WholeNetwork) -> None:
         if isinstance(norm, layers.BatchNormalization):
             norm.momentum = 0.5  # of two noisy pictures alone, statistics would make float32's last digits the first
     model(images, training=True)
-    optimised = assert_same(model, images, join=case.variant == "slim")
+    optimised = assert_same(model, images)
     assert len(optimised.layers) < 0.5 * len(model.layers)
 
 
@@ -464,7 +462,7 @@ def test_endpoints_and_extractors_are_the_same() -> None:
         for join in (False, True):
             optimised = optimize_for_inference(whole, join_siblings=join)
             assert list(endpoints(optimised)) == list(endpoints(whole))
-    optimised = optimize_for_inference(model, join_siblings=True)
+    optimised = optimize_for_inference(model)
     before, after = (feature_extractor(each, stages)(tiny.IMAGES * 127, training=False) for each in (model, optimised))
     for name in stages:
         np.testing.assert_allclose(after[name], before[name], rtol=1e-4, atol=1e-4 * np.abs(before[name]).max())
@@ -472,14 +470,14 @@ def test_endpoints_and_extractors_are_the_same() -> None:
 
 
 def test_the_same_names_in_every_build() -> None:
-    first, second = (optimize_for_inference(tiny.build(), join_siblings=True) for _ in range(2))
+    first, second = (optimize_for_inference(tiny.build()) for _ in range(2))
     assert [op.name for op in first.operations] == [op.name for op in second.operations]
     assert {"a01_branch_2_conv_1_joined", "a01_branch_2_conv_1_split"} <= {op.name for op in first.operations}
 
 
 def test_twice_is_once() -> None:
-    once = optimize_for_inference(trained(tiny.build()), join_siblings=True)
-    twice = optimize_for_inference(once, join_siblings=True)
+    once = optimize_for_inference(trained(tiny.build()))
+    twice = optimize_for_inference(once)
     assert [layer.name for layer in once.layers] == [layer.name for layer in twice.layers]
     for here, there in zip(outputs(once, tiny.IMAGES), outputs(twice, tiny.IMAGES), strict=True):
         np.testing.assert_array_equal(here, there)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -83,6 +84,40 @@ def copied(exported: Any, format: str, folder: Path) -> Path:
         if file.exists():
             shutil.copy(file, folder)
     return folder / path.name
+
+
+# Opens a model with so many bytes of memory more than its library took.
+WITH_LITTLE = """
+import importlib, resource, sys
+from inception_resnet_keras.cli import main
+importlib.import_module(sys.argv[1])
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + int(sys.argv[2]),) * 2)
+sys.exit(main(["predict", *sys.argv[3:]]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's own figures")
+@pytest.mark.parametrize(
+    ("format", "library"), [("openvino", "openvino"), ("onnx", "onnxruntime"), ("litert", "ai_edge_litert.interpreter")]
+)
+def test_a_lack_of_memory_is_told_as_that(
+    exported: Any, digits: Path, tmp_path: Path, format: str, library: str
+) -> None:
+    path = copied(exported, format, tmp_path)
+    heavy = path.with_suffix(".bin") if format == "openvino" else path
+    with heavy.open("ab") as file:
+        if format == "onnx":
+            file.write(b"\xc2\x3e\x80\x80\x80\x80\x04")  # Protobuf's: field 1000, of 2**30 bytes
+        file.truncate(file.tell() + 2**30)  # of nothing: it takes no room on the disk
+        if format == "litert":
+            file.seek(0, os.SEEK_END)
+            file.write(exported[format][0].read_bytes())  # its card stands at the end
+    command = [sys.executable, "-c", WITH_LITTLE, library, str(2**28), str(path), str(picture_files(digits)[0])]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert f"{path}: the memory does not suffice to open it" in done.stderr
+    assert "damaged" not in done.stderr
 
 
 @pytest.mark.parametrize("format", list(LIBRARIES))

@@ -18,7 +18,7 @@ from ...spec.rows import Network
 APPLICATIONS = "keras-applications"
 TIMM = "timm:"
 TIMM_NETWORKS = ("inception_resnet_v2", "inception_v4")
-OPTIMIZED, JOINED = "optimized", "joined"  # forms of a network
+OPTIMIZED, APART = "optimized", "apart"  # forms of a network
 
 IN_TENSORFLOW = ("graph", "xla")
 IN_TORCH = ("eager", "compile")
@@ -47,8 +47,8 @@ A contender is WHAT[+FORM][@ENGINE[,PRECISION]]
              {APPLICATIONS}   (Keras's own InceptionResNetV2)
              {TIMM}{TIMM_NETWORKS[0]}, {TIMM}{TIMM_NETWORKS[1]}   (where torch and timm are installed)
              a run's folder or a .keras file; an exported model: {", ".join(FILES)}, a SavedModel's folder
-  FORM       {OPTIMIZED}: batch norm folded and the like, by optimize_for_inference; {JOINED}: sibling 1×1
-             convolutions joined too. An export is {OPTIMIZED} as it is made, and may be {JOINED}
+  FORM       {OPTIMIZED}: by optimize_for_inference; {APART}: the same with sibling 1×1 convolutions left
+             apart. An export is {OPTIMIZED} as it is made, and may be {APART}
   ENGINE     of ours, a .keras file and {APPLICATIONS}: graph (default), xla
              of ours and a .keras file, exported for it as `export` does: {", ".join(EXPORTED)}
              of {TIMM.rstrip(":")}: eager (default), compile
@@ -64,7 +64,7 @@ class Contender:
     """One that takes part; `str()` of it is the line that `parse` takes.
 
     what: a network of ours as "name:variant", a peer's name, or a path.
-    form: OPTIMIZED, JOINED, or empty for the network as it was built.
+    form: OPTIMIZED, APART, or empty for the network as it was built.
     engine, precision: of PRECISIONS; AS_SAVED is the precision of a file that was exported before.
     """
 
@@ -159,7 +159,7 @@ def _split(text: str) -> tuple[str, str, str, str]:
     if not at or "/" in how or "\\" in how:  # a folder's name may hold an @
         what, how = text, ""
     engine, _, precision = how.partition(",")
-    form = next((form for form in (OPTIMIZED, JOINED) if what.endswith(f"+{form}")), "")
+    form = next((form for form in (OPTIMIZED, APART) if what.endswith(f"+{form}")), "")
     return what.removesuffix(f"+{form}"), form, engine, precision
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .contenders import APPLICATIONS, EXPORTED, JOINED, TIMM, Contender
+from .contenders import APART, APPLICATIONS, EXPORTED, TIMM, Contender
 from .engines import CLASSES
 
 CHECKED = 8  # pictures by which outputs are checked
@@ -79,7 +79,7 @@ def _formed(job: dict[str, Any]) -> dict[str, Any]:
 
     model, card = load_model(Path(job["model"]))
     file = Path(job["folder"], f"{job['form']}_{MODEL}")
-    save_model(optimize_for_inference(model, join_siblings=job["form"] == JOINED), file, card)
+    save_model(optimize_for_inference(model, join_siblings=job["form"] != APART), file, card)
     return {"model": str(file)}
 
 
@@ -97,7 +97,7 @@ def _export(job: dict[str, Any]) -> dict[str, Any]:
         file,
         target.name,
         precision=contender.precision,
-        optimize=not contender.form,  # what has a form is optimized already, and stays as it was joined
+        optimize=not contender.form,  # what has a form is optimized already, and its siblings stay as they are
         calibrate=job["pictures"] if contender.precision == "int8" else None,
         max_difference=ANY,
         min_agreement=0.0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .contenders import APPLICATIONS, IN_TORCH, JOINED, OPTIMIZED, TIMM
+from .contenders import APART, APPLICATIONS, IN_TORCH, OPTIMIZED, TIMM
 
 SLIM = "inception_resnet_v2:slim"
 V4 = "inception_v4:slim"
@@ -21,12 +21,12 @@ class Preset:
 
 
 def _on_gpu(network: str) -> list[str]:
-    """Ours: float32, TF32 and both mixed precisions, by graph and XLA, plain, optimized and joined; and timm's."""
+    """Ours: float32, TF32, both mixed precisions; graph and XLA; plain, optimized, with siblings apart; and timm's."""
     ours = [
         f"{network}{form}@{engine},{precision}"
         for precision in ("float32", "tf32", "mixed_bfloat16", "mixed_float16")
         for engine in ("graph", "xla")
-        for form in ("", f"+{OPTIMIZED}", f"+{JOINED}")
+        for form in ("", f"+{OPTIMIZED}", f"+{APART}")
     ]
     return [*ours, *(f"{TIMM}{network.partition(':')[0]}@{engine},bfloat16" for engine in IN_TORCH)]
 
