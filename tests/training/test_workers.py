@@ -151,7 +151,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     for name in DAMAGED:
         path = data / name
         path.write_bytes(path.read_bytes()[:90])
-    begin = ["train", "--model=tiny", "--size=32", f"--data={data}", f"--val={held_out}"]
+    begin = ["train", "--model=few", "--size=32", f"--data={data}", f"--val={held_out}"]
     settings = ["--epochs=1", "--batch-size=4", "--set=checkpoint_minutes=0", "--set=keep=100"]
     return [*begin, *settings, "--seed=2"]  # by which each of two workers comes by two of the damaged ones
 
