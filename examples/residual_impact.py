@@ -64,7 +64,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6, help="(default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each network (default: %(default)s)")
     parser.add_argument(
-        "--learning-rate", type=float, default=RATE, help="to begin with (default: %(default)s; the paper's: 0.045)"
+        "--learning-rate",
+        type=float,
+        default=RATE,
+        help=f"to begin with (default: %(default)s; the paper's: {PAPERS_RATE})",
     )
     parser.add_argument("--limit", type=int, help="train on so many of the pictures at most")
     parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")

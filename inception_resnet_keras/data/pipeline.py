@@ -206,7 +206,9 @@ class Plan:
             "ratio": dct_ratios(boxes, self.size, 1 if self.distorts else 2),
         }
         if self.distorts:
-            rows |= {"flip": drawn.flip, "colour": drawn.colour}
+            rows["flip"] = drawn.flip
+            if not self.operations:  # which change colours in their own way
+                rows["colour"] = drawn.colour
         if self.shifts:
             rows["move"] = moves(drawn.move, self.options.shift, self.size)
         if self.operations:
@@ -246,7 +248,7 @@ def _chunk(plan: Plan) -> Callable[[Rows], Rows]:
 
     def chunk(rows: Rows) -> Rows:
         images, readable = read(rows, plan.chunk)
-        if plan.distorts and plan.operations:
+        if "flip" in rows and "colour" not in rows:
             images = tf.where(rows["flip"][:, None, None, None], images[:, :, ::-1], images)
         if plan.shifts:
             images = shifted(images, rows["move"])

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inception_resnet_keras.data.decode import Decoder, dct_ratios
+from inception_resnet_keras.data.decode import NEEDED, Decoder, dct_ratios
 from inception_resnet_keras.data.draws import inception_boxes
 from inception_resnet_keras.data.images import read_image
 from inception_resnet_keras.data.options import DataOptions
 from inception_resnet_keras.data.pipeline import Plan, batches
+from inception_resnet_keras.data.rand_augment import rand_augmented
 from inception_resnet_keras.data.sources import JPEG, Source, open_source
 from inception_resnet_keras.errors import InputError
 
@@ -47,6 +48,19 @@ def assert_same(found: list[Any], expected: list[Any]) -> None:
     for batch, other in zip(found, expected, strict=True):
         for values, others in zip(batch, other, strict=True):
             np.testing.assert_array_equal(values, others)
+
+
+def test_rand_augment_takes_the_place_of_inceptions_colours(source: Source) -> None:
+    options = DataOptions(augmentation="inception", rand_augment=2)
+    rows = Plan(source, options, SIZE, 4, True, 3, 0, 3, (0, 1)).batch(0)
+    crops, _ = Decoder(source, SIZE, accurate=False)({name: tf.constant(rows[name]) for name in NEEDED}, 4)
+    assert 0 < rows["flip"].sum() < 4
+    mirrored = np.where(rows["flip"][:, None, None, None], crops.numpy()[:, :, ::-1], crops.numpy())
+    expected = rand_augmented(
+        tf.constant(mirrored, tf.float32), tf.constant(rows["operations"]), tf.constant(rows["strengths"])
+    )
+    images, _ = epoch_of(source, options)[0]
+    np.testing.assert_allclose(images, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
