@@ -20,10 +20,10 @@ import numpy as np
 from digit_pictures import write_digits
 from new_folder import new_folder
 
+from inception_resnet_keras.common.console import printable
 from inception_resnet_keras.data.pictures import picture_files
-from inception_resnet_keras.export.api import export_model
-from inception_resnet_keras.inference.predict import predict
-from inception_resnet_keras.telling import printable
+from inception_resnet_keras.deploy.export import export_model
+from inception_resnet_keras.models.predict import predict
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.loop import train
 

@@ -21,13 +21,13 @@ import numpy as np
 from digit_pictures import write_digits
 from new_folder import new_folder
 
-from inception_resnet_keras.evaluation.faces import verify_faces
-from inception_resnet_keras.evaluation.pairs import Face, Pair, format_pairs
-from inception_resnet_keras.files import write_text
+from inception_resnet_keras.common.files import write_text
+from inception_resnet_keras.evaluation.faces import Face, Pair, format_pairs, verify_faces
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.loop import train
 
 KNOWN, UNSEEN = range(7), range(7, 10)
+
 FOLDS = 10
 
 

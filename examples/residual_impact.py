@@ -26,21 +26,28 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from new_folder import new_folder
 
-from inception_resnet_keras import spec
+from inception_resnet_keras import networks as networks_module
+from inception_resnet_keras.common.files import replacing, write_json
 from inception_resnet_keras.data.sources import Source, held_out_split, open_source
-from inception_resnet_keras.files import replacing, write_json
-from inception_resnet_keras.models import build
-from inception_resnet_keras.spec.rows import Network
-from inception_resnet_keras.spec.walk import stages, trace
+from inception_resnet_keras.networks import edits
+from inception_resnet_keras.networks.factories import build
+from inception_resnet_keras.networks.rows import Network
+from inception_resnet_keras.networks.trace import stages, trace
 from inception_resnet_keras.training.loop import batch_norm_momentum_for
 from inception_resnet_keras.training.optimizers import TensorFlow1RMSprop
 
 PLAIN, RESIDUAL, UNSCALED = "Inception-v4", "Inception-ResNet-v2", "Inception-ResNet-v2, not scaled"
+
 COLOURS = {PLAIN: "#8a8a8a", RESIDUAL: "#0b62a4", UNSCALED: "#c2410c"}
+
 PAIRS = ((PLAIN, RESIDUAL), (UNSCALED, RESIDUAL))
+
 BATCH = 32
+
 PAPERS_RATE, RATE = 0.045, 0.005
+
 STILL_GUESSING = 0.8  # of the loss of a guess: above it, nothing has been learned
+
 UNSTABLE_ABOVE = 1000  # filters, from where on the paper saw unscaled residual networks die
 
 
@@ -96,11 +103,11 @@ def main() -> None:
 
 def networks(width: float) -> dict[str, Network]:
     """The paper's tables, made narrower; without scaling, every residual is summed as it is."""
-    residual = spec.with_width(spec.find("inception_resnet_v2"), width)
+    residual = edits.with_width(networks_module.find("inception_resnet_v2"), width)
     return {
-        PLAIN: spec.with_width(spec.find("inception_v4"), width),
+        PLAIN: edits.with_width(networks_module.find("inception_v4"), width),
         RESIDUAL: residual,
-        UNSCALED: spec.with_scales(residual, [1.0] * len(spec.block_names(residual))),
+        UNSCALED: edits.with_scales(residual, [1.0] * len(networks_module.block_names(residual))),
     }
 
 

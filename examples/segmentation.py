@@ -22,9 +22,11 @@ from new_folder import new_folder
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from inception_resnet_keras import feature_extractor, spec
-from inception_resnet_keras.files import replacing
-from inception_resnet_keras.models import build
+from inception_resnet_keras import networks
+from inception_resnet_keras.common.files import replacing
+from inception_resnet_keras.networks import edits
+from inception_resnet_keras.networks.factories import build
+from inception_resnet_keras.networks.features import feature_extractor
 
 WIDTH = 64  # channels of the pyramid
 
@@ -62,7 +64,7 @@ def main() -> None:
 def segmenter(model: str, width: float, size: int) -> keras.Model:
     """(n, size, size, 3), pixels of 0-255, to (n, size, size, 1), probabilities."""
     trunk = build(
-        spec.with_width(spec.find(model), width),
+        edits.with_width(networks.find(model), width),
         include_top=False,
         input_shape=(size, size, 3),
         include_preprocessing=True,

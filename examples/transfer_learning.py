@@ -18,8 +18,8 @@ from pathlib import Path
 from digit_pictures import write_digits
 from new_folder import new_folder
 
-from inception_resnet_keras import finetune
 from inception_resnet_keras.training.config import TrainConfig
+from inception_resnet_keras.training.finetune import finetune
 from inception_resnet_keras.training.loop import train
 
 

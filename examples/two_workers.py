@@ -21,6 +21,7 @@ from digit_pictures import write_digits
 from new_folder import new_folder
 
 PROGRAM = (sys.executable, "-m", "inception_resnet_keras")
+
 WORKERS = 2
 
 

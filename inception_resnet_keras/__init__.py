@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .data.preprocessing import preprocess_input, warn_if_unscaled
+    from .deploy.export import export_model
+    from .deploy.folding import optimize_for_inference
     from .diagrams.api import plot_architecture
     from .evaluation.evaluate import evaluate
     from .evaluation.faces import verify_faces
-    from .export.api import export_model
-    from .features import endpoints, feature_extractor
-    from .inference.folding import optimize_for_inference
-    from .models import create_inception_resnet_v1, create_inception_resnet_v2, create_inception_v4
+    from .networks.factories import create_inception_resnet_v1, create_inception_resnet_v2, create_inception_v4
+    from .networks.features import endpoints, feature_extractor
     from .training.finetune import finetune
     from .weights.labels import decode_predictions
     from .weights.load import load_weights

@@ -1,9 +1,6 @@
 """What every room's tests share: quiet engines, each whole network built once, and who runs what."""
 
 import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,7 +10,9 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from .networks import WholeNetwork
+from .whole import WholeNetwork
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # What `exported` is made for: one process does it.
 OF_EXPORTS = ("export/test_targets.py", "export/test_refusals.py", "inference/test_runtimes.py")
@@ -43,6 +42,7 @@ LONGEST = (
 
 # A machine that others load makes single examples slow: that is no fault of the code.
 settings.register_profile("suite", deadline=None, max_examples=50)
+
 settings.load_profile("suite")
 
 
@@ -77,11 +77,11 @@ def no_cache_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="session")
 def whole() -> Any:
     """`whole(WHOLE[n])` is that network as its factory builds it, for images of any size."""
-    from inception_resnet_keras import models
+    from inception_resnet_keras.networks import factories
 
     @cache
     def build(case: WholeNetwork) -> Any:
-        factory = getattr(models, f"create_{case.network}")
+        factory = getattr(factories, f"create_{case.network}")
         return factory(variant=case.variant, depths=case.depths, input_shape=(None, None, 3))
 
     return build

@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from inception_resnet_keras import export_model
 from inception_resnet_keras.data.sources import open_source
-from inception_resnet_keras.export.check import Check
-from inception_resnet_keras.export.formats import FORMATS, default_name
-from inception_resnet_keras.saving import Card, save_model
+from inception_resnet_keras.deploy.check import Check
+from inception_resnet_keras.deploy.export import export_model
+from inception_resnet_keras.deploy.formats import FORMATS, default_name
+from inception_resnet_keras.models.model_file import Card, save_model
 
 from . import tiny
 from .pictures import write_digits

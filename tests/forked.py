@@ -7,11 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf  # noqa: F401 - imported in the server, so that each process starts at once
-
-from inception_resnet_keras import spec
+from inception_resnet_keras import networks
 from inception_resnet_keras.cli import main
-from inception_resnet_keras.training import keeper, outcome, runner, session  # noqa: F401
 
 from .tiny import KNOWN
 
@@ -47,7 +44,7 @@ def finish(process: Any, said: Path, status: int = 0) -> str:
 
 
 def _command(arguments: list[str], said: str, prepare: Callable[[], None] | None) -> None:
-    spec.NETWORKS.update(KNOWN)
+    networks.NETWORKS.update(KNOWN)
     with Path(said).open("a", buffering=1) as file:
         sys.stdout = sys.stderr = file
         if prepare:

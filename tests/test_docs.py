@@ -18,16 +18,19 @@ import numpy as np
 import pytest
 
 import inception_resnet_keras
-from inception_resnet_keras import spec
+from inception_resnet_keras import networks
 from inception_resnet_keras.cli import VERBS, main
-from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.common.console import PROGRAM
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.guides import site
 from inception_resnet_keras.guides.docstrings import listed
-from inception_resnet_keras.telling import PROGRAM
-from tests.tiny import TINY
+
+from .tiny import TINY
 
 ROOT = Path(__file__).parents[1]
+
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("examples/*.md")), *sorted(ROOT.glob("inception_resnet_keras/**/*.md"))]
+
 NOT_RUN = "# not run: "
 
 
@@ -47,7 +50,7 @@ def runnable() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("where", "text"), runnable(), ids=[where for where, _ in runnable()])
 def test_python_in_markdown_runs(where: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if where.startswith("README.md"):  # its network is a whole one at full size: here the tiny one's table
-        monkeypatch.setitem(spec.NETWORKS, "inception_resnet_v2", {"paper": TINY})
+        monkeypatch.setitem(networks.NETWORKS, "inception_resnet_v2", {"paper": TINY})
     exec(compile(text, where, "exec"), {})
 
 

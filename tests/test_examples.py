@@ -16,19 +16,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inception_resnet_keras import spec
+from inception_resnet_keras import networks
 from inception_resnet_keras.data.sources import open_source
-from inception_resnet_keras.spec.rows import Conv, Fork, Repeat, Residual
+from inception_resnet_keras.networks.rows import Conv, Fork, Repeat, Residual
 from inception_resnet_keras.weights.convert import ours
-from tests.tiny import FEW, TINY
+
+from .tiny import FEW, TINY
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+
 HELPERS = {"digit_pictures", "new_folder"}
+
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in HELPERS)
 # Trained six times over, so without reductions.
 SUM = Residual([[Conv(2, 1)], [Conv(3, 3)]], name="a")
+
 WITH_SUMS = replace(FEW, name="inception_resnet_v2", stages=[Repeat(SUM, 1, scale=0.1)])
+
 WITHOUT_SUMS = replace(FEW, name="inception_v4", stages=[Repeat(Fork(SUM.branches, name="a"), 1)])
+
 Run = Callable[..., ModuleType]
 
 
@@ -42,7 +48,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         "inception_v4": {"paper": WITHOUT_SUMS},
         "inception_resnet_v2": {"paper": WITH_SUMS},
     }.items():
-        monkeypatch.setitem(spec.NETWORKS, name, {**spec.NETWORKS.get(name, {}), **variants})
+        monkeypatch.setitem(networks.NETWORKS, name, {**networks.NETWORKS.get(name, {}), **variants})
     for variant in few:  # what a saved one is recognised by
         monkeypatch.setitem(ours.TABLE.layers, ("few", variant), lambda slot: slot.name)
     monkeypatch.syspath_prepend(EXAMPLES)

@@ -8,11 +8,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from inception_resnet_keras import models
-from inception_resnet_keras.spec.rows import AVG_POOL, MAX_POOL, Conv, Fork, Network, Pool, Repeat, Residual
+from inception_resnet_keras.networks import factories
+from inception_resnet_keras.networks.rows import AVG_POOL, MAX_POOL, Conv, Fork, Network, Pool, Repeat, Residual
 
 SIDE = 32
+
 CLASSES = 3
+
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, SIDE, SIDE, 3)).astype(np.float32)
 
 TINY = Network(
@@ -58,7 +60,7 @@ def build(network: Network = TINY, **options: Any) -> keras.Model:
     Always from the same seed: of so few filters, an unlucky draw's ReLUs let nothing through.
     """
     keras.utils.set_random_seed(1)
-    return models.build(network, **{"num_classes": CLASSES, "input_shape": (SIDE, SIDE, 3), **options})
+    return factories.build(network, **{"num_classes": CLASSES, "input_shape": (SIDE, SIDE, 3), **options})
 
 
 def randomised(model: keras.Model, seed: int = 1) -> keras.Model:

@@ -2,11 +2,11 @@
 
 import sys
 
-from inception_resnet_keras import spec
+from inception_resnet_keras import networks
 from inception_resnet_keras.cli import main
 
 from .tiny import KNOWN
 
 if __name__ == "__main__":
-    spec.NETWORKS.update(KNOWN)
+    networks.NETWORKS.update(KNOWN)
     sys.exit(main())

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-from ..errors import InputError
-from ..telling import PROGRAM
+from ..common.console import PROGRAM
+from ..common.errors import InputError
 
 VERBS = (
     *("train", "predict", "evaluate", "explain", "export", "bench"),
     *("summary", "plot", "convert", "inspect", "pack"),
 )
+
 ENGINES = ("tensorflow", "jax", "torch")  # what Keras can be set to run on
 
 

@@ -9,13 +9,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import refuse
-from ..inference.bench import contenders as named
-from ..inference.bench.presets import PRESETS
+from ..bench import contenders as named
+from ..bench.presets import PRESETS
+from ..common.errors import refuse
 
 HELP = "speed and memory of networks, engines and precisions, in turns"
+
 CHARTS = (".png", ".svg", ".pdf")
+
 A_WORKER = 2.5e9  # bytes: what one may hold, where all are kept alive
+
 _presets = "\n".join(
     f"  {name:4} {preset.about}; batches {', '.join(map(str, preset.batches))}"
     + (f", of training {', '.join(map(str, preset.training))}" if preset.training else "")
@@ -60,11 +63,11 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from ..files import write_json
-    from ..inference.bench import tables
-    from ..inference.bench.report import report
-    from ..inference.bench.rounds import Outcome, measure
-    from ..telling import command, say
+    from ..bench import tables
+    from ..bench.report import report
+    from ..bench.rounds import Outcome, measure
+    from ..common.console import command, say
+    from ..common.files import write_json
 
     for option, suffixes in (("json", (".json",)), ("chart", CHARTS)):
         file: Path | None = getattr(args, option)
@@ -85,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     found = report(plan, outcome, typed)
     tables.show(found, Console())
     if args.chart is not None:
-        from ..inference.bench.chart import plot
+        from ..bench.chart import plot
 
         plot(found, args.chart)
     return 0 if any(entry.turns and not entry.failure for entry in outcome.entries) else 1
@@ -93,8 +96,8 @@ def run(args: argparse.Namespace) -> int:
 
 def plan_of(args: argparse.Namespace, warn: Any) -> Any:
     """The Plan that options ask for; warn: is given a line where it is not as they may have it in mind."""
-    from ..inference.bench import machine
-    from ..inference.bench.plan import Plan, baseline_of
+    from ..bench import machine
+    from ..bench.plan import Plan, baseline_of
 
     device = args.device
     if device == "auto":

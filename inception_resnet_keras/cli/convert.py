@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..weights.convert_file import convert
+    from ..deploy.convert import convert
 
     report, check = convert(args.source, args.out, to=args.to, ema=args.ema)
     print(report)

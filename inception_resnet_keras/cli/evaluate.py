@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..common.errors import InputError
 from .pack import number_or_share
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
 @contextmanager
 def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
     """A bar, or where there is no terminal a line now and then."""
-    from ..telling import say
+    from ..common.console import say
     from ..training.progress import PLAIN_LINE_EVERY, reading
 
     said = time.monotonic()
@@ -87,9 +87,9 @@ def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _evaluate(args: argparse.Namespace, console: Console) -> None:
+    from ..common.console import say
     from ..evaluation.evaluate import evaluate
     from ..evaluation.tables import show_evaluation
-    from ..telling import say
 
     with _progress(console) as progress:
         found = evaluate(
@@ -112,9 +112,9 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
 
 
 def _verify(args: argparse.Namespace, console: Console) -> None:
+    from ..common.console import say
     from ..evaluation.faces import verify_faces
     from ..evaluation.tables import show_verified
-    from ..telling import say
 
     if len(args.models) > 1:
         raise InputError(f"--pairs: {len(args.models)} models are given, and faces are verified by one")

@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ..evaluation.explain_files import explain_files
-    from ..telling import printable, say
+    from ..common.console import printable, say
+    from ..evaluation.explain import explain_files
 
     drawn = explain_files(
         args.model,

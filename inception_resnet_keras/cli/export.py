@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import InputError
-from ..export.formats import FORMATS, IMAGENET, chosen, default_name
-from ..saving import PRECISIONS
-from ..telling import command, say
+from ..common.console import command, say
+from ..common.errors import InputError
+from ..deploy.formats import FORMATS, IMAGENET, chosen, default_name
+from ..models.model_file import PRECISIONS
 
 HELP = "a model for TensorFlow Serving, ONNX Runtime, OpenVINO or LiteRT, compared with Keras's"
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..inference.runtimes import find_model
+    from ..models.runtimes import find_model
 
     target, precision = chosen(args.format, args.precision)
     find_model(args.model)  # a model that is missing is told before the place that follows from it
@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from ..export.api import export_model
-    from ..export.placing import temporary_files
+    from ..deploy.export import export_model
+    from ..deploy.placing import temporary_files
 
     console = Console()
     with _ended_at_once(), temporary_files():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..errors import InputError
+from ..common.errors import InputError
 
 HELP = "labelled pictures as TFRecord shards, checked once"
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .. import spec
-from ..errors import InputError
+from .. import networks
+from ..common.errors import InputError
 
 HELP = "a network as a picture (SVG, PNG, PDF), DOT, Mermaid, or a page to explore"
+
 LEVELS = ("overview", "modules", "layers")
+
 SUFFIXES = {"svg": ".svg", "png": ".png", "pdf": ".pdf", "dot": ".dot", "mermaid": ".mmd", "html": ".html"}
 
 
@@ -17,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "network",
         metavar="NETWORK",
-        help=f"one of {', '.join(spec.NETWORKS)}; a .keras file of one; or `all`: every variant's overview and modules "
-        "as SVG and PNG, and the explorer, into the folder --out",
+        help=f"one of {', '.join(networks.NETWORKS)}; a .keras file of one; or `all`: every variant's overview and "
+        "modules as SVG and PNG, and the explorer, into the folder --out",
     )
     parser.add_argument("--level", choices=LEVELS, default="overview", help="what to draw (default: %(default)s)")
     parser.add_argument("--module", help="with --level modules, the only one: stem, a, reduction_a, …")
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _draw_all(args: argparse.Namespace) -> None:
-    from ..diagrams.gallery import draw_all
+    from ..diagrams.api import draw_all
 
     if args.out is None:
         raise InputError("--out: `plot all` writes a folder; name it, such as --out architecture_plots")

@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..devices import missing_gpu
-    from ..inference.predict import predict
+    from ..common.devices import missing_gpu
+    from ..models.predict import predict
 
     predictions = predict(args.run_or_model, args.images, top=args.top)
     if sys.modules.get("tensorflow") and (gpu := missing_gpu()):

@@ -5,21 +5,22 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .. import spec
-from ..errors import InputError, refuse
-from ..spec import names
-from ..spec.rows import Network
-from ..spec.walk import Stage, merged, stages, trace
+from .. import networks
+from ..common.errors import InputError, refuse
+from ..networks import names
+from ..networks.rows import Network
+from ..networks.trace import Stage, merged, stages, trace
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 WIDTH = 72  # the table, whatever the terminal: cut words say less than a line that wraps
+
 HELP = "a network's stages: output shape, parameters, multiply-adds"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("network", choices=list(spec.NETWORKS), metavar="NETWORK", help="one of %(choices)s")
+    parser.add_argument("network", choices=list(networks.NETWORKS), metavar="NETWORK", help="one of %(choices)s")
     parser.add_argument("--variant", default="paper", help="of the network's table (default: %(default)s)")
     parser.add_argument("--size", type=int, help="side of the image in pixels (default: the variant's own)")
     parser.add_argument("--classes", type=int, help="of the classifier (default: the variant's own head)")
@@ -29,12 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    network = spec.find(args.network, args.variant)
+    network = networks.find(args.network, args.variant)
     if args.classes is not None and args.classes < 1:
         raise refuse("--classes", args.classes, "an integer of at least 1")
     size = network.size if args.size is None else args.size
     try:
-        found = stages(trace(network, (size, size), **spec.head(network, args.classes)))
+        found = stages(trace(network, (size, size), **networks.head(network, args.classes)))
     except ValueError as error:
         raise InputError(f"--size: got {size}, which is too small: {error}") from None
     console = Console(width=max(Console().width, WIDTH))
@@ -64,7 +65,7 @@ def _table(network: Network, shown: list[Stage], every: list[Stage]) -> Table:
             continue
         table.add_row(
             f"{stage.name} ×{stage.times}" if stage.times > 1 else stage.name,
-            spec.figure(network, stage.name),
+            networks.figure(network, stage.name),
             "×".join(map(str, stage.shape)),
             f"{stage.trainable + stage.statistics:,}" if stage.trainable else "",
             f"{(stage.macs or 0) / 1e6:,.1f} M" if stage.macs else "",

@@ -10,9 +10,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import spec
-from ..errors import InputError
-from ..telling import command, say
+from .. import networks
+from ..common.console import command, say
+from ..common.errors import InputError
 from ..training.config import CHANGEABLE, CHOICES, FLAGS, TrainConfig
 from ..training.recipes import configured, read_settings, recipe_names
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..evaluation.report import Report
 
 HELP = "train a network on pictures"
+
 _DEFAULTS = TrainConfig()
 
 
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: handwritten digits)",
     )
     add("--val", metavar="SOURCE", default=absent, help="held-out pictures (default: a fifth of the data, by --seed)")
-    add("--model", choices=list(spec.NETWORKS), default=absent, help=f"(default: {_DEFAULTS.model})")
+    add("--model", choices=list(networks.NETWORKS), default=absent, help=f"(default: {_DEFAULTS.model})")
     add("--variant", default=absent, help=f"of the network's table (default: {_DEFAULTS.variant})")
     add("--size", type=int, default=absent, help=f"side of the pictures in pixels (default: {_DEFAULTS.size})")
     add("--epochs", type=int, default=absent, help=f"(default: {_DEFAULTS.epochs})")

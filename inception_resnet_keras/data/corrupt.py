@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from ..arguments import is_integer, is_number
-from ..errors import InputError, refuse
+from ..common.arguments import is_integer, is_number
+from ..common.errors import InputError, refuse
 
 SHOWN = 5
+
 NOTHING_LEFT = "no picture of a batch can be read"
 
 

@@ -19,14 +19,18 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..arguments import is_integer, is_number, one_of
-from ..errors import InputError, refuse
+from ..common.arguments import is_integer, is_number, one_of
+from ..common.errors import InputError, refuse
 from .images import resized
 
 CROPS = (1, 12, 144)
+
 MODES = ("squash", "center")
+
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
+
 LEAST_DRAFT = 2  # `images.decode` never gives a JPEG below so many times what is enough
+
 GOOGLENET_SIDE, GOOGLENET_LENGTHS = 224, (256, 288, 320, 352)
 
 Box = tuple[float, float, float, float]  # top, left, height, width

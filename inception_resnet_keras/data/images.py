@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..errors import InputError
+from ..common.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
+
 MAX_PIXELS = 64 * 1024 * 1024  # 192 MiB once decoded; a scanner's A4 page at 600 dpi has 35 million
 
 _16_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # of these formats only PNG has them
+
 _TOO_LARGE = f"has more than the {MAX_PIXELS:,} pixels that are read at most; make it smaller first"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from ..errors import InputError
+from ..common.errors import InputError
 
 
 def read_manifest(path: Path) -> tuple[list[Path], list[str]]:

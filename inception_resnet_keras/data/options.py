@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..arguments import boolean, is_integer, is_number, number_between, one_of, positive_integer
-from ..errors import refuse
+from ..common.arguments import boolean, is_integer, is_number, number_between, one_of, positive_integer
+from ..common.errors import refuse
 
 AUGMENTATIONS = ("none", "shift", "inception")
+
 CACHES = ("none", "memory")
 
 

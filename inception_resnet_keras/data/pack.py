@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..arguments import is_integer, positive_integer
-from ..errors import InputError, refuse
-from ..files import flush, write_json
+from ..common.arguments import is_integer, positive_integer
+from ..common.errors import InputError, refuse
+from ..common.files import flush, write_json
 from .images import UnreadableImageError
 from .records import FOOTER_BYTES, FORMAT, INDEX, LENGTH_BYTES, TABLE
 from .sources import PILLOW, PLAIN, Progress, Source
 
 SHARD_BYTES = 128 * 1024**2
+
 AT_ONCE = 256  # pictures that are read ahead
 
 

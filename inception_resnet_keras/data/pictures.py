@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import InputError
+from ..common.errors import InputError
 from .images import SUFFIXES
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import refuse
-from ..spec.rows import FACENET, INCEPTION, Preprocessing
+from ..common.errors import refuse
+from ..networks.rows import FACENET, INCEPTION, Preprocessing
 
 CONVENTIONS = {convention.name: convention for convention in (INCEPTION, FACENET)}
 

@@ -14,8 +14,11 @@ import tensorflow as tf
 from .draws import RAND_AUGMENT_OPS
 
 FILL = 127.5
+
 ROTATION = math.radians(30)
+
 SHEAR = 0.3
+
 TRANSLATION = 0.45  # of a side
 
 
@@ -163,4 +166,5 @@ OPERATIONS: tuple[Callable[[tf.Tensor, tf.Tensor], tf.Tensor], ...] = (
     auto_contrast,
     equalize,
 )
+
 assert len(OPERATIONS) == RAND_AUGMENT_OPS, "draws.py draws as many"

@@ -14,16 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..common.errors import InputError
 from .contents import Ranges
 from .corrupt import CorruptPictures
 from .images import MAX_PIXELS, UnreadableImageError
 from .sources import JPEG, PILLOW, PLAIN, Progress, Source, header
 
 INDEX = "index.json"
+
 TABLE = "index.npz"
+
 FORMAT = "inception-resnet-keras pictures 1"
+
 LENGTH_BYTES, FOOTER_BYTES = 12, 4  # of a TFRecord: its length and that's checksum; the data's checksum
+
 COLUMNS = ("labels", "sizes", "kinds", "shards", "offsets", "lengths", "names")
 
 

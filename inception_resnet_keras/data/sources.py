@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-from ..errors import InputError
+from ..common.errors import InputError
 from .contents import Contents, Files, Memory
 from .corrupt import CorruptPictures
 from .images import UnreadableImageError, decode, has_transparency, opened, resized
@@ -27,7 +27,9 @@ from .pictures import files_by_class, not_read
 JPEG, PLAIN, PILLOW = range(3)  # how a picture is decoded: its crop only; by TensorFlow; by read_image
 
 MAX_CORRUPT = 0.01
+
 HELD_OUT = 0.2
+
 PNG_SIGNATURE = 8  # bytes
 # What TensorFlow decodes to the pixels that read_image gives; the rest takes Pillow's path.
 _PLAIN_MODES = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P"), "WEBP": ("RGB",)}

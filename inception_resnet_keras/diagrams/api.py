@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from .. import arguments, spec
-from ..errors import InputError, refuse
-from ..files import replacing
-from . import mermaid, render
+from .. import networks
+from ..common import arguments
+from ..common.errors import InputError, refuse
+from ..common.files import replacing
+from . import mermaid, svg
+from .explorer import page
 from .graph import INPUT, Graph, graph_of
 from .recover import graph_of_model
 
 Level = Literal["overview", "modules", "layers"]
+
 LEVELS: tuple[Level, ...] = get_args(Level)
+
 FORMATS = {
     ".svg": "svg",
     ".png": "png",
@@ -49,8 +53,8 @@ class Diagram:
 
     def dot(self) -> str:
         """Graphviz's language, with positions, which `dot` keeps."""
+        from .draw import modules, overview
         from .every_layer import layers
-        from .pictures import modules, overview
 
         if self.level == "overview":
             return overview(self.graph, upwards=self.upwards).to_string()
@@ -63,16 +67,16 @@ class Diagram:
         from .svg import themed
 
         source = self.dot()
-        return themed(render.draw(source, "svg").decode(), self.title, source)
+        return themed(svg.draw(source, "svg").decode(), self.title, source)
 
     def png(self) -> bytes:
         """In light colours, two dots a pixel of the SVG. InputError without Graphviz."""
         source = self.dot()
-        return render.with_source(render.draw(source, "png"), source)
+        return svg.with_source(svg.draw(source, "png"), source)
 
     def pdf(self) -> bytes:
         """One page as large as the picture. InputError without Graphviz."""
-        return render.draw(self.dot(), "pdf")
+        return svg.draw(self.dot(), "pdf")
 
     def mermaid(self) -> str:
         """A Mermaid flowchart, for a README or an issue."""
@@ -100,11 +104,11 @@ class Diagram:
         return path
 
     def _repr_svg_(self) -> str | None:
-        return self.svg() if render.can_draw() else None
+        return self.svg() if svg.can_draw() else None
 
     def _repr_html_(self) -> str | None:
         """Without Graphviz, the explorer in a frame."""
-        if render.can_draw():
+        if svg.can_draw():
             return None
         return (
             f'<iframe sandbox="allow-scripts" style="width:100%;height:640px;border:0" '
@@ -155,7 +159,7 @@ def plot_architecture(
     arguments.one_of("level", level, LEVELS)
     arguments.one_of("format", format, (None, *dict.fromkeys(FORMATS.values())))
     if isinstance(network, str):
-        table = arguments.scaled(arguments.deepened(spec.find(network, variant), depths), scale)
+        table = arguments.scaled(arguments.deepened(networks.find(network, variant), depths), scale)
         arguments.auxiliary(table, aux_head)
         shape = (table.size, table.size, 3) if input_shape is None else input_shape
         height, width, channels = arguments.image_shape(table, shape, "channels_last", aux_head=aux_head)
@@ -190,5 +194,35 @@ def write(path: Path, content: bytes) -> None:
 
 def _other_variants(graph: Graph) -> list[Graph]:
     """The network's tables, to compare with: a model's own too, as it may have other depths."""
-    others = [graph_of(table) for table in spec.NETWORKS[graph.name].values()]
+    others = [graph_of(table) for table in networks.NETWORKS[graph.name].values()]
     return [other for other in others if other != graph]
+
+
+EXPLORER = "explorer.html"
+
+
+def draw_all(folder: Path) -> list[Path]:
+    """Writes every picture as SVG and PNG, and the explorer; returns their paths. InputError without Graphviz."""
+    written: list[Path] = []
+    for name, diagram in pictures():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written += [diagram.save(path.with_name(path.name + suffix)) for suffix in (".svg", ".png")]
+    write(folder / EXPLORER, explorer().encode())
+    return [*written, folder / EXPLORER]
+
+
+def pictures() -> Iterator[tuple[str, Diagram]]:
+    """Each picture with its path in the folder, less the suffix: `inception_v4/paper/reduction_a`."""
+    for name, variants in networks.NETWORKS.items():
+        for variant, network in variants.items():
+            graph = graph_of(network, aux_head=bool(network.aux))
+            parts = [part.key for part in graph.parts if part.key != INPUT]
+            yield f"{name}/{variant}/overview", Diagram(graph_of(network), "overview", ())
+            for key in parts:
+                yield f"{name}/{variant}/{key}", Diagram(graph, "modules", [key])
+
+
+def explorer() -> str:
+    """One page of every network and variant."""
+    return page([graph_of(network) for variants in networks.NETWORKS.values() for network in variants.values()])

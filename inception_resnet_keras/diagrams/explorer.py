@@ -13,10 +13,9 @@ from itertools import permutations
 from string import Template
 from typing import Any
 
-from . import style
-from .compare import differences
-from .graph import Graph, Op, Part
-from .words import KINDS, inside, network_title, part_kind, shape_text
+from . import svg
+from .draw import differences
+from .graph import KINDS, Graph, Op, Part, inside, network_title, part_kind, shape_text
 
 SCRIPTS = ("vendor/vendor.min.js", "scene.js", "view.js", "panel.js", "explorer.js", "controls.js")
 
@@ -103,20 +102,20 @@ def _theme() -> str:
         for theme in ("light", "dark")
     )
     kinds = "".join(
-        f".kind-{kind}{{--kind-fill:var(--{kind}-fill);--kind-line:var(--{kind}-line)}}" for kind in style.KINDS
+        f".kind-{kind}{{--kind-fill:var(--{kind}-fill);--kind-line:var(--{kind}-line)}}" for kind in svg.KINDS
     )
     return (
-        f":root{{color-scheme:light dark;--mono:{style.WEB_MONO};{light}}}\n"
+        f":root{{color-scheme:light dark;--mono:{svg.WEB_MONO};{light}}}\n"
         f"@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
         f':root[data-theme="light"]{{color-scheme:light;{light}}}\n'
         f':root[data-theme="dark"]{{color-scheme:dark;{dark}}}\n{kinds}\n'
     )
 
 
-def _colours() -> dict[str, style.Colour]:
+def _colours() -> dict[str, svg.Colour]:
     named = ("PAPER", "CARD", "INK", "MUTED", "EDGE", "BORDER", "TRACK")
-    colours = {name.lower(): getattr(style, name) for name in named}
-    for name, kind in style.KINDS.items():
+    colours = {name.lower(): getattr(svg, name) for name in named}
+    for name, kind in svg.KINDS.items():
         colours |= {f"{name}-fill": kind.fill, f"{name}-line": kind.line}
     return colours
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .graph import Graph, Op, full
-from .style import INK, KINDS
-from .words import part_kind, shape_text, short
+from .graph import Graph, Op, full, part_kind, shape_text, short
+from .svg import INK, KINDS
 
 
 def overview(graph: Graph) -> str:

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .. import spec
-from ..arguments import is_number
-from ..errors import InputError
-from ..spec import names
-from ..spec.rows import Conv, Network
-from ..spec.walk import Node, trace
-from .graph import Graph, graph_of
-from .words import layer_names, network_title
+from .. import networks
+from ..common.arguments import is_number
+from ..common.errors import InputError
+from ..networks import edits, names
+from ..networks.rows import Conv, Network
+from ..networks.trace import Node, trace
+from .graph import Graph, graph_of, layer_names, network_title
 
 
 def graph_of_model(model: Any) -> Graph:
@@ -30,7 +29,7 @@ def graph_of_model(model: Any) -> Graph:
     closest: list[str] | None = None
     for network in _candidates(layers):
         try:
-            nodes = trace(network, size, channels=channels, aux_head=aux in layers, **spec.head(network, classes))
+            nodes = trace(network, size, channels=channels, aux_head=aux in layers, **networks.head(network, classes))
         except ValueError:  # too small an image for it, or an auxiliary head that it has not
             continue
         different = list(_differences(nodes, layers))
@@ -61,7 +60,7 @@ def _layers(model: Any) -> dict[str, dict[str, Any]]:
     try:
         found = {layer.name: layer.get_config() | {"class": type(layer).__name__} for layer in model.layers}
     except AttributeError:
-        takes = f"the name of a network ({', '.join(spec.NETWORKS)}) or a Keras model of one"
+        takes = f"the name of a network ({', '.join(networks.NETWORKS)}) or a Keras model of one"
         raise InputError(f"network: got {model!r}; it takes {takes}") from None
     if not any(map(names.stage, found)):
         raise InputError(
@@ -86,15 +85,15 @@ def _image(model: Any, layers: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[i
 def _candidates(layers: Mapping[str, Mapping[str, Any]]) -> Iterator[Network]:
     """Every variant of the tables, with the depths and scales that the layers tell of."""
     places = {stage for stage in map(names.stage, layers) if stage}
-    for variants in spec.NETWORKS.values():
+    for variants in networks.NETWORKS.values():
         for network in variants.values():
-            blocks = spec.block_names(network)
+            blocks = networks.block_names(network)
             depths = [max(1, sum(_is_block(place, block) for place in places)) for block in blocks]
             told = [_scale(layers, names.block(block, 1)) for block in blocks]
             scales = [scale if is_number(scale) else 1.0 for scale in told]
             for more in (0, 1):  # a part of a network may end before the last block, which may differ
-                deep = spec.with_depths(network, [*depths[:-1], depths[-1] + more])
-                yield spec.with_scales(deep, scales)
+                deep = edits.with_depths(network, [*depths[:-1], depths[-1] + more])
+                yield edits.with_scales(deep, scales)
 
 
 def _scale(layers: Mapping[str, Mapping[str, Any]], place: str) -> Any:

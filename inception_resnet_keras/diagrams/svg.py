@@ -1,12 +1,251 @@
-"""What makes Graphviz's SVG fit for a page: two themes, fonts that every machine has, sizes in pixels."""
+"""The looks that every format shares: colours in light and dark, fonts, sizes.
+
+A colour is used for one thing only, so that a picture's dark theme is a mapping of its light colours.
+Text has a contrast of at least 4.5 on what it stands on, a line or a border 3 (WCAG 2.2, AA).
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from html import escape, unescape
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import Any
 
-from . import fonts
-from .style import COLOURS, FONT, MONO, WEB_FONT, WEB_MONO
+import pydot
+
+from ..common.errors import InputError
+from .layout import Box, Line, Point
+
+
+@dataclass(frozen=True)
+class Colour:
+    light: str
+    dark: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    fill: Colour
+    line: Colour
+
+
+PAPER = Colour("#ffffff", "#0d1117")
+
+CARD = Colour("#f6f8fa", "#161b22")
+
+INK = Colour("#1f2328", "#e6edf3")
+
+MUTED = Colour("#57606a", "#a1abb7")
+
+EDGE = Colour("#6e7781", "#8b949e")
+
+BORDER = Colour("#868e98", "#6e7680")
+
+TRACK = Colour("#e1e5ea", "#2b323b")  # what a bar has still to fill
+
+KINDS = {
+    "weights": Kind(Colour("#dcebfd", "#10294a"), Colour("#2f6fc4", "#5b9cf0")),
+    "pool": Kind(Colour("#d9f2e4", "#0d3223"), Colour("#1f8154", "#3fb27f")),
+    "concat": Kind(Colour("#ece4fb", "#2a1f4a"), Colour("#7b52c7", "#a98bea")),
+    "sum": Kind(Colour("#fdebd0", "#40290b"), Colour("#a85f06", "#e0973a")),
+    "activation": Kind(Colour("#fce2ea", "#431526"), Colour("#c03a68", "#ee7aa0")),
+    "plain": Kind(Colour("#eff1f3", "#20262e"), Colour("#737b85", "#7f8893")),
+}
+
+COLOURS = (
+    PAPER,
+    CARD,
+    INK,
+    MUTED,
+    EDGE,
+    BORDER,
+    TRACK,
+    *(c for kind in KINDS.values() for c in (kind.fill, kind.line)),
+)
+
+FONT = "DejaVu Sans"  # matplotlib brings it, so that every machine measures and draws the same
+
+MONO = "DejaVu Sans Mono"
+
+WEB_FONT = '"DejaVu Sans",Verdana,Geneva,sans-serif'
+
+WEB_MONO = '"DejaVu Sans Mono",Menlo,Consolas,monospace'
+
+TITLE, TEXT, SMALL = 17, 13, 11
+
+README_WIDTH = 900  # pixels that a README gives a picture
+
+FILES = {
+    ("DejaVu Sans", False): "DejaVuSans.ttf",
+    ("DejaVu Sans", True): "DejaVuSans-Bold.ttf",
+    ("DejaVu Sans Mono", False): "DejaVuSansMono.ttf",
+}
+
+_PRECISE = 1000  # points at which a text is measured
+
+
+def folder() -> Path:
+    found = find_spec("matplotlib")
+    if found is None or not found.submodule_search_locations:
+        raise ImportError("matplotlib is not installed, which this package depends on")
+    return Path(found.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
+
+
+@cache
+def width(text: str, size: float, *, bold: bool = False, font: str = "DejaVu Sans") -> float:
+    """How wide a line of text is, in the unit of `size`."""
+    return _font(font, bold).getlength(text) * size / _PRECISE
+
+
+@cache
+def _font(name: str, bold: bool) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.truetype(folder() / FILES[name, bold], _PRECISE, layout_engine=ImageFont.Layout.BASIC)
+
+
+@contextmanager
+def only_ours() -> Iterator[dict[str, str]]:
+    """An environment in which Graphviz finds these fonts, and no others; also where there are no others."""
+    with tempfile.TemporaryDirectory() as temporary:
+        settings = Path(temporary) / "fonts.conf"
+        settings.write_text(
+            '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>'
+            f"<dir>{escape(str(folder()))}</dir><cachedir>{escape(temporary)}/cache</cachedir>"
+            '<match target="font"><edit name="hinting" mode="assign"><bool>false</bool></edit>'
+            '<edit name="hintstyle" mode="assign"><const>hintnone</const></edit></match></fontconfig>',
+            encoding="utf-8",
+        )
+        before = os.environ.get("FONTCONFIG_FILE")
+        os.environ["FONTCONFIG_FILE"] = str(settings)
+        try:
+            yield dict(os.environ)
+        finally:
+            if before is None:
+                del os.environ["FONTCONFIG_FILE"]
+            else:
+                os.environ["FONTCONFIG_FILE"] = before
+
+
+MARGIN = 16.0
+
+ROUND = 7.0  # a bend's radius
+
+ARROW = 7.0
+
+SKIP_LINE = {"color": KINDS["sum"].line.light, "penwidth": "2.4"}
+
+INCH = 72.0
+
+
+class Canvas:
+    """Collects boxes, cards and lines at pixels from the upper left corner; `graph` is what is drawn."""
+
+    def __init__(self, name: str) -> None:
+        self.graph = pydot.Dot(
+            name, graph_type="digraph", layout="nop2", bgcolor=PAPER.light, pad=f"{MARGIN / INCH:.3f}"
+        )
+        self.turn(0.0, None)
+        self.graph.set_node_defaults(
+            fontname=FONT, fontsize=str(TEXT), fontcolor=INK.light, fixedsize="true", margin="0", shape="none"
+        )
+        self.graph.set_edge_defaults(color=EDGE.light, arrowsize="0.65", penwidth="1.3")
+
+    def turn(self, top: float, height: float | None) -> None:
+        """What follows stands `top` lower, and upside down within `height` if one is given."""
+        self._top, self._height = top, height
+
+    def finish(self, width: float, height: float) -> pydot.Dot:
+        """The graph, with an unseen node as large as the page, which its lines would not stretch."""
+        self.box("page", "", Box(width / 2, height / 2, width, height), style="invis")
+        return self.graph
+
+    def box(self, name: str, label: str, place: Box, into: Any = None, **looks: str) -> None:
+        x, y = self._at((place.x, place.y))
+        node = pydot.Node(
+            _quoted(name),
+            label=f"<{label}>" if label else '""',
+            pos=f'"{x:g},{y:g}"',
+            width=f"{place.width / INCH:.4f}",
+            height=f"{place.height / INCH:.4f}",
+            **looks,
+        )
+        (into or self.graph).add_node(node)
+
+    def block(self, name: str, place: Box, colour: str) -> None:
+        """A plain filled rectangle."""
+        self.box(name, "", place, shape="box", style="filled", fillcolor=colour, color=colour, penwidth="0")
+
+    def card(self, name: str, label: str, size: tuple[float, float], place: Box, **looks: str) -> pydot.Cluster:
+        """A cluster with its title in the upper left corner; size: the title's width and height."""
+        y = self._at((place.x, place.y))[1]
+        left, right = place.left, place.right
+        low, high = y - place.height / 2, y + place.height / 2
+        across, down = left + 12 + size[0] / 2, high - 6 - size[1] / 2
+        cluster = pydot.Cluster(
+            name,
+            label=f"<{label}>",
+            bb=f'"{left:g},{low:g},{right:g},{high:g}"',
+            lp=f'"{across:g},{down:g}"',
+            style="rounded,filled",
+            fontname=FONT,
+            **looks,
+        )
+        self.graph.add_subgraph(cluster)
+        return cluster
+
+    def line(self, tail: str, head: str, line: Line) -> None:
+        looks = SKIP_LINE if line.skip else {}
+        points = tuple(map(self._at, line.points))
+        self.graph.add_edge(pydot.Edge(_quoted(tail), _quoted(head), pos=f'"{_spline(points)}"', **looks))
+
+    def _at(self, point: Point) -> Point:
+        """Graphviz counts upwards."""
+        x, y = point
+        return x, -self._top - (y if self._height is None else self._height - y)
+
+
+def _spline(points: tuple[Point, ...]) -> str:
+    """The line as cubic curves with rounded bends, and the arrow's tip."""
+    tip = points[-1]
+    points = (*points[:-1], _towards(tip, points[-2], ARROW))
+    path = [points[0]]
+    for before, bend, after in zip(points, points[1:], points[2:], strict=False):
+        radius = min(ROUND, _distance(before, bend) / 2, _distance(bend, after) / 2)
+        start, end = _towards(bend, before, radius), _towards(bend, after, radius)
+        path += [path[-1], start, start, _towards(bend, start, radius * 0.45), _towards(bend, end, radius * 0.45), end]
+    path += [path[-1], points[-1], points[-1]]
+    return " ".join([f"e,{_text(tip)}", *(_text(point) for point in path)])
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def _text(point: Point) -> str:
+    return f"{point[0]:.2f},{point[1]:.2f}"
+
+
+def _distance(one: Point, other: Point) -> float:
+    return ((one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2) ** 0.5
+
+
+def _towards(start: Point, end: Point, length: float) -> Point:
+    """The point `length` away from start on the way to end."""
+    share = length / (_distance(start, end) or 1)
+    return start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share
+
 
 _TEXT = re.compile(
     r'<text (?P<looks>[^>]*font-family="(?P<font>[^"]*)"(?: font-weight="(?P<weight>bold)")?[^>]*'
@@ -41,8 +280,8 @@ def _rules() -> str:
 def _as_wide(match: re.Match[str]) -> str:
     """A line of text with the width that its box was made for, whichever font the reader has."""
     text = unescape(match["text"])
-    width = fonts.width(text, float(match["size"]), bold=bool(match["weight"]), font=match["font"])
-    looks = f'{match["looks"]} textLength="{width:.1f}" lengthAdjust="spacingAndGlyphs"'
+    text_width = width(text, float(match["size"]), bold=bool(match["weight"]), font=match["font"])
+    looks = f'{match["looks"]} textLength="{text_width:.1f}" lengthAdjust="spacingAndGlyphs"'
     return f"<text {looks}>{match['text']}</text>"
 
 
@@ -50,3 +289,86 @@ def source_of(svg: str) -> str:
     """The DOT text that a drawing carries; "" where it carries none."""
     found = re.search(r"<metadata>(.*?)</metadata>", svg, flags=re.DOTALL)
     return unescape(found[1]) if found else ""
+
+
+MISSING = (
+    "format: a picture needs Graphviz, which is not here: pip install 'inception-resnet-keras[plot]', "
+    "or install Graphviz so that `dot` is on PATH; the formats dot, mermaid and html need neither"
+)
+
+DPI = 144  # of a PNG: two dots a pixel of the page, as fine screens have them
+
+TIMEOUT = 300  # seconds that a system's dot may take
+
+
+def draw(dot: str, format: str) -> bytes:
+    """A DOT text with positions as svg, png or pdf; InputError where there is nothing to draw it with."""
+    dpi = DPI if format == "png" else 72
+    with only_ours() as environment:
+        try:
+            import pygraphviz
+        except ImportError:
+            return _draw_with_system(dot, format, dpi, environment)
+        with _without_font_warnings():
+            graph = pygraphviz.AGraph(string=dot)
+            graph.graph_attr["dpi"] = str(dpi)
+            return graph.draw(format=format, prog="nop2")
+
+
+def with_source(png: bytes, source: str) -> bytes:
+    """The picture with the DOT text that it was drawn from, packed as its text chunk `dot`."""
+    from PIL import Image, PngImagePlugin
+
+    chunk = PngImagePlugin.PngInfo()
+    chunk.add_itxt("dot", source, zip=True)
+    packed = BytesIO()
+    with Image.open(BytesIO(png)) as picture:
+        picture.convert("RGB").save(packed, "PNG", pnginfo=chunk, compress_level=6, dpi=(DPI, DPI))
+    return packed.getvalue()
+
+
+def source_of_png(path: Path) -> str:
+    """The DOT text that a picture carries; "" where it carries none."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return str(picture.info.get("dot", ""))
+
+
+def can_draw() -> bool:
+    return find_spec("pygraphviz") is not None or shutil.which("dot") is not None
+
+
+def _draw_with_system(dot: str, format: str, dpi: int, environment: dict[str, str]) -> bytes:
+    program = shutil.which("dot")
+    if program is None:
+        raise InputError(MISSING)
+    done = subprocess.run(
+        [program, "-Knop2", f"-T{format}", f"-Gdpi={dpi}"],
+        input=dot.encode(),
+        capture_output=True,
+        env=environment,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise InputError(f"format: {program} failed on {format}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
+
+
+@contextmanager
+def _without_font_warnings() -> Iterator[None]:
+    """Drops what the wheel's Fontconfig says of a newer system's files: it writes past Python's stderr."""
+    sys.stderr.flush()
+    real = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            said.seek(0)
+            for line in said.read().decode(errors="replace").splitlines():
+                if not line.startswith("Fontconfig warning"):
+                    print(line, file=sys.stderr)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..arguments import path_of
-from ..errors import InputError, refuse
+from ..common.arguments import path_of
+from ..common.errors import InputError, refuse
 from ..weights.labels import CLASSES, class_index
 
 SHOWN = 10
+
 _WORDNET = re.compile(r"n\d{8}")
 
 

@@ -8,33 +8,35 @@ labels, or give `tfds:imagenet2012:validation`. Its ground truth file has number
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from ..arguments import boolean, one_of, path_of, positive_integer, text_of
+from ..common.arguments import boolean, one_of, path_of, positive_integer, text_of
+from ..common.errors import InputError, refuse
+from ..common.files import write_json
 from ..data.crops import CROPS, Changes, View
 from ..data.sources import Source, open_source
-from ..errors import InputError, refuse
+from ..models.open import GivenModel, Subject, open_model_or_name, told_as
 from ..weights.labels import CLASSES
-from . import paper
+from . import metrics, plots
 from .classes import Classes, columns, given_names, imagenet, places
-from .figures import Figures, figures
 from .held_out import choose
-from .one_pass import Telling, classify
-from .opening import GivenModel, open_given, told_as
-from .output import new_folder
-from .report import Report, classification_report, most_confused
-from .subjects import Subject
-from .writing import Seen, write
+from .metrics import Calibration, Figures, figures, ranks_of_truth
+from .predictions import Telling, classify
+from .report import Report, classification_report, most_confused, new_folder, write_csv
 
 MAX_CORRUPT = 100
+
 AVERAGE = "average"
+
 AVERAGES_LEFT = "its file has running averages beside the weights, which were not taken: --ema takes them"
+
 ASSUMED = (
     "nothing says how much of a picture its weights were made for: this is assumed; --crop-fraction, --crop-mode and "
     "--interpolation take something else"
@@ -149,7 +151,7 @@ def evaluate(
         raise refuse("crops", crops, "1 with a crop fraction or mode: 12 and 144 crops are of fixed places")
     changes = Changes(crop_fraction, crop_mode, interpolation)
     named = None if classes is None else given_names(classes)
-    openers = [open_given(model, imagenet=named is None, ema=boolean("ema", ema)) for model in several]
+    openers = [open_model_or_name(model, imagenet=named is None, ema=boolean("ema", ema)) for model in several]
     chosen = choose([told_as(model) for model in several], None if data is None else text_of("data", data))
     dataset = chosen.data
     written = None if out is None else path_of("out", out)
@@ -191,7 +193,7 @@ def evaluate(
         evaluation = _evaluation(seen, subjects, known[0], data=dataset, note=note, crops=crops, folder=folder)
         models_and_average = [*evaluation.models, *([evaluation.average] if evaluation.average else [])]
         curves = [(model.name, model.figures.calibration) for model in models_and_average]
-        write(folder, seen, evaluation.report, curves, evaluation.as_json())
+        write_evaluation(folder, seen, evaluation.report, curves, evaluation.as_json())
     return evaluation
 
 
@@ -221,7 +223,7 @@ def _evaluation(
     complete = len(np.unique(seen.labels)) == CLASSES  # on fewer of ImageNet's classes a network is right more often
 
     def model(subject: Subject, probabilities: np.ndarray) -> Model:
-        reported = paper.accuracy([subject.network], crops) if subject.imagenet and complete else None
+        reported = metrics.accuracy([subject.network], crops) if subject.imagenet and complete else None
         published = dict(subject.published) if complete else {}
         scores = figures(seen.labels, probabilities)
         notes = [ASSUMED] * subject.assumed + [AVERAGES_LEFT] * subject.averages
@@ -230,7 +232,7 @@ def _evaluation(
     average = None
     if len(subjects) > 1:
         networks = [subject.network for subject in subjects if subject.imagenet]
-        reported = paper.accuracy(networks, crops) if len(networks) == len(subjects) and complete else None
+        reported = metrics.accuracy(networks, crops) if len(networks) == len(subjects) and complete else None
         average = Model(AVERAGE, "", None, figures(seen.labels, seen.average), reported, {})
     left_out = [*seen.source.corrupt.listed(), *seen.source.beside]
     return Evaluation(
@@ -243,3 +245,58 @@ def _evaluation(
         note=note,
         folder=folder,
     )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was read of a source, its true classes, and what each model says of it, in the first one's order."""
+
+    source: Source
+    read: np.ndarray
+    labels: np.ndarray
+    probabilities: Sequence[np.ndarray]
+
+    @cached_property
+    def average(self) -> np.ndarray:
+        return np.stack(self.probabilities).mean(axis=0, dtype=np.float64).astype(np.float32)
+
+    @cached_property
+    def names(self) -> list[str]:
+        return [self.source.names[index] for index in self.read]
+
+
+def write_evaluation(
+    folder: Path, seen: Seen, report: Report, curves: Sequence[tuple[str, Calibration]], summary: dict[str, object]
+) -> None:
+    """Tables and pictures, then `summary` as report.json, which tells that all is there."""
+    names = [score.name for score in report.classes]
+    predicted, ranks = seen.average.argmax(axis=1), ranks_of_truth(seen.labels, seen.average)
+    write_csv(
+        folder / "predictions.csv",
+        ["picture", "true", "predicted", "probability", "probability of true", "rank of true"],
+        (
+            (name, names[true], names[said], f"{row[said]:.6f}", f"{row[true]:.6f}", rank + 1)
+            for name, true, said, row, rank in zip(seen.names, seen.labels, predicted, seen.average, ranks, strict=True)
+        ),
+    )
+    write_csv(
+        folder / "confusion_matrix.csv",
+        ["true \\ predicted", *names],
+        ([name, *row] for name, row in zip(names, report.confusion, strict=True) if any(row)),
+    )
+    plots.plot_confusion(report, folder / "confusion_matrix.png", title=f"accuracy {report.accuracy:.2%}")
+    plots.plot_reliability(curves, folder / "reliability.png")
+    shown = [
+        read_again(partial(seen.source.decode, int(seen.read[mistake.index])))
+        for mistake in report.mistakes[: plots.MISTAKES_SHOWN]
+    ]
+    plots.plot_mistakes(report, [plots.thumbnail(image) for image in shown], folder / "mistakes.png")
+    write_json(folder / "report.json", summary)
+
+
+def read_again(decode: Callable[[], Image.Image]) -> Image.Image:
+    """A picture that was read before; white where it has gone since."""
+    try:
+        return decode()
+    except InputError:
+        return Image.new("RGB", (1, 1), "white")

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..common.errors import InputError
 from ..data.sources import Source, held_out_split
-from ..errors import InputError
 from ..training.config import TrainConfig, read_config
 from .overlap import DIGITS, as_many, overlap
 

@@ -12,17 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.errors import InputError
 from ..data.contents import Contents, Files, Memory, Ranges
 from ..data.manifest import read_manifest
 from ..data.pictures import files_by_class
 from ..data.records import INDEX, open_packed
 from ..data.sources import Source, held_out_split, open_source
-from ..errors import InputError
 from ..training.config import TrainConfig
 
 DIGITS = "digits"
+
 SMALL = 100_000  # of so many pictures trained on at the most, each is asked for its links and its length
+
 SAMPLE = 200  # evaluated pictures whose content is looked for, where no file is the same
+
 READS = 2_000  # pictures trained on that are read for it
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from ..telling import say
+from ..common.console import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +21,9 @@ LEGEND = (
     "±: 95 % interval (Wilson). ECE: expected calibration error. T: the temperature to divide the logits by, "
     "fitted on these pictures; after T: the ECE then, on halves that T was not fitted on. NLL: in nats."
 )
+
 VALIDATION = 50_000  # pictures of ILSVRC 2012's validation set, which published figures are of
+
 CLASSES_SHOWN = 40  # of more classes, those with the least recall
 
 

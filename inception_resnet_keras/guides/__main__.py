@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..errors import InputError
+from ..common.errors import InputError
 from .site import build
 
 

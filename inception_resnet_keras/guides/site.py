@@ -16,14 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from ..cli import VERBS
-from ..errors import InputError
-from ..telling import PROGRAM
+from ..common.console import PROGRAM
+from ..common.errors import InputError
 
 PACKAGE = Path(__file__).parents[1]
+
 NAME = PACKAGE.name
+
 ROOT = PACKAGE.parent
+
 COPIED = ("examples/*.py", "examples/*.md", "examples/*.png", f"{NAME}/*.md", f"{NAME}/*/*.md", f"{NAME}/*/recipes/*")
+
 GUIDES = ("networks", "training", "data", "weights", "explanations", "export")  # the order to read them in
+
 ROOMS = {
     "spec": "The tables: rows, networks, walks that count without Keras",
     "data": "Pictures in: decoding, preprocessing, the pipeline, packing",
@@ -34,9 +39,13 @@ ROOMS = {
     "export": "SavedModel, ONNX, OpenVINO, LiteRT",
     "diagrams": "Pictures of networks",
 }
+
 LOOSE = ("models", "features", "saving", "errors", "arguments")  # modules beside the rooms
+
 STYLE = "style.css"
+
 MARKER = ".inception_resnet_keras_docs"  # in a site that was built here: MkDocs empties the folder that it builds into
+
 CSS = """\
 .md-grid { max-width: 84rem; }
 .md-typeset pre > code { font-size: 0.7rem; }

@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
-from ..files import replacing
+from ..common.errors import InputError
+from ..common.files import replacing
 
 _META = "meta"
+
 _MARK = b"sha256 "
+
 _FOOTER = len(_MARK) + 64
 
 

@@ -9,18 +9,22 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from .. import spec
-from ..arguments import boolean, is_integer, nearest, number_between, one_of, positive_integer
+from .. import networks
+from ..common.arguments import boolean, is_integer, nearest, number_between, one_of, positive_integer
+from ..common.console import PROGRAM
+from ..common.errors import InputError, refuse
 from ..data.corrupt import CorruptPictures
 from ..data.options import DataOptions
-from ..errors import InputError, refuse
-from ..spec.walk import minimum_side, trace
-from ..telling import PROGRAM
+from ..networks.trace import minimum_side, trace
 
 MAX_SIDE = 4096
+
 INFINITY = float("inf")
+
 DIGITS_SEED = 0  # their held-out fifth is always the same, so that runs can be compared
+
 AT_LEAST_0 = "a number of at least 0"
+
 IN_0_1 = "a number in [0, 1)"
 # (lowest, below which, how the range is told)
 RANGES: dict[str, tuple[float, float, str]] = {
@@ -41,12 +45,14 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "layer_rate": (1e-6, 1 + 1e-9, "a number above 0, at most 1"),
     "checkpoint_minutes": (0, INFINITY, f"{AT_LEAST_0}; 0 writes one at every step"),
 }
+
 CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("adam", "adamw", "sgd", "rmsprop"),
     "schedule": ("cosine", "exponential", "constant"),
     "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
     "strategy": ("auto", "one", "mirrored", "multiworker"),
 }
+
 SWITCHES = ("freeze_batch_norm", "deterministic", "jit", "remat", "tensorboard")
 
 
@@ -146,8 +152,8 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        one_of("model", self.model, list(spec.NETWORKS))
-        network = spec.find(self.model, self.variant)
+        one_of("model", self.model, list(networks.NETWORKS))
+        network = networks.find(self.model, self.variant)
         for name, (low, high, takes) in RANGES.items():
             number_between(name, getattr(self, name), low, high, takes)
         for name, choices in CHOICES.items():
@@ -254,6 +260,7 @@ ADDED = (
     *("augmentation", "area", "aspect", "slow_colour", "rand_augment", "rand_magnitude", "mixup", "cutmix"),
     *("central_crop", "cache", "parallel_calls", "max_corrupt"),
 )
+
 _DEFAULTS = TrainConfig()
 
 

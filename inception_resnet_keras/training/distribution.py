@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..devices import use_gpus
-from ..errors import InputError, refuse
+from ..common.devices import use_gpus
+from ..common.errors import InputError, refuse
 from .config import TrainConfig
 
 if TYPE_CHECKING:

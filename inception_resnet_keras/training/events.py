@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..common.errors import InputError
 
 if TYPE_CHECKING:
     import tensorflow as tf

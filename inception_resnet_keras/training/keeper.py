@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from ..errors import InputError
-from ..files import replacing
-from ..saving import Card, save_model
-from ..telling import command, say
+from ..common.console import command, say
+from ..common.errors import InputError
+from ..common.files import replacing
+from ..models.model_file import Card, save_model
 from .checkpoints import Checkpoints
 from .distribution import differing, worker
 from .events import Events

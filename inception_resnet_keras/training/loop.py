@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
+from ..common.console import command, printable, say
+from ..common.devices import missing_gpu
+from ..common.errors import InputError
 from ..data.sources import Source, held_out_split, open_source
-from ..devices import missing_gpu
-from ..errors import InputError
 from ..evaluation.report import Report, classification_report
-from ..telling import command, printable, say
 from .config import CHANGEABLE, TrainConfig, stored_config
 from .interruption import InterruptedRun, stop_asked
 from .memory import estimated, peak_on_gpu
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 BATCH_NORM_MOMENTUM_RANGE = (0.8, 0.9997)
+
 SLOW_MEMORIES = 3  # a run shorter than so many of batch norm's memories is evaluated with stale statistics
 
 

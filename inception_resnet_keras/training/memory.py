@@ -20,11 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import spec
-from ..spec.walk import Node, trace
+from .. import networks
+from ..networks.trace import Node, trace
 from .config import TrainConfig
 
 STEPS = 4
+
 GPU = "GPU:0"
 
 
@@ -43,7 +44,7 @@ def estimated(config: TrainConfig, replicas: int = 1) -> Activations:
     concatenated maps, and a block's output. Rematerialised, the stages' outputs are kept, and the inner
     maps of one stage at a time. What single operations need while they run is not counted.
     """
-    network = spec.find(config.model, config.variant)
+    network = networks.find(config.model, config.variant)
     nodes = trace(network, (config.size, config.size), aux_head=config.aux_weight > 0)
     read_by: dict[str, list[str]] = {}
     for node in nodes:

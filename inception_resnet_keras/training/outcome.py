@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..common.files import write_json
 from ..data.images import UnreadableImageError
 from ..data.sources import Source
 from ..evaluation.report import Report
-from ..files import write_json
 from .config import TrainConfig
 from .run import RunFolder
 

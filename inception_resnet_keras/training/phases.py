@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import keras
 
-from ..spec import names
+from ..networks import names
 from .config import TrainConfig
 
 

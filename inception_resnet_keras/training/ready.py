@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..common.errors import InputError, refuse
 from ..data.pipeline import checked_shard
 from ..data.sources import require_source
-from ..errors import InputError, refuse
 from ..weights import registry
 from ..weights.load import is_name, require
 from .config import TrainConfig

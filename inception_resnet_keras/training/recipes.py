@@ -9,12 +9,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from ..arguments import nearest
-from ..errors import InputError, refuse
+from ..common.arguments import nearest
+from ..common.errors import InputError, refuse
 from .config import TrainConfig
 
 FOLDER = Path(__file__).with_name("recipes")
+
 KEYS = [field.name for field in fields(TrainConfig)]
+
 _KINDS = {str: "text", int: "an integer", float: "a number", bool: "true or false", list: "two numbers: [low, high]"}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..spec import names
+from ..networks import names
 
 
 def rematerialised(model: keras.Model) -> Callable[[Any], Any]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
-from ..errors import InputError
-from ..memory import is_out_of_memory, largest_that_fits
-from ..telling import say
+from ..common.console import say
+from ..common.devices import is_out_of_memory, largest_that_fits
+from ..common.errors import InputError
 from .session import Session
 
 

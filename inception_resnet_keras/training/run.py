@@ -14,9 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..files import FreshFolder, fresh_folder, write_json, write_text
-from ..telling import command
+from ..common.console import command
+from ..common.errors import InputError
+from ..common.files import FreshFolder, fresh_folder, write_json, write_text
 from .config import TrainConfig
 
 RUNS = Path("runs")

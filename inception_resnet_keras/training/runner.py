@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ..common.console import command, printable, say
+from ..common.errors import InputError
 from ..data.images import UnreadableImageError
 from ..data.pipeline import batches
 from ..data.sources import Source
-from ..errors import InputError
-from ..telling import command, printable, say
 from .diagnosis import diagnose
 from .distribution import worker
 from .interruption import InterruptedRun
@@ -27,7 +27,9 @@ from .session import Position, Session
 from .step import StepFigures
 
 LONG_EVALUATION = 30.0  # seconds; a checkpoint is written before one
+
 ABORTED = "Collective ops is aborted"  # as TensorFlow tells of a worker that is no longer there
+
 LEAST_PROBABILITY = 1e-7  # as Keras's own cross entropy has it
 
 

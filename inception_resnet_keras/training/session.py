@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .. import spec
-from ..errors import InputError
-from ..models import build
+from .. import networks
+from ..common.errors import InputError
+from ..networks.factories import build
 from .checkpoints import Checkpoint, restore
 from .config import TrainConfig
 from .optimizers import make_optimizer, schedule
@@ -149,7 +149,7 @@ class Session:
 
 def _new_model(config: TrainConfig, classes: int, momentum: float, synchronized: bool) -> keras.Model:
     return build(
-        spec.find(config.model, config.variant),
+        networks.find(config.model, config.variant),
         classes,
         input_shape=_input_shape(config.size),
         batch_norm_momentum=momentum,

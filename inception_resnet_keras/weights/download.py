@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from ..errors import InputError
+from ..common.errors import InputError
 
 
 def cache() -> Path:

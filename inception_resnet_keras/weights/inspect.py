@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
-from .. import spec
-from ..errors import InputError
-from ..spec import names
-from ..spec.rows import Network
+from .. import networks
+from ..common.errors import InputError
+from ..networks import names
+from ..networks.rows import Network
 from .convert import ours
 from .convert.engine import in_keras_layout
 from .convert.identify import Identity, factory_call, identify
@@ -70,7 +70,7 @@ class Finding:
 
     @property
     def _scales(self) -> tuple[float, ...] | None:
-        return scales(self.network) if spec.is_residual(self.network) else None
+        return scales(self.network) if networks.is_residual(self.network) else None
 
     @property
     def call(self) -> str:
@@ -87,7 +87,7 @@ class Finding:
             also.append(f"  its embedding is {self.embedding} wide, which no factory builds: its trunk is loaded alone")
         if self.averages:
             also.append("  has running averages beside its weights: load_weights(model, path, ema=True) takes them")
-        if spec.is_residual(self.network) and self.source == ours.TABLE.source and "scale" not in self.settings:
+        if networks.is_residual(self.network) and self.source == ours.TABLE.source and "scale" not in self.settings:
             also.append("  the residual scales are not in the file: the variant's own are assumed")
         loaded = f"loaded by {self.call}" if self.score == 1 else "incomplete: no call loads it"
         return "\n".join(

@@ -8,14 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arguments import is_integer
-from ..errors import refuse
+from ..common.arguments import is_integer
+from ..common.errors import refuse
 from . import download
 
 # Keras's own: the same file in the same place as `keras.applications` has it.
 URL = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
+
 DIGEST = "md5:c2c37ea517e94d9795004a39431a14cb"
+
 FOLDER = "models"
+
 CLASSES = 1000
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import keras
 
-from .. import spec
-from ..errors import InputError, refuse
+from .. import networks
+from ..common.errors import InputError, refuse
 from . import registry
 from .convert import ours
 from .convert.engine import NewHead, check_new_head, plan
@@ -56,7 +56,7 @@ def load_weights(
         for key, value in made.values():
             variables[key].assign(value)
         if made.report.network:
-            network = spec.find(made.report.network, made.report.variant)
+            network = networks.find(made.report.network, made.report.variant)
             trained = settings(checkpoint, network, include_top=True).get("scale")
             made.report.notes += _other_scales(model, made.report, trained)
     log.info("%s", made.report)
@@ -88,12 +88,12 @@ def is_name(source: str | PathLike[str]) -> bool:
 
 def _other_scales(model: keras.Model, report: LoadReport, trained: tuple[float, ...] | None) -> list[str]:
     """Residual scales that are not those of the network the weights were trained in."""
-    network = spec.find(report.network, report.variant)
-    if not spec.is_residual(network) or (trained is None and report.source == ours.TABLE.source):
+    network = networks.find(report.network, report.variant)
+    if not networks.is_residual(network) or (trained is None and report.source == ours.TABLE.source):
         return []
     layers = {layer.name: layer.get_config() for layer in model.layers}
     here = of_layers(layers, network, include_top=True)["scale"]
-    for block, mine, theirs in zip(spec.block_names(network), here, trained or scales(network), strict=True):
+    for block, mine, theirs in zip(networks.block_names(network), here, trained or scales(network), strict=True):
         if abs(mine - theirs) > 1e-9:
             return [f"residual scales differ: block {block}01 sums with {mine}, and was trained with {theirs}"]
     return []

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import spec
-from ..errors import InputError, refuse
-from ..spec import names
-from ..spec.rows import Network
+from .. import networks
+from ..common.errors import InputError, refuse
+from ..networks import names
+from ..networks.rows import Network
 from . import download
 from .convert import ours
 from .convert.engine import BACKGROUND, NewHead
@@ -23,10 +23,15 @@ from .convert.identify import Shape, identify
 from .labels import label_offset
 
 CACHE = "models/inception-resnet-keras"  # below Keras's folder
+
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/inception_resnet_v2/"
+
 _SLIM = "https://download.tensorflow.org/models/"
+
 _KENTSOMMER = "https://github.com/kentsommer/keras-inceptionV4/releases/download/2.1/"
+
 _FACENET = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
+
 _V1, _V2, _V4 = ("inception_resnet_v1", "facenet"), ("inception_resnet_v2", "slim"), ("inception_v4", "slim")
 
 
@@ -196,6 +201,7 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "vggface2": ("facenet-pytorch/vggface2",),
     "casia-webface": ("facenet-pytorch/casia-webface",),
 }
+
 NAMES = (*_ALIASES, *WEIGHTS)
 
 
@@ -224,7 +230,7 @@ def resolve(name: str, model: Mapping[str, Shape], new_head: NewHead = False) ->
     found = identify(model, (ours.TABLE,))
     network = found.network if found else None
     fitting = [file for file in files if network and (file.network, file.variant) == (network.name, network.variant)]
-    if not fitting or network not in spec.NETWORKS[fitting[0].network].values():
+    if not fitting or network not in networks.NETWORKS[fitting[0].network].values():
         raise _needs(name, files, network)
     classes = None if new_head is True else _classes(model)
     aux_head = not new_head and any(key.startswith(f"{names.AUX}_") for key in model)

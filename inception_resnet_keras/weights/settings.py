@@ -6,14 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .. import spec
-from ..errors import InputError
-from ..spec import names
-from ..spec.rows import Network, Repeat
-from .readers import Checkpoint
+from .. import networks
+from ..common.errors import InputError
+from ..networks import names
+from ..networks.rows import Network, Repeat
+from .readers.checkpoint import Checkpoint
 
 KEY = "factory"  # in a safetensors file's metadata
+
 _POOLS = {"GlobalAveragePooling2D": "avg", "GlobalMaxPooling2D": "max"}
+
 _TAKEN = ("scale", "input_shape", "include_preprocessing", "classifier_activation", "pooling")
 
 
@@ -30,8 +32,8 @@ def settings(checkpoint: Checkpoint, network: Network, *, include_top: bool) -> 
 def of_layers(layers: Mapping[str, Mapping[str, Any]], network: Network, *, include_top: bool) -> dict[str, Any]:
     """From the layers' configurations, each with its class."""
     found: dict[str, Any] = {}
-    if spec.is_residual(network):
-        found["scale"] = tuple(_scale(layers, block) for block in spec.block_names(network))
+    if networks.is_residual(network):
+        found["scale"] = tuple(_scale(layers, block) for block in networks.block_names(network))
     shapes = [layer["batch_shape"][1:] for layer in layers.values() if layer.get("batch_shape")]
     if len(shapes) == 1:
         found["input_shape"] = tuple(shapes[0])
@@ -47,7 +49,7 @@ def of_layers(layers: Mapping[str, Mapping[str, Any]], network: Network, *, incl
 def scales(network: Network) -> tuple[float, ...]:
     """A table's own residual scales, by block."""
     own = {row.block.name: row.scale for row in reversed(network.stages) if isinstance(row, Repeat) and row.scale}
-    return tuple(own[block] for block in spec.block_names(network))
+    return tuple(own[block] for block in networks.block_names(network))
 
 
 def _scale(layers: Mapping[str, Mapping[str, Any]], block: str) -> float:

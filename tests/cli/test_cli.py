@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from inception_resnet_keras import spec
+from inception_resnet_keras import networks
 from inception_resnet_keras.cli import VERBS, main
 
 HEAVY = ("tensorflow", "keras", "matplotlib", "sklearn")
@@ -31,7 +31,7 @@ def test_help_is_quick_because_nothing_heavy_is_imported(arguments: tuple[str, .
     assert not loaded
 
 
-@pytest.mark.parametrize("network", list(spec.NETWORKS))
+@pytest.mark.parametrize("network", list(networks.NETWORKS))
 def test_summary_takes_under_a_second_and_no_engine(network: str) -> None:
     before = os.times()
     said, loaded = loaded_after("summary", network)

@@ -13,7 +13,8 @@ import pytest
 
 import inception_resnet_keras as irk
 from inception_resnet_keras.cli import main
-from tests.weights import synthetic
+
+from ..weights import synthetic
 
 NAME = "facenet_pytorch_inception_resnet_v1"
 

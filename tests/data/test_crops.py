@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data import crops
 from inception_resnet_keras.data.crops import Changes, Crop, View
 from inception_resnet_keras.data.images import decode, read_image
-from inception_resnet_keras.errors import InputError
 
 from .photographs import photograph, write_formats
 

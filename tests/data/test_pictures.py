@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.images import SUFFIXES
 from inception_resnet_keras.data.pictures import files_by_class, not_read
 from inception_resnet_keras.data.sources import open_source
-from inception_resnet_keras.errors import InputError
-from tests.pictures import write_digits
+
+from ..pictures import write_digits
 
 
 def test_a_folder_a_class(tmp_path: Path) -> None:

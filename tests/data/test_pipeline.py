@@ -9,19 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inception_resnet_keras.data.decode import NEEDED, Decoder, dct_ratios
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.draws import inception_boxes
 from inception_resnet_keras.data.images import read_image
 from inception_resnet_keras.data.options import DataOptions
-from inception_resnet_keras.data.pipeline import Plan, batches
+from inception_resnet_keras.data.pipeline import NEEDED, Plan, TrainingReader, batches, dct_ratios
 from inception_resnet_keras.data.rand_augment import rand_augmented
 from inception_resnet_keras.data.sources import JPEG, Source, open_source
-from inception_resnet_keras.errors import InputError
 
 from .photographs import write_formats, write_photographs
 
 SIZE = (24, 32)
+
 BOUNDS = ((0.1, 1.0), (3 / 4, 4 / 3))
+
 POLICIES = {
     "none": DataOptions("none"),
     "shift": DataOptions("shift"),
@@ -53,7 +54,7 @@ def assert_same(found: list[Any], expected: list[Any]) -> None:
 def test_rand_augment_takes_the_place_of_inceptions_colours(source: Source) -> None:
     options = DataOptions(augmentation="inception", rand_augment=2)
     rows = Plan(source, options, SIZE, 4, True, 3, 0, 3, (0, 1)).batch(0)
-    crops, _ = Decoder(source, SIZE, accurate=False)({name: tf.constant(rows[name]) for name in NEEDED}, 4)
+    crops, _ = TrainingReader(source, SIZE, accurate=False)({name: tf.constant(rows[name]) for name in NEEDED}, 4)
     assert 0 < rows["flip"].sum() < 4
     mirrored = np.where(rows["flip"][:, None, None, None], crops.numpy()[:, :, ::-1], crops.numpy())
     expected = rand_augmented(
@@ -213,7 +214,7 @@ def test_large_jpegs_are_decoded_at_a_fraction(tmp_path: Path) -> None:
     [(images, _)] = epoch_of(source, DataOptions("none", central_crop=1.0), training=False, batch_size=6)
     expected = np.stack([read_image(Path(name), SIZE) for name in source.names])
     assert np.abs(images - expected.astype(float)).mean() < 1.5
-    decode = Decoder(source, SIZE, accurate=False)
+    decode = TrainingReader(source, SIZE, accurate=False)
     for index, window in enumerate(inception_boxes(source.sizes, np.random.default_rng(0).random((6, 4)), *BOUNDS)):
         ratio = dct_ratios(window[None], SIZE, 1)[0]
         assert ratio > 1

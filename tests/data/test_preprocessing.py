@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from inception_resnet_keras import preprocess_input, warn_if_unscaled
-from inception_resnet_keras.data.preprocessing import ScalingWarning
+from inception_resnet_keras.data.preprocessing import ScalingWarning, preprocess_input, warn_if_unscaled
 
 PIXELS = np.array([0, 1, 127, 128, 255], np.uint8)
+
 EXPECTED = {
     "inception": (PIXELS.astype(np.float64) - 127.5) / 127.5,
     "facenet": (PIXELS.astype(np.float64) - 127.5) / 128,
 }
+
 KINDS: list[Any] = ["uint8", "int16", "int64", "float16", "float32", "float64"]
 
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.contents import Memory
 from inception_resnet_keras.data.corrupt import NOTHING_LEFT, CorruptPictures
 from inception_resnet_keras.data.images import UnreadableImageError, read_image
 from inception_resnet_keras.data.sources import JPEG, PILLOW, PLAIN, Source, header, held_out_split, open_source
-from inception_resnet_keras.errors import InputError
 
 from .photographs import photograph, write_formats, write_photographs
 

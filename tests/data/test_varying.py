@@ -9,10 +9,10 @@ import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
 from inception_resnet_keras.data import rand_augment as ra
-from inception_resnet_keras.data.colour import distorted
-from inception_resnet_keras.data.mixing import mended, mixed, moves, shifted
+from inception_resnet_keras.data.augment import distorted, mended, mixed, moves, shifted
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 3)).astype(np.float32)
+
 FULL = tf.constant(1.0)
 
 

@@ -22,6 +22,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+
 HOW = "the explorer's tests need Chromium: apt-get install chromium chromium-driver"
 
 

@@ -6,16 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from inception_resnet_keras import spec
+from inception_resnet_keras import networks
 from inception_resnet_keras.diagrams.graph import Graph, graph_of
-from inception_resnet_keras.spec.rows import Conv, Network, Repeat
+from inception_resnet_keras.networks import edits
+from inception_resnet_keras.networks.rows import Conv, Network, Repeat
 
-TABLES = [network for variants in spec.NETWORKS.values() for network in variants.values()]
+TABLES = [network for variants in networks.NETWORKS.values() for network in variants.values()]
 
 
 def other_variant(network: Network) -> Network:
     """Deeper, with a last block that is not scaled, and a convolution more at the end."""
-    deep = spec.with_depths(network, [depth + 1 for depth in spec.depths(network)])
+    deep = edits.with_depths(network, [depth + 1 for depth in networks.depths(network)])
     last = deep.stages[-1]
     assert isinstance(last, Repeat)
     alone = [replace(last, times=1, scale=None, activation=False)] if last.activation else []

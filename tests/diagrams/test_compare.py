@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from inception_resnet_keras import spec
-from inception_resnet_keras.diagrams.compare import differences
+from inception_resnet_keras import networks
+from inception_resnet_keras.diagrams.draw import differences
 from inception_resnet_keras.diagrams.graph import Graph, graph_of
+from inception_resnet_keras.networks import edits
 
 
 def test_a_network_is_as_itself(graph: Graph) -> None:
@@ -24,8 +25,8 @@ def test_depths_differ(graph: Graph, other: Graph) -> None:
 
 
 def test_an_operation_that_differs_is_named_with_both_sides() -> None:
-    paper = spec.find("inception_resnet_v2")
-    unscaled = spec.with_scales(paper, [0.1, 1.0, 0.1])
+    paper = networks.find("inception_resnet_v2")
+    unscaled = edits.with_scales(paper, [0.1, 1.0, 0.1])
     (found,) = differences(graph_of(paper), graph_of(unscaled))
     assert (found.part, found.op) == ("b", "sum")
     assert found.text == "sum: sum x + 0.1 · f(x) → sum x + f(x)"
@@ -33,7 +34,7 @@ def test_an_operation_that_differs_is_named_with_both_sides() -> None:
 
 def test_a_branch_is_compared_with_its_like_wherever_it_stands() -> None:
     """What the released Inception-v4 differs in from the paper's: three places, and the order of its branches."""
-    paper, slim = (graph_of(spec.find("inception_v4", variant)) for variant in ("paper", "slim"))
+    paper, slim = (graph_of(networks.find("inception_v4", variant)) for variant in ("paper", "slim"))
     found = differences(paper, slim)
     assert {each.what for each in found} == {"operation", "inputs"}
     orders = {each.part: (each.left, each.right) for each in found if each.what == "inputs"}
@@ -50,7 +51,7 @@ def test_a_branch_is_compared_with_its_like_wherever_it_stands() -> None:
 
 def test_images_of_another_size_are_told_once() -> None:
     """Every map after them is of another size too, which would hide what differs."""
-    paper, facenet = (graph_of(spec.find("inception_resnet_v1", variant)) for variant in ("paper", "facenet"))
+    paper, facenet = (graph_of(networks.find("inception_resnet_v1", variant)) for variant in ("paper", "facenet"))
     found = differences(paper, facenet)
     outputs = [(each.part, each.left, each.right) for each in found if each.what == "output"]
     assert outputs == [("input", "299×299×3", "160×160×3"), ("head", "1000", "512")]
@@ -58,5 +59,5 @@ def test_images_of_another_size_are_told_once() -> None:
 
 
 def test_a_footnote_is_no_difference() -> None:
-    paper = spec.find("inception_resnet_v2")
+    paper = networks.find("inception_resnet_v2")
     assert differences(graph_of(paper), graph_of(replace(paper, variant="unprinted"))) == []

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from inception_resnet_keras import spec
+from inception_resnet_keras import networks
 from inception_resnet_keras.diagrams.explorer import data_of, page
-from inception_resnet_keras.diagrams.graph import graph_of
-from inception_resnet_keras.diagrams.words import network_title
-from inception_resnet_keras.spec.rows import Network
+from inception_resnet_keras.diagrams.graph import graph_of, network_title
+from inception_resnet_keras.networks.rows import Network
 
 from .browser import opened, requests
 from .conftest import TABLES, other_variant
@@ -25,7 +24,8 @@ EVIL = '</script><img src=x onerror="document.title=1">'
 
 @pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    graphs = [graph_of(table) for table in (*TABLES, *(other_variant(spec.find(name)) for name in spec.NETWORKS))]
+    others = [other_variant(networks.find(name)) for name in networks.NETWORKS]
+    graphs = [graph_of(table) for table in (*TABLES, *others)]
     evil = next(graph for graph in graphs if (graph.name, graph.variant) == ("inception_resnet_v1", "other"))
     graphs[graphs.index(evil)] = replace(evil, title=EVIL)
     path = tmp_path_factory.mktemp("page") / "explorer.html"
@@ -103,11 +103,14 @@ for (const part of state.graphs[0].parts.filter((other) => other.reads)) {
 }
 render();
 """
+
 DRAWN = "return state.scene.columns[0].items.filter((item) => item.type === 'op').length"
+
 TO_DRAW = """
 return state.graphs[0].parts.filter((part) => part.reads)
   .reduce((count, part) => count + part.times * part.ops.length, 0)
 """
+
 CUT_OR_OVERLAPPING = """
 const boxes = state.scene.columns[0].items.filter((item) => item.op || item.type === 'reads'), wrong = [];
 const apart = (a, b) => a.x + a.width <= b.x || b.x + b.width <= a.x || a.y + a.height <= b.y || b.y + b.height <= a.y;
@@ -266,7 +269,7 @@ def test_a_text_of_the_users_is_never_markup(window: Any) -> None:
 
 
 def test_the_page_is_small_and_says_the_same_twice() -> None:
-    graphs = [graph_of(network) for variants in spec.NETWORKS.values() for network in variants.values()]
+    graphs = [graph_of(network) for variants in networks.NETWORKS.values() for network in variants.values()]
     assert page(graphs) == page(graphs)
     assert len(page(graphs).encode()) < 1_000_000
     assert data_of(graphs[:1] * 2)["differences"] == {"0-1": [], "1-0": []}

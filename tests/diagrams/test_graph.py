@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from inception_resnet_keras import models, spec
-from inception_resnet_keras.diagrams.graph import Graph, full, graph_of
-from inception_resnet_keras.diagrams.words import inside
-from inception_resnet_keras.spec import misprints
-from inception_resnet_keras.spec.rows import DROPOUT_RATE, Network
-from inception_resnet_keras.spec.walk import trace
+from inception_resnet_keras import networks
+from inception_resnet_keras.diagrams.graph import Graph, full, graph_of, inside
+from inception_resnet_keras.networks import edits, factories, misprints
+from inception_resnet_keras.networks.rows import DROPOUT_RATE, Network
+from inception_resnet_keras.networks.trace import trace
 
 
 def layers_of(graph: Graph) -> list[str]:
@@ -22,21 +21,21 @@ def layers_of(graph: Graph) -> list[str]:
 
 def test_the_parts_add_up_to_the_network(network: Network) -> None:
     aux_head = bool(network.aux)
-    nodes = trace(network, (network.size, network.size), aux_head=aux_head, **spec.head(network))
+    nodes = trace(network, (network.size, network.size), aux_head=aux_head, **networks.head(network))
     graph = graph_of(network, aux_head=aux_head)
     assert graph.parameters == sum(node.parameters for node in nodes)
     assert graph.macs == sum(node.macs or 0 for node in nodes)
-    blocks = spec.block_names(network)
+    blocks = networks.block_names(network)
     runs = [sum(part.times for part in graph.parts if part.places[0].rstrip("0123456789") == name) for name in blocks]
-    assert tuple(runs) == spec.depths(network)
+    assert tuple(runs) == networks.depths(network)
 
 
 @pytest.mark.parametrize("classes", [7, None])
 def test_every_layer_of_the_built_model_is_drawn_once(network: Network, classes: int | None) -> None:
-    shallow = spec.with_depths(network, [2] * len(spec.block_names(network)))
+    shallow = edits.with_depths(network, [2] * len(networks.block_names(network)))
     aux_head = bool(network.aux)
     given: dict[str, Any] = {} if classes is None else {"num_classes": classes}
-    model = models.build(shallow, **given, input_shape=(139, 139, 3), aux_head=aux_head, include_preprocessing=True)
+    model = factories.build(shallow, **given, input_shape=(139, 139, 3), aux_head=aux_head, include_preprocessing=True)
     graph = graph_of(shallow, (139, 139), classes=classes, aux_head=aux_head, preprocess=True)
     assert sorted(layers_of(graph)) == sorted(layer.name for layer in model.layers)
     assert graph.parameters == model.count_params()
@@ -47,8 +46,8 @@ def test_every_layer_of_the_built_model_is_drawn_once(network: Network, classes:
 def test_a_last_block_that_differs_is_a_part_of_its_own(other: Graph) -> None:
     keys = [part.key for part in other.parts]
     assert "final" in keys
-    if not spec.is_residual(spec.find(other.name)):
-        assert other.part("c").times == spec.depths(spec.find(other.name))[-1] + 2
+    if not networks.is_residual(networks.find(other.name)):
+        assert other.part("c").times == networks.depths(networks.find(other.name))[-1] + 2
         return
     first, last = other.part("c"), other.parts[keys.index("c") + 1]
     assert last.key.startswith("c")
@@ -58,18 +57,18 @@ def test_a_last_block_that_differs_is_a_part_of_its_own(other: Graph) -> None:
 
 
 def test_only_what_a_last_block_is_without_is_told() -> None:
-    unscaled = spec.with_scales(spec.find("inception_resnet_v2", "slim"), [1.0, 1.0, 1.0])
+    unscaled = edits.with_scales(networks.find("inception_resnet_v2", "slim"), [1.0, 1.0, 1.0])
     assert graph_of(unscaled).part("c10").figure == "Figure 19, without ReLU"
 
 
 def test_what_no_figure_shows_says_so() -> None:
-    graph = graph_of(spec.find("inception_resnet_v2", "slim"))
+    graph = graph_of(networks.find("inception_resnet_v2", "slim"))
     assert graph.part("final").title == "Final 1×1 convolution"
     assert {part.key for part in graph.parts if "not in the paper" in part.figure} == {"stem", "final"}
 
 
 def test_a_network_with_an_embedding_ends_in_it() -> None:
-    facenet = spec.find("inception_resnet_v1", "facenet")
+    facenet = networks.find("inception_resnet_v1", "facenet")
     graph = graph_of(facenet)
     assert graph.parts[0].shape == (160, 160, 3)
     told = inside(graph.part("head"))
@@ -82,11 +81,11 @@ def test_a_network_with_an_embedding_ends_in_it() -> None:
 
 def test_an_auxiliary_head_that_a_network_has_not_is_refused() -> None:
     with pytest.raises(ValueError, match="facenet variant has no auxiliary head"):
-        graph_of(spec.find("inception_resnet_v1", "facenet"), aux_head=True)
+        graph_of(networks.find("inception_resnet_v1", "facenet"), aux_head=True)
 
 
 def test_the_corrected_widths_have_footnotes_with_their_arithmetic() -> None:
-    graph = graph_of(spec.find("inception_resnet_v2"))
+    graph = graph_of(networks.find("inception_resnet_v2"))
     notes = dict(graph.notes)
     for key, arithmetic, printed in (
         ("b", "384 + 384 + 384 = 1152", "1154"),
@@ -104,13 +103,13 @@ def test_the_corrected_widths_have_footnotes_with_their_arithmetic() -> None:
 
 
 def test_figure_5_has_a_footnote_at_the_second_half() -> None:
-    part = graph_of(spec.find("inception_v4")).part("b")
+    part = graph_of(networks.find("inception_v4")).part("b")
     assert [op.title for op in part.ops if op.note] == [f"7×1 conv{part.note}"]
 
 
 def test_every_misprint_is_about_something_drawn() -> None:
     for name, told in misprints.MISPRINTS.items():
-        graph = graph_of(spec.find(name))
+        graph = graph_of(networks.find(name))
         assert len(graph.notes) == len(told)
         for misprint in told:
             if misprint.part:
@@ -124,6 +123,6 @@ def test_an_unknown_size_is_drawn_as_one(network: Network) -> None:
 
 
 def test_dropout_keeps_what_the_factories_keep() -> None:
-    defaults = models.create_inception_v4.__kwdefaults__
+    defaults = factories.create_inception_v4.__kwdefaults__
     assert defaults is not None
     assert defaults["dropout_rate"] == pytest.approx(DROPOUT_RATE)

@@ -6,10 +6,10 @@ from itertools import combinations, pairwise
 
 import pytest
 
+from inception_resnet_keras.diagrams.draw import placed_module
 from inception_resnet_keras.diagrams.graph import INPUT, Graph
 from inception_resnet_keras.diagrams.layout import Box, Placed, Point
-from inception_resnet_keras.diagrams.pictures import placed_module
-from inception_resnet_keras.diagrams.style import README_WIDTH
+from inception_resnet_keras.diagrams.svg import README_WIDTH
 
 Segment = tuple[Point, Point]
 

@@ -11,6 +11,7 @@ from inception_resnet_keras.diagrams.api import LEVELS, Diagram
 from inception_resnet_keras.diagrams.graph import INPUT, Graph
 
 NODE = re.compile(r'^(\w+)\("(.*)"\):::(\w+)$')
+
 ARROW = re.compile(r"^(\w+) (?:-->|==>) (\w+)$")
 
 

@@ -12,12 +12,12 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from inception_resnet_keras import plot_architecture, spec
-from inception_resnet_keras.diagrams import render, style
-from inception_resnet_keras.diagrams.api import LEVELS, Level
+from inception_resnet_keras import networks
+from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.diagrams import svg as svg_module
+from inception_resnet_keras.diagrams.api import LEVELS, Level, plot_architecture
 from inception_resnet_keras.diagrams.svg import source_of
-from inception_resnet_keras.errors import InputError
-from inception_resnet_keras.spec.rows import Network
+from inception_resnet_keras.networks.rows import Network
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -47,7 +47,7 @@ def test_the_overview_has_each_stage_with_its_shape_and_costs(network: Network) 
         assert f"× {part.times}" in said or part.times == 1
     assert f"{diagram.graph.parameters:,}" in said
     width = ET.fromstring(diagram.svg()).get("width")
-    assert float(width or "inf") <= style.README_WIDTH
+    assert float(width or "inf") <= svg_module.README_WIDTH
 
 
 def test_a_card_says_all_that_is_inside() -> None:
@@ -92,7 +92,7 @@ def test_dark_is_a_colour_for_every_light_one() -> None:
 
 
 def test_a_colour_is_used_for_one_thing() -> None:
-    lights = [colour.light for colour in style.COLOURS]
+    lights = [colour.light for colour in svg_module.COLOURS]
     assert len(lights) == len(set(lights))
 
 
@@ -100,22 +100,22 @@ def test_a_colour_is_used_for_one_thing() -> None:
 def test_the_contrast_is_enough(theme: str) -> None:
     """WCAG 2.2 AA: 4.5 for text, 3 for what must be told apart."""
 
-    def of(colour: style.Colour) -> str:
+    def of(colour: svg_module.Colour) -> str:
         return getattr(colour, theme)
 
-    grounds = [style.PAPER, style.CARD, *(kind.fill for kind in style.KINDS.values())]
-    for ink, ground in itertools.product((style.INK, style.MUTED), grounds):
+    grounds = [svg_module.PAPER, svg_module.CARD, *(kind.fill for kind in svg_module.KINDS.values())]
+    for ink, ground in itertools.product((svg_module.INK, svg_module.MUTED), grounds):
         assert contrast(of(ink), of(ground)) >= 4.5, (ink, ground)
-    for line, ground in itertools.product((style.EDGE, style.BORDER), (style.PAPER, style.CARD)):
+    for line, ground in itertools.product((svg_module.EDGE, svg_module.BORDER), (svg_module.PAPER, svg_module.CARD)):
         assert contrast(of(line), of(ground)) >= 3, (line, ground)
-    for kind in style.KINDS.values():
-        assert contrast(of(kind.line), of(style.PAPER)) >= 3
+    for kind in svg_module.KINDS.values():
+        assert contrast(of(kind.line), of(svg_module.PAPER)) >= 3
         assert contrast(of(kind.line), of(kind.fill)) >= 3
-        assert contrast(of(kind.line), of(style.CARD)) >= 3
+        assert contrast(of(kind.line), of(svg_module.CARD)) >= 3
     # Words in a kind's colour, or on it: a difference, a badge, what a search found.
     for name in ("activation", "sum"):
-        assert contrast(of(style.KINDS[name].line), of(style.PAPER)) >= 4.5
-    assert contrast(of(style.KINDS["activation"].line), of(style.CARD)) >= 4.5
+        assert contrast(of(svg_module.KINDS[name].line), of(svg_module.PAPER)) >= 4.5
+    assert contrast(of(svg_module.KINDS["activation"].line), of(svg_module.CARD)) >= 4.5
 
 
 def contrast(one: str, other: str) -> float:
@@ -142,7 +142,7 @@ def test_a_files_name_says_its_format(name: str, start: bytes, tmp_path: Path) -
 
 def test_pictures_carry_the_graph_they_were_drawn_from(tmp_path: Path) -> None:
     diagram = plot_architecture("inception_v4", tmp_path / "x.png")
-    assert render.source_of_png(tmp_path / "x.png") == diagram.dot()
+    assert svg_module.source_of_png(tmp_path / "x.png") == diagram.dot()
     assert source_of(diagram.svg()) == diagram.dot()
 
 
@@ -226,6 +226,6 @@ def test_all_networks_are_drawn_at_every_level_as_they_are_given() -> None:
     deep = plot_architecture("inception_resnet_v2", depths=(10, 20, 10), input_shape=(None, None, 1), num_classes=5)
     assert [part.times for part in deep.graph.parts if part.times > 1] == [10, 20, 10]
     assert deep.graph.part("head").shape == (5,)
-    assert set(spec.NETWORKS) == {"inception_v4", "inception_resnet_v1", "inception_resnet_v2"}
+    assert set(networks.NETWORKS) == {"inception_v4", "inception_resnet_v1", "inception_resnet_v2"}
     for level in LEVELS:
         assert plot_architecture("inception_resnet_v2", level=level, input_shape=(None, None, 3)).svg()

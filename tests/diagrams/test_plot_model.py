@@ -9,8 +9,9 @@ from pathlib import Path
 import keras
 import pytest
 
-from inception_resnet_keras import models, spec
-from inception_resnet_keras.spec.rows import Network
+from inception_resnet_keras import networks
+from inception_resnet_keras.networks import edits, factories
+from inception_resnet_keras.networks.rows import Network
 
 HOW = "keras.utils.plot_model asks for Graphviz's program: apt-get install graphviz"
 
@@ -27,8 +28,8 @@ def graphviz() -> None:
 
 @pytest.mark.parametrize("include_top", [True, False])
 def test_plot_model_draws_every_network(network: Network, include_top: bool, tmp_path: Path) -> None:
-    shallow = spec.with_depths(network, [1] * len(spec.block_names(network)))
-    model = models.build(
+    shallow = edits.with_depths(network, [1] * len(networks.block_names(network)))
+    model = factories.build(
         shallow,
         input_shape=(139, 139, 3),
         include_top=include_top,

@@ -9,17 +9,18 @@ from typing import Any
 import keras
 import pytest
 
-from inception_resnet_keras import (
+from inception_resnet_keras import networks
+from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.diagrams.api import plot_architecture
+from inception_resnet_keras.diagrams.explorer import data_in
+from inception_resnet_keras.diagrams.graph import graph_of
+from inception_resnet_keras.networks import edits
+from inception_resnet_keras.networks.factories import (
     create_inception_resnet_v1,
     create_inception_resnet_v2,
     create_inception_v4,
-    plot_architecture,
-    spec,
 )
-from inception_resnet_keras.diagrams.explorer import data_in
-from inception_resnet_keras.diagrams.graph import graph_of
-from inception_resnet_keras.errors import InputError
-from inception_resnet_keras.spec.rows import Repeat
+from inception_resnet_keras.networks.rows import Repeat
 
 
 def test_a_loaded_model_is_drawn_with_its_own_size_depths_and_scales(tmp_path: Path) -> None:
@@ -29,7 +30,7 @@ def test_a_loaded_model_is_drawn_with_its_own_size_depths_and_scales(tmp_path: P
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     graph = plot_architecture(loaded).graph
-    table = spec.with_scales(spec.with_depths(spec.find("inception_resnet_v2"), (1, 2, 1)), (0.2, 0.1, 0.3))
+    table = edits.with_scales(edits.with_depths(networks.find("inception_resnet_v2"), (1, 2, 1)), (0.2, 0.1, 0.3))
     assert graph == graph_of(table, (139, 155), channels=1, classes=5, aux_head=True, preprocess=True)
     assert graph.parameters == model.count_params()
 
@@ -69,8 +70,8 @@ def test_facenet_is_drawn_with_the_head_that_it_has(classes: int | None, scale: 
         scale=scale, variant="facenet", depths=(1, 1, 2), input_shape=(96, 96, 3), **given
     )
     graph = plot_architecture(model).graph
-    table = spec.with_depths(spec.find("inception_resnet_v1", "facenet"), (1, 1, 2))
-    assert graph == graph_of(table if scale else spec.with_scales(table, [1.0] * 3), (96, 96), classes=classes)
+    table = edits.with_depths(networks.find("inception_resnet_v1", "facenet"), (1, 1, 2))
+    assert graph == graph_of(table if scale else edits.with_scales(table, [1.0] * 3), (96, 96), classes=classes)
     assert graph.parameters == model.count_params()
 
 
@@ -95,15 +96,15 @@ def test_channels_first_is_the_same_network() -> None:
 
 
 def test_a_released_variant_is_told_from_the_papers(monkeypatch: pytest.MonkeyPatch) -> None:
-    from inception_resnet_keras import models
+    from inception_resnet_keras.networks import factories
 
-    paper = spec.find("inception_v4")
+    paper = networks.find("inception_v4")
     first, *rest = paper.stages
     assert isinstance(first, Repeat)
     swapped = replace(first.block, branches=first.block.branches[::-1])
     other = replace(paper, variant="other", stages=[replace(first, block=swapped), *rest])
-    monkeypatch.setitem(spec.NETWORKS["inception_v4"], "other", other)
-    model = models.build(spec.with_depths(other, (1, 1, 1)), 3, input_shape=(75, 75, 3))
+    monkeypatch.setitem(networks.NETWORKS["inception_v4"], "other", other)
+    model = factories.build(edits.with_depths(other, (1, 1, 1)), 3, input_shape=(75, 75, 3))
     assert plot_architecture(model).graph.variant == "other"
 
 
@@ -132,6 +133,6 @@ def test_other_models_are_refused_with_a_reason() -> None:
 def test_a_models_page_has_the_tables_beside_it() -> None:
     model = create_inception_v4(3, depths=(1, 1, 1), input_shape=(75, 75, 3))
     graphs = data_in(plot_architecture(model).html())["graphs"]
-    variants = list(spec.NETWORKS["inception_v4"])
+    variants = list(networks.NETWORKS["inception_v4"])
     assert [graph["label"] for graph in graphs] == ["paper", "paper, as in the tables", *variants[1:]]
     assert graphs[0]["parts"][0]["shape"] == "75×75×3"

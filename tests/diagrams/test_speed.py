@@ -10,8 +10,8 @@ import keras
 import pydot
 import pytest
 
-from inception_resnet_keras import plot_architecture
-from inception_resnet_keras.diagrams import render
+from inception_resnet_keras.diagrams import svg
+from inception_resnet_keras.diagrams.api import plot_architecture
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -44,6 +44,6 @@ def test_every_layer_is_drawn_no_slower_than_keras_and_graphviz_draw_theirs(
     assert ours <= other
 
 
-@pytest.mark.skipif(not render.can_draw(), reason="needs the extra `plot` or Graphviz")
+@pytest.mark.skipif(not svg.can_draw(), reason="needs the extra `plot` or Graphviz")
 def test_every_layer_takes_less_than_two_seconds() -> None:
     assert seconds(lambda: plot_architecture("inception_v4", level="layers").svg()) < 2

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from inception_resnet_keras.evaluation.pairs import Face, Pair, format_pairs
+from inception_resnet_keras.evaluation.faces import Face, Pair, format_pairs
 
 
 def write_faces(folder: Path, persons: int = 3, each: int = 5, side: int = 24) -> Path:

@@ -6,8 +6,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from inception_resnet_keras.saving import Card, save_model
-from tests import tiny
+from inception_resnet_keras.models.model_file import Card, save_model
+
+from .. import tiny
 
 
 def write_model(path: Path, classes: Sequence[str] = "012", side: int = tiny.SIDE, seed: int = 1) -> Path:

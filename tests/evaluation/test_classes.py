@@ -3,13 +3,16 @@ from pathlib import Path
 
 import pytest
 
-from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.evaluation import classes
 from inception_resnet_keras.evaluation.classes import Classes, columns, listed, places
 
 IDS = [f"n{3 * number:08d}" for number in range(1000)]
+
 NAMES = [f"class_{number}" for number in range(1000)]
+
 NAMES[134] = NAMES[517] = "crane"
+
 NAMES[2] = "great_white_shark"
 
 

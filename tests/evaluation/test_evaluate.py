@@ -11,21 +11,22 @@ import pytest
 from PIL import Image
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
-from inception_resnet_keras import create_inception_resnet_v1
 from inception_resnet_keras.cli import main
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data import sources
 from inception_resnet_keras.data.crops import View, crops_of, cut
 from inception_resnet_keras.data.images import decode
-from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.evaluation.evaluate import Evaluation, evaluate
-from inception_resnet_keras.evaluation.opening import locate
-from inception_resnet_keras.evaluation.output import new_folder
-from inception_resnet_keras.inference.predict import predict
-from inception_resnet_keras.saving import load_model
-from tests import tiny
-from tests.data.photographs import write_photographs
-from tests.evaluation.models import write_model
-from tests.pictures import write_digits
+from inception_resnet_keras.evaluation.report import new_folder
+from inception_resnet_keras.models.model_file import load_model
+from inception_resnet_keras.models.open import locate
+from inception_resnet_keras.models.predict import predict
+from inception_resnet_keras.networks.factories import create_inception_resnet_v1
+
+from .. import tiny
+from ..data.photographs import write_photographs
+from ..pictures import write_digits
+from .models import write_model
 
 WRITTEN = {
     "report.json",

@@ -12,29 +12,28 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from inception_resnet_keras import (
-    create_inception_resnet_v1,
-    create_inception_v4,
-    endpoints,
-    export_model,
-    preprocess_input,
-    spec,
-)
 from inception_resnet_keras.cli import main
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.crops import View, cut
 from inception_resnet_keras.data.images import decode
-from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.data.preprocessing import preprocess_input
+from inception_resnet_keras.deploy.export import export_model
 from inception_resnet_keras.evaluation import classes as named
-from inception_resnet_keras.evaluation import explain_files
+from inception_resnet_keras.evaluation import explain as explain_module
 from inception_resnet_keras.evaluation.explain import explain
-from inception_resnet_keras.models import VARIANTS_OWN
-from inception_resnet_keras.saving import Card, save_model
+from inception_resnet_keras.models.model_file import Card, save_model
+from inception_resnet_keras.networks import edits
+from inception_resnet_keras.networks.factories import VARIANTS_OWN, create_inception_resnet_v1, create_inception_v4
+from inception_resnet_keras.networks.features import endpoints
 from inception_resnet_keras.weights import registry
-from tests import tiny
-from tests.tiny import IMAGES
+
+from .. import tiny
+from ..tiny import IMAGES
 
 SIDE = 32
-WIDER = spec.with_width(tiny.TINY, 4)  # enough filters to learn with
+
+WIDER = edits.with_width(tiny.TINY, 4)  # enough filters to learn with
+
 NAMES = ["zero", "one", "seven"]
 
 
@@ -318,6 +317,7 @@ def test_the_command_refuses_in_one_line(
 
 
 SMALL: dict[str, Any] = {"depths": (1, 1, 1), "input_shape": (75, 75, 3)}
+
 INDEX = [(f"n{number:08d}", "crane" if number in (5, 6) else f"class_{number}") for number in range(1000)]
 
 
@@ -354,7 +354,7 @@ def test_imagenets_classes_have_their_names_and_the_background_is_none(
     picture = tmp_path / "picture.png"
     Image.effect_noise((160, 80), 90).convert("RGB").save(picture)
     monkeypatch.setattr(named, "class_index", lambda: INDEX)
-    opened = explain_files._open(str(tmp_path / "imagenet.keras"), embedding=False)
+    opened = explain_module._open(str(tmp_path / "imagenet.keras"), embedding=False)
     for asked in ("class_7", "n00000007", "n00000007_class", "Class 7", "7"):
         assert opened.number(asked) == 8
     assert (opened.name(8), opened.name(0)) == ("class_7", "background")

@@ -13,19 +13,20 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from inception_resnet_keras import create_inception_resnet_v1
 from inception_resnet_keras.cli import main
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.images import decode, read_image
-from inception_resnet_keras.errors import InputError
-from inception_resnet_keras.evaluation import faces, openers
+from inception_resnet_keras.evaluation import faces
 from inception_resnet_keras.evaluation.evaluate import ASSUMED
-from inception_resnet_keras.evaluation.faces import verify_faces
-from inception_resnet_keras.evaluation.pairs import read_pairs
+from inception_resnet_keras.evaluation.faces import read_pairs, verify_faces
+from inception_resnet_keras.evaluation.metrics import verify
 from inception_resnet_keras.evaluation.tables import show_verified
-from inception_resnet_keras.evaluation.verification import verify
-from inception_resnet_keras.saving import load_model, save_model
-from tests.evaluation.faces import face_file, write_faces, write_pairs
-from tests.evaluation.models import write_model
+from inception_resnet_keras.models import open as opening
+from inception_resnet_keras.models.model_file import load_model, save_model
+from inception_resnet_keras.networks.factories import create_inception_resnet_v1
+
+from .faces import face_file, write_faces, write_pairs
+from .models import write_model
 
 
 class Set(NamedTuple):
@@ -106,7 +107,7 @@ def test_what_the_weights_are_published_with_stands_beside(
 ) -> None:
     """Of a registered name; the network is the small one, so that nothing is downloaded."""
     small, _ = load_model(given.model)
-    monkeypatch.setattr(openers, "_built", lambda *_, **__: small)
+    monkeypatch.setattr(opening, "_built", lambda *_, **__: small)
     found = verify_faces("vggface2", given.pairs, given.data, out=tmp_path / "out")
     assert found.published == json.loads((tmp_path / "out" / "report.json").read_text())["published"] == {"LFW": 99.65}
     with (console := Console(width=80)).capture() as capture:
@@ -133,7 +134,7 @@ def test_a_view_that_nothing_tells_is_said_to_be_assumed(
 ) -> None:
     """Of a checkpoint; the network is the small one, so that none of a hundred megabytes is written."""
     small, _ = load_model(given.model)
-    monkeypatch.setattr(openers, "_built", lambda *_, **__: small)
+    monkeypatch.setattr(opening, "_built", lambda *_, **__: small)
     checkpoint = tmp_path / "faces.weights.h5"
     create_inception_resnet_v1(3, variant="facenet", depths=(1, 1, 1), input_shape=(75, 75, 3)).save_weights(checkpoint)
     found = verify_faces(checkpoint, given.pairs, given.data, out=tmp_path / "out")

@@ -10,16 +10,17 @@ import pytest
 from PIL import Image
 
 from inception_resnet_keras.cli import main
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.pack import pack
 from inception_resnet_keras.data.sources import held_out_split, open_source
-from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.evaluation import overlap
 from inception_resnet_keras.evaluation.evaluate import evaluate
 from inception_resnet_keras.evaluation.held_out import choose
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.run import RunFolder
-from tests.evaluation.models import write_model
-from tests.pictures import write_digits
+
+from ..pictures import write_digits
+from .models import write_model
 
 SEED = 5
 

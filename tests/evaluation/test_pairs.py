@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inception_resnet_keras.errors import InputError
-from inception_resnet_keras.evaluation import pairs
-from inception_resnet_keras.evaluation.pairs import Face, Pair, format_pairs, parse_pairs, read_pairs
+from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.evaluation import faces
+from inception_resnet_keras.evaluation.faces import Face, Pair, format_pairs, parse_pairs, read_pairs
 
 # The first lines of either kind of LFW's own file.
 LFW = """2\t1
@@ -16,8 +16,11 @@ Abdel_Madi_Shabneh\t1\tDean_Barker\t1
 Akhmed_Zakayev\t1\t3
 Abdul_Rahman\t1\tPortia_de_Rossi\t1
 """
+
 people = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"], exclude_characters="/\\"), min_size=1)
+
 people = people.filter(lambda name: not name.startswith("."))
+
 numbers = st.integers(1, 99_999)
 
 
@@ -106,6 +109,6 @@ def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         read_pairs(path)
     path.write_text(LFW, encoding="utf-8")
     assert len(read_pairs(path)) == 4
-    monkeypatch.setattr(pairs, "LARGEST", 10)
+    monkeypatch.setattr(faces, "LARGEST", 10)
     with pytest.raises(InputError, match="that is no file of pairs"):
         read_pairs(path)

@@ -10,14 +10,14 @@ from inception_resnet_keras.data.contents import Memory
 from inception_resnet_keras.data.corrupt import CorruptPictures
 from inception_resnet_keras.data.crops import View
 from inception_resnet_keras.data.sources import Source
-from inception_resnet_keras.evaluation import opening
 from inception_resnet_keras.evaluation.classes import Classes
-from inception_resnet_keras.evaluation.evaluate import Evaluation, _evaluation
-from inception_resnet_keras.evaluation.subjects import Subject
+from inception_resnet_keras.evaluation.evaluate import Evaluation, Seen, _evaluation
 from inception_resnet_keras.evaluation.tables import show_evaluation
-from inception_resnet_keras.evaluation.writing import Seen
+from inception_resnet_keras.models import open as opening
+from inception_resnet_keras.models.open import Subject
 
 NAMES = [str(number) for number in range(1000)]
+
 PUBLISHED = {"ImageNet top-1": 80.2}
 
 
@@ -47,7 +47,7 @@ def test_figures_of_other_pictures_stand_alone() -> None:
 
 @pytest.mark.slow
 def test_a_thousand_products_are_not_imagenet(tmp_path: Path) -> None:
-    from inception_resnet_keras import create_inception_resnet_v1
+    from inception_resnet_keras.networks.factories import create_inception_resnet_v1
 
     path = tmp_path / "products.weights.h5"
     create_inception_resnet_v1(1001, input_shape=(299, 299, 3)).save_weights(path)

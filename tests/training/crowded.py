@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from inception_resnet_keras import spec
-from inception_resnet_keras.errors import InputError
+from inception_resnet_keras import networks
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.distribution import make_strategy
 from inception_resnet_keras.training.room import in_memory
@@ -33,7 +33,7 @@ class Hungry(keras.layers.Layer):
 
 if __name__ == "__main__":
     batch = int(sys.argv[1])
-    spec.NETWORKS[FEW.name] = {FEW.variant: FEW}
+    networks.NETWORKS[FEW.name] = {FEW.variant: FEW}
     config = TrainConfig(model=FEW.name, size=SIDE, batch_size=batch)
     session = Session(config, ["a", "b", "c"], 10, 0.9, make_strategy(config))
     hungry = keras.Model(session.model.input, session.model(Hungry()(session.model.input)))

@@ -4,10 +4,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.training.checkpoints import Checkpoints, DamagedCheckpointError, read, restore, write
 
 ARRAYS = {"model/00000/a/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "optimizer/00000/step": np.array(7)}
+
 META = {"position": {"epoch": 1, "loss": 0.1 + 0.2}}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from inception_resnet_keras.cli import main
-from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.training.config import ADDED, TrainConfig, read_config, stored_config
 from inception_resnet_keras.training.run import RunFolder
 

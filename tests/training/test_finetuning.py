@@ -8,26 +8,30 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from inception_resnet_keras import finetune, spec
-from inception_resnet_keras.errors import InputError
-from inception_resnet_keras.saving import load_model
-from inception_resnet_keras.spec import names
-from inception_resnet_keras.spec.rows import Conv, Repeat, Residual
+from inception_resnet_keras import networks
+from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.models.model_file import load_model
+from inception_resnet_keras.networks import names
+from inception_resnet_keras.networks.rows import Conv, Repeat, Residual
 from inception_resnet_keras.training.config import TrainConfig
+from inception_resnet_keras.training.finetune import finetune
 from inception_resnet_keras.training.loop import Trained, train
 from inception_resnet_keras.weights.convert import ours
-from tests import tiny
-from tests.pictures import write_digits
+
+from .. import tiny
+from ..pictures import write_digits
 
 QUIET = Console(quiet=True)
+
 SUM = Residual([[Conv(4, 1)]], name="c")
+
 STAGES = replace(tiny.FEW, stages=[*tiny.FEW.stages, Repeat(SUM, 2, scale=0.2)], final=[Conv(10, 1)])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_is_known() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(spec.NETWORKS, STAGES.name, {STAGES.variant: STAGES})
+        patch.setitem(networks.NETWORKS, STAGES.name, {STAGES.variant: STAGES})
         patch.setitem(ours.TABLE.layers, (STAGES.name, STAGES.variant), lambda slot: slot.name)
         yield
 

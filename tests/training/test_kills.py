@@ -8,16 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inception_resnet_keras.saving import load_model
-from tests import forked
-from tests.pictures import write_digits
+from inception_resnet_keras.models.model_file import load_model
 
+from .. import forked
+from ..pictures import write_digits
 from .test_runs import require_events_are_the_history
 
 KILLS = 20
+
 MOST = 6  # steps from the first save to the kill: of so many, twenty kills do not reach the run's end
+
 STEP = 0.1  # seconds, at least what a step with its save takes
+
 TIMED = {"seconds", "images_per_second"}
+
 SETTINGS = (
     "--epochs=60",
     "--batch-size=16",

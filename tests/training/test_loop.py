@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from inception_resnet_keras import spec
+from inception_resnet_keras import networks
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.pack import pack
 from inception_resnet_keras.data.sources import open_source
-from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.evaluation.report import Report, classification_report
-from inception_resnet_keras.inference.predict import predict
-from inception_resnet_keras.saving import read_card
+from inception_resnet_keras.models.model_file import read_card
+from inception_resnet_keras.models.predict import predict
 from inception_resnet_keras.training import loop
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.loop import (
@@ -28,16 +28,17 @@ from inception_resnet_keras.training.loop import (
 )
 from inception_resnet_keras.training.memory import estimated
 from inception_resnet_keras.weights.convert import ours
-from tests import tiny
-from tests.data.photographs import write_photographs
-from tests.pictures import write_digits
+
+from .. import tiny
+from ..data.photographs import write_photographs
+from ..pictures import write_digits
 
 QUIET = Console(quiet=True)
 
 
 @pytest.fixture(autouse=True)
 def _few_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(spec.NETWORKS, tiny.FEW.name, {tiny.FEW.variant: tiny.FEW})
+    monkeypatch.setitem(networks.NETWORKS, tiny.FEW.name, {tiny.FEW.variant: tiny.FEW})
 
 
 def config(**settings: Any) -> TrainConfig:

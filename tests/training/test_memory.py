@@ -13,6 +13,7 @@ from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.memory import Meter, estimated, measured, meter, peak_on_gpu
 
 MB = 2**20
+
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what a process holds now is read from /proc")
 
 

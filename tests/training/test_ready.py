@@ -6,21 +6,22 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from inception_resnet_keras import spec
+from inception_resnet_keras import networks
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data import sources
-from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.loop import train
 from inception_resnet_keras.training.ready import require_ready
-from tests.pictures import write_digits
-from tests.tiny import TINY
+
+from ..pictures import write_digits
+from ..tiny import TINY
 
 QUIET = Console(quiet=True)
 
 
 @pytest.fixture(autouse=True)
 def _tiny_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(spec.NETWORKS, TINY.name, {TINY.variant: TINY})
+    monkeypatch.setitem(networks.NETWORKS, TINY.name, {TINY.variant: TINY})
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from inception_resnet_keras.cli import main
-from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.recipes import FOLDER, configured, read_recipe, read_settings, recipe_names
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from inception_resnet_keras import spec
+from inception_resnet_keras import networks
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.distribution import make_strategy
 from inception_resnet_keras.training.room import advice
@@ -41,7 +41,7 @@ def session(**settings: Any) -> Session:
 
 @pytest.fixture(autouse=True)
 def _few_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(spec.NETWORKS, FEW.name, {FEW.variant: FEW})
+    monkeypatch.setitem(networks.NETWORKS, FEW.name, {FEW.variant: FEW})
 
 
 def test_several_steps_of_a_call_are_as_many_single_ones() -> None:

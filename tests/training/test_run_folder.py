@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.run import new_run
-from tests.pictures import write_digits
+
+from ..pictures import write_digits
 
 
 def test_no_run_lies_among_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

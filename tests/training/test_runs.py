@@ -18,16 +18,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inception_resnet_keras import spec
+from inception_resnet_keras import networks
 from inception_resnet_keras.cli import main
-from inception_resnet_keras.saving import MEMBER, load_model
+from inception_resnet_keras.models.model_file import MEMBER, load_model
 from inception_resnet_keras.training.checkpoints import Checkpoints
 from inception_resnet_keras.training.config import ADDED
-from tests import forked
-from tests.pictures import write_digits
-from tests.tiny import FEW, KNOWN, TINY
+
+from .. import forked
+from ..pictures import write_digits
+from ..tiny import FEW, KNOWN, TINY
 
 ROOT = Path(__file__).parents[2]
+
 LEFT_IN_A_RUN = {
     "model.keras",
     "best.keras",
@@ -176,7 +178,7 @@ def here(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int,
     """The same in this process, where nothing is killed: status, and what it said on either stream."""
     with pytest.MonkeyPatch.context() as patch:
         for name, variants in KNOWN.items():
-            patch.setitem(spec.NETWORKS, name, variants)
+            patch.setitem(networks.NETWORKS, name, variants)
         status = main(arguments)
     return (status, *capsys.readouterr())
 

@@ -5,21 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from inception_resnet_keras import spec
+from inception_resnet_keras import networks
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.sources import Source, held_out_split, open_source
-from inception_resnet_keras.errors import InputError
 from inception_resnet_keras.training.checkpoints import Checkpoint
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.distribution import make_strategy
 from inception_resnet_keras.training.runner import evaluation_seconds
 from inception_resnet_keras.training.session import Position, Session
-from tests.pictures import write_digits
-from tests.tiny import FEW
+
+from ..pictures import write_digits
+from ..tiny import FEW
 
 
 @pytest.fixture(autouse=True)
 def _few_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(spec.NETWORKS, FEW.name, {FEW.variant: FEW})
+    monkeypatch.setitem(networks.NETWORKS, FEW.name, {FEW.variant: FEW})
 
 
 def session(training: Source, held_out: Source) -> Session:

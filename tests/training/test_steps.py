@@ -7,23 +7,25 @@ import keras
 import numpy as np
 import pytest
 
-from inception_resnet_keras import spec
-from inception_resnet_keras.errors import InputError
+from inception_resnet_keras import networks
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.distribution import differing, kind_of, make_strategy
 from inception_resnet_keras.training.optimizers import TensorFlow1RMSprop, make_optimizer, schedule
 from inception_resnet_keras.training.session import Session
 from inception_resnet_keras.training.step import StepFigures
-from tests.tiny import KNOWN
+
+from ..tiny import KNOWN
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (3, 8, 32, 32, 3)).astype(np.float32)
+
 LABELS = np.random.default_rng(1).integers(0, 3, (3, 8))
 
 
 @pytest.fixture(autouse=True)
 def _small_ones_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, variants in KNOWN.items():
-        monkeypatch.setitem(spec.NETWORKS, name, variants)
+        monkeypatch.setitem(networks.NETWORKS, name, variants)
 
 
 def config(**settings: Any) -> TrainConfig:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from inception_resnet_keras import spec
+from inception_resnet_keras import networks
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.data.sources import Source
 from inception_resnet_keras.training import runner
 from inception_resnet_keras.training.step import StepFigures, Stepper
-from tests.tiny import FEW
+
+from ..tiny import FEW
 
 
 def run(file: str, arguments: list[str]) -> int:
@@ -33,7 +34,7 @@ def run(file: str, arguments: list[str]) -> int:
         return found
 
     Stepper.compute, runner.Runner.run = noted, kept  # type: ignore[method-assign]
-    spec.NETWORKS[FEW.name] = {FEW.variant: FEW}
+    networks.NETWORKS[FEW.name] = {FEW.variant: FEW}
     return main(arguments)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "parity"
+
 Arrays = dict[str, np.ndarray]
 
 

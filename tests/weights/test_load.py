@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import inception_resnet_keras as irk
-from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.weights.load import load_weights
 
 from .. import tiny as networks

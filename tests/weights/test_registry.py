@@ -9,9 +9,10 @@ from typing import Any
 import keras
 import pytest
 
-from inception_resnet_keras import spec
-from inception_resnet_keras.errors import InputError
-from inception_resnet_keras.spec.rows import Network
+from inception_resnet_keras import networks
+from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.networks import edits
+from inception_resnet_keras.networks.rows import Network
 from inception_resnet_keras.weights import download, registry
 from inception_resnet_keras.weights.convert.slots import CLASSES, slots
 
@@ -27,8 +28,9 @@ def model_of(network: Network, classes: int | None = 1000, *, aux_head: bool = F
     }
 
 
-V4, V2 = spec.find("inception_v4", "slim"), spec.find("inception_resnet_v2", "slim")
-V1 = spec.find("inception_resnet_v1", "facenet")
+V4, V2 = networks.find("inception_v4", "slim"), networks.find("inception_resnet_v2", "slim")
+
+V1 = networks.find("inception_resnet_v1", "facenet")
 
 
 @pytest.mark.parametrize(
@@ -61,13 +63,13 @@ def test_a_name_means_the_file_that_fits(
     [
         (
             "imagenet",
-            spec.find("inception_v4"),
+            networks.find("inception_v4"),
             r"\(paper\): it fits create_inception_v4\(variant=\"slim\"\)",
         ),
         ("imagenet", V1, "it fits create_inception_resnet_v2"),
         ("vggface2", V2, r"it fits create_inception_resnet_v1\(variant=\"facenet\"\)"),
         ("imagenet-ens-adv", V4, r"it fits create_inception_resnet_v2\(variant=\"slim\"\)"),
-        ("imagenet", spec.with_depths(V2, (5, 10, 5)), "with the variant's own depths"),
+        ("imagenet", edits.with_depths(V2, (5, 10, 5)), "with the variant's own depths"),
         ("imagnet", V2, "it takes 'imagenet' perhaps: None, the path of a checkpoint, or 'imagenet'"),
     ],
 )
@@ -111,8 +113,8 @@ def test_another_head_is_refused_before_any_download(
 
 def test_every_entry_is_complete() -> None:
     for name, weights in registry.WEIGHTS.items():
-        assert weights.variant in spec.NETWORKS[weights.network], name
-        assert weights.preprocessing == spec.find(weights.network, weights.variant).preprocessing.name
+        assert weights.variant in networks.NETWORKS[weights.network], name
+        assert weights.preprocessing == networks.find(weights.network, weights.variant).preprocessing.name
         assert weights.licence in ("Apache-2.0", "MIT")
         assert weights.location.startswith(("https://", "hub:timm/"))
         assert (weights.label_offset is None) == (weights.classes is None or weights.preprocessing == "facenet")

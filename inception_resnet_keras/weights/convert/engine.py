@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ...errors import InputError, refuse
-from ...spec import names
-from ..readers import Checkpoint
+from ...common.errors import InputError, refuse
+from ...networks import names
+from ..readers.checkpoint import Checkpoint
 from ..report import LoadReport
 from . import TABLES, ours
 from .identify import Identity, Origin, Shape, identify
@@ -19,10 +19,15 @@ from .slim import EMA
 from .values import Plan, Source, read
 
 NewHead = Literal[False, True, "aux"]
+
 BACKGROUND = 1001  # classes, the first of which is none
+
 _LISTED = 20
+
 _CLASSIFIERS = (names.LOGITS, names.inside(names.AUX, names.LOGITS))
+
 _HEADS = {names.LOGITS: "classifier", names.AUX: "auxiliary head", names.EMBEDDING: "embedding"}
+
 _TRAINED = ("kernel", "bias", "beta")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ...spec import names
+from ...networks import names
 from . import timm
 from .slots import Slot
 from .table import NameTable, templates
 
 REPEATS = {"a": "repeat_1", "b": "repeat_2", "c": "repeat_3"}
+
 EMBEDDING = {  # the dense layer and its batch norm are modules side by side
     "kernel": "{}_linear.weight",
     "beta": "{}_bn.bias",

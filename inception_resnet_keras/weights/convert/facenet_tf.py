@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...spec import names
+from ...networks import names
 from . import slim
 from .slots import Slot
 from .table import NameTable

@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ... import spec
-from ...spec.rows import Network, Repeat
+from ... import networks
+from ...networks import edits
+from ...networks.rows import Network, Repeat
 from . import TABLES, ours
 from .slots import CLASSES, Slot, slots
 from .table import NameTable
 
 Shape = tuple[int, ...]
+
 DEEPEST = 1000  # blocks of a kind; more is no network but a hostile name
+
 _COUNTED = re.compile(r"(.*?)(?:_(\d+))?")
+
 _BLOCK = re.compile(r"([a-z])(\d{2,})_")
 
 
@@ -56,8 +60,8 @@ class Identity:
     @property
     def options(self) -> dict[str, Any]:
         """The factory's arguments that build the network: its variant, and depths that are not the variant's own."""
-        own = spec.find(self.network.name, self.network.variant)
-        depths = {} if self.network == own else {"depths": spec.depths(self.network)}
+        own = networks.find(self.network.name, self.network.variant)
+        depths = {} if self.network == own else {"depths": networks.depths(self.network)}
         return {"variant": self.network.variant, **depths}
 
     @property
@@ -75,7 +79,7 @@ def identify(shapes: Mapping[str, Shape], tables: tuple[NameTable, ...] = TABLES
     best: Identity | None = None
     for table in tables:
         for name, variant in table.layers:
-            network = spec.find(name, variant)
+            network = networks.find(name, variant)
             if table is ours.TABLE:
                 network = _deepened(network, shapes)
             candidate = _fit(table, network, shapes)
@@ -154,7 +158,7 @@ def _deepened(network: Network, shapes: Mapping[str, Shape]) -> Network:
     for name in shapes:
         if found := _BLOCK.match(name):
             counts[found[1]] = max(counts[found[1]], int(found[2]))
-    deepened = spec.with_depths(network, [counts[block] or 1 for block in spec.block_names(network)])
+    deepened = edits.with_depths(network, [counts[block] or 1 for block in networks.block_names(network)])
     fits = (
         all(row.times > 0 for row in deepened.stages if isinstance(row, Repeat))
         and max(counts.values(), default=0) < DEEPEST

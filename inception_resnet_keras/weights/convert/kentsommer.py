@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...spec import names
+from ...networks import names
 from .keras_applications import BATCH_NORM, CONV, tensor
 from .slots import Slot
 from .table import KERAS_PASSED_OVER, NameTable

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ...spec import names
+from ...networks import names
 from .slots import Slot
 from .table import KERAS_PASSED_OVER, NameTable
 
 CONV, BATCH_NORM = "conv2d", "batch_normalization"
+
 BLOCKS = {"a": "block35", "b": "block17", "c": "block8"}
 
 

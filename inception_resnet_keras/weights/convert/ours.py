@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ... import spec
+from ... import networks
 from .slots import Slot
 from .table import KERAS_PASSED_OVER, NameTable
 
@@ -17,7 +17,7 @@ def _tensor(layer: str, slot: Slot, role: str) -> str:
 
 TABLE = NameTable(
     source="inception-resnet-keras",
-    layers={(name, variant): _layer for name, variants in spec.NETWORKS.items() for variant in variants},
+    layers={(name, variant): _layer for name, variants in networks.NETWORKS.items() for variant in variants},
     tensor=_tensor,
     passed_over=KERAS_PASSED_OVER,
 )

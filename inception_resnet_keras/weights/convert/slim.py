@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ...spec import names
+from ...networks import names
 from .slots import Slot
 from .table import MIXED, RESNET_STEM, NameTable, templates
 
@@ -14,8 +14,11 @@ NORMALISED = {
     "moving_mean": "{}/BatchNorm/moving_mean",
     "moving_variance": "{}/BatchNorm/moving_variance",
 }
+
 LINEAR = {"kernel": "{}/weights", "bias": "{}/biases"}
+
 EMA = "/ExponentialMovingAverage"
+
 PASSED_OVER = {
     "training state": re.compile(
         r"(?:.*/)?(?:global_step|learning_rate|centers|beta[12]_power)(?:_\d+)?(?:/.*)?"
@@ -24,6 +27,7 @@ PASSED_OVER = {
     ),
     "running averages, which were not asked for": re.compile(rf".*{EMA}"),
 }
+
 REPEATS = {"a": "Repeat/block35", "b": "Repeat_1/block17", "c": "Repeat_2/block8"}
 
 

@@ -6,15 +6,19 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ... import spec
-from ...spec import names
-from ...spec.rows import Conv, Network
-from ...spec.walk import Node, trace
+from ...networks import names
+from ...networks import rows as rows_module
+from ...networks.rows import Conv, Network
+from ...networks.trace import Node, trace
 
 CLASSES = 0  # stands for the class count in a slot's shapes
+
 _PART = re.compile(r"_(fork|branch|conv|pool)_(\d+)")
+
 _BRANCH = re.compile(r".*?_branch_\d+")
+
 _BLOCK = re.compile(r"([a-z])(\d{2,})")
+
 _TRACED_CLASSES = 999_999_937  # no layer of a network is as wide
 
 
@@ -127,7 +131,7 @@ def _slot(node: Node, nodes: dict[str, Node], network: Network, unit: int, order
 
 
 def _scaled_times(network: Network, block: str) -> int:
-    rows = [stage for stage in network.stages if isinstance(stage, spec.Repeat) and stage.block.name == block]
+    rows = [stage for stage in network.stages if isinstance(stage, rows_module.Repeat) and stage.block.name == block]
     scaled = [row.times for row in rows if row.scale is not None]
     return sum(scaled or [row.times for row in rows])
 

@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ...spec import names
+from ...networks import names
 from .slots import Slot
 
 # The released ResNets number their stem's convolutions so, and their reductions and first fork.
 RESNET_STEM = ("1a", "2a", "2b", "3b", "4a", "4b")
+
 MIXED = {"stem": "5b", "reduction_a": "6a", "reduction_b": "7a"}
 
 KERAS_PASSED_OVER = {

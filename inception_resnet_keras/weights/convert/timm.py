@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ...spec import names
+from ...networks import names
 from .slots import Slot
 from .table import MIXED, RESNET_STEM, NameTable, templates
 
@@ -15,8 +15,11 @@ NORMALISED = {
     "moving_mean": "{}.bn.running_mean",
     "moving_variance": "{}.bn.running_var",
 }
+
 LINEAR = {"kernel": "{}.weight", "bias": "{}.bias"}
+
 PASSED_OVER = {"batch counters": re.compile(r".*\.num_batches_tracked")}
+
 REPEATS = {"a": "repeat", "b": "repeat_1", "c": "repeat_2"}
 
 

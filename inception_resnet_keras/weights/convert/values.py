@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..readers import Checkpoint
+from ..readers.checkpoint import Checkpoint
 from ..report import LoadReport
 
 ALL_ONES = "gamma, all ones"
+
 FOLDED = "gamma folded into it"
 
 

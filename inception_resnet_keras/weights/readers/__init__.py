@@ -6,7 +6,7 @@ import zipfile
 from os import PathLike
 from pathlib import Path
 
-from ...errors import InputError
+from ...common.errors import InputError
 from . import hdf5, safetensors, tf_checkpoint, torch_files
 from .checkpoint import Checkpoint, Tensor, damage
 

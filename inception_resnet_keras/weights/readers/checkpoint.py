@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InputError
+from ...common.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any
 
-from ...errors import InputError
+from ...common.errors import InputError
 
 OPCODES = 1_000_000  # of one pickle; a thousand tensors with an optimizer's state take 200,000
+
 _ARGUMENTS = 8  # of a call; a tensor's are seven
+
 _DIMENSIONS = 8
+
 _LONGEST_NAME = 100  # shown
 
 STORAGES = {
@@ -99,6 +102,7 @@ _KNOWN: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter": _parameter,
     "torch.Size": _size,
 }
+
 _STORAGES = {f"torch.{name}" for name in STORAGES}
 
 
@@ -119,10 +123,15 @@ _VALUES = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
     *("BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"),
 }
+
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
 _PUT = ("BINPUT", "LONG_BINPUT")
+
 _GET = ("BINGET", "LONG_BINGET")
+
 _NOTHING = ("PROTO", "FRAME", "STOP")
 
 

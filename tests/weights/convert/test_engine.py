@@ -12,16 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inception_resnet_keras import spec
-from inception_resnet_keras.errors import InputError
-from inception_resnet_keras.weights.convert.engine import Plan, plan
+from inception_resnet_keras import networks
+from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.weights.convert.engine import plan
 from inception_resnet_keras.weights.convert.identify import identify
 from inception_resnet_keras.weights.convert.slots import CLASSES, slots
-from inception_resnet_keras.weights.readers import Checkpoint, Tensor
+from inception_resnet_keras.weights.convert.values import Plan
+from inception_resnet_keras.weights.readers.checkpoint import Checkpoint, Tensor
 
 from .. import synthetic
 
 Shapes = dict[str, tuple[int, ...]]
+
 SOURCES = {  # the manifest: (network, variant), classes, names in the file
     "slim_inception_v4": ("inception_v4", "slim", 1001, "TF-Slim"),
     "slim_inception_resnet_v2": ("inception_resnet_v2", "slim", 1001, "TF-Slim"),
@@ -49,7 +51,7 @@ def model_of(name: str, *, aux_head: bool = False, classes: int | None = None) -
     heads = {"", "embedding"} | ({"logits"} if wanted else set()) | ({"aux"} if aux_head else set())
     return {
         slot.key(role): tuple(wanted or 0 if side == CLASSES else side for side in shape)
-        for slot in slots(spec.find(network, variant))
+        for slot in slots(networks.find(network, variant))
         if slot.head in heads
         for role, shape in slot.shapes.items()
     }
@@ -223,7 +225,7 @@ def test_another_network_is_named_with_the_call_that_fits() -> None:
 def test_our_paper_network_is_told_from_our_slim_one() -> None:
     paper = {
         slot.key(role): tuple(1000 if side == CLASSES else side for side in shape)
-        for slot in slots(spec.find("inception_v4", "paper"))
+        for slot in slots(networks.find("inception_v4", "paper"))
         if slot.head in ("", "logits")
         for role, shape in slot.shapes.items()
     }
@@ -233,7 +235,7 @@ def test_our_paper_network_is_told_from_our_slim_one() -> None:
 
 
 def test_blocks_are_matched_by_number_not_by_lexical_order() -> None:
-    values = {slot.name: slot for slot in slots(spec.find("inception_resnet_v2", "slim"))}
+    values = {slot.name: slot for slot in slots(networks.find("inception_resnet_v2", "slim"))}
     made = plan(model_of("slim_inception_resnet_v2"), checkpoint_of(shapes_in("slim_inception_resnet_v2")))
     sources = {key: source.name for key, source in made.sources.items()}
     assert sources["b10_project/kernel"] == "InceptionResnetV2/Repeat_1/block17_10/Conv2d_1x1/weights"

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.weights.readers import open_checkpoint
 from inception_resnet_keras.weights.readers.checkpoint import damage
 

@@ -14,18 +14,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.weights.readers import open_checkpoint
 
 from .. import synthetic
 
 ROOT = Path(__file__).parents[3]
+
 GROWTH = 300  # MB in the child, over what it had before it opened the file
+
 SECONDS = 20  # of processor time
+
 _CHILD = """
 import json, resource, sys, time
 import h5py, tarfile  # what the readers bring in is not the file's
-from inception_resnet_keras.errors import InputError
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.weights.readers import open_checkpoint
 def held():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
@@ -65,6 +68,7 @@ def doubled(levels: int) -> bytes:
 
 
 LAUGH = b"h" + bytes([28])
+
 STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
 
 

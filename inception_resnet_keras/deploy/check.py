@@ -1,0 +1,254 @@
+"""Whether an export says what the model says, on real pictures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..common.arguments import is_number
+from ..common.errors import InputError, refuse
+from ..data.images import UnreadableImageError, read_image
+from ..data.sources import Source
+from ..models.model_file import Precision
+from ..models.runtimes import Runtime, SavedModelRuntime, open_model
+from .pictures import Sample
+from .prepare import Prepared
+
+BATCH = 8
+
+_SAME = 1e-6  # of the largest output: a spread below it is none
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an export may differ by at most.
+
+    difference: the largest between two outputs, as a share of the model's largest output; inf for any.
+    agreement: the least share of pictures with the same top-1; of an embedding, the least cosine similarity.
+    accuracy_drop: on labelled pictures, in [0, 1].
+    """
+
+    difference: float
+    agreement: float
+    accuracy_drop: float
+
+
+# float32 in another order of sums; half precision's rounding through hundreds of layers; 8 bits, judged by what they
+# decide, as single probabilities move.
+BOUNDS: dict[Precision, Bounds] = {
+    "float32": Bounds(1e-4, 0.99, 0.001),
+    "float16": Bounds(0.05, 0.98, 0.005),
+    "bfloat16": Bounds(0.2, 0.95, 0.01),
+    "int8": Bounds(math.inf, 0.9, 0.02),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """An export beside the Keras model that it was made of.
+
+    pictures: How many it was compared on. source: Where they are from.
+    difference: The largest between two outputs. largest: The model's largest output.
+    agreement: The share of pictures with the same top-1; of an embedding, the least cosine similarity.
+    accuracy: (the model's, the export's) on labelled pictures, in [0, 1]; None without such.
+    labelled: How many those were.
+    bounds: What was allowed. notes: What was assumed, added or could not be seen.
+    """
+
+    path: str
+    format: str
+    precision: Precision
+    pictures: int
+    source: str
+    difference: float
+    largest: float
+    agreement: float
+    embedding: bool
+    bounds: Bounds
+    accuracy: tuple[float, float] | None = None
+    labelled: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def relative(self) -> float:
+        return self.difference / max(self.largest, 1e-30)
+
+    @property
+    def failures(self) -> list[str]:
+        """What is past a bound, told with it; NaN is."""
+        found = []
+        if not self.relative <= self.bounds.difference:
+            found.append(
+                f"the largest difference is {self.relative:.3g} of the largest output, past {self.bounds.difference:g}"
+            )
+        if not self.agreement >= self.bounds.agreement:
+            found.append(f"{self._agreement} is {self.agreement:.2%}, below {self.bounds.agreement:.2%}")
+        if self.accuracy and not self.accuracy[0] - self.accuracy[1] <= self.bounds.accuracy_drop:
+            found.append(
+                f"accuracy drops from {self.accuracy[0]:.2%} to {self.accuracy[1]:.2%}, by more than "
+                f"{self.bounds.accuracy_drop:.2%}"
+            )
+        return found
+
+    @property
+    def _agreement(self) -> str:
+        return "the least cosine similarity" if self.embedding else "top-1 agreement"
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.path}: {self.format}, {self.precision}, beside the Keras model on {self.pictures} pictures "
+            f"({self.source}):",
+            f"  largest difference {self.difference:.3g}, of a largest output {self.largest:.4g}",
+            f"  {self._agreement} {self.agreement:.2%}",
+        ]
+        if self.accuracy:
+            lines.append(
+                f"  accuracy on {self.labelled} labelled pictures {self.accuracy[0]:.2%} → {self.accuracy[1]:.2%}"
+            )
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+    def as_json(self) -> dict[str, Any]:
+        bounds = {key: value for key, value in vars(self.bounds).items() if math.isfinite(value)}
+        return {**vars(self), "relative_difference": self.relative, "bounds": bounds}
+
+
+def bounds_for(
+    precision: Precision, difference: float | None, agreement: float | None, accuracy_drop: float | None
+) -> Bounds:
+    """A precision's own bounds, and over them what was given."""
+    bounds = BOUNDS[precision]
+    for name, given, high in (
+        ("difference", difference, math.inf),
+        ("agreement", agreement, 1.0),
+        ("accuracy_drop", accuracy_drop, 1.0),
+    ):
+        if given is None:
+            continue
+        argument = f"{'min' if name == 'agreement' else 'max'}_{name}"
+        if not is_number(given) or not 0 <= given <= high:
+            raise refuse(argument, given, "a number of at least 0" if high == math.inf else "a number in [0, 1]")
+        bounds = replace(bounds, **{name: float(given)})
+    return bounds
+
+
+def compare(
+    prepared: Prepared,
+    written: Path,
+    *,
+    shown: Path,
+    format: str,
+    sample: Sample,
+    labelled: Source | None,
+    bounds: Bounds,
+) -> Check:
+    """Opens what was written as a user would, and runs it and the model it was made of on the same pictures.
+
+    Raises InputError where a bound is passed.
+    """
+    runtime = open_model(written)
+    wanted = _outputs(prepared.reference.predict_on_batch, sample.images)
+    found = _outputs(runtime.run, sample.images)
+    if wanted.shape != found.shape:
+        raise InputError(f"{shown}: gives {found.shape} where the model gives {wanted.shape}: it is not kept")
+    if isinstance(runtime, SavedModelRuntime):
+        _check_encoded(runtime, sample.images[:BATCH], shown)
+    embedding = not prepared.card.gives_classes
+    if not embedding:
+        _refuse_no_probabilities(wanted)
+    agreement = _least_cosine(wanted, found) if embedding else float(np.mean(decided(wanted) == decided(found)))
+    notes = list(prepared.notes)
+    largest = float(np.abs(wanted).max())
+    if sample.unreadable:
+        notes.append(f"{sample.unreadable} pictures of {sample.source} could not be read, and were left out")
+    if len(wanted) > 1 and float(np.ptp(wanted, axis=0).max()) <= _SAME * largest:
+        notes.append("the model says the same of all these pictures: the comparison shows little")
+    check = Check(
+        str(shown),
+        format,
+        prepared.card.precision,
+        len(sample),
+        sample.source,
+        float(np.abs(found - wanted).max()),
+        largest,
+        agreement,
+        embedding,
+        bounds,
+        notes=tuple(notes),
+    )
+    if labelled is not None:
+        accuracy, count = _accuracies(prepared, runtime, labelled)
+        check = replace(check, accuracy=accuracy, labelled=count)
+    if check.failures:
+        raise InputError(f"{check}\n  it is not kept: {'; '.join(check.failures)}")
+    return check
+
+
+def _refuse_no_probabilities(outputs: np.ndarray) -> None:
+    least, largest = float(outputs.min()), float(outputs.max())
+    if not (least >= -_SAME and largest <= 1 + _SAME):
+        raise InputError(
+            f"model: its outputs go from {least:.4g} to {largest:.4g}, so they are no probabilities: end it in a "
+            "softmax or a sigmoid, or in a dense layer without activation, to which a softmax is added"
+        )
+
+
+def decided(outputs: np.ndarray) -> np.ndarray:
+    """The likeliest class; of a single probability, whether it is at least a half."""
+    return outputs.argmax(1) if outputs.shape[1] > 1 else outputs[:, 0] >= 0.5
+
+
+def _outputs(run: Any, images: np.ndarray) -> np.ndarray:
+    """In batches of one size, the last filled up: a graph is made a size."""
+    found = []
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH]
+        filled = np.resize(batch, (BATCH, *batch.shape[1:])).astype(np.float32)
+        found.append(np.asarray(run(filled))[: len(batch)])
+    return np.concatenate(found).astype(np.float64)
+
+
+def _check_encoded(runtime: SavedModelRuntime, images: np.ndarray, shown: Path) -> None:
+    """The bytes of pictures must give what their pixels do, read as `predict` reads them."""
+    contents, card = [], runtime.card
+    for image in images:
+        file = BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        contents.append(file.getvalue())
+    read = [read_image(shown, card.size, crop=card.central_crop, content=content) for content in contents]
+    wanted = runtime.run(np.stack(read))
+    difference = float(np.abs(runtime.run_encoded(contents) - wanted).max())
+    if not difference <= 0.01 * float(np.abs(wanted).max()):
+        raise InputError(
+            f"{shown}: gives {difference:.3g} else for encoded pictures than for their pixels: it is not kept"
+        )
+
+
+def _accuracies(prepared: Prepared, runtime: Runtime, labelled: Source) -> tuple[tuple[float, float], int]:
+    """The model's and the export's top-1, and on how many pictures; each is read once, and left out if it cannot be."""
+    card, right, count = prepared.card, np.zeros(2), 0
+    for start in range(0, len(labelled), BATCH):
+        images, labels = [], []
+        for index in range(start, min(start + BATCH, len(labelled))):
+            try:
+                images.append(labelled.read(index, card.size, card.central_crop))
+            except UnreadableImageError:
+                continue
+            labels.append(labelled.labels[index])
+        if images:
+            runs = (prepared.reference.predict_on_batch, runtime.run)
+            right += [(_outputs(run, np.stack(images)).argmax(1) == labels).sum() for run in runs]
+            count += len(images)
+    if not count:
+        raise InputError(f"validate: none of its {len(labelled)} pictures can be read")
+    return (float(right[0] / count), float(right[1] / count)), count
+
+
+def _least_cosine(wanted: np.ndarray, found: np.ndarray) -> float:
+    lengths = np.linalg.norm(wanted, axis=1) * np.linalg.norm(found, axis=1)
+    return float(((wanted * found).sum(1) / np.maximum(lengths, 1e-30)).min())

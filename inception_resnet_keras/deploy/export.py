@@ -1,0 +1,154 @@
+"""export_model: opened, optimised, written, compared, and only then put in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..common.arguments import boolean
+from ..common.errors import InputError, refuse
+from ..common.files import write_json
+from . import formats
+from .placing import placing
+
+if TYPE_CHECKING:
+    import keras
+
+    from .check import Check
+
+_POLICIES = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
+
+
+def export_model(
+    model: keras.Model | str | PathLike[str],
+    out: str | PathLike[str],
+    format: str,
+    *,
+    precision: str = "float32",
+    calibrate: str | PathLike[str] | None = None,
+    check: str | PathLike[str] | None = None,
+    validate: str | PathLike[str] | None = None,
+    class_names: Sequence[str] | None = None,
+    preprocessing: str | None = None,
+    optimize: bool = True,
+    max_difference: float | None = None,
+    min_agreement: float | None = None,
+    max_accuracy_drop: float | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Check:
+    """Writes a model for another runtime, compares it there with the Keras model, and keeps it only if it agrees.
+
+    Every export takes float32 (batch, height, width, 3), RGB pixels of 0-255, and gives (batch,
+    classes) probabilities, or a facenet's embedding; it carries its class names and size, and
+    `predict` and `inference.runtimes.open_model` run it.
+
+    Args:
+        model: A Keras model, a run's folder, or a .keras file. It is not changed.
+        out: The file or folder to write, which must not exist: a folder for "saved_model", else a file
+            ending in .onnx, .xml (its .bin is written beside it) or .tflite. `OUT.check.json` beside
+            it holds the comparison's figures.
+        format: "saved_model", "onnx", "openvino" or "litert".
+        precision: "float32"; "float16"; "bfloat16" (SavedModel, OpenVINO); "int8" (ONNX, OpenVINO,
+            LiteRT), by the target's own quantiser on `calibrate`'s pictures.
+        calibrate: For int8: a folder of pictures such as the model will see, in folders a class or
+            loose; up to 300 are used, and where there is no other folder a fifth is kept to compare on.
+        check: A folder of pictures to compare on, up to 64; without it `validate`'s, `calibrate`'s,
+            or photographs and digits that scikit-learn ships.
+        validate: A folder that holds a folder of pictures a class: the accuracy of both is taken on it.
+        class_names: In the order of the outputs, for a model that carries none, or others;
+            "imagenet" for ImageNet's 1000, and "background" before them where there are 1001.
+        preprocessing: How a model that does not scale pixels itself takes them: "inception",
+            "facenet", or "none"; None for what its network was made for.
+        optimize: Whether `optimize_for_inference` is applied first; for ONNX it leaves siblings apart.
+        max_difference: The largest between two outputs, as a share of the largest output: by default
+            1e-4 in float32, 0.05 in float16, 0.2 in bfloat16, any in int8.
+        min_agreement: The least share of pictures with the same top-1 (for an embedding, the least
+            cosine similarity): 0.99, 0.98, 0.95 and 0.9.
+        max_accuracy_drop: On `validate`'s pictures: 0.001, 0.005, 0.01 and 0.02.
+        progress: Called with what is being done.
+
+    Returns:
+        The comparison: its figures, and what was assumed.
+
+    Raises:
+        ValueError: An argument is out of range, the target has not the precision, `out` exists, a
+            folder has no pictures, the model cannot be exported, Keras runs on another engine than
+            TensorFlow, or a bound was passed. Nothing is then left of it.
+    """
+    target, chosen = formats.chosen(format, precision)
+    out = formats.checked_out(target, Path(out))
+    boolean("optimize", optimize)
+    if (calibrate is not None) != (chosen == "int8"):
+        takes = "a folder of pictures such as the model will see" if chosen == "int8" else f"None for {chosen}"
+        raise refuse("calibrate", calibrate, f"{takes}; int8 is quantised on them, nothing else is")
+
+    import keras
+
+    if (engine := keras.config.backend()) != "tensorflow":
+        raise InputError(
+            f"KERAS_BACKEND: Keras runs on {engine} here, and exports are written by TensorFlow: unset KERAS_BACKEND "
+            "(or the backend in ~/.keras/keras.json)"
+        )
+
+    from .pictures import CALIBRATED_ON, CHECKED_ON, drawn, held_out, overlaps, sample, shipped
+
+    folders = {"check": check, "validate": validate, "calibrate": calibrate}
+    given = {name: Path(folder) for name, folder in folders.items() if folder is not None}
+    files = {name: drawn(name, folder) for name, folder in given.items()}
+
+    from ..models.runtimes import open_model
+    from . import check as checks
+    from .prepare import prepare
+
+    bounds = checks.bounds_for(chosen, max_difference, min_agreement, max_accuracy_drop)
+    progress("opening the model")
+    prepared = prepare(
+        model,
+        chosen,
+        class_names=class_names,
+        preprocessing=preprocessing,
+        optimize=optimize,
+        join_siblings=target.join_siblings,
+        policy=_POLICIES.get(chosen, "float32") if target.name == "saved_model" else "float32",
+    )
+    size, crop = prepared.card.size, prepared.card.central_crop
+    calibration, labelled = None, None
+    if "calibrate" in given:
+        held = 0 if len(given) > 1 else held_out(files["calibrate"])
+        used = files["calibrate"][held:]
+        calibration = sample(used, size, crop, CALIBRATED_ON, str(calibrate))
+        files["calibrate"] = files["calibrate"][:held] or files["calibrate"]
+        prepared.notes.extend(overlaps(used[:CALIBRATED_ON], files, next(iter(given)), CHECKED_ON))
+    compared = shipped(size)
+    if given:
+        first = next(iter(given))
+        compared = sample(files[first], size, crop, CHECKED_ON, str(given[first]))
+    if "validate" in given:
+        from ..data.sources import open_source
+
+        if not prepared.card.gives_classes:
+            raise InputError("validate: the model gives an embedding, which has no accuracy; leave it out")
+        if len(prepared.card.classes) == 1:
+            raise InputError("validate: the model gives one probability, which names no folder's class; leave it out")
+        labelled = open_source(given["validate"], class_names=prepared.card.classes)
+    with placing(*formats.files_of(target, out)) as beside:
+        progress(f"writing {target.name}, {chosen}")
+        written = beside / out.name
+        import_module(f".{target.name}", __package__).write(prepared, written, calibration)
+        progress(f"comparing on {len(compared)} pictures")
+        found = checks.compare(
+            prepared,
+            written,
+            shown=out,
+            format=target.name,
+            sample=compared,
+            labelled=labelled,
+            bounds=bounds,
+        )
+        write_json(beside / f"{out.name}.check.json", found.as_json())
+    if target.name == "openvino":
+        open_model(out)  # compiles it for this machine, which keeps it: the first `predict` starts as the next do
+    return found

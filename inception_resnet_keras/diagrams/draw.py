@@ -1,0 +1,441 @@
+"""Texts as Graphviz's HTML-like labels, each with the size that it takes. Every text is escaped here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from itertools import chain, count, pairwise
+from textwrap import wrap
+
+import pydot
+
+from . import svg
+from .graph import INPUT, Graph, Op, Part, inside, part_kind, shape_text, short
+from .layout import Box, Line, Placed, Size, place
+from .svg import BORDER, CARD, FONT, INK, KINDS, MUTED, SMALL, TEXT, TITLE, TRACK, Canvas
+
+LEADING = 1.32  # a line's height, of its letters'
+
+SLACK = 1.04  # Graphviz rounds a letter's advance up
+
+
+@dataclass(frozen=True)
+class Text:
+    """One line of one look."""
+
+    text: str
+    size: int
+    colour: str = INK.light
+    bold: bool = False
+    font: str = FONT
+
+    @property
+    def width(self) -> float:
+        return svg.width(self.text, self.size, bold=self.bold, font=self.font) * SLACK
+
+    @property
+    def height(self) -> float:
+        return self.size * LEADING
+
+    def __str__(self) -> str:
+        if not self.text:
+            return ""
+        face = f' FACE="{self.font}"' if self.font != FONT else ""
+        inner = f'<FONT{face} POINT-SIZE="{self.size}" COLOR="{self.colour}">{escape(self.text)}</FONT>'
+        return f"<B>{inner}</B>" if self.bold else inner
+
+
+@dataclass(frozen=True)
+class Label:
+    """Lines below each other."""
+
+    lines: Sequence[Text]
+    left: bool = False
+
+    @property
+    def size(self) -> Size:
+        """Pixels; Graphviz gives a table two on each side."""
+        return max(line.width for line in self.lines) + 8, sum(round(line.height) for line in self.lines) + 4
+
+    def __str__(self) -> str:
+        align = {"ALIGN": "LEFT", "WIDTH": round(self.size[0]) - 4} if self.left else {}
+        return table("".join(f"<TR>{cell(line, HEIGHT=round(line.height), **align)}</TR>" for line in self.lines))
+
+
+def table(rows: str, **attributes: object) -> str:
+    given = {"BORDER": 0, "CELLBORDER": 0, "CELLSPACING": 0, "CELLPADDING": 0} | attributes
+    return f"<TABLE{_attributes(given)}>{rows}</TABLE>"
+
+
+def cell(inner: object, **attributes: object) -> str:
+    return f"<TD{_attributes(attributes)}>{inner}</TD>"
+
+
+def _attributes(given: dict[str, object]) -> str:
+    return "".join(f' {key}="{value}"' for key, value in given.items())
+
+
+PAD = (24.0, 14.0)  # around an operation's words
+
+LEAST = 104.0  # an operation's width
+
+APART = 20.0  # between the title, the picture and the footnotes
+
+NARROW = 560.0  # a page's least width, which its title has room on
+
+CARD_HEIGHT, CARD_GAP, STRIP, INDENT = 46.0, 20.0, 6.0, 26
+
+COLUMNS = (272, 50, 122, 198, 172)  # of the overview: name, times, output, parameters, multiply-adds
+
+BAR = 112
+
+SPACER = '<FONT POINT-SIZE="4"> <BR ALIGN="LEFT"/></FONT>'  # between two lines of a cell
+
+
+def overview(graph: Graph, *, upwards: bool = False) -> pydot.Dot:
+    """One card a part with its shape, parameters and MACs, as the paper's Figures 9 and 15."""
+    canvas = Canvas(graph.name)
+    width = INDENT + sum(COLUMNS) + CARD_GAP
+    down = put(canvas, "title", heading(graph, graph.figure), 0)
+    row = Box((width - CARD_GAP) / 2, down + 14, width - CARD_GAP, 40)
+    words = [Text(word, SMALL, MUTED.light) for word in ("", "", "output", "parameters", "multiply-adds")]
+    canvas.box("columns", _columns([[word] for word in words]), row)
+    cards = _stacked(graph.parts, width)
+    cards = (cards.upside_down() if upwards else cards).moved(0, down + 26)
+    for part in graph.parts:
+        _draw_card(canvas, graph, part, cards.boxes[part.key])
+    for line in cards.lines:
+        canvas.line(line.tail, line.head, line)
+    down += 26 + cards.height
+    words = [
+        Text(word, TEXT, bold=True) for word in ("whole network", "", "", f"{graph.parameters:,}", short(graph.macs))
+    ]
+    canvas.box("total", _columns([[word] for word in words]), replace(row, y=down + 18))
+    return canvas.finish(width, put(canvas, "notes", footnotes(graph, width), down + 34 + APART))
+
+
+def modules(graph: Graph, keys: Sequence[str], *, upwards: bool = False) -> pydot.Dot:
+    """Each part as the paper's Figures 3 to 8 and 10 to 19 draw it, one below the other."""
+    canvas = Canvas(graph.name)
+    parts = [graph.part(key) for key in keys]
+    placed = {part.key: placed_module(graph, part, upwards=upwards) for part in parts}
+    width = max(NARROW, *(module.width for module in placed.values()))
+    down = 0.0
+    if len(parts) > 1:
+        down = put(canvas, "title", heading(graph, "every module"), 0) + APART
+    for part in parts:
+        module = placed[part.key]
+        down = put(canvas, f"{part.key}.title", _about(graph, part), down) + APART
+        draw_module(canvas, graph, part, module.moved((width - module.width) / 2, down))
+        down = put(canvas, f"{part.key}.notes", footnotes(graph, width, part.note), down + module.height + APART)
+        down += 2 * APART if part is not parts[-1] else 0
+    return canvas.finish(width, down)
+
+
+def placed_module(graph: Graph, part: Part, *, upwards: bool) -> Placed:
+    sizes = {op.name: _room(module_label(graph, part, op)) for op in part.ops}
+    if part.reads:
+        sizes[""] = _room(reads_label(graph, part))
+    module = place(part.ops, sizes)
+    return module.upside_down() if upwards else module
+
+
+def draw_module(canvas: Canvas, graph: Graph, part: Part, module: Placed) -> None:
+    def name(op: str) -> str:
+        return f"{part.key}.{op or 'reads'}"
+
+    looks = {"shape": "box", "style": "rounded,dashed", "color": KINDS["plain"].line.light}
+    canvas.box(name(""), str(reads_label(graph, part)), module.boxes[""], **looks)
+    for op in part.ops:
+        canvas.box(name(op.name), str(module_label(graph, part, op)), module.boxes[op.name], **look(op))
+    for line in module.lines:
+        canvas.line(name(line.tail), name(line.head), line)
+
+
+def reads_label(graph: Graph, part: Part) -> Label:
+    """Of what a module reads."""
+    before = graph.part(part.reads)
+    again = f" or {part.title}" if part.times > 1 else ""
+    return Label([Text(before.title + again, SMALL, MUTED.light), Text(shape_text(before.shape), TEXT)])
+
+
+def module_label(graph: Graph, part: Part, op: Op) -> Label:
+    """The paper's words, and the shape where the map's size changes or the module ends."""
+    shapes = {other.name: other.shape for other in part.ops} | {"": graph.input_of(part)}
+    resized = shapes[op.inputs[0]][:-1] != op.shape[:-1]
+    lines = [Text(op.title, TEXT, bold=True)]
+    if op.detail:
+        lines.append(Text(op.detail, TEXT - 1))
+    if (resized or op is part.ops[-1]) and shape_text(op.shape) != op.detail:
+        lines.append(Text(f"→ {shape_text(op.shape)}", SMALL, MUTED.light))
+    return Label(lines)
+
+
+def look(op: Op) -> dict[str, str]:
+    kind = KINDS[op.kind]
+    return {"shape": "box", "style": "rounded,filled", "fillcolor": kind.fill.light, "color": kind.line.light}
+
+
+def heading(graph: Graph, what: str) -> Label:
+    facts = [graph.variant, what, f"{graph.parameters:,} parameters", f"{short(graph.macs)} multiply-adds"]
+    return _titled(graph.title, [facts])
+
+
+def _about(graph: Graph, part: Part) -> Label:
+    """A module's title: what it is, where it stands, what goes in and out, what it costs."""
+    times, each = (f" × {part.times}", " each") if part.times > 1 else ("", "")
+    ways = f"{shape_text(graph.input_of(part))} → {shape_text(part.shape)}"
+    costs = [f"{short(part.parameters)} parameters", f"{short(part.macs)} multiply-adds{each}"]
+    of_whole = "".join(mark for mark in part.note if mark not in {op.note for op in part.ops})
+    return _titled(part.title + of_whole + times, [[f"{graph.title} ({graph.variant})", part.figure], [ways, *costs]])
+
+
+def _titled(title: str, facts: Sequence[Sequence[str]]) -> Label:
+    lines = [" · ".join(fact for fact in line if fact) for line in facts]
+    return Label([Text(title, TITLE, bold=True), *(Text(line, TEXT - 1, MUTED.light) for line in lines)], left=True)
+
+
+def footnotes(graph: Graph, width: float, marks: Collection[str] | None = None) -> Label | None:
+    """The footnotes with these marks, all without; None where there are none."""
+    characters = round(width / 6.1)
+    lines = [
+        Text(line, SMALL, MUTED.light)
+        for mark, text in graph.notes
+        if marks is None or mark in marks
+        for line in wrap(f"{mark} {text}", characters)
+    ]
+    return Label(lines, left=True) if lines else None
+
+
+def put(canvas: Canvas, name: str, label: Label | None, down: float) -> float:
+    """A label at the left margin; returns where it ends."""
+    if label is None:
+        return down - APART
+    width, height = label.size
+    canvas.box(name, str(label), Box(width / 2, down + height / 2, width, height))
+    return down + height
+
+
+def _room(label: Label) -> Size:
+    width, height = label.size
+    return max(width + PAD[0], LEAST), height + PAD[1]
+
+
+def _stacked(parts: Sequence[Part], width: float) -> Placed:
+    """The overview's cards; a line that skips one goes round it."""
+    boxes: dict[str, Box] = {}
+    down = 0.0
+    for part in parts:
+        height = CARD_HEIGHT + sum(round(line.height) for line in _subtitle(part)[1:])
+        boxes[part.key] = Box((width - CARD_GAP) / 2, down + height / 2, width - CARD_GAP, height)
+        down += height + CARD_GAP
+    lines = []
+    for before, part in pairwise(parts):
+        tail, head = boxes[part.reads], boxes[part.key]
+        if before.key == part.reads:
+            points: tuple[tuple[float, float], ...] = ((tail.x, tail.bottom), (head.x, head.top))
+        else:
+            points = ((tail.right, tail.y), (width, tail.y), (width, head.y), (head.right, head.y))
+        lines.append(Line(part.reads, part.key, points))
+    return Placed(boxes, tuple(lines), width, down - CARD_GAP)
+
+
+def _draw_card(canvas: Canvas, graph: Graph, part: Part, place: Box) -> None:
+    """A stage of the overview: its words, and upon them the bars and a strip in the colour of its kind."""
+    counts = _counts(part)
+    name = [Text(part.title + part.note, TEXT + 1, bold=True), *_subtitle(part)]
+    times = Text(f"× {part.times}" if part.times > 1 else "", TEXT + 1, bold=True)
+    numbers = [Text(short(count) if count else "–", TEXT - 1) for count in counts]
+    columns = [name, [times], [Text(shape_text(part.shape), TEXT)], *([number] for number in numbers)]
+    words = _columns(columns, BAR + 10, height=round(place.height) - 10)
+    looks = {"shape": "box", "style": "rounded,filled", "fillcolor": CARD.light, "color": BORDER.light}
+    canvas.box(part.key, words, place, **looks)
+    strip = Box(place.left + 12, place.y, STRIP, place.height - 16)
+    canvas.block(f"{part.key}.kind", strip, KINDS[part_kind(part)].line.light)
+    most = [max(each) for each in zip(*(_counts(other) for other in graph.parts), strict=True)]
+    for what, column, number, largest in zip(("parameters", "macs"), (3, 4), counts, most, strict=True):
+        left = place.left + INDENT + sum(COLUMNS[:column])
+        filled = BAR * number / largest if largest else 0.0
+        canvas.block(f"{part.key}.{what}", Box(left + BAR / 2, place.y, BAR, 9), TRACK.light)
+        if filled >= 0.5:
+            canvas.block(
+                f"{part.key}.{what}.bar", Box(left + filled / 2, place.y, filled, 9), KINDS["weights"].line.light
+            )
+
+
+def _subtitle(part: Part) -> list[Text]:
+    """The paper's figure, or what there is inside, in lines that fit the first column."""
+    lines = [""]
+    for words in inside(part).split(", "):
+        longer = f"{lines[-1]}, {words}" if lines[-1] else words
+        if Text(longer, SMALL).width < COLUMNS[0]:
+            lines[-1] = longer
+        else:
+            lines = [*lines[:-1], f"{lines[-1]},", words]
+    return [Text(line, SMALL, MUTED.light) for line in lines]
+
+
+def _counts(part: Part) -> tuple[int, int]:
+    """Parameters and multiply-adds of the whole run; 0 where they are not known."""
+    return part.parameters * part.times, (part.macs or 0) * part.times
+
+
+def _columns(columns: Sequence[Sequence[Text]], indent: float = 0, height: int = 36) -> str:
+    """Words in the overview's columns; indent: of the last two, to leave room for the bars."""
+    cells = [_blank(INDENT, height)]
+    for number, (lines, width) in enumerate(zip(columns, COLUMNS, strict=True)):
+        words = SPACER.join(f'{line}<BR ALIGN="LEFT"/>' for line in lines if line.text)
+        before = indent if number > 2 else 0
+        cells += [_blank(before, height)] if before else []
+        size = {"WIDTH": round(width - before), "HEIGHT": height, "FIXEDSIZE": "TRUE"}
+        cells.append(cell(words, **size, ALIGN="LEFT", BALIGN="LEFT"))
+    return table(f"<TR>{''.join(cells)}</TR>")
+
+
+def _blank(width: float, height: int) -> str:
+    return cell("", WIDTH=round(width), HEIGHT=height, FIXEDSIZE="TRUE")
+
+
+_BRANCH = re.compile(r"((?:fork_\d+_)?branch_)(\d+)(_.*)")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """op, twin: The operation's name on the left and on the right; "" for the part as a whole.
+
+    what: Which of its facts. left, right: What each side has, None for nothing.
+    """
+
+    part: str
+    op: str
+    twin: str
+    what: str
+    text: str
+    left: str | None
+    right: str | None
+
+
+def differences(left: Graph, right: Graph) -> list[Difference]:
+    """In the order of the parts; empty where the two are the same.
+
+    A branch is compared with its like, wherever it stands among the branches. Where the images
+    differ in size, so does every map after them: of those only the widths are told.
+    """
+    keys = [part.key for part in left.parts]
+    keys += [part.key for part in right.parts if part.key not in keys]
+    resized = left.part(INPUT).shape[:-1] != right.part(INPUT).shape[:-1]
+    return [each for key in keys for each in _of_part(_part(left, key), _part(right, key), resized and key != INPUT)]
+
+
+def _part(graph: Graph, key: str) -> Part | None:
+    return next((part for part in graph.parts if part.key == key), None)
+
+
+def _of_part(left: Part | None, right: Part | None, widths_only: bool) -> Iterator[Difference]:
+    if left is None or right is None:
+        yield _one_sided(left, right)
+        return
+    if left.times != right.times:
+        yield _of_whole(left, "blocks", str(left.times), str(right.times))
+    left, right = (_widths(part) if widths_only else part for part in (left, right))
+    if left.shape != right.shape:
+        yield _of_whole(left, "output", shape_text(left.shape), shape_text(right.shape))
+    ours, theirs = {op.name: op for op in left.ops}, _as_on_the_left(left, right)
+    for name in dict.fromkeys([*ours, *theirs]):
+        yield from _of_op(left, ours.get(name), *theirs.get(name, (None, "")))
+
+
+def _widths(part: Part) -> Part:
+    """The part with its maps' widths in place of their shapes."""
+    return replace(
+        part,
+        ops=tuple(
+            replace(op, shape=op.shape[-1:], detail=op.detail.replace(shape_text(op.shape), str(op.shape[-1])))
+            for op in part.ops
+        ),
+    )
+
+
+def _of_whole(part: Part, what: str, left: str, right: str) -> Difference:
+    return Difference(part.key, "", "", what, f"{what} {left} → {right}", left, right)
+
+
+def _one_sided(left: Part | None, right: Part | None) -> Difference:
+    part = left or right
+    assert part is not None
+    side = "left" if left else "right"
+    text = f"only on the {side}" + (f": {part.figure}" if part.figure else "")
+    return Difference(part.key, "", "", "there", text, "there" if left else None, "there" if right else None)
+
+
+def _as_on_the_left(left: Part, right: Part) -> dict[str, tuple[Op, str]]:
+    """The right's operations by the names of their likes on the left, which they read by; and their own names."""
+    numbers = {(fork, own): like for fork, alike in _alike(left, right).items() for own, like in alike.items()}
+
+    def name(own: str) -> str:
+        found = _BRANCH.fullmatch(own)
+        return f"{found[1]}{numbers[found[1], found[2]]}{found[3]}" if found else own
+
+    return {name(op.name): (replace(op, name=name(op.name), inputs=tuple(map(name, op.inputs))), op.name)
+            for op in right.ops}  # fmt: skip
+
+
+def _alike(left: Part, right: Part) -> dict[str, dict[str, str]]:
+    """Each fork's branches on the right, and the number of the like on the left: the same one, else in order."""
+    ours, matched = _branches(left), {}
+    for fork, branches in _branches(right).items():
+        free = dict(ours.get(fork, {}))
+        beyond = map(str, count(len(free) + 1))
+        alike = {}
+        for number, ops in branches.items():
+            like = next((own for own, other in free.items() if other == ops), None)
+            if like is not None:
+                alike[number] = like
+                del free[like]
+        rest = [number for number in branches if number not in alike]
+        matched[fork] = alike | dict(zip(rest, chain(free, beyond), strict=False))
+    return matched
+
+
+def _branches(part: Part) -> dict[str, dict[str, list[tuple[str, str]]]]:
+    """Each fork's branches by their numbers: each operation's place and what it does."""
+    forks: dict[str, dict[str, list[tuple[str, str]]]] = {}
+    for op in part.ops:
+        if found := _BRANCH.fullmatch(op.name):
+            forks.setdefault(found[1], {}).setdefault(found[2], []).append((found[3], _told(op)))
+    return forks
+
+
+def _of_op(part: Part, left: Op | None, right: Op | None, twin: str) -> Iterator[Difference]:
+    """twin: The right's own name, where it has another number among its branches."""
+    if left is None:
+        assert right is not None
+        yield Difference(part.key, "", twin, "there", f"{twin}: {_told(right)} only on the right", None, "there")
+    elif right is None:
+        yield Difference(
+            part.key, left.name, "", "there", f"{left.name}: {_told(left)} only on the left", "there", None
+        )
+    else:
+        name = left.name if left.name == twin else f"{left.name} ({twin} on the right)"
+        if _told(left) != _told(right):
+            one, other = _told(left), _told(right)
+            yield Difference(part.key, left.name, twin, "operation", f"{name}: {one} → {other}", one, other)
+        if left.inputs != right.inputs:
+            one, other = (_read(op) for op in (left, right))
+            what = "joins branches" if sorted(left.inputs) == sorted(right.inputs) else "reads"
+            yield Difference(part.key, left.name, twin, "inputs", f"{name}: {what} {one} → {other}", one, other)
+
+
+def _read(op: Op) -> str:
+    """What an operation reads: branches by their numbers on the left."""
+    branches = [re.findall(r"branch_(\d+)", name) for name in op.inputs]
+    return ", ".join(
+        numbers[-1] if numbers else name or "the input" for numbers, name in zip(branches, op.inputs, strict=True)
+    )
+
+
+def _told(op: Op) -> str:
+    words = f"{op.title} {op.detail}".strip()
+    return words.replace(op.note, "") if op.note else words

@@ -1,0 +1,193 @@
+"""A `.keras` file with what a user of the model must know inside it, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+
+from ..common.arguments import is_integer, is_number
+from ..common.devices import use_gpus
+from ..common.errors import InputError
+from ..common.files import replacing
+
+if TYPE_CHECKING:
+    import keras
+
+MEMBER = "inception_resnet_keras.json"  # beside Keras's own members, which Keras reads alone
+
+_CARD_BYTES = 16 * 1024**2
+
+_LONGEST_SIDE = 65_535
+
+_NO_TEXTS = ("classes", "size", "central_crop")
+
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
+
+Output = Literal["probabilities", "embedding"]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What must be known to use a model.
+
+    network, variant: whose table it was built from.
+    classes: names, in the order of the model's outputs.
+    size: (height, width) that pictures are resized to. The model takes their pixels of 0-255: it was
+        built with include_preprocessing=True.
+    central_crop: the share of each side, about the middle, that is resized: what the run was evaluated on.
+    """
+
+    network: str
+    variant: str
+    classes: list[str]
+    size: tuple[int, int]
+    central_crop: float = 1.0
+
+    @property
+    def gives_classes(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class ExportCard(Card):
+    """What an exported model carries.
+
+    precision: what it was exported to compute in.
+    output: "probabilities", one a class (independent ones where the network ended in sigmoids), or
+        "embedding": then there are no classes.
+    """
+
+    precision: Precision = "float32"
+    output: Output = "probabilities"
+
+    @property
+    def gives_classes(self) -> bool:
+        return self.output == "probabilities"
+
+
+CardKind = TypeVar("CardKind", bound=Card)
+
+
+def save_model(model: keras.Model, path: Path, card: Card) -> None:
+    """Writes a model and its card; whatever `path` held stays until the new file is whole on the disk."""
+    with replacing(path) as beside:
+        model.save(beside)
+        with zipfile.ZipFile(beside, "a") as archive:
+            archive.writestr(MEMBER, card_text(card))
+
+
+def read_card(path: Path) -> Card:
+    """The card of a saved model, without opening the model.
+
+    Raises InputError where the file is missing, damaged, or was not saved by this project.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; a run's folder or a model.keras of a run is needed")
+    try:
+        return parse_card(path, read_member(path))
+    except KeyError:
+        raise InputError(
+            f"{path}: holds no class names; it was not saved by `inception-resnet-keras train`, or was saved again by "
+            "Keras, which leaves them out"
+        ) from None
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{path}: is damaged or no .keras file ({error})") from None
+
+
+def read_member(path: Path) -> bytes:
+    """The card's text in a file that is a zip archive, or ends in one; KeyError where it has none."""
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(MEMBER)
+        if member.file_size > _CARD_BYTES:
+            raise InputError(f"{path}: its {MEMBER} claims {member.file_size:,} bytes; it is damaged")
+        return archive.read(member)
+
+
+def card_text(card: Card) -> str:
+    return json.dumps(asdict(card), ensure_ascii=False)
+
+
+def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> CardKind:  # type: ignore[assignment]
+    """A card from the text that `path` holds; InputError where it is none that can be true."""
+    try:
+        if len(text) > _CARD_BYTES:
+            raise ValueError(f"its card has {len(text):,} bytes")
+        found = {"central_crop": 1.0, **json.loads(text)}  # cards written before it was kept: whole pictures
+        values = {field.name: found[field.name] for field in fields(kind)}
+        card = kind(**values)
+        if not isinstance(card.classes, list) or not all(isinstance(name, str) for name in card.classes):
+            raise TypeError("its class names are no texts")
+        if not card.classes and card.gives_classes:
+            raise TypeError("it names no classes")
+        if not all(isinstance(values[key], str) for key in values if key not in _NO_TEXTS):
+            raise TypeError("a name in it is no text")
+        if isinstance(card, ExportCard) and (card.precision not in PRECISIONS or card.output not in get_args(Output)):
+            raise TypeError(f"it tells of {card.output!r} in {card.precision!r}")
+        height, width = card.size
+        if not all(is_integer(side) and 0 < side <= _LONGEST_SIDE for side in (height, width)):
+            raise TypeError(f"its size is {card.size!r}")
+        if not is_number(card.central_crop) or not 0 < card.central_crop <= 1:
+            raise TypeError(f"its central_crop is {card.central_crop!r}")
+    except KeyError as error:
+        raise InputError(f"{path}: holds no class names: its card lacks {error}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is damaged: its card cannot be read ({error})") from None
+    return replace(card, size=(height, width))
+
+
+def load_model(path: Path, *, compile: bool = False) -> tuple[keras.Model, Card]:
+    """A saved model and its card; `compile` brings the optimizer's state too.
+
+    Raises InputError where the file is missing, damaged, or was not saved by this project.
+    """
+    card = read_card(path)
+    model = _loaded(path, compile)
+    if not _fits(model, card):
+        raise InputError(
+            f"{path}: is damaged: its {MEMBER} tells of {len(card.classes)} classes of pictures of "
+            f"{card.size[0]}×{card.size[1]}, its model is {model.input_shape} → {model.output_shape}"
+        )
+    return model, card
+
+
+def has_card(path: Path) -> bool:
+    """Whether a file is a .keras of this project's; False for what is no zip archive at all."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return MEMBER in archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def open_keras(path: Path) -> tuple[keras.Model, Card | None]:
+    """As `load_model`, of a .keras that Keras wrote too, which has no card."""
+    if has_card(path) or not zipfile.is_zipfile(path):  # which `load_model` tells of
+        return load_model(path)
+    return _loaded(path), None
+
+
+def _loaded(path: Path, compile: bool = False) -> keras.Model:
+    import keras
+
+    if keras.config.backend() == "tensorflow":
+        use_gpus()
+    try:
+        return keras.saving.load_model(path, compile=compile)
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read as a Keras model: {error}") from error
+
+
+def _fits(model: keras.Model, card: Card) -> bool:
+    from ..networks.features import image_size
+
+    return (
+        isinstance(model.input_shape, tuple)
+        and len(model.input_shape) == 4
+        and image_size(model) == card.size
+        and model.output_shape == (None, len(card.classes))
+    )

@@ -1,0 +1,457 @@
+"""Where OpenVINO keeps what it compiled: to compile int8 takes longer than all else that `predict` does."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from importlib import import_module
+from lzma import LZMAError
+from pathlib import Path
+from threading import Lock
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..common.arguments import positive_integer
+from ..common.devices import is_out_of_memory, use_gpus
+from ..common.errors import InputError, refuse
+from .model_file import MEMBER, Card, ExportCard, load_model, parse_card, read_member
+
+KEPT = 32  # models, of about 3 MB each: no weights are in it
+
+_PRIVATE = 0o700
+
+
+def cache_for(xml: Path) -> Path | None:
+    """A folder of the user's own for one model as it is now; None where none can be had, which hurts nothing.
+
+    It lies in $XDG_CACHE_HOME, else ~/.cache. OpenVINO tells by itself what another version or processor wrote, or
+    what is damaged, and compiles anew.
+    """
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        root = Path(base, "inception-resnet-keras", "openvino")
+        root.mkdir(_PRIVATE, parents=True, exist_ok=True)
+        if not (_is_own(root.parent) and _is_own(root)):
+            return None
+        weights = xml.with_suffix(".bin").stat()
+        key = sha256(xml.read_bytes())
+        key.update(f"{weights.st_size} {weights.st_mtime_ns} {xml.absolute()}".encode("utf-8", "surrogateescape"))
+        folder = root / key.hexdigest()[:32]
+        if not folder.is_dir():
+            _make_room(root)
+            folder.mkdir(_PRIVATE, exist_ok=True)
+        return folder if _is_own(folder) and os.access(folder, os.W_OK) else None
+    except (OSError, RuntimeError):  # no home, no room, no right
+        return None
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether no other user can put anything there: what is compiled is run."""
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        return False
+    return os.name != "posix" or (found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _make_room(root: Path) -> None:
+    """Removes the folders that are oldest, so that with a new one there are no more than `KEPT`."""
+    folders = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for folder in folders[: len(folders) + 1 - KEPT]:
+        with suppress(OSError):
+            shutil.rmtree(folder)
+
+
+# Operations that read or write files, call Python or talk to other machines; a network needs none of them.
+_UNWANTED = re.compile(
+    "File|PyFunc|Reader|Record|Save|Restore|Checkpoint|LoadAndRemap|Dataset|Iterator|Summary|Debug|Print|Rpc|Table"
+)
+
+
+def refuse_unsafe(path: Path, name: str = "saved_model.pb") -> None:
+    """Raises InputError where what loading or running a SavedModel may call has an operation that no network needs."""
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    found = saved_model_pb2.SavedModel()
+    try:
+        found.ParseFromString((path / name).read_bytes())
+    except DecodeError as error:
+        raise InputError(f"{path}: its {name} is damaged: {error}") from None
+    for graph in found.meta_graphs:
+        functions = {function.signature.name: function.node_def for function in graph.graph_def.library.function}
+        for operation in _reachable(graph.object_graph_def.concrete_functions, functions):
+            if _UNWANTED.search(operation):
+                raise InputError(
+                    f"{path}: would run {operation}, which no network needs, so it is not opened: a SavedModel is a "
+                    "program, take it from a place you trust"
+                )
+
+
+def _reachable(names: Iterable[str], functions: dict[str, Any]) -> Iterator[str]:
+    """The operations of functions, and of those that they call."""
+    waiting, seen = list(names), set(names)
+    while waiting:
+        for node in functions.get(waiting.pop(), ()):
+            yield node.op
+            called = [node.op, *(each for value in node.attr.values() for each in _called(value))]
+            fresh = [name for name in called if name in functions and name not in seen]
+            waiting += fresh
+            seen.update(fresh)
+
+
+def _called(value: Any) -> Iterator[str]:
+    if value.HasField("func"):
+        yield value.func.name
+    yield from (function.name for function in value.list.func)
+
+
+SAVED_MODEL_FILE = "saved_model.pb"
+
+SAVED_MODEL_CARD = Path("assets.extra") / MEMBER  # where TensorFlow Serving leaves alone what it finds
+
+CARD_KEY = "inception_resnet_keras"  # of an ONNX file's metadata, and of an IR's runtime information
+
+INPUT, OUTPUT = "image", "output"
+
+ENCODED = "encoded"  # a SavedModel's signature of JPEG and PNG files' bytes
+
+ENCODED_INPUT = "image_bytes"  # TensorFlow Serving's REST takes base64 where a name ends so
+
+_LITERT_HAS_NO_MEMORY = "failed with error '12'"  # of a file that is mapped, as a ValueError
+
+NO_CARD = (
+    "holds no class names: it was not exported by `inception-resnet-keras export`, "
+    "or was changed by a tool that leaves them out"
+)
+
+
+class NoMemoryError(InputError, MemoryError):
+    """The machine has not the memory that a model takes."""
+
+
+class Runtime(ABC):
+    """An opened model, which any thread may run: calls are computed one after another.
+
+    A server that is to compute several at once opens one for each thread.
+
+    kind: "keras", "saved_model", "onnx", "openvino" or "litert".
+    path: what was opened.
+    card: its classes and the size of the pictures it takes.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        self.path, self.threads = path, threads
+        self._turn = Lock()  # requests and interpreters hold one call's tensors at a time
+        self.card: Card = self._open()
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """What the model says of pictures.
+
+        Args:
+            images: (n, height, width, 3), RGB pixels of 0-255 of any real dtype, of the card's size; n at least 1.
+
+        Returns:
+            float32 (n, classes), probabilities; or (n, width of the embedding).
+        """
+        shape = (*self.card.size, 3)
+        if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1:] != shape or not len(images):
+            found = f"an array of shape {images.shape}" if isinstance(images, np.ndarray) else images
+            raise refuse("images", found, f"an array of shape (n, {', '.join(map(str, shape))}), n at least 1")
+        taken = np.ascontiguousarray(images, np.float32)
+        with self._turn:
+            return np.array(self._run(taken), np.float32)  # a copy: what a runtime gives may be its own memory
+
+    @abstractmethod
+    def _open(self) -> Card:
+        """Opens `path` and returns its card, which is read as early as the format lets."""
+
+    @abstractmethod
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        """Of checked float32 pictures."""
+
+
+def required(module: str, extra: str) -> Any:
+    library = module.partition(".")[0]
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != library:
+            raise
+        raise InputError(
+            f"{library} is not installed, which runs this format: pip install 'inception-resnet-keras[{extra}]'"
+        ) from None
+
+
+def open_with_library(path: Path, opening: Callable[[], Any]) -> Any:
+    """What a library opens; whatever it throws at a damaged file is told as an InputError, a lack of memory as that."""
+    try:
+        return opening()
+    except Exception as error:  # each library has its own, down to plain RuntimeError
+        if is_out_of_memory(error) or _LITERT_HAS_NO_MEMORY in str(error):
+            raise NoMemoryError(
+                f"{path}: the memory does not suffice to open it; end other programs, or give the machine or "
+                "container more"
+            ) from error
+        lines = str(error).strip().splitlines()
+        reason = lines[-1].strip() if lines else type(error).__name__
+        raise InputError(f"{path}: is damaged, or of a newer format than is known here: {reason}") from error
+
+
+def card_of_file(path: Path, card: Path) -> ExportCard:
+    if not card.is_file():
+        raise InputError(f"{path}: {NO_CARD}")
+    with card.open("rb") as file:
+        return parse_card(path, file.read(16 * 1024**2 + 1), ExportCard)
+
+
+def card_of_archive(path: Path) -> ExportCard:
+    try:
+        text = read_member(path)
+    except (KeyError, zipfile.BadZipFile):
+        raise InputError(f"{path}: {NO_CARD}") from None
+    except (RuntimeError, zlib.error, LZMAError, EOFError, OSError) as error:  # encrypted, or of no known compression
+        raise InputError(f"{path}: is damaged: its card cannot be read ({error})") from None
+    return parse_card(path, text, ExportCard)
+
+
+def dimensions(port: Any) -> list[int | None]:
+    return [None if axis.is_dynamic else axis.get_length() for axis in port.partial_shape]
+
+
+def check_card(path: Path, card: Card, takes: Sequence[Any], gives: Sequence[Any]) -> None:
+    """Raises InputError where the model is not the one that its card tells of."""
+    fits = list(takes[1:]) == [*card.size, 3] and len(gives) == 2
+    if fits and card.gives_classes:
+        fits = gives[1] == len(card.classes)
+    if not fits:
+        raise InputError(
+            f"{path}: is damaged: its card tells of {len(card.classes)} classes of pictures of "
+            f"{card.size[0]}×{card.size[1]}, its model is {tuple(takes)} → {tuple(gives)}"
+        )
+
+
+MODEL_FILE = "model.keras"
+
+MAX_XML = 256 * 1024**2  # fifty times an Inception-ResNet's
+
+
+class KerasRuntime(Runtime):
+    """A run's model, by Keras on the engine it is set to, with the threads that it started with."""
+
+    kind = "keras"
+
+    def _open(self) -> Card:
+        self.model, card = load_model(self.path)
+        from ..networks.features import channels_first
+
+        self._first = channels_first(self.model)
+        return card
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        if self._first:
+            images = np.moveaxis(images, -1, 1)
+        return np.asarray(self.model(images, training=False))
+
+
+class SavedModelRuntime(Runtime):
+    """A SavedModel, by TensorFlow without Keras; where that has begun to compute, with the threads that it has."""
+
+    kind = "saved_model"
+
+    def _open(self) -> Card:
+        card = card_of_file(self.path, self.path / SAVED_MODEL_CARD)
+        tf = required("tensorflow", "cpu")
+        if self.threads is not None:
+            use_threads(self.threads)
+        use_gpus()
+        refuse_unsafe(self.path)
+        # Kept: the signature alone does not hold it.
+        self._loaded = open_with_library(self.path, lambda: tf.saved_model.load(self.path))
+        try:
+            self._signature = self._loaded.signatures["serving_default"]
+            takes = self._signature.structured_input_signature[1][INPUT].shape
+            gives = self._signature.structured_outputs[OUTPUT].shape
+        except (KeyError, AttributeError, IndexError) as error:
+            raise InputError(f"{self.path}: has no signature serving_default as it is exported here: {error}") from None
+        check_card(self.path, card, takes.as_list(), gives.as_list())
+        self._tensor = tf.constant
+        return card
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        return self._signature(**{INPUT: self._tensor(images)})[OUTPUT].numpy()
+
+    def run_encoded(self, contents: Sequence[bytes]) -> np.ndarray:
+        """What the model says of JPEG or PNG files' bytes, which it decodes and resizes itself."""
+        return self._loaded.signatures[ENCODED](**{ENCODED_INPUT: self._tensor(contents)})[OUTPUT].numpy()
+
+
+class OpenVinoRuntime(Runtime):
+    """An OpenVINO IR (.xml beside its .bin) on the CPU, computed in the precision that it was exported in."""
+
+    kind = "openvino"
+    # By precision the hint, and what a CPU tells that has it. Left alone, it computes float32 in bfloat16 where it can,
+    # and float16 too where it has none: then float32 is right.
+    HALVES: ClassVar = {"float16": ("f16", "FP16"), "bfloat16": ("bf16", "BF16")}
+
+    def _open(self) -> Card:
+        ov = required("openvino", "openvino")
+        weights = self.path.with_suffix(".bin")
+        if not weights.is_file():
+            raise InputError(f"{self.path}: its weights are missing: {weights.name} belongs beside it")
+        if self.path.stat().st_size > MAX_XML:
+            raise InputError(f"{self.path}: has more than the {MAX_XML // 1024**2} MiB that a network's graph can have")
+        core = ov.Core()
+        model = open_with_library(self.path, lambda: core.read_model(self.path))
+        if not model.has_rt_info([CARD_KEY]):
+            raise InputError(f"{self.path}: {NO_CARD}")
+        text = open_with_library(self.path, lambda: model.get_rt_info([CARD_KEY]).astype(str))
+        card = parse_card(self.path, text, ExportCard)
+        check_card(self.path, card, dimensions(model.input(0)), dimensions(model.output(0)))
+        hint, has = self.HALVES.get(card.precision, ("f32", "FP32"))
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": hint if has in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32",
+        }
+        if self.threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = self.threads
+        self._request = self._compiled(core, model, settings).create_infer_request()
+        return card
+
+    def _compiled(self, core: Any, model: Any, settings: dict[str, Any]) -> Any:
+        if (cache := cache_for(self.path)) is not None:
+            kept = {"CACHE_DIR": str(cache), "CACHE_MODE": "OPTIMIZE_SIZE"}  # without the weights
+            with suppress(RuntimeError):  # a full disk, or what OpenVINO does not catch: then without
+                return core.compile_model(self.path, "CPU", settings | kept)  # by path: else it finds none of these
+        return open_with_library(self.path, lambda: core.compile_model(model, "CPU", settings))
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        return self._request.infer([images], share_inputs=True)[0]
+
+
+class OnnxRuntime(Runtime):
+    """An ONNX file, by ONNX Runtime on the CPU."""
+
+    kind = "onnx"
+
+    def _open(self) -> Card:
+        ort = required("onnxruntime", "onnx")
+        options = ort.SessionOptions()
+        options.log_severity_level = 3  # its warnings are for builders
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
+        self._session = open_with_library(
+            self.path, lambda: ort.InferenceSession(str(self.path), options, ["CPUExecutionProvider"])
+        )
+        text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
+        if text is None:
+            raise InputError(f"{self.path}: {NO_CARD}")
+        card = parse_card(self.path, text, ExportCard)
+        takes, gives = self._session.get_inputs()[0], self._session.get_outputs()[0]
+        check_card(self.path, card, takes.shape, gives.shape)
+        self._takes, self._gives = takes.name, gives.name
+        return card
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        return self._session.run([self._gives], {self._takes: images})[0]
+
+
+class LiteRtRuntime(Runtime):
+    """A .tflite file, by LiteRT (TensorFlow Lite's present name) on the CPU."""
+
+    kind = "litert"
+
+    def _open(self) -> Card:
+        card = card_of_archive(self.path)
+        litert = required("ai_edge_litert.interpreter", "litert")
+        threads = self.threads or _cores()  # by itself it takes one
+        self._interpreter = open_with_library(
+            self.path, lambda: litert.Interpreter(model_path=str(self.path), num_threads=threads)
+        )
+        takes, gives = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
+        check_card(self.path, card, takes["shape_signature"].tolist(), gives["shape_signature"].tolist())
+        self._takes, self._gives, self._batch = takes["index"], gives["index"], 0
+        return card
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        if len(images) != self._batch:
+            self._interpreter.resize_tensor_input(self._takes, images.shape, strict=True)
+            self._interpreter.allocate_tensors()
+            self._batch = len(images)
+        self._interpreter.set_tensor(self._takes, images)
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._gives)
+
+
+def _cores() -> int:
+    """How many this process may use: in a container fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+RUNTIMES: dict[str, type[Runtime]] = {
+    ".keras": KerasRuntime,
+    ".xml": OpenVinoRuntime,
+    ".onnx": OnnxRuntime,
+    ".tflite": LiteRtRuntime,
+}
+
+
+def open_model(path: str | os.PathLike[str], *, threads: int | None = None) -> Runtime:
+    """Opens a model to be run, with the library of its format alone.
+
+    Args:
+        path: A run's folder or a .keras file of one; or what `export_model` wrote: a SavedModel's
+            folder, a .onnx, an OpenVINO .xml with its .bin beside it, or a .tflite.
+        threads: How many the runtime computes with; None for its own choice. A SavedModel's are
+            TensorFlow's, set where that has computed nothing yet; Keras keeps those it has.
+
+    Raises:
+        InputError: The file is missing, damaged, of no such format or carries no card, or the
+            format's library is not installed; the message says which extra brings it.
+    """
+    if threads is not None:
+        threads = positive_integer("threads", threads)
+    runtime, found = find_model(path)
+    return runtime(found, threads)
+
+
+def use_threads(count: int) -> bool:
+    """Sets how many threads TensorFlow computes with; False where it has begun, and keeps those it has."""
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(count)
+        tf.config.threading.set_inter_op_parallelism_threads(count)
+    except RuntimeError:
+        return False
+    return True
+
+
+def find_model(path: str | os.PathLike[str]) -> tuple[type[Runtime], Path]:
+    """What opens a path, and the file or folder that it opens; InputError where there is no model. Reads nothing."""
+    path = Path(path)
+    if path.is_dir():
+        if (path / SAVED_MODEL_FILE).is_file():
+            return SavedModelRuntime, path
+        path = path / MODEL_FILE
+    runtime = RUNTIMES.get(path.suffix.lower())
+    if runtime is None or not path.is_file():
+        raise InputError(f"{path}: {_what_is_needed(path)}")
+    return runtime, path
+
+
+def _what_is_needed(path: Path) -> str:
+    if path.suffix == ".bin" and path.with_suffix(".xml").is_file():
+        return f"holds weights only; open {path.with_suffix('.xml').name} beside it"
+    found = "is of no format that is run here" if path.exists() else "there is no such file"
+    return f"{found}; a run's folder, a SavedModel's folder, or a file ending in {', '.join(RUNTIMES)} is needed"

@@ -1,0 +1,130 @@
+"""A functional Keras model as the calls that it is made of, to be made again with some of them changed.
+
+Keras has no public view of a functional model's calls: what is read of its private one stands here alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+from keras.src.models.functional import Functional
+
+from ..common.errors import InputError
+
+Call = Any  # Keras's Node: an operation, the arguments it was called with, its output tensors
+
+
+def functional(model: Any) -> keras.Model | None:
+    """The model as Keras's functional kind; None where its graph is not known (subclassed, or not built yet)."""
+    if isinstance(model, keras.Sequential):
+        if not model.built or not model.inputs:
+            return None
+        (image,), outputs = model.inputs, model.outputs  # a list of one makes Keras warn when it is called
+        return keras.Model(image, outputs[0] if len(outputs) == 1 else outputs, name=model.name)
+    return model if isinstance(model, Functional) and type(model).call is Functional.call else None
+
+
+def producer(tensor: Any) -> Any:
+    """The layer or operation that a Keras tensor is the output of."""
+    return tensor._keras_history.operation
+
+
+def made_by(tensor: Any) -> tuple[Call, int]:
+    """The call that a Keras tensor is an output of, and which of its outputs, counted from 0."""
+    history = tensor._keras_history
+    return history.operation._inbound_nodes[history.node_index], history.tensor_index
+
+
+class Graph:
+    """The calls that lead from a functional model's inputs to `outputs`, a structure of some of its tensors."""
+
+    def __init__(self, model: keras.Model, outputs: Any) -> None:
+        inside = keras.Model(model.input, outputs)  # without the calls that lead nowhere
+        self.inputs, self.outputs = model.input, outputs
+        by_depth: dict[int, list[Call]] = inside._nodes_by_depth
+        self.calls: list[Call] = [call for depth in sorted(by_depth, reverse=True) for call in by_depth[depth]]
+        self.ends = {id(tensor) for tensor in keras.tree.flatten(outputs)}
+        self.times = Counter(id(call.operation) for call in self.calls)
+        self._readers: dict[int, list[Call]] = {}
+        for call in self.calls:
+            for tensor in call.input_tensors:
+                self._readers.setdefault(id(tensor), []).append(call)
+
+    def only_reader(self, tensor: Any) -> Call | None:
+        """The call that alone needs the tensor; None where more do, or the tensor is itself an output."""
+        readers = self._readers.get(id(tensor), [])
+        return readers[0] if len(readers) == 1 and id(tensor) not in self.ends else None
+
+
+def plain_input(call: Call) -> Any:
+    """The tensor of a call `layer(tensor)`; None where it was given anything that could change what it does."""
+    args, kwargs = call.arguments.args, call.arguments.kwargs
+    single = len(args) == 1 and keras.backend.is_keras_tensor(args[0]) and len(call.outputs) == 1
+    return (
+        args[0] if single and not any(value is not None and value is not False for value in kwargs.values()) else None
+    )
+
+
+def copied_input(call: Call) -> Any:
+    """A new input like the one that a call made."""
+    old = call.operation
+    return keras.Input(batch_shape=old.batch_shape, dtype=old.dtype, name=old.name, optional=old.optional)
+
+
+class Copier:
+    """Copies of layers with their weights, one a layer however often it is called."""
+
+    def __init__(self) -> None:
+        self._copies: dict[int, Any] = {}
+        self._originals: list[tuple[Any, Any]] = []
+
+    def __contains__(self, operation: Any) -> bool:
+        return id(operation) in self._copies
+
+    def put(self, operation: Any, copy: Any) -> Any:
+        self._copies[id(operation)] = copy
+        return copy
+
+    def of(self, operation: Any) -> Any:
+        if id(operation) not in self._copies:
+            self._copies[id(operation)] = self._copy(operation)
+            self._originals.append((operation, self._copies[id(operation)]))
+        return self._copies[id(operation)]
+
+    def fill(self) -> None:
+        """Gives the copies their originals' weights, once all are called and so have them."""
+        for old, new in self._originals:
+            for before, after in zip(variables(old), variables(new), strict=True):
+                after.assign(before)
+
+    @staticmethod
+    def _copy(operation: Any) -> Any:
+        more = {"safe_mode": False} if isinstance(operation, keras.layers.Lambda) else {}  # it lives in this process
+        try:
+            return type(operation).from_config(operation.get_config(), **more)
+        except (NotImplementedError, TypeError, ValueError) as error:
+            kind = type(operation).__name__
+            raise InputError(
+                f"model: its layer {operation.name!r} cannot be copied; its class {kind} needs a get_config "
+                f"that tells all its __init__ takes ({type(error).__name__}: {error})"
+            ) from error
+
+
+def variables(operation: Any) -> Iterable[Any]:
+    """A layer's weights and all else that it keeps; an operation of `keras.ops` has none."""
+    return operation.variables if isinstance(operation, keras.Layer) else ()
+
+
+def filled_in(call: Call, tensors: dict[int, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A call's arguments with the new tensors in the old ones' places."""
+    filled: tuple[tuple[Any, ...], dict[str, Any]] = call.arguments.fill_in(tensors)
+    return filled
+
+
+def paired(call: Call, results: Any) -> Iterator[tuple[int, Any]]:
+    """A call's output tensors, by their ids, and what stands for them now."""
+    for tensor, result in zip(call.outputs, keras.tree.flatten(results), strict=True):
+        yield id(tensor), result

@@ -1,0 +1,131 @@
+"""The five kinds of row that a network's table is made of, and the network itself.
+
+A convolution is convolution without bias → batch norm without gamma → ReLU, unless it is
+`linear`: then it is the paper's filter-expansion layer, a convolution with a bias and nothing
+after it. Padding is "same" or "valid" ("V" in the paper's figures). A kernel is one number for
+a square, or (height, width).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Padding = Literal["same", "valid"]
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution; `kernel=None` is one as large as the map it reads."""
+
+    filters: int
+    kernel: int | tuple[int, int] | None
+    stride: int = 1
+    padding: Padding = "same"
+    linear: bool = False
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pooling window. Average pooling with "same" padding leaves border pixels uncounted."""
+
+    kind: Literal["max", "avg"]
+    size: int = 3
+    stride: int = 1
+    padding: Padding = "same"
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Branches side by side over one input, concatenated in the order written."""
+
+    branches: Sequence[Sequence[Row]]
+    name: str = ""
+    figure: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "branches", tuple(map(tuple, self.branches)))
+
+
+@dataclass(frozen=True)
+class Residual:
+    """ReLU(x + scale · projection(concat(branches))).
+
+    The projection is not written in a table: it is a linear 1×1 convolution as wide as x.
+    """
+
+    branches: Sequence[Sequence[Row]]
+    name: str
+    figure: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "branches", tuple(map(tuple, self.branches)))
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A block, `times` over. `scale` and `activation` are those of a residual sum.
+
+    `scale=None` is a sum that is never scaled, whatever the caller of a factory asks for.
+    """
+
+    block: Fork | Residual
+    times: int
+    scale: float | None = None
+    activation: bool = True
+
+    def __post_init__(self) -> None:
+        if self.times < 0:
+            raise ValueError(f"times: block {self.block.name!r} cannot be repeated {self.times} times")
+
+
+Row = Conv | Pool | Fork | Residual | Repeat
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network's pixels of 0-255 become: (pixel - mean) / divisor."""
+
+    name: str
+    mean: float
+    divisor: float
+
+
+INCEPTION = Preprocessing("inception", mean=127.5, divisor=127.5)
+
+FACENET = Preprocessing("facenet", mean=127.5, divisor=128.0)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network's table: stem, stages, what follows them, and the heads."""
+
+    name: str
+    variant: str
+    stem: Sequence[Row]
+    stages: Sequence[Fork | Repeat]
+    final: Sequence[Row] = ()  # after the last stage, before pooling
+    aux: Sequence[Row] = ()  # the auxiliary head's rows, before its dense layer
+    aux_after: str = "b"  # the block after whose last repetition the auxiliary head reads
+    stem_figure: str = ""
+    figure: str = ""  # of the whole network
+    embedding: int | None = None  # width of an L2-normalised embedding before the classifier
+    preprocessing: Preprocessing = INCEPTION
+    size: int = 299  # pixels a side of the images that it was made for
+
+    def __post_init__(self) -> None:
+        for rows in ("stem", "stages", "final", "aux"):
+            object.__setattr__(self, rows, tuple(getattr(self, rows)))
+        blocks = {stage.block.name for stage in self.stages if isinstance(stage, Repeat)}
+        if self.aux and self.aux_after not in blocks:
+            raise ValueError(f"aux_after: {self.name} has no block {self.aux_after!r}; it has {sorted(blocks)}")
+
+
+AVG_POOL = Pool("avg")  # 3×3, "same": inside a block
+
+MAX_POOL = Pool("max", stride=2, padding="valid")  # 3×3, s2, V: every maximum pool of the paper
+
+AUX_HEAD = (Pool("avg", size=5, stride=3, padding="valid"), Conv(128, 1), Conv(768, None, padding="valid"))
+
+DROPOUT_RATE = 0.2  # before the classifier: the paper keeps 0.8 (Figures 9 and 15)

@@ -1,0 +1,244 @@
+"""A network as numbers: every operation with its shape, parameters and multiply-adds, without Keras."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+from . import names
+from .rows import Conv, Network, Pool
+from .traversal import Walker, kernel_of
+
+Shape = tuple[int | None, int | None, int] | tuple[int]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation of a traced network.
+
+    shape: (height, width, channels) or (channels,); height and width are None where unknown.
+    depth: convolutions and dense layers on the longest path from the input to here.
+    macs: multiply-adds of the convolution or dense layer, for one image; None where unknown.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    shape: Shape
+    depth: int
+    row: Conv | Pool | None = None
+    trainable: int = 0
+    statistics: int = 0
+    macs: int | None = 0
+    scale: float | None = None
+
+    @property
+    def place(self) -> str:
+        return names.place(self.name)
+
+    @property
+    def parameters(self) -> int:
+        """All of them, moving statistics included, as `count_params()` has it."""
+        return self.trainable + self.statistics
+
+
+def _output_side(side: int | None, window: int | None, stride: int, padding: str, name: str) -> int | None:
+    """Output side of a window; window None is the whole side."""
+    if side is None:
+        return None
+    if padding == "same":
+        return -(-side // stride)
+    out = (side - (window or side)) // stride + 1
+    if out < 1:
+        raise ValueError(f"{name}: a map side of {side} is smaller than its window of {window}")
+    return out
+
+
+class Tracer(Walker[Node]):
+    """Records every operation as a Node, in the order of the walk."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+
+    def _add(self, name: str, op: str, inputs: Sequence[Node], shape: Shape, *, counts: bool = False, **facts) -> Node:
+        depth = max((node.depth for node in inputs), default=0) + counts
+        self.nodes.append(Node(name, op, tuple(node.name for node in inputs), shape, depth, **facts))
+        return self.nodes[-1]
+
+    def input(self, height: int | None, width: int | None, channels: int) -> Node:
+        return self._add(names.INPUT, "input", (), (height, width, channels))
+
+    def conv(self, x: Node, row: Conv, name: str) -> Node:
+        height, width, channels = _map(x)
+        kernel_height, kernel_width = kernel_of(row, height, width)
+        out = (
+            _output_side(height, kernel_height, row.stride, row.padding, name),
+            _output_side(width, kernel_width, row.stride, row.padding, name),
+        )
+        kernel = kernel_height * kernel_width * channels * row.filters
+        return self._add(
+            name,
+            "conv",
+            (x,),
+            (*out, row.filters),
+            counts=True,
+            row=replace(row, kernel=(kernel_height, kernel_width)),
+            trainable=kernel + row.filters,  # bias, or batch norm's beta
+            statistics=0 if row.linear else 2 * row.filters,
+            macs=None if out[0] is None or out[1] is None else kernel * out[0] * out[1],
+        )
+
+    def pool(self, x: Node, row: Pool, name: str) -> Node:
+        height, width, channels = _map(x)
+        height = _output_side(height, row.size, row.stride, row.padding, name)
+        width = _output_side(width, row.size, row.stride, row.padding, name)
+        return self._add(name, "pool", (x,), (height, width, channels), row=row)
+
+    def concat(self, branches: list[Node], name: str) -> Node:
+        height, width, _ = _map(branches[0])
+        if any(_map(node)[:2] != (height, width) for node in branches):
+            raise ValueError(f"{name}: branches end in maps of different size: {[node.shape for node in branches]}")
+        return self._add(name, "concat", branches, (height, width, sum(_map(node)[2] for node in branches)))
+
+    def residual_sum(self, x: Node, branch: Node, scale: float, place: str) -> Node:
+        return self._add(names.inside(place, "sum"), "sum", (x, branch), x.shape, scale=scale)
+
+    def relu(self, x: Node, name: str) -> Node:
+        return self._add(name, "relu", (x,), x.shape)
+
+    def global_pool(self, x: Node, kind: str, name: str) -> Node:
+        return self._add(name, "global_pool", (x,), (self.width(x),))
+
+    def flatten(self, x: Node, name: str) -> Node:
+        height, width, channels = _map(x)
+        if height is None or width is None:
+            raise ValueError(f"{name}: a map of unknown size has no flat width")
+        return self._add(name, "flatten", (x,), (height * width * channels,))
+
+    def dropout(self, x: Node, name: str) -> Node:
+        return self._add(name, "dropout", (x,), x.shape)
+
+    def dense(self, x: Node, units: int, name: str, *, bias: bool = True) -> Node:
+        kernel = self.width(x) * units
+        return self._add(name, "dense", (x,), (units,), counts=True, trainable=kernel + units * bias, macs=kernel)
+
+    def batch_norm(self, x: Node, name: str) -> Node:
+        return self._add(name, "batch_norm", (x,), x.shape, trainable=self.width(x), statistics=2 * self.width(x))
+
+    def unit_norm(self, x: Node, name: str) -> Node:
+        return self._add(name, "unit_norm", (x,), x.shape)
+
+    def width(self, x: Node) -> int:
+        return x.shape[-1]
+
+
+def _map(node: Node) -> tuple[int | None, int | None, int]:
+    if len(node.shape) != 3:
+        raise ValueError(f"{node.name}: a map of (height, width, channels) is needed, not {node.shape}")
+    return node.shape
+
+
+def trace(
+    network: Network,
+    size: tuple[int | None, int | None] = (299, 299),
+    *,
+    channels: int = 3,
+    classes: int | None = 1000,
+    embedding: bool = False,
+    aux_head: bool = False,
+) -> list[Node]:
+    """Every operation of a network on one image of `size` (height, width).
+
+    classes: None leaves the classifier out. embedding: the normalised embedding in its place, of a
+    network that has one. Raises ValueError where the size is too small, or the network has no auxiliary head.
+    """
+    if aux_head and not network.aux:
+        raise ValueError(f"aux_head: the {network.variant} variant has no auxiliary head")
+    tracer = Tracer()
+    x, aux_input = tracer.trunk(network, tracer.input(*size, channels))
+    if embedding:
+        tracer.embedding(x, network)
+    elif classes is not None:
+        tracer.classifier(x, network, classes)
+    if aux_head:
+        tracer.aux_classifier(aux_input, network, classes or 1000)
+    return tracer.nodes
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run of equal blocks, or one part of the overview: what a summary's line says."""
+
+    name: str
+    times: int
+    shape: Shape
+    trainable: int
+    statistics: int
+    macs: int | None
+    depth: int
+
+
+def stages(nodes: Iterable[Node]) -> list[Stage]:
+    """A trace's places in order, each with its output shape and its share of the counts."""
+    by_place: dict[str, list[Node]] = {}
+    for node in nodes:
+        by_place.setdefault(node.place, []).append(node)
+    return [
+        Stage(
+            name=place,
+            times=1,
+            shape=group[-1].shape,
+            trainable=sum(node.trainable for node in group),
+            statistics=sum(node.statistics for node in group),
+            macs=None if any(node.macs is None for node in group) else sum(node.macs or 0 for node in group),
+            depth=group[-1].depth,
+        )
+        for place, group in by_place.items()
+    ]
+
+
+def merged(every: Iterable[Stage]) -> list[Stage]:
+    """Stages with runs of equal blocks as one: `a01` to `a05` become `a`, five times, their counts added."""
+    runs: list[list[Stage]] = []
+    for stage in every:
+        if runs and names.block_of(stage.name) and _kind(stage) == _kind(runs[-1][0]):
+            runs[-1].append(stage)
+        else:
+            runs.append([stage])
+    return [
+        run[0]
+        if len(run) == 1
+        else replace(
+            run[-1],
+            name=names.block_of(run[0].name),
+            times=len(run),
+            trainable=sum(stage.trainable for stage in run),
+            statistics=sum(stage.statistics for stage in run),
+            macs=None if run[0].macs is None else sum(stage.macs or 0 for stage in run),
+        )
+        for run in runs
+    ]
+
+
+def _kind(stage: Stage) -> tuple[object, ...]:
+    return names.block_of(stage.name), stage.shape, stage.trainable, stage.macs
+
+
+@cache
+def minimum_side(network: Network, *, aux_head: bool = False) -> int:
+    """The smallest square image that leaves a map at the end of every window."""
+
+    def fits(side: int) -> bool:
+        try:
+            trace(network, (side, side), classes=None, aux_head=aux_head)
+        except ValueError:
+            return False
+        return True
+
+    sides = range(1, 300)
+    least = bisect_left(sides, True, key=fits)  # a larger image fits where a smaller one does
+    if least == len(sides):
+        raise ValueError(f"{network.name} ({network.variant}) fits no image of up to {sides[-1]} pixels a side")
+    return sides[least]
