@@ -72,9 +72,9 @@ class RuntimeEngine(Engine):
     """An exported model, by its own library: neither TensorFlow nor Keras is imported."""
 
     def __init__(self, path: Path, setting: Setting) -> None:
-        from ..models.runtimes import open_model
+        from ..models.runtimes import open_runtime
 
-        self.runtime = open_model(path, threads=setting.threads)
+        self.runtime = open_runtime(path, threads=setting.threads)
         fitting(self.runtime.card, setting.size)
 
     def inference(self, batch: int) -> Step:

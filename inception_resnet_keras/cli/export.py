@@ -36,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..models.runtimes import find_model
+    from ..models.runtimes import find_runtime
 
     target, precision = chosen(args.format, args.precision)
-    find_model(args.model)  # a model that is missing is told before the place that follows from it
+    find_runtime(args.model)  # a model that is missing is told before the place that follows from it
     folder = args.model if args.model.is_dir() else args.model.parent
     out = args.out or folder / default_name(target, precision)
     names = None if args.labels is None else _labels(args.labels)

@@ -16,7 +16,7 @@ from ..common.errors import InputError, refuse
 from ..data.images import UnreadableImageError, read_image
 from ..data.sources import Source
 from ..models.model_file import Precision
-from ..models.runtimes import Runtime, SavedModelRuntime, open_model
+from ..models.runtimes import Runtime, SavedModelRuntime, open_runtime
 from .pictures import Sample
 from .prepare import Prepared
 
@@ -151,7 +151,7 @@ def compare(
 
     Raises InputError where a bound is passed.
     """
-    runtime = open_model(written)
+    runtime = open_runtime(written)
     wanted = _outputs(prepared.reference.predict_on_batch, sample.images)
     found = _outputs(runtime.run, sample.images)
     if wanted.shape != found.shape:

@@ -43,7 +43,7 @@ def export_model(
 
     Every export takes float32 (batch, height, width, 3), RGB pixels of 0-255, and gives (batch,
     classes) probabilities, or a facenet's embedding; it carries its class names and size, and
-    `predict` and `inference.runtimes.open_model` run it.
+    `predict` and `inference.runtimes.open_runtime` run it.
 
     Args:
         model: A Keras model, a run's folder, or a .keras file. It is not changed.
@@ -99,7 +99,7 @@ def export_model(
     given = {name: Path(folder) for name, folder in folders.items() if folder is not None}
     files = {name: drawn(name, folder) for name, folder in given.items()}
 
-    from ..models.runtimes import open_model
+    from ..models.runtimes import open_runtime
     from . import check as checks
     from .prepare import prepare
 
@@ -150,5 +150,5 @@ def export_model(
         )
         write_json(beside / f"{out.name}.check.json", found.as_json())
     if target.name == "openvino":
-        open_model(out)  # compiles it for this machine, which keeps it: the first `predict` starts as the next do
+        open_runtime(out)  # compiles it for this machine, which keeps it: the first `predict` starts as the next do
     return found

@@ -13,7 +13,7 @@ import numpy as np
 from ..common.errors import InputError, refuse
 from ..data.preprocessing import CONVENTIONS
 from ..models.model_file import Card, ExportCard, Output, Precision, open_keras
-from ..models.runtimes import INPUT, OUTPUT, KerasRuntime, find_model
+from ..models.runtimes import INPUT, OUTPUT, KerasRuntime, find_runtime
 from ..networks import names
 from ..networks.features import channels_first, image_size, leaves
 from ..networks.keras_graph import Graph, functional, made_by
@@ -205,7 +205,7 @@ def _opened(source: Any) -> tuple[keras.Model, Card | None]:
         return source, None
     if not isinstance(source, str | PathLike):
         raise refuse("model", source, "a Keras model, a run's folder or a .keras file")
-    kind, path = find_model(source)
+    kind, path = find_runtime(source)
     if kind is not KerasRuntime:
         raise InputError(f"model: {path} is exported already; give the run or .keras file that it came from")
     return open_keras(path)

@@ -22,7 +22,7 @@ from ..common.errors import InputError, refuse
 from ..common.files import write_json
 from ..data.crops import CROPS, Changes, View
 from ..data.sources import Source, open_source
-from ..models.open import GivenModel, Subject, open_model_or_name, told_as
+from ..models.open import GivenModel, OpenedModel, locate_model, display_name
 from ..weights.labels import CLASSES
 from . import metrics, plots
 from .classes import Classes, columns, given_names, imagenet, places
@@ -151,8 +151,8 @@ def evaluate(
         raise refuse("crops", crops, "1 with a crop fraction or mode: 12 and 144 crops are of fixed places")
     changes = Changes(crop_fraction, crop_mode, interpolation)
     named = None if classes is None else given_names(classes)
-    openers = [open_model_or_name(model, imagenet=named is None, ema=boolean("ema", ema)) for model in several]
-    chosen = choose([told_as(model) for model in several], None if data is None else text_of("data", data))
+    openers = [locate_model(model, imagenet=named is None, ema=boolean("ema", ema)) for model in several]
+    chosen = choose([display_name(model) for model in several], None if data is None else text_of("data", data))
     dataset = chosen.data
     written = None if out is None else path_of("out", out)
     with new_folder(written, Path(dataset.replace(":", "-")).resolve().name, dataset) as folder:
@@ -202,7 +202,7 @@ def _view(view: View, crops: int) -> View:
     return view if crops == 1 else View((view.side(), view.side()), interpolation=view.interpolation)
 
 
-def _classes(subject: Subject, named: list[str] | None, source: Source) -> Classes:
+def _classes(subject: OpenedModel, named: list[str] | None, source: Source) -> Classes:
     if subject.classes:
         return Classes(subject.classes)
     if named is not None:
@@ -218,11 +218,11 @@ def _classes(subject: Subject, named: list[str] | None, source: Source) -> Class
 
 
 def _evaluation(
-    seen: Seen, subjects: Sequence[Subject], classes: Classes, *, data: str, note: str, crops: int, folder: Path
+    seen: Seen, subjects: Sequence[OpenedModel], classes: Classes, *, data: str, note: str, crops: int, folder: Path
 ) -> Evaluation:
     complete = len(np.unique(seen.labels)) == CLASSES  # on fewer of ImageNet's classes a network is right more often
 
-    def model(subject: Subject, probabilities: np.ndarray) -> Model:
+    def model(subject: OpenedModel, probabilities: np.ndarray) -> Model:
         reported = metrics.accuracy([subject.network], crops) if subject.imagenet and complete else None
         published = dict(subject.published) if complete else {}
         scores = figures(seen.labels, probabilities)

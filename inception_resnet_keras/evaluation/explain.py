@@ -31,7 +31,7 @@ from .classes import Classes, imagenet, number_of, shown
 
 if TYPE_CHECKING:
     import keras
-from ..models.open import Subject, locate
+from ..models.open import OpenedModel, locate
 from ..models.predict import expand
 from ..networks import names
 from ..networks.features import STRIDES, channels_first, embedding_of, endpoints
@@ -331,7 +331,7 @@ class Drawn:
 class _Opened:
     """A model that is explained. classes: None where it carries none, and where none can be had."""
 
-    subject: Subject
+    subject: OpenedModel
     model: keras.Model
     classes: Classes | None
 
@@ -453,7 +453,7 @@ def _open(text: str, *, embedding: bool) -> _Opened:
     return _Opened(subject, subject.model, _classes(subject))
 
 
-def _classes(subject: Subject) -> Classes | None:
+def _classes(subject: OpenedModel) -> Classes | None:
     if subject.classes:
         return Classes(subject.classes)
     if not subject.imagenet:

@@ -23,7 +23,7 @@ from ..common.files import write_json
 from ..data.corrupt import CorruptPictures
 from ..data.crops import Changes, View
 from ..data.images import SUFFIXES, UnreadableImageError, decode
-from ..models.open import GivenModel, open_model_or_name, told_as
+from ..models.open import GivenModel, locate_model, display_name
 from .evaluate import ASSUMED, AVERAGES_LEFT, MAX_CORRUPT, read_again
 from .metrics import Verification, squared_distances, verify
 from .predictions import Telling, one_pass
@@ -202,7 +202,7 @@ def verify_faces(
     boolean("mirror", mirror)
     batch_size = positive_integer("batch_size", batch_size)
     changes = Changes(crop_fraction, crop_mode, interpolation)
-    name, opener = told_as(model), open_model_or_name(model, ema=boolean("ema", ema))
+    name, opener = display_name(model), locate_model(model, ema=boolean("ema", ema))
     pairs, data = path_of("pairs", pairs), path_of("data", data)
     written = None if out is None else path_of("out", out)
     every = read_pairs(pairs)

@@ -17,7 +17,7 @@ from PIL import Image
 from ..common.errors import InputError
 from ..data.crops import Enough, View, cut, decoded, decoding_size
 from ..data.images import UnreadableImageError
-from ..models.open import Run, Subject
+from ..models.open import Run, OpenedModel
 
 Progress = Callable[[int, int], None]
 
@@ -35,7 +35,7 @@ SUM_TOLERANCE = 1e-2  # half precision's sums are off by a few thousandths
 def one_pass(
     count: int,
     decode: Decode,
-    subjects: Sequence[Subject],
+    subjects: Sequence[OpenedModel],
     *,
     crops: int = 1,
     flip: bool = False,
@@ -95,7 +95,7 @@ def one_pass(
 def classify(
     count: int,
     decode: Decode,
-    subjects: Sequence[Subject],
+    subjects: Sequence[OpenedModel],
     *,
     crops: int = 1,
     batch_size: int = 32,
@@ -141,7 +141,7 @@ def _outputs(run: Run, pictures: Sequence[np.ndarray], batch_size: int) -> np.nd
     return np.concatenate(parts).reshape(len(pictures), len(pictures[0]), -1)
 
 
-def _checked(subject: Subject) -> Run:
+def _checked(subject: OpenedModel) -> Run:
     """The model's run, refused where it gives no probabilities."""
 
     def run(images: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from ..weights.convert.identify import identify
 from ..weights.labels import CLASSES, label_offset
 from ..weights.readers import is_checkpoint, open_checkpoint
 from .model_file import Card, has_card, load_model, read_card
-from .runtimes import KerasRuntime, find_model, open_model
+from .runtimes import KerasRuntime, find_runtime, open_runtime
 
 if TYPE_CHECKING:
     import keras
@@ -31,7 +31,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Subject:
+class OpenedModel:
     """An opened model.
 
     name: as it was asked for. network: whose table it is of, "" where that is not known.
@@ -103,7 +103,7 @@ def no_averages(text: str) -> InputError:
     return InputError(f"ema: {text} has no running averages: only checkpoints of TensorFlow 1 have; leave --ema out")
 
 
-def of_keras(model: keras.Model, name: str) -> Callable[[bool], Subject]:
+def of_keras(model: keras.Model, name: str) -> Callable[[bool], OpenedModel]:
     """A model in memory, called `name` in reports, from pixels of 0-255; its classes' names are not in it."""
     import keras
 
@@ -125,19 +125,19 @@ def of_keras(model: keras.Model, name: str) -> Callable[[bool], Subject]:
     network = found.network.name if found else ""
     size = image_size(model)
 
-    def opened(embedding: bool) -> Subject:
+    def opened(embedding: bool) -> OpenedModel:
         if embedding:
             return _embedder(name, network, model)
-        return Subject(name, network, None, False, given[1], View(size), keras_run(model), model=model)
+        return OpenedModel(name, network, None, False, given[1], View(size), keras_run(model), model=model)
 
     return opened
 
 
-def open_saved(text: str, path: Path, embedding: bool) -> Subject:
+def open_saved(text: str, path: Path, embedding: bool) -> OpenedModel:
     model, card = load_model(path)
     if embedding:
         return replace(_embedder(text, card.network, model), view=view_of(card))
-    return Subject(
+    return OpenedModel(
         text, card.network, card.classes, False, len(card.classes), view_of(card), keras_run(model), model=model
     )
 
@@ -147,8 +147,8 @@ def view_of(card: Card) -> View:
     return View(card.size, card.central_crop)
 
 
-def open_exported(text: str, path: Path, embedding: bool) -> Subject:
-    runtime = open_model(path)
+def open_exported(text: str, path: Path, embedding: bool) -> OpenedModel:
+    runtime = open_runtime(path)
     card = runtime.card
     if embedding == card.gives_classes:
         gives = "probabilities of classes" if card.gives_classes else "an embedding"
@@ -158,15 +158,15 @@ def open_exported(text: str, path: Path, embedding: bool) -> Subject:
     if embedding:
         width = runtime.run(np.zeros((1, *card.size, 3), np.float32)).shape[1]
         run = partial(normalised, runtime.run)
-        return Subject(text, card.network, None, False, width, view_of(card), run)
+        return OpenedModel(text, card.network, None, False, width, view_of(card), run)
     if label_offset(len(card.classes)) is not None and (card.classes[-CLASSES], card.classes[-1]) == IMAGENET_ENDS:
         whole = card.central_crop == 1
         view = View(card.size, IMAGENET_CROP.fraction if whole else card.central_crop)
         return replace(_imagenet(text, card.network, runtime.run, view, outputs=len(card.classes)), assumed=whole)
-    return Subject(text, card.network, card.classes, False, len(card.classes), view_of(card), runtime.run)
+    return OpenedModel(text, card.network, card.classes, False, len(card.classes), view_of(card), runtime.run)
 
 
-def open_registered(text: str, name: str, files: list[str], embedding: bool) -> Subject:
+def open_registered(text: str, name: str, files: list[str], embedding: bool) -> OpenedModel:
     """With the file's own number of classes, its background class among them."""
     with_classes = [file for file in files if registry.WEIGHTS[file].classes]
     file = (files if embedding else with_classes or files)[0]
@@ -187,7 +187,7 @@ def open_registered(text: str, name: str, files: list[str], embedding: bool) -> 
 
 def open_checkpoint_file(
     text: str, path: Path, network: str, variant: str, embedding: bool, *, imagenet: bool, ema: bool
-) -> Subject:
+) -> OpenedModel:
     """A checkpoint by its own numbers: blocks, scales, classes and size where the file tells them."""
     from ..weights.inspect import input_side, inspect
 
@@ -218,7 +218,9 @@ def open_checkpoint_file(
     if imagenet:
         return replace(_imagenet_model(text, found.name, model, view), assumed=known is None, averages=left)
     outputs, run = finding.classes, keras_run(model)
-    return Subject(text, found.name, None, False, outputs, view, run, assumed=known is None, averages=left, model=model)
+    return OpenedModel(
+        text, found.name, None, False, outputs, view, run, assumed=known is None, averages=left, model=model
+    )
 
 
 def _view_by(source: str, network: Network, size: tuple[int, int]) -> View | None:
@@ -266,21 +268,21 @@ def _built(
 
 def _imagenet(
     text: str, network: str, run: Run, view: View, *, outputs: int, published: Mapping[str, float] | None = None
-) -> Subject:
+) -> OpenedModel:
     if label_offset(outputs):
         run = partial(without_background, run)
-    return Subject(text, network, None, True, CLASSES, view, run, published or {})
+    return OpenedModel(text, network, None, True, CLASSES, view, run, published or {})
 
 
 def _imagenet_model(
     text: str, network: str, model: keras.Model, view: View, *, published: Mapping[str, float] | None = None
-) -> Subject:
+) -> OpenedModel:
     outputs = model.output_shape[-1]
     subject = _imagenet(text, network, keras_run(model), view, outputs=outputs, published=published)
     return replace(subject, model=model)
 
 
-def _embedder(text: str, network: str, model: keras.Model) -> Subject:
+def _embedder(text: str, network: str, model: keras.Model) -> OpenedModel:
     """By its embedding, or what its classifier reads; of length 1 either way."""
     import keras
 
@@ -288,13 +290,13 @@ def _embedder(text: str, network: str, model: keras.Model) -> Subject:
 
     model = keras.Model(model.input, embedding_of(model))
     run, view = partial(normalised, keras_run(model)), View(image_size(model))
-    return Subject(text, network, None, False, model.output_shape[-1], view, run, model=model)
+    return OpenedModel(text, network, None, False, model.output_shape[-1], view, run, model=model)
 
 
 GivenModel: TypeAlias = Union[str, PathLike[str], "keras.Model"]
 
 
-def open_model_or_name(model: GivenModel, *, imagenet: bool = True, ema: bool = False) -> Callable[[bool], Subject]:
+def locate_model(model: GivenModel, *, imagenet: bool = True, ema: bool = False) -> Callable[[bool], OpenedModel]:
     """As `locate`, of a Keras model too."""
     if isinstance(model, str | PathLike):
         return locate(text_of("model", model), imagenet=imagenet, ema=ema)
@@ -303,16 +305,16 @@ def open_model_or_name(model: GivenModel, *, imagenet: bool = True, ema: bool = 
     if not isinstance(model, keras.Model):
         raise refuse("model", model, "a run's folder, a file, a registered name, or a Keras model")
     if ema:
-        raise no_averages(told_as(model))
-    return of_keras(model, told_as(model))
+        raise no_averages(display_name(model))
+    return of_keras(model, display_name(model))
 
 
-def told_as(model: GivenModel) -> str:
+def display_name(model: GivenModel) -> str:
     """What a model is called in reports."""
     return text_of("model", model) if isinstance(model, str | PathLike) else f"{model.name} (Keras)"
 
 
-def locate(text: str, *, imagenet: bool = True, ema: bool = False) -> Callable[[bool], Subject]:
+def locate(text: str, *, imagenet: bool = True, ema: bool = False) -> Callable[[bool], OpenedModel]:
     """What opens a model: called with whether its embedding is wanted instead of its classes.
 
     imagenet: whether a checkpoint of 1000 or 1001 classes is taken to be of ImageNet's.
@@ -337,7 +339,7 @@ def locate(text: str, *, imagenet: bool = True, ema: bool = False) -> Callable[[
         )
     if not wanted:
         try:
-            runtime, file = find_model(path)
+            runtime, file = find_runtime(path)
         except InputError:
             if path.is_dir():
                 raise
@@ -352,7 +354,7 @@ def locate(text: str, *, imagenet: bool = True, ema: bool = False) -> Callable[[
     return _checkpoint(text, path, network, variant, imagenet=imagenet, ema=ema)
 
 
-def _checkpoint(text: str, path: Path, network: str, variant: str, **options: bool) -> Callable[[bool], Subject]:
+def _checkpoint(text: str, path: Path, network: str, variant: str, **options: bool) -> Callable[[bool], OpenedModel]:
     with open_checkpoint(path):
         return partial(open_checkpoint_file, text, path, network, variant, **options)
 

@@ -13,7 +13,7 @@ from ..common.arguments import positive_integer
 from ..common.errors import InputError
 from ..data.images import UnreadableImageError, read_image
 from ..data.pictures import picture_files
-from .runtimes import Runtime, find_model, open_model
+from .runtimes import Runtime, find_runtime, open_runtime
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def predict(run: Path, images: Sequence[Path], *, top: int = 5, batch_size: int 
     """The likeliest classes of pictures.
 
     Args:
-        run: What `open_model` opens, a run's folder or an exported model: classes, size and
+        run: What `open_runtime` opens, a run's folder or an exported model: classes, size and
             preprocessing are in it.
         images: Files, and folders that stand for the pictures in them.
         top: How many classes to give a picture, at least 1; of fewer classes all.
@@ -58,12 +58,14 @@ def predict(run: Path, images: Sequence[Path], *, top: int = 5, batch_size: int 
         InputError: The model is missing or damaged, a file is missing, or a folder has no picture.
     """
     top = positive_integer("top", top)
-    find_model(run)  # what is missing is told before an engine is started
+    find_runtime(run)  # what is missing is told before an engine is started
     files = expand(images)
     Image.preinit()  # or Pillow brings forty formats besides to read one
-    model = open_model(run)
+    model = open_runtime(run)
     if not model.card.gives_classes:
-        raise InputError(f"{run}: gives an embedding of a picture, no classes; open_model(path).run(images) returns it")
+        raise InputError(
+            f"{run}: gives an embedding of a picture, no classes; open_runtime(path).run(images) returns it"
+        )
     predictions: list[Prediction] = []
     for start in range(0, len(files), batch_size):
         predictions += _predict_batch(model, files[start : start + batch_size], top)

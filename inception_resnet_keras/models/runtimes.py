@@ -406,7 +406,7 @@ RUNTIMES: dict[str, type[Runtime]] = {
 }
 
 
-def open_model(path: str | os.PathLike[str], *, threads: int | None = None) -> Runtime:
+def open_runtime(path: str | os.PathLike[str], *, threads: int | None = None) -> Runtime:
     """Opens a model to be run, with the library of its format alone.
 
     Args:
@@ -421,7 +421,7 @@ def open_model(path: str | os.PathLike[str], *, threads: int | None = None) -> R
     """
     if threads is not None:
         threads = positive_integer("threads", threads)
-    runtime, found = find_model(path)
+    runtime, found = find_runtime(path)
     return runtime(found, threads)
 
 
@@ -437,7 +437,7 @@ def use_threads(count: int) -> bool:
     return True
 
 
-def find_model(path: str | os.PathLike[str]) -> tuple[type[Runtime], Path]:
+def find_runtime(path: str | os.PathLike[str]) -> tuple[type[Runtime], Path]:
     """What opens a path, and the file or folder that it opens; InputError where there is no model. Reads nothing."""
     path = Path(path)
     if path.is_dir():

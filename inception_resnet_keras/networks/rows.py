@@ -85,16 +85,25 @@ Row = Conv | Pool | Fork | Residual | Repeat
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network's pixels of 0-255 become: (pixel - mean) / divisor."""
+    """What pixels of 0-255 become before a network reads them: (pixel - mean) / divisor.
+
+    mean, divisor: One number for all channels, or one for each, in the order red, green, blue.
+    reverse: Whether the channels are reversed afterwards, to blue, green, red.
+    """
 
     name: str
-    mean: float
-    divisor: float
+    mean: float | tuple[float, float, float]
+    divisor: float | tuple[float, float, float]
+    reverse: bool = False
 
 
-INCEPTION = Preprocessing("inception", mean=127.5, divisor=127.5)
-
+RAW = Preprocessing("none", mean=0.0, divisor=1.0)  # 0-255: the model scales them itself, or was trained so
+INCEPTION = Preprocessing("inception", mean=127.5, divisor=127.5)  # [-1, 1]
 FACENET = Preprocessing("facenet", mean=127.5, divisor=128.0)
+UNIT = Preprocessing("unit", mean=0.0, divisor=255.0)  # [0, 1]
+# ImageNet's means, as `keras.applications` names the two ways: ResNet's and VGG's, and PyTorch's.
+CAFFE = Preprocessing("caffe", mean=(123.68, 116.779, 103.939), divisor=1.0, reverse=True)
+TORCH = Preprocessing("torch", mean=(123.675, 116.28, 103.53), divisor=(58.395, 57.12, 57.375))
 
 
 @dataclass(frozen=True)

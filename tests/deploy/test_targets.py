@@ -19,7 +19,7 @@ from inception_resnet_keras.deploy.check import Check
 from inception_resnet_keras.deploy.export import export_model
 from inception_resnet_keras.deploy.formats import FORMATS
 from inception_resnet_keras.models.model_file import ExportCard
-from inception_resnet_keras.models.runtimes import open_model
+from inception_resnet_keras.models.runtimes import open_runtime
 
 from .. import tiny
 from ..exporting import CARD, lively
@@ -36,7 +36,7 @@ def pixels(digits: Path, count: int = 7) -> np.ndarray:
 @EVERY
 def test_an_export_computes_what_the_model_does(exported: Exported, run: Path, digits: Path, format: str) -> None:
     path, check = exported[format]
-    ours, theirs = open_model(run), open_model(path)
+    ours, theirs = open_runtime(run), open_runtime(path)
     assert theirs.kind == format
     assert theirs.card == ExportCard(**asdict(CARD), precision="float32", output="probabilities")
     images = pixels(digits)
@@ -88,7 +88,7 @@ def test_a_saved_model_reads_encoded_pictures(exported: Exported, run: Path, dig
     files = picture_files(digits)[::5]
     loaded = tf.saved_model.load(exported["saved_model"][0])
     found = loaded.signatures["encoded"](image_bytes=tf.constant([file.read_bytes() for file in files]))
-    wanted = open_model(run).run(np.stack([read_image(file, CARD.size) for file in files]))
+    wanted = open_runtime(run).run(np.stack([read_image(file, CARD.size) for file in files]))
     np.testing.assert_allclose(found["output"], wanted, atol=0.03)  # a pixel's rounding moves them a little
     order = np.argsort(-found["output"].numpy(), axis=1)
     assert [[name.decode() for name in row] for row in found["classes"].numpy()] == [
@@ -99,9 +99,9 @@ def test_a_saved_model_reads_encoded_pictures(exported: Exported, run: Path, dig
 
 HINT = """
 import sys, openvino
-from inception_resnet_keras.models.runtimes import open_model
+from inception_resnet_keras.models.runtimes import open_runtime
 print("FP16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-print(open_model(sys.argv[1])._request.get_compiled_model().get_property("INFERENCE_PRECISION_HINT").get_type_name())
+print(open_runtime(sys.argv[1])._request.get_compiled_model().get_property("INFERENCE_PRECISION_HINT").get_type_name())
 """
 
 
@@ -137,10 +137,10 @@ def test_every_precision(run: Path, digits: Path, tmp_path: Path, format: str, p
     assert check.relative < most
     assert (check.accuracy is not None) == (precision == "int8")
     assert any("24 of the 24 pictures of validate" in note for note in check.notes) == (precision == "int8")
-    found = open_model(out)
+    found = open_runtime(out)
     assert found.card.precision == precision  # type: ignore[attr-defined]
     images = pixels(digits)
-    exact = open_model(run).run(images)
+    exact = open_runtime(run).run(images)
     probabilities = found.run(images)
     assert 3e-4 < np.abs(probabilities - exact).max() < most  # it is no float32 under another name
     steps = 256 * probabilities
@@ -152,7 +152,7 @@ def test_a_model_without_a_card_is_made_whole(tmp_path: Path, digits: Path, opti
     model = lively(**options)
     given = {"preprocessing": "inception"} if "include_preprocessing" in options else {}
     check = export_model(model, tmp_path / "m.onnx", "onnx", check=digits, **given)  # type: ignore[arg-type]
-    found = open_model(tmp_path / "m.onnx")
+    found = open_runtime(tmp_path / "m.onnx")
     assert found.card.classes == ["0", "1", "2"]
     assert any("names no classes" in note for note in check.notes)
     images = pixels(digits)
@@ -167,8 +167,8 @@ def test_of_two_heads_the_classifiers_is_exported(tmp_path: Path, digits: Path) 
     assert any("without aux_predictions" in note for note in check.notes)
     images = pixels(digits)
     wanted, _ = model(images.astype(np.float32), training=False)
-    np.testing.assert_allclose(open_model(tmp_path / "m.onnx").run(images), wanted, atol=1e-5)
-    assert open_model(tmp_path / "m.onnx").card.classes == CARD.classes
+    np.testing.assert_allclose(open_runtime(tmp_path / "m.onnx").run(images), wanted, atol=1e-5)
+    assert open_runtime(tmp_path / "m.onnx").card.classes == CARD.classes
 
 
 def test_an_embedding_is_exported_without_classes(tmp_path: Path, digits: Path) -> None:
@@ -176,7 +176,7 @@ def test_an_embedding_is_exported_without_classes(tmp_path: Path, digits: Path) 
     check = export_model(model, tmp_path / "m.xml", "openvino", check=digits)
     assert check.embedding
     assert check.agreement > 0.9999
-    found = open_model(tmp_path / "m.xml")
+    found = open_runtime(tmp_path / "m.xml")
     assert not found.card.classes
     images = pixels(digits)
     np.testing.assert_allclose(found.run(images), tiny.run(model, images), rtol=1e-4, atol=1e-5)
@@ -188,7 +188,7 @@ def test_channels_first_is_turned_round(channels_first: None, tmp_path: Path, di
     export_model(model, tmp_path / "m.onnx", "onnx", check=digits, class_names=CARD.classes)
     images = pixels(digits)
     wanted = tiny.run(model, np.moveaxis(images, -1, 1))
-    np.testing.assert_allclose(open_model(tmp_path / "m.onnx").run(images), wanted, atol=1e-5)
+    np.testing.assert_allclose(open_runtime(tmp_path / "m.onnx").run(images), wanted, atol=1e-5)
 
 
 def test_the_model_is_left_as_it_was(digits: Path, tmp_path: Path) -> None:

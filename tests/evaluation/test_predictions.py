@@ -16,7 +16,7 @@ from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.crops import View, cut
 from inception_resnet_keras.data.images import UnreadableImageError
 from inception_resnet_keras.evaluation.predictions import batched, classify, mapped_ahead, one_pass
-from inception_resnet_keras.models.open import Subject
+from inception_resnet_keras.models.open import OpenedModel
 
 from ..data.photographs import photograph
 
@@ -35,8 +35,8 @@ class Means:
         return (sums / sums.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def subject(run: Any, side: int = 16, fraction: float = 1.0) -> Subject:
-    return Subject("means", "", ["red", "green", "blue"], False, 3, View((side, side), fraction), run)
+def subject(run: Any, side: int = 16, fraction: float = 1.0) -> OpenedModel:
+    return OpenedModel("means", "", ["red", "green", "blue"], False, 3, View((side, side), fraction), run)
 
 
 def shaded(index: int, size: tuple[float, float] | None = None) -> Image.Image:

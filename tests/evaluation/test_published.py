@@ -14,7 +14,7 @@ from inception_resnet_keras.evaluation.classes import Classes
 from inception_resnet_keras.evaluation.evaluate import Evaluation, Seen, _evaluation
 from inception_resnet_keras.evaluation.tables import show_evaluation
 from inception_resnet_keras.models import open as opening
-from inception_resnet_keras.models.open import Subject
+from inception_resnet_keras.models.open import OpenedModel
 
 NAMES = [str(number) for number in range(1000)]
 
@@ -30,7 +30,7 @@ def scored(labels: np.ndarray) -> Evaluation:
         labels,
         [np.full((count, 1000), 0.001, np.float32)],
     )
-    subject = Subject("v4", "inception_v4", None, True, 1000, View((299, 299)), lambda images: images, PUBLISHED)
+    subject = OpenedModel("v4", "inception_v4", None, True, 1000, View((299, 299)), lambda images: images, PUBLISHED)
     return _evaluation(seen, [subject], Classes(NAMES), data="val", note="", crops=1, folder=Path())
 
 

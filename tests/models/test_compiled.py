@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from inception_resnet_keras.models import runtimes
-from inception_resnet_keras.models.runtimes import KEPT, cache_for, open_model
+from inception_resnet_keras.models.runtimes import KEPT, cache_for, open_runtime
 
 from .. import tiny
 
@@ -32,7 +32,7 @@ def model(exported: Any, tmp_path: Path) -> Path:
 
 def opened(model: Path) -> tuple[bool, np.ndarray]:
     """Whether it was loaded from the cache, and what it says."""
-    runtime: Any = open_model(model)
+    runtime: Any = open_runtime(model)
     found = runtime._request.get_compiled_model().get_property("LOADED_FROM_CACHE")
     return found, runtime.run(np.full((1, tiny.SIDE, tiny.SIDE, 3), 99, np.float32))
 

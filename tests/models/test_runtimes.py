@@ -20,7 +20,7 @@ from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.pictures import picture_files
 from inception_resnet_keras.models.model_file import MEMBER
 from inception_resnet_keras.models.predict import predict
-from inception_resnet_keras.models.runtimes import CARD_KEY, card_of_archive, open_model
+from inception_resnet_keras.models.runtimes import CARD_KEY, card_of_archive, open_runtime
 
 from ..exporting import CARD
 
@@ -128,7 +128,7 @@ def test_a_truncated_file_is_named(exported: Any, tmp_path: Path, format: str, s
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(InputError, match=rf"{path.name}: (is damaged|holds no class names)"):
-        open_model(path)
+        open_runtime(path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, None])
@@ -140,7 +140,7 @@ def test_weights_of_an_ir_that_are_damaged_or_gone(exported: Any, tmp_path: Path
     else:
         weights.write_bytes(weights.read_bytes()[: int(share * weights.stat().st_size)])
     with pytest.raises(InputError, match=r"model\.xml: (is damaged|its weights are missing: model\.bin)"):
-        open_model(path)
+        open_runtime(path)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_card_that_cannot_be_true(exported: Any, tmp_path: Path, format: str, 
         if text is not None:
             (path / "assets.extra" / MEMBER).write_text(text)
     with pytest.raises(InputError, match=says):
-        open_model(path)
+        open_runtime(path)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_an_onnx_file_cannot_read_files_elsewhere(exported: Any, tmp_path: Path)
     tensor.ClearField("raw_data")
     path.write_bytes(model.SerializeToString())
     with pytest.raises(InputError, match="escapes model directory"):
-        open_model(path)
+        open_runtime(path)
 
 
 def test_a_saved_model_that_would_write_files_is_not_opened(exported: Any, tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_saved_model_that_would_write_files_is_not_opened(exported: Any, tmp_p
     tf.saved_model.save(module, path, signatures=serve)
     shutil.copytree(exported["saved_model"][0] / "assets.extra", path / "assets.extra")
     with pytest.raises(InputError, match="would run WriteFile, which no network needs"):
-        open_model(path)
+        open_runtime(path)
     assert not (tmp_path / "written").exists()
 
 
@@ -248,25 +248,25 @@ def test_what_is_no_model(exported: Any, tmp_path: Path, name: str) -> None:
     with pytest.raises(
         InputError, match=f"{name}: (there is no such file|is of no format|holds weights only; open model)"
     ):
-        open_model(tmp_path / name)
+        open_runtime(tmp_path / name)
 
 
 @pytest.mark.parametrize("images", [np.zeros((1, 32, 32, 4)), np.zeros((32, 32, 3)), np.zeros((0, 32, 32, 3)), [1]])
 def test_pictures_of_another_shape(exported: Any, images: Any) -> None:
     with pytest.raises(InputError, match=r"images: got .* it takes an array of shape \(n, 32, 32, 3\)"):
-        open_model(exported["onnx"][0]).run(images)
+        open_runtime(exported["onnx"][0]).run(images)
 
 
 def test_threads_are_checked(exported: Any) -> None:
     with pytest.raises(InputError, match="threads: got 0"):
-        open_model(exported["onnx"][0], threads=0)
-    open_model(exported["openvino"][0], threads=1).run(np.zeros((1, 32, 32, 3), np.uint8))
+        open_runtime(exported["onnx"][0], threads=0)
+    open_runtime(exported["openvino"][0], threads=1).run(np.zeros((1, 32, 32, 3), np.uint8))
 
 
 @pytest.mark.parametrize("format", [*LIBRARIES, "saved_model"])
 def test_threads_of_a_server_share_a_model(exported: Any, format: str) -> None:
     """Each call of another batch, so that one's tensors would be another's size."""
-    model = open_model(exported[format][0])
+    model = open_runtime(exported[format][0])
     rng = np.random.default_rng(0)
     batches = [rng.uniform(0, 255, (count, *CARD.size, 3)).astype(np.float32) for count in (1, 2, 3, 4)]
     wanted = [model.run(batch) for batch in batches]
@@ -282,7 +282,7 @@ def test_predict_of_a_card_too_large_to_be_one(exported: Any, tmp_path: Path, ca
     assert main(["predict", str(path), str(path)]) == 1
     assert "has no picture in it" in capsys.readouterr().err
     with pytest.raises(InputError, match="its card has 16,777,217 bytes"):
-        open_model(path)
+        open_runtime(path)
 
 
 def test_predict_starts_in_under_a_second(exported: Any, digits: Path) -> None:
@@ -299,9 +299,9 @@ def test_predict_starts_in_under_a_second(exported: Any, digits: Path) -> None:
 
 def test_a_saved_model_computes_with_the_threads_asked_for(exported: Any) -> None:
     code = (
-        "import sys; from inception_resnet_keras.models.runtimes import open_model, use_threads\n"
+        "import sys; from inception_resnet_keras.models.runtimes import open_runtime, use_threads\n"
         "import numpy as np, tensorflow as tf\n"
-        "open_model(sys.argv[1], threads=1).run(np.zeros((1, 32, 32, 3), np.uint8))\n"
+        "open_runtime(sys.argv[1], threads=1).run(np.zeros((1, 32, 32, 3), np.uint8))\n"
         "of = tf.config.threading\n"
         "print(of.get_intra_op_parallelism_threads(), of.get_inter_op_parallelism_threads(), use_threads(2))"
     )

@@ -1,0 +1,300 @@
+"""What a Keras model does at its two ends: which pixels it takes, and what its output is.
+
+Which pixels a model takes is measured. Pictures of single colours are run through the graph up to the first
+layer with weights, nested models included, which shows what the graph itself does to them. Where it does nothing,
+the first batch norm's moving statistics tell in which range its training pictures were.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from ..common.errors import InputError
+from . import names
+from .features import channels_first
+from .keras_graph import Graph, filled_in, functional, made_by, paired
+from .rows import INCEPTION, RAW, UNIT, Network, Preprocessing
+
+OutputKind = Literal["logits", "embedding", "other"]
+
+COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [128, 64, 200]], np.float32)
+# Spread of the values that a network is trained on, by what they are: of scaled pixels, or of pixels of 0-255.
+SCALED_SPREAD, RAW_SPREAD = (0.5, 8.0), (200.0, 300.0)
+RAW_DEVIATION = 5.0  # no scaled pixels have a deviation beyond it
+YOUNG_MEAN, YOUNG_DEVIATION = 0.05, 1.6
+UNSURE_MEAN, UNSURE_DEVIATION = 0.1, 0.3
+_NO_CLASSES = (
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.UnitNormalization,
+)
+
+
+@dataclass(frozen=True)
+class PixelInput:
+    """What a model's input is.
+
+    preprocessing: What pixels of 0-255 must become before the model reads them; None where that cannot be told.
+    measured: Whether the graph or its statistics show it; else it is what the network's table says.
+    reason: What shows it, or why it is unknown, in a clause.
+    """
+
+    preprocessing: Preprocessing | None
+    measured: bool
+    reason: str
+
+
+def pixel_input(model: keras.Model, size: tuple[int, int], network: Network | None) -> PixelInput:
+    """Measures which pixels a functional model takes.
+
+    Args:
+        model: The model; its first input is a picture of three channels.
+        size: (height, width) of the pictures to measure with, where the input's own are None.
+        network: The network that the model holds, whose own preprocessing is assumed where nothing can be measured;
+            None for a model that is not of this package's tables.
+    """
+    arrival = _arrival(model, size)
+    if arrival is None:
+        return PixelInput(None, False, "no layer with weights reads the picture, so that nothing can be measured")
+    if arrival.gain is None:
+        if arrival.invariant:
+            return PixelInput(RAW, True, "the graph standardises each picture itself")
+        return PixelInput(None, False, f"what its layers before {arrival.layer.name!r} do to pixels is not linear")
+    gain, offset = arrival.gain, arrival.offset
+    passes = np.allclose(gain, np.eye(3), atol=1e-4) and np.allclose(offset, 0, atol=1e-2)
+    statistics = _trained_on(arrival)
+    if passes:
+        return _by_statistics(statistics, network)
+    found = [row for row in (RAW, UNIT, INCEPTION) if _is_usual(*_composed(row, gain, offset))]
+    if len(found) > 1 and statistics is not None:
+        found = [row for row in found if _explains(statistics, *_composed(row, gain, offset))]
+    if len(found) == 1:
+        return PixelInput(found[0], True, f"the graph scales what it is given before {arrival.layer.name!r}")
+    return PixelInput(None, False, f"its layers before {arrival.layer.name!r} scale pixels to an unusual range")
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    """The first layer with weights, and what arrives there: gain · (red, green, blue) + offset, if it is that.
+
+    gain: (3, 3); None where what arrives is no linear function of a picture's colours. invariant: whether a picture
+    in another range arrives as the same numbers. norm: the batch norm that alone reads the layer's output.
+    """
+
+    layer: Any
+    norm: Any
+    gain: np.ndarray | None
+    offset: np.ndarray
+    invariant: bool
+
+
+def _arrival(model: keras.Model | None, size: tuple[int, int]) -> _Arrival | None:
+    model = functional(model)
+    if model is None:
+        return None
+    first = channels_first(model)
+    shape = model.inputs[0].shape[1:]
+    if len(shape) != 3 or shape[0 if first else 2] != 3:
+        return None
+    sides = tuple(side or default for side, default in zip(shape[1:] if first else shape[:2], size, strict=True))
+    pictures = np.broadcast_to(COLOURS[:, None, None], (len(COLOURS), *sides, 3))
+    noise = np.random.default_rng(0).uniform(0, 255, (1, *sides, 3)).astype(np.float32)
+    batch = np.concatenate([pictures, noise, noise / 2 + 30])
+    found = _run_to_weights(model, np.moveaxis(batch, -1, 1) if first else batch)
+    if not isinstance(found, _Stop):
+        return None
+    values = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(found.value, "float32")))
+    if getattr(found.layer, "data_format", "channels_last") == "channels_first":
+        values = np.moveaxis(values, 1, -1)
+    if values.ndim != 4 or values.shape[-1] != 3 or len(values) != len(batch):
+        return _Arrival(found.layer, found.norm, None, np.zeros(3), False)
+    colours = np.median(values[: len(COLOURS)], axis=(1, 2)).astype(np.float64)
+    offset = colours[0]
+    gain = (colours[1:4] - offset).T / 255
+    spread = max(float(np.ptp(colours)), 1e-6)
+    linear = np.abs(COLOURS @ gain.T + offset - colours).max() <= 1e-2 * spread and spread > 1e-5
+    tolerance = 0.02 * max(float(np.abs(values[-2]).max()), 1e-6)
+    invariant = not linear and bool(np.allclose(values[-2], values[-1], atol=tolerance))
+    return _Arrival(found.layer, found.norm, gain if linear else None, offset, invariant)
+
+
+@dataclass(frozen=True)
+class _Stop:
+    layer: Any
+    value: Any
+    norm: Any
+
+
+def _run_to_weights(model: keras.Model, value: Any) -> Any:
+    """Runs a functional model as outside training, call by call, and stops at the first layer with weights.
+
+    Returns that `_Stop`, or what comes out of the model where none of its layers on the way has weights.
+    """
+    graph = Graph(model, model.output)
+    values: dict[int, Any] = {id(model.inputs[0]): keras.ops.convert_to_tensor(value)}
+    for call in graph.calls:
+        if not any(id(tensor) in values for tensor in call.input_tensors):
+            continue
+        operation = call.operation
+        args, kwargs = filled_in(call, values)
+        if inner := functional(operation):
+            result = _run_to_weights(inner, args[0])
+            if isinstance(result, _Stop):
+                return result
+        elif getattr(operation, "weights", ()) and not isinstance(operation, keras.layers.Normalization):
+            after = graph.only_reader(call.outputs[0])
+            norm = after.operation if after and isinstance(after.operation, keras.layers.BatchNormalization) else None
+            return _Stop(operation, args[0], norm)
+        else:
+            if isinstance(operation, keras.Layer) and "training" in inspect.signature(operation.call).parameters:
+                kwargs = {"training": False} | {key: given for key, given in kwargs.items() if given is not None}
+            result = operation(*args, **kwargs)
+        values |= dict(paired(call, result))
+    return values.get(id(keras.tree.flatten(model.output)[0]))
+
+
+def _composed(row: Preprocessing, gain: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gain and offset from pixels of 0-255 to the first layer, where `row` preprocesses the model's input."""
+    mean, divisor = np.broadcast_to(row.mean, 3).astype(float), np.broadcast_to(row.divisor, 3).astype(float)
+    own_gain, own_offset = np.diag(1 / divisor), -mean / divisor
+    if row.reverse:
+        own_gain, own_offset = own_gain[::-1], own_offset[::-1]
+    return gain @ own_gain, gain @ own_offset + offset
+
+
+def _is_usual(gain: np.ndarray, offset: np.ndarray) -> bool:
+    """Whether pixels of 0-255 arrive in a range that networks are trained on."""
+    ends = np.array([offset, gain @ np.full(3, 255.0) + offset])
+    spread = float(np.abs(ends[1] - ends[0]).mean())
+    centre = float(np.abs(ends.mean(axis=0)).mean())
+    scaled = SCALED_SPREAD[0] <= spread <= SCALED_SPREAD[1] and centre <= 2 * spread
+    return scaled or RAW_SPREAD[0] <= spread <= RAW_SPREAD[1]
+
+
+def _trained_on(arrival: _Arrival) -> tuple[float, float] | None:
+    """Mean and standard deviation of the numbers that the first layer read in training, as its batch norm kept them.
+
+    The mean follows from the layer's kernel, as neighbouring pixels are alike; the deviation is that of pictures with
+    the spectrum of photographs which gives the layer's output the variance that was kept. None where nothing was kept.
+    """
+    norm, layer = arrival.norm, arrival.layer
+    kernel = getattr(layer, "kernel", None)
+    if norm is None or kernel is None or len(kernel.shape) != 4 or kernel.shape[2] != 3 or norm.moving_mean is None:
+        return None
+    weights = keras.ops.convert_to_numpy(kernel).astype(np.float64)
+    means = keras.ops.convert_to_numpy(norm.moving_mean).astype(np.float64)
+    variances = keras.ops.convert_to_numpy(norm.moving_variance).astype(np.float64)
+    if np.abs(means).max() < 1e-7 or not np.isfinite([*means, *variances]).all():
+        return None
+    if layer.bias is not None:
+        means = means - keras.ops.convert_to_numpy(layer.bias)
+    mean = np.linalg.lstsq(weights.sum(axis=(0, 1)).T, means, rcond=1e-2)[0].mean()
+    height, width = weights.shape[:2]
+    windows = np.lib.stride_tricks.sliding_window_view(_photographs(), (height, width), axis=(1, 2))
+    responses = np.einsum("nyxchw,hwco->nyxo", windows, weights, optimize=True).var(axis=(0, 1, 2))
+    return float(mean), float(np.sqrt(np.median(variances / np.maximum(responses, 1e-30))))
+
+
+@cache
+def _photographs() -> np.ndarray:
+    """float64 (8, 48, 48, 3): pictures of mean 0 and variance 1 with the 1/f spectrum of photographs, nearly grey."""
+    random = np.random.default_rng(0)
+    frequencies = np.hypot(np.fft.fftfreq(48)[:, None], np.fft.rfftfreq(48))
+    frequencies[0, 0] = 1 / 48
+    grey = np.fft.irfft2(np.fft.rfft2(random.standard_normal((8, 48, 48))) / frequencies)
+    tint = np.fft.irfft2(np.fft.rfft2(random.standard_normal((8, 3, 48, 48))) / frequencies)
+    pictures = np.moveaxis(grey[:, None] / grey.std() + 0.3 * tint / tint.std(), 1, -1)
+    return (pictures - pictures.mean()) / pictures.std()
+
+
+def _by_statistics(statistics: tuple[float, float] | None, network: Network | None) -> PixelInput:
+    """Of a graph that hands pixels on as they are: what its statistics show beyond doubt, else its network's own.
+
+    The estimates are good to about a factor of two. Pixels of 0-255 stand out by far. [0, 1] and [-1, 1] differ by a
+    factor of two only, so that the sign of the mean must decide, and pictures that are bright on the whole are refused.
+    """
+    assumed = None if network is None else network.preprocessing
+    if statistics is None:
+        if assumed is None:
+            return PixelInput(None, False, "its graph scales no pixels, and keeps no statistics that show their range")
+        return PixelInput(assumed, False, "its graph scales no pixels and keeps no statistics: its network's own")
+    mean, deviation = statistics
+    shown = f"its graph scales no pixels, and its first batch norm has seen a mean of {mean:.3g} ± {deviation:.3g}"
+    if deviation > RAW_DEVIATION and (assumed is not None or mean > 0.15 * deviation):
+        return PixelInput(RAW, True, shown)
+    if assumed is None:
+        return PixelInput(None, False, shown)
+    return _of_small_numbers(mean, deviation, shown, assumed)
+
+
+def _of_small_numbers(mean: float, deviation: float, shown: str, assumed: Preprocessing) -> PixelInput:
+    """Of a network of this package that was not trained on pixels of 0-255."""
+    if abs(mean) < YOUNG_MEAN and deviation > YOUNG_DEVIATION:  # of the start's 0 and 1 for the most part
+        return PixelInput(assumed, False, f"{shown}, which is too little training to tell: its network's own")
+    explained = _explains((mean, deviation), *_composed(INCEPTION, np.eye(3), np.zeros(3)))
+    if explained and (mean < -UNSURE_MEAN or (mean <= UNSURE_MEAN and deviation > UNSURE_DEVIATION)):
+        # Facenet's divisor differs from Inception's by less than any statistics show.
+        return PixelInput(assumed, True, shown)
+    return PixelInput(None, False, f"{shown}, which fits more than one range, or none")
+
+
+def _explains(statistics: tuple[float, float], gain: np.ndarray, offset: np.ndarray) -> bool:
+    """Whether there are pictures, neither black nor white nor without contrast, that arrive with these statistics."""
+    mean, deviation = statistics
+    scale = float(np.abs(gain).sum(axis=1).mean())
+    brightness, contrast = (mean - float(offset.mean())) / scale, deviation / scale
+    return 8 < brightness < 247 and contrast > 8 and contrast**2 < 1.3 * brightness * (255 - brightness)
+
+
+def output_kind(output: Any) -> OutputKind:
+    """What a model's output tensor is: logits where the layer behind it is weighted and has no activation.
+
+    The layer is looked for inside nested models, and before layers that change no number.
+    """
+    layer = None
+    for layer in _producers(output):
+        if layer.name in (names.EMBEDDING, names.POOLED) or isinstance(layer, _NO_CLASSES):
+            return "embedding"
+        if not _passes_on(layer):
+            break
+    weighted = isinstance(layer, keras.layers.Dense | keras.layers.Conv2D)
+    return "logits" if weighted and layer.activation is keras.activations.linear else "other"
+
+
+def _producers(tensor: Any) -> Iterator[Any]:
+    """The operation that a tensor comes out of, innermost first, then those before it while each has one input."""
+    while True:
+        call, which = made_by(tensor)
+        if inner := functional(call.operation):
+            for layer in _producers(keras.tree.flatten(inner.output)[which]):
+                if isinstance(layer, keras.layers.InputLayer):
+                    break  # the nested model hands its input on
+                yield layer
+        else:
+            yield call.operation
+        if len(call.input_tensors) != 1:
+            return
+        (tensor,) = call.input_tensors
+
+
+def _passes_on(layer: Any) -> bool:
+    kinds = (keras.layers.Identity, keras.layers.Dropout, keras.layers.Flatten, keras.layers.Reshape)
+    linear = isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.linear
+    return linear or isinstance(layer, kinds)
+
+
+def require_known(found: PixelInput, name: str, takes: str) -> Preprocessing:
+    """The preprocessing of a model called `name`; InputError, with what can be given, where it is unknown."""
+    if found.preprocessing is None:
+        raise InputError(
+            f"preprocessing: which pixels {name} takes cannot be told ({found.reason}): say it with preprocessing= "
+            f"(--preprocessing of the command): {takes}"
+        )
+    return found.preprocessing
