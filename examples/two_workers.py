@@ -4,7 +4,7 @@
 
 Starts the same command twice, with the environment variable TF_CONFIG saying who is who, as Kubeflow sets it; on
 Slurm, `srun` takes this script's place. Each trains on its half of every batch, gradients and batch-norm statistics
-are put together over the network, and only the first writes. CLUSTERS.md has what holds for all of it.
+are put together over the network, and only the first writes. The guide to clusters has what holds for all of it.
 """
 
 from __future__ import annotations

@@ -4,11 +4,14 @@ import argparse
 import base64
 import doctest
 import importlib
+import inspect
 import json
+import os
 import pkgutil
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,15 +24,14 @@ import inception_resnet_keras
 from inception_resnet_keras import networks
 from inception_resnet_keras.cli import VERBS, main
 from inception_resnet_keras.common.console import PROGRAM
-from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.guides import site
-from inception_resnet_keras.guides.docstrings import listed
 
 from .tiny import TINY
 
 ROOT = Path(__file__).parents[1]
 
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("examples/*.md")), *sorted(ROOT.glob("inception_resnet_keras/**/*.md"))]
+GUIDES = ROOT / "inception_resnet_keras" / "guides"
+
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("examples/*.md")), *sorted(GUIDES.glob("*.md"))]
 
 NOT_RUN = "# not run: "
 
@@ -120,25 +122,28 @@ def test_examples_in_docstrings_run() -> None:
     assert tried >= 8
 
 
-def test_fields_of_a_class_become_a_list() -> None:
-    said = listed("Of one.\n\nfirst: a thing,\n    told in two lines.\nsecond, third_2: others.\n\nA note: no list.")
-    assert said.split("\n\n")[1].splitlines() == [
-        "- `first`: a thing,",
-        "    told in two lines.",
-        "- `second`, `third_2`: others.",
-    ]
-    assert said.startswith("Of one.\n\n")
-    assert said.endswith("\n\nA note: no list.")
+def test_every_page_of_the_package_is_a_guide_and_guides_has_nothing_else() -> None:
+    assert sorted(ROOT.glob("inception_resnet_keras/**/*.md")) == sorted(GUIDES.iterdir())
+
+
+def test_the_pages_of_commands_and_recipes_are_complete() -> None:
+    commands = (GUIDES / "commands.md").read_text(encoding="utf-8")
+    assert re.findall(rf"^{PROGRAM} (\w+) --help$", commands, re.M) == list(VERBS)
+    recipes = (GUIDES / "recipes.md").read_text(encoding="utf-8")
+    included = {ROOT / path for path in re.findall(r'^--8<-- "(.*)"$', recipes, re.M)}
+    assert included == set((ROOT / "inception_resnet_keras").glob("*/recipes/*.toml"))
 
 
 class Page(HTMLParser):
-    """The links and the anchors of a page."""
+    """The links, the anchors and the text of a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.links: list[str] = []
         self.anchors: set[str] = set()
+        self._text: list[str] = []
         self.feed(path.read_text(encoding="utf-8"))
+        self.text = " ".join("".join(self._text).split())
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         for name, value in attributes:
@@ -147,13 +152,29 @@ class Page(HTMLParser):
             elif name in ("id", "name") and value:
                 self.anchors.add(value)
 
+    def handle_data(self, data: str) -> None:
+        self._text.append(data)
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return site.build(tmp_path_factory.mktemp("docs") / "site")
+    """The site, built by the README's command, but elsewhere; a warning ends the build."""
+    [command] = re.findall(r"`uv run .*? (mkdocs build .*?)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    folder = tmp_path_factory.mktemp("docs")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # has the package's own command
+    result = subprocess.run(
+        [sys.executable, "-m", *shlex.split(command), "--site-dir", str(folder / "site")],
+        cwd=ROOT,
+        env={**os.environ, "PATH": path, "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = (result.stdout + result.stderr).splitlines()
+    assert result.returncode == 0, "\n".join(line for line in said if not line.startswith("INFO"))
+    return folder / "site"
 
 
-@pytest.mark.slow
 def test_the_site_has_no_dead_links_and_every_page_is_reached(built: Path) -> None:
     pages = {path: Page(path) for path in built.rglob("*.html") if path.name != "404.html"}
     reached, dead = {built / "index.html"}, []
@@ -171,36 +192,27 @@ def test_the_site_has_no_dead_links_and_every_page_is_reached(built: Path) -> No
     assert not dead, dead
     ours = {path for path in pages if "architecture_plots" not in path.parts}
     assert ours <= reached
-    assert {built / page.relative_to(ROOT).with_suffix(".html") for page in PAGES if page.name != "README.md"} <= ours
+    assert {page.relative_to(ROOT).as_posix() for page in PAGES} == {
+        path.relative_to(built).with_suffix(".md").as_posix().replace("index.md", "README.md")
+        for path in ours
+        if "python" not in path.relative_to(built).parts
+    }
+    home = pages[built / "index.html"]
+    assert {guide.relative_to(ROOT).with_suffix(".html").as_posix() for guide in GUIDES.iterdir()} <= set(home.links)
+    assert "architecture_plots/inception_resnet_v2/paper/overview.svg" in home.links
 
 
-@pytest.mark.slow
-def test_the_site_has_every_public_name_with_its_arguments_and_errors(built: Path) -> None:
-    index = (built / "api" / "index.html").read_text()
+def test_the_site_has_every_public_name_command_and_recipe(built: Path) -> None:
+    api = Page(built / "python" / "inception_resnet_keras" / "index.html")
     for name in inception_resnet_keras.__all__:
-        assert f">{name}</code></a>" in index
-    models = (built / "api" / "models.html").read_text()
-    for said in ("Reduction-A ends 1152 wide", "Of the top: a Keras activation, or None for logits", "Raises:"):
-        assert said in models
-    assert models.count("Of the top: a Keras activation") == 3
-
-
-@pytest.mark.parametrize("name", ["mine.txt", "sitemap.xml", "index.html"])
-def test_nothing_else_is_built_over(tmp_path: Path, name: str) -> None:
-    """Another site's folder neither: MkDocs empties what it builds into."""
-    (tmp_path / name).write_text("mine")
-    for out, says in ((tmp_path, "holds something other than a site that was built here"), (tmp_path / name, "a file")):
-        with pytest.raises(InputError, match=says):
-            site.build(out)
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert (tmp_path / name).read_text() == "mine"
-
-
-@pytest.mark.slow
-def test_a_built_site_is_one_that_may_be_built_over(built: Path) -> None:
-    assert (built / "sitemap.xml").is_file()
-    site.refuse_others(built)
-    (built / site.MARKER).unlink()
-    with pytest.raises(InputError, match="holds something other"):
-        site.refuse_others(built)
-    (built / site.MARKER).touch()
+        assert f"inception_resnet_keras.{name}" in api.anchors
+        summary = inspect.cleandoc(getattr(inception_resnet_keras, name).__doc__).splitlines()[0]
+        assert summary.replace("`", "") in api.text
+    for section in ("Parameters:", "Returns:", "Raises:", "Examples:"):
+        assert section in api.text
+    commands = Page(built / "inception_resnet_keras" / "guides" / "commands.html")
+    for verb in VERBS:
+        assert f"usage: {PROGRAM} {verb} [-h]" in commands.text
+    recipes = Page(built / "inception_resnet_keras" / "guides" / "recipes.html")
+    for recipe in (ROOT / "inception_resnet_keras").glob("*/recipes/*.toml"):
+        assert " ".join(recipe.read_text(encoding="utf-8").split()) in recipes.text

@@ -31,7 +31,7 @@ VARIANTS_OWN = _VariantsOwn(1000)
 _ARGUMENTS = """
         variant: The network's table: "paper" (the paper's figures, misprints corrected), "slim"
             (v4, ResNet-v2: the network that was released for ImageNet) or "facenet" (ResNet-v1: the
-            released face-embedding network). VARIANTS.md says how they differ.
+            released face-embedding network). guides/variants.md says how they differ.
         depths: How many of the blocks A, B, C there are, each at least 1; None for the variant's own.
         include_top: Whether the classifier (average pool, dropout, dense) is built.
         pooling: Without a top: None for the last map, "avg" or "max" for a vector a picture.

@@ -1,4 +1,4 @@
-"""VARIANTS.md says what the tables say."""
+"""The guide to the variants says what the tables say."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inception_resnet_keras import networks
 from inception_resnet_keras.networks.rows import Network, Repeat
 from inception_resnet_keras.networks.trace import Node, trace
 
-TEXT = (Path(inception_resnet_keras.__file__).parent / "VARIANTS.md").read_text(encoding="utf-8")
+TEXT = (Path(inception_resnet_keras.__file__).parent / "guides" / "variants.md").read_text(encoding="utf-8")
 
 NETWORKS = [network for variants in networks.NETWORKS.values() for network in variants.values()]
 
