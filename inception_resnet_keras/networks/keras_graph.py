@@ -38,6 +38,41 @@ def made_by(tensor: Any) -> tuple[Call, int]:
     return history.operation._inbound_nodes[history.node_index], history.tensor_index
 
 
+def flattened(model: Any) -> keras.Model | None:
+    """The same computation without nested models, over the same layers; None for a model whose graph is not known.
+
+    The layers of nested functional models are called again on the tensors of the model around them, so that every
+    map inside can be read from the model's own input. A model without nested ones is returned as it is.
+    """
+    outer = functional(model)
+    if outer is None or not any(functional(layer) for layer in outer.layers):
+        return outer
+    inputs = {id(tensor): tensor for tensor in keras.tree.flatten(outer.input)}
+    outputs = _unnested(outer, inputs)
+    try:
+        return keras.Model(outer.input, outputs, name=outer.name)
+    except ValueError:  # two layers of one name, which a single model cannot have
+        return outer
+
+
+def _unnested(model: keras.Model, tensors: dict[int, Any]) -> Any:
+    """The outputs of a model whose input tensors are replaced by others, by their ids."""
+    for call in Graph(model, model.output).calls:
+        if call.is_input:
+            continue
+        args, kwargs = filled_in(call, tensors)
+        if inner := functional(call.operation):
+            given = keras.tree.flatten(args[0])
+            named = keras.tree.flatten(inner.input)
+            result = _unnested(inner, {id(old): new for old, new in zip(named, given, strict=True)})
+        elif all(tensors.get(id(tensor), tensor) is tensor for tensor in call.input_tensors):
+            continue  # before any nested model: as it stands
+        else:
+            result = call.operation(*args, **kwargs)
+        tensors |= dict(paired(call, result))
+    return keras.tree.map_structure(lambda tensor: tensors.get(id(tensor), tensor), model.output)
+
+
 class Graph:
     """The calls that lead from a functional model's inputs to `outputs`, a structure of some of its tensors."""
 
