@@ -19,7 +19,6 @@ from PIL import Image
 from inception_resnet_keras import networks
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.networks.rows import Conv, Fork, Repeat, Residual
-from inception_resnet_keras.weights.convert import ours
 
 from .tiny import FEW, TINY
 
@@ -49,8 +48,6 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         "inception_resnet_v2": {"paper": WITH_SUMS},
     }.items():
         monkeypatch.setitem(networks.NETWORKS, name, {**networks.NETWORKS.get(name, {}), **variants})
-    for variant in few:  # what a saved one is recognised by
-        monkeypatch.setitem(ours.TABLE.layers, ("few", variant), lambda slot: slot.name)
     monkeypatch.syspath_prepend(EXAMPLES)
 
     def main(name: str, *arguments: object, **constants: object) -> ModuleType:

@@ -15,13 +15,13 @@ from ..common.errors import InputError, refuse
 from ..common.files import replacing
 from ..models.model_file import Card, open_keras, save_model
 from ..networks import factories
-from ..weights.convert import ours
+from ..networks.recognise import recognise_model
+from ..weights.identify import SETTINGS_KEY
 from ..weights.inspect import Finding, inspect
-from ..weights.load import load_weights
+from ..weights.load import LoadReport, load_weights
 from ..weights.readers.hdf5 import KERAS_FORMAT
 from ..weights.readers.safetensors import save
-from ..weights.report import LoadReport
-from ..weights.settings import KEY, of_layers
+from ..weights.sources import OURS
 
 FORMATS = ("keras", "safetensors")
 
@@ -74,7 +74,7 @@ def convert(
     report = load_weights(model, source, ema=ema)
     if card and kind != "keras":
         report.notes.append("the class names are not in a safetensors file")
-    if finding.source == ours.TABLE.source and not finding.settings:
+    if finding.source == OURS.source and not finding.settings:
         report.notes.append(
             "scale, input and activation are not in the file: the variant's own, and logits, are assumed"
         )
@@ -98,7 +98,7 @@ def _target(out: Path, to: str | None) -> tuple[Path, str]:
 
 def _model(finding: Finding, source: Path) -> tuple[keras.Model, Card | None]:
     """The model that a checkpoint is of: a .keras file's own, or the one that its weights fit, which gives logits."""
-    if finding.source == ours.TABLE.source and finding.format == KERAS_FORMAT:
+    if finding.source == OURS.source and finding.format == KERAS_FORMAT:
         return open_keras(source)
     return _build(finding), None
 
@@ -119,9 +119,8 @@ def _write(model: keras.Model, finding: Finding, card: Card | None, path: Path) 
         for layer in model.layers
         for weight in layer.weights
     }
-    layers = {layer.name: layer.get_config() | {"class": type(layer).__name__} for layer in model.layers}
-    chosen = of_layers(layers, finding.network, include_top=finding.include_top)
-    metadata = {"network": finding.network.name, "variant": finding.network.variant, KEY: json.dumps(chosen)}
+    written = recognise_model(model) or finding.description
+    metadata = {"network": written.name, "variant": written.variant, SETTINGS_KEY: json.dumps(written.settings())}
     save(path, arrays, metadata)
 
 

@@ -15,11 +15,9 @@ from ..data.preprocessing import CONVENTIONS
 from ..models.model_file import Card, ExportCard, Output, Precision, open_keras
 from ..models.runtimes import INPUT, OUTPUT, KerasRuntime, find_runtime
 from ..networks import names
-from ..networks.features import channels_first, image_size, leaves
 from ..networks.keras_graph import Graph, functional, made_by
+from ..networks.recognise import channels_first, image_size, leaves, recognise_model
 from ..networks.rows import Network, Preprocessing
-from ..weights.convert import ours
-from ..weights.convert.identify import identify
 from .formats import IMAGENET
 
 Kind = Literal["logits", "embedding", "other"]
@@ -150,7 +148,8 @@ def prepare(
     model, card = _opened(source)
     notes: list[str] = []
     output = _first_output(model, notes)
-    network = _network(model)
+    found = recognise_model(model)
+    network = found.network if found else None
     size = _size(model, card, network)
     ending = kind_of(output)
     classes, kind = _classes(ending, output.shape[1], card, class_names, notes)
@@ -224,12 +223,6 @@ def _first_output(model: keras.Model, notes: list[str]) -> Any:
             "(batch, n): build it with include_top=True, or pooling='avg'"
         )
     return output
-
-
-def _network(model: keras.Model) -> Network | None:
-    shapes = {f"{layer.name}/{weight.name}": tuple(weight.shape) for layer in model.layers for weight in layer.weights}
-    found = identify(shapes, (ours.TABLE,)) if shapes else None
-    return found.network if found else None
 
 
 def _names(card: Card | None, network: Network | None, model: keras.Model) -> tuple[str, str]:

@@ -135,9 +135,9 @@ def graph_of(
     where: dict[str, str] = {}  # node → the part that it is in
     for place, group in groupby(nodes, _place):
         ops, outside = _localise(list(group), place, words or {})
-        block = place.rstrip("0123456789")
+        block = names.block_of(place) or place
         previous = parts[-1] if parts else None
-        if previous and previous.ops == ops and previous.places[0].rstrip("0123456789") == block:
+        if previous and previous.ops == ops and (names.block_of(previous.places[0]) or previous.places[0]) == block:
             parts[-1] = replace(previous, places=(*previous.places, place))
             where |= {full(place, op.name): previous.key for op in ops}
             continue
@@ -214,7 +214,7 @@ def _localise(nodes: list[Node], place: str, words: Mapping[str, tuple[str, str]
                 kind=kind_of(node),
                 title=title,
                 detail=detail,
-                layers=tuple(name.removeprefix(prefix) for name in layer_names(node)),
+                layers=tuple(name.removeprefix(prefix) for name in node.layers),
                 parameters=node.parameters,
                 macs=node.macs,
             )
@@ -341,15 +341,6 @@ def _detail(node: Node) -> str:
 def _window(row: Conv | Pool) -> list[str]:
     """The marks of the paper's figures: stride where it is not 1, V for valid padding."""
     return [*([f"stride {row.stride}"] if row.stride > 1 else []), *(["V"] if row.padding == "valid" else [])]
-
-
-def layer_names(node: Node) -> tuple[str, ...]:
-    """The Keras layers that an operation is built of, in order."""
-    if node.op == "conv" and isinstance(node.row, Conv) and not node.row.linear:
-        return node.name, f"{node.name}_bn", f"{node.name}_relu"
-    if node.op == "sum" and node.scale not in (None, 1.0):
-        return names.inside(node.place, "scale"), node.name
-    return (node.name,)
 
 
 def shape_text(shape: Shape) -> str:

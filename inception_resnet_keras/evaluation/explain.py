@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 from ..models.open import OpenedModel, locate
 from ..models.predict import expand
 from ..networks import names
-from ..networks.features import STRIDES, channels_first, embedding_of, endpoints
+from ..networks.features import STRIDES, embedding_of, endpoints
+from ..networks.recognise import channels_first
 
 STEPS = 32
 
@@ -342,7 +343,7 @@ class _Opened:
 
     def looked_at(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
         """Its input, float32 (1, …), and the part of the picture that it is made of, uint8 at its own size."""
-        from ..networks.features import channels_first
+        from ..networks.recognise import channels_first
 
         view = self.subject.view
         pixels = cut(decode(file, decoding_size(view, 1)), view, 1).astype(np.float32)

@@ -183,7 +183,7 @@ def _loaded(path: Path, compile: bool = False) -> keras.Model:
 
 
 def _fits(model: keras.Model, card: Card) -> bool:
-    from ..networks.features import image_size
+    from ..networks.recognise import image_size
 
     return (
         isinstance(model.input_shape, tuple)

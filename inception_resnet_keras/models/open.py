@@ -15,10 +15,9 @@ from .. import networks
 from ..common.arguments import text_of
 from ..common.errors import InputError, refuse
 from ..data.crops import View
+from ..networks.recognise import image_size, recognise_model
 from ..networks.rows import Network
 from ..weights import registry
-from ..weights.convert import ours
-from ..weights.convert.identify import identify
 from ..weights.labels import CLASSES, label_offset
 from ..weights.readers import is_checkpoint, open_checkpoint
 from .model_file import Card, has_card, load_model, read_card
@@ -72,7 +71,7 @@ def normalised(run: Run, images: np.ndarray) -> np.ndarray:
 
 def keras_run(model: keras.Model) -> Run:
     """A model on arrays, compiled for batches of the first one's length: a shorter one is filled up."""
-    from ..networks.features import channels_first
+    from ..networks.recognise import channels_first
 
     first = channels_first(model)
     length = 0
@@ -107,22 +106,19 @@ def of_keras(model: keras.Model, name: str) -> Callable[[bool], OpenedModel]:
     """A model in memory, called `name` in reports, from pixels of 0-255; its classes' names are not in it."""
     import keras
 
-    from ..networks.features import image_size
-
     shape, given = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:] or not isinstance(given, tuple):
         raise InputError(f"{name}: takes {shape}; a model of pictures of one size is needed: (batch, height, width, 3)")
     if len(given) != 2:
         raise InputError(f"{name}: gives {given}; (batch, classes) is needed, or for faces (batch, width)")
-    shapes = {f"{layer.name}/{weight.name}": tuple(weight.shape) for layer in model.layers for weight in layer.weights}
-    found = identify(shapes, (ours.TABLE,)) if shapes else None
+    found = recognise_model(model)
     scaled = any(isinstance(node, keras.layers.Rescaling) and node.input is model.inputs[0] for node in model.layers)
     if found and not scaled:
         raise InputError(
             f"{name}: takes pictures that are scaled already, and is given pixels of 0-255 here: build it with "
             "include_preprocessing=True"
         )
-    network = found.network.name if found else ""
+    network = found.name if found else ""
     size = image_size(model)
 
     def opened(embedding: bool) -> OpenedModel:
@@ -189,7 +185,7 @@ def open_checkpoint_file(
     text: str, path: Path, network: str, variant: str, embedding: bool, *, imagenet: bool, ema: bool
 ) -> OpenedModel:
     """A checkpoint by its own numbers: blocks, scales, classes and size where the file tells them."""
-    from ..weights.inspect import input_side, inspect
+    from ..weights.inspect import inspect
 
     finding = inspect(path)
     found = finding.network
@@ -197,9 +193,8 @@ def open_checkpoint_file(
         raise InputError(f"{text}: the file is of {found.name}:{found.variant}")
     if ema and not finding.averages:
         raise no_averages(text)
-    shape = finding.settings.get("input_shape", ())
-    sides = tuple(side for side in shape if side and side > 4)
-    size = sides if len(sides) == 2 else (input_side(found), input_side(found))
+    height, width = finding.description.size
+    size = (height, width) if height and width else (found.size, found.size)
     taken = {key: value for key, value in finding.options.items() if key in ("depths", "scale")} | {"ema": ema}
     left = finding.averages and not ema
     if embedding:
@@ -286,7 +281,7 @@ def _embedder(text: str, network: str, model: keras.Model) -> OpenedModel:
     """By its embedding, or what its classifier reads; of length 1 either way."""
     import keras
 
-    from ..networks.features import embedding_of, image_size
+    from ..networks.features import embedding_of
 
     model = keras.Model(model.input, embedding_of(model))
     run, view = partial(normalised, keras_run(model)), View(image_size(model))

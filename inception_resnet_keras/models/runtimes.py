@@ -253,7 +253,7 @@ class KerasRuntime(Runtime):
 
     def _open(self) -> Card:
         self.model, card = load_model(self.path)
-        from ..networks.features import channels_first
+        from ..networks.recognise import channels_first
 
         self._first = channels_first(self.model)
         return card

@@ -38,6 +38,12 @@ def depths(network: Network) -> tuple[int, ...]:
     return tuple(sum(row.times for row in repeats if row.block.name == name) for name in block_names(network))
 
 
+def scales(network: Network) -> tuple[float, ...]:
+    """A table's own residual scales, one a block; 1.0 for a block whose sums are never scaled."""
+    own = {row.block.name: row.scale for row in reversed(network.stages) if isinstance(row, Repeat) and row.scale}
+    return tuple(own.get(block, 1.0) for block in block_names(network))
+
+
 def figure(network: Network, stage: str) -> str:
     """The paper's figure of a stage of the network, such as `a03` or `stem`; empty where it has none."""
     if stage == names.STEM:

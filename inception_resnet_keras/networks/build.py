@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from . import names
 from .rows import Conv, Pool
 from .traversal import Walker, kernel_of
 
@@ -129,8 +130,8 @@ def conv_bn_relu(
     if linear:
         return x
     axis = channel_axis(data_format)
-    x = batch_norm(x, f"{name}_bn", momentum=momentum, synchronized=synchronized, axis=axis, dtype=dtype)
-    return keras.layers.Activation("relu", dtype=dtype, name=f"{name}_relu")(x)
+    x = batch_norm(x, names.batch_norm(name), momentum=momentum, synchronized=synchronized, axis=axis, dtype=dtype)
+    return keras.layers.Activation("relu", dtype=dtype, name=names.relu(name))(x)
 
 
 def batch_norm(x: Any, name: str, *, momentum: float, synchronized: bool, axis: int, dtype: Any) -> Any:
@@ -149,8 +150,8 @@ def batch_norm(x: Any, name: str, *, momentum: float, synchronized: bool, axis: 
 def residual_sum(x: Any, branch: Any, scale: float, place: str, *, dtype: Any) -> Any:
     """x + scale · branch."""
     if scale != 1.0:
-        branch = keras.layers.Rescaling(scale, dtype=dtype, name=f"{place}_scale")(branch)
-    return keras.layers.Add(dtype=dtype, name=f"{place}_sum")([x, branch])
+        branch = keras.layers.Rescaling(scale, dtype=dtype, name=names.scale(place))(branch)
+    return keras.layers.Add(dtype=dtype, name=names.inside(place, names.SUM))([x, branch])
 
 
 def channel_axis(data_format: str) -> int:

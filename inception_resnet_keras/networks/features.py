@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,8 +11,6 @@ from ..common.errors import InputError, refuse
 from . import names
 
 STRIDES = tuple(f"stride_{stride}" for stride in (2, 4, 8, 16, 32))
-
-_TURNS = ((3, 1, 2), (2, 3, 1))  # of `Permute`: channels first, and back
 
 HEADS = {name for head in names.HEADS for name in (head, names.inside(names.AUX, head))} - {names.DROPOUT}
 
@@ -106,32 +104,6 @@ def embedding_of(model: keras.Model) -> Any:
             "include_top=True, or pooling='avg'"
         )
     return model.output
-
-
-def channels_first(model: keras.Model) -> bool:
-    """Whether a model takes (batch, channels, height, width), whatever Keras is set to now.
-
-    Its first layer that has a `data_format` tells, a nested model's too; a `Permute` before it turns pictures round.
-    """
-    turned = False
-    for layer in leaves(model):
-        if isinstance(layer, keras.layers.Permute):
-            turned ^= tuple(layer.dims) in _TURNS
-        elif told := getattr(layer, "data_format", None):
-            return (told == "channels_first") != turned
-    return False
-
-
-def image_size(model: keras.Model) -> tuple[Any, Any]:
-    """(height, width) of the pictures that a model takes; None where any will do."""
-    height, width = model.input_shape[2:] if channels_first(model) else model.input_shape[1:3]
-    return height, width
-
-
-def leaves(model: keras.Model) -> Iterator[keras.Layer]:
-    """A model's layers, and in place of nested models theirs."""
-    for layer in model.layers:
-        yield from leaves(layer) if isinstance(layer, keras.Model) else (layer,)
 
 
 def _stride(layer: keras.Layer, strides: dict[int, int]) -> int:

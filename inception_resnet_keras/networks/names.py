@@ -1,9 +1,10 @@
-"""The one naming grammar: a layer's name says its place.
+"""The naming grammar: a layer's name says its place. Names are made and read here, and nowhere else.
 
-    place   stem · a03 · reduction_a · final · aux              where in the overview
-    inside  place[_fork_2][_branch_3]…_KIND_1                   branch, then n-th of its kind
-    block   place_concat · place_project · place_sum · place_relu
+    stage   stem · a03 · reduction_a · final                   where in the overview
+    inside  stage[_fork_2][_branch_3]…_KIND_1                   branch, then n-th of its kind
+    block   stage_concat · stage_project · stage_scale · stage_sum · stage_relu
     heads   pooled · dropout · embedding_dense · embedding · logits · predictions
+            aux_conv_1 · aux_flatten · aux_logits · aux_predictions
 
 A convolution's batch norm and ReLU carry its name and a suffix: `a03_branch_2_conv_1_bn`. Of an optimised
 model, one that stands for several carries the first one's: `a03_branch_1_conv_1_joined`, `…_split`.
@@ -12,6 +13,7 @@ model, one that stands for several carries the first one's: `a03_branch_1_conv_1
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 STEM, FINAL, AUX = "stem", "final", "aux"
 
@@ -19,11 +21,107 @@ INPUT, PREPROCESS = "image", "preprocess"
 
 POOLED, DROPOUT, LOGITS, PREDICTIONS, EMBEDDING = "pooled", "dropout", "logits", "predictions", "embedding"
 
+FORK, BRANCH = "fork", "branch"
+
+BATCH_NORM, RELU, SCALE, SUM = "bn", "relu", "scale", "sum"
+
 HEADS = (POOLED, DROPOUT, LOGITS, PREDICTIONS, EMBEDDING)
 
-_STAGE = re.compile(r"(stem|reduction_[a-z]|final|[a-z]\d{2,})_")
+# Numbers are short, so that no name from a hostile file is slow to read.
+_STAGE = re.compile(r"(?P<stage>stem|reduction_[a-z]|final|(?P<block>[a-z])(?P<number>[0-9]{2,6}))_")
 
-_HEAD = re.compile("|".join((AUX, *HEADS)))
+_HEAD = re.compile(rf"(?P<head>{'|'.join((AUX, *HEADS))})(?![a-z0-9])")
+
+_BLOCK = re.compile(r"([a-z])[0-9]{2,6}")
+
+_WORD = re.compile(r"([a-z]+)(?:_([0-9]{1,6}))?")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a layer stands and what it is, as its name says; all empty for a name that is not of this grammar.
+
+    stage: "stem", "a03", "reduction_a" or "final"; "" for a head's layer.
+    head: "aux", "pooled", "dropout", "logits", "predictions" or "embedding"; "" for a stage's layer.
+    block, number: "a" and 3 of the stage a03; "" and 0 for a stage that is no numbered block.
+    path: The forks and branches from the stage inwards: (("fork", 2), ("branch", 1)).
+    kind, index: "conv" and 1 for the first convolution there; "concat" and 0 for what is not counted.
+    suffix: "bn", "relu", "joined", … for a layer that carries another's name; "" for the one that owns it.
+
+    Examples:
+        >>> parse("a03_branch_2_conv_1_bn")
+        Place(stage='a03', head='', block='a', number=3, path=(('branch', 2),), kind='conv', index=1, suffix='bn')
+    """
+
+    stage: str = ""
+    head: str = ""
+    block: str = ""
+    number: int = 0
+    path: tuple[tuple[str, int], ...] = ()
+    kind: str = ""
+    index: int = 0
+    suffix: str = ""
+
+    @property
+    def fork(self) -> int:
+        """The number of the outermost fork that has a number, which only the stem's have; 0 outside of one."""
+        return self.path[0][1] if self.path and self.path[0][0] == FORK else 0
+
+    @property
+    def branches(self) -> tuple[int, ...]:
+        """The branches' numbers, the outermost first."""
+        return tuple(number for part, number in self.path if part == BRANCH)
+
+    @property
+    def outer_branch(self) -> tuple[tuple[str, int], ...]:
+        """The path up to the outermost branch; empty outside of one."""
+        parts = [part for part, _ in self.path]
+        return self.path[: parts.index(BRANCH) + 1] if BRANCH in parts else ()
+
+
+def parse(layer_name: str) -> Place:
+    """Read a layer's name, or a weight's path that begins with one."""
+    name = layer_name.partition("/")[0]
+    match = _STAGE.match(name) or _HEAD.match(name)
+    if match is None:
+        return Place()
+    found = match.groupdict()
+    words = [(word, int(number or 0)) for word, number in _WORD.findall(name[match.end() :])]
+    path = tuple((word, number) for word, number in words if word in (FORK, BRANCH))
+    (kind, index), *others = [word for word in words if word[0] not in (FORK, BRANCH)] or [("", 0)]
+    return Place(
+        stage=found.get("stage") or "",
+        head=found.get("head") or "",
+        block=found.get("block") or "",
+        number=int(found.get("number") or 0),
+        path=path,
+        kind=kind,
+        index=index,
+        suffix="_".join(word for word, _ in others),
+    )
+
+
+def stage(layer_name: str) -> str | None:
+    """The stage of the overview that a layer's name belongs to (`stem`, `a03`, …); None for others."""
+    match = _STAGE.match(layer_name)
+    return match["stage"] if match else None
+
+
+def place(layer_name: str) -> str:
+    """The layer's stage; of a head `aux`, `pooled`, `logits`, …; of anything else its own name."""
+    match = _HEAD.match(layer_name)
+    return stage(layer_name) or (match["head"] if match else layer_name)
+
+
+def block_of(stage: str) -> str:
+    """`a` of the stage `a03`; empty for a stage that is no numbered block."""
+    match = _BLOCK.fullmatch(stage)
+    return match[1] if match else ""
+
+
+def in_branch(layer_name: str) -> bool:
+    """Whether the layer stands inside a fork's branch, off the network's spine."""
+    return bool(parse(layer_name).branches)
 
 
 def block(name: str, number: int) -> str:
@@ -31,39 +129,31 @@ def block(name: str, number: int) -> str:
     return f"{name}{number:02d}"
 
 
-def joined(first: str) -> str:
-    """Of the convolution that stands for several, the first of which has this name."""
-    return f"{first}_joined"
-
-
-def split(first: str) -> str:
-    """Of what takes a joined convolution's output apart."""
-    return f"{first}_split"
-
-
-def block_of(stage: str) -> str:
-    """`a` of the stage `a03`; empty for a stage that is no numbered block."""
-    found = re.fullmatch(r"([a-z])\d{2,}", stage)
-    return found[1] if found else ""
-
-
 def inside(place: str, part: str, number: int | None = None) -> str:
     """`a03_branch_2`, or `a03_concat` where no number is given."""
     return f"{place}_{part}" if number is None else f"{place}_{part}_{number}"
 
 
-def stage(layer_name: str) -> str | None:
-    """The stage of the overview that a layer's name belongs to (`stem`, `a03`, …); None for others."""
-    found = _STAGE.match(layer_name)
-    return found[1] if found else None
+def batch_norm(layer_name: str) -> str:
+    """The name of a layer's batch norm."""
+    return inside(layer_name, BATCH_NORM)
 
 
-def place(layer_name: str) -> str:
-    """The layer's stage; of a head `aux`, `pooled`, `logits`, …; of anything else its own name."""
-    head = _HEAD.match(layer_name)
-    return stage(layer_name) or (head[0] if head else layer_name)
+def relu(place: str) -> str:
+    """The name of the ReLU after a convolution, or after a block's sum."""
+    return inside(place, RELU)
 
 
-def in_branch(layer_name: str) -> bool:
-    """Whether the layer stands inside a fork's branch, off the network's spine."""
-    return "_branch_" in layer_name
+def scale(place: str) -> str:
+    """The name of the layer that scales a block's residual before it is summed."""
+    return inside(place, SCALE)
+
+
+def joined(first: str) -> str:
+    """The name of the convolution that stands for several, the first of which has this name."""
+    return f"{first}_joined"
+
+
+def split(first: str) -> str:
+    """The name of what takes a joined convolution's output apart."""
+    return f"{first}_split"

@@ -39,6 +39,15 @@ class Node:
         return names.place(self.name)
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the Keras layers that the operation is built of, in order."""
+        if self.op == "conv" and isinstance(self.row, Conv) and not self.row.linear:
+            return self.name, names.batch_norm(self.name), names.relu(self.name)
+        if self.op == "sum" and self.scale not in (None, 1.0):
+            return names.scale(self.place), self.name
+        return (self.name,)
+
+    @property
     def parameters(self) -> int:
         """All of them, moving statistics included, as `count_params()` has it."""
         return self.trainable + self.statistics
@@ -103,7 +112,7 @@ class Tracer(Walker[Node]):
         return self._add(name, "concat", branches, (height, width, sum(_map(node)[2] for node in branches)))
 
     def residual_sum(self, x: Node, branch: Node, scale: float, place: str) -> Node:
-        return self._add(names.inside(place, "sum"), "sum", (x, branch), x.shape, scale=scale)
+        return self._add(names.inside(place, names.SUM), "sum", (x, branch), x.shape, scale=scale)
 
     def relu(self, x: Node, name: str) -> Node:
         return self._add(name, "relu", (x,), x.shape)
@@ -165,6 +174,31 @@ def trace(
     if aux_head:
         tracer.aux_classifier(aux_input, network, classes or 1000)
     return tracer.nodes
+
+
+def weight_shapes(nodes: Iterable[Node]) -> dict[str, tuple[int, ...]]:
+    """The shapes of a trace's weights in Keras's layout, by `layer/variable`, in the order of the trace.
+
+    Examples:
+        >>> from inception_resnet_keras.networks import find
+        >>> list(weight_shapes(trace(find("inception_v4"))).items())[:2]
+        [('stem_conv_1/kernel', (3, 3, 3, 32)), ('stem_conv_1_bn/beta', (32,))]
+    """
+    widths: dict[str, int] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for node in nodes:
+        widths[node.name] = width = node.shape[-1]
+        if node.op in ("conv", "dense"):
+            kernel = node.row.kernel if isinstance(node.row, Conv) else ()
+            window = kernel if isinstance(kernel, tuple) else ()
+            shapes[f"{node.name}/kernel"] = (*window, widths[node.inputs[0]], width)
+        linear = node.row.linear if isinstance(node.row, Conv) else node.op == "dense" and node.trainable != node.macs
+        normalised = {"conv": names.batch_norm(node.name), "batch_norm": node.name}.get(node.op)
+        if linear:
+            shapes[f"{node.name}/bias"] = (width,)
+        elif normalised:
+            shapes |= {f"{normalised}/{variable}": (width,) for variable in ("beta", "moving_mean", "moving_variance")}
+    return shapes
 
 
 @dataclass(frozen=True)

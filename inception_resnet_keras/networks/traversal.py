@@ -90,7 +90,7 @@ class Walker(ABC, Generic[T]):
             return x
         name = names.inside(names.EMBEDDING, "dense")
         x = self.dense(x, network.embedding, name, bias=False)
-        return self.batch_norm(x, f"{name}_bn")
+        return self.batch_norm(x, names.batch_norm(name))
 
     def aux_classifier(self, x: T, network: Network, classes: int) -> T:
         x = self.rows(x, network.aux, names.AUX)
@@ -127,7 +127,7 @@ class Walker(ABC, Generic[T]):
         # The projection is as wide as the block's input: 1154 and 2048 cannot be written.
         branch = self.conv(branch, Conv(self.width(x), 1, linear=True), names.inside(place, "project"))
         x = self.residual_sum(x, branch, 1.0 if row.scale is None else row.scale, place)
-        return self.relu(x, names.inside(place, "relu")) if row.activation else x
+        return self.relu(x, names.relu(place)) if row.activation else x
 
 
 def kernel_of(row: Conv, height: int | None, width: int | None) -> tuple[int, int]:

@@ -51,7 +51,7 @@ def _cuts(model: keras.Model) -> list[Any]:
 
 
 def _reads_aux(model: keras.Model, tensor: Any) -> bool:
-    first = next(layer for layer in model.layers if layer.name.startswith(f"{names.AUX}_"))
+    first = next(layer for layer in model.layers if names.place(layer.name) == names.AUX)
     return first.input is tensor
 
 

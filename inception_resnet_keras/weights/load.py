@@ -1,24 +1,47 @@
-"""Weights into models: strict, by the meaning of names, every tensor of both sides accounted for."""
+"""Weights into models, strictly: every tensor of the file and every weight of the model is accounted for.
+
+The story of one load: the file's network is identified, a plan matches its tensors with the model's weights by
+the meaning of their names, every value is read and checked, and only then is the model changed. Whatever does
+not fit is listed in one InputError, and nothing was changed.
+"""
 
 from __future__ import annotations
 
 import difflib
 import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 
 from .. import networks
 from ..common.errors import InputError, refuse
+from ..networks import names
+from ..networks.recognise import NetworkDescription, Shape, factory_call, model_shapes, recognise, recognise_model
 from . import registry
-from .convert import ours
-from .convert.engine import NewHead, check_new_head, plan
+from .identify import Identity, Origin, identify_checkpoint, in_keras_layout
 from .readers import is_checkpoint, open_checkpoint
-from .report import LoadReport
-from .settings import of_layers, scales, settings
+from .readers.checkpoint import Checkpoint
+from .registry import NewHead
+from .sources import BACKGROUND, EMA, OURS
 
 log = logging.getLogger(__name__)
+
+ALL_ONES = "gamma, all ones"
+
+FOLDED = "gamma folded into it"
+
+_LISTED = 20
+
+_CLASSIFIERS = (names.LOGITS, names.inside(names.AUX, names.LOGITS))
+
+_HEADS = {names.LOGITS: "classifier", names.AUX: "auxiliary head", names.EMBEDDING: "embedding"}
+
+_TRAINED = ("kernel", "bias", "beta")
 
 
 def load_weights(
@@ -49,16 +72,13 @@ def load_weights(
     if not isinstance(model, keras.Model):
         raise refuse("model", model, "a Keras model")
     variables = {f"{layer.name}/{weight.name}": weight for layer in model.layers for weight in layer.weights}
-    shapes = {key: tuple(variable.shape) for key, variable in variables.items()}
+    shapes = model_shapes(model)
     path = registry.fetch(fspath(source), shapes, new_head) if is_name(source) else Path(source)
     with open_checkpoint(path) as checkpoint:
         made = plan(shapes, checkpoint, new_head=new_head, ema=ema)
         for key, value in made.values():
             variables[key].assign(value)
-        if made.report.network:
-            network = networks.find(made.report.network, made.report.variant)
-            trained = settings(checkpoint, network, include_top=True).get("scale")
-            made.report.notes += _other_scales(model, made.report, trained)
+    made.report.notes += _other_scales(model, made)
     log.info("%s", made.report)
     return made.report
 
@@ -86,14 +106,360 @@ def is_name(source: str | PathLike[str]) -> bool:
     return bool(like_a_name) and not is_checkpoint(Path(text))
 
 
-def _other_scales(model: keras.Model, report: LoadReport, trained: tuple[float, ...] | None) -> list[str]:
+def _other_scales(model: keras.Model, made: LoadPlan) -> list[str]:
     """Residual scales that are not those of the network the weights were trained in."""
-    network = networks.find(report.network, report.variant)
-    if not networks.is_residual(network) or (trained is None and report.source == ours.TABLE.source):
+    here = recognise_model(model)
+    if not made.report.network or here is None or here.scales is None:
         return []
-    layers = {layer.name: layer.get_config() for layer in model.layers}
-    here = of_layers(layers, network, include_top=True)["scale"]
-    for block, mine, theirs in zip(networks.block_names(network), here, trained or scales(network), strict=True):
+    trained = made.trained.scales if made.trained else None
+    if trained is None and made.report.source == OURS.source:
+        return []
+    trained = trained or networks.scales(networks.find(made.report.network, made.report.variant))
+    for block, mine, theirs in zip(networks.block_names(here.network), here.scales, trained, strict=True):
         if abs(mine - theirs) > 1e-9:
             return [f"residual scales differ: block {block}01 sums with {mine}, and was trained with {theirs}"]
     return []
+
+
+@dataclass
+class LoadReport:
+    """What was loaded, dropped on purpose, changed on the way, and left fresh.
+
+    path, format, source: The file, its format, and the project whose names it has.
+    network, variant: The network in the file; "" for a network of one's own.
+    loaded: How many of the model's weights were set. shape and dtype of the file's tensors: see
+    `inception-resnet-keras inspect`.
+    dropped: The file's tensors that were left out on purpose, by reason.
+    changed: The model's weights that were not taken as they stand in the file, by what was done.
+    fresh: The model's weights that keep their initial values, because a new head was asked for.
+    notes: What else a user should know, such as residual scales that differ.
+    """
+
+    path: str
+    format: str
+    source: str
+    network: str
+    variant: str
+    loaded: int = 0
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+    changed: dict[str, list[str]] = field(default_factory=dict)
+    fresh: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        which = f" of {self.network} ({self.variant})" if self.network else ""
+        lines = [f"{self.path}: {self.format}, {self.source}{which}", f"  loaded: {self.loaded} weights"]
+        lines += [f"  dropped: {_listed(names)}: {reason}" for reason, names in self.dropped.items()]
+        lines += [f"  changed: {_listed(names)}: {what}" for what, names in self.changed.items()]
+        if self.fresh:
+            lines.append(f"  left fresh: {_listed(self.fresh)}")
+        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+
+
+def _listed(names: list[str], most: int = 4) -> str:
+    """`3 (a, b, c)`, or `900 (a, b, c, d, …)`."""
+    return f"{len(names)} ({', '.join(names[:most])}{', …' if len(names) > most else ''})"
+
+
+@dataclass
+class TensorSource:
+    """Where one weight of the model comes from. background: its first class is dropped."""
+
+    name: str
+    kernel_first: bool = False
+    gamma: str | None = None
+    background: bool = False
+
+
+@dataclass
+class LoadPlan:
+    """Checked values for a model's weights, as they were read, and the report of what they are.
+
+    trained: The network in the file; None for one of the user's own tables.
+    """
+
+    report: LoadReport
+    sources: dict[str, TensorSource]
+    trained: NetworkDescription | None = None
+    raw: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def values(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Each of the model's weights with its value, in Keras's layout; what was read is let go."""
+        for key, source in self.sources.items():
+            yield key, self._value(source)
+
+    def _value(self, source: TensorSource) -> np.ndarray:
+        array = self.raw.pop(source.name)
+        if source.kernel_first and array.ndim > 1:
+            array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.transpose()
+        if source.background:
+            array = array[..., 1:]
+        array = np.ascontiguousarray(array, dtype=np.float32)
+        return array * self.raw[source.gamma].astype(np.float32) if source.gamma else array
+
+
+def plan(
+    model: Mapping[str, Shape], checkpoint: Checkpoint, *, new_head: NewHead = False, ema: bool = False
+) -> LoadPlan:
+    """How a file's tensors become a model's weights; every one of them read and checked.
+
+    Args:
+        model: The shapes of the model's weights by `layer/variable`.
+        checkpoint: The open file.
+        new_head: True leaves the classifiers' dense layers as they are, and an auxiliary head that
+            the file lacks; "aux" the whole auxiliary head, and it alone.
+        ema: Takes the running averages that the file has beside its weights.
+
+    Raises:
+        InputError: Something is left over on either side, has another shape, is not finite, or is
+            of another network.
+    """
+    check_new_head(new_head)
+    if ema and not any(name.endswith(EMA) for name in checkpoint.tensors):
+        raise refuse("ema", ema, f"False for {checkpoint.path}: the file has no running averages")
+    identity, own = _identified(model, checkpoint)
+    mapping = _Mapping(model, checkpoint, None if own else identity, new_head=new_head, ema=ema)
+    mapping.plan.trained = identity.description if identity else None
+    mapping.match()
+    mapping.account_for_the_rest()
+    mapping.refuse_problems()
+    mapping.problems += read(mapping.plan, checkpoint)
+    mapping.refuse_problems()
+    return mapping.plan
+
+
+def check_new_head(new_head: Any) -> None:
+    if new_head not in (False, True, "aux"):
+        raise refuse("new_head", new_head, 'True, "aux" or False')
+
+
+def _identified(model: Mapping[str, Shape], checkpoint: Checkpoint) -> tuple[Identity | None, bool]:
+    """Whose file it is, and whether its names are the model's own, whatever the network."""
+    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+    trunk = [key for key in model if not _head(key)]
+    named = sum(key in shapes for key in trunk) >= len(trunk) / 2
+    own = named and any(shapes.get(key) == model[key] for key in trunk)
+    identity, network = identify_checkpoint(checkpoint, ours_only=own), recognise(model)
+    if identity and network and _which(identity.description) == _which(network):
+        return identity, own
+    if own and (identity is None or network is None):
+        return identity, own
+    if identity is None:
+        first = ", ".join(list(shapes)[:5]) or "none"
+        raise InputError(f"weights: {checkpoint.path} is of no network that is known here; its tensors begin: {first}")
+    raise _another(checkpoint, identity, network)
+
+
+def _which(description: NetworkDescription) -> tuple[str, str]:
+    return description.name, description.variant
+
+
+def _another(checkpoint: Checkpoint, identity: Identity, network: NetworkDescription | None) -> InputError:
+    model = " ({})".format(", ".join(_which(network))) if network else ", which is none of the named networks"
+    found = identity.description
+    return InputError(
+        f"weights: {checkpoint.path} looks like {identity.table.source}'s {found.name}, the "
+        f"{found.variant} variant ({found.score:.0%} of it is there), and is given to another network"
+        f"{model}; nothing was changed. Build the network it fits: {factory_call(found.name, found.network_options())}"
+    )
+
+
+def _head(key: str) -> str:
+    place = names.place(key.partition("/")[0])
+    return place if place in _HEADS else ""
+
+
+class _Mapping:
+    """The state of one plan: what is matched, and every problem found, told together."""
+
+    def __init__(
+        self,
+        model: Mapping[str, Shape],
+        checkpoint: Checkpoint,
+        identity: Identity | None,
+        *,
+        new_head: NewHead,
+        ema: bool,
+    ) -> None:
+        self.model, self.checkpoint, self.identity = model, checkpoint, identity
+        self.new_head, self.ema = new_head, ema
+        self.table = identity.table if identity else OURS
+        self.names = identity.names if identity else {name: name for name in checkpoint.tensors}
+        self.origins: Mapping[str, Origin] = identity.origins if identity else {}
+        network = identity.network if identity else None
+        if network is None and (own := recognise(model)) and own.score == 1:
+            network = own.network
+        self.report = LoadReport(
+            path=str(checkpoint.path),
+            format=checkpoint.format,
+            source=self.table.source,
+            network=network.name if network else "",
+            variant=network.variant if network else "",
+        )
+        self.plan = LoadPlan(self.report, {})
+        self.used: set[str] = set()
+        self.problems: list[str] = []
+        self.hints: dict[str, None] = {}
+
+    def match(self) -> None:
+        """Each of the model's weights to a tensor, or to the fresh ones that were asked for."""
+        for key, shape in self.model.items():
+            origin = self.origins.get(key)
+            name = self._name(origin, key)
+            if self._stays_fresh(key, name):
+                self.report.fresh.append(key)
+            elif name not in self.checkpoint.tensors:
+                self.problems.append(f"{name or key}: missing from the file; the model's {key} {shape} needs it")
+                self._hint_at_new_head(key)
+            else:
+                self._take(key, shape, name, origin)
+
+    def _name(self, origin: Origin | None, key: str) -> str:
+        """The tensor's name in the file, whether it is there or not; "" where the source has none such."""
+        name = origin.name if origin else "" if self.table is not OURS else key
+        if self.ema and f"{name}{EMA}" in self.checkpoint.tensors:
+            return f"{name}{EMA}"
+        if self.ema and origin and origin.role in _TRAINED:
+            return f"{name}{EMA}"
+        return self.names.get(name, name)
+
+    def _stays_fresh(self, key: str, name: str) -> bool:
+        head = _head(key)
+        if self.new_head == "aux":
+            return head == names.AUX
+        lacks_aux = head == names.AUX and name not in self.checkpoint.tensors
+        return self.new_head and (key.partition("/")[0] in _CLASSIFIERS or lacks_aux)
+
+    def _hint_at_new_head(self, key: str) -> None:
+        head = _head(key)
+        if head in (names.LOGITS, names.AUX):
+            value = '"aux"' if head == names.AUX else "True"
+            self.hints[
+                f"a new {_HEADS[head]} is asked for: build the model with weights=None, then "
+                f"load_weights(model, source, new_head={value})"
+            ] = None
+
+    def _take(self, key: str, shape: Shape, name: str, origin: Origin | None) -> None:
+        tensor = self.checkpoint.tensors[name]
+        source = TensorSource(name, kernel_first=self.table.channels_first)
+        there = in_keras_layout(tensor.shape, self.table.channels_first)
+        self.used.add(name)
+        classifier = key.partition("/")[0] in _CLASSIFIERS
+        if there != shape and classifier and self.table.background and _without_background(there) == shape:
+            source.background = True
+            self._note(self.report.changed, f"class 0 of {BACKGROUND}, the background, removed", key)
+        elif there != shape:
+            self.problems.append(f"{name}: has shape {there}, the model's {key} has {shape}")
+            if _head(key) == names.EMBEDDING:
+                self.hints[
+                    f"the file's embedding is {there[-1]} wide: its trunk is loaded by a model of include_top=False"
+                ] = None
+            if classifier and there[:-1] == shape[:-1]:
+                self.hints[f"num_classes={there[-1]} keeps the file's classes"] = None
+                self._hint_at_new_head(key)
+        if origin and origin.gamma:
+            source.gamma = self.names.get(origin.gamma, origin.gamma)
+            self.used.add(source.gamma)
+            if source.gamma not in self.checkpoint.tensors:
+                self.problems.append(f"{source.gamma}: missing from the file; the model's {key} needs it")
+            elif self.checkpoint.tensors[source.gamma].shape != shape[-1:]:
+                found = self.checkpoint.tensors[source.gamma].shape
+                self.problems.append(f"{source.gamma}: has shape {found}, the model's {key} needs {shape[-1:]}")
+        self.plan.sources[key] = source
+
+    def account_for_the_rest(self) -> None:
+        """What the file has and the model has not: dropped for a reason, or a problem."""
+        canonical = {file: name for name, file in self.names.items()}
+        heads = {origin.name: _head(origin.key) for origin in self.origins.values()}
+        heads |= {origin.gamma: _head(origin.key) for origin in self.origins.values() if origin.gamma}
+        here = {_head(key) for key in self.model}
+        for name in self.checkpoint.tensors:
+            if name in self.used:
+                continue
+            plain = canonical.get(name, name)
+            passed = [what for what, pattern in self.table.passed_over.items() if pattern.fullmatch(plain)]
+            head = _head(name) if self.table is OURS else heads.get(plain, "")
+            if passed:
+                self._note(self.report.dropped, passed[0], name)
+            elif self.ema and f"{name}{EMA}" in self.used:
+                self._note(self.report.dropped, "raw weights: their running averages were asked for", name)
+            elif head and head not in here:
+                self._note(self.report.dropped, f"{_HEADS[head]}: the model has none", name)
+            elif head and self.new_head and self._replaced(plain):
+                self._note(self.report.dropped, f"{_HEADS[head]}: a new one was asked for", name)
+            else:
+                self.problems.append(f"{name}: left over in the file, shape {self.checkpoint.tensors[name].shape}")
+
+    def _replaced(self, name: str) -> bool:
+        fresh = set(self.report.fresh)
+        origins = self.origins.values()
+        return name in fresh or any(name in (origin.name, origin.gamma) and origin.key in fresh for origin in origins)
+
+    @staticmethod
+    def _note(group: dict[str, list[str]], what: str, name: str) -> None:
+        group.setdefault(what, []).append(name)
+
+    def refuse_problems(self) -> None:
+        if not self.problems:
+            return
+        which = f" of {self.report.network} ({self.report.variant})" if self.report.network else ""
+        lines = [f"weights: {self.checkpoint.path}, {self.table.source}{which}, does not fit; nothing was changed"]
+        lines += [f"  {problem}" for problem in self.problems[:_LISTED]]
+        if len(self.problems) > _LISTED:
+            lines.append(f"  … and {len(self.problems) - _LISTED} more")
+        raise InputError("\n".join(lines + [f"  {hint}" for hint in self.hints]))
+
+
+def _without_background(shape: Shape) -> Shape | None:
+    return (*shape[:-1], shape[-1] - 1) if shape[-1] == BACKGROUND else None
+
+
+def read(plan: LoadPlan, checkpoint: Checkpoint) -> list[str]:
+    """Reads every value that a plan needs; what is wrong with them, if anything.
+
+    A gamma of ones is left out; another is to be folded, and the product is looked at too.
+    """
+    gammas = {source.gamma for source in plan.sources.values() if source.gamma}
+    used = gammas | {source.name for source in plan.sources.values()}
+    problems = []
+    for name in checkpoint.tensors:
+        if name in used:
+            kind = checkpoint.tensors[name].dtype
+            if "float" not in kind:
+                problems.append(f"{name}: holds {kind}, and weights are floating-point numbers")
+                continue
+            plan.raw[name] = checkpoint.read(name)
+            problems += _problems(name, plan.raw[name])
+    if problems:
+        return problems
+    ones = [name for name in checkpoint.tensors if name in gammas and np.all(plan.raw[name] == 1)]
+    if ones:
+        plan.report.dropped[ALL_ONES] = ones
+    for key, source in plan.sources.items():
+        if source.gamma in ones:
+            source.gamma = None
+        elif source.gamma:
+            plan.report.changed.setdefault(FOLDED, []).append(key)
+            if not _is_finite_folded(plan.raw[source.name], plan.raw[source.gamma], source):
+                problems.append(f"{source.name}: times {source.gamma} it is beyond float32's range")
+    plan.report.loaded = len(plan.sources)
+    return problems
+
+
+def _problems(name: str, array: np.ndarray) -> list[str]:
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(array.astype(np.float32, copy=False))
+    if not finite.all():
+        bad = array.size - np.count_nonzero(finite)
+        return [f"{name}: {bad} of {array.size} values are NaN, infinite or beyond float32's range"]
+    if name.endswith(("moving_variance", "running_var")) and (array < 0).any():
+        return [f"{name}: a variance is below zero"]
+    return []
+
+
+def _is_finite_folded(array: np.ndarray, gamma: np.ndarray, source: TensorSource) -> bool:
+    """Whether a channel's largest number times the channel's gamma is one, as all others then are."""
+    channels = np.moveaxis(array, 0 if source.kernel_first else -1, -1).reshape(-1, len(gamma))
+    largest = np.maximum(channels.max(axis=0), -channels.min(axis=0)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(largest * gamma.astype(np.float32)).all())

@@ -1,59 +1,44 @@
-"""Where public weights live, and what must be known to use them.
+"""Public weights: what a registered name means for which model, and the file that it is fetched as.
 
-No hash is invented: `hash` is None where the publisher gives none. Such a file's SHA-256 is written
-beside it when it is first fetched, and it must be the same ever after.
+The table of the files is `weights.toml`. No hash is invented: a file whose publisher gives none gets its SHA-256
+written beside it when it is first fetched, and it must be the same ever after.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .. import networks
 from ..common.errors import InputError, refuse
 from ..networks import names
-from ..networks.rows import Network
+from ..networks.recognise import NetworkDescription, Shape, recognise
 from . import download
-from .convert import ours
-from .convert.engine import BACKGROUND, NewHead
-from .convert.identify import Shape, identify
 from .labels import label_offset
+from .sources import BACKGROUND
+
+NewHead = Literal[False, True, "aux"]
 
 CACHE = "models/inception-resnet-keras"  # below Keras's folder
 
-_KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/inception_resnet_v2/"
-
-_SLIM = "https://download.tensorflow.org/models/"
-
-_KENTSOMMER = "https://github.com/kentsommer/keras-inceptionV4/releases/download/2.1/"
-
-_FACENET = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
-
-_V1, _V2, _V4 = ("inception_resnet_v1", "facenet"), ("inception_resnet_v2", "slim"), ("inception_v4", "slim")
+TABLE = Path(__file__).with_name("weights.toml")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """One published file.
-
-    location: Its URL, or `hub:REPOSITORY/FILE` on the Hugging Face hub.
-    hash: As its source publishes it, "md5:…"; None where it publishes none.
-    network, variant: What it fits. classes: Of its classifier; None without one.
-    preprocessing: "inception" or "facenet", as `preprocess_input` has them. size: Pixels a side.
-    crop: The share of the picture that is looked at in evaluation, cut out of the middle, with the mode and
-        interpolation of `data.crops.View` that go with it; None where unpublished.
-    accuracy: As published, %: by measure. licence: As its source's repository states it.
-    """
+    """One published file, as an entry of `weights.toml` says; the fields are explained there."""
 
     location: str
-    hash: str | None
     network: str
     variant: str
-    classes: int | None
     licence: str
+    hash: str | None = None
+    classes: int | None = None
     preprocessing: str = "inception"
     size: int = 299
     crop: float | None = None
@@ -68,139 +53,54 @@ class Weights:
         return label_offset(self.classes)
 
 
-# timm's own settings of these weights, beside its `crop_pct`.
-_TIMM: dict[str, Any] = {"crop_mode": "center", "interpolation": "bicubic"}
+_TYPES: dict[str, Any] = {"classes": int, "size": int, "crop": float, "accuracy": dict, "aux_head": bool}
 
-
-def _top(top1: float, top5: float) -> dict[str, float]:
-    return {"ImageNet top-1": top1, "ImageNet top-5": top5}
-
-
-WEIGHTS: dict[str, Weights] = {
-    "keras/inception_resnet_v2": Weights(
-        f"{_KERAS}inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5",
-        "md5:e693bd0210a403b3192acc6073ad2e96",
-        *_V2,
-        1000,
-        "Apache-2.0",
-        accuracy=_top(80.3, 95.3),
-    ),
-    "keras/inception_resnet_v2_notop": Weights(
-        f"{_KERAS}inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        "md5:d19885ff4a710c122648d3b5c3b684e4",
-        *_V2,
-        None,
-        "Apache-2.0",
-    ),
-    "slim/inception_v4": Weights(
-        f"{_SLIM}inception_v4_2016_09_09.tar.gz",
-        None,
-        *_V4,
-        1001,
-        "Apache-2.0",
-        crop=0.875,
-        accuracy=_top(80.2, 95.2),
-        aux_head=True,
-    ),
-    "slim/inception_resnet_v2": Weights(
-        f"{_SLIM}inception_resnet_v2_2016_08_30.tar.gz",
-        None,
-        *_V2,
-        1001,
-        "Apache-2.0",
-        crop=0.875,
-        accuracy=_top(80.4, 95.3),
-        aux_head=True,
-    ),
-    "slim/ens_adv_inception_resnet_v2": Weights(
-        f"{_SLIM}ens_adv_inception_resnet_v2_2017_08_18.tar.gz",
-        None,
-        *_V2,
-        1001,
-        "Apache-2.0",
-        crop=0.875,
-        aux_head=True,
-    ),
-    "timm/inception_v4.tf_in1k": Weights(
-        "hub:timm/inception_v4.tf_in1k/model.safetensors",
-        None,
-        *_V4,
-        1000,
-        "Apache-2.0",
-        crop=0.875,
-        **_TIMM,
-        accuracy=_top(80.14, 94.98),
-    ),
-    "timm/inception_resnet_v2.tf_in1k": Weights(
-        "hub:timm/inception_resnet_v2.tf_in1k/model.safetensors",
-        None,
-        *_V2,
-        1000,
-        "Apache-2.0",
-        crop=0.8975,
-        **_TIMM,
-        accuracy=_top(80.43, 95.31),
-    ),
-    "timm/inception_resnet_v2.tf_ens_adv_in1k": Weights(
-        "hub:timm/inception_resnet_v2.tf_ens_adv_in1k/model.safetensors",
-        None,
-        *_V2,
-        1000,
-        "Apache-2.0",
-        crop=0.8975,
-        **_TIMM,
-    ),
-    "kentsommer/inception_v4": Weights(
-        f"{_KENTSOMMER}inception-v4_weights_tf_dim_ordering_tf_kernels.h5",
-        "md5:9fe79d77f793fe874470d84ca6ba4a3b",
-        *_V4,
-        1001,
-        "MIT",
-        crop=0.875,
-    ),
-    "kentsommer/inception_v4_notop": Weights(
-        f"{_KENTSOMMER}inception-v4_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        "md5:9296b46b5971573064d12e4669110969",
-        *_V4,
-        None,
-        "MIT",
-    ),
-    "facenet-pytorch/vggface2": Weights(
-        f"{_FACENET}20180402-114759-vggface2.pt",
-        None,
-        *_V1,
-        8631,
-        "MIT",
-        preprocessing="facenet",
-        size=160,
-        accuracy={"LFW": 99.65},
-    ),
-    "facenet-pytorch/casia-webface": Weights(
-        f"{_FACENET}20180408-102900-casia-webface.pt",
-        None,
-        *_V1,
-        10575,
-        "MIT",
-        preprocessing="facenet",
-        size=160,
-        accuracy={"LFW": 99.05},
-    ),
+_PATTERNS = {
+    "location": r"https://\S+|hub:[^/\s]+/[^/\s]+/\S+",
+    "hash": r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}",
+    "crop_mode": "squash|center",
+    "interpolation": "bilinear|bicubic",
 }
 
-# A name → its files, the one to prefer first.
-_ALIASES: dict[str, tuple[str, ...]] = {
-    "imagenet": (
-        "keras/inception_resnet_v2_notop",
-        "keras/inception_resnet_v2",
-        "kentsommer/inception_v4_notop",
-        "kentsommer/inception_v4",
-        "slim/inception_resnet_v2",
-        "slim/inception_v4",
-    ),
-    "imagenet-ens-adv": ("slim/ens_adv_inception_resnet_v2",),
-    "vggface2": ("facenet-pytorch/vggface2",),
-    "casia-webface": ("facenet-pytorch/casia-webface",),
-}
+
+def read_table(path: Path) -> tuple[dict[str, Weights], dict[str, tuple[str, ...]]]:
+    """The published files by name, and the names that stand for several, the preferred one first.
+
+    Raises:
+        InputError: The table is not of the form that its first lines explain; it names the entry.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    if unknown := table.keys() - {"files", "aliases"}:
+        raise InputError(f"{path}: has {', '.join(sorted(unknown))}; it takes files and aliases")
+    files = {name: _entry(path, name, entry) for name, entry in table.get("files", {}).items()}
+    aliases = {name: tuple(meant) for name, meant in table.get("aliases", {}).items()}
+    for name, meant in aliases.items():
+        if not meant or name in files or not set(meant) <= set(files):
+            raise InputError(f"{path}: alias {name!r} means {list(meant)}; it takes names of files, and is none itself")
+    return files, aliases
+
+
+def _entry(path: Path, name: str, entry: Mapping[str, Any]) -> Weights:
+    wrong = [key for key in entry if key not in {field.name for field in fields(Weights)}]
+    wrong += [field.name for field in fields(Weights) if field.default is MISSING and field.name not in entry]
+    wrong += [key for key, value in entry.items() if type(value) is not _TYPES.get(key, str)]
+    wrong += [key for key, form in _PATTERNS.items() if key in entry and not re.fullmatch(form, str(entry[key]))]
+    if not wrong:
+        weights = Weights(**entry)
+        table = networks.NETWORKS.get(weights.network, {}).get(weights.variant)
+        if table is None:
+            wrong = ["network", "variant"]
+        elif (weights.preprocessing, weights.size) != (table.preprocessing.name, table.size):
+            wrong = ["preprocessing", "size"]
+        else:
+            return weights
+    raise InputError(f"{path}: file {name!r}: {', '.join(dict.fromkeys(wrong))} is missing, unknown or out of range")
+
+
+WEIGHTS, _ALIASES = read_table(TABLE)
 
 NAMES = (*_ALIASES, *WEIGHTS)
 
@@ -227,18 +127,18 @@ def resolve(name: str, model: Mapping[str, Shape], new_head: NewHead = False) ->
             or how a head that no file has is asked for. Nothing was downloaded.
     """
     files = [WEIGHTS[file] for file in files_of(name)]
-    found = identify(model, (ours.TABLE,))
-    network = found.network if found else None
-    fitting = [file for file in files if network and (file.network, file.variant) == (network.name, network.variant)]
-    if not fitting or network not in networks.NETWORKS[fitting[0].network].values():
-        raise _needs(name, files, network)
-    classes = None if new_head is True else _classes(model)
-    aux_head = not new_head and any(key.startswith(f"{names.AUX}_") for key in model)
+    found = recognise(model)
+    fitting = [file for file in files if found and (file.network, file.variant) == (found.name, found.variant)]
+    if found is None or not fitting or "depths" in found.network_options():
+        raise _needs(name, files, found)
+    classes = None if new_head is True else found.classes
+    has_aux = any(names.place(key) == names.AUX for key in model)
+    aux_head = has_aux and not new_head
     having_aux = [file for file in fitting if file.aux_head or not aux_head]
     serving = [file for file in having_aux if classes is None or _serves(file.classes, classes)]
     if not serving:
         raise _another_head(name, fitting, classes, having_aux=bool(having_aux))
-    if new_head is True and any(key.startswith(f"{names.AUX}_") for key in model):
+    if new_head is True and has_aux:
         serving.sort(key=lambda file: not file.aux_head)  # all but its last layer is taken
     elif classes is None:
         serving.sort(key=lambda file: file.classes is not None)  # the smaller
@@ -263,15 +163,10 @@ def _another_head(name: str, files: list[Weights], classes: int | None, *, havin
     )
 
 
-def _classes(model: Mapping[str, Shape]) -> int | None:
-    kernel = model.get(f"{names.LOGITS}/kernel")
-    return kernel[-1] if kernel else None
-
-
-def _needs(name: str, files: list[Weights], network: Network | None) -> InputError:
-    family = [file for file in files if network and file.network == network.name]
+def _needs(name: str, files: list[Weights], found: NetworkDescription | None) -> InputError:
+    family = [file for file in files if found and file.network == found.name]
     fits = dict.fromkeys(f'create_{file.network}(variant="{file.variant}")' for file in family or files)
-    got = f"{network.name} ({network.variant})" if network else "a network of its own tables"
+    got = f"{found.name} ({found.variant})" if found else "a network of its own tables"
     return InputError(
         f"weights: {name!r} was trained in another network than {got}: it fits {' or '.join(fits)}, "
         "with the variant's own depths"

@@ -17,7 +17,7 @@ from inception_resnet_keras.weights import inspect as looking
 from inception_resnet_keras.weights.inspect import inspect
 from inception_resnet_keras.weights.load import load_weights
 
-from ..weights.convert.test_engine import checkpoint_of, shapes_in
+from ..weights.test_load import checkpoint_of, shapes_in
 
 OPTIONS: dict[str, Any] = {"depths": (1, 1, 1), "input_shape": (96, 96, 3), "include_preprocessing": True}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from inception_resnet_keras.deploy.prepare import in_policy, prepare
-from inception_resnet_keras.networks.features import leaves
+from inception_resnet_keras.networks.recognise import leaves
 
 from .. import tiny
 from ..exporting import lively

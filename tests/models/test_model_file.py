@@ -9,8 +9,8 @@ import pytest
 
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.models.model_file import MEMBER, Card, load_model, read_card, save_model
-from inception_resnet_keras.networks.features import channels_first as is_channels_first
-from inception_resnet_keras.networks.features import image_size
+from inception_resnet_keras.networks.recognise import channels_first as is_channels_first
+from inception_resnet_keras.networks.recognise import image_size
 
 from .. import tiny
 

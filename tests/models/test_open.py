@@ -9,7 +9,7 @@ from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.crops import View
 from inception_resnet_keras.models import open as opening
 from inception_resnet_keras.networks.factories import create_inception_resnet_v1
-from inception_resnet_keras.weights.convert.identify import identify
+from inception_resnet_keras.weights.identify import identify
 
 from ..weights.synthetic import arrays, manifest, write_tensorflow
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.networks.features import channels_first as is_channels_first
-from inception_resnet_keras.networks.features import endpoints, feature_extractor, image_size
+from inception_resnet_keras.networks.features import endpoints, feature_extractor
 
 from .. import tiny
 from ..tiny import IMAGES
@@ -118,27 +117,3 @@ def test_other_models_are_refused(model: keras.Model) -> None:
     for other in others:
         with pytest.raises(InputError, match="has no layer named as this project's are"):
             endpoints(other)
-
-
-@pytest.mark.parametrize(
-    ("shape", "size"), [((3, 32, 32), (32, 32)), ((1, 32, 40), (32, 40)), ((4, None, None), (None, None))]
-)
-def test_channels_first_is_told_by_the_layers(
-    channels_first: None, shape: tuple[int | None, ...], size: tuple[int | None, int | None]
-) -> None:
-    """Of any size and of as many channels, nested or turned round, and whatever Keras is set to."""
-    del channels_first
-    first = tiny.build(input_shape=shape)
-    nested = keras.Sequential([keras.Input(shape), keras.layers.Rescaling(1.0), first])
-    turned = tiny.build(input_tensor=keras.layers.Permute((3, 1, 2))(keras.Input((*shape[1:], shape[0]))))
-    keras.config.set_image_data_format("channels_last")
-    last = tiny.build(input_shape=(*shape[1:], shape[0]))
-    outer = keras.Input(shape)
-    wrapped = keras.Model(outer, last(keras.layers.Permute((2, 3, 1))(outer)))
-    models = {first: True, nested: True, turned: False, last: False, wrapped: True}
-    for setting in ("channels_first", "channels_last"):
-        keras.config.set_image_data_format(setting)
-        assert [is_channels_first(model) for model in models] == list(models.values())
-        assert {image_size(model) for model in models} == {size}
-    keras.config.set_image_data_format("channels_last")
-    assert not is_channels_first(keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)]))

@@ -27,7 +27,6 @@ from inception_resnet_keras.training.loop import (
     train,
 )
 from inception_resnet_keras.training.memory import estimated
-from inception_resnet_keras.weights.convert import ours
 
 from .. import tiny
 from ..data.photographs import write_photographs
@@ -154,10 +153,7 @@ def test_a_momentum_too_slow_for_the_run_is_told_with_one_that_suits() -> None:
         assert not batch_norm_hint(batch_norm_momentum_for(steps), steps)
 
 
-def test_a_momentum_of_0_is_taken_and_frozen_batch_norm_has_no_hint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(ours.TABLE.layers, (tiny.FEW.name, tiny.FEW.variant), lambda slot: slot.name)
+def test_a_momentum_of_0_is_taken_and_frozen_batch_norm_has_no_hint(tmp_path: Path) -> None:
     data = str(write_digits(tmp_path / "digits", per_class=8))
     plain = train(config(data=data, batch_norm_momentum=0.0), tmp_path / "plain", console=QUIET)
     chosen = json.loads(plain.folder.config.read_text())["chosen"]

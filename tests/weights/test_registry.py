@@ -14,7 +14,7 @@ from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.networks import edits
 from inception_resnet_keras.networks.rows import Network
 from inception_resnet_keras.weights import download, registry
-from inception_resnet_keras.weights.convert.slots import CLASSES, slots
+from inception_resnet_keras.weights.slots import CLASSES, slots
 
 
 def model_of(network: Network, classes: int | None = 1000, *, aux_head: bool = False) -> dict[str, tuple[int, ...]]:

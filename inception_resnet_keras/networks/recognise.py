@@ -1,0 +1,452 @@
+"""Which network a model or a file is: variant, depths, scales, channels, head and preprocessing.
+
+This is the one place that answers, from this project's layer names, weight shapes and layer configurations.
+Another project's names are turned into these first, by `weights.identify`. No engine is imported: a Keras model
+is asked for its layers' names, shapes and configurations only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, TypeGuard
+
+from .. import networks
+from ..common.errors import InputError
+from . import edits, names
+from .rows import Conv, Network, Preprocessing, Repeat
+from .trace import Node, trace, weight_shapes
+
+Shape = tuple[int, ...]
+
+Layers = Mapping[str, Mapping[str, Any]]
+
+DEEPEST = 1000  # blocks of a kind: more is no network but a hostile name
+
+LEAST_SCORE = 0.5  # below it, a file or model counts as no network of the tables
+
+USUAL_INPUT = (299, 299, 3)
+
+SETTINGS = ("scale", "input_shape", "include_preprocessing", "classifier_activation", "pooling")
+
+_POOLS = {"GlobalAveragePooling2D": "avg", "GlobalMaxPooling2D": "max"}
+
+_TURNS = ((3, 1, 2), (2, 3, 1))  # of `Permute`: channels first, and back
+
+_AUX_LOGITS = names.inside(names.AUX, names.LOGITS)
+
+
+@dataclass(frozen=True)
+class NetworkDescription:
+    """What a file or a Keras model is.
+
+    network: The table, with the depths and scales of what was recognised; the variant's own scales where unknown.
+    score: The share of the trunk's weights that are present by name and shape, 0 to 1.
+    channels: Channels of the input image.
+    classes, aux_classes: Width of the classifier and of the auxiliary head's; None without one.
+    embedding: Width of the embedding; None without one.
+
+    Weights do not show the rest. It is known for a Keras model, a .keras file and a file with `SETTINGS`:
+    then `configured` is True.
+
+    scales: Residual scales, one per block; None where unknown, or if the network has no residual sums.
+    input_shape: Shape of the input without the batch, in the order of `data_format`; None where unknown.
+    data_format: "channels_last" or "channels_first"; None where unknown.
+    include_preprocessing: Whether the model scales pixels of 0-255 itself; None where unknown.
+    activation: Activation after the logits; None for logits, and where unknown.
+    pooling: How the last map is pooled, "avg" or "max"; None if it is not, and where unknown.
+    dropout_rate: Dropout before the classifier or the embedding; None without one, and where unknown.
+    """
+
+    network: Network
+    score: float
+    channels: int = 3
+    classes: int | None = None
+    aux_classes: int | None = None
+    embedding: int | None = None
+    configured: bool = False
+    scales: tuple[float, ...] | None = None
+    input_shape: tuple[int | None, ...] | None = None
+    data_format: str | None = None
+    include_preprocessing: bool | None = None
+    activation: Any = None
+    pooling: str | None = None
+    dropout_rate: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.network.name
+
+    @property
+    def variant(self) -> str:
+        return self.network.variant
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        return networks.depths(self.network)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the network's pixels of 0-255 become before its first layer."""
+        return self.network.preprocessing
+
+    @property
+    def aux_head(self) -> bool:
+        return self.aux_classes is not None
+
+    @property
+    def include_top(self) -> bool:
+        """Whether a head is present that a factory builds."""
+        if self.embedding is not None and self.embedding != self.network.embedding:
+            return False
+        return self.classes is not None or self.embedding is not None
+
+    @property
+    def size(self) -> tuple[int | None, int | None]:
+        """(height, width) of the input image; None for a side of any length, and where unknown."""
+        if self.input_shape is None:
+            return None, None
+        first, *_, last = self.input_shape
+        told = self.data_format == "channels_first"
+        channels_first = told if self.data_format else first == self.channels != last
+        height, width = self.input_shape[1:] if channels_first else self.input_shape[:2]
+        return height, width
+
+    def settings(self) -> dict[str, Any]:
+        """What weights do not show, as arguments of the factory; empty where it is unknown."""
+        if not self.configured:
+            return {}
+        settings: dict[str, Any] = {}
+        if self.scales is not None:
+            settings["scale"] = self.scales
+        if self.input_shape is not None:
+            settings["input_shape"] = self.input_shape
+        settings["include_preprocessing"] = bool(self.include_preprocessing)
+        if self.classes is not None or self.embedding is not None:
+            settings["classifier_activation"] = self.activation
+        else:
+            settings["pooling"] = self.pooling
+        return settings
+
+    def with_settings(self, settings: Mapping[str, Any]) -> NetworkDescription:
+        """The description with settings that a file carries beside its weights, as `settings()` writes them.
+
+        Raises:
+            InputError: A setting is unknown or out of range.
+        """
+        blocks = len(networks.block_names(self.network))
+        takes = {
+            "scale": lambda value: _is_list(value, blocks) and all(_is_number(one) and 0 < one <= 1 for one in value),
+            "input_shape": lambda value: _is_list(value, 3) and all(map(_is_side, value)),
+            "include_preprocessing": lambda value: isinstance(value, bool),
+            "classifier_activation": lambda value: value is None or isinstance(value, str | Mapping),
+            "pooling": lambda value: value in (None, *_POOLS.values()),
+        }
+        wrong = [f"{key}={value!r}" for key, value in settings.items() if key not in takes or not takes[key](value)]
+        if wrong:
+            raise InputError(f"has settings that no factory takes: {', '.join(wrong)[:300]}")
+        network, scales = self.network, settings.get("scale")
+        if scales is not None:
+            network = edits.with_scales(network, scales)
+        shape = settings.get("input_shape")
+        return replace(
+            self,
+            network=network,
+            configured=True,
+            scales=None if scales is None else tuple(scales),
+            input_shape=None if shape is None else tuple(shape),
+            include_preprocessing=settings.get("include_preprocessing"),
+            activation=settings.get("classifier_activation"),
+            pooling=settings.get("pooling"),
+        )
+
+    def network_options(self) -> dict[str, Any]:
+        """The factory's arguments that choose the table: the variant, and depths that are not the variant's own."""
+        own = networks.find(self.name, self.variant)
+        depths = {} if networks.depths(own) == self.depths else {"depths": self.depths}
+        return {"variant": self.variant, **depths}
+
+    def factory_options(self) -> dict[str, Any]:
+        """The factory's arguments that differ from its defaults."""
+        options = self.network_options()
+        if self.classes is not None and self.include_top:
+            options["num_classes"] = self.classes
+        if not self.include_top:
+            options["include_top"] = False
+        if self.aux_head:
+            options["aux_head"] = True
+        side = self.network.size
+        options |= {"input_shape": (side, side, self.channels)} | self.settings()
+        usual = {"input_shape": USUAL_INPUT, "include_preprocessing": False, "pooling": None}
+        usual |= {"classifier_activation": "softmax", "scale": networks.scales(networks.find(self.name, self.variant))}
+        return {key: value for key, value in options.items() if key not in usual or usual[key] != value}
+
+    def factory_call(self, **more: Any) -> str:
+        """The call that builds the network, to be shown: `create_inception_v4(variant='slim', num_classes=5)`."""
+        return factory_call(self.name, self.factory_options() | more)
+
+
+def factory_call(network: str, options: Mapping[str, Any]) -> str:
+    """A factory's call as text."""
+    return f"create_{network}({', '.join(f'{key}={value!r}' for key, value in options.items())})"
+
+
+def recognise(
+    shapes: Mapping[str, Shape], layers: Layers | None = None, *, least: float = LEAST_SCORE
+) -> NetworkDescription | None:
+    """The network of the tables that weights and layers are of.
+
+    Args:
+        shapes: Shapes of the weights, by `layer/variable`, in Keras's layout.
+        layers: Configurations of the layers by name, in the model's order, each with its class's name as "class";
+            None where only weights are known.
+        least: The score below which nothing counts as recognised, 0 to 1.
+
+    Returns:
+        The table that most weights fit, the first of equals, at the depths that the names show; None where its
+        score is below `least`.
+
+    Examples:
+        >>> table = spec.find("inception_resnet_v1", "facenet")
+        >>> found = recognise(weight_shapes(trace(table, classes=10)))
+        >>> found.factory_call()
+        "create_inception_resnet_v1(variant='facenet', num_classes=10, input_shape=(160, 160, 3))"
+    """
+    counts, channels = _block_counts([*shapes, *(layers or ())]), _channels(shapes)
+    tables = (table for variants in networks.NETWORKS.values() for table in variants.values())
+    candidates = [_deepened(table, counts, layers or {}) for table in tables]
+    best = max(candidates, key=lambda candidate: _present(candidate, channels, shapes))
+    found = describe(best, shapes, layers)
+    return found if found.score >= least else None
+
+
+def describe(network: Network, shapes: Mapping[str, Shape], layers: Layers | None = None) -> NetworkDescription:
+    """What weights and layers are as one network of the tables, at the table's own depths, however few of them fit."""
+    channels = _channels(shapes)
+    found = NetworkDescription(
+        network,
+        _present(network, channels, shapes) / len(_trunk(network, channels)),
+        channels,
+        classes=_width(shapes, names.LOGITS),
+        aux_classes=_width(shapes, _AUX_LOGITS),
+        embedding=_width(shapes, names.inside(names.EMBEDDING, "dense")),
+    )
+    return _configured(found, layers) if layers else found
+
+
+def recognise_model(model: Any, *, least: float = LEAST_SCORE) -> NetworkDescription | None:
+    """As `recognise`, for a Keras model, built or loaded. A network nested in another model is not looked for."""
+    return recognise(model_shapes(model), model_layers(model), least=least)
+
+
+def model_shapes(model: Any) -> dict[str, Shape]:
+    """The shapes of a Keras model's weights, by `layer/variable`."""
+    return {f"{layer.name}/{weight.name}": tuple(weight.shape) for layer in model.layers for weight in layer.weights}
+
+
+def model_layers(model: Any) -> dict[str, dict[str, Any]]:
+    """The configurations of a Keras model's layers by name, each with its class's name as "class"."""
+    return {layer.name: {**_config(layer), "class": type(layer).__name__} for layer in model.layers}
+
+
+def differences(found: NetworkDescription, layers: Layers) -> list[str]:
+    """Where a model's layers depart from the network that it was recognised as, in words.
+
+    Empty where the layers are those that the factory builds, or the beginning of them.
+    """
+    classes = found.classes if found.classes is not None else found.aux_classes
+    try:
+        nodes = trace(
+            found.network,
+            found.size,
+            channels=found.channels,
+            aux_head=found.aux_head,
+            **networks.head(found.network, classes),
+        )
+    except ValueError as error:  # too small an image, or an auxiliary head that the variant lacks
+        return [str(error)]
+    return list(_differences(nodes, layers))
+
+
+def channels_first(model: Any) -> bool:
+    """Whether a Keras model takes (batch, channels, height, width), whatever Keras is set to now.
+
+    The first layer with a `data_format` decides, also in a nested model; a `Permute` before it turns images round.
+    """
+    settings = (
+        (type(layer).__name__, getattr(layer, "dims", ()), getattr(layer, "data_format", None))
+        for layer in leaves(model)
+    )
+    return _data_format(settings) == "channels_first"
+
+
+def image_size(model: Any) -> tuple[Any, Any]:
+    """(height, width) of the images that a Keras model takes; None where any will do."""
+    height, width = model.input_shape[2:] if channels_first(model) else model.input_shape[1:3]
+    return height, width
+
+
+def leaves(model: Any) -> Iterator[Any]:
+    """A Keras model's layers, and in place of nested models theirs."""
+    for layer in model.layers:
+        yield from leaves(layer) if hasattr(layer, "get_layer") else (layer,)
+
+
+def _config(layer: Any) -> dict[str, Any]:
+    try:
+        return layer.get_config()
+    except NotImplementedError:  # a user's layer that cannot be saved: no layer of ours
+        return {}
+
+
+@lru_cache(maxsize=64)
+def _trunk(network: Network, channels: int) -> Mapping[str, Shape]:
+    """The shapes of all weights before the heads."""
+    return weight_shapes(trace(network, (None, None), channels=channels, classes=None))
+
+
+def _present(network: Network, channels: int, shapes: Mapping[str, Shape]) -> int:
+    """How many of the trunk's weights are present by name and shape."""
+    return sum(shapes.get(key) == shape for key, shape in _trunk(network, channels).items())
+
+
+def _channels(shapes: Mapping[str, Shape]) -> int:
+    """Channels of the image, as the first convolution reads it."""
+    kernel = shapes.get(f"{names.inside(names.STEM, 'conv', 1)}/kernel", ())
+    return kernel[2] if len(kernel) == 4 else 3
+
+
+def _block_counts(layer_names: Iterable[str]) -> dict[str, int]:
+    """The highest number of each block."""
+    counts: dict[str, int] = {}
+    for name in layer_names:
+        place = names.parse(name)
+        counts[place.block] = max(counts.get(place.block, 0), place.number)
+    return counts
+
+
+def _deepened(network: Network, counts: Mapping[str, int], layers: Layers) -> Network:
+    """The table with as many of each block as the names count."""
+    if max(counts.values(), default=0) >= DEEPEST:
+        return network
+    depths = {block: counts.get(block) or 1 for block in networks.block_names(network)}
+    for row in network.stages:
+        # A part of a network may end before the last block, which has no ReLU: then there is one more.
+        if isinstance(row, Repeat) and not row.activation:
+            last = names.block(row.block.name, depths[row.block.name])
+            depths[row.block.name] += names.relu(last) in layers
+    try:
+        return edits.with_depths(network, list(depths.values()))
+    except ValueError:  # fewer than the blocks that always end the network
+        return network
+
+
+def _configured(found: NetworkDescription, layers: Layers) -> NetworkDescription:
+    """The description with what weights do not show, from the layers' configurations."""
+    scales = _scales(found.network, layers) if networks.is_residual(found.network) else None
+    inputs = [layer["batch_shape"][1:] for layer in layers.values() if layer.get("batch_shape")]
+    formats = ((layer.get("class", ""), layer.get("dims", ()), layer.get("data_format")) for layer in layers.values())
+    rate = layers.get(names.DROPOUT, {}).get("rate")
+    return replace(
+        found,
+        network=found.network if scales is None else edits.with_scales(found.network, scales),
+        configured=True,
+        scales=scales,
+        input_shape=tuple(inputs[0]) if len(inputs) == 1 and len(inputs[0]) == 3 else None,
+        data_format=_data_format(formats),
+        include_preprocessing=names.PREPROCESS in layers,
+        activation=layers.get(names.PREDICTIONS, {}).get("activation"),
+        pooling=_POOLS.get(layers.get(names.POOLED, {}).get("class", "")),
+        dropout_rate=float(rate) if _is_number(rate) else None,
+    )
+
+
+def _width(shapes: Mapping[str, Shape], layer: str) -> int | None:
+    """Outputs of a dense layer; None where there is no such layer."""
+    kernel = shapes.get(f"{layer}/kernel")
+    return kernel[-1] if kernel else None
+
+
+def _scales(network: Network, layers: Layers) -> tuple[float, ...] | None:
+    """Residual scales by block, from each block's first sum; the table's own for a block without scaled sums.
+
+    None where a scale is no number, which no factory builds.
+    """
+    scaled = {row.block.name for row in network.stages if isinstance(row, Repeat) and row.times and row.scale}
+    scales = []
+    for block, own in zip(networks.block_names(network), networks.scales(network), strict=True):
+        first = names.block(block, 1)
+        if block in scaled and names.inside(first, names.SUM) in layers:
+            scale = layers.get(names.scale(first), {}).get("scale", 1.0)
+            if not _is_number(scale):
+                return None
+            scales.append(float(scale))
+        else:
+            scales.append(own)
+    return tuple(scales)
+
+
+def _data_format(layers: Iterable[tuple[str, Any, Any]]) -> str | None:
+    """The data format of the input, from each layer's class, `dims` and `data_format`."""
+    turned = False
+    for kind, dims, data_format in layers:
+        if kind == "Permute":
+            turned ^= tuple(dims) in _TURNS
+        elif data_format:
+            return "channels_first" if (data_format == "channels_first") != turned else "channels_last"
+    return None
+
+
+def _differences(nodes: list[Node], layers: Layers) -> Iterator[str]:
+    ends = {names.PREPROCESS, names.PREDICTIONS, names.inside(names.AUX, names.PREDICTIONS)}
+    known = {name for node in nodes for name in node.layers} | ends
+    ours = known | {name for name, layer in layers.items() if "batch_shape" in layer}
+    yield from (f"a layer {name!r} besides" for name in layers if name not in ours)
+    present = {node.name for node in nodes if node.name in layers or node.op == "input"}
+    for node in nodes:
+        if node.name not in layers or node.op == "input":
+            continue
+        yield from (f"{node.name!r} without {name!r} before it" for name in node.inputs if name not in present)
+        yield from (f"no layer {name!r}" for name in node.layers if name not in layers)
+        for setting, (wanted, got) in _layer_settings(node, layers).items():
+            if wanted != got:
+                yield f"{node.name!r} with {setting} {got} for {wanted}"
+
+
+def _layer_settings(node: Node, layers: Layers) -> dict[str, tuple[Any, Any]]:
+    """What the table wants of a layer, and what it has."""
+    layer, row = layers[node.name], node.row
+    if isinstance(row, Conv):
+        wanted: dict[str, Any] = {"filters": row.filters, "kernel_size": row.kernel, "use_bias": row.linear}
+    elif row is not None:
+        kind = {"max": "MaxPooling2D", "avg": "AveragePooling2D"}[row.kind]
+        wanted = {"pool_size": (row.size, row.size), "class": kind}
+    elif node.op == "sum":
+        return {"scale": (node.scale, layers.get(names.scale(node.place), {}).get("scale", 1.0))}
+    elif node.op == "dense":
+        return {"class": ("Dense", layer["class"]), "units": (node.shape[-1], layer.get("units"))}
+    else:
+        return {}
+    wanted |= {"strides": (row.stride, row.stride), "padding": row.padding}
+    return {key: (value, _plain(layer.get(key))) for key, value in wanted.items()}
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond what a float holds
+        return False
+
+
+def _is_list(value: Any, length: int) -> bool:
+    return isinstance(value, list | tuple) and len(value) == length
+
+
+def _is_side(value: Any) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0)
