@@ -22,7 +22,7 @@ from ..common.errors import InputError, refuse
 from ..common.files import write_json
 from ..data.crops import CROPS, Changes, View
 from ..data.sources import Source, open_source
-from ..models.open import GivenModel, OpenedModel, locate_model, display_name
+from ..models.open import GivenModel, OpenedModel, display_name, locate_model
 from ..weights.labels import CLASSES
 from . import metrics, plots
 from .classes import Classes, columns, given_names, imagenet, places

@@ -23,7 +23,7 @@ from ..common.files import write_json
 from ..data.corrupt import CorruptPictures
 from ..data.crops import Changes, View
 from ..data.images import SUFFIXES, UnreadableImageError, decode
-from ..models.open import GivenModel, locate_model, display_name
+from ..models.open import GivenModel, display_name, locate_model
 from .evaluate import ASSUMED, AVERAGES_LEFT, MAX_CORRUPT, read_again
 from .metrics import Verification, squared_distances, verify
 from .predictions import Telling, one_pass

@@ -17,7 +17,7 @@ from PIL import Image
 from ..common.errors import InputError
 from ..data.crops import Enough, View, cut, decoded, decoding_size
 from ..data.images import UnreadableImageError
-from ..models.open import Run, OpenedModel
+from ..models.open import OpenedModel, Run
 
 Progress = Callable[[int, int], None]
 

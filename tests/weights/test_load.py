@@ -29,7 +29,7 @@ from inception_resnet_keras.weights.load import LoadPlan, load_weights, plan
 from inception_resnet_keras.weights.readers.checkpoint import Checkpoint, Tensor
 from inception_resnet_keras.weights.slots import CLASSES, slots
 
-from .. import tiny as networks
+from .. import tiny as tiny_networks
 from . import synthetic
 from .test_parity import save_legacy
 
@@ -322,7 +322,7 @@ def tiny() -> Any:
     seeds = count()
 
     def make(num_classes: int = 3, **options: Any) -> keras.Model:
-        model = networks.build(num_classes=num_classes, **options)
+        model = tiny_networks.build(num_classes=num_classes, **options)
         rng = np.random.default_rng(next(seeds))
         if "weights" not in options:
             model.set_weights([rng.random(weight.shape, dtype=np.float32) for weight in model.weights])
@@ -367,11 +367,11 @@ def test_our_own_files_load_by_content_whatever_their_name(tiny: Any, tmp_path: 
 
 
 def test_a_compiled_models_optimizer_is_not_in_the_way(tiny: Any, tmp_path: Path) -> None:
-    saved = tiny(network=networks.FEW)
+    saved = tiny(network=tiny_networks.FEW)
     saved.compile("adam", "sparse_categorical_crossentropy")
-    saved.fit(np.zeros((2, networks.SIDE, networks.SIDE, 3)), np.zeros(2), verbose=0)
+    saved.fit(np.zeros((2, tiny_networks.SIDE, tiny_networks.SIDE, 3)), np.zeros(2), verbose=0)
     saved.save(tmp_path / "a.keras")
-    model = tiny(network=networks.FEW)
+    model = tiny(network=tiny_networks.FEW)
     load_weights(model, tmp_path / "a.keras")
     assert equal(model, saved)
 
