@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..common.errors import refuse
-from ..networks.rows import FACENET, INCEPTION, Preprocessing
+from ..networks.rows import CAFFE, FACENET, INCEPTION, RAW, TORCH, UNIT, Preprocessing
 
-CONVENTIONS = {convention.name: convention for convention in (INCEPTION, FACENET)}
+CONVENTIONS = {row.name: row for row in (INCEPTION, FACENET, UNIT, CAFFE, TORCH, RAW)}
 
 
 class ScalingWarning(UserWarning):
@@ -29,14 +29,16 @@ def preprocess_input(x: Any, convention: str = "inception") -> Any:
     Args:
         x: Pixels in 0-255, of any shape and any real dtype: an array, nested lists, or a tensor of
             the engine (a `tf.data` pipeline's too).
-        convention: "inception" for (x - 127.5) / 127.5, in [-1, 1]; "facenet" for
-            (x - 127.5) / 128, as davidsandberg/facenet and facenet-pytorch have it.
+        convention: "inception" for (x - 127.5) / 127.5, in [-1, 1]; "facenet" for (x - 127.5) / 128, as
+            davidsandberg/facenet and facenet-pytorch do it. For models of other packages: "unit" for x / 255, in
+            [0, 1]; "caffe" for blue, green, red with ImageNet's means subtracted; "torch" for ImageNet's means and
+            deviations as torchvision has them; "none" leaves 0-255. "caffe" and "torch" take channels last.
 
     Returns:
         float32 of the same shape: a numpy array, or a tensor where a tensor was given.
 
     Raises:
-        ValueError: convention is neither of the two, or x holds no numbers.
+        ValueError: convention is none of these, or x holds no numbers.
 
     Warns:
         ScalingWarning: floats that lie within [-1, 1], so were scaled before.
@@ -53,12 +55,21 @@ def preprocess_input(x: Any, convention: str = "inception") -> Any:
 
         if hasattr(x, "numpy"):  # one with values, not of a `tf.data` pipeline or a functional graph
             _warn_if_scaled(keras.ops.convert_to_numpy(x))
-        return (keras.ops.cast(x, "float32") - scaling.mean) / scaling.divisor
+        return scale_pixels(keras.ops.cast(x, "float32"), scaling)
     pixels = np.asarray(x)
     if pixels.dtype.kind not in "buif":
         raise refuse("x", x, "pixels: an array, nested lists or a tensor of numbers")
     _warn_if_scaled(pixels)
-    return (pixels.astype(np.float32) - np.float32(scaling.mean)) / np.float32(scaling.divisor)
+    return scale_pixels(pixels.astype(np.float32), scaling)
+
+
+def scale_pixels(pixels: Any, preprocessing: Preprocessing) -> Any:
+    """float32 pixels of 0-255, channels last, as an array or a tensor, preprocessed; unchanged by `RAW`."""
+    if preprocessing is RAW:
+        return pixels
+    mean, divisor = (np.float32(number) for number in (preprocessing.mean, preprocessing.divisor))
+    scaled = (pixels - mean) / divisor
+    return scaled[..., ::-1] if preprocessing.reverse else scaled
 
 
 def warn_if_unscaled(x: Any, *, what: str = "the model's input") -> bool:

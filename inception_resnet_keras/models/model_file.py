@@ -164,11 +164,38 @@ def has_card(path: Path) -> bool:
         return False
 
 
-def open_keras(path: Path) -> tuple[keras.Model, Card | None]:
-    """As `load_model`, of a .keras that Keras wrote too, which has no card."""
-    if has_card(path) or not zipfile.is_zipfile(path):  # which `load_model` tells of
-        return load_model(path)
-    return _loaded(path), None
+def read_card_if_any(path: Path) -> Card | None:
+    """The card of a .keras file that this project wrote; None for a file that Keras wrote, which has none."""
+    return read_card(path) if has_card(path) or not path.is_file() else None
+
+
+def has_graph(path: Path) -> bool:
+    """Whether a file holds a Keras model with its graph, not its weights alone: a .keras, or a whole model's .h5."""
+    if not path.is_file():
+        return False
+    if path.suffix.lower() == ".keras":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return {"config.json", "model.weights.h5"} <= set(archive.namelist())
+        except (zipfile.BadZipFile, OSError):
+            return False
+    if path.suffix.lower() not in (".h5", ".hdf5") or path.name.endswith(".weights.h5"):
+        return False
+    with path.open("rb") as file:
+        if file.read(8) != b"\x89HDF\r\n\x1a\n":
+            return False
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as archive:
+            return "model_config" in archive.attrs
+    except (OSError, RuntimeError):
+        return False
+
+
+def load_keras_model(path: Path, card: Card | None = None) -> keras.Model:
+    """A saved Keras model; InputError where it cannot be read, or is not the one that its card describes."""
+    return _loaded(path) if card is None else load_model(path)[0]
 
 
 def _loaded(path: Path, compile: bool = False) -> keras.Model:
@@ -178,7 +205,7 @@ def _loaded(path: Path, compile: bool = False) -> keras.Model:
         use_gpus()
     try:
         return keras.saving.load_model(path, compile=compile)
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be read as a Keras model: {error}") from error
 
 

@@ -1,4 +1,16 @@
-"""What is evaluated: a model as a function from pictures to probabilities or embeddings."""
+"""THE door: whatever a user names becomes a model that takes pixels of 0-255, and that says what it gives.
+
+A model is named in one of these ways:
+
+    a Keras model, in memory    run as it is
+    FILE.keras, FILE.h5         a model that Keras or this project saved: run as its own graph
+    RUN                         the folder of a training run: its model.keras
+    a SavedModel's folder, FILE.onnx, FILE.xml or FILE.tflite
+                                what `export` wrote
+    [NETWORK[:VARIANT]=]NAME    registered weights, such as inception_v4=imagenet or timm/inception_v4.tf_in1k
+    [NETWORK[:VARIANT]=]PATH    bare weights, in any format that `load_weights` reads: their network is built anew,
+                                and what the file does not say is assumed and noted
+"""
 
 from __future__ import annotations
 
@@ -15,33 +27,49 @@ from .. import networks
 from ..common.arguments import text_of
 from ..common.errors import InputError, refuse
 from ..data.crops import View
-from ..networks.recognise import image_size, recognise_model
-from ..networks.rows import Network
+from ..data.preprocessing import CONVENTIONS, scale_pixels
+from ..networks.rows import RAW, Network, Preprocessing
 from ..weights import registry
 from ..weights.labels import CLASSES, label_offset
 from ..weights.readers import is_checkpoint, open_checkpoint
-from .model_file import Card, has_card, load_model, read_card
+from .model_file import Card, has_graph, load_keras_model, read_card_if_any
 from .runtimes import KerasRuntime, find_runtime, open_runtime
 
 if TYPE_CHECKING:
     import keras
 
+    from ..networks.ends import OutputKind
+
+GivenModel: TypeAlias = Union[str, PathLike[str], "keras.Model"]
 Run = Callable[[np.ndarray], np.ndarray]
+
+IMAGENET_CROP = View((299, 299), 0.875)  # TF-Slim's, of whose weights the others are conversions
+# Whose checkpoints are looked at as the registry says: `inspect`'s source → what the names of its entries begin with.
+PUBLISHERS = {
+    "TF-Slim": "slim",
+    "kentsommer/keras-inceptionV4": "kentsommer",
+    "keras.applications": "keras",
+    "timm": "timm",
+}
+IMAGENET_ENDS = ("tench", "toilet_tissue")  # the first and the last class, as Keras names them
+PREPROCESSINGS = tuple(CONVENTIONS)
 
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """An opened model.
+    """A model as a function from pixels to probabilities or embeddings.
 
-    name: as it was asked for. network: whose table it is of, "" where that is not known.
-    classes: names in the order of the outputs; None where it carries none.
-    imagenet: whether its outputs are ImageNet's classes. outputs: how many it has.
-    view: how one picture becomes its input.
+    name: As the user named it. network: Whose table it is of, "" where that is not known.
+    classes: Names in the order of the outputs; None where it carries none.
+    imagenet: Whether its outputs are ImageNet's classes. outputs: How many it has.
+    view: How one picture becomes its input.
     run: float32 (n, height, width, 3), pixels of 0-255, to float32 (n, outputs).
-    published: accuracy as its source publishes it, %, by measure.
-    assumed: whether nothing says that the weights were made for this view.
-    averages: whether its file has running averages of the weights that were not taken.
-    model: the Keras model behind `run`, from pixels in its own data format; None for what `export` wrote.
+    published: Accuracy as its source publishes it, %, by measure.
+    assumed: Whether nothing says that the weights were made for this view.
+    averages: Whether its file has running averages of the weights that were not taken.
+    notes: What was assumed, or added to the model, one sentence each.
+    model: The Keras model behind `run`; None for what `export` wrote.
+    preprocessing: What `run` makes of pixels before the model reads them.
     """
 
     name: str
@@ -54,22 +82,280 @@ class OpenedModel:
     published: Mapping[str, float] = field(default_factory=dict)
     assumed: bool = False
     averages: bool = False
+    notes: tuple[str, ...] = ()
     model: keras.Model | None = None
+    preprocessing: Preprocessing = RAW
+
+    def keras_input(self, images: np.ndarray) -> np.ndarray:
+        """What `model` reads, of pixels of 0-255 (n, height, width, 3): preprocessed, in its own data format."""
+        from ..networks.recognise import channels_first
+
+        scaled = scale_pixels(images, self.preprocessing)
+        return np.moveaxis(scaled, -1, 1) if channels_first(self.model) else scaled
 
 
-def without_background(run: Run, images: np.ndarray) -> np.ndarray:
-    """Slim's class 0 is none of ImageNet's: the others' probabilities, made to sum to 1; equal ones if it has all."""
-    found = run(images)[:, 1:]
-    total = found.sum(axis=1, keepdims=True)
-    return np.where(total > 0, found / np.maximum(total, np.finfo(found.dtype).tiny), 1 / found.shape[1])
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that exists, and is not opened yet."""
+
+    name: str
+    opener: Callable[[bool], OpenedModel]
+
+    def open(self, *, embedding: bool = False) -> OpenedModel:
+        """Opens it for its classes, or for the embedding of pictures.
+
+        Raises InputError where it gives none, or is damaged.
+        """
+        return self.opener(embedding)
 
 
-def normalised(run: Run, images: np.ndarray) -> np.ndarray:
-    vectors = run(images)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+def open_model(
+    model: GivenModel,
+    *,
+    embedding: bool = False,
+    imagenet: bool = True,
+    ema: bool = False,
+    preprocessing: str | None = None,
+) -> OpenedModel:
+    """Opens a model, whatever it is kept as; the arguments are those of `locate` and `ModelSource.open`."""
+    return locate(model, imagenet=imagenet, ema=ema, preprocessing=preprocessing).open(embedding=embedding)
 
 
-def keras_run(model: keras.Model) -> Run:
+def display_name(model: GivenModel) -> str:
+    """What a model is called in reports."""
+    return text_of("model", model) if isinstance(model, str | PathLike) else f"{model.name} (Keras)"
+
+
+def locate(
+    model: GivenModel, *, imagenet: bool = True, ema: bool = False, preprocessing: str | None = None
+) -> ModelSource:
+    """Finds a model without opening it.
+
+    Args:
+        model: The model, named in one of the ways above.
+        imagenet: Whether 1000 or 1001 classes without names are taken to be ImageNet's.
+        ema: Whether to take the running averages that a checkpoint may have beside its weights.
+        preprocessing: How the model takes pixels, one of `PREPROCESSINGS`, where that cannot be measured; None to
+            measure it. "none" is 0-255 as they are.
+
+    Raises:
+        InputError: There is no such model, or an argument does not fit it. No engine is started for a path.
+    """
+    if preprocessing is not None and preprocessing not in PREPROCESSINGS:
+        raise refuse("preprocessing", preprocessing, " or ".join(map(repr, PREPROCESSINGS)))
+    name = _name_of(model)
+    if not isinstance(model, str | PathLike):
+        if ema:
+            raise _no_averages(name)
+        options = {"imagenet": imagenet, "preprocessing": preprocessing}
+        return ModelSource(name, partial(_open_keras, name, model, None, **options))
+    return ModelSource(name, _locate_path(name, imagenet=imagenet, ema=ema, preprocessing=preprocessing))
+
+
+def _name_of(model: GivenModel) -> str:
+    if isinstance(model, str | PathLike):
+        return text_of("model", model)
+    import keras
+
+    if not isinstance(model, keras.Model):
+        raise refuse("model", model, "a run's folder, a file, a registered name, or a Keras model")
+    return display_name(model)
+
+
+def _locate_path(
+    text: str, *, imagenet: bool, ema: bool, preprocessing: str | None
+) -> Callable[[bool], OpenedModel]:
+    prefix, equals, rest = text.partition("=")
+    wanted = prefix if equals and not Path(text).exists() else ""
+    source = rest if wanted else text
+    network, variant = _network(wanted)
+    if source in registry.NAMES:
+        _refuse_options(text, ema=ema, preprocessing=preprocessing)
+        return partial(_open_registered, text, _fitting(source, network, variant))
+    path = Path(source)
+    if not path.exists() and not is_checkpoint(path):  # a TensorFlow checkpoint is named by what its files begin with
+        known = ", ".join(map(repr, registry.NAMES))
+        raise InputError(
+            f"{text}: there is no such file, folder or registered name; a run's folder, a .keras file, or "
+            f"[NETWORK[:VARIANT]=]WEIGHTS is needed, weights being a checkpoint's path or one of {known}"
+        )
+    if not wanted:
+        if has_graph(path):
+            if ema:
+                raise _no_averages(text)
+            card = read_card_if_any(path)
+            return partial(_open_keras, text, path, card, imagenet=imagenet, preprocessing=preprocessing)
+        if path.is_dir() or path.suffix.lower() in (".xml", ".onnx", ".tflite", ".bin"):
+            runtime, file = find_runtime(path)
+            _refuse_options(text, ema=ema, preprocessing=preprocessing)
+            if runtime is not KerasRuntime:
+                return partial(_open_exported, text, path)
+            card = read_card_if_any(file)
+            return partial(_open_keras, text, file, card, imagenet=imagenet, preprocessing=preprocessing)
+    _refuse_options(text, preprocessing=preprocessing)
+    with open_checkpoint(path):
+        return partial(_open_checkpoint, text, path, network, variant, imagenet=imagenet, ema=ema)
+
+
+def _refuse_options(text: str, *, ema: bool = False, preprocessing: str | None = None) -> None:
+    if ema:
+        raise _no_averages(text)
+    if preprocessing is not None:
+        raise InputError(f"preprocessing: got {preprocessing!r}, and {text} takes pixels of 0-255 here; leave it out")
+
+
+def _no_averages(text: str) -> InputError:
+    return InputError(f"ema: {text} has no running averages: only checkpoints of TensorFlow 1 have; leave --ema out")
+
+
+# A model with its own graph
+
+
+@dataclass
+class KerasModel:
+    """A Keras model, and what was found out about it.
+
+    model: Functional, from one picture to one output. card: What its file says, if this project wrote it.
+    network: The network of the tables that it holds, perhaps inside other models; None for another.
+    source: The project whose layer names the network has. size: (height, width) of its pictures.
+    preprocessing: What pixels of 0-255 must become before it reads them.
+    ending: What its output is. notes: What was assumed.
+    """
+
+    model: keras.Model
+    card: Card | None
+    network: Network | None
+    source: str
+    size: tuple[int, int]
+    preprocessing: Preprocessing
+    ending: OutputKind
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def activation(self) -> str | None:
+        """What makes probabilities of logits; None for a model whose outputs are none."""
+        if self.ending != "logits":
+            return None
+        return "sigmoid" if self.model.output.shape[1] == 1 else "softmax"
+
+
+def examine(
+    name: str, given: keras.Model | Path, card: Card | None = None, preprocessing: str | None = None
+) -> KerasModel:
+    """What a Keras model is: its graph, size, preprocessing and output.
+
+    Args:
+        name: What errors call it. given: The model, or its file.
+        card: What its file says; None for a model that this project did not write.
+        preprocessing: One of `PREPROCESSINGS`, or None to measure it.
+
+    Raises:
+        InputError: The file cannot be read; the model is no functional model of one picture with an output of
+            (batch, n); or the pixels that it takes cannot be told and `preprocessing` is None.
+    """
+    import keras
+
+    from ..networks.ends import output_kind, pixel_input, require_known
+    from ..networks.keras_graph import flattened, functional
+    from ..networks.recognise import channels_first, image_size, model_layers, model_shapes
+    from ..weights.identify import identify
+
+    whole = given if isinstance(given, keras.Model) else load_keras_model(given, card)
+    model = functional(whole)
+    if model is None:
+        raise InputError(f"{name}: its graph is not known; a functional or sequential Keras model is needed")
+    notes: list[str] = []
+    output, *others = keras.tree.flatten(model.output)
+    if others:
+        notes.append(f"its first output is used, {output.name}; {len(others)} more are left out")
+        model = keras.Model(model.input, output, name=model.name)
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+        shapes = ", ".join(str(tuple(each.shape)) for each in model.inputs)
+        raise InputError(f"{name}: takes {shapes}; a model of one picture is needed: (batch, height, width, 3)")
+    if len(output.shape) != 2:
+        raise InputError(
+            f"{name}: gives {tuple(output.shape)}; a classifier or an embedding is needed, which gives (batch, n): "
+            "build it with include_top=True, or pooling='avg'"
+        )
+    flat = flattened(model)
+    shapes, layers = model_shapes(flat), model_layers(flat)
+    found = identify(shapes, layers) if shapes else None
+    network = found.network if found else None
+    shape = model.inputs[0].shape[1:]
+    if shape[0 if channels_first(model) else 2] != 3:
+        raise InputError(f"{name}: takes {tuple(shape)}; pictures of three channels are needed")
+    size = card.size if card else _size(name, image_size(model), network)
+    if preprocessing is not None:
+        chosen = CONVENTIONS[preprocessing]
+        measured = None if chosen is RAW else pixel_input(model, size, network)
+        if measured and measured.measured and measured.preprocessing is RAW:
+            raise InputError(f"preprocessing: got {preprocessing!r}, and {name} scales pixels itself; leave it out")
+    elif card:
+        chosen = RAW
+    else:
+        measured = pixel_input(model, size, network)
+        chosen = require_known(measured, name, " or ".join(map(repr, PREPROCESSINGS)))
+        if chosen is not RAW:
+            notes.append(f"pixels are preprocessed as {chosen.name!r} before the model reads them: {measured.reason}")
+    source = found.table.source if found else ""
+    return KerasModel(model, card, network, source, size, chosen, output_kind(output), notes)
+
+
+def _size(name: str, size: tuple[Any, Any], network: Network | None) -> tuple[int, int]:
+    """(height, width) of a model's pictures; of any size, the one that its network was made for."""
+    height, width = size
+    if height and width:
+        return height, width
+    if network is None:
+        raise InputError(f"{name}: takes pictures of any size; build it for the one that it is to be used with")
+    return height or network.size, width or network.size
+
+
+def _open_keras(
+    name: str,
+    given: keras.Model | Path,
+    card: Card | None,
+    embedding: bool,
+    *,
+    imagenet: bool = True,
+    preprocessing: str | None = None,
+) -> OpenedModel:
+    """A Keras model, run as its own graph."""
+    import keras
+
+    from ..networks.ends import classifier_input
+
+    found = examine(name, given, card, preprocessing)
+    network = card.network if card else found.network.name if found.network else ""
+    model, notes = found.model, list(found.notes)
+    if embedding:
+        vector = classifier_input(model)
+        model = keras.Model(model.input, vector)
+        run = partial(normalised, keras_run(model, found.preprocessing))
+        view = view_of(card) if card else View(found.size)
+        opened = OpenedModel(name, network, None, False, vector.shape[-1], view, run)
+        return replace(opened, notes=tuple(notes), model=model, preprocessing=found.preprocessing)
+    if activation := found.activation:
+        notes.append(f"it gives logits: a {activation} makes probabilities of them")
+        model = keras.Model(model.input, keras.layers.Activation(activation, dtype="float32")(model.output))
+    run, outputs = keras_run(model, found.preprocessing), model.output.shape[-1]
+    classes = card.classes if card else None
+    of_imagenet = (
+        imagenet and classes is None and found.network is not None and label_offset(outputs) is not None
+    )
+    published = None if card or found.network is None else _view_by(found.source, found.network, found.size)
+    view = view_of(card) if card else published or View(found.size, IMAGENET_CROP.fraction if of_imagenet else 1.0)
+    opened = OpenedModel(name, network, classes, False, outputs, view, run, assumed=not card and published is None)
+    opened = replace(opened, notes=tuple(notes), model=model, preprocessing=found.preprocessing)
+    return _as_imagenet(opened) if of_imagenet else opened
+
+
+def view_of(card: Card) -> View:
+    """What the run that a card is of was evaluated on."""
+    return View(card.size, card.central_crop)
+
+
+def keras_run(model: keras.Model, preprocessing: Preprocessing = RAW) -> Run:
     """A model on arrays, compiled for batches of the first one's length: a shorter one is filled up."""
     from ..networks.recognise import channels_first
 
@@ -81,69 +367,36 @@ def keras_run(model: keras.Model) -> Run:
         length = max(length, len(images))
         missing = length - len(images)
         batch = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else images
-        return np.asarray(model.predict_on_batch(np.moveaxis(batch, -1, 1) if first else batch))[: len(images)]
+        batch = scale_pixels(batch, preprocessing)
+        found = model.predict_on_batch(np.moveaxis(batch, -1, 1) if first else batch)
+        return np.asarray(found)[: len(images)]
 
     return run
 
 
-IMAGENET_CROP = View((299, 299), 0.875)  # TF-Slim's, of whose weights the others are conversions
-# Whose checkpoints are looked at as the registry says: `inspect`'s source → what the names of its entries begin with.
-PUBLISHERS = {
-    "TF-Slim": "slim",
-    "kentsommer/keras-inceptionV4": "kentsommer",
-    "keras.applications": "keras",
-    "timm": "timm",
-}
-
-IMAGENET_ENDS = ("tench", "toilet_tissue")  # the first and the last class, as Keras names them
+def normalised(run: Run, images: np.ndarray) -> np.ndarray:
+    """The vectors that a model gives, each divided by its length."""
+    vectors = run(images)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def no_averages(text: str) -> InputError:
-    return InputError(f"ema: {text} has no running averages: only checkpoints of TensorFlow 1 have; leave --ema out")
+def without_background(run: Run, images: np.ndarray) -> np.ndarray:
+    """Drops TF-Slim's background class (index 0) and renormalises; uniform if all the mass was on it."""
+    found = run(images)[:, 1:]
+    total = found.sum(axis=1, keepdims=True)
+    return np.where(total > 0, found / np.maximum(total, np.finfo(found.dtype).tiny), 1 / found.shape[1])
 
 
-def of_keras(model: keras.Model, name: str) -> Callable[[bool], OpenedModel]:
-    """A model in memory, called `name` in reports, from pixels of 0-255; its classes' names are not in it."""
-    import keras
-
-    shape, given = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:] or not isinstance(given, tuple):
-        raise InputError(f"{name}: takes {shape}; a model of pictures of one size is needed: (batch, height, width, 3)")
-    if len(given) != 2:
-        raise InputError(f"{name}: gives {given}; (batch, classes) is needed, or for faces (batch, width)")
-    found = recognise_model(model)
-    scaled = any(isinstance(node, keras.layers.Rescaling) and node.input is model.inputs[0] for node in model.layers)
-    if found and not scaled:
-        raise InputError(
-            f"{name}: takes pictures that are scaled already, and is given pixels of 0-255 here: build it with "
-            "include_preprocessing=True"
-        )
-    network = found.name if found else ""
-    size = image_size(model)
-
-    def opened(embedding: bool) -> OpenedModel:
-        if embedding:
-            return _embedder(name, network, model)
-        return OpenedModel(name, network, None, False, given[1], View(size), keras_run(model), model=model)
-
-    return opened
+def _as_imagenet(opened: OpenedModel, published: Mapping[str, float] | None = None) -> OpenedModel:
+    """A model whose 1000 outputs, or 1001 with TF-Slim's background, are ImageNet's classes."""
+    run = partial(without_background, opened.run) if label_offset(opened.outputs) else opened.run
+    return replace(opened, classes=None, imagenet=True, outputs=CLASSES, run=run, published=published or {})
 
 
-def open_saved(text: str, path: Path, embedding: bool) -> OpenedModel:
-    model, card = load_model(path)
-    if embedding:
-        return replace(_embedder(text, card.network, model), view=view_of(card))
-    return OpenedModel(
-        text, card.network, card.classes, False, len(card.classes), view_of(card), keras_run(model), model=model
-    )
+# What `export` wrote
 
 
-def view_of(card: Card) -> View:
-    """What the run that a card is of was evaluated on."""
-    return View(card.size, card.central_crop)
-
-
-def open_exported(text: str, path: Path, embedding: bool) -> OpenedModel:
+def _open_exported(text: str, path: Path, embedding: bool) -> OpenedModel:
     runtime = open_runtime(path)
     card = runtime.card
     if embedding == card.gives_classes:
@@ -155,33 +408,39 @@ def open_exported(text: str, path: Path, embedding: bool) -> OpenedModel:
         width = runtime.run(np.zeros((1, *card.size, 3), np.float32)).shape[1]
         run = partial(normalised, runtime.run)
         return OpenedModel(text, card.network, None, False, width, view_of(card), run)
+    opened = OpenedModel(text, card.network, card.classes, False, len(card.classes), view_of(card), runtime.run)
     if label_offset(len(card.classes)) is not None and (card.classes[-CLASSES], card.classes[-1]) == IMAGENET_ENDS:
         whole = card.central_crop == 1
         view = View(card.size, IMAGENET_CROP.fraction if whole else card.central_crop)
-        return replace(_imagenet(text, card.network, runtime.run, view, outputs=len(card.classes)), assumed=whole)
-    return OpenedModel(text, card.network, card.classes, False, len(card.classes), view_of(card), runtime.run)
+        return _as_imagenet(replace(opened, view=view, assumed=whole))
+    return opened
 
 
-def open_registered(text: str, name: str, files: list[str], embedding: bool) -> OpenedModel:
+# Bare weights, whose network is built anew
+
+
+def _open_registered(text: str, files: list[str], embedding: bool) -> OpenedModel:
     """With the file's own number of classes, its background class among them."""
     with_classes = [file for file in files if registry.WEIGHTS[file].classes]
     file = (files if embedding else with_classes or files)[0]
     weights = registry.WEIGHTS[file]
     network = networks.find(weights.network, weights.variant)
+    size = (weights.size, weights.size)
     if embedding:
-        embedder = _embedder(text, network.name, _built(network, None, (weights.size, weights.size), file))
-        return replace(embedder, published=weights.accuracy or {})
+        embedder = _open_keras(text, _built(network, None, size, file), None, True, preprocessing="none")
+        return replace(embedder, network=network.name, published=weights.accuracy or {})
     if weights.label_offset is None:
         raise InputError(
             f"{text}: its {weights.classes or 'missing'} classes have no published names here: it gives embeddings; "
             "verify pairs of faces with --pairs, or explain a likeness with --against"
         )
-    size = (weights.size, weights.size)
     model = _built(network, weights.classes, size, file)
-    return _imagenet_model(text, network.name, model, _published_view(weights, size), published=weights.accuracy)
+    opened = _open_keras(text, model, None, False, imagenet=False, preprocessing="none")
+    view = _published_view(weights, size)
+    return _as_imagenet(replace(opened, network=network.name, view=view, assumed=False), weights.accuracy)
 
 
-def open_checkpoint_file(
+def _open_checkpoint(
     text: str, path: Path, network: str, variant: str, embedding: bool, *, imagenet: bool, ema: bool
 ) -> OpenedModel:
     """A checkpoint by its own numbers: blocks, scales, classes and size where the file tells them."""
@@ -192,30 +451,31 @@ def open_checkpoint_file(
     if network not in ("", found.name) or variant not in ("", found.variant):
         raise InputError(f"{text}: the file is of {found.name}:{found.variant}")
     if ema and not finding.averages:
-        raise no_averages(text)
+        raise _no_averages(text)
     height, width = finding.description.size
-    size = (height, width) if height and width else (found.size, found.size)
+    size = (height or found.size, width or found.size)
     taken = {key: value for key, value in finding.options.items() if key in ("depths", "scale")} | {"ema": ema}
     left = finding.averages and not ema
+    notes = (
+        f"the file holds weights alone: they are run in {found.name} ({found.variant}) at {size[0]}×{size[1]}, with "
+        f"pixels preprocessed as {found.preprocessing.name!r} and a softmax",
+    )
     if embedding:
-        embedder = _embedder(text, found.name, _built(found, None, size, path, **taken))
-        return replace(embedder, assumed=True, averages=left)
+        model = _built(found, None, size, path, **taken)
+        embedder = _open_keras(text, model, None, True, preprocessing="none")
+        return replace(embedder, network=found.name, assumed=True, averages=left, notes=notes)
     if finding.classes is None:
         raise InputError(
             f"{text}: has no classifier: it gives embeddings; verify pairs of faces with --pairs, "
             "or explain a likeness with --against"
         )
     model = _built(found, finding.classes, size, path, **taken)
-    as_many = label_offset(finding.classes) is not None and found.preprocessing.name == "inception"
-    imagenet = imagenet and as_many
+    imagenet = imagenet and label_offset(finding.classes) is not None and found.preprocessing.name == "inception"
     known = _view_by(finding.source, found, size)
     view = known or View(size, IMAGENET_CROP.fraction if imagenet else 1.0)
-    if imagenet:
-        return replace(_imagenet_model(text, found.name, model, view), assumed=known is None, averages=left)
-    outputs, run = finding.classes, keras_run(model)
-    return OpenedModel(
-        text, found.name, None, False, outputs, view, run, assumed=known is None, averages=left, model=model
-    )
+    opened = _open_keras(text, model, None, False, imagenet=False, preprocessing="none")
+    opened = replace(opened, network=found.name, view=view, assumed=known is None, averages=left, notes=notes)
+    return _as_imagenet(opened) if imagenet else opened
 
 
 def _view_by(source: str, network: Network, size: tuple[int, int]) -> View | None:
@@ -261,99 +521,6 @@ def _built(
     return model
 
 
-def _imagenet(
-    text: str, network: str, run: Run, view: View, *, outputs: int, published: Mapping[str, float] | None = None
-) -> OpenedModel:
-    if label_offset(outputs):
-        run = partial(without_background, run)
-    return OpenedModel(text, network, None, True, CLASSES, view, run, published or {})
-
-
-def _imagenet_model(
-    text: str, network: str, model: keras.Model, view: View, *, published: Mapping[str, float] | None = None
-) -> OpenedModel:
-    outputs = model.output_shape[-1]
-    subject = _imagenet(text, network, keras_run(model), view, outputs=outputs, published=published)
-    return replace(subject, model=model)
-
-
-def _embedder(text: str, network: str, model: keras.Model) -> OpenedModel:
-    """By its embedding, or what its classifier reads; of length 1 either way."""
-    import keras
-
-    from ..networks.features import embedding_of
-
-    model = keras.Model(model.input, embedding_of(model))
-    run, view = partial(normalised, keras_run(model)), View(image_size(model))
-    return OpenedModel(text, network, None, False, model.output_shape[-1], view, run, model=model)
-
-
-GivenModel: TypeAlias = Union[str, PathLike[str], "keras.Model"]
-
-
-def locate_model(model: GivenModel, *, imagenet: bool = True, ema: bool = False) -> Callable[[bool], OpenedModel]:
-    """As `locate`, of a Keras model too."""
-    if isinstance(model, str | PathLike):
-        return locate(text_of("model", model), imagenet=imagenet, ema=ema)
-    import keras
-
-    if not isinstance(model, keras.Model):
-        raise refuse("model", model, "a run's folder, a file, a registered name, or a Keras model")
-    if ema:
-        raise no_averages(display_name(model))
-    return of_keras(model, display_name(model))
-
-
-def display_name(model: GivenModel) -> str:
-    """What a model is called in reports."""
-    return text_of("model", model) if isinstance(model, str | PathLike) else f"{model.name} (Keras)"
-
-
-def locate(text: str, *, imagenet: bool = True, ema: bool = False) -> Callable[[bool], OpenedModel]:
-    """What opens a model: called with whether its embedding is wanted instead of its classes.
-
-    imagenet: whether a checkpoint of 1000 or 1001 classes is taken to be of ImageNet's.
-    ema: whether to take the running averages that a checkpoint of TensorFlow 1 may have beside its weights.
-
-    Raises InputError where there is no such model, before an engine is started.
-    """
-    prefix, equals, rest = text.partition("=")
-    wanted = prefix if equals and not Path(text).exists() else ""
-    source = rest if wanted else text
-    network, variant = _network(wanted)
-    if source in registry.NAMES:
-        if ema:
-            raise no_averages(text)
-        return partial(open_registered, text, source, _fitting(source, network, variant))
-    path = Path(source)
-    if not path.exists() and not is_checkpoint(path):  # a TensorFlow checkpoint is named by what its files begin with
-        known = ", ".join(map(repr, registry.NAMES))
-        raise InputError(
-            f"{text}: there is no such file, folder or registered name; a run's folder, a .keras file, or "
-            f"[NETWORK[:VARIANT]=]WEIGHTS is needed, weights being a checkpoint's path or one of {known}"
-        )
-    if not wanted:
-        try:
-            runtime, file = find_runtime(path)
-        except InputError:
-            if path.is_dir():
-                raise
-            return _checkpoint(text, path, network, variant, imagenet=imagenet, ema=ema)
-        if ema and (runtime is not KerasRuntime or path.is_dir()):
-            raise no_averages(text)
-        if runtime is not KerasRuntime:
-            return partial(open_exported, text, path)
-        if path.is_dir() or has_card(file):
-            read_card(file)
-            return partial(open_saved, text, file)
-    return _checkpoint(text, path, network, variant, imagenet=imagenet, ema=ema)
-
-
-def _checkpoint(text: str, path: Path, network: str, variant: str, **options: bool) -> Callable[[bool], OpenedModel]:
-    with open_checkpoint(path):
-        return partial(open_checkpoint_file, text, path, network, variant, **options)
-
-
 def _network(wanted: str) -> tuple[str, str]:
     """("", "") for none; a variant may be left out."""
     if not wanted:
@@ -375,6 +542,6 @@ def _fitting(name: str, network: str, variant: str) -> list[str]:
     kinds = {(registry.WEIGHTS[file].network, registry.WEIGHTS[file].variant) for file in files}
     if len(kinds) == 1:
         return files
-    there = sorted({f"{registry.WEIGHTS[file].network}:{registry.WEIGHTS[file].variant}={name}" for file in every})
+    fitting = sorted({f"{registry.WEIGHTS[file].network}:{registry.WEIGHTS[file].variant}={name}" for file in every})
     why = f"has no weights of {':'.join(filter(None, (network, variant)))}" if network else "is of several networks"
-    raise InputError(f"{name!r} {why}: give {' or '.join(there)}")
+    raise InputError(f"{name!r} {why}: give {' or '.join(fitting)}")

@@ -18,8 +18,8 @@ import numpy as np
 
 from ..common.errors import InputError
 from . import names
-from .features import channels_first
-from .keras_graph import Graph, filled_in, functional, made_by, paired
+from .keras_graph import Graph, filled_in, flattened, functional, made_by, paired
+from .recognise import channels_first
 from .rows import INCEPTION, RAW, UNIT, Network, Preprocessing
 
 OutputKind = Literal["logits", "embedding", "other"]
@@ -258,7 +258,7 @@ def output_kind(output: Any) -> OutputKind:
 
     The layer is looked for inside nested models, and before layers that change no number.
     """
-    layer = None
+    layer: Any = None
     for layer in _producers(output):
         if layer.name in (names.EMBEDDING, names.POOLED) or isinstance(layer, _NO_CLASSES):
             return "embedding"
@@ -288,6 +288,59 @@ def _passes_on(layer: Any) -> bool:
     kinds = (keras.layers.Identity, keras.layers.Dropout, keras.layers.Flatten, keras.layers.Reshape)
     linear = isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.linear
     return linear or isinstance(layer, kinds)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A classifier's last layer with weights, in a flat model.
+
+    input: What it reads, a Keras tensor (batch, width). logits: What it computes, before any activation.
+    """
+
+    input: Any
+    logits: Any
+
+
+def classifier_head(model: keras.Model) -> Head | None:
+    """The dense layer that a model without nested ones ends in; None for one that ends in an embedding.
+
+    Where the layer has an activation of its own, a copy without it computes the logits.
+    """
+    tensor = keras.tree.flatten(model.output)[0]
+    while True:
+        call, _ = made_by(tensor)
+        layer = call.operation
+        if layer.name in (names.EMBEDDING, names.POOLED) or isinstance(layer, _NO_CLASSES):
+            return None
+        if isinstance(layer, keras.layers.Dense):
+            break
+        activation = isinstance(layer, keras.layers.Activation | keras.layers.Softmax)
+        if not (activation or _passes_on(layer)) or len(call.input_tensors) != 1:
+            return None
+        (tensor,) = call.input_tensors
+    (read,) = call.input_tensors
+    if layer.activation is keras.activations.linear:
+        return Head(read, call.outputs[0])
+    copy = type(layer).from_config({**layer.get_config(), "activation": "linear", "name": f"{layer.name}_logits"})
+    logits = copy(read)
+    copy.set_weights(layer.get_weights())
+    return Head(read, logits)
+
+
+def classifier_input(model: keras.Model) -> Any:
+    """What a model knows a picture by, as a Keras tensor (batch, width): what its classifier reads, or its output.
+
+    Raises InputError for a model that gives maps, which has neither a classifier nor an embedding.
+    """
+    flat = flattened(model)
+    if flat is None or isinstance(flat.output, list | dict) or len(flat.output.shape) != 2:
+        gives = getattr(model, "output_shape", None)
+        raise InputError(
+            f"model: {model.name!r} has neither classifier nor embedding: it gives {gives}; build it with "
+            "include_top=True, or pooling='avg'"
+        )
+    head = classifier_head(flat)
+    return flat.output if head is None else head.input
 
 
 def require_known(found: PixelInput, name: str, takes: str) -> Preprocessing:

@@ -9,6 +9,7 @@ import keras
 
 from ..common.errors import InputError, refuse
 from . import names
+from .keras_graph import Call, Graph, flattened
 
 STRIDES = tuple(f"stride_{stride}" for stride in (2, 4, 8, 16, 32))
 
@@ -19,7 +20,8 @@ def endpoints(model: keras.Model) -> dict[str, Any]:
     """The stages of a network as Keras tensors, in the order of the walk.
 
     Args:
-        model: A model of this project, built or loaded, with or without its top.
+        model: A model of this project, built or loaded, with or without its top; or a functional or sequential model
+            with one inside it.
 
     Returns:
         By name: `stem`, each block (`a01` … `c05`), `reduction_a`, `reduction_b`, `final` where the
@@ -40,24 +42,27 @@ def endpoints(model: keras.Model) -> dict[str, Any]:
     """
     if not isinstance(model, keras.Model):
         raise refuse("model", model, "a Keras model of this project")
-    if not any(names.stage(layer.name) for layer in model.layers):
+    flat = flattened(model)
+    calls = [] if flat is None else Graph(flat, flat.output).calls
+    if not any(names.stage(call.operation.name) for call in calls):
         raise InputError(
-            f"model: {model.name!r} has no layer named as this project's are, such as 'stem_conv_1'; "
-            "give the network itself where it is nested in another model"
+            f"model: {model.name!r} has no layer named as this project's are, such as 'stem_conv_1', neither itself "
+            "nor in a functional model inside it"
         )
     stages: dict[str, Any] = {}
     heads: dict[str, Any] = {}
     maps: dict[str, Any] = {}
     strides: dict[int, int] = {}
-    for layer in model.layers:  # from the input on: a layer stands after all that it reads
-        output, stage = layer.output, names.stage(layer.name)
-        if isinstance(output, list):
+    for call in calls:  # from the input on: a call stands after all that it reads
+        if len(call.outputs) != 1:
             continue
-        strides[id(output)] = stride = _stride(layer, strides)
-        if stage and not names.in_branch(layer.name):
+        (output,), name = call.outputs, call.operation.name
+        strides[id(output)] = stride = _stride(call, strides)
+        stage = names.stage(name)
+        if stage and not names.in_branch(name):
             stages[stage] = maps[f"stride_{stride}"] = output
-        elif layer.name in HEADS:
-            heads[layer.name] = output
+        elif name in HEADS:
+            heads[name] = output
     return stages | heads | {name: maps[name] for name in STRIDES if name in maps}
 
 
@@ -81,34 +86,19 @@ def feature_extractor(model: keras.Model, names: str | Sequence[str] | None = No
         >>> {name: map.shape for name, map in feature_extractor(model, ["stride_8", "c01"]).output.items()}
         {'stride_8': (None, 15, 15, 256), 'c01': (None, 3, 3, 1792)}
     """
-    there = endpoints(model)
+    found = endpoints(model)
     wanted = STRIDES[1:] if names is None else [names] if isinstance(names, str) else names
-    if not isinstance(wanted, Sequence) or not wanted or not all(name in list(there) for name in wanted):
-        raise refuse("names", names, f"None, or of this model's endpoints one or more: {', '.join(there)}")
-    return keras.Model(model.input, {name: there[name] for name in wanted}, name=f"{model.name}_features")
-
-
-def embedding_of(model: keras.Model) -> Any:
-    """What a model knows a picture by, as a Keras tensor (batch, width): what its classifier reads, or its output.
-
-    Only where the network ends in its own embedding is that of length 1.
-
-    Raises:
-        ValueError: The model gives maps: it has neither a classifier nor an embedding nor pooled features.
-    """
-    if any(layer.name == names.LOGITS for layer in model.layers):
-        return model.get_layer(names.LOGITS).input
-    if isinstance(model.output, list) or len(model.output.shape) != 2:
+    if names is None and (missing := [name for name in wanted if name not in found]):
         raise InputError(
-            f"model: {model.name!r} has neither classifier nor embedding: it gives {model.output_shape}; build it with "
-            "include_top=True, or pooling='avg'"
+            f"model: {model.name!r} has no map of {' or '.join(missing)}: it ends before; give names, of {', '.join(found)}"
         )
-    return model.output
+    if not isinstance(wanted, Sequence) or not wanted or not all(name in list(found) for name in wanted):
+        raise refuse("names", names, f"None, or one or more of this model's endpoints: {', '.join(found)}")
+    return keras.Model(model.inputs, {name: found[name] for name in wanted}, name=f"{model.name}_features")
 
 
-def _stride(layer: keras.Layer, strides: dict[int, int]) -> int:
-    """Pixels of the image that a step on the layer's output map is."""
-    inputs = layer.input if isinstance(layer.input, list) else [layer.input]
-    before = max((strides.get(id(tensor), 1) for tensor in inputs), default=1)
-    own = getattr(layer, "strides", 1)
+def _stride(call: Call, strides: dict[int, int]) -> int:
+    """Pixels of the image from one position of a call's output map to the next."""
+    before = max((strides.get(id(tensor), 1) for tensor in call.input_tensors), default=1)
+    own = getattr(call.operation, "strides", 1)
     return before * (own[0] if isinstance(own, tuple) else own)
