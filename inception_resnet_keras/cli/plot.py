@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import networks
 from ..common.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
 
 HELP = "a network as a picture (SVG, PNG, PDF), DOT, Mermaid, or a page to explore"
 
@@ -68,7 +72,7 @@ def _draw_all(args: argparse.Namespace) -> None:
         print(path)
 
 
-def _loaded(path: Path) -> object:
+def _loaded(path: Path) -> keras.Model:
     if not path.is_file():
         raise InputError(f"NETWORK: there is no file {str(path)!r}")
     import keras

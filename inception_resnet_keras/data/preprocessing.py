@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..common.errors import refuse
 from ..networks.rows import FACENET, INCEPTION, Preprocessing
+
+Convention = Literal["inception", "facenet"]
 
 CONVENTIONS = {convention.name: convention for convention in (INCEPTION, FACENET)}
 
@@ -23,7 +26,7 @@ def convention_named(name: str) -> Preprocessing:
     return CONVENTIONS[name]
 
 
-def preprocess_input(x: Any, convention: str = "inception") -> Any:
+def preprocess_input(x: Any, convention: Convention = "inception") -> Any:
     """Scales raw pixels to what the networks take; the argument is never changed.
 
     Args:
@@ -61,7 +64,7 @@ def preprocess_input(x: Any, convention: str = "inception") -> Any:
     return (pixels.astype(np.float32) - np.float32(scaling.mean)) / np.float32(scaling.divisor)
 
 
-def warn_if_unscaled(x: Any, *, what: str = "the model's input") -> bool:
+def warn_if_unscaled(x: ArrayLike, *, what: str = "the model's input") -> bool:
     """Warns where a batch that a network is about to read does not look scaled to [-1, 1].
 
     Args:

@@ -20,7 +20,7 @@ from PIL import Image
 from ..common.arguments import boolean, one_of, path_of, positive_integer, text_of
 from ..common.errors import InputError, refuse
 from ..common.files import write_json
-from ..data.crops import CROPS, Changes, View
+from ..data.crops import CROPS, Changes, CropMode, Crops, Interpolation, View
 from ..data.sources import Source, open_source
 from ..models.open import GivenModel, Subject, open_model_or_name, told_as
 from ..weights.labels import CLASSES
@@ -108,39 +108,51 @@ def evaluate(
     data: str | PathLike[str] | None = None,
     *,
     out: str | PathLike[str] | None = None,
-    crops: int = 1,
+    crops: Crops = 1,
     crop_fraction: float | None = None,
-    crop_mode: str | None = None,
-    interpolation: str | None = None,
+    crop_mode: CropMode | None = None,
+    interpolation: Interpolation | None = None,
     classes: str | PathLike[str] | Sequence[str] | None = None,
     ema: bool = False,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
     progress: Telling = lambda what, done, total: None,
 ) -> Evaluation:
-    """Evaluates models, and the average of their probabilities, in one pass over the pictures.
+    """Evaluate classifiers, and the average of their probabilities, on labelled images.
 
     Args:
-        models: One or more, as `opening` names them: runs, .keras files, registered weights, checkpoints; or Keras
-            models that take pixels of 0-255 (of this project: built with include_preprocessing=True).
-        data: What `open_source` opens: a folder with a folder of pictures a class, a .csv, a packed
-            folder, "tfds:NAME:SPLIT" or "digits". It may lack some of the models' classes. Where a run was trained
-            on it, the pictures that the run held out are evaluated. None, of a single run: its held-out pictures.
-        out: The folder to write, which must not exist or be empty; None for the next free one below evaluations/.
-        crops: 1, 12 or 144 a picture, as `data.crops` has them; their probabilities are averaged.
-        crop_fraction, crop_mode, interpolation: Of `data.crops.View`, instead of the weights' own. The fraction
-            and the mode are of one crop only.
-        classes: The class names in the order of the outputs, or a file of them, one a line, for models that carry none.
-            A checkpoint's classes are then these, and not ImageNet's, however many there are.
-        ema: Whether to take the running averages that a checkpoint of TensorFlow 1 has beside its weights.
-        batch_size: How many crops go through a model at once, at least 1.
-        max_corrupt: How many pictures may be unreadable: a number, or a share below 1.
-        progress: Called with what is being done, and of how many pictures it is done for how many.
+        models: One model or several: a run's folder, a .keras file, what `export_model` wrote, a registered name
+            such as "inception_v4=imagenet", a checkpoint, or a Keras model that takes pixels of 0-255 (one of
+            this package: built with include_preprocessing=True).
+        data: A folder with one folder of images per class, a .csv of path,label, a folder that `pack` wrote,
+            "tfds:NAME:SPLIT" or "digits". Some of the models' classes may be missing in it. If a run was trained
+            on it, the images that the run held out are evaluated. None, for a single run, is its held-out images.
+        out: The folder to write, new or empty. None is the next free one below evaluations/.
+        crops: Crops per image, 1, 12 or 144 (the paper's); their probabilities are averaged.
+        crop_fraction, crop_mode, interpolation: How an image becomes the network's input, instead of what the
+            weights were published with. The fraction, in (0, 1], and the mode need crops=1: "squash" resizes the
+            middle `fraction` of each side to the input, "center" keeps the aspect ratio and cuts out a square.
+        classes: The class names in the order of the outputs, or a file with one per line, for models that carry
+            none. A checkpoint's classes are then these and not ImageNet's, however many there are.
+        ema: Whether to take the moving averages that a TensorFlow 1 checkpoint may have beside its weights.
+        batch_size: Number of crops that go through a model at once, at least 1.
+        max_corrupt: Images that may be unreadable: a number, or a fraction below 1.
+        progress: Called with the current step, the number of images done and the number of all images.
+
+    Returns:
+        The accuracy and calibration of each model and of the average, the report by class, and the folder
+        with everything that was written.
 
     Raises:
-        InputError: An argument is out of range, a model or the data is missing or damaged, a class of the data is
-            none of a model's (both lists are shown), models of other classes are to be averaged, or more
-            pictures than `max_corrupt` cannot be read.
+        ValueError: An argument is out of range, a model or the data is missing or damaged, a class of the data is
+            not one of the model's (both lists are shown), models of different classes are to be averaged, or more
+            images than `max_corrupt` cannot be read.
+
+    Examples:
+        ```python
+        found = evaluate("inception_v4=imagenet", "imagenet/val", crops=12)
+        print(found.reported.figures.top1, found.folder)
+        ```
     """
     one_of("crops", crops, CROPS)
     batch_size = positive_integer("batch_size", batch_size)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from ..common.arguments import is_integer, positive_integer
 from ..common.errors import InputError, refuse
@@ -66,10 +67,10 @@ class Explanation:
 
 def explain(
     model: keras.Model,
-    images: Any,
+    images: ArrayLike,
     *,
     classes: int | Sequence[int] | None = None,
-    against: Any = None,
+    against: ArrayLike | None = None,
     endpoint: str | None = None,
     steps: int = STEPS,
     batch_size: int = 8,

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-from importlib import import_module
 from typing import Any
 
 import griffe
 
 
-class ComposedDocstrings(griffe.Extension):
-    """The factories' docstrings as `help()` shows them, with the arguments that all share; and fields as lists."""
+class FieldLists(griffe.Extension):
+    """The fields in classes' docstrings as lists."""
 
     def on_class_instance(self, *, cls: griffe.Class, **options: Any) -> None:
         if cls.docstring:
             cls.docstring.value = listed(cls.docstring.value)
-
-    def on_function_instance(self, *, func: griffe.Function, **options: Any) -> None:
-        decorators = [str(decorator.value) for decorator in func.decorators]
-        if "_documented" in decorators and func.docstring:
-            function = getattr(import_module(func.parent.path), func.name)
-            func.docstring.value = inspect.cleandoc(function.__doc__)
 
 
 def listed(text: str) -> str:

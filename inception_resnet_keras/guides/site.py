@@ -40,7 +40,7 @@ ROOMS = {
     "diagrams": "Pictures of networks",
 }
 
-LOOSE = ("models", "features", "saving", "errors", "arguments")  # modules beside the rooms
+LOOSE = ("factories", "build", "features", "saving", "errors", "arguments")  # modules beside the rooms
 
 STYLE = "style.css"
 
@@ -129,7 +129,7 @@ def _settings(pages: Path, out: Path) -> dict[str, Any]:
         "show_signature_annotations": True,
         "merge_init_into_class": True,
         "show_if_no_docstring": False,
-        "extensions": [f"{__package__}.docstrings:ComposedDocstrings"],
+        "extensions": [f"{__package__}.docstrings:FieldLists"],
     }
     return {
         "docs_dir": str(pages),
@@ -208,14 +208,13 @@ def _recipes() -> str:
 
 def _reference() -> Iterator[tuple[str, str]]:
     """A page a room: its name, and Markdown that names the modules whose docstrings are to be set."""
-    from .. import __all__ as public
-
-    homes = import_module(NAME)._HOME
+    package = import_module(NAME)
     table = ["| name | |", "| --- | --- |"]
-    for name in public:
-        home = homes[name].lstrip(".")
+    for name in package.__all__:
+        public = getattr(package, name)
+        home = public.__module__.removeprefix(f"{NAME}.")
         page = home.partition(".")[0]
-        says = (getattr(import_module(NAME), name).__doc__ or "").strip().splitlines()[0]
+        says = (public.__doc__ or "").strip().splitlines()[0]
         table.append(f"| [`{name}`]({page}.md#{NAME}.{home}.{name}) | {says} |")
     rooms = [f"- [{room}]({room}.md): {what[0].lower()}{what[1:]}" for room, what in ROOMS.items()]
     head = f"# Python\n\nWhat `from {NAME} import …` gives; nothing heavy is imported before it is used."

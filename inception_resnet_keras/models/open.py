@@ -189,9 +189,9 @@ def open_checkpoint_file(
     text: str, path: Path, network: str, variant: str, embedding: bool, *, imagenet: bool, ema: bool
 ) -> Subject:
     """A checkpoint by its own numbers: blocks, scales, classes and size where the file tells them."""
-    from ..weights.inspect import input_side, inspect
+    from ..weights.inspect import input_side, inspect_checkpoint
 
-    finding = inspect(path)
+    finding = inspect_checkpoint(path)
     found = finding.network
     if network not in ("", found.name) or variant not in ("", found.variant):
         raise InputError(f"{text}: the file is of {found.name}:{found.variant}")

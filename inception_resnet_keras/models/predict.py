@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ..common.arguments import positive_integer
+from ..common.arguments import path_of, positive_integer
 from ..common.errors import InputError
 from ..data.images import UnreadableImageError, read_image
 from ..data.pictures import picture_files
@@ -25,10 +26,10 @@ class Prediction:
     error: str | None = None
 
 
-def expand(paths: Iterable[Path]) -> list[Path]:
+def expand(paths: Iterable[str | PathLike[str]]) -> list[Path]:
     """Files as they are, a folder as the pictures in it; InputError where there is none."""
     files: list[Path] = []
-    for path in paths:
+    for path in map(Path, paths):
         if path.is_dir():
             found = picture_files(path)
             if not found:
@@ -41,32 +42,46 @@ def expand(paths: Iterable[Path]) -> list[Path]:
     return files
 
 
-def predict(run: Path, images: Sequence[Path], *, top: int = 5, batch_size: int = 32) -> list[Prediction]:
-    """The likeliest classes of pictures.
+def predict(
+    model: str | PathLike[str],
+    images: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    top: int = 5,
+    batch_size: int = 32,
+) -> list[Prediction]:
+    """Classify image files with a trained or an exported model.
 
     Args:
-        run: What `open_model` opens, a run's folder or an exported model: classes, size and
-            preprocessing are in it.
-        images: Files, and folders that stand for the pictures in them.
-        top: How many classes to give a picture, at least 1; of fewer classes all.
-        batch_size: How many pictures go through the model at once.
+        model: A run's folder, its model.keras, or what `export_model` wrote. Classes, image size and
+            preprocessing are stored in it.
+        images: Image files, and folders that stand for the images in them; or one of these.
+        top: Number of classes per image, at least 1. A model of fewer classes gives all of them.
+        batch_size: Number of images that go through the model at once, at least 1.
 
     Returns:
-        One prediction a file, in order; a file that cannot be read has an error in place of classes.
+        One prediction per file, in order. A file that cannot be read has an error in place of classes.
 
     Raises:
-        InputError: The model is missing or damaged, a file is missing, or a folder has no picture.
+        ValueError: The model is missing or damaged or gives no classes, a file is missing, or a folder has no image.
+
+    Examples:
+        ```python
+        for prediction in predict("runs/photos-1", ["a.png", "more"]):
+            print(prediction.path, prediction.top[:1])
+        ```
     """
-    top = positive_integer("top", top)
+    run = path_of("model", model)
+    files = [images] if isinstance(images, str | PathLike) else images
+    top, batch_size = positive_integer("top", top), positive_integer("batch_size", batch_size)
     find_model(run)  # what is missing is told before an engine is started
-    files = expand(images)
+    paths = expand(files)
     Image.preinit()  # or Pillow brings forty formats besides to read one
-    model = open_model(run)
-    if not model.card.gives_classes:
+    runtime = open_model(run)
+    if not runtime.card.gives_classes:
         raise InputError(f"{run}: gives an embedding of a picture, no classes; open_model(path).run(images) returns it")
     predictions: list[Prediction] = []
-    for start in range(0, len(files), batch_size):
-        predictions += _predict_batch(model, files[start : start + batch_size], top)
+    for start in range(0, len(paths), batch_size):
+        predictions += _predict_batch(runtime, paths[start : start + batch_size], top)
     return predictions
 
 

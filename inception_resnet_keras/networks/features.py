@@ -17,7 +17,7 @@ _TURNS = ((3, 1, 2), (2, 3, 1))  # of `Permute`: channels first, and back
 HEADS = {name for head in names.HEADS for name in (head, names.inside(names.AUX, head))} - {names.DROPOUT}
 
 
-def endpoints(model: keras.Model) -> dict[str, Any]:
+def endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:
     """The stages of a network as Keras tensors, in the order of the walk.
 
     Args:

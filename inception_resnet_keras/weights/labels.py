@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..common.arguments import is_integer
 from ..common.errors import refuse
@@ -38,7 +39,7 @@ def label_offset(outputs: int | None) -> int | None:
     return {CLASSES: 0, CLASSES + 1: 1}.get(outputs or 0)
 
 
-def decode_predictions(probabilities: Any, top: int = 5) -> list[list[Label]]:
+def decode_predictions(probabilities: ArrayLike, top: int = 5) -> list[list[Label]]:
     """The most probable ImageNet classes of each picture.
 
     The class index is Keras's imagenet_class_index.json: from Keras's cache, where it is fetched to

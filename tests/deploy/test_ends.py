@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import pytest
 
+from inception_resnet_keras import export_model
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.deploy.check import decided
-from inception_resnet_keras.deploy.export import export_model
 from inception_resnet_keras.deploy.prepare import before_weights, kind_of, prepare
 
 from .. import tiny

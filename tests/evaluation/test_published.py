@@ -47,7 +47,7 @@ def test_figures_of_other_pictures_stand_alone() -> None:
 
 @pytest.mark.slow
 def test_a_thousand_products_are_not_imagenet(tmp_path: Path) -> None:
-    from inception_resnet_keras.networks.factories import create_inception_resnet_v1
+    from inception_resnet_keras import create_inception_resnet_v1
 
     path = tmp_path / "products.weights.h5"
     create_inception_resnet_v1(1001, input_shape=(299, 299, 3)).save_weights(path)

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inception_resnet_keras import create_inception_resnet_v1
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.crops import View
 from inception_resnet_keras.models import open as opening
-from inception_resnet_keras.networks.factories import create_inception_resnet_v1
 from inception_resnet_keras.weights.convert.identify import identify
 
 from ..weights.synthetic import arrays, manifest, write_tensorflow

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
+from inception_resnet_keras import endpoints, feature_extractor
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.networks.features import channels_first as is_channels_first
-from inception_resnet_keras.networks.features import endpoints, feature_extractor, image_size
+from inception_resnet_keras.networks.features import image_size
 
 from .. import tiny
 from ..tiny import IMAGES

@@ -24,7 +24,7 @@ from inception_resnet_keras.training.loop import (
     batch_norm_momentum_for,
     open_pictures,
     steps_an_epoch,
-    train,
+    train_config,
 )
 from inception_resnet_keras.training.memory import estimated
 from inception_resnet_keras.weights.convert import ours
@@ -87,7 +87,9 @@ def test_a_user_gets_the_probabilities_that_the_report_is_made_of(
     varied = {"augmentation": "inception", "area": [0.4, 1.0], "rand_augment": 1, "mixup": 0.2, "cutmix": 1.0}
     settings = {**varied, "label_smoothing": 0.1, "average": 0.9, "central_crop": 0.8, "cache": "memory", "epochs": 2}
     data = manifest(folder, tmp_path / "set.csv")
-    run = train(config(data=str(data), val=str(tmp_path / "packed"), **settings), tmp_path / "run", console=QUIET)
+    run = train_config(
+        config(data=str(data), val=str(tmp_path / "packed"), **settings), tmp_path / "run", console=QUIET
+    )
     assert [row["epoch"] for row in run.history] == [1, 2]
     assert read_card(run.folder.model).central_crop == 0.8
     predicted = predict(run.folder.path, [Path(name) for name in seen])
@@ -105,7 +107,7 @@ def test_too_many_damaged_pictures_stop_the_run_with_their_names(tmp_path: Path)
         path = folder / "0" / f"{number:03d}.png"
         path.write_bytes(path.read_bytes()[:90])
     with pytest.raises(InputError, match=r"max_corrupt allows 2: .*00\d\.png: cannot be decoded"):
-        train(config(data=str(folder), max_corrupt=2), tmp_path / "run", console=QUIET)
+        train_config(config(data=str(folder), max_corrupt=2), tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run").exists()
 
 
@@ -159,11 +161,11 @@ def test_a_momentum_of_0_is_taken_and_frozen_batch_norm_has_no_hint(
 ) -> None:
     monkeypatch.setitem(ours.TABLE.layers, (tiny.FEW.name, tiny.FEW.variant), lambda slot: slot.name)
     data = str(write_digits(tmp_path / "digits", per_class=8))
-    plain = train(config(data=data, batch_norm_momentum=0.0), tmp_path / "plain", console=QUIET)
+    plain = train_config(config(data=data, batch_norm_momentum=0.0), tmp_path / "plain", console=QUIET)
     chosen = json.loads(plain.folder.config.read_text())["chosen"]
     assert chosen["batch_norm_momentum"] == 0.0
     said = io.StringIO()
     frozen = {"weights": str(plain.folder.model), "freeze_batch_norm": True, "batch_norm_momentum": 0.9997}
-    train(config(data=data, **frozen), tmp_path / "frozen", console=Console(file=said))
+    train_config(config(data=data, **frozen), tmp_path / "frozen", console=Console(file=said))
     assert "batch norm is frozen" in said.getvalue()
     assert "hint" not in said.getvalue()

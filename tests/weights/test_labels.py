@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import pytest
 
+from inception_resnet_keras import decode_predictions
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.weights import download, labels
-from inception_resnet_keras.weights.labels import decode_predictions
 
 
 @pytest.fixture
