@@ -20,12 +20,9 @@ import numpy as np
 from digit_pictures import write_digits
 from new_folder import new_folder
 
+from inception_resnet_keras import export_model, predict, train
 from inception_resnet_keras.common.console import printable
 from inception_resnet_keras.data.pictures import picture_files
-from inception_resnet_keras.deploy.export import export_model
-from inception_resnet_keras.models.predict import predict
-from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.loop import train
 
 NAME = "inception"  # of the model, to the server
 
@@ -52,8 +49,7 @@ def main() -> None:
     out = new_folder(args.out, "serving")
     run, data = args.run, write_digits(out / "digits", range(10), args.per_class)
     if run is None:
-        config = TrainConfig(data=str(data), model=args.model, size=args.size, epochs=args.epochs)
-        run = train(config, out / "run").folder.path
+        run = train(data, out=out / "run", model=args.model, size=args.size, epochs=args.epochs).folder.path
     pictures = picture_files(data)[:: args.per_class]  # one a digit
 
     for name, target in (("model.xml", "openvino"), (f"{NAME}/1", "saved_model")):

@@ -21,10 +21,9 @@ import numpy as np
 from digit_pictures import write_digits
 from new_folder import new_folder
 
+from inception_resnet_keras import train, verify_faces
 from inception_resnet_keras.common.files import write_text
-from inception_resnet_keras.evaluation.faces import Face, Pair, format_pairs, verify_faces
-from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.loop import train
+from inception_resnet_keras.evaluation.faces import Face, Pair, format_pairs
 
 KNOWN, UNSEEN = range(7), range(7, 10)
 
@@ -43,13 +42,13 @@ def main() -> None:
 
     out = new_folder(args.out, "faces")
     known = write_digits(out / "known", KNOWN, args.per_class)
-    config = TrainConfig(data=str(known), model=args.model, variant="facenet", size=args.size, epochs=args.epochs)
-    run = train(config, out / "run")
+    settings = {"model": args.model, "variant": "facenet", "size": args.size, "epochs": args.epochs}
+    run = train(known, out=out / "run", **settings)
     unseen = write_digits(out / "unseen", UNSEEN, args.per_class, name="{digit}_{number:04d}.png")
     write_text(out / "pairs.txt", format_pairs(pairs(args.per_class, args.pairs), FOLDS, args.pairs))
 
     # The embedding is what the classifier reads: its columns are the persons, the embedding is of anybody.
-    found = verify_faces(str(run.folder.path), out / "pairs.txt", unseen, out=out / "verified").verification
+    found = verify_faces(run.folder.path, out / "pairs.txt", unseen, out=out / "verified").verification
     print(f"on {2 * FOLDS * args.pairs} pairs of digits that it never saw, {FOLDS} folds:")
     print(f"  accuracy {found.accuracy:.1%} ± {found.deviation:.1%}, area under the ROC curve {found.auc:.3f}")
     print(f"  one person below a squared distance of {found.threshold:.3f}")

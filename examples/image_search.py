@@ -21,12 +21,10 @@ from matplotlib.figure import Figure
 from new_folder import new_folder
 from sklearn.neighbors import NearestNeighbors
 
+from inception_resnet_keras import feature_extractor, train
 from inception_resnet_keras.common.files import replacing
 from inception_resnet_keras.data.sources import Source, open_source
 from inception_resnet_keras.models.model_file import load_model
-from inception_resnet_keras.networks.features import feature_extractor
-from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.loop import train
 
 NEIGHBOURS = 5
 
@@ -47,9 +45,7 @@ def main() -> None:
     run = args.run
     if run is None:
         old = write_digits(out / "digits 0 to 4", range(5), args.per_class)
-        run = train(
-            TrainConfig(data=str(old), model=args.model, size=args.size, epochs=args.epochs), out / "run"
-        ).folder.path
+        run = train(old, out=out / "run", model=args.model, size=args.size, epochs=args.epochs).folder.path
     model, card = load_model(run / "model.keras")
     pictures = open_source(args.data or write_digits(out / "digits 5 to 9", range(5, 10), args.per_class))
     images = pictures.read_all(card.size, card.central_crop)

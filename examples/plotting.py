@@ -13,8 +13,7 @@ from pathlib import Path
 
 from new_folder import new_folder
 
-from inception_resnet_keras.diagrams.api import plot_architecture
-from inception_resnet_keras.networks.factories import create_inception_resnet_v1
+from inception_resnet_keras import create_inception_resnet_v1, plot_architecture
 
 
 def main() -> None:

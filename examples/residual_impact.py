@@ -30,7 +30,7 @@ from inception_resnet_keras import networks as networks_module
 from inception_resnet_keras.common.files import replacing, write_json
 from inception_resnet_keras.data.sources import Source, held_out_split, open_source
 from inception_resnet_keras.networks import edits
-from inception_resnet_keras.networks.factories import build
+from inception_resnet_keras.networks.build import build
 from inception_resnet_keras.networks.rows import Network
 from inception_resnet_keras.networks.trace import stages, trace
 from inception_resnet_keras.training.loop import batch_norm_momentum_for

@@ -22,11 +22,10 @@ from new_folder import new_folder
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from inception_resnet_keras import networks
+from inception_resnet_keras import feature_extractor, networks
 from inception_resnet_keras.common.files import replacing
 from inception_resnet_keras.networks import edits
-from inception_resnet_keras.networks.factories import build
-from inception_resnet_keras.networks.features import feature_extractor
+from inception_resnet_keras.networks.build import build
 
 WIDTH = 64  # channels of the pyramid
 

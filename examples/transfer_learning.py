@@ -18,9 +18,7 @@ from pathlib import Path
 from digit_pictures import write_digits
 from new_folder import new_folder
 
-from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.finetune import finetune
-from inception_resnet_keras.training.loop import train
+from inception_resnet_keras import finetune, train
 
 
 def main() -> None:
@@ -41,8 +39,7 @@ def main() -> None:
     weights = args.weights
     if weights is None:
         old = write_digits(place / "digits 0 to 4", range(5), 150)
-        pretraining = TrainConfig(data=str(old), epochs=args.trunk_epochs, **network)
-        weights = train(pretraining, place / "trunk").folder.model
+        weights = train(old, out=place / "trunk", epochs=args.trunk_epochs, **network).folder.model
     data = args.data or write_digits(place / "digits 5 to 9", range(5, 10), args.per_class)
 
     # Phase one: the classifier alone, over a trunk that stays as it is. Phase two: the blocks from B on too, each
@@ -51,7 +48,7 @@ def main() -> None:
     settings = {"epochs": args.epochs, "head_epochs": args.epochs // 2, "unfreeze_from": "b01", "batch_size": 16}
     settings |= {"augmentation": "shift", "central_crop": 1.0}
     tuned = finetune(data, weights=weights, out=place / "fine-tuned", layer_rate=0.95, **network, **settings)
-    fresh = train(TrainConfig(data=str(data), epochs=args.epochs, batch_size=16, **network), place / "from nothing")
+    fresh = train(data, out=place / "from nothing", epochs=args.epochs, batch_size=16, **network)
     print(f"held-out accuracy on {data}")
     print(f"  fine-tuned    {tuned.report.accuracy:.1%}   {tuned.folder.model}")
     print(f"  from nothing  {fresh.report.accuracy:.1%}")

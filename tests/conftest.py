@@ -33,7 +33,7 @@ LONGEST = (
     "training/test_finetuning.py",
     "cli/test_convert.py",
     "training/test_steps.py",
-    "test_models.py",
+    "test_build.py",
     "weights/test_convert_file.py",
     "test_build_speed.py",
     "weights/test_load.py",

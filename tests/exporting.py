@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from inception_resnet_keras import export_model
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.deploy.check import Check
-from inception_resnet_keras.deploy.export import export_model
 from inception_resnet_keras.deploy.formats import FORMATS, default_name
 from inception_resnet_keras.models.model_file import Card, save_model
 
@@ -59,5 +59,5 @@ def export_all(run: Path, pictures: Path, folder: Path) -> dict[str, tuple[Path,
     made = {}
     for name, target in FORMATS.items():
         out = folder / default_name(target, "float32")
-        made[name] = (out, export_model(run, out, name, check=pictures))
+        made[name] = (out, export_model(run, out, target.name, check=pictures))
     return made

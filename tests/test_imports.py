@@ -1,17 +1,22 @@
 """What may import what, and what an import costs."""
 
+import inspect
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-import inception_resnet_keras
+import inception_resnet_keras as package
 
 ROOT = Path(__file__).parents[1]
 
 # Neither the package nor a verb's help may bring these: each takes seconds.
 HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "matplotlib", "sklearn", "PIL")
+# The arguments that these share with `create_inception_v4` are documented there: `test_factories` checks it.
+FACTORIES = ("create_inception_resnet_v1", "create_inception_resnet_v2")
 
 
 def python(code: str) -> str:
@@ -52,10 +57,40 @@ def test_the_factories_add_a_tenth_of_a_second_to_keras() -> None:
 
 
 def test_public_names_are_there_and_no_others() -> None:
-    for name in inception_resnet_keras.__all__:
-        assert callable(getattr(inception_resnet_keras, name)), name
-        assert getattr(inception_resnet_keras, name).__doc__
-    assert inception_resnet_keras.__all__ == sorted(inception_resnet_keras.__all__)
-    assert set(inception_resnet_keras.__all__) <= set(dir(inception_resnet_keras))
-    with pytest.raises(AttributeError, match="no attribute 'create_inception_v5'"):
-        _ = inception_resnet_keras.create_inception_v5
+    public: list[str] = vars(package)["__all__"]
+    assert public == sorted(public)
+    assert [name for name in dir(package) if not name.startswith("__")] == public
+    assert {"train", "predict", "explain", "inspect_checkpoint", "convert_checkpoint"} <= set(public)
+    for name in public:
+        assert callable(getattr(package, name)), name
+    with pytest.raises(AttributeError, match="attribute create_inception_v5"):
+        _ = package.create_inception_v5  # type: ignore[attr-defined]
+
+
+def test_every_public_function_documents_and_types_its_arguments() -> None:
+    for name in vars(package)["__all__"]:
+        function = getattr(package, name)
+        documented = inspect.getdoc(function) or ""
+        assert "Args:\n" in documented, name
+        assert "Returns:\n" in documented, name
+        assert "return" in function.__annotations__, name
+        for argument in inspect.signature(function).parameters:
+            assert argument in function.__annotations__, f"{name}: {argument}"
+            described = rf"(?m)^    (\w+, )*{argument}(, \w+)*: "
+            assert name in FACTORIES or re.search(described, documented), f"{name}: {argument}"
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert package.__version__ == version("inception-resnet-keras")
+    assert "__version__" in dir(package)
+
+
+def test_type_checkers_read_the_same_names() -> None:
+    stub = Path(package.__file__ or "").with_suffix(".pyi").read_text(encoding="utf-8")
+    listed = re.findall(r"^from \.[\w.]+ import (\w+) as \1$", stub, re.M)
+    assert sorted(listed) == vars(package)["__all__"]
+    assert len(re.findall(r"^(?:from|import) ", stub, re.M)) == len(listed)
+
+
+def test_the_types_are_shipped() -> None:
+    assert Path(package.__file__ or "").with_name("py.typed").is_file()

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from inception_resnet_keras.networks import factories
+from inception_resnet_keras.networks.build import build as build_network
 from inception_resnet_keras.networks.rows import AVG_POOL, MAX_POOL, Conv, Fork, Network, Pool, Repeat, Residual
 
 SIDE = 32
@@ -55,12 +55,12 @@ KNOWN = {network.name: {network.variant: network} for network in (TINY, FEW)}  #
 
 
 def build(network: Network = TINY, **options: Any) -> keras.Model:
-    """The tiny network as the factories build theirs; `options` are those of `models.build`.
+    """The tiny network as the factories build theirs; `options` are those of `build`.
 
     Always from the same seed: of so few filters, an unlucky draw's ReLUs let nothing through.
     """
     keras.utils.set_random_seed(1)
-    return factories.build(network, **{"num_classes": CLASSES, "input_shape": (SIDE, SIDE, 3), **options})
+    return build_network(network, **{"num_classes": CLASSES, "input_shape": (SIDE, SIDE, 3), **options})
 
 
 def randomised(model: keras.Model, seed: int = 1) -> keras.Model:

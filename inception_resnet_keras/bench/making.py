@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -54,7 +54,7 @@ def _keras_network(what: str, size: int, images: np.ndarray, folder: Path) -> tu
 
     from .. import networks
     from ..models.model_file import Card, load_model, save_model
-    from ..networks.factories import build
+    from ..networks.build import build
 
     keras.utils.set_random_seed(0)
     if what == APPLICATIONS:
@@ -92,6 +92,7 @@ def _export(job: dict[str, Any]) -> dict[str, Any]:
     """A network's file exported as a contender needs it."""
     from ..deploy.export import export_model
     from ..deploy.formats import FORMATS
+    from ..models.model_file import Precision
 
     contender = Contender(**job["contender"])
     target = FORMATS[EXPORTED[contender.engine]]
@@ -101,7 +102,7 @@ def _export(job: dict[str, Any]) -> dict[str, Any]:
         job["model"],
         file,
         target.name,
-        precision=contender.precision,
+        precision=cast(Precision, contender.precision),
         optimize=not contender.form,  # what has a form is optimized already, and its siblings stay as they are
         calibrate=job["pictures"] if contender.precision == "int8" else None,
         max_difference=ANY,

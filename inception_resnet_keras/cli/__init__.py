@@ -11,8 +11,8 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
 
+from .. import __version__
 from ..common.console import PROGRAM
 from ..common.errors import InputError
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without × shows ? for it
     parser = argparse.ArgumentParser(PROGRAM, description="Inception-v4 and Inception-ResNet-v1/v2 in Keras.")
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version(PROGRAM)}")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:
         module = import_module(f".{verb}", __name__)

@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..deploy.convert import convert
+    from ..deploy.convert import convert_checkpoint
 
-    report, check = convert(args.source, args.out, to=args.to, ema=args.ema)
+    report, check = convert_checkpoint(args.source, args.out, to=args.to, ema=args.ema)
     print(report)
     print(check)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import InputError
+from ..networks.rows import PREPROCESSINGS
 from .pack import number_or_share
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--interpolation", choices=("bilinear", "bicubic", "lanczos", "nearest"), help="instead of the weights' own")
     add("--classes", type=Path, metavar="FILE", help="class names, one a line, for models that carry none")
     add("--ema", action="store_true", help="take the running averages that a checkpoint of TensorFlow 1 has")
+    add(
+        "--preprocessing",
+        choices=tuple(PREPROCESSINGS),
+        help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
+    )
     add("--batch-size", type=int, default=32, metavar="N", help="crops at once (default: %(default)s)")
     add(
         "--max-corrupt",
@@ -144,5 +150,8 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
 
 def _shared(args: argparse.Namespace) -> dict[str, Any]:
     """The options that classifiers and faces have in common."""
-    names = ("out", "crop_fraction", "crop_mode", "interpolation", "ema", "batch_size", "max_corrupt")
+    names = (
+        *("out", "crop_fraction", "crop_mode", "interpolation", "ema", "preprocessing", "batch_size"),
+        "max_corrupt",
+    )
     return {name: getattr(args, name) for name in names}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..networks.rows import PREPROCESSINGS
+
 HELP = "why a model says what it says of pictures, drawn over them"
 
 
@@ -20,6 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="IMAGE",
         help="explain the likeness to this picture, such as a face's",
+    )
+    add(
+        "--preprocessing",
+        choices=tuple(PREPROCESSINGS),
+        help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
     )
     add("--out", type=Path, default=Path(), metavar="FOLDER", help="for the drawings (default: this folder)")
 
@@ -38,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         against=args.against,
         endpoint=args.endpoint,
         steps=args.steps,
+        preprocessing=args.preprocessing,
     )
     console = Console()
     for one in drawn:

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..common.console import command, say
-from ..common.errors import InputError
-from ..deploy.formats import FORMATS, IMAGENET, chosen, default_name
+from ..deploy.formats import FORMATS, chosen, default_name
 from ..models.model_file import PRECISIONS
+from ..networks.rows import PREPROCESSINGS
 
 HELP = "a model for TensorFlow Serving, ONNX Runtime, OpenVINO or LiteRT, compared with Keras's"
 
@@ -27,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--validate", type=Path, metavar="FOLDER", help="a folder of pictures a class, to compare accuracies on")
     add("--check", type=Path, metavar="FOLDER", help="pictures to compare on (default: of --validate or --calibrate)")
     add("--labels", metavar="FILE", help="class names, a line each in the outputs' order; or `imagenet`")
-    add("--preprocessing", choices=("inception", "facenet", "none"), help="of a model that takes no raw pixels")
+    add(
+        "--preprocessing",
+        choices=tuple(PREPROCESSINGS),
+        help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
+    )
     add("--no-optimize", action="store_true", help="export the graph as it is, nothing folded")
     bound = "past it nothing is kept (default: by precision)"
     add("--max-difference", type=float, metavar="SHARE", help=f"of the largest output; {bound}")
@@ -42,7 +46,6 @@ def run(args: argparse.Namespace) -> None:
     find_runtime(args.model)  # a model that is missing is told before the place that follows from it
     folder = args.model if args.model.is_dir() else args.model.parent
     out = args.out or folder / default_name(target, precision)
-    names = None if args.labels is None else _labels(args.labels)
 
     from rich.console import Console
 
@@ -59,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
             calibrate=args.calibrate,
             check=args.check,
             validate=args.validate,
-            class_names=names,
+            class_names=args.labels,
             preprocessing=args.preprocessing,
             optimize=not args.no_optimize,
             max_difference=args.max_difference,
@@ -84,16 +87,3 @@ def _ended_at_once() -> Iterator[None]:
     finally:
         for number, former in before.items():
             signal.signal(number, former)
-
-
-def _labels(text: str) -> list[str] | str:
-    if text == IMAGENET and not Path(text).exists():
-        return IMAGENET
-    try:
-        return Path(text).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise InputError(
-            f"--labels: there is no file {text!r}; it takes a file of a name a line, or imagenet"
-        ) from None
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise InputError(f"--labels: {text!r} is no text in UTF-8: {error}") from None

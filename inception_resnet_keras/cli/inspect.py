@@ -12,6 +12,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..weights.inspect import inspect
+    from ..weights.inspect import inspect_checkpoint
 
-    print(inspect(args.file))
+    print(inspect_checkpoint(args.file))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .. import networks
 from ..common.errors import InputError
+
+if TYPE_CHECKING:
+    pass
 
 HELP = "a network as a picture (SVG, PNG, PDF), DOT, Mermaid, or a page to explore"
 
@@ -68,12 +72,9 @@ def _draw_all(args: argparse.Namespace) -> None:
         print(path)
 
 
-def _loaded(path: Path) -> object:
+def _loaded(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"NETWORK: there is no file {str(path)!r}")
-    import keras
+    from ..models.model_file import load_keras_model
 
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError) as error:
-        raise InputError(f"NETWORK: {str(path)!r} is not a Keras model: {error}") from error
+    return load_keras_model(path)

@@ -1,4 +1,4 @@
-"""Prints the likeliest classes of pictures, by the model of a run or by an exported one."""
+"""Prints the likeliest classes of pictures, by a model of any kind."""
 
 from __future__ import annotations
 
@@ -8,18 +8,26 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-HELP = "the likeliest classes of pictures, by a run's model or an exported one"
+from ..networks.rows import PREPROCESSINGS
+
+HELP = "the likeliest classes of pictures, by a model of any kind"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run_or_model",
-        type=Path,
-        metavar="RUN_OR_MODEL",
-        help="a run's folder or a .keras file of one; or an exported .onnx, .xml, .tflite or SavedModel's folder",
+        "model",
+        metavar="MODEL",
+        help="a run's folder; a .keras or .h5 model; an exported .onnx, .xml, .tflite or SavedModel's folder; or "
+        "[NETWORK[:VARIANT]=]WEIGHTS: a checkpoint or a registered name, such as inception_v4=imagenet",
     )
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of them")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes a picture (default: %(default)s)")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes per picture (default: %(default)s)")
+    parser.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line, for a model without any")
+    parser.add_argument(
+        "--preprocessing",
+        choices=tuple(PREPROCESSINGS),
+        help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -27,7 +35,14 @@ def run(args: argparse.Namespace) -> int:
     from ..common.devices import missing_gpu
     from ..models.predict import predict
 
-    predictions = predict(args.run_or_model, args.images, top=args.top)
+    predictions = predict(
+        args.model,
+        args.images,
+        top=args.top,
+        classes=args.classes,
+        preprocessing=args.preprocessing,
+        note=lambda text: print(f"note: {text}", file=sys.stderr),
+    )
     if sys.modules.get("tensorflow") and (gpu := missing_gpu()):
         print(gpu, file=sys.stderr)
     if args.json:

@@ -96,11 +96,13 @@ def run(args: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from ..training.loop import resume, train
+    from ..training.loop import resume, train_config
 
     console = Console()
     trained = (
-        resume(args.resume, settings, console=console) if args.resume else train(config, args.out, console=console)
+        resume(args.resume, settings, console=console)
+        if args.resume
+        else train_config(config, args.out, console=console)
     )
     if not trained.chief:
         return

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from PIL import Image
@@ -23,11 +23,17 @@ from ..common.arguments import is_integer, is_number, one_of
 from ..common.errors import InputError, refuse
 from .images import resized
 
-CROPS = (1, 12, 144)
+Crops = Literal[1, 12, 144]
 
-MODES = ("squash", "center")
+CropMode = Literal["squash", "center"]
 
-INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
+Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
+
+CROPS: tuple[Crops, ...] = get_args(Crops)
+
+MODES: tuple[CropMode, ...] = get_args(CropMode)
+
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 
 LEAST_DRAFT = 2  # `images.decode` never gives a JPEG below so many times what is enough
 

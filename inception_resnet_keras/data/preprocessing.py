@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..common.errors import refuse
-from ..networks.rows import CAFFE, FACENET, INCEPTION, RAW, TORCH, UNIT, Preprocessing
+from ..networks.rows import PREPROCESSINGS, RAW, Preprocessing
 
-CONVENTIONS = {row.name: row for row in (INCEPTION, FACENET, UNIT, CAFFE, TORCH, RAW)}
+Convention = Literal["inception", "facenet", "unit", "caffe", "torch", "none"]
 
 
 class ScalingWarning(UserWarning):
@@ -18,12 +19,12 @@ class ScalingWarning(UserWarning):
 
 
 def convention_named(name: str) -> Preprocessing:
-    if not isinstance(name, str) or name not in CONVENTIONS:
-        raise refuse("convention", name, " or ".join(map(repr, CONVENTIONS)))
-    return CONVENTIONS[name]
+    if not isinstance(name, str) or name not in PREPROCESSINGS:
+        raise refuse("convention", name, " or ".join(map(repr, PREPROCESSINGS)))
+    return PREPROCESSINGS[name]
 
 
-def preprocess_input(x: Any, convention: str = "inception") -> Any:
+def preprocess_input(x: Any, convention: Convention = "inception") -> Any:
     """Scales raw pixels to what the networks take; the argument is never changed.
 
     Args:
@@ -67,12 +68,12 @@ def scale_pixels(pixels: Any, preprocessing: Preprocessing) -> Any:
     """float32 pixels of 0-255, channels last, as an array or a tensor, preprocessed; unchanged by `RAW`."""
     if preprocessing is RAW:
         return pixels
-    mean, divisor = (np.float32(number) for number in (preprocessing.mean, preprocessing.divisor))
+    mean, divisor = (np.asarray(number, np.float32) for number in (preprocessing.mean, preprocessing.divisor))
     scaled = (pixels - mean) / divisor
     return scaled[..., ::-1] if preprocessing.reverse else scaled
 
 
-def warn_if_unscaled(x: Any, *, what: str = "the model's input") -> bool:
+def warn_if_unscaled(x: ArrayLike, *, what: str = "the model's input") -> bool:
     """Warns where a batch that a network is about to read does not look scaled to [-1, 1].
 
     Args:

@@ -6,18 +6,18 @@ import json
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
 from ..common.errors import InputError, refuse
 from ..common.files import replacing
-from ..models.model_file import Card, open_keras, save_model
+from ..models.model_file import Card, load_keras_model, read_card_if_any, save_model
 from ..networks import factories
 from ..networks.recognise import recognise_model
 from ..weights.identify import SETTINGS_KEY
-from ..weights.inspect import Finding, inspect
+from ..weights.inspect import Finding, inspect_checkpoint
 from ..weights.load import LoadReport, load_weights
 from ..weights.readers.hdf5 import KERAS_FORMAT
 from ..weights.readers.safetensors import save
@@ -46,30 +46,40 @@ class NumericCheck:
         )
 
 
-def convert(
-    source: str | PathLike[str], out: str | PathLike[str], *, to: str | None = None, ema: bool = False
+def convert_checkpoint(
+    source: str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    to: Literal["keras", "safetensors"] | None = None,
+    ema: bool = False,
 ) -> tuple[LoadReport, NumericCheck]:
-    """Writes a checkpoint as a .keras model or as safetensors under this project's names.
+    """Write a checkpoint as a .keras model or as safetensors under this project's names.
 
     Args:
         source: The checkpoint's path.
-        out: The file to write; it must not exist.
-        to: "keras" or "safetensors", whose ending out gets where it has neither; None takes it from out's.
-        ema: Whether to take the running averages beside the weights.
+        out: The file to write, which must not exist.
+        to: The format, "keras" or "safetensors"; its ending is added to `out` if that has neither. None is
+            the format that `out` ends in.
+        ema: Whether to take the moving averages stored beside the weights.
 
     Returns:
-        What was loaded, and how far the written file's outputs are from the source's.
+        The report of what was loaded, and how far the written file's outputs are from the source's.
 
     Raises:
-        ValueError: The source does not load, out exists or has an ending of neither format, or the
-            written file computes other numbers.
+        ValueError: The source does not load, `out` exists or ends in neither format, or the written file
+            computes other numbers.
+
+    Examples:
+        ```python
+        report, check = convert_checkpoint("inception_v4.ckpt", "inception_v4.keras")
+        ```
     """
     target, kind = _target(Path(out), to)
     if target.exists():
         raise InputError(f"out: {target} exists; it is not overwritten")
     if not target.parent.is_dir():
         raise InputError(f"out: {target.parent} is no folder; make it first")
-    finding = inspect(source)
+    finding = inspect_checkpoint(source)
     model, card = _model(finding, Path(source))
     report = load_weights(model, source, ema=ema)
     if card and kind != "keras":
@@ -99,7 +109,8 @@ def _target(out: Path, to: str | None) -> tuple[Path, str]:
 def _model(finding: Finding, source: Path) -> tuple[keras.Model, Card | None]:
     """The model that a checkpoint is of: a .keras file's own, or the one that its weights fit, which gives logits."""
     if finding.source == OURS.source and finding.format == KERAS_FORMAT:
-        return open_keras(source)
+        card = read_card_if_any(source)
+        return load_keras_model(source, card), card
     return _build(finding), None
 
 
@@ -131,7 +142,7 @@ def _compare(model: keras.Model, path: Path, shown: str) -> NumericCheck:
     if path.suffix == ".keras":
         again = keras.saving.load_model(path, compile=False)
     else:
-        again = _build(inspect(path))
+        again = _build(inspect_checkpoint(path))
         load_weights(again, path)
     wanted, found = (_outputs(one.predict(picture, verbose=0)) for one in (model, again))
     if wanted.shape != found.shape:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..common.arguments import boolean
 from ..common.errors import InputError, refuse
@@ -17,7 +17,10 @@ from .placing import placing
 if TYPE_CHECKING:
     import keras
 
+    from ..data.preprocessing import Convention
+    from ..models.model_file import Precision
     from .check import Check
+    from .formats import FormatName
 
 _POLICIES = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 
@@ -25,14 +28,14 @@ _POLICIES = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 def export_model(
     model: keras.Model | str | PathLike[str],
     out: str | PathLike[str],
-    format: str,
+    format: FormatName,
     *,
-    precision: str = "float32",
+    precision: Precision = "float32",
     calibrate: str | PathLike[str] | None = None,
     check: str | PathLike[str] | None = None,
     validate: str | PathLike[str] | None = None,
-    class_names: Sequence[str] | None = None,
-    preprocessing: str | None = None,
+    class_names: str | PathLike[str] | Sequence[str] | None = None,
+    preprocessing: Convention | Literal["none"] | None = None,
     optimize: bool = True,
     max_difference: float | None = None,
     min_agreement: float | None = None,

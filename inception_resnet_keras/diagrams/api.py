@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from .. import networks
-from ..common import arguments
+from ..common.arguments import boolean, one_of, positive_integer
 from ..common.errors import InputError, refuse
 from ..common.files import replacing
+from ..networks.checks import apply_depths, apply_scale, check_aux_head, check_image_shape
 from . import mermaid, svg
 from .explorer import page
 from .graph import INPUT, Graph, graph_of
@@ -20,9 +21,11 @@ from .recover import graph_of_model
 
 Level = Literal["overview", "modules", "layers"]
 
+Format = Literal["svg", "png", "pdf", "dot", "mermaid", "html"]
+
 LEVELS: tuple[Level, ...] = get_args(Level)
 
-FORMATS = {
+FORMATS: dict[str, Format] = {
     ".svg": "svg",
     ".png": "png",
     ".pdf": "pdf",
@@ -34,13 +37,23 @@ FORMATS = {
 }
 
 
+class KerasModel(Protocol):
+    """What a drawing reads of a `keras.Model`, which is not imported here."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def layers(self) -> Any: ...
+
+
 class Diagram:
     """A picture to be: shown inline by a notebook, or asked for in a format.
 
     graph: What is drawn. level: "overview", "modules" or "layers". keys: The parts that "modules" shows.
     """
 
-    def __init__(self, graph: Graph, level: str, keys: Sequence[str], *, upwards: bool = False) -> None:
+    def __init__(self, graph: Graph, level: Level, keys: Sequence[str], *, upwards: bool = False) -> None:
         self.graph, self.level, self.keys, self.upwards = graph, level, tuple(keys), upwards
 
     def __repr__(self) -> str:
@@ -90,7 +103,7 @@ class Diagram:
 
         return page([self.graph, *_other_variants(self.graph)])
 
-    def save(self, to_file: str | PathLike[str], format: str | None = None) -> Path:
+    def save(self, to_file: str | PathLike[str], format: Format | None = None) -> Path:
         """Writes a file, in one step, over what was there; the format follows from its name."""
         path = Path(to_file)
         named = FORMATS.get(path.suffix.lower())
@@ -117,19 +130,19 @@ class Diagram:
 
 
 def plot_architecture(
-    network: Any,
+    network: Literal["inception_v4", "inception_resnet_v1", "inception_resnet_v2"] | KerasModel,
     to_file: str | PathLike[str] | None = None,
     *,
     level: Level = "overview",
     module: str | None = None,
-    variant: str = "paper",
+    variant: Literal["paper", "slim", "facenet"] = "paper",
     depths: Sequence[int] | None = None,
     scale: bool | float | Sequence[float] = True,
     input_shape: Sequence[int | None] | None = None,
     num_classes: int | None = None,
     aux_head: bool = False,
     upwards: bool = False,
-    format: str | None = None,
+    format: Format | None = None,
 ) -> Diagram:
     """Draws a network as the paper does.
 
@@ -156,14 +169,14 @@ def plot_architecture(
         InputError (a ValueError): An argument is out of range; a model is not one of this package;
             or a picture is asked for, and neither pygraphviz nor Graphviz is installed.
     """
-    arguments.one_of("level", level, LEVELS)
-    arguments.one_of("format", format, (None, *dict.fromkeys(FORMATS.values())))
+    one_of("level", level, LEVELS)
+    one_of("format", format, (None, *dict.fromkeys(FORMATS.values())))
     if isinstance(network, str):
-        table = arguments.scaled(arguments.deepened(networks.find(network, variant), depths), scale)
-        arguments.auxiliary(table, aux_head)
+        table = apply_scale(apply_depths(networks.find(network, variant), depths), scale)
+        check_aux_head(table, aux_head)
         shape = (table.size, table.size, 3) if input_shape is None else input_shape
-        height, width, channels = arguments.image_shape(table, shape, "channels_last", aux_head=aux_head)
-        classes = None if num_classes is None else arguments.positive_integer("num_classes", num_classes)
+        height, width, channels = check_image_shape(table, shape, "channels_last", aux_head=aux_head)
+        classes = None if num_classes is None else positive_integer("num_classes", num_classes)
         graph = graph_of(table, (height, width), channels=channels or 3, classes=classes, aux_head=aux_head)
     else:
         defaults = inspect.signature(plot_architecture).parameters
@@ -176,9 +189,9 @@ def plot_architecture(
     if module is not None:
         if level != "modules":
             raise InputError(f"module: got {module!r} with level={level!r}; it takes None there, or level='modules'")
-        arguments.one_of("module", module, keys)
+        one_of("module", module, keys)
         keys = [module]
-    diagram = Diagram(graph, level, keys, upwards=arguments.boolean("upwards", upwards))
+    diagram = Diagram(graph, level, keys, upwards=boolean("upwards", upwards))
     if to_file is not None:
         diagram.save(to_file, format)
     return diagram

@@ -6,16 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 
 import numpy as np
 
-from ..common.arguments import path_of
-from ..common.errors import InputError, refuse
-from ..weights.labels import CLASSES, class_index
-
-SHOWN = 10
+from ..common.errors import InputError
+from ..weights.labels import CLASSES, class_index, shown
 
 _WORDNET = re.compile(r"n\d{8}")
 
@@ -60,34 +55,6 @@ def imagenet(folders: Sequence[str]) -> Classes:
     return Classes(names, [(key, name, name.lower()) for key, name in index])
 
 
-def given_names(classes: str | PathLike[str] | Sequence[str]) -> list[str]:
-    """A model's class names, from a list or from a file of them; InputError for no two different ones."""
-    if isinstance(classes, str | PathLike):
-        return listed(path_of("classes", classes))
-    if not isinstance(classes, Sequence) or not all(isinstance(name, str) and name for name in classes):
-        raise refuse("classes", classes, "a file's path, or a list of names")
-    return _checked("classes", list(classes), "every output needs a name of its own")
-
-
-def listed(path: Path) -> list[str]:
-    """The class names of a file that has one a line, in the order of a model's outputs."""
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is no text in UTF-8; it must have a class's name a line") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); it must have a class's name a line") from None
-    return _checked(str(path), names, "it must have a class's name a line")
-
-
-def _checked(told: str, names: list[str], needed: str) -> list[str]:
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise InputError(f"{told}: names {shown(twice)} more than once")
-    if len(names) < 2:
-        raise InputError(f"{told}: names {len(names)} classes; {needed}, two at least")
-    return names
-
-
 def places(wanted: Sequence[str], classes: Classes, *, told: str, model: str) -> np.ndarray:
     """int64: the number of each wanted class among the model's.
 
@@ -123,10 +90,6 @@ def columns(first: Classes, other: Classes, *, model: str, first_model: str) -> 
             f"{': ' + shown(unknown) if unknown else ''}. Evaluate them one by one"
         )
     return np.argsort(np.array(found, np.int64))
-
-
-def shown(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:SHOWN])) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def number_of(name: str, known: dict[str, int | None], *, imagenet: bool) -> int | None:

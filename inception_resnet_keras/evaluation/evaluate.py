@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,12 +21,13 @@ from PIL import Image
 from ..common.arguments import boolean, one_of, path_of, positive_integer, text_of
 from ..common.errors import InputError, refuse
 from ..common.files import write_json
-from ..data.crops import CROPS, Changes, View
+from ..data.crops import CROPS, Changes, CropMode, Crops, Interpolation, View
+from ..data.preprocessing import Convention
 from ..data.sources import Source, open_source
-from ..models.open import GivenModel, OpenedModel, display_name, locate_model
-from ..weights.labels import CLASSES
+from ..models.open import GivenModel, OpenedModel, display_name, locate
+from ..weights.labels import CLASSES, given_class_names
 from . import metrics, plots
-from .classes import Classes, columns, given_names, imagenet, places
+from .classes import Classes, columns, imagenet, places
 from .held_out import choose
 from .metrics import Calibration, Figures, figures, ranks_of_truth
 from .predictions import Telling, classify
@@ -108,39 +110,54 @@ def evaluate(
     data: str | PathLike[str] | None = None,
     *,
     out: str | PathLike[str] | None = None,
-    crops: int = 1,
+    crops: Crops = 1,
     crop_fraction: float | None = None,
-    crop_mode: str | None = None,
-    interpolation: str | None = None,
+    crop_mode: CropMode | None = None,
+    interpolation: Interpolation | None = None,
     classes: str | PathLike[str] | Sequence[str] | None = None,
     ema: bool = False,
+    preprocessing: Convention | None = None,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
     progress: Telling = lambda what, done, total: None,
 ) -> Evaluation:
-    """Evaluates models, and the average of their probabilities, in one pass over the pictures.
+    """Evaluate classifiers, and the average of their probabilities, on labelled images.
 
     Args:
-        models: One or more, as `opening` names them: runs, .keras files, registered weights, checkpoints; or Keras
-            models that take pixels of 0-255 (of this project: built with include_preprocessing=True).
-        data: What `open_source` opens: a folder with a folder of pictures a class, a .csv, a packed
-            folder, "tfds:NAME:SPLIT" or "digits". It may lack some of the models' classes. Where a run was trained
-            on it, the pictures that the run held out are evaluated. None, of a single run: its held-out pictures.
-        out: The folder to write, which must not exist or be empty; None for the next free one below evaluations/.
-        crops: 1, 12 or 144 a picture, as `data.crops` has them; their probabilities are averaged.
-        crop_fraction, crop_mode, interpolation: Of `data.crops.View`, instead of the weights' own. The fraction
-            and the mode are of one crop only.
-        classes: The class names in the order of the outputs, or a file of them, one a line, for models that carry none.
-            A checkpoint's classes are then these, and not ImageNet's, however many there are.
-        ema: Whether to take the running averages that a checkpoint of TensorFlow 1 has beside its weights.
-        batch_size: How many crops go through a model at once, at least 1.
-        max_corrupt: How many pictures may be unreadable: a number, or a share below 1.
-        progress: Called with what is being done, and of how many pictures it is done for how many.
+        models: One model or several: a run's folder, a .keras file, what `export_model` wrote, a registered name
+            such as "inception_v4=imagenet", a checkpoint, or a Keras model that takes pixels of 0-255 (one of
+            this package: built with include_preprocessing=True).
+        data: A folder with one folder of images per class, a .csv of path,label, a folder that `pack` wrote,
+            "tfds:NAME:SPLIT" or "digits". Some of the models' classes may be missing in it. If a run was trained
+            on it, the images that the run held out are evaluated. None, for a single run, is its held-out images.
+        out: The folder to write, new or empty. None is the next free one below evaluations/.
+        crops: Crops per image, 1, 12 or 144 (the paper's); their probabilities are averaged.
+        crop_fraction, crop_mode, interpolation: How an image becomes the network's input, instead of what the
+            weights were published with. The fraction, in (0, 1], and the mode need crops=1: "squash" resizes the
+            middle `fraction` of each side to the input, "center" keeps the aspect ratio and cuts out a square.
+        classes: The class names in the order of the outputs, or a file with one per line, for models that carry
+            none. A checkpoint's classes are then these and not ImageNet's, however many there are.
+        ema: Whether to take the moving averages that a TensorFlow 1 checkpoint may have beside its weights.
+        preprocessing: How the models take pixels, as `preprocess_input` names it ("none": 0-255 as they are), for
+            models of which that cannot be measured; None measures it.
+        batch_size: Number of crops that go through a model at once, at least 1.
+        max_corrupt: Images that may be unreadable: a number, or a fraction below 1.
+        progress: Called with the current step, the number of images done and the number of all images.
+
+    Returns:
+        The accuracy and calibration of each model and of the average, the report by class, and the folder
+        with everything that was written.
 
     Raises:
-        InputError: An argument is out of range, a model or the data is missing or damaged, a class of the data is
-            none of a model's (both lists are shown), models of other classes are to be averaged, or more
-            pictures than `max_corrupt` cannot be read.
+        ValueError: An argument is out of range, a model or the data is missing or damaged, a class of the data is
+            not one of the model's (both lists are shown), models of different classes are to be averaged, or more
+            images than `max_corrupt` cannot be read.
+
+    Examples:
+        ```python
+        found = evaluate("inception_v4=imagenet", "imagenet/val", crops=12)
+        print(found.reported.figures.top1, found.folder)
+        ```
     """
     one_of("crops", crops, CROPS)
     batch_size = positive_integer("batch_size", batch_size)
@@ -150,8 +167,9 @@ def evaluate(
     if crops != 1 and (crop_fraction is not None or crop_mode is not None):
         raise refuse("crops", crops, "1 with a crop fraction or mode: 12 and 144 crops are of fixed places")
     changes = Changes(crop_fraction, crop_mode, interpolation)
-    named = None if classes is None else given_names(classes)
-    openers = [locate_model(model, imagenet=named is None, ema=boolean("ema", ema)) for model in several]
+    named = None if classes is None else given_class_names(classes)
+    options: dict[str, Any] = {"ema": boolean("ema", ema), "preprocessing": preprocessing}
+    sources = [locate(model, imagenet=named is None, **options) for model in several]
     chosen = choose([display_name(model) for model in several], None if data is None else text_of("data", data))
     dataset = chosen.data
     written = None if out is None else path_of("out", out)
@@ -159,7 +177,7 @@ def evaluate(
         told = partial(progress, "reading headers")
         source = open_source(dataset, least_classes=1, max_corrupt=max_corrupt, progress=told)
         source, note = chosen.of(source)
-        subjects = [opener(False) for opener in openers]
+        subjects = [each.open() for each in sources]
         if named and all(subject.classes for subject in subjects):
             raise InputError("classes: names are given for models that carry their classes' names: leave them out")
         subjects = [
@@ -226,7 +244,7 @@ def _evaluation(
         reported = metrics.accuracy([subject.network], crops) if subject.imagenet and complete else None
         published = dict(subject.published) if complete else {}
         scores = figures(seen.labels, probabilities)
-        notes = [ASSUMED] * subject.assumed + [AVERAGES_LEFT] * subject.averages
+        notes = [*subject.notes, *[ASSUMED] * subject.assumed, *[AVERAGES_LEFT] * subject.averages]
         return Model(subject.name, subject.network, subject.view, scores, reported, published, notes)
 
     average = None

@@ -14,27 +14,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from ..common.arguments import is_integer, positive_integer
 from ..common.errors import InputError, refuse
 from ..common.files import replacing
 from ..data.crops import central_crop, cut, decoding_size
 from ..data.images import UnreadableImageError, decode, read_image
-from .classes import Classes, imagenet, number_of, shown
+from ..data.preprocessing import Convention
+from ..weights.labels import shown
+from .classes import Classes, imagenet, number_of
 
 if TYPE_CHECKING:
     import keras
-from ..models.open import OpenedModel, locate
+from ..models.open import GivenModel, OpenedModel, locate
 from ..models.predict import expand
-from ..networks import names
-from ..networks.features import STRIDES, embedding_of, endpoints
 from ..networks.recognise import channels_first
 
 STEPS = 32
@@ -67,10 +67,10 @@ class Explanation:
 
 def explain(
     model: keras.Model,
-    images: Any,
+    images: ArrayLike,
     *,
     classes: int | Sequence[int] | None = None,
-    against: Any = None,
+    against: ArrayLike | None = None,
     endpoint: str | None = None,
     steps: int = STEPS,
     batch_size: int = 8,
@@ -98,23 +98,29 @@ def explain(
     """
     import keras
 
+    from ..networks.ends import classifier_head, classifier_input
+    from ..networks.features import endpoints
+    from ..networks.keras_graph import flattened
+
     steps, batch_size = positive_integer("steps", steps), positive_integer("batch_size", batch_size)
-    there = endpoints(model)
+    model = flattened(model) or model  # a network inside another model is found, and read from the outer input
+    maps = endpoints(model)
     pixels = _pixels("images", images, model)
     first = channels_first(model)
     place = map_endpoint(model, pixels.shape[2:4] if first else pixels.shape[1:3], endpoint, first=first)
-    if against is None and names.LOGITS not in there:
-        embedding_of(model)  # a model of maps is told so
+    classifier = classifier_head(model)
+    if against is None and classifier is None:
+        classifier_input(model)  # which refuses a model that gives maps
         raise InputError(
             f"model: {model.name!r} gives embeddings, which have no classes: give the picture to compare with "
             "(against, `--against` of the command)"
         )
     if against is not None and classes is not None:
         raise refuse("classes", classes, "None beside against: a similarity to a picture has no class")
-    head = there[names.LOGITS] if against is None else _unit(embedding_of(model))
-    outputs = {"map": there[place], "head": head}
-    if names.PREDICTIONS in there:
-        outputs["predictions"] = there[names.PREDICTIONS]
+    head = classifier.logits if classifier and against is None else _unit(classifier_input(model))
+    outputs = {"map": maps[place], "head": head}
+    if against is None and (output := keras.tree.flatten(model.output)[0]) is not head:
+        outputs["predictions"] = output
     network = _Network(keras.Model(model.input, outputs), first, steps, batch_size)
     numbers: Sequence[int | None]
     if against is None:
@@ -139,6 +145,8 @@ def _unit(vectors: Any) -> Any:
 def map_endpoint(model: keras.Model, size: Sequence[int], endpoint: str | None, *, first: bool) -> str:
     """The endpoint to read, checked to be a map; None for the last of at least 5×5 for pictures of `size`."""
     import keras
+
+    from ..networks.features import STRIDES, endpoints
 
     maps = {name: tensor for name, tensor in endpoints(model).items() if len(tensor.shape) == 4}
     if endpoint is not None:
@@ -209,9 +217,13 @@ class _Network:
 
     @property
     def grey(self) -> float:
-        """The pixel that the network reads as zero."""
-        scaling = next((layer for layer in self.model.layers if layer.name == names.PREPROCESS), None)
-        return 0.0 if scaling is None else -float(scaling.offset) / float(scaling.scale)
+        """The pixel that the network reads as zero: 0 where no rescaling stands before its first weights."""
+        for layer in self.model.layers:
+            if layer.weights:
+                break
+            if type(layer).__name__ == "Rescaling" and np.ndim(layer.scale) == np.ndim(layer.offset) == 0:
+                return -float(layer.offset) / float(layer.scale)
+        return 0.0
 
     def _last(self, values: np.ndarray) -> np.ndarray:
         return np.moveaxis(values, 0, -1) if self.first else values
@@ -343,13 +355,11 @@ class _Opened:
 
     def looked_at(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
         """Its input, float32 (1, …), and the part of the picture that it is made of, uint8 at its own size."""
-        from ..networks.recognise import channels_first
-
         view = self.subject.view
         pixels = cut(decode(file, decoding_size(view, 1)), view, 1).astype(np.float32)
         picture = read_image(file)
         left, top, right, bottom = map(round, central_crop(view, *picture.shape[:2]).window(*picture.shape[:2]))
-        return np.moveaxis(pixels, -1, 1) if channels_first(self.model) else pixels, picture[top:bottom, left:right]
+        return self.subject.keras_input(pixels), picture[top:bottom, left:right]
 
     def number(self, asked: str) -> int:
         """The output that is a class, by its name, or by its number where none is named so."""
@@ -376,7 +386,7 @@ class _Opened:
 
 
 def explain_files(
-    model: str | PathLike[str],
+    model: GivenModel,
     images: Sequence[Path],
     *,
     out: Path,
@@ -384,6 +394,7 @@ def explain_files(
     against: Path | None = None,
     endpoint: str | None = None,
     steps: int | None = None,
+    preprocessing: Convention | None = None,
 ) -> list[Drawn]:
     """Draws why a saved model says what it says of pictures.
 
@@ -397,6 +408,7 @@ def explain_files(
         against: The picture to compare with: what makes each similar to it is explained, in place of a class.
         endpoint: The map that Grad-CAM reads, as `features.endpoints` names it; None as `explain` has it.
         steps: Of integrated gradients; None for 32.
+        preprocessing: How the model takes pixels, as `preprocess_input` names it; None measures it.
 
     Returns:
         One a file, in order; a file that cannot be read has an error.
@@ -410,7 +422,7 @@ def explain_files(
     targets = _targets(files, out)
     if against is not None and class_name is not None:
         raise refuse("--class", class_name, "None beside --against: a similarity to a picture has no class")
-    opened = _open(str(model), embedding=against is not None)
+    opened = _open(model, embedding=against is not None, preprocessing=preprocessing)
 
     options: dict[str, Any] = {"endpoint": endpoint, "steps": steps or STEPS}
     if class_name is not None:
@@ -447,10 +459,12 @@ def _targets(files: Sequence[Path], out: Path) -> list[Path]:
     return taken
 
 
-def _open(text: str, *, embedding: bool) -> _Opened:
-    subject = locate(text)(embedding)
+def _open(model: GivenModel, *, embedding: bool, preprocessing: Convention | None) -> _Opened:
+    subject = locate(model, preprocessing=preprocessing).open(embedding=embedding)
     if subject.model is None:
-        raise InputError(f"{text}: was exported, and has no gradients; give the run or .keras file that it came from")
+        raise InputError(
+            f"{subject.name}: was exported, and has no gradients; give the run or .keras file that it came from"
+        )
     return _Opened(subject, subject.model, _classes(subject))
 
 

@@ -21,9 +21,10 @@ from ..common.arguments import boolean, path_of, positive_integer
 from ..common.errors import InputError
 from ..common.files import write_json
 from ..data.corrupt import CorruptPictures
-from ..data.crops import Changes, View
+from ..data.crops import Changes, CropMode, Interpolation, View
 from ..data.images import SUFFIXES, UnreadableImageError, decode
-from ..models.open import GivenModel, display_name, locate_model
+from ..data.preprocessing import Convention
+from ..models.open import GivenModel, display_name, locate
 from .evaluate import ASSUMED, AVERAGES_LEFT, MAX_CORRUPT, read_again
 from .metrics import Verification, squared_distances, verify
 from .predictions import Telling, one_pass
@@ -171,38 +172,50 @@ def verify_faces(
     out: str | PathLike[str] | None = None,
     mirror: bool = False,
     crop_fraction: float | None = None,
-    crop_mode: str | None = None,
-    interpolation: str | None = None,
+    crop_mode: CropMode | None = None,
+    interpolation: Interpolation | None = None,
     ema: bool = False,
+    preprocessing: Convention | None = None,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
     progress: Telling = lambda what, done, total: None,
 ) -> Verified:
-    """Verifies pairs of faces by the squared distance of their embeddings, which are of length 1.
+    """Verify pairs of faces by the squared distance of their embeddings, which have unit length.
 
     Args:
-        model: As `opening` names it, or a Keras model that takes pixels of 0-255. Of a classifier, what its last
-            layer reads is the embedding.
-        pairs: A file in the format of LFW's pairs.txt, of two folds at least.
-        data: The folder with a folder a person, person/person_0001.jpg (or another suffix that is read).
-            Faces are expected cropped, as the network was trained on them: each picture is looked at whole, or as
-            the run was evaluated, whose model it is.
-        out: The folder to write, which must not exist or be empty; None for the next free one below evaluations/.
-        mirror: Whether each face is embedded mirrored too, and the distances averaged.
-        crop_fraction, crop_mode, interpolation: Of `data.crops.View`, for pictures with more than the face.
-        ema: Whether to take the running averages that a checkpoint of TensorFlow 1 has beside its weights.
-        batch_size: How many pictures go through the model at once, at least 1.
-        max_corrupt: How many pictures may be missing or unreadable: a number, or a share below 1.
-        progress: Called with what is being done, and of how many pictures it is done for how many.
+        model: A model as `evaluate` takes it. The embedding of a classifier is what its last layer reads.
+        pairs: A file in the format of LFW's pairs.txt, with at least two folds.
+        data: The folder with one folder per person, person/person_0001.jpg (or another image suffix). Faces
+            are expected to be cropped as the network was trained on them: each image is used whole, or as the
+            run was evaluated.
+        out: The folder to write, new or empty. None is the next free one below evaluations/.
+        mirror: Whether to embed each face mirrored too, and average the distances.
+        crop_fraction, crop_mode, interpolation: As for `evaluate`, for images with more than the face.
+        ema: Whether to take the moving averages that a TensorFlow 1 checkpoint may have beside its weights.
+        preprocessing: How the model takes pixels, as for `evaluate`.
+        batch_size: Number of images that go through the model at once, at least 1.
+        max_corrupt: Images that may be missing or unreadable: a number, or a fraction below 1.
+        progress: Called with the current step, the number of images done and the number of all images.
+
+    Returns:
+        The accuracy over the folds, the ROC curve, the pairs left out, and the folder with everything that
+        was written.
 
     Raises:
-        InputError: The model, the folder or the file of pairs is missing or damaged, too many pictures are, or
-            too few pairs are left.
+        ValueError: The model, the folder or the file of pairs is missing or damaged, too many images are, or too
+            few pairs are left.
+
+    Examples:
+        ```python
+        found = verify_faces("inception_resnet_v1=vggface2", "lfw/pairs.txt", "lfw/faces")
+        print(found.verification.accuracy)
+        ```
     """
     boolean("mirror", mirror)
     batch_size = positive_integer("batch_size", batch_size)
     changes = Changes(crop_fraction, crop_mode, interpolation)
-    name, opener = display_name(model), locate_model(model, ema=boolean("ema", ema))
+    name = display_name(model)
+    source = locate(model, ema=boolean("ema", ema), preprocessing=preprocessing)
     pairs, data = path_of("pairs", pairs), path_of("data", data)
     written = None if out is None else path_of("out", out)
     every = read_pairs(pairs)
@@ -217,7 +230,7 @@ def verify_faces(
         corrupt = CorruptPictures(max_corrupt, len(faces))
         paths = _paths(data, faces, corrupt)
         there = list(paths)
-        subject = opener(True)
+        subject = source.open(embedding=True)
         view = changes.of(subject.view)
 
         def decoded(index: int, enough: tuple[float, float] | None) -> Image.Image:
@@ -260,7 +273,11 @@ def verify_faces(
             left_out=len(every) - len(judged),
             verification=found,
             unreadable=corrupt.listed(),
-            notes=[ASSUMED] * (subject.assumed and changes == Changes()) + [AVERAGES_LEFT] * subject.averages,
+            notes=[
+                *subject.notes,
+                *[ASSUMED] * (subject.assumed and changes == Changes()),
+                *[AVERAGES_LEFT] * subject.averages,
+            ],
             published=dict(subject.published),
             folder=folder,
         )

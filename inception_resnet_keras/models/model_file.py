@@ -173,24 +173,18 @@ def has_graph(path: Path) -> bool:
     """Whether a file holds a Keras model with its graph, not its weights alone: a .keras, or a whole model's .h5."""
     if not path.is_file():
         return False
-    if path.suffix.lower() == ".keras":
-        try:
+    try:
+        if path.suffix.lower() == ".keras":
             with zipfile.ZipFile(path) as archive:
                 return {"config.json", "model.weights.h5"} <= set(archive.namelist())
-        except (zipfile.BadZipFile, OSError):
-            return False
-    if path.suffix.lower() not in (".h5", ".hdf5") or path.name.endswith(".weights.h5"):
-        return False
-    with path.open("rb") as file:
-        if file.read(8) != b"\x89HDF\r\n\x1a\n":
-            return False
-    import h5py
+        if path.suffix.lower() in (".h5", ".hdf5"):
+            import h5py
 
-    try:
-        with h5py.File(path, "r") as archive:
-            return "model_config" in archive.attrs
-    except (OSError, RuntimeError):
-        return False
+            with h5py.File(path, "r") as file:
+                return "model_config" in file.attrs
+    except (zipfile.BadZipFile, OSError, RuntimeError):
+        pass  # damaged: whoever reads the file says so
+    return False
 
 
 def load_keras_model(path: Path, card: Card | None = None) -> keras.Model:

@@ -27,8 +27,8 @@ from .. import networks
 from ..common.arguments import text_of
 from ..common.errors import InputError, refuse
 from ..data.crops import View
-from ..data.preprocessing import CONVENTIONS, scale_pixels
-from ..networks.rows import RAW, Network, Preprocessing
+from ..data.preprocessing import scale_pixels
+from ..networks.rows import PREPROCESSINGS, RAW, Network, Preprocessing
 from ..weights import registry
 from ..weights.labels import CLASSES, label_offset
 from ..weights.readers import is_checkpoint, open_checkpoint
@@ -52,7 +52,6 @@ PUBLISHERS = {
     "timm": "timm",
 }
 IMAGENET_ENDS = ("tench", "toilet_tissue")  # the first and the last class, as Keras names them
-PREPROCESSINGS = tuple(CONVENTIONS)
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,8 @@ def locate(
     if not isinstance(model, str | PathLike):
         if ema:
             raise _no_averages(name)
-        options = {"imagenet": imagenet, "preprocessing": preprocessing}
-        return ModelSource(name, partial(_open_keras, name, model, None, **options))
+        opener = partial(_open_keras, name, model, None, imagenet=imagenet, preprocessing=preprocessing)
+        return ModelSource(name, opener)
     return ModelSource(name, _locate_path(name, imagenet=imagenet, ema=ema, preprocessing=preprocessing))
 
 
@@ -162,9 +161,7 @@ def _name_of(model: GivenModel) -> str:
     return display_name(model)
 
 
-def _locate_path(
-    text: str, *, imagenet: bool, ema: bool, preprocessing: str | None
-) -> Callable[[bool], OpenedModel]:
+def _locate_path(text: str, *, imagenet: bool, ema: bool, preprocessing: str | None) -> Callable[[bool], OpenedModel]:
     prefix, equals, rest = text.partition("=")
     wanted = prefix if equals and not Path(text).exists() else ""
     source = rest if wanted else text
@@ -206,6 +203,13 @@ def _refuse_options(text: str, *, ema: bool = False, preprocessing: str | None =
 
 def _no_averages(text: str) -> InputError:
     return InputError(f"ema: {text} has no running averages: only checkpoints of TensorFlow 1 have; leave --ema out")
+
+
+def _no_classifier(text: str) -> InputError:
+    return InputError(
+        f"{text}: has no classifier: it gives embeddings; verify pairs of faces with --pairs, "
+        "or explain a likeness with --against"
+    )
 
 
 # A model with its own graph
@@ -270,8 +274,8 @@ def examine(
         notes.append(f"its first output is used, {output.name}; {len(others)} more are left out")
         model = keras.Model(model.input, output, name=model.name)
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
-        shapes = ", ".join(str(tuple(each.shape)) for each in model.inputs)
-        raise InputError(f"{name}: takes {shapes}; a model of one picture is needed: (batch, height, width, 3)")
+        takes = ", ".join(str(tuple(each.shape)) for each in model.inputs)
+        raise InputError(f"{name}: takes {takes}; a model of one picture is needed: (batch, height, width, 3)")
     if len(output.shape) != 2:
         raise InputError(
             f"{name}: gives {tuple(output.shape)}; a classifier or an embedding is needed, which gives (batch, n): "
@@ -286,7 +290,7 @@ def examine(
         raise InputError(f"{name}: takes {tuple(shape)}; pictures of three channels are needed")
     size = card.size if card else _size(name, image_size(model), network)
     if preprocessing is not None:
-        chosen = CONVENTIONS[preprocessing]
+        chosen = PREPROCESSINGS[preprocessing]
         measured = None if chosen is RAW else pixel_input(model, size, network)
         if measured and measured.measured and measured.preprocessing is RAW:
             raise InputError(f"preprocessing: got {preprocessing!r}, and {name} scales pixels itself; leave it out")
@@ -330,19 +334,18 @@ def _open_keras(
     model, notes = found.model, list(found.notes)
     if embedding:
         vector = classifier_input(model)
-        model = keras.Model(model.input, vector)
-        run = partial(normalised, keras_run(model, found.preprocessing))
         view = view_of(card) if card else View(found.size)
-        opened = OpenedModel(name, network, None, False, vector.shape[-1], view, run)
+        embed = partial(normalised, keras_run(keras.Model(model.input, vector), found.preprocessing))
+        opened = OpenedModel(name, network, None, False, vector.shape[-1], view, embed)
         return replace(opened, notes=tuple(notes), model=model, preprocessing=found.preprocessing)
+    if found.ending == "embedding":
+        raise _no_classifier(name)
     if activation := found.activation:
         notes.append(f"it gives logits: a {activation} makes probabilities of them")
         model = keras.Model(model.input, keras.layers.Activation(activation, dtype="float32")(model.output))
     run, outputs = keras_run(model, found.preprocessing), model.output.shape[-1]
     classes = card.classes if card else None
-    of_imagenet = (
-        imagenet and classes is None and found.network is not None and label_offset(outputs) is not None
-    )
+    of_imagenet = imagenet and classes is None and found.network is not None and label_offset(outputs) is not None
     published = None if card or found.network is None else _view_by(found.source, found.network, found.size)
     view = view_of(card) if card else published or View(found.size, IMAGENET_CROP.fraction if of_imagenet else 1.0)
     opened = OpenedModel(name, network, classes, False, outputs, view, run, assumed=not card and published is None)
@@ -444,9 +447,9 @@ def _open_checkpoint(
     text: str, path: Path, network: str, variant: str, embedding: bool, *, imagenet: bool, ema: bool
 ) -> OpenedModel:
     """A checkpoint by its own numbers: blocks, scales, classes and size where the file tells them."""
-    from ..weights.inspect import inspect
+    from ..weights.inspect import inspect_checkpoint
 
-    finding = inspect(path)
+    finding = inspect_checkpoint(path)
     found = finding.network
     if network not in ("", found.name) or variant not in ("", found.variant):
         raise InputError(f"{text}: the file is of {found.name}:{found.variant}")
@@ -465,10 +468,7 @@ def _open_checkpoint(
         embedder = _open_keras(text, model, None, True, preprocessing="none")
         return replace(embedder, network=found.name, assumed=True, averages=left, notes=notes)
     if finding.classes is None:
-        raise InputError(
-            f"{text}: has no classifier: it gives embeddings; verify pairs of faces with --pairs, "
-            "or explain a likeness with --against"
-        )
+        raise _no_classifier(text)
     model = _built(found, finding.classes, size, path, **taken)
     imagenet = imagenet and label_offset(finding.classes) is not None and found.preprocessing.name == "inception"
     known = _view_by(finding.source, found, size)

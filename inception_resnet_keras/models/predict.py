@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ from PIL import Image
 
 from ..common.arguments import positive_integer
 from ..common.errors import InputError
-from ..data.images import UnreadableImageError, read_image
+from ..data.crops import cut, decoding_size
+from ..data.images import UnreadableImageError, decode
 from ..data.pictures import picture_files
-from .runtimes import Runtime, find_runtime, open_runtime
+from ..data.preprocessing import Convention
+from ..weights.labels import class_index, given_class_names
+from .open import GivenModel, OpenedModel, locate
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,10 @@ class Prediction:
     error: str | None = None
 
 
-def expand(paths: Iterable[Path]) -> list[Path]:
+def expand(paths: Iterable[str | PathLike[str]]) -> list[Path]:
     """Files as they are, a folder as the pictures in it; InputError where there is none."""
     files: list[Path] = []
-    for path in paths:
+    for path in map(Path, paths):
         if path.is_dir():
             found = picture_files(path)
             if not found:
@@ -41,45 +45,76 @@ def expand(paths: Iterable[Path]) -> list[Path]:
     return files
 
 
-def predict(run: Path, images: Sequence[Path], *, top: int = 5, batch_size: int = 32) -> list[Prediction]:
-    """The likeliest classes of pictures.
+def predict(
+    model: GivenModel,
+    images: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    top: int = 5,
+    batch_size: int = 32,
+    classes: str | PathLike[str] | Sequence[str] | None = None,
+    preprocessing: Convention | None = None,
+    note: Callable[[str], object] = lambda text: None,
+) -> list[Prediction]:
+    """Classify image files with a trained or an exported model.
 
     Args:
-        run: What `open_runtime` opens, a run's folder or an exported model: classes, size and
-            preprocessing are in it.
-        images: Files, and folders that stand for the pictures in them.
-        top: How many classes to give a picture, at least 1; of fewer classes all.
-        batch_size: How many pictures go through the model at once.
+        model: A run's folder, a .keras or .h5 file, what `export_model` wrote, a registered name such as
+            "inception_v4=imagenet", a checkpoint, or a Keras model.
+        images: Image files, and folders that stand for the images in them; or one of these.
+        top: Number of classes per image, at least 1. A model of fewer classes gives all of them.
+        batch_size: Number of images that go through the model at once, at least 1.
+        classes: Class names in the order of the outputs, or a file with one per line, for a model that carries none.
+        preprocessing: How the model takes pixels, as `preprocess_input` names it, where that cannot be measured.
+        note: Called with what was assumed of the model or added to it, one sentence each.
 
     Returns:
-        One prediction a file, in order; a file that cannot be read has an error in place of classes.
+        One prediction per file, in order. A file that cannot be read has an error in place of classes.
 
     Raises:
-        InputError: The model is missing or damaged, a file is missing, or a folder has no picture.
+        ValueError: The model is missing or damaged or gives no classes, a file is missing, or a folder has no image.
+
+    Examples:
+        ```python
+        for prediction in predict("runs/photos-1", ["a.png", "more"]):
+            print(prediction.path, prediction.top[:1])
+        ```
     """
-    top = positive_integer("top", top)
-    find_runtime(run)  # what is missing is told before an engine is started
-    files = expand(images)
+    files = [images] if isinstance(images, str | PathLike) else images
+    top, batch_size = positive_integer("top", top), positive_integer("batch_size", batch_size)
+    source = locate(model, preprocessing=preprocessing)  # a missing model is reported before an engine is started
+    paths = expand(files)
     Image.preinit()  # or Pillow brings forty formats besides to read one
-    model = open_runtime(run)
-    if not model.card.gives_classes:
-        raise InputError(
-            f"{run}: gives an embedding of a picture, no classes; open_runtime(path).run(images) returns it"
-        )
+    opened = source.open()
+    for text in opened.notes:
+        note(f"{opened.name}: {text}")
+    names = class_names(opened) if classes is None else given_class_names(classes, opened.outputs)
     predictions: list[Prediction] = []
-    for start in range(0, len(files), batch_size):
-        predictions += _predict_batch(model, files[start : start + batch_size], top)
+    for start in range(0, len(paths), batch_size):
+        predictions += _predict_batch(opened, names, paths[start : start + batch_size], top)
     return predictions
 
 
-def _predict_batch(model: Runtime, files: Sequence[Path], top: int) -> list[Prediction]:
+def class_names(opened: OpenedModel) -> list[str]:
+    """The names of a model's classes: its own, ImageNet's, or their numbers where nothing names them."""
+    if opened.classes:
+        return opened.classes
+    if opened.imagenet:
+        try:
+            return [name for _, name in class_index()]
+        except InputError:  # not in Keras's cache, and not to be fetched
+            pass
+    return [f"class {number}" for number in range(opened.outputs)]
+
+
+def _predict_batch(opened: OpenedModel, names: Sequence[str], files: Sequence[Path], top: int) -> list[Prediction]:
+    view = opened.view
     pixels, errors = [], {}
     for file in files:
         try:
-            pixels.append(read_image(file, model.card.size, crop=model.card.central_crop))
+            pixels.append(cut(decode(file, decoding_size(view, 1)), view, 1)[0])
         except UnreadableImageError as error:
             errors[file] = error.reason
-    rows = iter(model.run(np.stack(pixels)) if pixels else ())
+    rows: Iterator[np.ndarray] = iter(opened.run(np.stack(pixels).astype(np.float32)) if pixels else ())
     found = []
     for file in files:
         if file in errors:
@@ -87,5 +122,5 @@ def _predict_batch(model: Runtime, files: Sequence[Path], top: int) -> list[Pred
             continue
         row = next(rows)
         best = np.argsort(-row, kind="stable")[:top]
-        found.append(Prediction(str(file), [(model.card.classes[index], float(row[index])) for index in best]))
+        found.append(Prediction(str(file), [(names[index], float(row[index])) for index in best]))
     return found

@@ -1,21 +1,221 @@
-"""A spec's rows as Keras calls: one short method a kind of row."""
+"""A network's table → a functional Keras model.
+
+`build` is the story; `KerasOperations` says which Keras layers each operation of the table is. All of them are plain
+Keras layers, so that a saved model opens in any Keras, without this package.
+"""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import Any, Literal
 
 import keras
 
+from ..common.arguments import boolean, number_between, one_of, positive_integer
+from ..common.errors import refuse
 from . import names
-from .rows import Conv, Pool
+from .checks import check_aux_head, check_image_shape
+from .rows import DROPOUT_RATE, Conv, Network, Pool
 from .traversal import Walker, kernel_of
+
+Pooling = Literal["avg", "max"]
+
+DEFAULT_CLASSES = 1000  # of a network without an embedding: ImageNet's
+
+DEFAULT_SIZE = (299, 299)  # height and width in pixels
+
+BATCH_NORM_MOMENTUM = 0.9997
+
+BATCH_NORM_EPSILON = 0.001
 
 FLOAT32 = "float32"  # of pixels, embeddings, logits and softmax under any policy: half precision costs accuracy there
 
 
-class KerasBuilder(Walker[Any]):
-    """Walks a network's rows over Keras tensors; shared arguments are bound once, here."""
+def build(
+    network: Network,
+    num_classes: int | None = None,
+    *,
+    include_top: bool = True,
+    pooling: Pooling | None = None,
+    input_shape: Sequence[int | None] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    classifier_activation: str | Callable[..., object] | None = "softmax",
+    dropout_rate: float = DROPOUT_RATE,
+    aux_head: bool = False,
+    batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
+    synchronized_batch_norm: bool = False,
+    weight_decay: float = 0.0,
+    include_preprocessing: bool = False,
+    weights: str | PathLike[str] | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
+    name: str | None = None,
+) -> keras.Model:
+    """Build the Keras model of a network's table.
+
+    Args:
+        network: The table, such as `spec.find("inception_v4", "paper")` or one of your own.
+        num_classes: Width of the classifier, at least 1. None builds the table's own head: the embedding
+            if it has one, otherwise 1000 classes.
+        synchronized_batch_norm: Whether batch norm computes its statistics over all replicas of a
+            `tf.distribute` strategy, so that several workers train as one would with all their images.
+
+    The other arguments, the returned model and the errors are those of `factories.create_inception_v4`.
+    """
+    # Nothing is built before every argument is known to be right.
+    data_format = keras.config.image_data_format()
+    shape = _image_shape(input_shape, input_tensor, data_format)
+    policy, activation = _policy(dtype), _activation(classifier_activation)
+    _check_arguments(
+        network,
+        shape,
+        data_format,
+        num_classes=num_classes,
+        include_top=include_top,
+        pooling=pooling,
+        input_tensor=input_tensor,
+        dropout_rate=dropout_rate,
+        aux_head=aux_head,
+        batch_norm_momentum=batch_norm_momentum,
+        synchronized_batch_norm=synchronized_batch_norm,
+        weight_decay=weight_decay,
+        include_preprocessing=include_preprocessing,
+        weights=weights,
+        name=name,
+    )
+    classes = DEFAULT_CLASSES if num_classes is None else int(num_classes)
+    operations = KerasOperations(
+        dropout_rate=float(dropout_rate),
+        batch_norm_momentum=float(batch_norm_momentum),
+        synchronized_batch_norm=synchronized_batch_norm,
+        weight_decay=float(weight_decay),
+        data_format=data_format,
+        dtype=policy,
+    )
+
+    # The image.
+    image = keras.Input(tuple(shape), name=names.INPUT) if input_tensor is None else input_tensor
+    x = operations.rescale_pixels(image, network) if include_preprocessing else image
+
+    # The stem, the blocks, the reductions.
+    x, aux_input = operations.trunk(network, x)
+
+    # The head.
+    if not include_top:
+        output = x if pooling is None else operations.global_pool(x, pooling, names.POOLED)
+    elif network.embedding and num_classes is None:
+        output = operations.embedding(x, network)
+    else:
+        logits = operations.classifier(x, network, classes)
+        output = operations.activation(logits, activation, names.PREDICTIONS)
+
+    # The auxiliary head.
+    outputs = [output]
+    if aux_head:
+        logits = operations.aux_classifier(aux_input, network, classes)
+        outputs.append(operations.activation(logits, activation, names.inside(names.AUX, names.PREDICTIONS)))
+
+    # The model, and its weights. Keras warns where a list of one is called with a tensor: neither list has one entry.
+    inputs = [image] if input_tensor is None else keras.utils.get_source_inputs(image)
+    model = keras.Model(
+        inputs[0] if len(inputs) == 1 else inputs,
+        outputs[0] if len(outputs) == 1 else outputs,
+        name=name or network.name,
+    )
+    if weights is not None:
+        from ..weights.load import load_weights
+
+        load_weights(model, weights)
+    return model
+
+
+def _check_arguments(
+    network: Network,
+    shape: Any,
+    data_format: str,
+    *,
+    num_classes: Any,
+    include_top: Any,
+    pooling: Any,
+    input_tensor: Any,
+    dropout_rate: Any,
+    aux_head: Any,
+    batch_norm_momentum: Any,
+    synchronized_batch_norm: Any,
+    weight_decay: Any,
+    include_preprocessing: Any,
+    weights: Any,
+    name: Any,
+) -> None:
+    """Raise InputError for the first argument that is out of range, or for a checkpoint that does not open."""
+    if num_classes is not None:
+        positive_integer("num_classes", num_classes)
+    boolean("include_top", include_top)
+    one_of("pooling", pooling, (None, "avg", "max"))
+    below_one = "a number in [0, 1)"
+    number_between("dropout_rate", dropout_rate, 0, 1, below_one)
+    check_aux_head(network, aux_head)
+    number_between("batch_norm_momentum", batch_norm_momentum, 0, 1, below_one)
+    boolean("synchronized_batch_norm", synchronized_batch_norm)
+    number_between("weight_decay", weight_decay, 0, float("inf"), "a number of at least 0")
+    boolean("include_preprocessing", include_preprocessing)
+    if name is not None and (not isinstance(name, str) or not name or "/" in name):
+        raise refuse("name", name, "None or a text without /")
+    argument = "input_shape" if input_tensor is None else "input_tensor"
+    check_image_shape(network, shape, data_format, aux_head=aux_head, argument=argument)
+    if input_tensor is not None and not include_preprocessing and "float" not in input_tensor.dtype:
+        raise refuse("input_tensor", input_tensor.dtype, "floats; with include_preprocessing=True any dtype")
+    if weights is not None:
+        from ..weights.load import require
+
+        require(weights)
+
+
+def _image_shape(input_shape: Any, input_tensor: Any, data_format: str) -> Any:
+    """The shape of one image, from the tensor if there is one; InputError if that is no batch of images."""
+    if input_tensor is None:
+        default = (3, *DEFAULT_SIZE) if data_format == "channels_first" else (*DEFAULT_SIZE, 3)
+        return default if input_shape is None else input_shape
+    if not keras.backend.is_keras_tensor(input_tensor):
+        raise refuse("input_tensor", input_tensor, "a Keras tensor, such as keras.Input(...) returns")
+    if len(input_tensor.shape) != 4:
+        raise refuse("input_tensor", input_tensor, "a tensor of four axes, the batch first")
+    return tuple(input_tensor.shape[1:])
+
+
+def _activation(given: Any) -> Any:
+    """The classifier's activation as a function; None for None and "linear", which change nothing."""
+    try:
+        activation = keras.activations.get(given)
+        if getattr(activation, "__name__", "") == "<lambda>":
+            raise TypeError  # a model that is saved with a lambda cannot be opened
+        keras.activations.get(keras.activations.serialize(activation))
+    except (ValueError, TypeError):
+        raise refuse("classifier_activation", given, "a Keras activation, a registered function, or None") from None
+    return None if given is None or activation is keras.activations.linear else activation
+
+
+def _policy(dtype: Any) -> Any:
+    """The Keras dtype policy of floats that `dtype` names; None is the global one."""
+    if dtype is None:
+        return keras.config.dtype_policy()
+    takes = 'a Keras dtype policy of floats, such as "float32", "mixed_bfloat16" or "mixed_float16", or None'
+    try:
+        policy = keras.dtype_policies.get(dtype)
+    except (ValueError, TypeError):
+        raise refuse("dtype", dtype, takes) from None
+    # A quantised policy (float8_from_…) changes no convolution: it would promise what it does not do.
+    if policy.quantization_mode or "float" not in policy.compute_dtype:
+        raise refuse("dtype", dtype, takes)
+    return policy
+
+
+class KerasOperations(Walker[Any]):
+    """The operations of a network's table as Keras layers, with the arguments that all layers share.
+
+    dropout_rate, batch_norm_momentum, synchronized_batch_norm, weight_decay, dtype: As `build` takes them, checked.
+    data_format: "channels_last" or "channels_first".
+    """
 
     def __init__(
         self,
@@ -27,29 +227,34 @@ class KerasBuilder(Walker[Any]):
         data_format: str,
         dtype: Any,
     ) -> None:
-        self.dropout_rate, self.data_format, self.dtype = dropout_rate, data_format, dtype
-        self._norm = partial(batch_norm, momentum=batch_norm_momentum, synchronized=synchronized_batch_norm)
-        self.axis = channel_axis(data_format)
+        self.dropout_rate = dropout_rate
+        self.batch_norm_momentum, self.synchronized_batch_norm = batch_norm_momentum, synchronized_batch_norm
         self.regularizer = keras.regularizers.L2(weight_decay) if weight_decay else None
-        self._conv = partial(
-            conv_bn_relu,
-            momentum=batch_norm_momentum,
-            synchronized=synchronized_batch_norm,
-            regularizer=self.regularizer,
-            data_format=data_format,
-            dtype=dtype,
-        )
+        self.data_format, self.axis, self.dtype = data_format, channel_axis(data_format), dtype
+
+    def rescale_pixels(self, image: Any, network: Network) -> Any:
+        """Pixels of 0-255 → about [-1, 1]."""
+        scaling = network.preprocessing
+        return keras.layers.Rescaling(scaling.scale, scaling.offset, dtype=FLOAT32, name=names.PREPROCESS)(image)
 
     def conv(self, x: Any, row: Conv, name: str) -> Any:
+        """Convolution without bias → batch norm without gamma → ReLU; a linear row is a convolution with bias."""
         height, width = x.shape[1:3] if self.axis == -1 else x.shape[2:4]
-        return self._conv(
-            x,
+        x = keras.layers.Conv2D(
             row.filters,
             kernel_of(row, height, width),
-            name,
-            stride=row.stride,
+            strides=row.stride,
             padding=row.padding,
-            linear=row.linear,
+            use_bias=row.linear,
+            kernel_regularizer=self.regularizer,
+            data_format=self.data_format,
+            dtype=self.dtype,
+            name=name,
+        )(x)
+        if row.linear:
+            return x
+        return self.relu(
+            self._batch_norm(x, names.batch_norm(name), axis=self.axis, dtype=self.dtype), names.relu(name)
         )
 
     def pool(self, x: Any, row: Pool, name: str) -> Any:
@@ -67,7 +272,10 @@ class KerasBuilder(Walker[Any]):
         return keras.layers.Concatenate(axis=self.axis, dtype=self.dtype, name=name)(branches)
 
     def residual_sum(self, x: Any, branch: Any, scale: float, place: str) -> Any:
-        return residual_sum(x, branch, scale, place, dtype=self.dtype)
+        """x + scale · branch."""
+        if scale != 1.0:
+            branch = keras.layers.Rescaling(scale, dtype=self.dtype, name=names.scale(place))(branch)
+        return keras.layers.Add(dtype=self.dtype, name=names.inside(place, names.SUM))([x, branch])
 
     def relu(self, x: Any, name: str) -> Any:
         return keras.layers.Activation("relu", dtype=self.dtype, name=name)(x)
@@ -83,75 +291,37 @@ class KerasBuilder(Walker[Any]):
         return keras.layers.Dropout(self.dropout_rate, dtype=self.dtype, name=name)(x)
 
     def dense(self, x: Any, units: int, name: str, *, bias: bool = True) -> Any:
-        return keras.layers.Dense(units, use_bias=bias, kernel_regularizer=self.regularizer, dtype=FLOAT32, name=name)(
-            x
-        )
+        layer = keras.layers.Dense(units, use_bias=bias, kernel_regularizer=self.regularizer, dtype=FLOAT32, name=name)
+        return layer(x)
 
     def batch_norm(self, x: Any, name: str) -> Any:
-        return self._norm(x, name, axis=-1, dtype=FLOAT32)
+        """Of a vector, without gamma."""
+        return self._batch_norm(x, name, axis=-1, dtype=FLOAT32)
 
     def unit_norm(self, x: Any, name: str) -> Any:
+        """x / ‖x‖₂."""
         return keras.layers.UnitNormalization(dtype=FLOAT32, name=name)(x)
+
+    def activation(self, logits: Any, activation: Any, name: str) -> Any:
+        """The classifier's activation; None leaves the logits."""
+        if activation is None:
+            return logits
+        return keras.layers.Activation(activation, dtype=FLOAT32, name=name)(logits)
 
     def width(self, x: Any) -> int:
         return x.shape[self.axis]
 
-
-BATCH_NORM_EPSILON = 0.001
-
-
-def conv_bn_relu(
-    x: Any,
-    filters: int,
-    kernel: tuple[int, int],
-    name: str,
-    *,
-    stride: int,
-    padding: str,
-    linear: bool,
-    momentum: float,
-    synchronized: bool,
-    regularizer: Any,
-    data_format: str,
-    dtype: Any,
-) -> Any:
-    """Convolution without bias → batch norm without gamma → ReLU; `linear`: convolution with bias."""
-    x = keras.layers.Conv2D(
-        filters,
-        kernel,
-        strides=stride,
-        padding=padding,
-        use_bias=linear,
-        kernel_regularizer=regularizer,
-        data_format=data_format,
-        dtype=dtype,
-        name=name,
-    )(x)
-    if linear:
-        return x
-    axis = channel_axis(data_format)
-    x = batch_norm(x, names.batch_norm(name), momentum=momentum, synchronized=synchronized, axis=axis, dtype=dtype)
-    return keras.layers.Activation("relu", dtype=dtype, name=names.relu(name))(x)
-
-
-def batch_norm(x: Any, name: str, *, momentum: float, synchronized: bool, axis: int, dtype: Any) -> Any:
-    """Batch norm without gamma, ε 0.001, as the released networks have it."""
-    return keras.layers.BatchNormalization(
-        axis=axis,
-        momentum=momentum,
-        epsilon=BATCH_NORM_EPSILON,
-        scale=False,
-        synchronized=synchronized,
-        dtype=dtype,
-        name=name,
-    )(x)
-
-
-def residual_sum(x: Any, branch: Any, scale: float, place: str, *, dtype: Any) -> Any:
-    """x + scale · branch."""
-    if scale != 1.0:
-        branch = keras.layers.Rescaling(scale, dtype=dtype, name=names.scale(place))(branch)
-    return keras.layers.Add(dtype=dtype, name=names.inside(place, names.SUM))([x, branch])
+    def _batch_norm(self, x: Any, name: str, *, axis: int, dtype: Any) -> Any:
+        """Batch norm without gamma, as the released networks have it."""
+        return keras.layers.BatchNormalization(
+            axis=axis,
+            momentum=self.batch_norm_momentum,
+            epsilon=BATCH_NORM_EPSILON,
+            scale=False,
+            synchronized=self.synchronized_batch_norm,
+            dtype=dtype,
+            name=name,
+        )(x)
 
 
 def channel_axis(data_format: str) -> int:

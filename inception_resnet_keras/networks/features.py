@@ -16,7 +16,7 @@ STRIDES = tuple(f"stride_{stride}" for stride in (2, 4, 8, 16, 32))
 HEADS = {name for head in names.HEADS for name in (head, names.inside(names.AUX, head))} - {names.DROPOUT}
 
 
-def endpoints(model: keras.Model) -> dict[str, Any]:
+def endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:
     """The stages of a network as Keras tensors, in the order of the walk.
 
     Args:
@@ -90,11 +90,16 @@ def feature_extractor(model: keras.Model, names: str | Sequence[str] | None = No
     wanted = STRIDES[1:] if names is None else [names] if isinstance(names, str) else names
     if names is None and (missing := [name for name in wanted if name not in found]):
         raise InputError(
-            f"model: {model.name!r} has no map of {' or '.join(missing)}: it ends before; give names, of {', '.join(found)}"
+            f"model: {model.name!r} ends before {' and '.join(missing)}; give names, one or more of {', '.join(found)}"
         )
     if not isinstance(wanted, Sequence) or not wanted or not all(name in list(found) for name in wanted):
         raise refuse("names", names, f"None, or one or more of this model's endpoints: {', '.join(found)}")
-    return keras.Model(model.inputs, {name: found[name] for name in wanted}, name=f"{model.name}_features")
+    return keras.Model(_inputs(model), {name: found[name] for name in wanted}, name=f"{model.name}_features")
+
+
+def _inputs(model: keras.Model) -> Any:
+    """A model's inputs; a single one without a list, as Keras warns of a list that is fed a tensor."""
+    return model.inputs[0] if len(model.inputs) == 1 else model.inputs
 
 
 def _stride(call: Call, strides: dict[int, int]) -> int:

@@ -96,6 +96,19 @@ class Preprocessing:
     divisor: float | tuple[float, float, float]
     reverse: bool = False
 
+    @property
+    def scale(self) -> float | tuple[float, ...]:
+        """pixel · scale + offset is the same, as `keras.layers.Rescaling` computes it."""
+        return 1 / self.divisor if isinstance(self.divisor, float) else tuple(1 / each for each in self.divisor)
+
+    @property
+    def offset(self) -> float | tuple[float, ...]:
+        if isinstance(self.mean, float) and isinstance(self.divisor, float):
+            return -self.mean / self.divisor
+        means = (self.mean,) * 3 if isinstance(self.mean, float) else self.mean
+        divisors = (self.divisor,) * 3 if isinstance(self.divisor, float) else self.divisor
+        return tuple(-mean / divisor for mean, divisor in zip(means, divisors, strict=True))
+
 
 RAW = Preprocessing("none", mean=0.0, divisor=1.0)  # 0-255: the model scales them itself, or was trained so
 INCEPTION = Preprocessing("inception", mean=127.5, divisor=127.5)  # [-1, 1]
@@ -104,6 +117,7 @@ UNIT = Preprocessing("unit", mean=0.0, divisor=255.0)  # [0, 1]
 # ImageNet's means, as `keras.applications` names the two ways: ResNet's and VGG's, and PyTorch's.
 CAFFE = Preprocessing("caffe", mean=(123.68, 116.779, 103.939), divisor=1.0, reverse=True)
 TORCH = Preprocessing("torch", mean=(123.675, 116.28, 103.53), divisor=(58.395, 57.12, 57.375))
+PREPROCESSINGS = {row.name: row for row in (INCEPTION, FACENET, UNIT, CAFFE, TORCH, RAW)}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One walk over a network's rows. What an operation is, a subclass says: `blocks.py` makes Keras
+"""One walk over a network's rows. What an operation is, a subclass says: `build.py` makes Keras
 layers of it, `walk.py` counts shapes, parameters and multiply-adds without Keras.
 """
 

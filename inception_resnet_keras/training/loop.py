@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
+from ..common.arguments import path_of, text_of
 from ..common.console import command, printable, say
 from ..common.devices import missing_gpu
 from ..common.errors import InputError
@@ -21,6 +23,7 @@ from .interruption import InterruptedRun, stop_asked
 from .memory import estimated, peak_on_gpu
 from .outcome import write_report
 from .progress import TrainingProgress, reading
+from .recipes import configured
 from .run import RunFolder, join_run, new_run, require_space
 
 if TYPE_CHECKING:
@@ -68,8 +71,88 @@ def batch_norm_hint(momentum: float, steps: int) -> str:
     )
 
 
-def train(config: TrainConfig, out: Path | None = None, *, console: Console | None = None) -> Trained:
-    """Trains a network on pictures and leaves a run's folder.
+def train(
+    data: str | PathLike[str] | None = None,
+    *,
+    out: str | PathLike[str] | None = None,
+    recipe: str | PathLike[str] | None = None,
+    console: Console | None = None,
+    **settings: Any,
+) -> Trained:
+    """Train a network on images and write a run's folder.
+
+    Args:
+        data: The training images: a folder with one folder of images per class, a .csv of path,label, a
+            folder that `pack` wrote, or "tfds:NAME[:SPLIT]". None is the recipe's, or scikit-learn's
+            handwritten digits.
+        out: The run's folder, new or empty. None is the next free number below runs/.
+        recipe: The name of a recipe, such as "modern", or a TOML file. None is the defaults of
+            `training.config.TrainConfig`.
+        console: Where progress is printed. None is the terminal.
+        settings: Fields of `training.config.TrainConfig`, such as `model`, `size`, `epochs`, `batch_size` or
+            `val` (held-out images; without it a fifth of `data` is held out). They override the recipe.
+
+    Returns:
+        The run: its folder with `model.keras` in it, its history, and the report on the held-out images.
+
+    Raises:
+        ValueError: A setting, the data, the folder or the disk cannot be used, which is known before
+            training starts; or the loss is no longer finite.
+        KeyboardInterrupt: Ctrl-C or SIGTERM. What was trained so far is in the folder, and
+            `inception-resnet-keras train --resume RUN` continues it.
+
+    Examples:
+        ```python
+        run = train("photos", recipe="modern", epochs=20)
+        print(run.report.accuracy, run.folder.model)
+        ```
+    """
+    chosen = settings if data is None else {"data": data, **settings}
+    flags = {name: fspath(value) if isinstance(value, PathLike) else value for name, value in chosen.items()}
+    config = configured(None if recipe is None else text_of("recipe", recipe), (), flags)
+    return train_config(config, None if out is None else path_of("out", out), console=console)
+
+
+def finetune(
+    data: str | PathLike[str],
+    *,
+    weights: str | PathLike[str] | None = None,
+    out: str | PathLike[str] | None = None,
+    recipe: str | PathLike[str] = "finetune",
+    console: Console | None = None,
+    **settings: Any,
+) -> Trained:
+    """Train a pretrained network on your own images: first a new classifier, then the upper stages too.
+
+    Args:
+        data: The training images, as for `train`.
+        weights: A checkpoint that `load_weights` reads, or a registered name. None is the recipe's.
+        out: The run's folder, new or empty. None is the next free number below runs/.
+        recipe: The name or TOML file of a recipe.
+        console: Where progress is printed. None is the terminal.
+        settings: Fields of `training.config.TrainConfig`, which override the recipe, such as `epochs`,
+            `head_epochs` (epochs that train the classifier alone), `unfreeze_from` (the first stage that
+            is trained after them), `layer_rate` (how much slower each stage below learns) and
+            `freeze_batch_norm` (keeps every statistic of the trunk bit by bit).
+
+    Returns:
+        The run, as from `train`.
+
+    Raises:
+        ValueError: As for `train`, and where the weights do not fit the network.
+        KeyboardInterrupt: As for `train`.
+
+    Examples:
+        ```python
+        run = finetune("photos", weights="imagenet", epochs=12, head_epochs=4, unfreeze_from="b11")
+        ```
+    """
+    chosen = settings if weights is None else {"weights": weights, **settings}
+    return train(data, out=out, recipe=recipe, console=console, **chosen)
+
+
+def train_config(config: TrainConfig, out: Path | None = None, *, console: Console | None = None) -> Trained:
+    """Trains a network on pictures and leaves a run's folder, as `train` does.
 
     Args:
         config: What to train on what; checked when it was made.

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from .. import networks
 from ..common.errors import InputError
-from ..networks.factories import build
+from ..networks.build import build
 from .checkpoints import Checkpoint, restore
 from .config import TrainConfig
 from .optimizers import make_optimizer, schedule

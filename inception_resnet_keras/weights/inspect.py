@@ -86,14 +86,22 @@ class Finding:
         )
 
 
-def inspect(path: str | PathLike[str]) -> Finding:
-    """What a checkpoint is.
+def inspect_checkpoint(path: str | PathLike[str]) -> Finding:
+    """Recognise a checkpoint of this project or another by the names and shapes of its tensors.
 
     Args:
-        path: The checkpoint, in any format that `weights=` takes. Its values are not read.
+        path: A file or TensorFlow checkpoint of any format that `load_weights` reads.
+
+    Returns:
+        The network, variant, classes and settings of the file; its `call` is the factory call that loads it.
 
     Raises:
-        InputError: The file is of no format or network that is known here.
+        ValueError: The file is missing, damaged, or of no known format or network.
+
+    Examples:
+        ```python
+        print(inspect_checkpoint("inception_v4.ckpt").call)
+        ```
     """
     with open_checkpoint(path) as checkpoint:
         found = identify_checkpoint(checkpoint)

@@ -1,15 +1,20 @@
-"""ImageNet's class names for a network's outputs."""
+"""Names of the classes that a network's outputs are: given as a list or a file, or ImageNet's."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from os import PathLike, fspath
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..common.arguments import is_integer
-from ..common.errors import refuse
+from ..common.errors import InputError, refuse
 from . import download
 
 # Keras's own: the same file in the same place as `keras.applications` has it.
@@ -20,6 +25,8 @@ DIGEST = "md5:c2c37ea517e94d9795004a39431a14cb"
 FOLDER = "models"
 
 CLASSES = 1000
+IMAGENET = "imagenet"  # in place of class names: its own
+BACKGROUND = "background"  # class 0 of TF-Slim's 1001
 
 
 class Label(NamedTuple):
@@ -38,7 +45,7 @@ def label_offset(outputs: int | None) -> int | None:
     return {CLASSES: 0, CLASSES + 1: 1}.get(outputs or 0)
 
 
-def decode_predictions(probabilities: Any, top: int = 5) -> list[list[Label]]:
+def decode_predictions(probabilities: ArrayLike, top: int = 5) -> list[list[Label]]:
     """The most probable ImageNet classes of each picture.
 
     The class index is Keras's imagenet_class_index.json: from Keras's cache, where it is fetched to
@@ -78,3 +85,54 @@ def class_index() -> list[tuple[str, str]]:
     path = download.fetch(URL, FOLDER, DIGEST)
     entries = json.loads(path.read_text(encoding="utf-8"))
     return [tuple(entries[str(number)]) for number in range(CLASSES)]
+
+
+def given_class_names(classes: str | PathLike[str] | Sequence[str], outputs: int | None = None) -> list[str]:
+    """Class names in the order of a model's outputs.
+
+    Args:
+        classes: A list of names; "imagenet" for ImageNet's 1000, with "background" before them for 1001 outputs; or
+            a file with one name per line.
+        outputs: How many outputs the model has; None if that is checked elsewhere.
+
+    Raises:
+        InputError: The file cannot be read, a name is missing or given twice, or there are not as many as outputs.
+    """
+    if isinstance(classes, str) and classes == IMAGENET and not Path(classes).exists():
+        names = [name for _, name in class_index()]
+        return [BACKGROUND, *names] if outputs == len(names) + 1 else _as_many(names, outputs)
+    if isinstance(classes, str | PathLike):
+        return _as_many(_read_names(Path(fspath(classes))), outputs)
+    if not isinstance(classes, Sequence) or not all(isinstance(name, str) and name for name in classes):
+        raise refuse("classes", classes, "a file's path, a list of names, or 'imagenet'")
+    return _as_many(_different("classes", list(classes)), outputs)
+
+
+def _read_names(path: Path) -> list[str]:
+    needed = "it must have one class name per line"
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is no text in UTF-8; {needed}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {needed}") from None
+    return _different(str(path), [line.strip() for line in text.splitlines() if line.strip()])
+
+
+def _different(where: str, names: list[str]) -> list[str]:
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"{where}: names {shown(twice)} more than once")
+    if not names:
+        raise InputError(f"{where}: names no classes; every output needs a name of its own")
+    return names
+
+
+def _as_many(names: list[str], outputs: int | None) -> list[str]:
+    if outputs is not None and len(names) != outputs:
+        raise InputError(f"classes: {len(names)} names were given, and the model has {outputs} outputs")
+    return names
+
+
+def shown(names: Sequence[str], most: int = 10) -> str:
+    """The first names of a list, quoted, and how many more there are."""
+    return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -83,11 +83,6 @@ def load_weights(
     return made.report
 
 
-def load(model: keras.Model, weights: str | PathLike[str]) -> LoadReport:
-    """What `weights=` of a factory does: `load_weights`, nothing left fresh."""
-    return load_weights(model, weights)
-
-
 def require(weights: str | PathLike[str]) -> None:
     """Raises InputError where `weights=` is neither a registered name nor a checkpoint that opens."""
     if not is_name(weights):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from inception_resnet_keras import create_inception_resnet_v1
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.cli import plot as verb
 from inception_resnet_keras.diagrams.api import FORMATS, LEVELS
-from inception_resnet_keras.networks.factories import create_inception_resnet_v1
 
 
 @pytest.fixture(autouse=True)

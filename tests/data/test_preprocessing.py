@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from inception_resnet_keras.data.preprocessing import ScalingWarning, preprocess_input, warn_if_unscaled
+from inception_resnet_keras import preprocess_input, warn_if_unscaled
+from inception_resnet_keras.data.preprocessing import Convention, ScalingWarning
 
 PIXELS = np.array([0, 1, 127, 128, 255], np.uint8)
 
-EXPECTED = {
+EXPECTED: dict[Convention, np.ndarray] = {
     "inception": (PIXELS.astype(np.float64) - 127.5) / 127.5,
     "facenet": (PIXELS.astype(np.float64) - 127.5) / 128,
 }
@@ -24,7 +25,7 @@ KINDS: list[Any] = ["uint8", "int16", "int64", "float16", "float32", "float64"]
 
 @pytest.mark.parametrize("convention", EXPECTED)
 @pytest.mark.parametrize("dtype", KINDS)
-def test_both_conventions_of_every_dtype(convention: str, dtype: str) -> None:
+def test_both_conventions_of_every_dtype(convention: Convention, dtype: str) -> None:
     given_pixels = PIXELS.astype(dtype)
     given_pixels.flags.writeable = False
     kept = given_pixels.copy()
@@ -59,7 +60,7 @@ def test_lists_pictures_and_slices() -> None:
 
 
 @pytest.mark.parametrize("convention", EXPECTED)
-def test_tensors(convention: str) -> None:
+def test_tensors(convention: Convention) -> None:
     tensor = keras.ops.convert_to_tensor(PIXELS)
     scaled = preprocess_input(tensor, convention)
     assert keras.ops.is_tensor(scaled)

@@ -11,10 +11,10 @@ import pytest
 
 import inception_resnet_keras as irk
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.deploy.convert import convert
+from inception_resnet_keras.deploy.convert import convert_checkpoint
 from inception_resnet_keras.models.model_file import Card, read_card, save_model
 from inception_resnet_keras.weights import inspect as looking
-from inception_resnet_keras.weights.inspect import inspect
+from inception_resnet_keras.weights.inspect import inspect_checkpoint
 from inception_resnet_keras.weights.load import load_weights
 
 from ..weights.test_load import checkpoint_of, shapes_in
@@ -45,24 +45,24 @@ def outputs(path: Path) -> Any:
 
 def test_a_model_of_ours_stays_the_same_network(own: Path, tmp_path: Path) -> None:
     wanted = outputs(own)
-    convert(own, tmp_path / "out.keras")
+    convert_checkpoint(own, tmp_path / "out.keras")
     np.testing.assert_array_equal(outputs(tmp_path / "out.keras"), wanted)
     assert read_card(tmp_path / "out.keras").classes == CLASSES
 
-    report, check = convert(own, tmp_path / "model.ckpt", to="safetensors")
+    report, check = convert_checkpoint(own, tmp_path / "model.ckpt", to="safetensors")
     assert check.path.endswith("model.ckpt.safetensors")
     assert "the class names are not in a safetensors file" in report.notes
-    convert(tmp_path / "model.ckpt.safetensors", tmp_path / "back.keras")
+    convert_checkpoint(tmp_path / "model.ckpt.safetensors", tmp_path / "back.keras")
     np.testing.assert_allclose(outputs(tmp_path / "back.keras"), wanted, rtol=1e-5)
 
 
 def test_inspect_prints_the_call_that_builds_it(own: Path) -> None:
-    found = str(inspect(own))
+    found = str(inspect_checkpoint(own))
     assert "depths=(1, 1, 1), num_classes=3, input_shape=(96, 96, 3), scale=(0.3, 0.3, 0.3), include_pre" in found
     assert "takes pixels of 0-255 as they are" in found
-    model = eval(f"irk.{inspect(own).call}", {"irk": irk})
+    model = eval(f"irk.{inspect_checkpoint(own).call}", {"irk": irk})
     np.testing.assert_array_equal(model.predict(PIXELS, verbose=0), outputs(own))
-    assert "the residual scales are not in the file" in str(inspect(own.with_name("own.weights.h5")))
+    assert "the residual scales are not in the file" in str(inspect_checkpoint(own.with_name("own.weights.h5")))
 
 
 def test_another_scale_of_ours_is_told(own: Path) -> None:
@@ -76,14 +76,14 @@ def test_another_scale_of_ours_is_told(own: Path) -> None:
 
 def test_the_folder_to_write_to_is_looked_at_first(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no folder; make it first"):
-        convert(tmp_path / "none.pt", tmp_path / "missing" / "out.keras")
+        convert_checkpoint(tmp_path / "none.pt", tmp_path / "missing" / "out.keras")
 
 
 def test_a_model_inside_another_says_how_to_take_it_out(own: Path, tmp_path: Path) -> None:
     model = keras.saving.load_model(own)
     keras.Sequential([model, keras.layers.Dense(2)]).save(tmp_path / "a.keras")
     with pytest.raises(InputError, match=r"a network inside another model is saved alone: model\.get_layer"):
-        inspect(tmp_path / "a.keras")
+        inspect_checkpoint(tmp_path / "a.keras")
 
 
 def test_a_trainers_folder_says_which_prefix(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_trainers_folder_says_which_prefix(tmp_path: Path) -> None:
         (tmp_path / name).write_text("model_checkpoint_path")
     for path in (tmp_path, tmp_path / "model-1.meta", tmp_path / "checkpoint"):
         with pytest.raises(InputError, match=r"give the checkpoint's prefix, .*model-1\.ckpt-275'"):
-            inspect(path)
+            inspect_checkpoint(path)
 
 
 @pytest.mark.parametrize(("width", "call"), [(512, "variant='facenet', input"), (128, "include_top=False, input")])
@@ -102,7 +102,7 @@ def test_inspect_tells_the_width_of_an_embedding(width: int, call: str, monkeypa
         for average in ("", "/ExponentialMovingAverage")
     }
     monkeypatch.setattr(looking, "open_checkpoint", lambda _: checkpoint_of(shapes))
-    found = str(inspect("f"))
+    found = str(inspect_checkpoint("f"))
     assert call in found
     assert "ema=True) takes them" in found
     assert ("128 wide, which no factory builds" in found) is (width == 128)

@@ -9,15 +9,20 @@ import keras
 import numpy as np
 import pytest
 
+from inception_resnet_keras import export_model
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.deploy.check import decided
-from inception_resnet_keras.deploy.export import export_model
-from inception_resnet_keras.deploy.prepare import before_weights, kind_of, prepare
+from inception_resnet_keras.deploy.prepare import prepare
+from inception_resnet_keras.networks import find
+from inception_resnet_keras.networks.ends import output_kind, pixel_input
+from inception_resnet_keras.networks.rows import INCEPTION
 
 from .. import tiny
 from ..exporting import lively
 
 IMAGE = (tiny.SIDE, tiny.SIDE, 3)
+
+BARE = {"include_preprocessing": False}
 
 SETTINGS: dict[str, Any] = {"class_names": None, "preprocessing": "none", "optimize": False}
 
@@ -55,7 +60,7 @@ def linear(width: int = 3) -> keras.Layer:
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_what_the_outputs_are(layers: list[keras.Layer], kind: str, wrapped: bool) -> None:
     model = with_head(*layers)
-    assert kind_of((nested(model) if wrapped else model).output) == kind
+    assert output_kind((nested(model) if wrapped else model).output) == kind
 
 
 @pytest.mark.parametrize("width", [1, 3])
@@ -100,32 +105,61 @@ AUGMENTATION = keras.Sequential([keras.Input(IMAGE), keras.layers.RandomFlip(), 
 
 
 @pytest.mark.parametrize(
-    ("model", "found"),
+    ("model", "preprocessing"),
     [
-        (lambda: behind(FLIP), ("scales", "preprocess")),
-        (lambda: behind(AUGMENTATION), ("scales", "preprocess")),
-        (lambda: behind(keras.layers.Normalization(mean=1.0, variance=2.0, name="n")), ("scales", "n")),
-        (lambda: nested(behind(FLIP)), ("scales", "preprocess")),
-        (lambda: nested(behind(AUGMENTATION, include_preprocessing=False)), ("passes", "")),
-        (lambda: behind(keras.layers.Identity(), include_preprocessing=False), ("passes", "")),
-        (lambda: behind(keras.layers.ReLU(), include_preprocessing=False), ("passes", "")),  # of pixels: nothing
-        (
-            lambda: behind(keras.layers.Lambda(lambda x: x / 255, name="l"), include_preprocessing=False),
-            ("changes", "l"),
-        ),
-        (lambda: behind(lambda x: x / 127.5 - 1, include_preprocessing=False), ("changes", "true_divide")),
+        (lambda: behind(FLIP), "none"),
+        (lambda: behind(AUGMENTATION), "none"),
+        (lambda: behind(keras.layers.Resizing(*IMAGE[:2])), "none"),
+        (lambda: nested(behind(FLIP)), "none"),
+        (lambda: behind(keras.layers.Normalization(mean=127.5, variance=3600.0), **BARE), "none"),
+        (lambda: behind(keras.layers.Normalization(mean=0.45, variance=0.05), **BARE), "unit"),
+        (lambda: behind(keras.layers.Rescaling(1 / 255), **BARE), "none"),
+        (lambda: behind(keras.layers.Lambda(lambda x: x / 255), **BARE), "none"),
+        (lambda: behind(lambda x: x / 127.5 - 1, **BARE), "none"),
+        (lambda: nested(nested(behind(lambda x: x[..., ::-1] / 127.5 - 1, **BARE))), "none"),
+        (lambda: behind(keras.ops.log1p, **BARE), None),
+        (lambda: behind(keras.layers.Rescaling(1 / 20), **BARE), None),
     ],
 )
-def test_what_happens_to_pixels_before_the_first_weights(model: Any, found: tuple[str, str]) -> None:
-    how, layer = before_weights(model(), (tiny.SIDE, tiny.SIDE))
-    assert (how, layer.rstrip("_0123456789")) == found
+def test_which_pixels_a_graph_takes(model: Any, preprocessing: str | None) -> None:
+    found = pixel_input(model(), (tiny.SIDE, tiny.SIDE), None)
+    assert (found.preprocessing.name if found.preprocessing else None) == preprocessing
+    assert found.measured is (preprocessing is not None)
+
+
+@pytest.mark.parametrize("model", [lambda: behind(**BARE), lambda: nested(behind(AUGMENTATION, **BARE))])
+def test_a_graph_that_scales_nothing_takes_what_its_network_was_made_for(model: Any) -> None:
+    assert pixel_input(model(), (tiny.SIDE, tiny.SIDE), None).preprocessing is None
+    found = pixel_input(model(), (tiny.SIDE, tiny.SIDE), find("inception_v4"))
+    assert (found.preprocessing, found.measured) == (INCEPTION, False)
+
+
+def trained_on(low: float, high: float) -> keras.Model:
+    """A model whose batch norm has the statistics of pictures within (low, high), as of many steps of training."""
+    model = tiny.build(batch_norm_momentum=0.5)
+    random = np.random.default_rng(0)
+    coarse = random.uniform(0, 1, (8, 4, 4, 3))
+    pictures = np.asarray(keras.ops.image.resize(coarse, IMAGE[:2])) * 0.9
+    for _ in range(12):
+        model((low + (high - low) * pictures).astype(np.float32), training=True)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "preprocessing"), [(0, 255, "none"), (-1, 1, "inception"), (0.3, 1.3, None), (-4, 4, None)]
+)
+def test_the_range_of_the_training_pictures_is_measured_or_unknown(
+    low: float, high: float, preprocessing: str | None
+) -> None:
+    """Never mistaken: what could be more than one range is refused."""
+    found = pixel_input(trained_on(low, high), (tiny.SIDE, tiny.SIDE), find("inception_v4"))
+    assert (found.preprocessing.name if found.preprocessing else None) == preprocessing
 
 
 def test_pixels_are_not_scaled_twice() -> None:
-    model = behind(FLIP)
-    prepared = prepare(model, "float32", **SETTINGS | {"preprocessing": None})
     images = tiny.IMAGES * 127.5 + 127.5
-    np.testing.assert_allclose(tiny.run(prepared.reference, images), tiny.run(model, images), atol=1e-6)
-    scaled_by_hand = behind(lambda x: x / 127.5 - 1, include_preprocessing=False)
-    with pytest.raises(InputError, match=r"its 'true_divide\w*' changes pixels before the first layer with weights"):
-        prepare(scaled_by_hand, "float32", **SETTINGS | {"preprocessing": None})
+    for model in (behind(FLIP), behind(lambda x: x / 127.5 - 1, **BARE)):
+        prepared = prepare(model, "float32", **SETTINGS | {"preprocessing": None})
+        np.testing.assert_allclose(tiny.run(prepared.reference, images), tiny.run(model, images), atol=1e-6)
+    with pytest.raises(InputError, match=r"preprocessing: which pixels .* takes cannot be told .*log1p|not linear"):
+        prepare(behind(keras.ops.log1p, **BARE), "float32", **SETTINGS | {"preprocessing": None})

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inception_resnet_keras import endpoints, feature_extractor, optimize_for_inference
 from inception_resnet_keras import networks as networks_module
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.deploy.folding import optimize_for_inference
 from inception_resnet_keras.models.model_file import Card, load_model, save_model
-from inception_resnet_keras.networks import edits, factories
-from inception_resnet_keras.networks.features import endpoints, feature_extractor
+from inception_resnet_keras.networks import edits
+from inception_resnet_keras.networks.build import build
 from inception_resnet_keras.networks.rows import AVG_POOL, MAX_POOL, Conv, Fork, Network, Pool, Repeat, Residual
 from inception_resnet_keras.networks.trace import trace
 
@@ -80,7 +80,7 @@ def kinds(model: keras.Model) -> list[str]:
         {"include_top": False, "input_shape": (None, None, 3)},
         {"include_top": False, "pooling": "max"},
         {"network": replace(tiny.TINY, embedding=6)},
-        {"network": replace(tiny.TINY, embedding=6), "num_classes": factories.VARIANTS_OWN},
+        {"network": replace(tiny.TINY, embedding=6), "num_classes": None},
     ],
     ids=lambda options: "-".join(options) or "plain",
 )
@@ -105,7 +105,7 @@ NETWORKS = [network for variants in networks_module.NETWORKS.values() for networ
 def test_every_table_row_is_a_step(network: Network) -> None:
     """One convolution a row, of the row's name, with a bias and its ReLU; the counts follow from the table."""
     one = edits.with_depths(network, (1, 1, 1))
-    model = factories.build(one, 5, aux_head=bool(network.aux), input_shape=(107, 107, 3))
+    model = build(one, 5, aux_head=bool(network.aux), input_shape=(107, 107, 3))
     apart = optimize_for_inference(model, join_siblings=False)
     nodes = {node.name: node for node in trace(one, (107, 107), **networks_module.head(one, 5))}
     convolutions = {layer.name: layer for layer in apart.layers if isinstance(layer, layers.Conv2D)}
@@ -137,8 +137,8 @@ VARIANTS = [*(WHOLE[index] for index in (0, 1, 2, 4, 5)), WholeNetwork("inceptio
 def test_whole_networks(case: WholeNetwork) -> None:
     """Every variant, its statistics moved by what they read; logits or embedding."""
     keras.utils.set_random_seed(3)
-    classes = factories.VARIANTS_OWN if case.variant == "facenet" else 10
-    model = trained(factories.build(case.spec, classes, classifier_activation=None, input_shape=(107, 107, 3)))
+    classes = None if case.variant == "facenet" else 10
+    model = trained(build(case.spec, classes, classifier_activation=None, input_shape=(107, 107, 3)))
     images = np.random.default_rng(0).uniform(-1, 1, (2, 107, 107, 3)).astype(np.float32)
     for norm in model.layers:
         if isinstance(norm, layers.BatchNormalization):
@@ -176,7 +176,7 @@ def test_channels_first(channels_first: None, join: bool) -> None:
 def test_channels_first_of_any_size(channels_first: None) -> None:
     del channels_first
     keras.utils.set_random_seed(1)
-    model = trained(factories.build(tiny.TINY, 3, input_shape=(3, None, None), classifier_activation=None))
+    model = trained(build(tiny.TINY, 3, input_shape=(3, None, None), classifier_activation=None))
     for side in (32, 35, 41):
         assert_same(model, np.random.default_rng(0).uniform(-1, 1, (2, 3, side, side)).astype(np.float32), join=True)
 
@@ -229,7 +229,7 @@ def networks(draw: st.DrawFn) -> Network:
 def test_random_networks(network: Network, join: bool, top: bool, seed: int) -> None:
     keras.utils.set_random_seed(seed)
     images = tiny.IMAGES[:, :19, :19]
-    model = factories.build(network, 3, include_top=top, input_shape=(None, None, 3), classifier_activation=None)
+    model = build(network, 3, include_top=top, input_shape=(None, None, 3), classifier_activation=None)
     trained(model)
     before = outputs(model, images)[0]
     after = outputs(optimize_for_inference(model, join_siblings=join), images)[0]

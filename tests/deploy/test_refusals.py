@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inception_resnet_keras import export_model
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.deploy import check as checks
-from inception_resnet_keras.deploy.export import export_model
 from inception_resnet_keras.deploy.pictures import drawn, overlaps
 
 from ..exporting import lively

@@ -13,10 +13,10 @@ import keras
 import numpy as np
 import pytest
 
+from inception_resnet_keras import export_model
 from inception_resnet_keras.data.images import read_image
 from inception_resnet_keras.data.pictures import picture_files
 from inception_resnet_keras.deploy.check import Check
-from inception_resnet_keras.deploy.export import export_model
 from inception_resnet_keras.deploy.formats import FORMATS
 from inception_resnet_keras.models.model_file import ExportCard
 from inception_resnet_keras.models.runtimes import open_runtime

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from inception_resnet_keras import networks
+from inception_resnet_keras import create_inception_v4, networks
 from inception_resnet_keras.diagrams.graph import Graph, full, graph_of, inside
-from inception_resnet_keras.networks import edits, factories, misprints
+from inception_resnet_keras.networks import edits, misprints
+from inception_resnet_keras.networks.build import build
 from inception_resnet_keras.networks.rows import DROPOUT_RATE, Network
 from inception_resnet_keras.networks.trace import trace
 
@@ -35,7 +36,7 @@ def test_every_layer_of_the_built_model_is_drawn_once(network: Network, classes:
     shallow = edits.with_depths(network, [2] * len(networks.block_names(network)))
     aux_head = bool(network.aux)
     given: dict[str, Any] = {} if classes is None else {"num_classes": classes}
-    model = factories.build(shallow, **given, input_shape=(139, 139, 3), aux_head=aux_head, include_preprocessing=True)
+    model = build(shallow, **given, input_shape=(139, 139, 3), aux_head=aux_head, include_preprocessing=True)
     graph = graph_of(shallow, (139, 139), classes=classes, aux_head=aux_head, preprocess=True)
     assert sorted(layers_of(graph)) == sorted(layer.name for layer in model.layers)
     assert graph.parameters == model.count_params()
@@ -123,6 +124,6 @@ def test_an_unknown_size_is_drawn_as_one(network: Network) -> None:
 
 
 def test_dropout_keeps_what_the_factories_keep() -> None:
-    defaults = factories.create_inception_v4.__kwdefaults__
+    defaults = create_inception_v4.__kwdefaults__
     assert defaults is not None
     assert defaults["dropout_rate"] == pytest.approx(DROPOUT_RATE)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from inception_resnet_keras.diagrams.api import LEVELS, Diagram
+from inception_resnet_keras.diagrams.api import LEVELS, Diagram, Level
 from inception_resnet_keras.diagrams.graph import INPUT, Graph
 
 NODE = re.compile(r'^(\w+)\("(.*)"\):::(\w+)$')
@@ -15,12 +15,12 @@ NODE = re.compile(r'^(\w+)\("(.*)"\):::(\w+)$')
 ARROW = re.compile(r"^(\w+) (?:-->|==>) (\w+)$")
 
 
-def drawn(graph: Graph, level: str) -> str:
+def drawn(graph: Graph, level: Level) -> str:
     return Diagram(graph, level, [part.key for part in graph.parts if part.key != INPUT]).mermaid()
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_every_arrow_joins_two_nodes(graph: Graph, other: Graph, level: str) -> None:
+def test_every_arrow_joins_two_nodes(graph: Graph, other: Graph, level: Level) -> None:
     for each in (graph, other):
         text = drawn(each, level)
         lines = text.splitlines()
@@ -34,7 +34,7 @@ def test_every_arrow_joins_two_nodes(graph: Graph, other: Graph, level: str) -> 
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_models_name_cannot_end_its_quotes(graph: Graph, level: str) -> None:
+def test_a_models_name_cannot_end_its_quotes(graph: Graph, level: Level) -> None:
     text = drawn(replace(graph, title='a"] --> b["<script>\n'), level)
     assert "<script>" not in text.split("---", 2)[2]
     assert '"a\\"] --> b' in text.splitlines()[1]

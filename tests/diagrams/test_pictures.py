@@ -8,18 +8,23 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from inception_resnet_keras import networks
+from inception_resnet_keras import networks, plot_architecture
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.diagrams import svg as svg_module
-from inception_resnet_keras.diagrams.api import LEVELS, Level, plot_architecture
+from inception_resnet_keras.diagrams.api import LEVELS, Diagram, Level
 from inception_resnet_keras.diagrams.svg import source_of
 from inception_resnet_keras.networks.rows import Network
 
 SVG = "{http://www.w3.org/2000/svg}"
+
+
+def draw(network: Network, **options: Any) -> Diagram:
+    return plot_architecture(network.name, variant=network.variant, **options)  # type: ignore[arg-type]
 
 
 def texts(svg: str) -> list[str]:
@@ -30,16 +35,14 @@ def texts(svg: str) -> list[str]:
 @pytest.mark.parametrize("upwards", [False, True])
 def test_no_label_is_cut(network: Network, level: Level, upwards: bool, capfd: pytest.CaptureFixture[str]) -> None:
     """Graphviz measures each label against its box, and complains."""
-    diagram = plot_architecture(
-        network.name, variant=network.variant, level=level, aux_head=bool(network.aux), upwards=upwards
-    )
+    diagram = draw(network, level=level, aux_head=bool(network.aux), upwards=upwards)
     svg = ET.fromstring(diagram.svg())
     assert capfd.readouterr().err == ""
     assert svg.find(f"{SVG}g") is not None
 
 
 def test_the_overview_has_each_stage_with_its_shape_and_costs(network: Network) -> None:
-    diagram = plot_architecture(network.name, variant=network.variant)
+    diagram = draw(network)
     said = texts(diagram.svg())
     for part in diagram.graph.parts:
         assert any(part.title in text for text in said)
@@ -71,7 +74,7 @@ def test_a_module_has_the_papers_marks() -> None:
 
 
 def test_every_layers_name_is_text(network: Network) -> None:
-    diagram = plot_architecture(network.name, variant=network.variant, level="layers")
+    diagram = draw(network, level="layers")
     said = set(texts(diagram.svg()))
     names = [f"{place}_{layer}" for part in diagram.graph.parts for place in part.places if place
              for op in part.ops for layer in op.layers]  # fmt: skip

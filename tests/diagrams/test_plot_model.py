@@ -10,7 +10,8 @@ import keras
 import pytest
 
 from inception_resnet_keras import networks
-from inception_resnet_keras.networks import edits, factories
+from inception_resnet_keras.networks import edits
+from inception_resnet_keras.networks.build import build
 from inception_resnet_keras.networks.rows import Network
 
 HOW = "keras.utils.plot_model asks for Graphviz's program: apt-get install graphviz"
@@ -29,7 +30,7 @@ def graphviz() -> None:
 @pytest.mark.parametrize("include_top", [True, False])
 def test_plot_model_draws_every_network(network: Network, include_top: bool, tmp_path: Path) -> None:
     shallow = edits.with_depths(network, [1] * len(networks.block_names(network)))
-    model = factories.build(
+    model = build(
         shallow,
         input_shape=(139, 139, 3),
         include_top=include_top,

@@ -9,17 +9,17 @@ from typing import Any
 import keras
 import pytest
 
-from inception_resnet_keras import networks
-from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.diagrams.api import plot_architecture
-from inception_resnet_keras.diagrams.explorer import data_in
-from inception_resnet_keras.diagrams.graph import graph_of
-from inception_resnet_keras.networks import edits
-from inception_resnet_keras.networks.factories import (
+from inception_resnet_keras import (
     create_inception_resnet_v1,
     create_inception_resnet_v2,
     create_inception_v4,
+    networks,
+    plot_architecture,
 )
+from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.diagrams.explorer import data_in
+from inception_resnet_keras.diagrams.graph import graph_of
+from inception_resnet_keras.networks import edits
 from inception_resnet_keras.networks.rows import Repeat
 
 
@@ -96,7 +96,7 @@ def test_channels_first_is_the_same_network() -> None:
 
 
 def test_a_released_variant_is_told_from_the_papers(monkeypatch: pytest.MonkeyPatch) -> None:
-    from inception_resnet_keras.networks import factories
+    from inception_resnet_keras.networks.build import build
 
     paper = networks.find("inception_v4")
     first, *rest = paper.stages
@@ -104,7 +104,7 @@ def test_a_released_variant_is_told_from_the_papers(monkeypatch: pytest.MonkeyPa
     swapped = replace(first.block, branches=first.block.branches[::-1])
     other = replace(paper, variant="other", stages=[replace(first, block=swapped), *rest])
     monkeypatch.setitem(networks.NETWORKS["inception_v4"], "other", other)
-    model = factories.build(edits.with_depths(other, (1, 1, 1)), 3, input_shape=(75, 75, 3))
+    model = build(edits.with_depths(other, (1, 1, 1)), 3, input_shape=(75, 75, 3))
     assert plot_architecture(model).graph.variant == "other"
 
 

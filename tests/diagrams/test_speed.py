@@ -10,8 +10,8 @@ import keras
 import pydot
 import pytest
 
+from inception_resnet_keras import plot_architecture
 from inception_resnet_keras.diagrams import svg
-from inception_resnet_keras.diagrams.api import plot_architecture
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -1,11 +1,10 @@
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.evaluation import classes
-from inception_resnet_keras.evaluation.classes import Classes, columns, listed, places
+from inception_resnet_keras.evaluation.classes import Classes, columns, places
 
 IDS = [f"n{3 * number:08d}" for number in range(1000)]
 
@@ -90,15 +89,3 @@ def test_a_run_on_imagenets_ids_is_averaged_with_released_weights() -> None:
     run, released = Classes(IDS[::-1]), classes.imagenet([])
     assert columns(released, run, model="run", first_model="v4").tolist() == list(range(999, -1, -1))
     assert columns(run, released, model="v4", first_model="run").tolist() == list(range(999, -1, -1))
-
-
-def test_a_file_of_names(tmp_path: Path) -> None:
-    path = tmp_path / "names.txt"
-    path.write_text("\ufeffcat\n\n  dog \n", encoding="utf-8")
-    assert listed(path) == ["cat", "dog"]
-    for content, says in ((b"cat\ncat\n", "'cat' more than once"), (b"cat", "names 1 classes"), (b"\xff\xfe", "UTF-8")):
-        path.write_bytes(content)
-        with pytest.raises(InputError, match=says):
-            listed(path)
-    with pytest.raises(InputError, match="No such file"):
-        listed(tmp_path / "nothing.txt")

@@ -11,17 +11,17 @@ import pytest
 from PIL import Image
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
+from inception_resnet_keras import create_inception_resnet_v1
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data import sources
-from inception_resnet_keras.data.crops import View, crops_of, cut
+from inception_resnet_keras.data.crops import Crops, View, crops_of, cut
 from inception_resnet_keras.data.images import decode
 from inception_resnet_keras.evaluation.evaluate import Evaluation, evaluate
 from inception_resnet_keras.evaluation.report import new_folder
 from inception_resnet_keras.models.model_file import load_model
 from inception_resnet_keras.models.open import locate
 from inception_resnet_keras.models.predict import predict
-from inception_resnet_keras.networks.factories import create_inception_resnet_v1
 
 from .. import tiny
 from ..data.photographs import write_photographs
@@ -126,7 +126,7 @@ def test_large_jpegs_are_the_same_in_company(models: list[str], tmp_path: Path) 
 
 
 @pytest.mark.parametrize("crops", [12, 144])
-def test_crops_are_averaged_on_photographs(models: list[str], tmp_path: Path, crops: int) -> None:
+def test_crops_are_averaged_on_photographs(models: list[str], tmp_path: Path, crops: Crops) -> None:
     folder = write_photographs(tmp_path / "photographs", counts=(2, 1), size=(45, 60))
     for name, new in (("class 0", "2"), ("class 1", "0")):
         (folder / name).rename(folder / new)

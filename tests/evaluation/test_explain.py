@@ -12,19 +12,22 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from inception_resnet_keras import (
+    create_inception_resnet_v1,
+    create_inception_v4,
+    endpoints,
+    export_model,
+    preprocess_input,
+)
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.crops import View, cut
 from inception_resnet_keras.data.images import decode
-from inception_resnet_keras.data.preprocessing import preprocess_input
-from inception_resnet_keras.deploy.export import export_model
 from inception_resnet_keras.evaluation import classes as named
 from inception_resnet_keras.evaluation import explain as explain_module
 from inception_resnet_keras.evaluation.explain import explain
 from inception_resnet_keras.models.model_file import Card, save_model
 from inception_resnet_keras.networks import edits
-from inception_resnet_keras.networks.factories import VARIANTS_OWN, create_inception_resnet_v1, create_inception_v4
-from inception_resnet_keras.networks.features import endpoints
 from inception_resnet_keras.weights import registry
 
 from .. import tiny
@@ -208,7 +211,7 @@ def test_half_precision_says_the_same(model: keras.Model) -> None:
 
 
 def test_an_embedding_is_explained_by_its_similarity_to_another_picture() -> None:
-    facenet = tiny.build(replace(WIDER, embedding=8), num_classes=VARIANTS_OWN)
+    facenet = tiny.build(replace(WIDER, embedding=8), num_classes=None)
     random = np.random.default_rng(0)
     for weight in facenet.weights:  # a fresh network's answer to grey is 0, which has no direction
         if weight.name == "beta":
@@ -354,7 +357,7 @@ def test_imagenets_classes_have_their_names_and_the_background_is_none(
     picture = tmp_path / "picture.png"
     Image.effect_noise((160, 80), 90).convert("RGB").save(picture)
     monkeypatch.setattr(named, "class_index", lambda: INDEX)
-    opened = explain_module._open(str(tmp_path / "imagenet.keras"), embedding=False)
+    opened = explain_module._open(str(tmp_path / "imagenet.keras"), embedding=False, preprocessing=None)
     for asked in ("class_7", "n00000007", "n00000007_class", "Class 7", "7"):
         assert opened.number(asked) == 8
     assert (opened.name(8), opened.name(0)) == ("class_7", "background")

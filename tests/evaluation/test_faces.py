@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from inception_resnet_keras import create_inception_resnet_v1
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.images import decode, read_image
@@ -23,7 +24,6 @@ from inception_resnet_keras.evaluation.metrics import verify
 from inception_resnet_keras.evaluation.tables import show_verified
 from inception_resnet_keras.models import open as opening
 from inception_resnet_keras.models.model_file import load_model, save_model
-from inception_resnet_keras.networks.factories import create_inception_resnet_v1
 
 from .faces import face_file, write_faces, write_pairs
 from .models import write_model

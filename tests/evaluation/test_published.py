@@ -47,11 +47,11 @@ def test_figures_of_other_pictures_stand_alone() -> None:
 
 @pytest.mark.slow
 def test_a_thousand_products_are_not_imagenet(tmp_path: Path) -> None:
-    from inception_resnet_keras.networks.factories import create_inception_resnet_v1
+    from inception_resnet_keras import create_inception_resnet_v1
 
     path = tmp_path / "products.weights.h5"
     create_inception_resnet_v1(1001, input_shape=(299, 299, 3)).save_weights(path)
-    products = opening.locate(str(path), imagenet=False)(False)
+    products = opening.open_model(str(path), imagenet=False)
     assert (products.imagenet, products.outputs, products.view.fraction) == (False, 1001, 1.0)
-    slims = opening.locate(str(path))(False)
+    slims = opening.open_model(str(path))
     assert (slims.imagenet, slims.outputs, slims.view.fraction) == (True, 1000, 0.875)

@@ -7,18 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inception_resnet_keras import networks
+from inception_resnet_keras import create_inception_resnet_v1, create_inception_v4, networks, preprocess_input
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.crops import View, cut
 from inception_resnet_keras.data.images import decode, read_image
-from inception_resnet_keras.data.preprocessing import preprocess_input
 from inception_resnet_keras.evaluation import classes
 from inception_resnet_keras.evaluation.evaluate import ASSUMED, evaluate
 from inception_resnet_keras.evaluation.faces import read_pairs, verify_faces
 from inception_resnet_keras.evaluation.metrics import squared_distances
-from inception_resnet_keras.networks import factories
-from inception_resnet_keras.networks.factories import create_inception_resnet_v1, create_inception_v4
 from inception_resnet_keras.weights import registry
 
 from .. import tiny
@@ -102,7 +99,7 @@ def test_a_checkpoint_of_faces_verifies_and_classifies_by_a_file_of_names(
 @pytest.mark.slow
 def test_a_run_is_evaluated_as_its_training_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On its validation folder, and as a SavedModel of it: the same figures as the run's own report."""
-    from inception_resnet_keras.deploy.export import export_model
+    from inception_resnet_keras import export_model
 
     monkeypatch.setitem(networks.NETWORKS, "few", {"paper": tiny.FEW})
     data, val = write_digits(tmp_path / "data"), write_digits(tmp_path / "val", per_class=30)
@@ -120,7 +117,7 @@ def test_a_run_is_evaluated_as_its_training_ended(tmp_path: Path, monkeypatch: p
     losses = [model.figures.calibration.nll for model in found.models]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     facenet = replace(tiny.FEW, embedding=8)
-    embedder = tiny.build(facenet, num_classes=factories.VARIANTS_OWN, include_preprocessing=True)
+    embedder = tiny.build(facenet, num_classes=None, include_preprocessing=True)
     export_model(embedder, tmp_path / "embedder", "saved_model", optimize=False)
     pairs, faces = write_pairs(tmp_path / "pairs.txt", folds=2), write_faces(tmp_path / "faces")
     verified = verify_faces(str(tmp_path / "embedder"), pairs, faces, out=tmp_path / "verified")

@@ -39,7 +39,7 @@ def test_a_file_is_looked_at_as_whoever_published_such_says(file: str, view: Vie
 def test_a_file_that_says_nothing_is_opened_at_its_own_size(tmp_path: Path) -> None:
     model = create_inception_resnet_v1(3, variant="facenet", input_shape=(75, 90, 3))
     model.save(tmp_path / "wide.keras")
-    subject = opening.locate(str(tmp_path / "wide.keras"))(False)
+    subject = opening.open_model(str(tmp_path / "wide.keras"), preprocessing="facenet")
     assert subject.view == View((75, 90))
     assert subject.assumed
     assert subject.model is not None
@@ -54,7 +54,8 @@ def test_running_averages_are_taken_or_told(tmp_path: Path) -> None:
     shadows = {f"{name}/ExponentialMovingAverage": values[name] for name in trained}
     raw = {name: np.zeros_like(values[name]) for name in trained}
     path = str(write_tensorflow(tmp_path / "both.ckpt", values | raw | shadows, 2))
-    left, taken = opening.locate(path)(True), opening.locate(path, ema=True)(True)
+    left = opening.open_model(path, embedding=True)
+    taken = opening.open_model(path, embedding=True, ema=True)
     assert (left.averages, taken.averages) == (True, False)
     noise = np.random.default_rng(0).uniform(0, 255, (1, 160, 160, 3)).astype(np.float32)
     assert not np.allclose(left.run(noise), taken.run(noise))

@@ -11,11 +11,7 @@ from functools import partial
 import keras
 import pytest
 
-from inception_resnet_keras.networks.factories import (
-    create_inception_resnet_v1,
-    create_inception_resnet_v2,
-    create_inception_v4,
-)
+from inception_resnet_keras import create_inception_resnet_v1, create_inception_resnet_v2, create_inception_v4
 
 ROUNDS = 3
 

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
+from inception_resnet_keras import endpoints, feature_extractor
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.networks.features import endpoints, feature_extractor
 
 from .. import tiny
 from ..tiny import IMAGES

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from inception_resnet_keras.networks.factories import create_inception_resnet_v1, create_inception_v4
+from inception_resnet_keras import create_inception_resnet_v1, create_inception_v4
 
 from .. import tiny
 

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from inception_resnet_keras import networks
+from inception_resnet_keras import finetune, networks, predict, train
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.models.model_file import load_model
 from inception_resnet_keras.networks import names
 from inception_resnet_keras.networks.rows import Conv, Repeat, Residual
-from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.finetune import finetune
-from inception_resnet_keras.training.loop import Trained, train
+from inception_resnet_keras.training.config import TrainConfig, read_config
+from inception_resnet_keras.training.loop import Trained, train_config
 
 from .. import tiny
 from ..pictures import write_digits
@@ -39,7 +38,7 @@ def trunk(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("trunk")
     data = write_digits(folder / "digits", classes=4)
     config = TrainConfig(data=str(data), model="few", size=32, epochs=4, batch_size=16, learning_rate=0.01)
-    return train(config, folder / "run", console=QUIET)
+    return train_config(config, folder / "run", console=QUIET)
 
 
 def tuned(trunk: Trained, folder: Path, **settings: Any) -> keras.Model:
@@ -90,3 +89,26 @@ def test_what_cannot_be_tuned_is_told_before_training(trunk: Trained, tmp_path: 
         tuned(
             trunk, tmp_path / "other", epochs=1, head_epochs=1, unfreeze_from=None, weights=str(tmp_path / "nowhere.h5")
         )
+
+
+def test_train_and_predict_take_paths_of_both_kinds_and_settings_over_a_recipe(tmp_path: Path) -> None:
+    data, val = (write_digits(tmp_path / name, classes=3, per_class=10) for name in ("digits", "held out"))
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('model = "few"\nsize = 32\nepochs = 9\nbatch_size = 16\n')
+    run = train(data, out=str(tmp_path / "run"), recipe=recipe, val=val, epochs=1, console=QUIET)
+    config = read_config(run.folder.config)
+    assert (config.model, config.epochs, config.data, config.val) == ("few", 1, str(data), str(val))
+    image = next(val.rglob("*.png"))
+    (wanted,) = predict(run.folder.path, [image])
+    assert len(wanted.top) == 3
+    assert predict(str(run.folder.path), [str(image)]) == predict(run.folder.path, str(image)) == [wanted]
+
+
+def test_what_train_and_predict_cannot_use_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="did you mean 'epochs'"):
+        train(epocs=3)
+    with pytest.raises(InputError, match=r"recipe: got 'modren'.* did you mean 'modern'"):
+        train(recipe="modren")
+    for argument, value in (("top", 0), ("batch_size", 0)):
+        with pytest.raises(InputError, match=f"^{argument}: got 0; it takes an integer of at least 1"):
+            predict(tmp_path, [], **{argument: value})  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ from inception_resnet_keras.training.loop import (
     batch_norm_momentum_for,
     open_pictures,
     steps_an_epoch,
-    train,
+    train_config,
 )
 from inception_resnet_keras.training.memory import estimated
 
@@ -86,7 +86,9 @@ def test_a_user_gets_the_probabilities_that_the_report_is_made_of(
     varied = {"augmentation": "inception", "area": [0.4, 1.0], "rand_augment": 1, "mixup": 0.2, "cutmix": 1.0}
     settings = {**varied, "label_smoothing": 0.1, "average": 0.9, "central_crop": 0.8, "cache": "memory", "epochs": 2}
     data = manifest(folder, tmp_path / "set.csv")
-    run = train(config(data=str(data), val=str(tmp_path / "packed"), **settings), tmp_path / "run", console=QUIET)
+    run = train_config(
+        config(data=str(data), val=str(tmp_path / "packed"), **settings), tmp_path / "run", console=QUIET
+    )
     assert [row["epoch"] for row in run.history] == [1, 2]
     assert read_card(run.folder.model).central_crop == 0.8
     predicted = predict(run.folder.path, [Path(name) for name in seen])
@@ -104,7 +106,7 @@ def test_too_many_damaged_pictures_stop_the_run_with_their_names(tmp_path: Path)
         path = folder / "0" / f"{number:03d}.png"
         path.write_bytes(path.read_bytes()[:90])
     with pytest.raises(InputError, match=r"max_corrupt allows 2: .*00\d\.png: cannot be decoded"):
-        train(config(data=str(folder), max_corrupt=2), tmp_path / "run", console=QUIET)
+        train_config(config(data=str(folder), max_corrupt=2), tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run").exists()
 
 
@@ -155,11 +157,11 @@ def test_a_momentum_too_slow_for_the_run_is_told_with_one_that_suits() -> None:
 
 def test_a_momentum_of_0_is_taken_and_frozen_batch_norm_has_no_hint(tmp_path: Path) -> None:
     data = str(write_digits(tmp_path / "digits", per_class=8))
-    plain = train(config(data=data, batch_norm_momentum=0.0), tmp_path / "plain", console=QUIET)
+    plain = train_config(config(data=data, batch_norm_momentum=0.0), tmp_path / "plain", console=QUIET)
     chosen = json.loads(plain.folder.config.read_text())["chosen"]
     assert chosen["batch_norm_momentum"] == 0.0
     said = io.StringIO()
     frozen = {"weights": str(plain.folder.model), "freeze_batch_norm": True, "batch_norm_momentum": 0.9997}
-    train(config(data=data, **frozen), tmp_path / "frozen", console=Console(file=said))
+    train_config(config(data=data, **frozen), tmp_path / "frozen", console=Console(file=said))
     assert "batch norm is frozen" in said.getvalue()
     assert "hint" not in said.getvalue()

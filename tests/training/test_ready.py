@@ -10,7 +10,7 @@ from inception_resnet_keras import networks
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data import sources
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.loop import train
+from inception_resnet_keras.training.loop import train_config
 from inception_resnet_keras.training.ready import require_ready
 
 from ..pictures import write_digits
@@ -51,17 +51,17 @@ def config(data: Path, **settings: Any) -> TrainConfig:
 )
 def test_a_wrong_setting_is_told_first(data: Path, tmp_path: Path, settings: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        train(config(data, **settings), tmp_path / "run", console=QUIET)
+        train_config(config(data, **settings), tmp_path / "run", console=QUIET)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_is_taken_is_told_first(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match="no empty folder"):
-        train(config(data), tmp_path, console=QUIET)
+        train_config(config(data), tmp_path, console=QUIET)
     monkeypatch.chdir(data)
     with pytest.raises(InputError, match=r"data: .* holds this folder's runs/.*give --out"):
-        train(config(Path()), console=QUIET)
+        train_config(config(Path()), console=QUIET)
     assert not (data / "runs").exists()
 
 

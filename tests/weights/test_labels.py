@@ -11,9 +11,10 @@ import keras
 import numpy as np
 import pytest
 
+from inception_resnet_keras import decode_predictions
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.weights import download, labels
-from inception_resnet_keras.weights.labels import decode_predictions
+from inception_resnet_keras.weights.labels import given_class_names
 
 
 @pytest.fixture
@@ -63,3 +64,27 @@ def test_offline_the_error_says_what_to_fetch_to_where(tmp_path: Path, monkeypat
     labels.class_index.cache_clear()
     with pytest.raises(InputError, match=rf"Fetch {labels.URL} and put it at {download.cache()}"):
         decode_predictions(np.zeros((1, 1000)))
+
+
+def test_class_names_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("\ufeffcat\n\n  dog \n", encoding="utf-8")
+    assert given_class_names(path) == given_class_names(str(path), 2) == ["cat", "dog"]
+    for content, message in (
+        (b"cat\ncat\n", "'cat' more than once"),
+        (b"", "names no classes"),
+        (b"\xff\xfe", "UTF-8"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            given_class_names(path)
+    with pytest.raises(InputError, match="No such file"):
+        given_class_names(tmp_path / "nothing.txt")
+
+
+def test_class_names_are_as_many_as_the_outputs() -> None:
+    assert given_class_names(["a", "b"], 2) == ["a", "b"]
+    with pytest.raises(InputError, match="classes: 2 names were given, and the model has 3 outputs"):
+        given_class_names(["a", "b"], 3)
+    with pytest.raises(InputError, match="classes: got 3; it takes"):
+        given_class_names(3)  # type: ignore[arg-type]

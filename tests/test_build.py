@@ -1,6 +1,5 @@
-"""What each argument of the factories does, on the tiny network."""
+"""What each argument of `build` does, on the tiny network."""
 
-import inspect
 import math
 import warnings
 from typing import Any
@@ -9,13 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-from inception_resnet_keras.data.preprocessing import preprocess_input
-from inception_resnet_keras.networks import factories
-from inception_resnet_keras.networks.factories import create_inception_resnet_v1
+from inception_resnet_keras import create_inception_resnet_v1, preprocess_input
 from inception_resnet_keras.networks.rows import INCEPTION
 
-from .. import tiny
-from ..tiny import IMAGES, randomised, run
+from . import tiny
+from .tiny import IMAGES, randomised, run
 
 
 def of(model: keras.Model, kind: Any) -> list[Any]:
@@ -261,20 +258,6 @@ def test_training_learns_and_moves_every_weight() -> None:
     assert history[-1] < history[0] / 2
     still = [weight.path for weight, old in zip(model.weights, before, strict=True) if np.array_equal(weight, old)]
     assert still == []
-
-
-def test_build_is_what_the_factories_call() -> None:
-    """The factories take build's arguments, in its order, with its defaults."""
-    built = dict(inspect.signature(factories.build).parameters)
-    del built["network"], built["synchronized_batch_norm"]  # of the network; of a strategy's replicas
-    for name in ("create_inception_v4", "create_inception_resnet_v1", "create_inception_resnet_v2"):
-        factory = inspect.signature(getattr(factories, name)).parameters
-        own = [parameter for parameter in factory if parameter not in ("scale", "variant", "depths")]
-        assert own == list(built)
-        assert all(factory[parameter] == built[parameter] for parameter in own)
-        assert ("scale" in factory) == (name != "create_inception_v4")
-        doc = getattr(factories, name).__doc__
-        assert all(f"{parameter}:" in doc for parameter in factory)
 
 
 def test_the_default_image_is_the_same_in_channels_first(channels_first: None) -> None:

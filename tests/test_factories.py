@@ -1,7 +1,8 @@
-"""Everything out of range is refused by the argument's name, before a layer is built."""
+"""The factories: their signatures, and that everything out of range is refused by name before a layer is built."""
 
+import inspect
 import math
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import keras
 import numpy as np
@@ -11,11 +12,12 @@ from hypothesis import strategies as st
 
 import inception_resnet_keras as package
 from inception_resnet_keras import networks
-from inception_resnet_keras.common import arguments
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.networks import edits
+from inception_resnet_keras.networks.build import build
+from inception_resnet_keras.networks.checks import apply_depths, apply_scale, check_image_shape
 
-from .. import tiny
+from . import tiny
 
 FACTORIES = ["create_inception_v4", "create_inception_resnet_v1", "create_inception_resnet_v2"]
 
@@ -26,7 +28,7 @@ NOT_A_SHARE = [-0.1, 1, 1.5, math.nan, math.inf, "0.2", None, True, 10**400]
 NOT_A_FLAG = [None, 1, 0, "yes", [True]]
 
 REFUSED: dict[str, list[Any]] = {
-    "num_classes": [0, -1, 2.0, True, None, "10", [10]],
+    "num_classes": [0, -1, 2.0, True, "10", [10]],
     "variant": ["Paper", "", None, ["paper"], "facenets"],
     "depths": [(1, 1), (1, 1, 1, 1), (0, 1, 1), (1, 1, -1), (1, 1, 1.5), (True, 1, 1), 5, "555", {1, 2, 3}],
     "include_top": NOT_A_FLAG,
@@ -41,7 +43,6 @@ REFUSED: dict[str, list[Any]] = {
         (75.0, 75, 3),
         (True, 75, 3),
         75,
-        None,
         "299",
         (-75, 75, 3),
     ],
@@ -118,28 +119,28 @@ def test_channels_first_shapes(channels_first: None) -> None:
 
 @given(st.floats(0, 1, exclude_min=True) | st.just(1))
 def test_one_scale_is_for_every_block(scale: float) -> None:
-    assert arguments.scaled(V2, scale) == arguments.scaled(V2, [scale] * 3) == edits.with_scales(V2, (scale,) * 3)
+    assert apply_scale(V2, scale) == apply_scale(V2, [scale] * 3) == edits.with_scales(V2, (scale,) * 3)
 
 
 @given(st.floats() | st.integers())
 def test_numbers_outside_the_range_are_refused(scale: float) -> None:
     if 0 < scale <= 1:
-        arguments.scaled(V2, scale)
+        apply_scale(V2, scale)
         return
     with pytest.raises(InputError, match=r"^scale: got"):
-        arguments.scaled(V2, scale)
+        apply_scale(V2, scale)
     with pytest.raises(InputError, match=r"^scale: got"):
-        arguments.scaled(V2, (0.1, 0.1, scale))
+        apply_scale(V2, (0.1, 0.1, scale))
 
 
 @given(st.lists(st.integers(-3, 12), max_size=5))
 def test_depths_are_taken_or_refused(depths: list[int]) -> None:
     if len(depths) == 3 and min(depths) >= 1:
-        assert networks.depths(arguments.deepened(V2, depths)) == tuple(depths)
-        assert arguments.deepened(V2, [np.int64(number) for number in depths]) == arguments.deepened(V2, tuple(depths))
+        assert networks.depths(apply_depths(V2, depths)) == tuple(depths)
+        assert apply_depths(V2, [np.int64(number) for number in depths]) == apply_depths(V2, tuple(depths))
     else:
         with pytest.raises(InputError, match=r"^depths: got"):
-            arguments.deepened(V2, depths)
+            apply_depths(V2, depths)
 
 
 SIDES = st.none() | st.integers(-5, 400)
@@ -150,11 +151,11 @@ def test_shapes_are_taken_or_refused(shape: tuple[int | None, int | None, int], 
     height, width, channels = shape
     given_shape = shape if data_format == "channels_last" else (channels, height, width)
     if channels >= 1 and all(side is None or side >= 7 for side in (height, width)):
-        assert arguments.image_shape(tiny.TINY, given_shape, data_format, aux_head=False) == given_shape
-        assert arguments.image_shape(tiny.TINY, list(given_shape), data_format, aux_head=False) == given_shape
+        assert check_image_shape(tiny.TINY, given_shape, data_format, aux_head=False) == given_shape
+        assert check_image_shape(tiny.TINY, list(given_shape), data_format, aux_head=False) == given_shape
     else:
         with pytest.raises(InputError, match=r"^input_shape: got .*at least 7 or None"):
-            arguments.image_shape(tiny.TINY, given_shape, data_format, aux_head=False)
+            check_image_shape(tiny.TINY, given_shape, data_format, aux_head=False)
 
 
 SCALED = [
@@ -172,7 +173,7 @@ SCALED = [
 @pytest.mark.parametrize(("scale", "expected"), SCALED, ids=[str(scale) for scale, _ in SCALED])
 def test_scale_is_in_the_graph(scale: Any, expected: list[float]) -> None:
     """The tiny network has two residual blocks A, one C, and one more C that is never scaled."""
-    model = tiny.build(arguments.scaled(tiny.TINY, scale))
+    model = tiny.build(apply_scale(tiny.TINY, scale))
     found = [layer.scale for layer in model.layers if isinstance(layer, keras.layers.Rescaling)]
     assert found == pytest.approx(expected)
 
@@ -181,7 +182,7 @@ def test_scale_acts_on_the_residual_alone() -> None:
     """sum = x + scale · project, whatever the scale."""
     images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
     for scale in (False, 0.25):
-        model = tiny.build(arguments.scaled(tiny.TINY, scale))
+        model = tiny.build(apply_scale(tiny.TINY, scale))
         names = ["stem_fork_1_concat", "a01_project", "a01_sum"]
         parts = keras.Model(model.input, [model.get_layer(name).output for name in names])
         x, project, total = map(keras.ops.convert_to_numpy, parts(images))
@@ -200,3 +201,49 @@ def test_factories_pass_their_arguments_on() -> None:
     v4 = package.create_inception_v4(include_top=False, pooling="max", depths=(1, 1, 1), dtype="mixed_bfloat16")
     assert v4.output_shape == (None, 1536)
     assert v4.output.dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_the_factories_take_the_arguments_of_build(name: str) -> None:
+    """In its order, with its defaults and types; besides `synchronized_batch_norm`, which needs a strategy."""
+    built = dict(inspect.signature(build).parameters)
+    del built["network"], built["synchronized_batch_norm"]
+    factory = inspect.signature(getattr(package, name)).parameters
+    shared = [argument for argument in factory if argument not in ("scale", "variant", "depths")]
+    assert shared == list(built)
+    assert all(factory[argument] == built[argument] for argument in shared)
+    assert ("scale" in factory) == (name != "create_inception_v4")
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_the_variants_of_a_signature_are_those_of_the_tables(name: str) -> None:
+    variant = get_type_hints(getattr(package, name))["variant"]
+    assert get_args(variant) == tuple(networks.NETWORKS[name.removeprefix("create_")])
+
+
+def test_every_argument_is_documented_once() -> None:
+    shared = inspect.getdoc(package.create_inception_v4) or ""
+    arguments = inspect.signature(package.create_inception_v4).parameters
+    assert all(f"\n    {argument}: " in shared for argument in arguments)
+    for name in FACTORIES[1:]:
+        own = inspect.getdoc(getattr(package, name)) or ""
+        assert "documented by `create_inception_v4`" in own
+        assert all(f"\n    {argument}: " in own for argument in ("num_classes", "scale", "variant"))
+        assert "dropout_rate: " not in own
+
+
+def test_a_misspelt_argument_is_a_type_error_of_the_factory() -> None:
+    with pytest.raises(TypeError, match=r"create_inception_v4\(\) got an unexpected keyword argument 'num_clases'"):
+        package.create_inception_v4(num_clases=10)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("values", [{"num_classes": None, "input_shape": None}, {"num_classes": 1000}])
+def test_none_is_the_variants_own(values: dict[str, Any]) -> None:
+    model = package.create_inception_resnet_v1(depths=(1, 1, 1), **values)
+    assert (model.input_shape, model.output_shape) == ((None, 299, 299, 3), (None, 1000))
+
+
+@pytest.mark.parametrize(("classes", "outputs"), [(None, 512), (1000, 1000), (np.int64(7), 7)])
+def test_facenet_embeds_unless_classes_are_given(classes: int | None, outputs: int) -> None:
+    model = package.create_inception_resnet_v1(classes, variant="facenet", depths=(1, 1, 1))
+    assert (model.input_shape, model.output_shape) == ((None, 299, 299, 3), (None, outputs))

@@ -1,0 +1,24 @@
+"""The public names, each beside its home, from where `__init__.py` imports it when it is first used."""
+
+from .data.preprocessing import preprocess_input as preprocess_input
+from .data.preprocessing import warn_if_unscaled as warn_if_unscaled
+from .deploy.convert import convert_checkpoint as convert_checkpoint
+from .deploy.export import export_model as export_model
+from .deploy.folding import optimize_for_inference as optimize_for_inference
+from .diagrams.api import plot_architecture as plot_architecture
+from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.explain import explain as explain
+from .evaluation.faces import verify_faces as verify_faces
+from .models.predict import predict as predict
+from .networks.factories import create_inception_resnet_v1 as create_inception_resnet_v1
+from .networks.factories import create_inception_resnet_v2 as create_inception_resnet_v2
+from .networks.factories import create_inception_v4 as create_inception_v4
+from .networks.features import endpoints as endpoints
+from .networks.features import feature_extractor as feature_extractor
+from .training.loop import finetune as finetune
+from .training.loop import train as train
+from .weights.inspect import inspect_checkpoint as inspect_checkpoint
+from .weights.labels import decode_predictions as decode_predictions
+from .weights.load import load_weights as load_weights
+
+__version__: str

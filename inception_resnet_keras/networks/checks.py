@@ -1,0 +1,93 @@
+"""Checks of the factories' arguments against a network's table. No engine is needed, so that drawings use them too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..common.arguments import boolean, is_integer, is_number
+from ..common.errors import refuse
+from . import block_names
+from .edits import with_depths, with_scales
+from .rows import Network
+from .trace import minimum_side
+
+
+def apply_depths(network: Network, depths: Any) -> Network:
+    """Return the network with `depths` blocks A, B and C; None keeps the variant's own. Raises InputError."""
+    if depths is None:
+        return network
+    blocks = block_names(network)
+    fits = isinstance(depths, Sequence) and not isinstance(depths, str) and len(depths) == len(blocks)
+    if not fits or not all(is_integer(number) and number >= 1 for number in depths):
+        takes = f"None or {len(blocks)} integers of at least 1 for blocks {', '.join(blocks).upper()}"
+        raise refuse("depths", depths, takes)
+    return with_depths(network, [int(number) for number in depths])
+
+
+def apply_scale(network: Network, scale: Any) -> Network:
+    """Return the network with other residual scales.
+
+    Args:
+        network: A residual network's table.
+        scale: True keeps the variant's own scales, False removes them, a number in (0, 1] is used for
+            every block, and a sequence has one such number per block.
+
+    Raises:
+        InputError: `scale` is none of these.
+    """
+    if scale is True:
+        return network
+    blocks = block_names(network)
+    scales = [1.0] * len(blocks) if scale is False else [scale] * len(blocks) if is_number(scale) else scale
+    fits = isinstance(scales, Sequence) and not isinstance(scales, str) and len(scales) == len(blocks)
+    if not fits or not all(is_number(number) and 0 < number <= 1 for number in scales):
+        takes = (
+            "True (the variant's own scales), False (none), a number in (0, 1], "
+            f"or {len(blocks)} such numbers for blocks {', '.join(blocks).upper()}"
+        )
+        raise refuse("scale", scale, takes)
+    return with_scales(network, [float(number) for number in scales])
+
+
+def check_aux_head(network: Network, aux_head: bool) -> None:
+    """Raise InputError where `aux_head` is no bool, or True for a variant without an auxiliary head."""
+    if boolean("aux_head", aux_head) and not network.aux:
+        raise refuse("aux_head", aux_head, f"False: the {network.variant} variant has no auxiliary head")
+
+
+def check_image_shape(
+    network: Network,
+    shape: Any,
+    data_format: str,
+    *,
+    aux_head: bool,
+    argument: str = "input_shape",
+) -> tuple[int | None, ...]:
+    """Return `shape`, an image's in `data_format`'s order, as a tuple.
+
+    Args:
+        network: The network that reads the image; its smallest image is the least that is accepted.
+        shape: Height, width and channels, or channels, height and width. Height and width may be None
+            without an auxiliary head, whose last convolution is as large as its map.
+        data_format: "channels_last" or "channels_first".
+        aux_head: Whether the auxiliary head is built.
+        argument: The name of the argument, for the message.
+
+    Raises:
+        InputError: `shape` is no such sequence, or too small.
+    """
+    side = minimum_side(network, aux_head=aux_head)
+    order = "(channels, height, width)" if data_format == "channels_first" else "(height, width, channels)"
+    sides = f"height and width at least {side}" + (" with aux_head=True" if aux_head else " or None")
+    takes = f"{order}, {sides}, channels at least 1"
+    if not isinstance(shape, Sequence) or isinstance(shape, str) or len(shape) != 3:
+        raise refuse(argument, shape, takes)
+    channels, *maps = shape if data_format == "channels_first" else (shape[2], *shape[:2])
+    if not is_integer(channels) or channels < 1:
+        raise refuse(argument, shape, takes)
+    for number in maps:
+        unknown = number is None and not aux_head
+        if not unknown and (not is_integer(number) or number < side):
+            raise refuse(argument, shape, takes)
+    return tuple(shape)
