@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from ..common.errors import InputError, refuse
-from ..common.files import replacing
+from ..common.files import new_files
 from ..models.model_file import Card, open_keras, save_model
 from ..networks import factories
 from ..weights.convert import ours
@@ -78,7 +78,8 @@ def convert(
         report.notes.append(
             "scale, input and activation are not in the file: the variant's own, and logits, are assumed"
         )
-    with replacing(target) as part:
+    with new_files(target) as folder:
+        part = folder / target.name
         _write(model, finding, card, part)
         check = _compare(model, part, str(target))
     return report, check

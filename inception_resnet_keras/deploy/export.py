@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -10,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from ..common.arguments import boolean
 from ..common.errors import InputError, refuse
-from ..common.files import write_json
+from ..common.files import new_files, write_json
 from . import formats
-from .placing import placing
 
 if TYPE_CHECKING:
     import keras
@@ -134,9 +135,9 @@ def export_model(
         if len(prepared.card.classes) == 1:
             raise InputError("validate: the model gives one probability, which names no folder's class; leave it out")
         labelled = open_source(given["validate"], class_names=prepared.card.classes)
-    with placing(*formats.files_of(target, out)) as beside:
+    with new_files(*formats.files_of(target, out)) as folder, _temporary_files(folder / "temporary"):
         progress(f"writing {target.name}, {chosen}")
-        written = beside / out.name
+        written = folder / out.name
         import_module(f".{target.name}", __package__).write(prepared, written, calibration)
         progress(f"comparing on {len(compared)} pictures")
         found = checks.compare(
@@ -148,7 +149,19 @@ def export_model(
             labelled=labelled,
             bounds=bounds,
         )
-        write_json(beside / f"{out.name}.check.json", found.as_json())
+        write_json(folder / f"{out.name}.check.json", found.as_json())
     if target.name == "openvino":
         open_model(out)  # compiles it for this machine, which keeps it: the first `predict` starts as the next do
     return found
+
+
+@contextmanager
+def _temporary_files(folder: Path) -> Iterator[None]:
+    """Make `tempfile` use a folder meanwhile: a converter that is killed removes none of its temporary files."""
+    before = tempfile.tempdir
+    folder.mkdir()
+    tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
