@@ -50,10 +50,9 @@ def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from ..deploy.export import export_model
-    from ..deploy.placing import temporary_files
 
     console = Console()
-    with _ended_at_once(), temporary_files():
+    with _default_signals():
         check = export_model(
             args.model,
             out,
@@ -76,11 +75,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _ended_at_once() -> Iterator[None]:
-    """Within it, Ctrl-C and SIGTERM end the process where it is, also in a converter's C++, which would go on for
-    minutes, drop Python's KeyboardInterrupt or crash of it; what is half made then, a guardian removes."""
-    first = os.getpid() == 1  # of a container: a signal without a handler does not reach it, and all end with it
-    handler = signal.default_int_handler if first else signal.SIG_DFL
+def _default_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the process at once.
+
+    A converter in C++ would go on for minutes, swallow Python's KeyboardInterrupt or crash because of it. The hidden
+    folder that is left then is removed by the next export.
+    """
+    # Process 1, of a container, gets no signal that it has no handler for.
+    handler = signal.default_int_handler if os.getpid() == 1 else signal.SIG_DFL
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

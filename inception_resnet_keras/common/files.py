@@ -1,87 +1,102 @@
-"""Files that are whole or not there at all."""
+"""Whole-or-nothing writing: a file or a folder is complete on the disk, or it is not there.
+
+Everything is written in a hidden folder beside its target, `.NAME.HOST.PID.TOKEN.partial`, flushed and then renamed.
+A process that is killed leaves this folder; whoever writes the same target next removes it, unless the process that
+made it is alive, or ran on another host, of which nothing is known here.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import count
+import platform
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError
 
+_in_use: set[str] = set()  # the names of the hidden folders that this process is writing in
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a path beside `path`, of the same suffix, to be written to.
+    """Write a file that takes the place of `path` in one step.
 
-    When the block ends well, what was written is flushed to the disk and takes `path`'s place in one
-    step; when it fails, it is removed and whatever `path` held stays.
+    Yields the path to write to: of the same name, in a hidden folder. If the block fails, whatever `path` held stays.
+
+    Example:
+        with replacing(Path("model.keras")) as part:
+            model.save(part)
     """
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        yield beside
-        flush(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    if os.name == "posix":
-        flush(path.parent)  # the new name itself
+    with _hidden_folder(path) as folder:
+        part = folder / path.name
+        yield part
+        _flush(part)
+        os.replace(part, path)
+        _flush_names(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+@contextmanager
+def new_files(*targets: Path) -> Iterator[Path]:
+    """Write files or folders that must not exist yet: all of them, or none.
+
+    Yields an empty hidden folder. The block writes each target in it, under the target's own name; anything else in
+    it is dropped. The targets are renamed in the order given, so that the last one exists only if all of them do.
+
+    Args:
+        targets: Paths of files or folders, all in one folder, which exists.
+
+    Raises:
+        InputError: A target exists, before the block or after it. It is not touched.
+        FileNotFoundError: The block did not write a target.
+
+    Example:
+        with new_files(Path("model.bin"), Path("model.xml")) as folder:
+            (folder / "model.bin").write_bytes(weights)
+            (folder / "model.xml").write_text(graph)
+    """
+    for target in targets:
+        if os.path.lexists(target):
+            raise InputError(f"{target}: is there already; nothing is overwritten, give another name")
+    with _hidden_folder(targets[-1]) as folder:
+        yield folder
+        for target in targets:
+            _flush_tree(folder / target.name)
+        try:
+            for target in targets:
+                if os.path.lexists(target):
+                    raise InputError(f"{target}: has appeared meanwhile; nothing is overwritten, give another name")
+                os.rename(folder / target.name, target)
+        except BaseException:
+            for target in targets:
+                if not os.path.lexists(folder / target.name):  # it was renamed
+                    _remove(target)
+            raise
+        _flush_names(targets[-1].parent)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """A number that is none or has no end is written as null: JSON has neither, and most readers refuse both."""
-    write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+@contextmanager
+def new_folder(out: Path | None, parent: Path, name: str, not_below: Iterable[str | Path] = ()) -> Iterator[Path]:
+    """Make a folder to write results to, one by one; it is removed if the block leaves it empty.
 
+    Args:
+        out: The folder: a new one, or one that exists and is empty. None makes `parent`/`name`-1, or the next free
+            number.
+        parent: The folder of numbered folders, made if it does not exist.
+        name: The numbered folder's name, without the number.
+        not_below: Folders of pictures, in which the new folder would count as a class. Other sources, such as
+            "tfds:mnist", are ignored.
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def flush(path: Path) -> None:
-    """Writes what the system still holds of a file, or of a folder's names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@dataclass(frozen=True)
-class FreshFolder:
-    """path: an empty folder. made: it and its parents, as far as they were not there before, the innermost first."""
-
-    path: Path
-    made: tuple[Path, ...]
-
-    def remove_if_empty(self) -> None:
-        """Removes what was made, as far as nothing is in it; a folder that was there before stays."""
-        for folder in self.made:
-            try:
-                folder.rmdir()
-            except OSError:
-                return
-
-
-def fresh_folder(out: Path | None, parent: Path, stem: str, not_below: Iterable[str | Path] = ()) -> FreshFolder:
-    """Makes a folder to write to: `out`, new or empty, or `parent`/`stem`-1, or the next number that is free.
-
-    not_below: folders of pictures, in which it would be taken for a class; what is no folder is passed over.
-
-    Raises InputError where the folder lies below one of those, holds anything, or cannot be made.
+    Raises:
+        InputError: The folder lies in a folder of pictures, is not empty, or cannot be made.
     """
     place = out or parent
     for pictures in map(Path, not_below):
@@ -92,20 +107,131 @@ def fresh_folder(out: Path | None, parent: Path, stem: str, not_below: Iterable[
             )
     if out and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: is there already and is no empty folder; give a new one, nothing is overwritten")
+    made = [folder for folder in (place, *place.parents) if not folder.exists()]
     try:
-        if out:
-            return FreshFolder(out, _made(out, exist_ok=True))
-        for number in count(1):
-            try:
-                return FreshFolder(path := parent / f"{stem}-{number}", _made(path, exist_ok=False))
-            except FileExistsError:
-                continue  # of a run before, or of another one that was a moment faster
+        place.mkdir(parents=True, exist_ok=True)
+        folder = out or _numbered(parent, name)
     except OSError as error:
         raise InputError(f"{place}: cannot be made ({error.strerror}); give another folder with --out") from None
-    raise AssertionError("numbers do not end")
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # the first that is not empty
+            for empty in made if out else (folder, *made):
+                empty.rmdir()
 
 
-def _made(path: Path, *, exist_ok: bool) -> tuple[Path, ...]:
-    missing = tuple(folder for folder in (path, *path.parents) if not folder.exists())
-    path.mkdir(parents=True, exist_ok=exist_ok)
-    return missing
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """NaN and infinity are written as null, because JSON has neither."""
+    write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def _flush(path: Path) -> None:
+    """Write to the disk what the system still holds of a file, or of a folder's list of names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove everything half written in a folder that no other process writes in, whichever host it is from."""
+    for pattern in (".*.partial", ".*.partial.*"):  # the second one: files of older versions
+        for path in folder.glob(pattern):
+            _remove(path)
+
+
+@contextmanager
+def _hidden_folder(target: Path) -> Iterator[Path]:
+    """Make an empty folder beside `target`, and remove it afterwards; first, those that killed processes left."""
+    _remove_abandoned(target)
+    name = f"{_prefix(target)}{os.getpid()}.{secrets.token_hex(4)}.partial"
+    folder = target.with_name(name).absolute()
+    _in_use.add(name)
+    try:
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _in_use.discard(name)
+
+
+def _prefix(target: Path) -> str:
+    """Shortened, because a file's name has 255 bytes at most, and a character up to four."""
+    host = re.sub(r"[^\w.-]", "_", platform.node(), flags=re.ASCII)
+    return f".{target.name[:40]}.{host[:64]}."
+
+
+def _remove_abandoned(target: Path) -> None:
+    pattern = re.compile(re.escape(_prefix(target)) + r"(\d+)\.[0-9a-f]{8}\.partial")
+    with suppress(OSError):  # a folder that cannot be listed may still be written in
+        for path in list(target.parent.iterdir()):
+            found = pattern.fullmatch(path.name)
+            if found and path.name not in _in_use and not _is_alive(int(found[1])):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether another process of this host has that number."""
+    if pid == os.getpid():
+        return False  # it had the same number: a restarted container counts from 1 again
+    if os.name != "posix":
+        return True  # on Windows, `os.kill` would interrupt the process
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # another user's
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush_tree(path: Path) -> None:
+    for each in (*(path.rglob("*") if path.is_dir() else ()), path):
+        if each.is_dir():
+            _flush_names(each)
+        else:
+            _flush(each)
+
+
+def _flush_names(folder: Path) -> None:
+    if os.name == "posix":  # Windows opens no folders
+        _flush(folder)
+
+
+def _numbered(parent: Path, name: str) -> Path:
+    number = 0
+    while True:
+        number += 1
+        with suppress(FileExistsError):  # from an earlier run, or from one that was a moment faster
+            (folder := parent / f"{name}-{number}").mkdir(parents=True)
+            return folder
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -19,7 +17,7 @@ from PIL import Image
 
 from ..common.arguments import is_integer, positive_integer
 from ..common.errors import InputError, refuse
-from ..common.files import flush, write_json
+from ..common.files import new_files, write_json
 from .images import UnreadableImageError
 from .records import FOOTER_BYTES, FORMAT, INDEX, LENGTH_BYTES, TABLE
 from .sources import PILLOW, PLAIN, Progress, Source
@@ -52,7 +50,8 @@ def pack(
     Every picture is decoded once; corrupt ones are left out and listed in `source.corrupt`. JPEG, PNG
     and WebP files that TensorFlow reads as `read_image` does are kept to the byte; others become PNG,
     upright, without transparency. A record is a tf.train.Example of image/encoded, image/class/label and
-    image/filename. The folder appears when all of it is on the disk, or not at all.
+    image/filename. The folder appears when all of it is on the disk, or not at all; what a killed process
+    left is removed when the same `out` is packed next.
 
     Args:
         source: What `open_source` gives.
@@ -69,10 +68,11 @@ def pack(
     positive_integer("shard_bytes", shard_bytes)
     if not is_integer(seed) or seed < 0:
         raise refuse("seed", seed, "an integer of at least 0")
-    if out.exists() or out.is_symlink():
-        raise InputError(f"{out}: is there already; give a new folder, nothing is overwritten")
     order = np.random.default_rng(seed).permutation(len(source))
-    with _appearing(out) as folder:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with new_files(out) as hidden:
+        folder = hidden / out.name
+        folder.mkdir()
         shards = _Shards(folder, shard_bytes)
         kept, rows = [], []
         for done, (index, packed) in enumerate(_read(source, order), 1):
@@ -120,7 +120,6 @@ class _Shards:
             return
         self._writer.close()
         path = self._path()
-        flush(path)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         self.written.append({"file": path.name, "bytes": path.stat().st_size, "sha256": digest})
@@ -169,23 +168,5 @@ def _write_index(
         lengths=rows[:, 2],
         names=np.frombuffer(names.encode(), np.uint8),
     )
-    flush(folder / TABLE)
     index = {"format": FORMAT, "pictures": len(kept), "class_names": list(source.class_names), "shards": shards}
     write_json(folder / INDEX, index)
-
-
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its name when the block ends well, and is removed when it fails."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    beside.mkdir()
-    try:
-        yield beside
-        flush(beside)
-        if out.exists():
-            raise InputError(f"{out}: has appeared meanwhile; give a new folder, nothing is overwritten")
-        beside.rename(out)
-        flush(out.parent)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

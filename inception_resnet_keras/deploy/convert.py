@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from ..common.errors import InputError, refuse
-from ..common.files import replacing
+from ..common.files import new_files
 from ..models.model_file import Card, load_keras_model, read_card_if_any, save_model
 from ..networks import factories
 from ..networks.recognise import recognise_model
@@ -88,7 +88,8 @@ def convert_checkpoint(
         report.notes.append(
             "scale, input and activation are not in the file: the variant's own, and logits, are assumed"
         )
-    with replacing(target) as part:
+    with new_files(target) as folder:
+        part = folder / target.name
         _write(model, finding, card, part)
         check = _compare(model, part, str(target))
     return report, check

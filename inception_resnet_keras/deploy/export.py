@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from importlib import import_module
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..common.arguments import boolean
 from ..common.errors import InputError, refuse
-from ..common.files import write_json
+from ..common.files import new_files, write_json
 from . import formats
-from .placing import placing
 
 if TYPE_CHECKING:
     import keras
@@ -105,6 +105,7 @@ def export_model(
     from ..models.runtimes import open_runtime
     from . import check as checks
     from .prepare import prepare
+    from .writers import WRITERS
 
     bounds = checks.bounds_for(chosen, max_difference, min_agreement, max_accuracy_drop)
     progress("opening the model")
@@ -137,10 +138,10 @@ def export_model(
         if len(prepared.card.classes) == 1:
             raise InputError("validate: the model gives one probability, which names no folder's class; leave it out")
         labelled = open_source(given["validate"], class_names=prepared.card.classes)
-    with placing(*formats.files_of(target, out)) as beside:
+    with new_files(*formats.files_of(target, out)) as folder, _temporary_files(folder / "temporary"):
         progress(f"writing {target.name}, {chosen}")
-        written = beside / out.name
-        import_module(f".{target.name}", __package__).write(prepared, written, calibration)
+        written = folder / out.name
+        WRITERS[target.name](prepared, written, calibration)
         progress(f"comparing on {len(compared)} pictures")
         found = checks.compare(
             prepared,
@@ -151,7 +152,19 @@ def export_model(
             labelled=labelled,
             bounds=bounds,
         )
-        write_json(beside / f"{out.name}.check.json", found.as_json())
+        write_json(folder / f"{out.name}.check.json", found.as_json())
     if target.name == "openvino":
         open_runtime(out)  # compiles it for this machine, which keeps it: the first `predict` starts as the next do
     return found
+
+
+@contextmanager
+def _temporary_files(folder: Path) -> Iterator[None]:
+    """Make `tempfile` use a folder meanwhile: a converter that is killed removes none of its temporary files."""
+    before = tempfile.tempdir
+    folder.mkdir()
+    tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -233,3 +233,11 @@ def write_litert(prepared: Prepared, path: Path, calibration: Sample | None = No
         prepared.exported.export(str(path), format="litert", verbose=False, **settings)
     with zipfile.ZipFile(path, "a") as archive:  # after the buffer, where TensorFlow Lite's own metadata puts files
         archive.writestr(MEMBER, card_text(prepared.card))
+
+
+WRITERS: dict[str, Callable[[Prepared, Path, Sample | None], None]] = {
+    "saved_model": write_saved_model,
+    "onnx": write_onnx,
+    "openvino": write_openvino,
+    "litert": write_litert,
+}

@@ -20,7 +20,7 @@ from PIL import Image
 
 from ..common.arguments import boolean, one_of, path_of, positive_integer, text_of
 from ..common.errors import InputError, refuse
-from ..common.files import write_json
+from ..common.files import new_folder, write_csv, write_json
 from ..data.crops import CROPS, Changes, CropMode, Crops, Interpolation, View
 from ..data.preprocessing import Convention
 from ..data.sources import Source, open_source
@@ -31,7 +31,9 @@ from .classes import Classes, columns, imagenet, places
 from .held_out import choose
 from .metrics import Calibration, Figures, figures, ranks_of_truth
 from .predictions import Telling, classify
-from .report import Report, classification_report, most_confused, new_folder, write_csv
+from .report import Report, classification_report, most_confused
+
+EVALUATIONS = Path("evaluations")
 
 MAX_CORRUPT = 100
 
@@ -173,7 +175,7 @@ def evaluate(
     chosen = choose([display_name(model) for model in several], None if data is None else text_of("data", data))
     dataset = chosen.data
     written = None if out is None else path_of("out", out)
-    with new_folder(written, Path(dataset.replace(":", "-")).resolve().name, dataset) as folder:
+    with new_folder(written, EVALUATIONS, Path(dataset.replace(":", "-")).resolve().name, [dataset]) as folder:
         told = partial(progress, "reading headers")
         source = open_source(dataset, least_classes=1, max_corrupt=max_corrupt, progress=told)
         source, note = chosen.of(source)

@@ -19,16 +19,15 @@ from PIL import Image
 
 from ..common.arguments import boolean, path_of, positive_integer
 from ..common.errors import InputError
-from ..common.files import write_json
+from ..common.files import new_folder, write_csv, write_json
 from ..data.corrupt import CorruptPictures
 from ..data.crops import Changes, CropMode, Interpolation, View
 from ..data.images import SUFFIXES, UnreadableImageError, decode
 from ..data.preprocessing import Convention
 from ..models.open import GivenModel, display_name, locate
-from .evaluate import ASSUMED, AVERAGES_LEFT, MAX_CORRUPT, read_again
+from .evaluate import ASSUMED, AVERAGES_LEFT, EVALUATIONS, MAX_CORRUPT, read_again
 from .metrics import Verification, squared_distances, verify
 from .predictions import Telling, one_pass
-from .report import new_folder, write_csv
 
 LARGEST = 16 * 1024**2  # bytes; LFW's own has 160 thousand
 
@@ -225,7 +224,7 @@ def verify_faces(
         )
     if not data.is_dir():
         raise InputError(f"{data}: is no folder; one is needed with a folder of pictures a person")
-    with new_folder(written, f"{data.resolve().name}-{pairs.stem}", data) as folder:
+    with new_folder(written, EVALUATIONS, f"{data.resolve().name}-{pairs.stem}", [data]) as folder:
         faces = sorted({face for pair in every for face in pair[1:]})
         corrupt = CorruptPictures(max_corrupt, len(faces))
         paths = _paths(data, faces, corrupt)

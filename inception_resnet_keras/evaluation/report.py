@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
-
-from ..common.files import fresh_folder, write_text
 
 
 @dataclass(frozen=True)
@@ -101,27 +95,3 @@ def most_confused(report: Report, most: int = 20) -> list[tuple[str, str, int]]:
     pairs = zip(*np.unravel_index(order, counts.shape), strict=True)
     names = [score.name for score in report.classes]
     return [(names[true], names[said], int(counts[true, said])) for true, said in pairs if counts[true, said]]
-
-
-EVALUATIONS = Path("evaluations")
-
-
-@contextmanager
-def new_folder(out: Path | None, name: str, data: str | Path) -> Iterator[Path]:
-    """A fresh folder, `out` or the next free number of `name` below evaluations/; an empty one is not left behind.
-
-    Raises InputError where it holds anything, lies among the pictures, or cannot be made.
-    """
-    folder = fresh_folder(out, EVALUATIONS, name, [data])
-    try:
-        yield folder.path
-    finally:
-        folder.remove_if_empty()
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -24,7 +25,7 @@ from .memory import estimated, peak_on_gpu
 from .outcome import write_report
 from .progress import TrainingProgress, reading
 from .recipes import configured
-from .run import RunFolder, join_run, new_run, require_space
+from .run import RunFolder, new_run, require_space
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -179,12 +180,9 @@ def train_config(config: TrainConfig, out: Path | None = None, *, console: Conso
     require_ready(config, (number, workers))
     if out is None:
         require_elsewhere(config)
-    run = join_run(out) if number and out else new_run(out, config)
-    try:
+    # The chief makes the folder; the other workers write nothing in it.
+    with nullcontext(RunFolder(out)) if number and out else new_run(out, config) as run:
         return _resumable(config, run, open_pictures(config, console), strategy, console)
-    finally:
-        if number == 0:
-            run.remove_if_untrained()
 
 
 def resume(path: Path, settings: Mapping[str, Any] | None = None, *, console: Console | None = None) -> Trained:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +16,7 @@ from typing import Any
 
 from ..common.console import command
 from ..common.errors import InputError
-from ..common.files import FreshFolder, fresh_folder, write_json, write_text
+from ..common.files import new_folder, remove_partial, write_csv, write_json
 from .config import TrainConfig
 
 RUNS = Path("runs")
@@ -24,10 +24,9 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths within a run's folder; `fresh` of one that this process made."""
+    """Paths within a run's folder."""
 
     path: Path
-    fresh: FreshFolder | None = None
 
     @property
     def model(self) -> Path:
@@ -73,30 +72,24 @@ class RunFolder:
         write_json(self.config, {**there, "command": config.command(), "config": asdict(config)})
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self.history, text.getvalue())
+        header = list(rows[0])
+        write_csv(self.history, header, ([row[name] for name in header] for row in rows))
 
     def sweep(self) -> None:
-        """Removes what a killed process had half written."""
+        """Remove what a killed process left half written; a run has one writer at a time, whichever its host."""
         for folder in (self.path, self.checkpoints):
-            for partial in folder.glob(".*.partial.*"):
-                partial.unlink(missing_ok=True)
+            remove_partial(folder)
 
     def has_checkpoint(self) -> bool:
         return any(self.checkpoints.glob("*.ckpt"))
 
     def remove_if_untrained(self) -> None:
-        """A folder in which nothing was trained is not left behind."""
+        """Remove the configuration if nothing was trained, so that the folder is empty."""
         if self.model.exists() or self.has_checkpoint():
             return
         self.config.unlink(missing_ok=True)
         if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
             self.checkpoints.rmdir()
-        if self.fresh:
-            self.fresh.remove_if_empty()
 
     def read_history(self) -> list[dict[str, float]]:
         """The epochs that ended, oldest first; InputError where the file is damaged."""
@@ -109,8 +102,9 @@ class RunFolder:
             raise InputError(f"{self.history}: is damaged ({error}); it must hold a row of numbers an epoch") from None
 
 
-def new_run(out: Path | None, config: TrainConfig) -> RunFolder:
-    """A fresh folder: `out`, or the next free number below runs/.
+@contextmanager
+def new_run(out: Path | None, config: TrainConfig) -> Iterator[RunFolder]:
+    """Make the folder of a run: `out`, or the next free number below runs/; removed if nothing was trained in it.
 
     Raises InputError where `out` is there already and holds anything, or the folder lies among the pictures.
     """
@@ -119,13 +113,12 @@ def new_run(out: Path | None, config: TrainConfig) -> RunFolder:
             f"{out}: already holds a run; give another folder, or go on: {command('train', '--resume', out)}"
         )
     pictures = [folder for folder in (config.data, config.val) if folder]
-    folder = fresh_folder(out, RUNS, f"{config.dataset}-{config.model}", pictures)
-    return RunFolder(folder.path, folder)
-
-
-def join_run(out: Path) -> RunFolder:
-    """The folder that the chief makes, as the other workers see it; they write nothing."""
-    return RunFolder(out)
+    with new_folder(out, RUNS, f"{config.dataset}-{config.model}", pictures) as folder:
+        run = RunFolder(folder)
+        try:
+            yield run
+        finally:
+            run.remove_if_untrained()
 
 
 def require_space(folder: Path, size: int) -> None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from ..common.errors import InputError
+from ..common.files import replacing, write_text
 
 
 def cache() -> Path:
@@ -34,19 +35,19 @@ def _download(url: str, path: Path, digest: str | None) -> None:
 
     algorithm, _, value = (digest or "auto:").partition(":")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # Keras would take /tmp for a folder that is not there
-        part = keras.utils.get_file(
-            fname=f"{path.name}.part",
-            origin=url,
-            file_hash=value or None,
-            hash_algorithm=algorithm,
-            cache_dir=str(path.parent.parent),
-            cache_subdir=path.parent.name,
-            force_download=True,
-        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            keras.utils.get_file(
+                fname=part.name,
+                origin=url,
+                file_hash=value or None,
+                hash_algorithm=algorithm,
+                cache_dir=str(part.parent),
+                cache_subdir="",
+                force_download=True,
+            )
     except Exception as error:  # what network stacks raise has no common class
         raise InputError(f"{path.name} could not be fetched ({error}). Fetch {url} and put it at {path}") from error
-    os.replace(part, path)
 
 
 def _verify(path: Path, digest: str | None) -> None:
@@ -55,7 +56,7 @@ def _verify(path: Path, digest: str | None) -> None:
         found = hashlib.file_digest(file, algorithm).hexdigest()
     record = path.with_name(f"{path.name}.sha256")
     if not digest and not record.exists():
-        record.write_text(f"{found}  {path.name}\n", encoding="utf-8")
+        write_text(record, f"{found}  {path.name}\n")
         return
     wanted = value or record.read_text(encoding="utf-8").partition(" ")[0]
     if found != wanted:

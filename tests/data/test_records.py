@@ -1,7 +1,11 @@
 """Packing and reading what was packed, and datasets of tensorflow-datasets."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +133,30 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         pack(source, tmp_path / "late", progress=meanwhile)
     assert (tmp_path / "late" / "kept").read_text() == "a user's"
     assert not list(tmp_path.glob(".*partial"))
+
+
+PACKS = """
+import os, pathlib, signal, sys
+from inception_resnet_keras.data.pack import pack
+from inception_resnet_keras.data.sources import open_source
+def die(done, total):
+    done < 8 or os.kill(os.getpid(), signal.SIGKILL)
+pack(open_source(sys.argv[1]), pathlib.Path(sys.argv[2]), shard_bytes=10_000, progress=die)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    pictures, path = write_photographs(tmp_path / "pictures"), tmp_path / "packed"
+    killed = subprocess.run([sys.executable, "-c", PACKS, str(pictures), str(path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    [left] = tmp_path.glob(".*")
+    assert left.match(".packed.*.partial")
+    assert (left / "packed" / "pictures-00000.tfrecord").is_file()
+    pack(open_source(pictures), path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["packed", "pictures"]
+    assert len(open_source(path)) == 11
 
 
 @pytest.mark.parametrize("given", [{"seed": -1}, {"shard_bytes": 0}])

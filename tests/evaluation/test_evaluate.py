@@ -18,7 +18,6 @@ from inception_resnet_keras.data import sources
 from inception_resnet_keras.data.crops import Crops, View, crops_of, cut
 from inception_resnet_keras.data.images import decode
 from inception_resnet_keras.evaluation.evaluate import Evaluation, evaluate
-from inception_resnet_keras.evaluation.report import new_folder
 from inception_resnet_keras.models.model_file import load_model
 from inception_resnet_keras.models.open import locate
 from inception_resnet_keras.models.predict import predict
@@ -263,15 +262,15 @@ def test_what_is_there_is_not_overwritten(models: list[str], digits: Path, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_the_next_free_folder_is_taken_and_no_empty_one_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_out_the_next_free_folder_is_taken(
+    models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = write_digits(tmp_path / "few", 3, 1)
     monkeypatch.chdir(tmp_path)
     for number in (1, 2):
-        with new_folder(None, "digits", Path("digits")) as folder:
-            assert folder == Path("evaluations") / f"digits-{number}"
-            (folder / "report.json").touch()
-    with pytest.raises(KeyboardInterrupt), new_folder(None, "digits", Path("digits")) as folder:
-        raise KeyboardInterrupt
-    assert not folder.exists()
+        folder = evaluate(models[:1], few).folder
+        assert folder == Path("evaluations") / f"few-{number}"
+        assert (folder / "report.json").is_file()
 
 
 def test_nothing_is_left_among_the_pictures(models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

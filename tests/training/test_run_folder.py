@@ -15,8 +15,8 @@ def test_no_run_lies_among_its_pictures(tmp_path: Path, monkeypatch: pytest.Monk
     pictures = write_digits(tmp_path / "pictures", classes=2, per_class=1)
     monkeypatch.chdir(pictures)
     for out in (None, Path("run")):
-        with pytest.raises(InputError, match="lies in the folder of pictures"):
-            new_run(out, TrainConfig(data="."))
+        with pytest.raises(InputError, match="lies in the folder of pictures"), new_run(out, TrainConfig(data=".")):
+            pytest.fail("no folder is to be made")
     assert sorted(path.name for path in pictures.iterdir()) == ["0", "1"]
 
 
@@ -25,7 +25,6 @@ def test_an_untrained_run_leaves_what_was_there(tmp_path: Path, monkeypatch: pyt
     own = tmp_path / "own"
     own.mkdir()
     for out in (None, own, own / "a" / "b"):
-        run = new_run(out, TrainConfig())
-        run.write_config(TrainConfig(), {})
-        run.remove_if_untrained()
+        with new_run(out, TrainConfig()) as run:
+            run.write_config(TrainConfig(), {})
     assert list(tmp_path.rglob("*")) == [own]
