@@ -21,7 +21,7 @@ from digit_pictures import write_digits
 from new_folder import new_folder
 
 from inception_resnet_keras.common.console import printable
-from inception_resnet_keras.data.pictures import picture_files
+from inception_resnet_keras.data.sources import picture_files
 from inception_resnet_keras.deploy.export import export_model
 from inception_resnet_keras.models.predict import predict
 from inception_resnet_keras.training.config import TrainConfig

@@ -22,7 +22,8 @@ from new_folder import new_folder
 from sklearn.neighbors import NearestNeighbors
 
 from inception_resnet_keras.common.files import replacing
-from inception_resnet_keras.data.sources import Source, open_source
+from inception_resnet_keras.data.labelled import Source
+from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.models.model_file import load_model
 from inception_resnet_keras.networks.features import feature_extractor
 from inception_resnet_keras.training.config import TrainConfig

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..common.console import command, say
 from ..common.errors import InputError
+from ..data import SOURCE_HELP
 from ..deploy.formats import FORMATS, IMAGENET, chosen, default_name
 from ..models.model_file import PRECISIONS
 
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=PRECISIONS, default="float32", help="(default: %(default)s)")
     add("--out", type=Path, metavar="PATH", help="the file or folder to write, a new one (default: beside the model)")
     add("--calibrate", type=Path, metavar="FOLDER", help="for int8: pictures such as the model will see, up to 300")
-    add("--validate", type=Path, metavar="FOLDER", help="a folder of pictures a class, to compare accuracies on")
+    add("--validate", metavar="SOURCE", help=f"labelled pictures to compare accuracies on: {SOURCE_HELP}")
     add("--check", type=Path, metavar="FOLDER", help="pictures to compare on (default: of --validate or --calibrate)")
     add("--labels", metavar="FILE", help="class names, a line each in the outputs' order; or `imagenet`")
     add("--preprocessing", choices=("inception", "facenet", "none"), help="of a model that takes no raw pixels")

@@ -21,15 +21,16 @@ from ..common.arguments import boolean, one_of, path_of, positive_integer, text_
 from ..common.errors import InputError, refuse
 from ..common.files import write_json
 from ..data.crops import CROPS, Changes, View
-from ..data.sources import Source, open_source
+from ..data.labelled import Source
+from ..data.sources import open_source
 from ..models.open import GivenModel, Subject, open_model_or_name, told_as
 from ..weights.labels import CLASSES
 from . import metrics, plots
 from .classes import Classes, columns, given_names, imagenet, places
-from .held_out import choose
 from .metrics import Calibration, Figures, figures, ranks_of_truth
 from .predictions import Telling, classify
 from .report import Report, classification_report, most_confused, new_folder, write_csv
+from .run_data import choose
 
 MAX_CORRUPT = 100
 
@@ -123,9 +124,9 @@ def evaluate(
     Args:
         models: One or more, as `opening` names them: runs, .keras files, registered weights, checkpoints; or Keras
             models that take pixels of 0-255 (of this project: built with include_preprocessing=True).
-        data: What `open_source` opens: a folder with a folder of pictures a class, a .csv, a packed
-            folder, "tfds:NAME:SPLIT" or "digits". It may lack some of the models' classes. Where a run was trained
-            on it, the pictures that the run held out are evaluated. None, of a single run: its held-out pictures.
+        data: What `open_source` opens: a folder with one folder per class, a .csv, a packed folder,
+            "tfds:NAME:SPLIT" or "digits". It may lack some of the models' classes. Where a run was trained on it, the
+            pictures that the run held out are evaluated. None, of a single run: its held-out pictures.
         out: The folder to write, which must not exist or be empty; None for the next free one below evaluations/.
         crops: 1, 12 or 144 a picture, as `data.crops` has them; their probabilities are averaged.
         crop_fraction, crop_mode, interpolation: Of `data.crops.View`, instead of the weights' own. The fraction
@@ -157,8 +158,8 @@ def evaluate(
     written = None if out is None else path_of("out", out)
     with new_folder(written, Path(dataset.replace(":", "-")).resolve().name, dataset) as folder:
         told = partial(progress, "reading headers")
-        source = open_source(dataset, least_classes=1, max_corrupt=max_corrupt, progress=told)
-        source, note = chosen.of(source)
+        source = open_source(chosen.place, least_classes=1, max_corrupt=max_corrupt, progress=told)
+        source, note = chosen.select(source, partial(progress, "comparing with the training pictures"))
         subjects = [opener(False) for opener in openers]
         if named and all(subject.classes for subject in subjects):
             raise InputError("classes: names are given for models that carry their classes' names: leave them out")

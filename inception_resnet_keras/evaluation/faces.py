@@ -20,9 +20,9 @@ from PIL import Image
 from ..common.arguments import boolean, path_of, positive_integer
 from ..common.errors import InputError
 from ..common.files import write_json
-from ..data.corrupt import CorruptPictures
 from ..data.crops import Changes, View
 from ..data.images import SUFFIXES, UnreadableImageError, decode
+from ..data.labelled import CorruptPictures
 from ..models.open import GivenModel, open_model_or_name, told_as
 from .evaluate import ASSUMED, AVERAGES_LEFT, MAX_CORRUPT, read_again
 from .metrics import Verification, squared_distances, verify

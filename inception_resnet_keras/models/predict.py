@@ -12,7 +12,7 @@ from PIL import Image
 from ..common.arguments import positive_integer
 from ..common.errors import InputError
 from ..data.images import UnreadableImageError, read_image
-from ..data.pictures import picture_files
+from ..data.sources import picture_files
 from .runtimes import Runtime, find_model, open_model
 
 

@@ -26,8 +26,7 @@ def finetune(
     """Trains a pretrained network on pictures of your own: the classifier first, then the upper stages too.
 
     Args:
-        data: A folder that holds a folder of pictures a class, a .csv of path,label, a folder that
-            `pack` wrote, or "tfds:NAME[:SPLIT]".
+        data: What `data.sources.open_source` opens, such as a folder with one folder per class.
         weights: A checkpoint that `load_weights` reads, or a registered name; None for the recipe's.
         out: The run's folder, new or empty; None for the next free number below runs/.
         recipe: "finetune", or the name or file of another.

@@ -1,11 +1,15 @@
-"""Writes a source as TFRecord shards with an index, every picture checked on the way."""
+"""Packed pictures: TFRecord shards with an index beside them, written by `pack` and read by `open_packed`."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +24,18 @@ from PIL import Image
 from ..common.arguments import is_integer, positive_integer
 from ..common.errors import InputError, refuse
 from ..common.files import flush, write_json
-from .images import UnreadableImageError
-from .records import FOOTER_BYTES, FORMAT, INDEX, LENGTH_BYTES, TABLE
-from .sources import PILLOW, PLAIN, Progress, Source
+from .images import JPEG, MAX_PIXELS, PILLOW, PLAIN, UnreadableImageError
+from .labelled import CorruptPictures, Ranges, Source
+
+INDEX = "index.json"
+
+TABLE = "index.npz"
+
+FORMAT = "inception-resnet-keras pictures 1"
+
+LENGTH_BYTES, FOOTER_BYTES = 12, 4  # of a TFRecord: its length and that's checksum; the data's checksum
+
+COLUMNS = ("labels", "sizes", "kinds", "shards", "offsets", "lengths", "names")
 
 SHARD_BYTES = 128 * 1024**2
 
@@ -30,7 +43,7 @@ AT_ONCE = 256  # pictures that are read ahead
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedFolder:
     """What `pack` wrote: `pictures` of them in `shards` files of `bytes` together."""
 
     path: Path
@@ -45,8 +58,8 @@ def pack(
     *,
     seed: int = 0,
     shard_bytes: int = SHARD_BYTES,
-    progress: Progress = lambda done, total: None,
-) -> Packed:
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PackedFolder:
     """Writes the pictures of a source into a new folder, in shuffled order.
 
     Every picture is decoded once; corrupt ones are left out and listed in `source.corrupt`. JPEG, PNG
@@ -84,7 +97,7 @@ def pack(
         shards.close()
         _check_classes(source, np.array(kept, np.int64))
         _write_index(folder, source, np.array(kept), np.array(rows, np.int64), shards.written)
-    return Packed(out, len(kept), len(shards.written), sum(shard["bytes"] for shard in shards.written))
+    return PackedFolder(out, len(kept), len(shards.written), sum(shard["bytes"] for shard in shards.written))
 
 
 class _Shards:
@@ -189,3 +202,114 @@ def _appearing(out: Path) -> Iterator[Path]:
         flush(out.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def open_packed(path: Path, max_corrupt: float) -> Source:
+    """What `pack` wrote; InputError where a part of it is missing, damaged or of another size."""
+    index = _index(path)
+    count, shards = index["pictures"], index["shards"]
+    for shard in shards:
+        file = path / shard["file"]
+        found = file.stat().st_size if file.is_file() else None
+        if found != shard["bytes"]:
+            state = "is missing" if found is None else f"has {found:,} bytes for {shard['bytes']:,}"
+            raise InputError(f"{file}: {state}; copy it again, or pack the pictures again")
+    try:
+        table = _table(path / TABLE, count)
+        names = bytes(table["names"]).decode("utf-8").split("\0")
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
+        raise InputError(f"{path / TABLE}: is missing or damaged ({error}); pack the pictures again") from None
+    places = Ranges(
+        [path / shard["file"] for shard in shards], *(table[name] for name in ("shards", "offsets", "lengths"))
+    )
+    source = Source(
+        class_names=index["class_names"],
+        names=names,
+        labels=table["labels"],
+        sizes=table["sizes"],
+        kinds=table["kinds"],
+        contents=places,
+        corrupt=CorruptPictures(max_corrupt, count),
+    )
+    _check(path / TABLE, source, places, np.array([shard["bytes"] for shard in shards]), count)
+    return source
+
+
+def verify_packed(path: Path) -> int:
+    """Reads every shard of a packed folder: InputError where one's SHA-256 is not the index's; else how many."""
+    shards = _index(path)["shards"]
+    for shard in shards:
+        try:
+            with (path / shard["file"]).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(f"{path / shard['file']}: cannot be read ({error.strerror})") from None
+        if found != shard["sha256"]:
+            raise InputError(f"{path / shard['file']}: has SHA-256 {found}, the index says {shard['sha256']}")
+    return len(shards)
+
+
+def _index(path: Path) -> dict[str, Any]:
+    """The checked index.json of a packed folder; a shard lies in the folder, whatever its name says."""
+    try:
+        index = json.loads((path / INDEX).read_text(encoding="utf-8"))
+        if index["format"] != FORMAT:
+            raise InputError(f"{path / INDEX}: is of format {index['format']!r}; {FORMAT!r} is read")
+        return {
+            "pictures": int(index["pictures"]),
+            "class_names": [str(name) for name in index["class_names"]],
+            "shards": [
+                {"file": Path(shard["file"]).name, "bytes": int(shard["bytes"]), "sha256": str(shard["sha256"])}
+                for shard in index["shards"]
+            ],
+        }
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path / INDEX}: is missing or damaged ({error}); pack the pictures again") from None
+
+
+def read_records(file: Path) -> Iterator[tuple[int, bytes]]:
+    """(offset, data) of each record of a TFRecord file; InputError where it ends within one."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        offset = 0
+        while offset < size:
+            head = stream.read(LENGTH_BYTES)
+            length = struct.unpack("<Q", head[:8])[0] if len(head) == LENGTH_BYTES else size
+            if offset + LENGTH_BYTES + length + FOOTER_BYTES > size:
+                raise InputError(f"{file}: ends within a record; it is truncated or damaged")
+            yield offset + LENGTH_BYTES, stream.read(length)
+            stream.seek(FOOTER_BYTES, os.SEEK_CUR)
+            offset += LENGTH_BYTES + length + FOOTER_BYTES
+
+
+def _table(path: Path, count: int) -> dict[str, np.ndarray]:
+    """The index's columns, whose size is checked before they are read."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(info.file_size for info in archive.infolist()) > 8192 * (count + 1):
+            raise InputError(f"{path}: is larger than an index of {count} pictures can be")
+    with np.load(path, allow_pickle=False) as columns:
+        return {name: columns[name] for name in COLUMNS}
+
+
+def _check(path: Path, source: Source, places: Ranges, shard_bytes: np.ndarray, count: int) -> None:
+    """Refuses numbers that point outside the classes or the shards."""
+    columns = (source.labels, source.sizes, source.kinds, places.numbers, places.offsets, places.lengths)
+    integers = all(column.dtype.kind in "iu" and len(column) == count for column in columns)
+    if not integers or source.sizes.shape != (count, 2) or len(source.names) != count or count < 1:
+        raise InputError(f"{path}: its columns are not those of {count} pictures; pack the pictures again")
+    fits = _within(source.labels, len(source.class_names)) and _within(places.numbers, len(shard_bytes))
+    fits = fits and set(np.unique(source.kinds)) <= {JPEG, PLAIN, PILLOW}
+    fits = fits and bool(
+        (source.sizes > 0).all() and (source.sizes[:, 0].astype(float) * source.sizes[:, 1] <= MAX_PIXELS).all()
+    )
+    if fits:
+        room = shard_bytes[places.numbers] - places.offsets
+        fits = bool(((places.offsets >= 0) & (places.lengths > 0) & (places.lengths <= room)).all())
+    if not fits:
+        raise InputError(f"{path}: points outside its shards, classes or sizes; pack the pictures again")
+
+
+def _within(values: np.ndarray, bound: int) -> bool:
+    return bool(((values >= 0) & (values < bound)).all())
