@@ -23,7 +23,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from inception_resnet_keras import feature_extractor, train
 from inception_resnet_keras.common.files import replacing
-from inception_resnet_keras.data.sources import Source, open_source
+from inception_resnet_keras.data.labelled import Source
+from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.models.model_file import load_model
 
 NEIGHBOURS = 5

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import InputError
+from ..data import SOURCE_HELP
 from ..networks.rows import PREPROCESSINGS
 from .pack import number_or_share
 
@@ -32,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--data",
         metavar="SOURCE",
-        help="a folder of pictures a class, a .csv of path,label, tfds:NAME[:SPLIT], a packed folder, digits (default, "
-        "of a single run: the pictures that it held out); with --pairs, a folder of pictures a person",
+        help=f"{SOURCE_HELP} (default, of a single run: the pictures that it held out); with --pairs, a folder with "
+        "one folder per person",
     )
     add("--out", type=Path, metavar="FOLDER", help="what to write (default: next free below evaluations/)")
     add("--crops", type=int, default=1, metavar="N", help="a picture: 1, 12 or 144, averaged (default: %(default)s)")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..common.console import command, say
+from ..data import SOURCE_HELP
 from ..deploy.formats import FORMATS, chosen, default_name
 from ..models.model_file import PRECISIONS
 from ..networks.rows import PREPROCESSINGS
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=PRECISIONS, default="float32", help="(default: %(default)s)")
     add("--out", type=Path, metavar="PATH", help="the file or folder to write, a new one (default: beside the model)")
     add("--calibrate", type=Path, metavar="FOLDER", help="for int8: pictures such as the model will see, up to 300")
-    add("--validate", type=Path, metavar="FOLDER", help="a folder of pictures a class, to compare accuracies on")
+    add("--validate", metavar="SOURCE", help=f"labelled pictures to compare accuracies on: {SOURCE_HELP}")
     add("--check", type=Path, metavar="FOLDER", help="pictures to compare on (default: of --validate or --calibrate)")
     add("--labels", metavar="FILE", help="class names, a line each in the outputs' order; or `imagenet`")
     add(

@@ -6,14 +6,13 @@ import argparse
 from pathlib import Path
 
 from ..common.errors import InputError
+from ..data import SOURCE_HELP
 
 HELP = "labelled pictures as TFRecord shards, checked once"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "source", metavar="SOURCE", help="a folder of pictures a class, a .csv of path,label, tfds:NAME[:SPLIT], digits"
-    )
+    parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
     parser.add_argument("out", type=Path, nargs="?", metavar="OUT", help="the folder to write, which must not exist")
     parser.add_argument("--verify", action="store_true", help="write nothing; check the hashes of a packed SOURCE")
     parser.add_argument("--seed", type=int, default=0, help="of the pictures' order (default: %(default)s)")
@@ -31,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     if args.verify == (args.out is not None):
         raise InputError("OUT: name the folder to write, or give --verify to check SOURCE, a packed folder")
     if args.verify:
-        from ..data.records import verify_packed
+        from ..data.packed import verify_packed
 
         print(f"{verify_packed(Path(args.source))} shards are as they were packed")
     else:
@@ -41,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
 def _pack(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from ..data.pack import pack
+    from ..data.packed import pack
     from ..data.sources import open_source
     from ..training.progress import reading
 

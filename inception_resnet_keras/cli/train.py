@@ -1,6 +1,5 @@
-"""Trains a network on pictures: a folder a class, a manifest, packed shards, a dataset of
-tensorflow-datasets, or, without --data, the handwritten digits that scikit-learn ships. Leaves a run's
-folder with the model, its history, and pictures of how it went.
+"""Trains a network on labelled pictures; without --data, on the handwritten digits that scikit-learn ships. Leaves
+a run's folder with the model, its history, the split of its pictures, and charts of how it went.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from .. import networks
 from ..common.console import command, say
 from ..common.errors import InputError
+from ..data import DIGITS, SOURCE_HELP
 from ..training.config import CHANGEABLE, CHOICES, FLAGS, TrainConfig
 from ..training.recipes import configured, read_settings, recipe_names
 
@@ -33,10 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         metavar="SOURCE",
         default=absent,
-        help="a folder of pictures a class, a .csv of path,label, a folder that pack wrote, or tfds:NAME[:SPLIT] "
-        "(default: handwritten digits)",
+        help=f"{SOURCE_HELP} (default: {DIGITS})",
     )
-    add("--val", metavar="SOURCE", default=absent, help="held-out pictures (default: a fifth of the data, by --seed)")
+    add(
+        "--val",
+        metavar="SOURCE",
+        default=absent,
+        help="held-out pictures, likewise (default: a fifth of the data, by --seed)",
+    )
     add("--model", choices=list(networks.NETWORKS), default=absent, help=f"(default: {_DEFAULTS.model})")
     add("--variant", default=absent, help=f"of the network's table (default: {_DEFAULTS.variant})")
     add("--size", type=int, default=absent, help=f"side of the pictures in pixels (default: {_DEFAULTS.size})")

@@ -37,6 +37,13 @@ def number_between(argument: str, value: Any, low: float, high: float, takes: st
     return float(value)
 
 
+def count_or_share(argument: str, value: Any, what: str) -> float:
+    """An integer of at least 0, or a float in [0, 1); `what` names the things that are counted."""
+    if not (is_integer(value) and value >= 0) and not (is_number(value) and 0 <= value < 1):
+        raise refuse(argument, value, f"a number of {what}, at least 0, or a share of them below 1")
+    return value
+
+
 def boolean(argument: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise refuse(argument, value, "True or False")

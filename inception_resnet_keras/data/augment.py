@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from .corrupt import NOTHING_LEFT
+from .labelled import NOTHING_LEFT
 
 
 def distorted(images: tf.Tensor, flip: tf.Tensor, colour: tf.Tensor, *, slow: bool) -> tf.Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from ..common.errors import InputError
 
@@ -17,6 +19,12 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 
 MAX_PIXELS = 64 * 1024 * 1024  # 192 MiB once decoded; a scanner's A4 page at 600 dpi has 35 million
+
+JPEG, PLAIN, PILLOW = range(3)  # how a picture is decoded: its crop only; by TensorFlow; by read_image
+
+PNG_SIGNATURE = 8  # bytes
+# What TensorFlow decodes to the pixels that read_image gives; the rest takes Pillow's path.
+_PLAIN_MODES = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P"), "WEBP": ("RGB",)}
 
 _16_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # of these formats only PNG has them
 
@@ -102,6 +110,34 @@ def opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
         raise UnreadableImageError(path, _TOO_LARGE) from None
     except Exception as error:  # whatever a decoder throws at a damaged or hostile file
         raise UnreadableImageError(path, f"cannot be decoded ({error or type(error).__name__})") from error
+
+
+def header(path: Path, content: bytes | None = None) -> tuple[int, int, int]:
+    """(height, width, kind) of a picture, from its header; UnreadableImageError where it has none."""
+    with opened(path, content) as file:
+        width, height = file.size
+        # Pillow decodes a whole PNG to look for an orientation behind its pixels.
+        exif = file.format != "PNG" or "exif" in file.info or _exif_at_end(path, content)
+        orientation = file.getexif().get(ExifTags.Base.Orientation, 1) if exif else 1
+        if orientation in (5, 6, 7, 8):
+            height, width = width, height
+        plain = file.mode in _PLAIN_MODES.get(file.format or "", ()) and not has_transparency(file)
+        animated = getattr(file, "is_animated", False)
+        if orientation != 1 or not plain or animated:
+            return height, width, PILLOW
+        return height, width, JPEG if file.format == "JPEG" else PLAIN
+
+
+def _exif_at_end(path: Path, content: bytes | None) -> bool:
+    """Whether a PNG has an eXIf chunk behind its pixels; chunk after chunk is skipped."""
+    with path.open("rb") if content is None else BytesIO(content) as file:
+        file.seek(PNG_SIGNATURE)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind in (b"eXIf", b"IEND"):
+                return kind == b"eXIf"
+            file.seek(length + 4, os.SEEK_CUR)  # its data and checksum
+    return False
 
 
 def _refuse_oversize(path: Path, size: tuple[int, int]) -> None:

@@ -16,10 +16,10 @@ from ..common.arguments import is_integer, positive_integer
 from ..common.errors import InputError, refuse
 from .augment import distorted, mended, mixed, moves, shifted
 from .draws import draws, inception_boxes, order, patches
-from .images import UnreadableImageError
+from .images import JPEG, PILLOW, UnreadableImageError
+from .labelled import Source
 from .options import DataOptions
 from .rand_augment import rand_augmented
-from .sources import JPEG, PILLOW, Source
 
 NEEDED = ("index", "present", "kind", "window", "ratio")
 

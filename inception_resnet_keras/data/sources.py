@@ -1,119 +1,116 @@
-"""Labelled pictures as they are stored: folders, CSV manifests, packed shards, tfds names, the digits."""
+"""Sources of labelled pictures: what a name or path stands for is decided here, in `kind_of_source`."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import csv
 import os
-import struct
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
+from enum import Enum
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from ..common.errors import InputError
-from .contents import Contents, Files, Memory
-from .corrupt import CorruptPictures
-from .images import UnreadableImageError, decode, has_transparency, opened, resized
-from .manifest import read_manifest
-from .pictures import files_by_class, not_read
-
-JPEG, PLAIN, PILLOW = range(3)  # how a picture is decoded: its crop only; by TensorFlow; by read_image
+from . import DIGITS, SOURCE_HELP
+from .images import PILLOW, PLAIN, SUFFIXES, UnreadableImageError, header
+from .labelled import CorruptPictures, Files, Memory, Ranges, Source
+from .packed import INDEX, open_packed, read_records
 
 MAX_CORRUPT = 0.01
 
-HELD_OUT = 0.2
+PARTS = ("train", "val")  # what the column split of a run's split.csv says
 
-PNG_SIGNATURE = 8  # bytes
-# What TensorFlow decodes to the pixels that read_image gives; the rest takes Pillow's path.
-_PLAIN_MODES = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P"), "WEBP": ("RGB",)}
+TFDS = "tfds:"
 
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Source:
-    """Labelled pictures, in a fixed order, not decoded.
+class SourceKind(Enum):
+    """What a source of labelled pictures can be."""
 
-    class_names: in the order of the labels.
-    names: where each comes from, for reports: a path, or "digit 17".
-    labels: int64 (n,), indices into class_names.
-    sizes: int32 (n, 2), height and width, upright.
-    kinds: uint8 (n,): JPEG, PLAIN or PILLOW, how each is decoded.
-    contents: gives each picture's bytes.
-    corrupt: the pictures that could not be read: found when the source was opened, and left out, or
-        since. What is taken from a source shares it.
-    beside: what lies beside the pictures and is not read, each place with why.
+    DIGITS = "scikit-learn's handwritten digits"
+    FOLDER = "a folder with one folder per class"
+    MANIFEST = "a .csv of path,label"
+    PACKED = "a folder that pack wrote"
+    TFDS = "a dataset that tensorflow-datasets prepared"
+
+    @property
+    def has_files(self) -> bool:
+        """Whether each picture is a file of its own, named by its path."""
+        return self in (SourceKind.FOLDER, SourceKind.MANIFEST)
+
+
+def kind_of_source(path_or_name: str | Path) -> SourceKind:
+    """The kind of source that a path or name stands for; nothing of it is opened.
+
+    A file or folder comes before a name: a folder called "digits" is that folder.
+
+    Raises:
+        InputError: There is no such file or folder, or it is no source.
     """
+    text, path = str(path_or_name), Path(path_or_name)
+    if text.startswith(TFDS):
+        return SourceKind.TFDS
+    if (path / INDEX).is_file():
+        return SourceKind.PACKED
+    if path.is_dir():
+        return SourceKind.FOLDER
+    if manifest_part(path_or_name)[0].suffix.lower() == ".csv":
+        return SourceKind.MANIFEST
+    if text == DIGITS and not path.exists():
+        return SourceKind.DIGITS
+    found = "a file" if path.exists() else "nothing"
+    raise InputError(f"{path}: found {found} there; labelled pictures are {SOURCE_HELP}")
 
-    class_names: Sequence[str]
-    names: Sequence[str]
-    labels: np.ndarray
-    sizes: np.ndarray
-    kinds: np.ndarray
-    contents: Contents
-    corrupt: CorruptPictures
-    beside: Sequence[tuple[str, str]] = ()
 
-    def __len__(self) -> int:
-        return len(self.labels)
+def absolute_source(path_or_name: str) -> str:
+    """The same source, named so that it is found from any folder: a path that exists becomes absolute."""
+    path, part = manifest_part(path_or_name)
+    if not path.exists():
+        return path_or_name
+    return f"{os.path.abspath(path)}:{part}" if part else os.path.abspath(path)
 
-    def take(self, chosen: np.ndarray) -> Source:
-        return replace(
-            self,
-            names=[self.names[index] for index in chosen],
-            labels=self.labels[chosen],
-            sizes=self.sizes[chosen],
-            kinds=self.kinds[chosen],
-            contents=self.contents.take(chosen),
-        )
 
-    def read(self, index: int, size: tuple[int, int] | None = None, crop: float = 1.0) -> np.ndarray:
-        """One picture as `read_image` gives it; an unreadable one is listed in `corrupt` and raised."""
-        if size is None:
-            return np.asarray(self.decode(index))
-        return np.asarray(resized(self.decode(index, (size[0] / crop, size[1] / crop)), size, crop))
+def same_source(one: str, other: str) -> bool:
+    """Whether two paths or names stand for the same source."""
+    (path, part), (other_path, other_part) = manifest_part(one), manifest_part(other)
+    if path.exists() and other_path.exists():
+        return part == other_part and path.samefile(other_path)
+    if path.exists() or other_path.exists():
+        return False
+    return _with_tfds_split(one) == _with_tfds_split(other)
 
-    def decode(self, index: int, enough: tuple[float, float] | None = None) -> Image.Image:
-        """The same as `images.decode` gives it."""
-        try:
-            try:
-                content = self.contents.read(index)
-            except OSError as error:
-                raise UnreadableImageError(Path(self.names[index]), error.strerror or str(error)) from None
-            return decode(Path(self.names[index]), enough, content=content)
-        except UnreadableImageError as error:
-            self.corrupt.add(self.names[index], error.reason)
-            raise
 
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the classes and of every picture's name and label, in their order."""
-        told = [list(self.class_names), list(self.names), self.labels.tolist()]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+def _with_tfds_split(name: str) -> str:
+    return f"{name}:train" if name.startswith(TFDS) and name.count(":") == 1 else name
 
-    def read_all(self, size: tuple[int, int], crop: float = 1.0) -> np.ndarray:
-        """Every picture, uint8 (n, height, width, 3); UnreadableImageError at the first that cannot be read."""
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            return np.stack(list(threads.map(lambda index: self.read(index, size, crop), range(len(self)))))
 
-    @cached_property
-    def in_memory(self) -> Source:
-        """The same pictures, their content read once and kept."""
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            return replace(self, contents=Memory(list(threads.map(self._content, range(len(self))))))
+def require_source(path_or_name: str | Path, argument: str) -> None:
+    """A cheap check that `open_source` finds a source: reads no picture, nor its header.
 
-    def _content(self, index: int) -> bytes:
-        try:
-            return self.contents.read(index)
-        except OSError:
-            return b""  # told as corrupt when its turn comes
+    Args:
+        path_or_name: As `open_source` takes it.
+        argument: What it was given as, for the error.
+
+    Raises:
+        InputError: There is no source, or its list of pictures (a manifest, an index) is damaged.
+    """
+    try:
+        kind = kind_of_source(path_or_name)
+        if kind is SourceKind.TFDS:
+            tfds_split(str(path_or_name))
+        elif kind is SourceKind.PACKED:
+            open_packed(Path(path_or_name), 1)
+        elif kind is SourceKind.MANIFEST:
+            read_manifest(*manifest_part(path_or_name))
+    except InputError as error:
+        raise InputError(f"{argument}: {error}") from None
 
 
 def open_source(
@@ -127,112 +124,154 @@ def open_source(
     """Opens labelled pictures: reads every header, decodes nothing.
 
     Args:
-        path_or_name: "digits", scikit-learn's 1,797 handwritten ones (unless a file or folder is
-            named so); "tfds:NAME" or
-            "tfds:NAME:SPLIT" (split "train" by default), a dataset that tensorflow-datasets has
-            prepared on this machine; else a path: a folder that `pack` wrote, a folder that holds a
-            folder of pictures a class, or a .csv file with the columns path (relative to the file)
-            and label (a class's name).
+        path_or_name: A folder with one folder per class; a .csv file with the columns path (absolute, or
+            relative to the file) and label (a class's name), others being ignored; the split.csv of a run,
+            "RUN/split.csv:train" and "RUN/split.csv:val" for either part of it; a folder that `pack` wrote;
+            "tfds:NAME" or "tfds:NAME:SPLIT" (split "train" by default), a dataset that tensorflow-datasets
+            has prepared on this machine; or "digits", scikit-learn's 1,797 handwritten ones, unless a file
+            or folder has that name.
         class_names: The classes of the training set, for a held-out set: this one may lack some, and
             may have no others. None takes its own, sorted by name.
-        least_classes: How many of its own classes it must have, where `class_names` is None.
+        least_classes: The least number of classes, where `class_names` is None.
         max_corrupt: How many pictures may be unreadable: a number, or a share below 1.
-        progress: Called with how many headers are read of how many.
+        progress: Called with the number of headers read, and their total.
 
     Raises:
         InputError: Nothing usable is there, classes do not fit, a class has no picture, or more
             pictures than `max_corrupt` have no readable header.
-    """
-    from . import records
 
-    text = str(path_or_name)
-    path = Path(path_or_name)
-    if text == "digits" and not path.exists():
+    Example:
+        source = open_source("digits")
+        assert source.read(0).shape == (8, 8, 3)
+    """
+    path, kind = Path(path_or_name), kind_of_source(path_or_name)
+    if kind is SourceKind.DIGITS:
         source = _digits(max_corrupt)
-    elif text.startswith("tfds:"):
-        source = records.open_tfds(text, max_corrupt, progress)
-    elif (path / records.INDEX).is_file():
-        source = records.open_packed(path, max_corrupt)
-    elif path.suffix.lower() == ".csv":
-        source = _scanned(path, *read_manifest(path), max_corrupt, progress)
+    elif kind is SourceKind.TFDS:
+        source = _open_tfds(str(path_or_name), max_corrupt, progress)
+    elif kind is SourceKind.PACKED:
+        source = open_packed(path, max_corrupt)
+    elif kind is SourceKind.MANIFEST:
+        manifest, part = manifest_part(path_or_name)
+        source = _scanned(manifest, *read_manifest(manifest, part), max_corrupt, progress)
     else:
         labelled = [(file, name) for name, files in files_by_class(path).items() for file in files]
         source = _scanned(path, [file for file, _ in labelled], [name for _, name in labelled], max_corrupt, progress)
         source = replace(source, beside=not_read(path))
-    return _with_classes(source, text, class_names, least_classes)
+    return _with_classes(source, str(path_or_name), class_names, least_classes)
 
 
-def require_source(path_or_name: str | Path, argument: str) -> None:
-    """Raises InputError where `open_source` would find no source there; reads no picture, nor its header.
-
-    argument: what it was given as, to be named.
-    """
-    from . import records
-
-    text, path = str(path_or_name), Path(path_or_name)
-    if text.startswith("tfds:"):
-        records.tfds_split(text)
-    elif (path / records.INDEX).is_file():
-        records.open_packed(path, 1)
-    elif path.suffix.lower() == ".csv" and not path.is_dir():
-        read_manifest(path)
-    elif not path.is_dir() and (text != "digits" or path.exists()):
-        found = "a file" if path.exists() else "nothing"
-        raise InputError(
-            f"{argument}: {path}: found {found} there; a folder that holds a folder of pictures a class, one that pack "
-            "wrote, a .csv of path,label or tfds:NAME is needed"
-        )
+def picture_files(path: Path) -> list[Path]:
+    """The files below a folder that are named as pictures, sorted; links are followed, hidden files passed over."""
+    return sorted(file for file in _files(path) if file.suffix.lower() in SUFFIXES)
 
 
-def held_out_split(source: Source, seed: int) -> tuple[Source, Source]:
-    """A fifth of every class, at least one picture, held out; the same for the same seed.
+def files_by_class(path: Path) -> dict[str, list[Path]]:
+    """The pictures of each class's folder; InputError where there are no such folders, or a class has none."""
+    classes = [entry for entry in path.iterdir() if entry.is_dir() and not _passed_over(entry)]
+    if not classes:
+        loose = len(picture_files(path))
+        found = f"{loose} pictures outside any class" if loose else "nothing"
+        raise InputError(f"{path}: holds {found}; put each class's pictures in a folder of the class's name")
+    by_class = {entry.name: picture_files(entry) for entry in sorted(classes)}
+    for name, files in by_class.items():
+        if not files:
+            raise InputError(
+                f"{path / name}: class {name!r} has no picture, no file ending in {', '.join(SUFFIXES)}; add some, or "
+                "remove the folder"
+            )
+    return by_class
 
-    Raises InputError where a class has a single picture.
-    """
-    by_class = [np.flatnonzero(source.labels == label) for label in range(len(source.class_names))]
-    single = [
-        f"{source.class_names[label]!r} ({source.names[found[0]]})"
-        for label, found in enumerate(by_class)
-        if len(found) == 1
+
+def not_read(path: Path) -> list[tuple[str, str]]:
+    """What else lies in a folder of classes, each kind with why it is not read: nothing vanishes unsaid."""
+    kinds: Counter[str] = Counter()
+    for entry in path.iterdir():
+        if entry.is_dir() and not _passed_over(entry):
+            kinds.update(file.suffix.lower() for file in _files(entry) if file.suffix.lower() not in SUFFIXES)
+    found = [
+        (str(path), f"{count:,} files that end in {suffix or 'nothing'} are not read: {', '.join(SUFFIXES)} are")
+        for suffix, count in sorted(kinds.items())
     ]
-    if single:
-        listed = ", ".join(single[:10] + ["…"] * (len(single) > 10))
-        raise InputError(
-            f"{len(single)} classes have one readable picture: {listed}; at least two are needed to hold one out: "
-            "add pictures, or give held-out pictures of their own"
-        )
-    random = np.random.default_rng(seed)
-    held = [random.permutation(found)[: max(1, round(HELD_OUT * len(found)))] for found in by_class]
-    chosen = np.sort(np.concatenate(held))
-    return source.take(np.setdiff1d(np.arange(len(source)), chosen)), source.take(chosen)
+    loose = sum(entry.suffix.lower() in SUFFIXES for entry in path.iterdir() if not entry.is_dir())
+    return found + ([(str(path), f"{loose:,} pictures beside the classes' folders are not read")] if loose else [])
 
 
-def header(path: Path, content: bytes | None = None) -> tuple[int, int, int]:
-    """(height, width, kind) of a picture, from its header; UnreadableImageError where it has none."""
-    with opened(path, content) as file:
-        width, height = file.size
-        # Pillow decodes a whole PNG to look for an orientation behind its pixels.
-        exif = file.format != "PNG" or "exif" in file.info or _exif_at_end(path, content)
-        orientation = file.getexif().get(ExifTags.Base.Orientation, 1) if exif else 1
-        if orientation in (5, 6, 7, 8):
-            height, width = width, height
-        plain = file.mode in _PLAIN_MODES.get(file.format or "", ()) and not has_transparency(file)
-        animated = getattr(file, "is_animated", False)
-        if orientation != 1 or not plain or animated:
-            return height, width, PILLOW
-        return height, width, JPEG if file.format == "JPEG" else PLAIN
+def _passed_over(folder: Path) -> bool:
+    """Hidden folders, those that archivers leave (`__MACOSX`), and training runs are no classes."""
+    return folder.name.startswith((".", "__")) or (folder / "model.keras").exists()
 
 
-def _exif_at_end(path: Path, content: bytes | None) -> bool:
-    """Whether a PNG has an eXIf chunk behind its pixels; chunk after chunk is skipped."""
-    with path.open("rb") if content is None else BytesIO(content) as file:
-        file.seek(PNG_SIGNATURE)
-        while len(head := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            if kind in (b"eXIf", b"IEND"):
-                return kind == b"eXIf"
-            file.seek(length + 4, os.SEEK_CUR)  # its data and checksum
-    return False
+def _files(path: Path) -> Iterator[Path]:
+    """Every file below a folder but hidden ones; links are followed, each folder is entered once."""
+    entered: set[str] = set()
+    for here, folders, files in os.walk(path, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        true = os.path.realpath(here)
+        if true in entered:
+            folders.clear()
+            continue
+        entered.add(true)
+        yield from (Path(here, name) for name in files if not name.startswith("."))
+
+
+def manifest_part(path_or_name: str | Path) -> tuple[Path, str | None]:
+    """ "RUN/split.csv:val" as the path of the file and the part of it; the part is None of any other name."""
+    name, colon, part = str(path_or_name).rpartition(":")
+    if colon and part in PARTS and name.lower().endswith(".csv") and not Path(path_or_name).exists():
+        return Path(name), part
+    return Path(path_or_name), None
+
+
+def read_manifest(path: Path, part: str | None = None) -> tuple[list[Path], list[str]]:
+    """Files and labels of a CSV file with the columns path (absolute, or relative to the file) and label.
+
+    part: takes only the rows whose column split says so.
+
+    Raises InputError where it is no such file, names nothing, or a line lacks one or repeats a path.
+    """
+    files: list[Path] = []
+    labels: list[str] = []
+    seen: dict[str, int] = {}
+    for line, row in manifest_rows(path, ("path", "label", *(("split",) if part else ()))):
+        if part and row["split"] != part:
+            continue
+        name, label = row["path"], row["label"]
+        if not name or not label:
+            raise InputError(f"{path}, line {line}: has no {'label' if name else 'path'}")
+        if name in seen:
+            raise InputError(f"{path}, line {line}: {name!r} stands in line {seen[name]} already")
+        seen[name] = line
+        files.append(path.parent / name)
+        labels.append(label)
+    if not files:
+        of_part = f" whose split is {part!r}" if part else ""
+        raise InputError(f"{path}: names no pictures{of_part}; a line a picture is needed: path,label")
+    return files, labels
+
+
+def manifest_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and values of each row of a CSV file that has these columns at least; a lacking value is "".
+
+    Raises InputError where it is no CSV file in UTF-8, or lacks a column.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, strict=True)
+            names = rows.fieldnames or ()
+            if missing := set(columns) - set(names):
+                raise InputError(
+                    f"{path}: lacks the column {' and '.join(sorted(missing))}; its first line names the columns, "
+                    f"{' and '.join(columns)}, and is {','.join(names)!r}"
+                )
+            exact = "sha256" in names  # written by `train`: a space at a name's end belongs to it
+            for row in rows:
+                values = {name: row[name] or "" for name in columns}
+                yield rows.line_num, values if exact else {name: text.strip() for name, text in values.items()}
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is no CSV file in UTF-8: {error}") from None
 
 
 def _scanned(
@@ -296,6 +335,83 @@ def _digits(max_corrupt: float) -> Source:
         contents=Memory(contents),
         corrupt=CorruptPictures(max_corrupt, len(labels)),
     )
+
+
+def _open_tfds(text: str, max_corrupt: float, progress: Progress) -> Source:
+    """A split of a dataset that tensorflow-datasets has prepared here, as TFRecord files, with image and label."""
+    features, part, files = tfds_split(text)
+    rows = list(_examples(files, part.num_examples, progress))
+    numbers, offsets, lengths, labels, headers, reasons = zip(*rows, strict=True)
+    every = Source(
+        class_names=list(features["label"].names),
+        names=[f"{text} {index}" for index in range(len(rows))],
+        labels=np.array(labels, np.int64),
+        sizes=np.array(headers, np.int32)[:, :2],
+        kinds=np.array(headers, np.uint8)[:, 2],
+        contents=Ranges(files, np.array(numbers), np.array(offsets), np.array(lengths)),
+        corrupt=CorruptPictures(max_corrupt, len(rows)),
+    )
+    for name, reason in zip(every.names, reasons, strict=True):
+        if reason:
+            every.corrupt.list_one(name, reason)
+    every.corrupt.check()
+    return every.take(np.flatnonzero([not reason for reason in reasons]))
+
+
+def tfds_split(text: str) -> tuple[Any, Any, list[Path]]:
+    """Features, split and files of such a dataset, none of them read; InputError where it is not as needed."""
+    name, _, split = text.removeprefix("tfds:").partition(":")
+    split = split or "train"
+    builder = _builder(name)
+    if split not in builder.info.splits:
+        raise InputError(f"{text}: {name} has no split {split!r}; it has {', '.join(builder.info.splits)}")
+    features = builder.info.features
+    if not {"image", "label"} <= set(features):
+        raise InputError(f"{text}: has the features {', '.join(features)}; image and label are needed")
+    part = builder.info.splits[split]
+    files = [Path(file) for file in part.filepaths]
+    if any(".tfrecord" not in file.name for file in files):
+        raise InputError(f"{text}: is prepared as {files[0].suffix} files; prepare it with --file_format=tfrecord")
+    return features, part, files
+
+
+def _builder(name: str) -> Any:
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError:
+        raise InputError(
+            "tfds: needs tensorflow-datasets; install it with: pip install 'inception-resnet-keras[tfds]'"
+        ) from None
+    try:
+        builder = tfds.builder(name)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        raise InputError(f"tfds:{name}: tensorflow-datasets knows no such dataset ({error})") from None
+    if not (Path(builder.data_dir) / "dataset_info.json").is_file():
+        raise InputError(
+            f"tfds:{name}: is not prepared in {builder.data_dir}; prepare it with: tfds build {name} "
+            "(it may download much)"
+        )
+    return builder
+
+
+def _examples(files: list[Path], total: int, progress: Progress) -> Iterator[tuple[Any, ...]]:
+    """File number, offset and length of the picture, label, header and, where that is unreadable, why."""
+    from tensorflow.train import Example
+
+    done = 0
+    for number, file in enumerate(files):
+        for offset, record in read_records(file):
+            feature = Example.FromString(record).features.feature
+            image, label = feature["image"].bytes_list.value[0], feature["label"].int64_list.value[0]
+            reason = ""
+            found = (0, 0, PILLOW)
+            try:
+                found = header(file, image)
+            except UnreadableImageError as error:
+                reason = error.reason
+            done += 1
+            progress(done, total)
+            yield number, offset + record.index(image), len(image), label, found, reason
 
 
 def _with_classes(source: Source, told: str, class_names: Sequence[str] | None, least: int) -> Source:

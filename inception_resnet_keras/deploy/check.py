@@ -14,7 +14,7 @@ from PIL import Image
 from ..common.arguments import is_number
 from ..common.errors import InputError, refuse
 from ..data.images import UnreadableImageError, read_image
-from ..data.sources import Source
+from ..data.labelled import Source
 from ..models.model_file import Precision
 from ..models.runtimes import Runtime, SavedModelRuntime, open_runtime
 from .pictures import Sample

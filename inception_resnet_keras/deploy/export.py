@@ -17,8 +17,9 @@ from . import formats
 if TYPE_CHECKING:
     import keras
 
+    from ..data.labelled import Source
     from ..data.preprocessing import Convention
-    from ..models.model_file import Precision
+    from ..models.model_file import Card, Precision
     from .check import Check
     from .formats import FormatName
 
@@ -60,7 +61,8 @@ def export_model(
             loose; up to 300 are used, and where there is no other folder a fifth is kept to compare on.
         check: A folder of pictures to compare on, up to 64; without it `validate`'s, `calibrate`'s,
             or photographs and digits that scikit-learn ships.
-        validate: A folder that holds a folder of pictures a class: the accuracy of both is taken on it.
+        validate: Labelled pictures as `open_source` takes them, such as a folder with one folder per class: the
+            accuracy of both is taken on them.
         class_names: In the order of the outputs, for a model that carries none, or others;
             "imagenet" for ImageNet's 1000, and "background" before them where there are 1001.
         preprocessing: How a model that does not scale pixels itself takes them: "inception",
@@ -96,11 +98,23 @@ def export_model(
             "(or the backend in ~/.keras/keras.json)"
         )
 
-    from .pictures import CALIBRATED_ON, CHECKED_ON, drawn, held_out, overlaps, sample, shipped
+    from .pictures import (
+        CALIBRATED_ON,
+        CHECKED_ON,
+        drawn,
+        held_out,
+        overlaps,
+        sample,
+        sample_of,
+        shipped,
+        validation_files,
+    )
 
     folders = {"check": check, "validate": validate, "calibrate": calibrate}
     given = {name: Path(folder) for name, folder in folders.items() if folder is not None}
-    files = {name: drawn(name, folder) for name, folder in given.items()}
+    files = {
+        name: validation_files(place) if name == "validate" else drawn(name, place) for name, place in given.items()
+    }
 
     from ..models.runtimes import open_runtime
     from . import check as checks
@@ -126,18 +140,15 @@ def export_model(
         calibration = sample(used, size, crop, CALIBRATED_ON, str(calibrate))
         files["calibrate"] = files["calibrate"][:held] or files["calibrate"]
         prepared.notes.extend(overlaps(used[:CALIBRATED_ON], files, next(iter(given)), CHECKED_ON))
+    if "validate" in given:
+        labelled = _validation(given["validate"], prepared.card)
     compared = shipped(size)
     if given:
         first = next(iter(given))
-        compared = sample(files[first], size, crop, CHECKED_ON, str(given[first]))
-    if "validate" in given:
-        from ..data.sources import open_source
-
-        if not prepared.card.gives_classes:
-            raise InputError("validate: the model gives an embedding, which has no accuracy; leave it out")
-        if len(prepared.card.classes) == 1:
-            raise InputError("validate: the model gives one probability, which names no folder's class; leave it out")
-        labelled = open_source(given["validate"], class_names=prepared.card.classes)
+        if files[first] or labelled is None:
+            compared = sample(files[first], size, crop, CHECKED_ON, str(given[first]))
+        else:  # packed pictures, say, which are no files of their own
+            compared = sample_of(labelled, size, crop, CHECKED_ON, str(given[first]))
     with new_files(*formats.files_of(target, out)) as folder, _temporary_files(folder / "temporary"):
         progress(f"writing {target.name}, {chosen}")
         written = folder / out.name
@@ -168,3 +179,14 @@ def _temporary_files(folder: Path) -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = before
+
+
+def _validation(place: Path, card: Card) -> Source:
+    """`validate`'s pictures, opened; InputError where the model has no accuracy on any."""
+    from ..data.sources import open_source
+
+    if not card.gives_classes:
+        raise InputError("validate: the model gives an embedding, which has no accuracy; leave it out")
+    if len(card.classes) == 1:
+        raise InputError("validate: the model gives one probability, which names no folder's class; leave it out")
+    return open_source(place, class_names=card.classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,18 @@ import numpy as np
 from PIL import Image
 
 from ..common.errors import InputError
+from ..data import DIGITS
 from ..data.images import UnreadableImageError, read_image
-from ..data.pictures import picture_files
-from ..data.sources import open_source
+from ..data.labelled import Source
+from ..data.sources import (
+    SourceKind,
+    kind_of_source,
+    manifest_part,
+    open_source,
+    picture_files,
+    read_manifest,
+    require_source,
+)
 
 CALIBRATED_ON = 300  # at most: what nncf recommends
 
@@ -43,7 +53,19 @@ def pictures_in(argument: str, folder: Path) -> list[Path]:
 
 def drawn(argument: str, folder: Path) -> list[Path]:
     """A folder's pictures in an order that mixes its classes, the same each time."""
-    files = pictures_in(argument, folder)
+    return _mixed(pictures_in(argument, folder))
+
+
+def validation_files(place: Path) -> list[Path]:
+    """`validate`'s pictures in such an order; none where the source's pictures are no files of their own."""
+    require_source(place, "validate")
+    kind = kind_of_source(place)
+    if kind is SourceKind.MANIFEST:
+        return _mixed(read_manifest(*manifest_part(place))[0])
+    return drawn("validate", place) if kind is SourceKind.FOLDER else []
+
+
+def _mixed(files: Sequence[Path]) -> list[Path]:
     return [files[index] for index in np.random.default_rng(0).permutation(len(files))]
 
 
@@ -81,6 +103,19 @@ def sample(files: Sequence[Path], size: tuple[int, int], crop: float, at_most: i
     return Sample(np.stack(images), source, unreadable)
 
 
+def sample_of(source: Source, size: tuple[int, int], crop: float, at_most: int, told: str) -> Sample:
+    """The same of a source's pictures, its classes mixed."""
+    images: list[np.ndarray] = []
+    for index in np.random.default_rng(0).permutation(len(source)).tolist():
+        with suppress(UnreadableImageError):
+            images.append(source.read(index, size, crop))
+        if len(images) == at_most:
+            break
+    if not images:
+        raise InputError(f"{told}: none of its {len(source)} pictures can be read")
+    return Sample(np.stack(images), told, len(source.corrupt))
+
+
 def shipped(size: tuple[int, int]) -> Sample:
     """Ten handwritten digits, and two photographs whole and by quarters."""
     from sklearn.datasets import load_sample_images
@@ -90,7 +125,7 @@ def shipped(size: tuple[int, int]) -> Sample:
     for photograph in photographs:
         height, width = (side // 2 for side in photograph.shape[:2])
         crops += [photograph, *(photograph[y:, x:][:height, :width] for y in (0, height) for x in (0, width))]
-    digits = open_source("digits")
+    digits = open_source(DIGITS)
     first = [int(np.flatnonzero(digits.labels == digit)[0]) for digit in range(len(digits.class_names))]
     pictures = [*map(Image.fromarray, crops), *map(digits.decode, first)]
     resized = [picture.convert("RGB").resize((size[1], size[0]), Image.Resampling.BILINEAR) for picture in pictures]

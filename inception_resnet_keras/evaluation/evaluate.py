@@ -22,16 +22,17 @@ from ..common.arguments import boolean, one_of, path_of, positive_integer, text_
 from ..common.errors import InputError, refuse
 from ..common.files import new_folder, write_csv, write_json
 from ..data.crops import CROPS, Changes, CropMode, Crops, Interpolation, View
+from ..data.labelled import Source
 from ..data.preprocessing import Convention
-from ..data.sources import Source, open_source
+from ..data.sources import open_source
 from ..models.open import GivenModel, OpenedModel, display_name, locate
 from ..weights.labels import CLASSES, given_class_names
 from . import metrics, plots
 from .classes import Classes, columns, imagenet, places
-from .held_out import choose
 from .metrics import Calibration, Figures, figures, ranks_of_truth
 from .predictions import Telling, classify
 from .report import Report, classification_report, most_confused
+from .run_data import choose
 
 EVALUATIONS = Path("evaluations")
 
@@ -177,8 +178,8 @@ def evaluate(
     written = None if out is None else path_of("out", out)
     with new_folder(written, EVALUATIONS, Path(dataset.replace(":", "-")).resolve().name, [dataset]) as folder:
         told = partial(progress, "reading headers")
-        source = open_source(dataset, least_classes=1, max_corrupt=max_corrupt, progress=told)
-        source, note = chosen.of(source)
+        source = open_source(chosen.place, least_classes=1, max_corrupt=max_corrupt, progress=told)
+        source, note = chosen.select(source, partial(progress, "comparing with the training pictures"))
         subjects = [each.open() for each in sources]
         if named and all(subject.classes for subject in subjects):
             raise InputError("classes: names are given for models that carry their classes' names: leave them out")

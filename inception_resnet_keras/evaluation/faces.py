@@ -20,9 +20,9 @@ from PIL import Image
 from ..common.arguments import boolean, path_of, positive_integer
 from ..common.errors import InputError
 from ..common.files import new_folder, write_csv, write_json
-from ..data.corrupt import CorruptPictures
 from ..data.crops import Changes, CropMode, Interpolation, View
 from ..data.images import SUFFIXES, UnreadableImageError, decode
+from ..data.labelled import CorruptPictures
 from ..data.preprocessing import Convention
 from ..models.open import GivenModel, display_name, locate
 from .evaluate import ASSUMED, AVERAGES_LEFT, EVALUATIONS, MAX_CORRUPT, read_again

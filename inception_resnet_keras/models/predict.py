@@ -14,8 +14,8 @@ from ..common.arguments import positive_integer
 from ..common.errors import InputError
 from ..data.crops import cut, decoding_size
 from ..data.images import UnreadableImageError, decode
-from ..data.pictures import picture_files
 from ..data.preprocessing import Convention
+from ..data.sources import picture_files
 from ..weights.labels import class_index, given_class_names
 from .open import GivenModel, OpenedModel, locate
 

@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from .. import networks
-from ..common.arguments import boolean, is_integer, nearest, number_between, one_of, positive_integer
+from ..common.arguments import boolean, count_or_share, is_integer, nearest, number_between, one_of, positive_integer
 from ..common.console import PROGRAM
 from ..common.errors import InputError, refuse
-from ..data.corrupt import CorruptPictures
+from ..data import DIGITS, DIGITS_SEED
 from ..data.options import DataOptions
 from ..networks.trace import minimum_side, trace
 
 MAX_SIDE = 4096
 
 INFINITY = float("inf")
-
-DIGITS_SEED = 0  # their held-out fifth is always the same, so that runs can be compared
 
 AT_LEAST_0 = "a number of at least 0"
 
@@ -60,8 +58,7 @@ SWITCHES = ("freeze_batch_norm", "deterministic", "jit", "remat", "tensorboard")
 class TrainConfig:
     """A training run.
 
-    data: a folder with a folder of pictures a class, a .csv of path,label, a folder that `pack` wrote,
-        or "tfds:NAME[:SPLIT]"; None for scikit-learn's handwritten digits.
+    data: what `data.sources.open_source` opens; None for scikit-learn's handwritten digits.
     val: the held-out pictures, likewise; None holds out a fifth of `data`, drawn by `seed`.
     size: side that pictures are resized to, in pixels.
     epochs, batch_size: at least 1; batch_size is an optimizer step's, over all workers.
@@ -185,7 +182,7 @@ class TrainConfig:
             if isinstance(getattr(self, name), list):  # as TOML and JSON have it
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         self.data_options()
-        CorruptPictures(self.max_corrupt, 1)
+        count_or_share("max_corrupt", self.max_corrupt, "pictures")
         if self.val is not None and self.data is None:
             raise InputError("val: held-out pictures need a training set: give data too")
 
@@ -209,7 +206,7 @@ class TrainConfig:
     def dataset(self) -> str:
         """What the run's folder is named after."""
         if self.data is None:
-            return "digits"
+            return DIGITS
         return Path(self.data).resolve().name.removesuffix(".csv").replace(":", "-")
 
     @property
@@ -222,13 +219,15 @@ class TrainConfig:
 
         A registered name of weights stays one, though a folder here may be called the same.
         """
+        from ..data.sources import absolute_source
         from ..weights.load import is_name
 
-        paths = {name: getattr(self, name) for name in ("data", "val", "weights")}
-        files = {name: os.path.abspath(path) for name, path in paths.items() if path and Path(path).exists()}
-        if self.weights is not None and is_name(self.weights):
-            files.pop("weights", None)
-        return replace(self, **files)
+        found: dict[str, Any] = {
+            name: absolute_source(place) for name in ("data", "val") if (place := getattr(self, name))
+        }
+        if self.weights is not None and Path(self.weights).exists() and not is_name(self.weights):
+            found["weights"] = os.path.abspath(self.weights)
+        return replace(self, **found)
 
     def command(self) -> str:
         """The command line that runs it again, into another folder, every choice written out."""

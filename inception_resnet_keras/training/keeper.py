@@ -15,10 +15,13 @@ from rich.console import Console
 from ..common.console import command, say
 from ..common.errors import InputError
 from ..common.files import replacing
+from ..data.labelled import Source
+from ..data.splits import is_split_of, write_split
 from ..models.model_file import Card, save_model
 from .checkpoints import Checkpoints
 from .distribution import differing, worker
 from .events import Events
+from .progress import reading
 from .run import RunFolder
 from .session import Session
 
@@ -101,6 +104,18 @@ class Keeper:
         if self._events:
             self._events.write(position.history)
         return True
+
+    def split(self, training: Source, held_out: Source) -> None:
+        """Keeps which pictures are trained on and which are held out, unless the run has that already."""
+        if not self.chief or is_split_of(self.run.split, training, held_out):
+            return
+        with reading(self.console) as bars:
+            bar = bars.add_task("hashing pictures", total=len(training) + len(held_out))
+
+            def hashed(done: int, _: int) -> None:
+                bars.update(bar, completed=done)
+
+            self._write(lambda: write_split(self.run.split, training, held_out, progress=hashed))
 
     def checkpoint_if_due(self) -> None:
         if time.monotonic() - self._saved >= 60 * self.session.config.checkpoint_minutes:

@@ -17,7 +17,10 @@ from ..common.arguments import path_of, text_of
 from ..common.console import command, printable, say
 from ..common.devices import missing_gpu
 from ..common.errors import InputError
-from ..data.sources import Source, held_out_split, open_source
+from ..data import DIGITS
+from ..data.labelled import Source
+from ..data.sources import open_source
+from ..data.splits import held_out_split
 from ..evaluation.report import Report, classification_report
 from .config import CHANGEABLE, TrainConfig, stored_config
 from .interruption import InterruptedRun, stop_asked
@@ -235,7 +238,7 @@ def open_pictures(config: TrainConfig, console: Console) -> tuple[Source, Source
                 **options,
             )
 
-        pictures = opened(config.data or "digits")
+        pictures = opened(config.data or DIGITS)
         if config.val is None:
             return held_out_split(pictures, config.split_seed)
         return pictures, opened(config.val, class_names=pictures.class_names)
@@ -288,6 +291,7 @@ def _train(
     elif keeper.chief and (config, []) != stored_config(run.config):
         run.change_config(config)
     _introduce(run, session, pictures, console)
+    keeper.split(training, held_out)
     images = min(len(training), steps * config.batch_size)
     done = session.position.epoch * images + int(session.position.sums[2])
     with (

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..common.files import write_json
 from ..data.images import UnreadableImageError
-from ..data.sources import Source
+from ..data.labelled import Source
 from ..evaluation.report import Report
 from .config import TrainConfig
 from .run import RunFolder

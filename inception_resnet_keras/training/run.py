@@ -17,6 +17,7 @@ from typing import Any
 from ..common.console import command
 from ..common.errors import InputError
 from ..common.files import new_folder, remove_partial, write_csv, write_json
+from ..data.splits import SPLIT_FILE
 from .config import TrainConfig
 
 RUNS = Path("runs")
@@ -51,6 +52,10 @@ class RunFolder:
     @property
     def report(self) -> Path:
         return self.path / "report.json"
+
+    @property
+    def split(self) -> Path:
+        return self.path / SPLIT_FILE
 
     def write_config(self, config: TrainConfig, chosen: Mapping[str, Any]) -> None:
         """`config` as it was given, what followed from it, and what it ran on."""
@@ -88,6 +93,7 @@ class RunFolder:
         if self.model.exists() or self.has_checkpoint():
             return
         self.config.unlink(missing_ok=True)
+        self.split.unlink(missing_ok=True)
         if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
             self.checkpoints.rmdir()
 

@@ -14,8 +14,8 @@ import tensorflow as tf
 from ..common.console import command, printable, say
 from ..common.errors import InputError
 from ..data.images import UnreadableImageError
+from ..data.labelled import Source
 from ..data.pipeline import batches
-from ..data.sources import Source
 from .diagnosis import diagnose
 from .distribution import worker
 from .interruption import InterruptedRun

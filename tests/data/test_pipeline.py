@@ -11,11 +11,12 @@ from PIL import Image
 
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.draws import inception_boxes
-from inception_resnet_keras.data.images import read_image
+from inception_resnet_keras.data.images import JPEG, read_image
+from inception_resnet_keras.data.labelled import Source
 from inception_resnet_keras.data.options import DataOptions
 from inception_resnet_keras.data.pipeline import NEEDED, Plan, TrainingReader, batches, dct_ratios
 from inception_resnet_keras.data.rand_augment import rand_augmented
-from inception_resnet_keras.data.sources import JPEG, Source, open_source
+from inception_resnet_keras.data.sources import open_source
 
 from .photographs import write_formats, write_photographs
 

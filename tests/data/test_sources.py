@@ -1,18 +1,27 @@
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.data.contents import Memory
-from inception_resnet_keras.data.corrupt import NOTHING_LEFT, CorruptPictures
-from inception_resnet_keras.data.images import UnreadableImageError, read_image
-from inception_resnet_keras.data.sources import JPEG, PILLOW, PLAIN, Source, header, held_out_split, open_source
+from inception_resnet_keras.data.images import JPEG, PILLOW, PLAIN, SUFFIXES, UnreadableImageError, header, read_image
+from inception_resnet_keras.data.labelled import NOTHING_LEFT, CorruptPictures
+from inception_resnet_keras.data.packed import pack
+from inception_resnet_keras.data.sources import (
+    SourceKind,
+    absolute_source,
+    files_by_class,
+    kind_of_source,
+    not_read,
+    open_source,
+    require_source,
+    same_source,
+)
 
+from ..pictures import write_digits
 from .photographs import photograph, write_formats, write_photographs
 
 
@@ -63,6 +72,57 @@ def test_a_png_is_turned_wherever_it_says_so_and_is_not_decoded_to_find_out(tmp_
     assert header(tmp_path / "half.png") == (50, 70, PLAIN)
 
 
+def test_a_folder_a_class(tmp_path: Path) -> None:
+    write_digits(tmp_path, classes=2, per_class=3)
+    (tmp_path / "1" / "deeper").mkdir()
+    (tmp_path / "1" / "000.png").rename(tmp_path / "1" / "deeper" / "x.PNG")
+    (tmp_path / "1" / "._000.png").write_text("hidden")
+    (tmp_path / "1" / "notes.txt").write_text("passed over")
+    (tmp_path / ".cache").mkdir()
+    found = files_by_class(tmp_path)
+    assert {name: len(files) for name, files in found.items()} == {"0": 3, "1": 3}
+    told = f"1 files that end in .txt are not read: {', '.join(SUFFIXES)} are"
+    assert not_read(tmp_path) == [(str(tmp_path), told)]
+    assert open_source(tmp_path).beside == not_read(tmp_path)
+
+
+def test_folders_that_are_no_source_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found nothing there"):
+        open_source(tmp_path / "none")
+    with pytest.raises(InputError, match="holds nothing"):
+        files_by_class(tmp_path)
+    write_digits(tmp_path / "one", classes=1, per_class=2)
+    with pytest.raises(InputError, match="2 pictures outside any class"):
+        files_by_class(tmp_path / "one" / "0")
+    with pytest.raises(InputError, match="found a file there"):
+        open_source(tmp_path / "one" / "0" / "000.png")
+    (tmp_path / "one" / "cats").mkdir()
+    with pytest.raises(InputError, match=r"class 'cats' has no picture.*\.webp"):
+        files_by_class(tmp_path / "one")
+
+
+def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
+    write_digits(tmp_path / "data", classes=2, per_class=2)
+    write_digits(tmp_path / "elsewhere", classes=1, per_class=3)
+    (tmp_path / "data" / "1" / "linked").symlink_to(tmp_path / "elsewhere" / "0")
+    (tmp_path / "data" / "1" / "loop").symlink_to(tmp_path / "data" / "1")
+    (tmp_path / "data" / "0" / "gone.png").symlink_to(tmp_path / "nowhere")
+    source = open_source(tmp_path / "data", max_corrupt=1)
+    assert Counter(source.labels.tolist()) == {0: 2, 1: 5}
+    assert [reason for _, reason in source.corrupt.listed()] == ["there is no such file"]
+
+
+def test_what_is_no_class_is_passed_over_and_what_lies_beside_is_told(tmp_path: Path) -> None:
+    write_digits(tmp_path, classes=2, per_class=3)
+    for name in ("__MACOSX", "run"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes((tmp_path / "0" / "000.png").read_bytes())
+    (tmp_path / "run" / "model.keras").touch()
+    (tmp_path / "0" / "002.png").rename(tmp_path / "loose.png")
+    assert list(files_by_class(tmp_path)) == ["0", "1"]
+    assert [reason for _, reason in not_read(tmp_path)] == ["1 pictures beside the classes' folders are not read"]
+
+
 def manifest(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
@@ -106,56 +166,72 @@ def test_a_manifests_faults_are_told(tmp_path: Path, text: str, says: str) -> No
         open_source(tmp_path / "none.csv")
 
 
-def test_the_digits_and_a_held_out_fifth() -> None:
-    source = open_source("digits")
-    assert len(source) == 1797
-    assert source.read(0).shape == (8, 8, 3)
-    training, held_out = held_out_split(source, 0)
-    assert (len(training), len(held_out)) == (1438, 359)
-    assert not set(training.names) & set(held_out.names)
-    index = source.names.index(held_out.names[5])
-    np.testing.assert_array_equal(held_out.read(5), source.read(index))
-    assert held_out.labels[5] == source.labels[index]
-
-
-def labelled(counts: list[int]) -> Source:
-    """Pictures without content, so many of each class."""
-    labels = np.repeat(np.arange(len(counts)), counts)
-    count = len(labels)
-    return Source(
-        class_names=[f"c{number}" for number in range(len(counts))],
-        names=[f"p{index}" for index in range(count)],
-        labels=labels,
-        sizes=np.ones((count, 2), np.int32),
-        kinds=np.zeros(count, np.uint8),
-        contents=Memory([b"%d" % index for index in range(count)]),
-        corrupt=CorruptPictures(0, count),
-    )
-
-
-@given(counts=st.lists(st.integers(2, 20), min_size=2, max_size=6), seed=st.integers(0, 2**32 - 1))
-def test_a_split_keeps_each_picture_once_and_each_class_on_both_sides(counts: list[int], seed: int) -> None:
-    every = labelled(counts)
-    training, held_out = held_out_split(every, seed)
-    assert sorted([*training.names, *held_out.names]) == sorted(every.names)
-    for part in (training, held_out):
-        assert set(part.labels) == set(range(len(counts)))
-        assert [b"p" + part.contents.read(index) for index in range(len(part))] == [
-            name.encode() for name in part.names
-        ]
-    assert np.bincount(held_out.labels).tolist() == [max(1, round(count / 5)) for count in counts]
-    assert list(held_out_split(every, seed)[1].names) == list(held_out.names)
-
-
-def test_a_class_of_one_picture_cannot_be_split() -> None:
-    with pytest.raises(InputError, match=r"1 classes have one readable picture: 'c1' \(p3\)"):
-        held_out_split(labelled([3, 1]), 0)
-
-
 def test_a_folder_named_digits_is_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_photographs(tmp_path / "digits")
     monkeypatch.chdir(tmp_path)
     assert open_source("digits").class_names == ["class 0", "class 1"]
+
+
+def test_what_a_name_stands_for_is_decided_in_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_photographs(Path("set"), (2, 2))
+    write_photographs(Path("folder.csv"), (2, 2))
+    manifest(Path("set.CSV"), "path,label\nset/class 0/0.jpg,a\nset/class 1/0.jpg,b\n")
+    pack(open_source("set"), Path("packed"))
+    Path("digits.txt").touch()
+    kinds = {
+        "digits": SourceKind.DIGITS,
+        "set": SourceKind.FOLDER,
+        "folder.csv": SourceKind.FOLDER,
+        "set.CSV": SourceKind.MANIFEST,
+        "set.CSV:val": SourceKind.MANIFEST,
+        "none.csv": SourceKind.MANIFEST,
+        "packed": SourceKind.PACKED,
+        "tfds:mnist": SourceKind.TFDS,
+    }
+    assert {name: kind_of_source(name) for name in kinds} == kinds
+    for name in ("digits", "set", "folder.csv", "set.CSV", "packed"):
+        require_source(name, "data")
+        assert open_source(name, max_corrupt=0).class_names
+    for name, says in {
+        "none": "found nothing there; labelled pictures are a folder with one folder per class",
+        "digits.txt": "found a file there",
+        "none.csv": "there is no such file",
+        "set.CSV:val": "lacks the column split",
+    }.items():
+        with pytest.raises(InputError, match=f"^{name.split(':')[0]}: .*{says}"):
+            open_source(name)
+        with pytest.raises(InputError, match=f"^data: {name.split(':')[0]}: .*{says}"):
+            require_source(name, "data")
+
+
+def test_a_source_is_found_from_any_folder_and_under_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    manifest(Path("set.csv"), "path,label\n")
+    Path("link.csv").symlink_to("set.csv")
+    assert absolute_source("set.csv") == str(tmp_path / "set.csv")
+    assert absolute_source("set.csv:val") == f"{tmp_path / 'set.csv'}:val"
+    assert [absolute_source(name) for name in ("digits", "tfds:mnist")] == ["digits", "tfds:mnist"]
+    assert same_source(absolute_source("set.csv:val"), "link.csv:val")
+    assert same_source("tfds:mnist", "tfds:mnist:train")
+    for one, other in (("set.csv", "set.csv:val"), ("set.csv:train", "set.csv:val"), ("set.csv", "digits")):
+        assert not same_source(one, other)
+    assert not same_source("tfds:mnist", "tfds:mnist:test")
+
+
+def test_a_manifest_of_a_split_is_a_source_and_so_is_each_part(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "set", (3, 2))
+    rows = ["set/class 0/0.jpg,a,train", "set/class 0/1.jpg,a,val", "set/class 1/0.jpg,b,val", "set/class 0/2.jpg,a,"]
+    file = manifest(tmp_path / "split.csv", "\n".join(["path,label,split", *rows]))
+    assert len(open_source(file)) == 4
+    assert open_source(f"{file}:val").names == [
+        str(tmp_path / "set/class 0/1.jpg"),
+        str(tmp_path / "set/class 1/0.jpg"),
+    ]
+    assert len(open_source(f"{file}:train", least_classes=1)) == 1
+    manifest(file, "\n".join(["path,label,split", *rows[1:]]))
+    with pytest.raises(InputError, match="names no pictures whose split is 'train'"):
+        open_source(f"{file}:train")
 
 
 def test_classes_of_a_held_out_set(tmp_path: Path) -> None:

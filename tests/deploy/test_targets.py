@@ -15,7 +15,8 @@ import pytest
 
 from inception_resnet_keras import export_model
 from inception_resnet_keras.data.images import read_image
-from inception_resnet_keras.data.pictures import picture_files
+from inception_resnet_keras.data.packed import pack
+from inception_resnet_keras.data.sources import open_source, picture_files
 from inception_resnet_keras.deploy.check import Check
 from inception_resnet_keras.deploy.formats import FORMATS
 from inception_resnet_keras.models.model_file import ExportCard
@@ -121,6 +122,19 @@ def test_openvino_computes_float16_in_float32_where_the_cpu_has_none(run: Path, 
 DIFFERENCES = {"float16": 0.015, "bfloat16": 0.14, "int8": 0.3}
 
 OPENVINO_INT8 = 0.7
+
+
+def test_accuracies_are_compared_on_any_source_of_labelled_pictures(run: Path, digits: Path, tmp_path: Path) -> None:
+    source = open_source(digits)
+    pack(source, tmp_path / "packed")
+    rows = [f"{name},{source.class_names[label]}" for name, label in zip(source.names, source.labels, strict=True)]
+    (tmp_path / "set.csv").write_text("\n".join(["path,label", *rows]))
+    found = [
+        export_model(run, tmp_path / f"{place.name}.onnx", "onnx", validate=place)
+        for place in (digits, tmp_path / "packed", tmp_path / "set.csv")
+    ]
+    assert found[0].accuracy == found[1].accuracy == found[2].accuracy is not None
+    assert [check.labelled for check in found] == [24] * 3
 
 
 @pytest.mark.slow

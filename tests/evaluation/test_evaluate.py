@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from inception_resnet_keras import create_inception_resnet_v1
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.data import sources
+from inception_resnet_keras.data import labelled
 from inception_resnet_keras.data.crops import Crops, View, crops_of, cut
 from inception_resnet_keras.data.images import decode
 from inception_resnet_keras.evaluation.evaluate import Evaluation, evaluate
@@ -147,7 +147,7 @@ def test_every_picture_is_decoded_once(
         decoded[str(path)] += 1
         return decode(path, *args, **options)
 
-    monkeypatch.setattr(sources, "decode", counting)
+    monkeypatch.setattr(labelled, "decode", counting)
     found = evaluate(models, digits, out=tmp_path / "out")
     shown = {mistake.name for mistake in found.report.mistakes[:16]}  # read again, to be drawn
     assert decoded == Counter({str(file): 1 + (str(file) in shown) for file in digits.glob("*/*.png")})

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from inception_resnet_keras.data.contents import Memory
-from inception_resnet_keras.data.corrupt import CorruptPictures
 from inception_resnet_keras.data.crops import View
-from inception_resnet_keras.data.sources import Source
+from inception_resnet_keras.data.labelled import CorruptPictures, Memory, Source
 from inception_resnet_keras.evaluation.classes import Classes
 from inception_resnet_keras.evaluation.evaluate import Evaluation, Seen, _evaluation
 from inception_resnet_keras.evaluation.tables import show_evaluation

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from inception_resnet_keras import networks
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.data.pack import pack
+from inception_resnet_keras.data.packed import pack
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.evaluation.report import Report, classification_report
 from inception_resnet_keras.models.model_file import read_card

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from PIL import Image
 
 from inception_resnet_keras import networks
 from inception_resnet_keras.cli import main
+from inception_resnet_keras.data.splits import read_split
 from inception_resnet_keras.models.model_file import MEMBER, load_model
 from inception_resnet_keras.training.checkpoints import Checkpoints
 from inception_resnet_keras.training.config import ADDED
@@ -34,6 +36,7 @@ LEFT_IN_A_RUN = {
     "model.keras",
     "best.keras",
     "history.csv",
+    "split.csv",
     "config.json",
     "report.json",
     "learning_curves.png",
@@ -98,6 +101,24 @@ def test_a_run_leaves_what_is_promised(finished: tuple[Path, str]) -> None:
     # A fifth of each class is held out, 12 pictures, and the truncated one is among them.
     assert sum(map(sum, report["confusion"])) == sum(score["support"] for score in report["classes"]) == 11
     assert "batch norm momentum 0.8, which suits 90 steps" in said
+
+
+def test_a_run_leaves_its_split_and_is_evaluated_on_it(
+    finished: tuple[Path, str], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _ = finished
+    split = read_split(run / "split.csv")
+    assert Counter(split.parts) == {"train": 47, "val": 12}  # of 60, one has no readable header
+    assert {path for path, digest in zip(split.paths, split.hashes, strict=True) if not digest} == {
+        str(data / "1" / "004.png")
+    }
+    status, _, error = here(capsys, ["evaluate", str(run), "--out", str(tmp_path / "evaluation")])
+    assert status == 0, error
+    evaluated = json.loads((tmp_path / "evaluation" / "report.json").read_text())
+    assert evaluated["note"] == f"these are the pictures of {data} that {run} held out: a fifth of each class"
+    assert [name for name, _ in evaluated["left_out"]] == [str(data / "1" / "004.png")]
+    accuracy = json.loads((run / "report.json").read_text())["accuracy"]
+    assert (evaluated["pictures"], evaluated["models"][0]["figures"]["top1"]) == (11, pytest.approx(accuracy))
 
 
 def test_unreadable_pictures_are_left_out_and_named(finished: tuple[Path, str], data: Path) -> None:
@@ -205,6 +226,7 @@ def test_asked_to_stop_a_run_keeps_what_was_trained_and_says_how_to_go_on(
     assert checkpoint.meta["position"]["step"] >= ended * 2
     assert f"and {checkpoint.meta['position']['batch']} of 2 steps" in said
 
+    split = (run / "split.csv").stat()
     config = json.loads((run / "config.json").read_text())
     config["config"]["epochs"] = ended + 2
     for name in ADDED:  # as an older version left it
@@ -219,6 +241,7 @@ def test_asked_to_stop_a_run_keeps_what_was_trained_and_says_how_to_go_on(
     assert set(json.loads((run / "config.json").read_text())["config"]) >= set(ADDED)
     assert [row["epoch"] for row in history(run)] == [str(epoch) for epoch in range(1, ended + 3)]
     assert {path.name for path in run.iterdir()} == {*LEFT_IN_A_RUN, "tensorboard"}
+    assert (run / "split.csv").stat().st_ino == split.st_ino  # not hashed again
     require_events_are_the_history(run)
 
 
@@ -299,6 +322,8 @@ def test_a_truncated_newest_checkpoint_is_passed_over_and_said(
     forked.finish(process, tmp_path / "said.txt", status=130)
     newest, before = Checkpoints(run / "checkpoints").there()
     newest.write_bytes(newest.read_bytes()[:-1000])
+    split = (run / "split.csv").read_text()
+    (run / "split.csv").unlink()  # as an older version left it
     config = json.loads((run / "config.json").read_text())
     config["config"]["epochs"] = len(history(run)) + 1
     (run / "config.json").write_text(json.dumps(config))
@@ -307,3 +332,4 @@ def test_a_truncated_newest_checkpoint_is_passed_over_and_said(
     assert json.loads((run / "config.json").read_text())["config"]["accumulate"] == 2
     assert f"{newest}: its end is missing; it is passed over" in said
     assert f"going on from {before.name}" in said
+    assert (run / "split.csv").read_text() == split

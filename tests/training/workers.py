@@ -10,7 +10,7 @@ import numpy as np
 
 from inception_resnet_keras import networks
 from inception_resnet_keras.cli import main
-from inception_resnet_keras.data.sources import Source
+from inception_resnet_keras.data.labelled import Source
 from inception_resnet_keras.training import runner
 from inception_resnet_keras.training.step import StepFigures, Stepper
 

@@ -16,12 +16,12 @@ from rich.console import Console
 
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.data.images import read_image
+from inception_resnet_keras.data.images import PILLOW, read_image
+from inception_resnet_keras.data.labelled import Source
 from inception_resnet_keras.data.options import DataOptions
-from inception_resnet_keras.data.pack import pack
+from inception_resnet_keras.data.packed import INDEX, TABLE, pack, read_records, verify_packed
 from inception_resnet_keras.data.pipeline import batches
-from inception_resnet_keras.data.records import INDEX, TABLE, read_records, verify_packed
-from inception_resnet_keras.data.sources import PILLOW, Source, open_source
+from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.loop import open_pictures
 

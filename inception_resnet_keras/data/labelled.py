@@ -1,0 +1,247 @@
+"""Labelled pictures that are not decoded yet: `Source`, where its bytes lie, and which pictures cannot be read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from PIL import Image
+
+from ..common.arguments import count_or_share, is_integer
+from ..common.errors import InputError
+from .images import UnreadableImageError, decode, resized
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+SHOWN = 5
+
+NOTHING_LEFT = "no picture of a batch can be read"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labelled pictures, in a fixed order, not decoded.
+
+    class_names: in the order of the labels.
+    names: where each comes from, for reports: a path, or "digit 17".
+    labels: int64 (n,), indices into class_names.
+    sizes: int32 (n, 2), height and width, upright.
+    kinds: uint8 (n,): JPEG, PLAIN or PILLOW, how each is decoded.
+    contents: gives each picture's bytes.
+    corrupt: the pictures that could not be read: found when the source was opened, and left out, or
+        since. What is taken from a source shares it.
+    beside: what lies beside the pictures and is not read, each place with why.
+    """
+
+    class_names: Sequence[str]
+    names: Sequence[str]
+    labels: np.ndarray
+    sizes: np.ndarray
+    kinds: np.ndarray
+    contents: Contents
+    corrupt: CorruptPictures
+    beside: Sequence[tuple[str, str]] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, chosen: np.ndarray) -> Source:
+        return replace(
+            self,
+            names=[self.names[index] for index in chosen],
+            labels=self.labels[chosen],
+            sizes=self.sizes[chosen],
+            kinds=self.kinds[chosen],
+            contents=self.contents.take(chosen),
+        )
+
+    def read(self, index: int, size: tuple[int, int] | None = None, crop: float = 1.0) -> np.ndarray:
+        """One picture as `read_image` gives it; an unreadable one is listed in `corrupt` and raised."""
+        if size is None:
+            return np.asarray(self.decode(index))
+        return np.asarray(resized(self.decode(index, (size[0] / crop, size[1] / crop)), size, crop))
+
+    def decode(self, index: int, enough: tuple[float, float] | None = None) -> Image.Image:
+        """The same as `images.decode` gives it."""
+        try:
+            try:
+                content = self.contents.read(index)
+            except OSError as error:
+                raise UnreadableImageError(Path(self.names[index]), error.strerror or str(error)) from None
+            return decode(Path(self.names[index]), enough, content=content)
+        except UnreadableImageError as error:
+            self.corrupt.add(self.names[index], error.reason)
+            raise
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the classes and of every picture's name and label, in their order."""
+        told = [list(self.class_names), list(self.names), self.labels.tolist()]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+    def read_all(self, size: tuple[int, int], crop: float = 1.0) -> np.ndarray:
+        """Every picture, uint8 (n, height, width, 3); UnreadableImageError at the first that cannot be read."""
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            return np.stack(list(threads.map(lambda index: self.read(index, size, crop), range(len(self)))))
+
+    @cached_property
+    def in_memory(self) -> Source:
+        """The same pictures, their content read once and kept."""
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            return replace(self, contents=Memory(list(threads.map(self._content, range(len(self))))))
+
+    def _content(self, index: int) -> bytes:
+        try:
+            return self.contents.read(index)
+        except OSError:
+            return b""  # told as corrupt when its turn comes
+
+
+class Contents(Protocol):
+    def read(self, index: int) -> bytes:
+        """The bytes of one picture; OSError where they cannot be read."""
+
+    def graph(self, index: tf.Tensor) -> tf.Tensor:
+        """The same within a tf.data pipeline: a scalar int64 to a scalar string."""
+
+    def take(self, chosen: np.ndarray) -> Contents:
+        """Those of the chosen pictures."""
+
+
+class Files:
+    """A file a picture."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = paths
+
+    def read(self, index: int) -> bytes:
+        return Path(self.paths[index]).read_bytes()
+
+    def graph(self, index: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        return tf.io.read_file(tf.gather(self._tensor, index))
+
+    def take(self, chosen: np.ndarray) -> Files:
+        return Files([self.paths[index] for index in chosen])
+
+    @cached_property
+    def _tensor(self) -> tf.Tensor:
+        import tensorflow as tf
+
+        with tf.init_scope():  # made once, outside the graph that asks first
+            return tf.constant(self.paths)
+
+
+class Memory:
+    """Bytes that are kept."""
+
+    def __init__(self, contents: Sequence[bytes]) -> None:
+        self.contents = contents
+
+    def read(self, index: int) -> bytes:
+        return self.contents[index]
+
+    def graph(self, index: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        return tf.gather(self._tensor, index)
+
+    def take(self, chosen: np.ndarray) -> Memory:
+        return Memory([self.contents[index] for index in chosen])
+
+    @cached_property
+    def _tensor(self) -> tf.Tensor:
+        import tensorflow as tf
+
+        with tf.init_scope():  # made once, outside the graph that asks first
+            return tf.constant(self.contents)
+
+
+class Ranges:
+    """Parts of larger files: of file `numbers[i]`, `lengths[i]` bytes from `offsets[i]` on."""
+
+    def __init__(self, paths: Sequence[Path], numbers: np.ndarray, offsets: np.ndarray, lengths: np.ndarray) -> None:
+        self.paths, self.numbers, self.offsets, self.lengths = paths, numbers, offsets, lengths
+
+    def read(self, index: int) -> bytes:
+        with self.paths[self.numbers[index]].open("rb", buffering=0) as file:
+            file.seek(int(self.offsets[index]))
+            content = file.read(int(self.lengths[index])) or b""
+        if len(content) != self.lengths[index]:
+            raise OSError(f"{self.paths[self.numbers[index]]} has become shorter")
+        return content
+
+    def graph(self, index: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        return tf.ensure_shape(tf.numpy_function(self.read, [index], tf.string, stateful=False), [])
+
+    def take(self, chosen: np.ndarray) -> Ranges:
+        return Ranges(self.paths, self.numbers[chosen], self.offsets[chosen], self.lengths[chosen])
+
+
+class CorruptPictures:
+    """The unreadable pictures of a source, each once, up to a bound.
+
+    bound: an integer for that many, or a float below 1 for a share of `total`.
+    """
+
+    def __init__(self, bound: float, total: int) -> None:
+        count_or_share("max_corrupt", bound, "pictures")
+        self.bound, self.total = (int(bound) if is_integer(bound) else int(bound * total)), total
+        self._reasons: dict[str, str] = {}
+        self._lock = Lock()  # tf.data asks from many threads
+
+    def __len__(self) -> int:
+        return len(self._reasons)
+
+    def add(self, name: str, reason: str) -> None:
+        """Lists a picture; InputError where that passes the bound."""
+        self.list_one(name, reason)
+        self.check()
+
+    def list_one(self, name: str, reason: str) -> None:
+        """Lists a picture, as one of several that are checked together."""
+        with self._lock:
+            self._reasons[name] = reason
+
+    def listed(self) -> list[tuple[str, str]]:
+        """(name, reason), sorted by name."""
+        with self._lock:
+            return sorted(self._reasons.items())
+
+    def check(self) -> None:
+        """Raises InputError where there are more than the bound allows."""
+        if len(self) > self.bound:
+            counted = f"{len(self)} of {self.total} pictures cannot be read, max_corrupt allows {self.bound}"
+            raise InputError(f"{counted}: {self._shown()}. Mend or remove them, or allow more")
+
+    def _shown(self) -> str:
+        listed = self.listed()
+        more = f"; and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+        return "; ".join(f"{name}: {reason}" for name, reason in listed[:SHOWN]) + more
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Turns what tf.data raises within the block, once the bound is passed, into that InputError."""
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:
+            self.check()
+            if NOTHING_LEFT in str(error):
+                raise InputError(f"{NOTHING_LEFT}: {self._shown()}. Mend or remove them") from None
+            raise

@@ -1,0 +1,296 @@
+"""Packed pictures: TFRecord shards with an index beside them, written by `pack` and read by `open_packed`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..common.arguments import is_integer, positive_integer
+from ..common.errors import InputError, refuse
+from ..common.files import new_files, write_json
+from .images import JPEG, MAX_PIXELS, PILLOW, PLAIN, UnreadableImageError
+from .labelled import CorruptPictures, Ranges, Source
+
+INDEX = "index.json"
+
+TABLE = "index.npz"
+
+FORMAT = "inception-resnet-keras pictures 1"
+
+LENGTH_BYTES, FOOTER_BYTES = 12, 4  # of a TFRecord: its length and that's checksum; the data's checksum
+
+COLUMNS = ("labels", "sizes", "kinds", "shards", "offsets", "lengths", "names")
+
+SHARD_BYTES = 128 * 1024**2
+
+AT_ONCE = 256  # pictures that are read ahead
+
+
+@dataclass(frozen=True)
+class PackedFolder:
+    """What `pack` wrote: `pictures` of them in `shards` files of `bytes` together."""
+
+    path: Path
+    pictures: int
+    shards: int
+    bytes: int
+
+
+def pack(
+    source: Source,
+    out: Path,
+    *,
+    seed: int = 0,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PackedFolder:
+    """Writes the pictures of a source into a new folder, in shuffled order.
+
+    Every picture is decoded once; corrupt ones are left out and listed in `source.corrupt`. JPEG, PNG
+    and WebP files that TensorFlow reads as `read_image` does are kept to the byte; others become PNG,
+    upright, without transparency. A record is a tf.train.Example of image/encoded, image/class/label and
+    image/filename. The folder appears when all of it is on the disk, or not at all; what a killed process
+    left is removed when the same `out` is packed next.
+
+    Args:
+        source: What `open_source` gives.
+        out: The folder to make; it must not exist.
+        seed: Of the order.
+        shard_bytes: A shard is closed when it has as many bytes.
+        progress: Called with how many pictures are done of how many.
+
+    Raises:
+        InputError: `out` exists, a class has no readable picture, or more pictures are corrupt than
+            the source allows.
+        OSError: The disk is full, say; nothing of `out` is left.
+    """
+    positive_integer("shard_bytes", shard_bytes)
+    if not is_integer(seed) or seed < 0:
+        raise refuse("seed", seed, "an integer of at least 0")
+    order = np.random.default_rng(seed).permutation(len(source))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with new_files(out) as hidden:
+        folder = hidden / out.name
+        folder.mkdir()
+        shards = _Shards(folder, shard_bytes)
+        kept, rows = [], []
+        for done, (index, packed) in enumerate(_read(source, order), 1):
+            if packed is not None:
+                content, kind = packed
+                rows.append((*shards.add(content, int(source.labels[index]), source.names[index]), kind))
+                kept.append(index)
+            progress(done, len(source))
+        shards.close()
+        _check_classes(source, np.array(kept, np.int64))
+        _write_index(folder, source, np.array(kept), np.array(rows, np.int64), shards.written)
+    return PackedFolder(out, len(kept), len(shards.written), sum(shard["bytes"] for shard in shards.written))
+
+
+class _Shards:
+    """TFRecord files, one after another."""
+
+    def __init__(self, folder: Path, shard_bytes: int) -> None:
+        self.folder, self.shard_bytes = folder, shard_bytes
+        self.written: list[dict[str, Any]] = []
+        self._writer: Any = None
+        self._position = 0
+
+    def add(self, content: bytes, label: int, name: str) -> tuple[int, int, int]:
+        """Writes a record; returns the shard's number, and offset and length of the picture within it."""
+        import tensorflow as tf
+
+        if self._writer is None:
+            self._writer = tf.io.TFRecordWriter(str(self._path()))
+        example = tf.train.Example()
+        feature = example.features.feature
+        feature["image/encoded"].bytes_list.value.append(content)
+        feature["image/class/label"].int64_list.value.append(label)
+        feature["image/filename"].bytes_list.value.append(name.encode())
+        record = example.SerializeToString(deterministic=True)
+        self._writer.write(record)
+        place = len(self.written), self._position + LENGTH_BYTES + record.index(content), len(content)
+        self._position += LENGTH_BYTES + len(record) + FOOTER_BYTES
+        if self._position >= self.shard_bytes:
+            self.close()
+        return place
+
+    def close(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.close()
+        path = self._path()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.written.append({"file": path.name, "bytes": path.stat().st_size, "sha256": digest})
+        self._writer, self._position = None, 0
+
+    def _path(self) -> Path:
+        return self.folder / f"pictures-{len(self.written):05d}.tfrecord"
+
+
+def _read(source: Source, order: np.ndarray) -> Iterator[tuple[int, tuple[bytes, int] | None]]:
+    """Each picture's bytes, checked, and kind, in order; None for a corrupt one."""
+
+    def checked(index: int) -> tuple[bytes, int] | None:
+        try:
+            image = source.read(index)
+        except UnreadableImageError:
+            return None
+        if source.kinds[index] != PILLOW:
+            return source.contents.read(index), int(source.kinds[index])
+        content = BytesIO()
+        Image.fromarray(image).save(content, "PNG")
+        return content.getvalue(), PLAIN
+
+    indices = iter(order.tolist())
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        while chunk := list(islice(indices, AT_ONCE)):
+            yield from zip(chunk, threads.map(checked, chunk), strict=True)
+
+
+def _check_classes(source: Source, kept: np.ndarray) -> None:
+    for label in np.setdiff1d(np.unique(source.labels), np.unique(source.labels[kept])):
+        raise InputError(f"class {source.class_names[label]!r} has no readable picture; nothing was written")
+
+
+def _write_index(
+    folder: Path, source: Source, kept: np.ndarray, rows: np.ndarray, shards: list[dict[str, Any]]
+) -> None:
+    names = "\0".join(source.names[index].replace("\0", "") for index in kept)
+    np.savez_compressed(
+        folder / TABLE,
+        labels=source.labels[kept],
+        sizes=source.sizes[kept],
+        kinds=rows[:, 3].astype(np.uint8),
+        shards=rows[:, 0],
+        offsets=rows[:, 1],
+        lengths=rows[:, 2],
+        names=np.frombuffer(names.encode(), np.uint8),
+    )
+    index = {"format": FORMAT, "pictures": len(kept), "class_names": list(source.class_names), "shards": shards}
+    write_json(folder / INDEX, index)
+
+
+def open_packed(path: Path, max_corrupt: float) -> Source:
+    """What `pack` wrote; InputError where a part of it is missing, damaged or of another size."""
+    index = _index(path)
+    count, shards = index["pictures"], index["shards"]
+    for shard in shards:
+        file = path / shard["file"]
+        found = file.stat().st_size if file.is_file() else None
+        if found != shard["bytes"]:
+            state = "is missing" if found is None else f"has {found:,} bytes for {shard['bytes']:,}"
+            raise InputError(f"{file}: {state}; copy it again, or pack the pictures again")
+    try:
+        table = _table(path / TABLE, count)
+        names = bytes(table["names"]).decode("utf-8").split("\0")
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
+        raise InputError(f"{path / TABLE}: is missing or damaged ({error}); pack the pictures again") from None
+    places = Ranges(
+        [path / shard["file"] for shard in shards], *(table[name] for name in ("shards", "offsets", "lengths"))
+    )
+    source = Source(
+        class_names=index["class_names"],
+        names=names,
+        labels=table["labels"],
+        sizes=table["sizes"],
+        kinds=table["kinds"],
+        contents=places,
+        corrupt=CorruptPictures(max_corrupt, count),
+    )
+    _check(path / TABLE, source, places, np.array([shard["bytes"] for shard in shards]), count)
+    return source
+
+
+def verify_packed(path: Path) -> int:
+    """Reads every shard of a packed folder: InputError where one's SHA-256 is not the index's; else how many."""
+    shards = _index(path)["shards"]
+    for shard in shards:
+        try:
+            with (path / shard["file"]).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(f"{path / shard['file']}: cannot be read ({error.strerror})") from None
+        if found != shard["sha256"]:
+            raise InputError(f"{path / shard['file']}: has SHA-256 {found}, the index says {shard['sha256']}")
+    return len(shards)
+
+
+def _index(path: Path) -> dict[str, Any]:
+    """The checked index.json of a packed folder; a shard lies in the folder, whatever its name says."""
+    try:
+        index = json.loads((path / INDEX).read_text(encoding="utf-8"))
+        if index["format"] != FORMAT:
+            raise InputError(f"{path / INDEX}: is of format {index['format']!r}; {FORMAT!r} is read")
+        return {
+            "pictures": int(index["pictures"]),
+            "class_names": [str(name) for name in index["class_names"]],
+            "shards": [
+                {"file": Path(shard["file"]).name, "bytes": int(shard["bytes"]), "sha256": str(shard["sha256"])}
+                for shard in index["shards"]
+            ],
+        }
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path / INDEX}: is missing or damaged ({error}); pack the pictures again") from None
+
+
+def read_records(file: Path) -> Iterator[tuple[int, bytes]]:
+    """(offset, data) of each record of a TFRecord file; InputError where it ends within one."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        offset = 0
+        while offset < size:
+            head = stream.read(LENGTH_BYTES)
+            length = struct.unpack("<Q", head[:8])[0] if len(head) == LENGTH_BYTES else size
+            if offset + LENGTH_BYTES + length + FOOTER_BYTES > size:
+                raise InputError(f"{file}: ends within a record; it is truncated or damaged")
+            yield offset + LENGTH_BYTES, stream.read(length)
+            stream.seek(FOOTER_BYTES, os.SEEK_CUR)
+            offset += LENGTH_BYTES + length + FOOTER_BYTES
+
+
+def _table(path: Path, count: int) -> dict[str, np.ndarray]:
+    """The index's columns, whose size is checked before they are read."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(info.file_size for info in archive.infolist()) > 8192 * (count + 1):
+            raise InputError(f"{path}: is larger than an index of {count} pictures can be")
+    with np.load(path, allow_pickle=False) as columns:
+        return {name: columns[name] for name in COLUMNS}
+
+
+def _check(path: Path, source: Source, places: Ranges, shard_bytes: np.ndarray, count: int) -> None:
+    """Refuses numbers that point outside the classes or the shards."""
+    columns = (source.labels, source.sizes, source.kinds, places.numbers, places.offsets, places.lengths)
+    integers = all(column.dtype.kind in "iu" and len(column) == count for column in columns)
+    if not integers or source.sizes.shape != (count, 2) or len(source.names) != count or count < 1:
+        raise InputError(f"{path}: its columns are not those of {count} pictures; pack the pictures again")
+    fits = _within(source.labels, len(source.class_names)) and _within(places.numbers, len(shard_bytes))
+    fits = fits and set(np.unique(source.kinds)) <= {JPEG, PLAIN, PILLOW}
+    fits = fits and bool(
+        (source.sizes > 0).all() and (source.sizes[:, 0].astype(float) * source.sizes[:, 1] <= MAX_PIXELS).all()
+    )
+    if fits:
+        room = shard_bytes[places.numbers] - places.offsets
+        fits = bool(((places.offsets >= 0) & (places.lengths > 0) & (places.lengths <= room)).all())
+    if not fits:
+        raise InputError(f"{path}: points outside its shards, classes or sizes; pack the pictures again")
+
+
+def _within(values: np.ndarray, bound: int) -> bool:
+    return bool(((values >= 0) & (values < bound)).all())

@@ -1,0 +1,212 @@
+"""Pictures of training runs: which of them an evaluation takes, and whether a run was trained on those it takes.
+
+A run's split.csv answers both. Runs of versions that wrote none are read from config.json: the fifth that they held
+out is drawn again, and whether they were trained on other pictures cannot be known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ..common.errors import InputError
+from ..data import DIGITS, DIGITS_SEED
+from ..data.labelled import Source
+from ..data.sources import Progress, kind_of_source, same_source
+from ..data.splits import (
+    HELD_OUT,
+    SPLIT_FILE,
+    TRAINED_ON,
+    VAL,
+    Split,
+    compare,
+    draw_held_out,
+    held_out_indices,
+    read_split,
+)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run, as its config.json describes it.
+
+    name: as the user gave it: the folder, or a file in it. data: what it was trained on; None for the digits.
+    val: its held-out pictures; None for a fifth of `data`, drawn by `seed`.
+    """
+
+    name: str
+    folder: Path
+    data: str | None
+    val: str | None
+    seed: int
+
+    @cached_property
+    def split(self) -> Split | None:
+        """Its split.csv, None where it has none; InputError where it is damaged."""
+        file = self.folder / SPLIT_FILE
+        return read_split(file) if file.is_file() else None
+
+    def is_trained_on(self, data: str) -> bool:
+        """Whether `data` stands for the source that it was trained on; a copy of it does not."""
+        if self.data is None:
+            return data == DIGITS and not Path(data).exists()
+        return same_source(self.data, data)
+
+    def held_out_in(self, source: Source) -> np.ndarray:
+        """int64 (n,): which pictures of the source that it was trained on it held out."""
+        if self.split is not None:
+            return held_out_indices(source, self.split)
+        return draw_held_out(source, DIGITS_SEED if self.data is None else self.seed)
+
+    def changes(self, data: str, held_out: int) -> str:
+        """What is to be said where `data` no longer has the pictures that it had in training; else ""."""
+        if self.split is not None:
+            missing = self.split.parts.count(VAL) - held_out
+            return f"{missing:,} others that {self.name} held out are no longer there" if missing > 0 else ""
+        if _reported_as_many(self.folder, held_out):
+            return ""
+        return (
+            f"{data} has other pictures now than when {self.name} was trained: which fifth was held out cannot be told "
+            "any more, and the figures are of pictures it was trained on too"
+        )
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """What is evaluated, before it is opened.
+
+    data: the source, as reports call it. place: what `open_source` opens. note: how the pictures relate to the runs.
+    own: runs whose held-out pictures these are; with `held_out_only`, they are selected from what is opened.
+    others: runs that were not trained on `data` by name, but may be on the same pictures.
+    """
+
+    data: str
+    place: str
+    note: str = ""
+    own: Sequence[TrainedRun] = ()
+    others: Sequence[TrainedRun] = ()
+    held_out_only: bool = False
+
+    def select(self, source: Source, progress: Progress = lambda done, total: None) -> tuple[Source, str]:
+        """Selects the pictures to evaluate from the opened source, and says how they relate to the runs.
+
+        Every picture is looked for in every run's split.csv, by path and by content.
+        """
+        own, notes = self.own, [self.note]
+        if self.held_out_only:
+            chosen = [run.held_out_in(source) for run in own]
+            if all(np.array_equal(each, chosen[0]) for each in chosen):
+                if not len(chosen[0]):
+                    raise InputError(f"{self.data}: has none of the pictures any more that {own[0].name} held out")
+                source = source.take(chosen[0])
+                notes += [run.changes(self.data, len(source)) for run in own]
+            else:
+                own, notes = (), [_trained_on_these(own)]
+        runs = [*own, *self.others]
+        splits = [split for run in runs if (split := run.split) is not None]
+        answers = iter(compare(source, splits, progress))
+        uses = [next(answers) if run.split is not None else None for run in runs]
+        notes += [_relation(run, use, own=run in own) for run, use in zip(runs, uses, strict=True)]
+        return source, "; ".join(filter(None, notes))
+
+
+def choose(models: Sequence[str], data: str | None) -> EvaluationData:
+    """Chooses what models are evaluated on.
+
+    Args:
+        models: As they were given: runs, files of runs, and any others.
+        data: A source. Where runs were trained on it, the pictures that they held out are evaluated. None takes
+            what the only model, a run, held out.
+
+    Raises:
+        InputError: `data` is None and the models are anything but one run, or a split.csv is damaged.
+    """
+    runs = [run for model in models if (run := find_run(model))]
+    if data is None:
+        if len(models) != 1 or not runs:
+            raise InputError(
+                "data: none is given; give labelled pictures as --data: only a single run of `train` is evaluated "
+                "without, on the pictures that it held out"
+            )
+        return _held_out_by(runs[0])
+    here = [run for run in runs if run.is_trained_on(data)]
+    others = [run for run in runs if run not in here]
+    if not here:
+        return EvaluationData(data, data, others=others)
+    if any(run.val for run in here):
+        return EvaluationData(data, data, _trained_on_these(here), others=others)
+    return EvaluationData(data, data, _fifth_note(data, here), here, others, held_out_only=True)
+
+
+def find_run(model: str) -> TrainedRun | None:
+    """The run that a model's path is the folder or a file of; None of anything else."""
+    path = Path(model)
+    folder = path if path.is_dir() else path.parent
+    if not path.exists() or not (folder / "model.keras").is_file() or not (folder / "config.json").is_file():
+        return None
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
+        run = TrainedRun(model, folder, config["data"], config["val"], config["seed"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # a file of another program, beside a model
+    fits = all(place is None or isinstance(place, str) for place in (run.data, run.val))
+    return run if fits and isinstance(run.seed, int) else None
+
+
+def _held_out_by(run: TrainedRun) -> EvaluationData:
+    data = run.val or run.data or DIGITS
+    # Files are named by the split itself; pictures without a path are selected from where they came from.
+    from_split = run.split is not None and kind_of_source(data).has_files
+    place = f"{run.folder / SPLIT_FILE}:{VAL}" if from_split else data
+    if run.val:
+        return EvaluationData(data, place, f"these are the held-out pictures that {run.name} was given", [run])
+    return EvaluationData(data, place, _fifth_note(data, [run]), [run], held_out_only=not from_split)
+
+
+def _fifth_note(data: str, runs: Sequence[TrainedRun]) -> str:
+    names = " and ".join(run.name for run in runs)
+    return f"these are the pictures of {data} that {names} held out: a fifth of each class"
+
+
+def _trained_on_these(runs: Sequence[TrainedRun]) -> str:
+    names = " and ".join(run.name for run in runs)
+    beside = sorted({run.val for run in runs if run.val})
+    held_out = f"{', '.join(beside)} was held out" if beside else "each run held out another fifth of them"
+    return f"{names} was trained on these very pictures: the figures say nothing of new ones; {held_out}"
+
+
+def _relation(run: TrainedRun, use: np.ndarray | None, *, own: bool) -> str:
+    """What a run's split says of the evaluated pictures; own: whether they are those that it held out."""
+    if use is None:
+        certain = " for certain" if own else ""
+        return (
+            f"{run.name} has no {SPLIT_FILE}, as an earlier version left it: which pictures it was trained on cannot "
+            f"be known{certain}"
+        )
+    pictures = f"of the {len(use):,} pictures"
+    trained_on, held_out = (int((use == each).sum()) for each in (TRAINED_ON, HELD_OUT))
+    if own:
+        return f"{trained_on:,} {pictures} are the same as some that {run.name} was trained on" if trained_on else ""
+    if trained_on:
+        return (
+            f"{trained_on:,} {pictures} are among those that {run.name} was trained on: the figures say little of new "
+            "ones; without --data, those that it held out are evaluated"
+        )
+    if held_out:
+        return f"{held_out:,} {pictures} are among those that {run.name} held out, and none was it trained on"
+    return f"none {pictures} is among those that {run.name} was trained on or held out"
+
+
+def _reported_as_many(run: Path, pictures: int) -> bool:
+    """Whether a run's report is of so many held-out pictures, but for those that could not be read."""
+    try:
+        report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+        evaluated = sum(score["support"] for score in report["classes"])
+        return bool(evaluated <= pictures <= evaluated + len(report["unreadable"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return True  # stopped before its report was written
