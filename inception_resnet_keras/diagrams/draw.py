@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -11,6 +10,7 @@ from textwrap import wrap
 
 import pydot
 
+from ..networks import names
 from . import svg
 from .graph import INPUT, Graph, Op, Part, inside, part_kind, shape_text, short
 from .layout import Box, Line, Placed, Size, place
@@ -298,9 +298,6 @@ def _blank(width: float, height: int) -> str:
     return cell("", WIDTH=round(width), HEIGHT=height, FIXEDSIZE="TRUE")
 
 
-_BRANCH = re.compile(r"((?:fork_\d+_)?branch_)(\d+)(_.*)")
-
-
 @dataclass(frozen=True)
 class Difference:
     """op, twin: The operation's name on the left and on the right; "" for the part as a whole.
@@ -375,8 +372,11 @@ def _as_on_the_left(left: Part, right: Part) -> dict[str, tuple[Op, str]]:
     numbers = {(fork, own): like for fork, alike in _alike(left, right).items() for own, like in alike.items()}
 
     def name(own: str) -> str:
-        found = _BRANCH.fullmatch(own)
-        return f"{found[1]}{numbers[found[1], found[2]]}{found[3]}" if found else own
+        found = names.split_at_branch(own)
+        if found is None:
+            return own
+        fork, number, rest = found
+        return f"{fork}{numbers[fork, number]}{rest}"
 
     return {name(op.name): (replace(op, name=name(op.name), inputs=tuple(map(name, op.inputs))), op.name)
             for op in right.ops}  # fmt: skip
@@ -403,8 +403,9 @@ def _branches(part: Part) -> dict[str, dict[str, list[tuple[str, str]]]]:
     """Each fork's branches by their numbers: each operation's place and what it does."""
     forks: dict[str, dict[str, list[tuple[str, str]]]] = {}
     for op in part.ops:
-        if found := _BRANCH.fullmatch(op.name):
-            forks.setdefault(found[1], {}).setdefault(found[2], []).append((found[3], _told(op)))
+        if found := names.split_at_branch(op.name):
+            fork, number, rest = found
+            forks.setdefault(fork, {}).setdefault(number, []).append((rest, _told(op)))
     return forks
 
 
@@ -430,10 +431,8 @@ def _of_op(part: Part, left: Op | None, right: Op | None, twin: str) -> Iterator
 
 def _read(op: Op) -> str:
     """What an operation reads: branches by their numbers on the left."""
-    branches = [re.findall(r"branch_(\d+)", name) for name in op.inputs]
-    return ", ".join(
-        numbers[-1] if numbers else name or "the input" for numbers, name in zip(branches, op.inputs, strict=True)
-    )
+    branches = [(names.branches(name), name) for name in op.inputs]
+    return ", ".join(str(numbers[-1]) if numbers else name or "the input" for numbers, name in branches)
 
 
 def _told(op: Op) -> str:

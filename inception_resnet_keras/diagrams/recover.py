@@ -7,7 +7,7 @@ from typing import Any
 from .. import networks
 from ..common.errors import InputError
 from ..networks import names
-from ..networks.recognise import NetworkDescription, differences, model_layers, recognise_model
+from ..networks.recognise import NetworkDescription, differences, model_layers, model_shapes, recognise
 from .graph import Graph, graph_of, network_title
 
 
@@ -26,7 +26,7 @@ def graph_of_model(model: Any) -> Graph:
             f"model: {model.name!r} has no layer named as this package's are, such as 'stem_conv_1'; "
             "give the network itself where it is nested in another model: model.get_layer(...)"
         )
-    found = recognise_model(model, least=0)  # a part of a network is drawn, too
+    found = recognise(model_shapes(model), layers, least=0)  # a part of a network is drawn, too
     if found is None or found.input_shape is None:
         inputs = [layer["batch_shape"][1:] for layer in layers.values() if layer.get("batch_shape")]
         raise InputError(f"model: {model.name!r} reads {inputs or 'nothing'}; it takes a model that reads one image")

@@ -34,6 +34,8 @@ _HEAD = re.compile(rf"(?P<head>{'|'.join((AUX, *HEADS))})(?![a-z0-9])")
 
 _BLOCK = re.compile(r"([a-z])[0-9]{2,6}")
 
+_BRANCH = re.compile(r"((?:fork_[0-9]+_)?branch_)([0-9]+)(_.*)")
+
 _WORD = re.compile(r"([a-z]+)(?:_([0-9]{1,6}))?")
 
 
@@ -122,6 +124,22 @@ def block_of(stage: str) -> str:
 def in_branch(layer_name: str) -> bool:
     """Whether the layer stands inside a fork's branch, off the network's spine."""
     return bool(parse(layer_name).branches)
+
+
+def branches(name: str) -> tuple[int, ...]:
+    """The numbers of the branches that a layer's name goes through, whole or within its stage."""
+    return tuple(int(number or 0) for word, number in _WORD.findall(name) if word == BRANCH)
+
+
+def split_at_branch(name: str) -> tuple[str, str, str] | None:
+    """A layer's name within its stage, split at the number of its outermost branch; None outside of a branch.
+
+    Examples:
+        >>> split_at_branch("fork_1_branch_2_conv_1")
+        ('fork_1_branch_', '2', '_conv_1')
+    """
+    match = _BRANCH.fullmatch(name)
+    return (match[1], match[2], match[3]) if match else None
 
 
 def block(name: str, number: int) -> str:

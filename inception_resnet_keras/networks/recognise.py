@@ -29,8 +29,6 @@ LEAST_SCORE = 0.5  # below it, a file or model counts as no network of the table
 
 USUAL_INPUT = (299, 299, 3)
 
-SETTINGS = ("scale", "input_shape", "include_preprocessing", "classifier_activation", "pooling")
-
 _POOLS = {"GlobalAveragePooling2D": "avg", "GlobalMaxPooling2D": "max"}
 
 _TURNS = ((3, 1, 2), (2, 3, 1))  # of `Permute`: channels first, and back
@@ -48,8 +46,8 @@ class NetworkDescription:
     classes, aux_classes: Width of the classifier and of the auxiliary head's; None without one.
     embedding: Width of the embedding; None without one.
 
-    Weights do not show the rest. It is known for a Keras model, a .keras file and a file with `SETTINGS`:
-    then `configured` is True.
+    Weights do not show the rest. It is known for a Keras model, a .keras file, and a file that carries settings
+    (`with_settings`): then `configured` is True.
 
     scales: Residual scales, one per block; None where unknown, or if the network has no residual sums.
     input_shape: Shape of the input without the batch, in the order of `data_format`; None where unknown.
@@ -173,6 +171,8 @@ class NetworkDescription:
         options = self.network_options()
         if self.classes is not None and self.include_top:
             options["num_classes"] = self.classes
+        elif self.aux_classes not in (None, 1000):
+            options["num_classes"] = self.aux_classes
         if not self.include_top:
             options["include_top"] = False
         if self.aux_head:
@@ -236,9 +236,9 @@ def describe(network: Network, shapes: Mapping[str, Shape], layers: Layers | Non
     return _configured(found, layers) if layers else found
 
 
-def recognise_model(model: Any, *, least: float = LEAST_SCORE) -> NetworkDescription | None:
+def recognise_model(model: Any) -> NetworkDescription | None:
     """As `recognise`, for a Keras model, built or loaded. A network nested in another model is not looked for."""
-    return recognise(model_shapes(model), model_layers(model), least=least)
+    return recognise(model_shapes(model), model_layers(model))
 
 
 def model_shapes(model: Any) -> dict[str, Shape]:
@@ -276,7 +276,7 @@ def channels_first(model: Any) -> bool:
     The first layer with a `data_format` decides, also in a nested model; a `Permute` before it turns images round.
     """
     settings = (
-        (type(layer).__name__, getattr(layer, "dims", ()), getattr(layer, "data_format", None))
+        (type(layer).__name__, getattr(layer, "dims", None), getattr(layer, "data_format", None))
         for layer in leaves(model)
     )
     return _data_format(settings) == "channels_first"
@@ -346,19 +346,20 @@ def _deepened(network: Network, counts: Mapping[str, int], layers: Layers) -> Ne
 def _configured(found: NetworkDescription, layers: Layers) -> NetworkDescription:
     """The description with what weights do not show, from the layers' configurations."""
     scales = _scales(found.network, layers) if networks.is_residual(found.network) else None
-    inputs = [layer["batch_shape"][1:] for layer in layers.values() if layer.get("batch_shape")]
-    formats = ((layer.get("class", ""), layer.get("dims", ()), layer.get("data_format")) for layer in layers.values())
+    inputs = [layer["batch_shape"] for layer in layers.values() if layer.get("batch_shape")]
+    fits = len(inputs) == 1 and _is_list(inputs[0], 4) and all(map(_is_side, inputs[0][1:]))
+    formats = ((layer.get("class"), layer.get("dims"), layer.get("data_format")) for layer in layers.values())
     rate = layers.get(names.DROPOUT, {}).get("rate")
     return replace(
         found,
         network=found.network if scales is None else edits.with_scales(found.network, scales),
         configured=True,
         scales=scales,
-        input_shape=tuple(inputs[0]) if len(inputs) == 1 and len(inputs[0]) == 3 else None,
+        input_shape=tuple(inputs[0][1:]) if fits else None,
         data_format=_data_format(formats),
         include_preprocessing=names.PREPROCESS in layers,
         activation=layers.get(names.PREDICTIONS, {}).get("activation"),
-        pooling=_POOLS.get(layers.get(names.POOLED, {}).get("class", "")),
+        pooling=_POOLS.get(str(layers.get(names.POOLED, {}).get("class"))),
         dropout_rate=float(rate) if _is_number(rate) else None,
     )
 
@@ -388,12 +389,12 @@ def _scales(network: Network, layers: Layers) -> tuple[float, ...] | None:
     return tuple(scales)
 
 
-def _data_format(layers: Iterable[tuple[str, Any, Any]]) -> str | None:
+def _data_format(layers: Iterable[tuple[Any, Any, Any]]) -> str | None:
     """The data format of the input, from each layer's class, `dims` and `data_format`."""
     turned = False
     for kind, dims, data_format in layers:
         if kind == "Permute":
-            turned ^= tuple(dims) in _TURNS
+            turned ^= _is_list(dims, 3) and tuple(dims) in _TURNS
         elif data_format:
             return "channels_first" if (data_format == "channels_first") != turned else "channels_last"
     return None

@@ -56,6 +56,33 @@ def test_stage_inverts_a_name_however_deep(block: str, number: int, parts: list[
     assert names.in_branch(name) == any(part == "branch" for part, _ in parts)
 
 
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: f"{network.name}-{network.variant}")
+def test_parse_reads_all_that_a_name_says(network: Network) -> None:
+    nodes = trace(network, (299, 299), aux_head=bool(network.aux))
+    for name in [name for node in nodes for name in node.layers if node.op != "input"]:
+        place = names.parse(name)
+        at = place.stage or place.head
+        assert at == names.place(name)
+        assert (place.stage and place.block) == names.block_of(at)
+        assert not place.block or at == names.block(place.block, place.number)
+        for part, number in place.path:
+            at = names.inside(at, part, number)
+        for part, number in ((place.kind, place.index), (place.suffix, 0)):
+            at = names.inside(at, part, number or None) if part else at
+        assert at == name
+        assert names.parse(f"{name}/kernel") == place
+
+
+def test_parse_says_where_a_layer_stands() -> None:
+    place = names.parse("b07_branch_2_fork_1_branch_3_conv_1_bn")
+    assert (place.stage, place.block, place.number) == ("b07", "b", 7)
+    assert (place.branches, place.outer_branch, place.fork) == ((2, 3), (("branch", 2),), 0)
+    assert (place.kind, place.index, place.suffix) == ("conv", 1, "bn")
+    assert names.parse("stem_fork_2_branch_1_conv_3").fork == 2
+    assert (names.parse("aux_logits").head, names.parse("aux_logits").kind) == ("aux", "logits")
+    assert names.parse(names.joined("a03_branch_1_conv_1")).suffix == "joined"
+
+
 @given(st.integers(1, 99), st.integers(1, 99))
 def test_blocks_sort_as_they_stand(one: int, other: int) -> None:
     assert (names.block("a", one) < names.block("a", other)) == (one < other)
@@ -65,3 +92,13 @@ def test_blocks_sort_as_they_stand(one: int, other: int) -> None:
 def test_other_names_have_no_stage(name: str) -> None:
     assert names.stage(name) is None
     assert names.place(name) == name
+    assert names.parse(name) == names.Place()
+
+
+def test_a_name_within_its_stage_is_split_at_the_outermost_branch() -> None:
+    assert names.split_at_branch("fork_2_branch_1_conv_3") == ("fork_2_branch_", "1", "_conv_3")
+    assert names.split_at_branch("branch_2_fork_1_branch_3_conv_1") == ("branch_", "2", "_fork_1_branch_3_conv_1")
+    assert names.split_at_branch("concat") is None
+    assert names.branches("branch_2_fork_1_branch_3_conv_1") == (2, 3)
+    assert names.branches("b01_branch_4_conv_1") == (4,)
+    assert names.branches("sum") == ()

@@ -121,6 +121,48 @@ def test_every_entry_is_complete() -> None:
         assert weights.hash is None or len(weights.hash) == len("md5:") + 32
 
 
+ENTRY = """
+[files."a/b"]
+location = "https://example.org/b.h5"
+network = "inception_v4"
+variant = "slim"
+licence = "MIT"
+classes = 10
+crop = 0.875
+"""
+
+
+def test_a_table_is_read_with_its_defaults(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(f'[aliases]\nb = ["a/b"]\n{ENTRY}')
+    files, aliases = registry.read_table(tmp_path / "a.toml")
+    wanted = registry.Weights("https://example.org/b.h5", "inception_v4", "slim", "MIT", classes=10, crop=0.875)
+    assert files == {"a/b": wanted}
+    assert aliases == {"b": ("a/b",)}
+    assert (wanted.hash, wanted.preprocessing, wanted.size, wanted.aux_head) == (None, "inception", 299, False)
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (ENTRY.replace('licence = "MIT"', ""), "file 'a/b': licence is missing, unknown or out of range"),
+        (ENTRY.replace("classes = 10", 'classes = "10"'), "classes is missing"),
+        (ENTRY.replace("crop", "corp"), "corp is missing"),
+        (ENTRY.replace("https", "ftp"), "location is missing"),
+        (ENTRY + 'hash = "md5:12"', "hash is missing"),
+        (ENTRY.replace("slim", "slimm"), "network, variant is missing"),
+        (ENTRY + "size = 160", "preprocessing, size is missing"),
+        (ENTRY + 'aliases = ""', "aliases is missing"),
+        (ENTRY + '[aliases]\nc = ["a/c"]', "alias 'c' means .'a/c'.; it takes names of files"),
+        (ENTRY + "[other]", "has other; it takes files and aliases"),
+        ("files", "cannot be read"),
+    ],
+)
+def test_a_table_of_another_form_is_refused(tmp_path: Path, table: str, says: str) -> None:
+    (tmp_path / "a.toml").write_text(table)
+    with pytest.raises(InputError, match=rf"a\.toml: .*{says}"):
+        registry.read_table(tmp_path / "a.toml")
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
