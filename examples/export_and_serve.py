@@ -25,7 +25,7 @@ from inception_resnet_keras.data.pictures import picture_files
 from inception_resnet_keras.deploy.export import export_model
 from inception_resnet_keras.models.predict import predict
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.loop import train
+from inception_resnet_keras.training.train import train
 
 NAME = "inception"  # of the model, to the server
 

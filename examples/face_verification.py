@@ -24,7 +24,7 @@ from new_folder import new_folder
 from inception_resnet_keras.common.files import write_text
 from inception_resnet_keras.evaluation.faces import Face, Pair, format_pairs, verify_faces
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.loop import train
+from inception_resnet_keras.training.train import train
 
 KNOWN, UNSEEN = range(7), range(7, 10)
 

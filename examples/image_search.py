@@ -26,7 +26,7 @@ from inception_resnet_keras.data.sources import Source, open_source
 from inception_resnet_keras.models.model_file import load_model
 from inception_resnet_keras.networks.features import feature_extractor
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.loop import train
+from inception_resnet_keras.training.train import train
 
 NEIGHBOURS = 5
 

@@ -19,8 +19,7 @@ from digit_pictures import write_digits
 from new_folder import new_folder
 
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.finetune import finetune
-from inception_resnet_keras.training.loop import train
+from inception_resnet_keras.training.train import finetune, train
 
 
 def main() -> None:

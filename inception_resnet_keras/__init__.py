@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .evaluation.faces import verify_faces
     from .networks.factories import create_inception_resnet_v1, create_inception_resnet_v2, create_inception_v4
     from .networks.features import endpoints, feature_extractor
-    from .training.finetune import finetune
+    from .training.train import finetune
     from .weights.labels import decode_predictions
     from .weights.load import load_weights
 
@@ -46,7 +46,7 @@ _HOME = {
     "evaluate": ".evaluation.evaluate",
     "export_model": ".export.api",
     "feature_extractor": ".features",
-    "finetune": ".training.finetune",
+    "finetune": ".training.train",
     "load_weights": ".weights.load",
     "optimize_for_inference": ".inference.folding",
     "plot_architecture": ".diagrams.api",

@@ -29,7 +29,7 @@ def write_run(path: Path, model: Path, **config: Any) -> str:
     """As `train` leaves one, but for the training."""
     path.mkdir()
     shutil.copy(model, path / "model.keras")
-    RunFolder(path).write_config(TrainConfig(**config).anywhere(), {})
+    RunFolder(path).write_config(TrainConfig(**config).with_absolute_paths(), {})
     return str(path)
 
 

@@ -14,8 +14,7 @@ from inception_resnet_keras.models.model_file import load_model
 from inception_resnet_keras.networks import names
 from inception_resnet_keras.networks.rows import Conv, Repeat, Residual
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.finetune import finetune
-from inception_resnet_keras.training.loop import Trained, train
+from inception_resnet_keras.training.train import Trained, finetune, train
 from inception_resnet_keras.weights.convert import ours
 
 from .. import tiny
