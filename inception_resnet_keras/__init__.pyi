@@ -15,8 +15,8 @@ from .networks.factories import create_inception_resnet_v2 as create_inception_r
 from .networks.factories import create_inception_v4 as create_inception_v4
 from .networks.features import endpoints as endpoints
 from .networks.features import feature_extractor as feature_extractor
-from .training.loop import finetune as finetune
-from .training.loop import train as train
+from .training.train import finetune as finetune
+from .training.train import train as train
 from .weights.inspect import inspect_checkpoint as inspect_checkpoint
 from .weights.labels import decode_predictions as decode_predictions
 from .weights.load import load_weights as load_weights

@@ -109,8 +109,8 @@ class KerasEngine(Engine):
 
     def _ours(self, batch: int) -> Step:
         """The production step of `inception-resnet-keras train`, on one batch over and over."""
+        from ..training.cluster import make_strategy
         from ..training.config import TrainConfig
-        from ..training.distribution import make_strategy
         from ..training.session import Session
 
         network = self.contender.network
@@ -133,7 +133,7 @@ class KerasEngine(Engine):
         labels = self._on_device(np.arange(batch, dtype=np.int64) % CLASSES)
         stepper, steps = session.stepper, self.setting.steps
         if steps > 1:
-            return lambda: stepper.several(images, labels, steps)
+            return lambda: stepper.repeat(images, labels, steps)
         return lambda: stepper.apply(stepper.compute(images, labels)[1], 0)  # which waits for its figures between
 
     def _theirs(self, batch: int) -> Step:

@@ -5,7 +5,6 @@ a run's folder with the model, its history, the split of its pictures, and chart
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,7 @@ from .. import networks
 from ..common.console import command, say
 from ..common.errors import InputError
 from ..data import DIGITS, SOURCE_HELP
-from ..training.config import CHANGEABLE, CHOICES, FLAGS, TrainConfig
-from ..training.recipes import configured, read_settings, recipe_names
+from ..training.config import CHANGEABLE, CHOICES, DEFAULTS, FLAGS, KEYS, configured, read_settings, recipe_names
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from ..evaluation.report import Report
 
 HELP = "train a network on pictures"
-
-_DEFAULTS = TrainConfig()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,19 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=absent,
         help="held-out pictures, likewise (default: a fifth of the data, by --seed)",
     )
-    add("--model", choices=list(networks.NETWORKS), default=absent, help=f"(default: {_DEFAULTS.model})")
-    add("--variant", default=absent, help=f"of the network's table (default: {_DEFAULTS.variant})")
-    add("--size", type=int, default=absent, help=f"side of the pictures in pixels (default: {_DEFAULTS.size})")
-    add("--epochs", type=int, default=absent, help=f"(default: {_DEFAULTS.epochs})")
-    add("--batch-size", type=int, default=absent, help=f"(default: {_DEFAULTS.batch_size})")
-    add("--learning-rate", type=float, default=absent, help=f"its peak (default: {_DEFAULTS.learning_rate:g})")
+    add("--model", choices=list(networks.NETWORKS), default=absent, help=f"(default: {DEFAULTS['model']})")
+    add("--variant", default=absent, help=f"of the network's table (default: {DEFAULTS['variant']})")
+    add("--size", type=int, default=absent, help=f"side of the pictures in pixels (default: {DEFAULTS['size']})")
+    add("--epochs", type=int, default=absent, help=f"(default: {DEFAULTS['epochs']})")
+    add("--batch-size", type=int, default=absent, help=f"(default: {DEFAULTS['batch_size']})")
+    add("--learning-rate", type=float, default=absent, help=f"its peak (default: {DEFAULTS['learning_rate']:g})")
     add(
         "--shift",
         type=float,
         default=absent,
-        help=f"random moves, share of the side, where augmentation is shift (default: {_DEFAULTS.shift:g})",
+        help=f"random moves, share of the side, where augmentation is shift (default: {DEFAULTS['shift']:g})",
     )
-    add("--seed", type=int, default=absent, help=f"of split, weights, order and shifts (default: {_DEFAULTS.seed})")
+    add("--seed", type=int, default=absent, help=f"of split, weights, order and shifts (default: {DEFAULTS['seed']})")
     add(
         "--weights",
         metavar="FILE_OR_NAME",
@@ -86,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    given = {field.name: vars(args)[field.name] for field in fields(TrainConfig) if field.name in vars(args)}
+    given = {key: vars(args)[key] for key in KEYS if key in vars(args)}
     settings = {**read_settings(args.set), **given}
     if args.resume:
         if args.recipe or not settings.keys() <= set(CHANGEABLE):
@@ -100,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from ..training.loop import resume, train_config
+    from ..training.train import resume, train_config
 
     console = Console()
     trained = (

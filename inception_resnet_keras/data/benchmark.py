@@ -66,9 +66,9 @@ def ours(folder: Path) -> Batches:
     source = open_source(folder)
     # As many as an epoch has in earnest: what starting one costs is spread over them.
     source = source.take(np.tile(np.arange(len(source)), -(-EPOCH // len(source))))
-    epoch = 0
+    options, epoch = DataOptions("inception"), 0
     while True:
-        made = batches(source, DataOptions(), size=SIZE, batch_size=BATCH, training=True, seed=0, epoch=epoch)
+        made = batches(source, options, size=SIZE, batch_size=BATCH, training=True, seed=0, epoch=epoch)
         yield from _timed(made)
         epoch += 1
 

@@ -32,7 +32,7 @@ class DataOptions:
     parallel_calls: how many threads decode; None lets tf.data find out.
     """
 
-    augmentation: str = "inception"
+    augmentation: str = "shift"
     shift: float = 0.1
     area: tuple[float, float] = (0.05, 1.0)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
@@ -41,11 +41,14 @@ class DataOptions:
     rand_magnitude: float = 9.0
     mixup: float = 0.0
     cutmix: float = 0.0
-    central_crop: float = 0.875
+    central_crop: float = 1.0
     cache: str = "none"
     parallel_calls: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("area", "aspect"):
+            if isinstance(value := getattr(self, name), list):  # TOML and JSON have no tuples
+                object.__setattr__(self, name, tuple(value))
         one_of("augmentation", self.augmentation, AUGMENTATIONS)
         one_of("cache", self.cache, CACHES)
         number_between("shift", self.shift, 0, 0.5, "a number from 0 to below 0.5, a share of the side")

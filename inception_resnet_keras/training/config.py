@@ -1,13 +1,19 @@
-"""What a training run was asked for: checked before work starts, kept in its folder."""
+"""The settings of a training run: checked when they are made, read from recipes and stored in the run's folder.
+
+Every setting has one key, the same on the command line (`--set key=value`), in a recipe's TOML file, in a run's
+config.json and in `finetune(..., key=value)`.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shlex
-from dataclasses import asdict, dataclass, fields, replace
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from .. import networks
 from ..common.arguments import boolean, count_or_share, is_integer, nearest, number_between, one_of, positive_integer
@@ -15,6 +21,7 @@ from ..common.console import PROGRAM
 from ..common.errors import InputError, refuse
 from ..data import DIGITS, DIGITS_SEED
 from ..data.options import DataOptions
+from ..networks.rows import Network
 from ..networks.trace import minimum_side, trace
 
 MAX_SIDE = 4096
@@ -24,7 +31,7 @@ INFINITY = float("inf")
 AT_LEAST_0 = "a number of at least 0"
 
 IN_0_1 = "a number in [0, 1)"
-# (lowest, below which, how the range is told)
+# Setting: (lowest value, upper bound, which is excluded, the range in words).
 RANGES: dict[str, tuple[float, float, str]] = {
     "learning_rate": (1e-12, 1e3, "a number above 0, at most 1000"),
     "momentum": (0, 1, IN_0_1),
@@ -52,47 +59,67 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 SWITCHES = ("freeze_batch_norm", "deterministic", "jit", "remat", "tensorboard")
+# The settings that belong to the input pipeline. Users write them beside the others; TrainConfig nests them.
+DATA_OPTIONS = tuple(each.name for each in fields(DataOptions))
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run.
+    """The settings of a training run. `TrainConfig.from_settings` takes them all as flat keys.
 
-    data: what `data.sources.open_source` opens; None for scikit-learn's handwritten digits.
-    val: the held-out pictures, likewise; None holds out a fifth of `data`, drawn by `seed`.
-    size: side that pictures are resized to, in pixels.
-    epochs, batch_size: at least 1; batch_size is an optimizer step's, over all workers.
-    augmentation: of training pictures: "none", "shift" or "inception" (the released code's crops,
-        mirroring and colours). shift, area, aspect, slow_colour, rand_augment, rand_magnitude, mixup,
-        cutmix, cache, parallel_calls: see `data.options.DataOptions`.
-    central_crop: share of each side that evaluation looks at, and `predict` after it.
-    max_corrupt: how many pictures may be unreadable before the run stops: a number, or a share below 1.
-    seed: of the split, the weights, the order of the pictures, how they vary, and dropout.
+    Args:
+        data: The pictures, as `data.sources.open_source` opens them. `None` uses scikit-learn's handwritten digits.
+        val: The held-out pictures, in the same forms. `None` holds out a fifth of `data`, drawn by `seed`.
+        model: Name of the network: "inception_v4", "inception_resnet_v1" or "inception_resnet_v2".
+        variant: Variant of the network's table.
+        size: Side that pictures are resized to, in pixels, at most 4096.
+        epochs: Number of epochs, at least 1.
+        batch_size: Pictures per optimizer step, summed over all workers.
+        learning_rate: Peak of the schedule.
+        data_options: How pictures are read and augmented: the settings named in `DATA_OPTIONS`.
+        max_corrupt: Unreadable pictures that are allowed before the run stops: a number, or a share below 1.
+        seed: Seed of the split, the weights, the order of the pictures, the augmentation and dropout.
 
-    optimizer: "adam", "adamw", "sgd" (Nesterov) or "rmsprop" (TensorFlow 1's, as the paper has it).
-    learning_rate: its peak. momentum: of sgd and rmsprop. rho, epsilon: of rmsprop.
-    schedule: "cosine" to 0, "exponential" (times decay_rate every decay_epochs, in stairs) or
-        "constant"; each after a linear rise over `warmup`, a share of the steps. Where `head_epochs`
-        make two phases, each has its own rise and schedule, over its own steps.
-    l2: Keras's coefficient on every kernel, added to the loss. weight_decay: adamw's, of kernels only.
-    label_smoothing, dropout: shares. aux_weight: of the auxiliary head's loss; 0 builds none.
-    batch_norm_momentum: None for one that suits the run's number of steps.
-    clip_norm: the gradient's greatest length, all variables together; 0 for none.
-    average: share kept at a step by the running average of the weights, batch-norm statistics
-        included, which is what is evaluated and saved; 0 for none.
+        optimizer: "adam", "adamw", "sgd" (Nesterov) or "rmsprop" (TensorFlow 1's, which the paper uses).
+        momentum: Momentum of "sgd" and "rmsprop".
+        rho: Decay of the squared gradients of "rmsprop".
+        epsilon: Stabilizer of "rmsprop", inside the root.
+        schedule: "cosine" (falls to 0), "exponential" (a staircase: times `decay_rate` every `decay_epochs`) or
+            "constant". With `head_epochs` each of the two phases has its own warm-up and schedule.
+        warmup: Share of the steps in which the learning rate rises linearly to its peak.
+        decay_rate: Factor of "exponential".
+        decay_epochs: Epochs between two decays of "exponential".
+        l2: Coefficient of Keras's L2 penalty on every kernel, added to the loss.
+        weight_decay: Decoupled weight decay of "adamw", applied to kernels only.
+        label_smoothing: Share of each label that is spread over all classes.
+        dropout: Share of the features dropped before the classifier.
+        aux_weight: Weight of the auxiliary head's loss; 0 builds no auxiliary head.
+        batch_norm_momentum: Momentum of the moving averages. `None` chooses one for the run's number of steps.
+        clip_norm: Largest global norm of the gradients; 0 does not clip.
+        average: Decay of the exponential moving average of all weights, batch-norm statistics included. The average
+            is what is evaluated and saved. 0 keeps none.
 
-    weights: a checkpoint or registered name to start from, its classifier left out.
-    head_epochs: so many of the epochs train the classifier alone. unfreeze_from: the stage (such as
-        "b01") from which on the rest is trained after that; None for all of it. layer_rate: each
-        stage below the classifier learns this much slower than the one above it.
-    freeze_batch_norm: whether batch-norm layers keep their statistics and offsets.
+        weights: A checkpoint or registered name to start from, loaded without its classifier.
+        head_epochs: Number of the first epochs that train the classifier alone.
+        unfreeze_from: First stage, such as "b01", that is trained after `head_epochs`; `None` trains all.
+        layer_rate: Factor between the learning rates of a stage and of the one above it.
+        freeze_batch_norm: Keep the statistics and offsets of the pretrained batch-norm layers.
 
-    checkpoint_minutes: how often, besides at each epoch's end. keep: the newest so many are kept.
-    deterministic: the same bits in every run, slower: TensorFlow then decodes training pictures one after
-        another, too.
-    precision, jit, remat: of the computation. accumulate: micro-batches that a batch is computed in.
-    strategy: "auto", "one" device, "mirrored" over this machine's, or "multiworker".
-    tensorboard: whether to write its event files too.
+        checkpoint_minutes: Minutes between checkpoints; one is also written at the end of each epoch.
+        keep: Number of checkpoints to keep, the newest ones.
+        deterministic: Give the same bits in every run. Slower: TensorFlow then decodes pictures one after another.
+        precision: "float32", "mixed_bfloat16" or "mixed_float16".
+        jit: Compile the step with XLA.
+        accumulate: Micro-batches that each batch is computed in; must divide `batch_size`.
+        remat: Recompute the activations inside each stage in the backward pass: less memory, more time.
+        strategy: "auto", "one" device, "mirrored" over this machine's devices, or "multiworker".
+        tensorboard: Also write TensorBoard event files.
+
+    Raises:
+        InputError: A setting is out of range or contradicts another one; the message names it.
+
+    Example:
+        TrainConfig(data="pictures", model="inception_resnet_v2", size=299, data_options=DataOptions("inception"))
     """
 
     data: str | None = None
@@ -103,18 +130,7 @@ class TrainConfig:
     epochs: int = 5
     batch_size: int = 32
     learning_rate: float = 1e-3
-    augmentation: str = "shift"
-    shift: float = 0.1
-    area: tuple[float, float] = (0.05, 1.0)
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    slow_colour: bool = False
-    rand_augment: int = 0
-    rand_magnitude: float = 9.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    central_crop: float = 1.0
-    cache: str = "none"
-    parallel_calls: int | None = None
+    data_options: DataOptions = field(default_factory=DataOptions)
     max_corrupt: int | float = 0.05
     seed: int = 0
     optimizer: str = "adam"
@@ -149,75 +165,36 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        one_of("model", self.model, list(networks.NETWORKS))
-        network = networks.find(self.model, self.variant)
-        for name, (low, high, takes) in RANGES.items():
-            number_between(name, getattr(self, name), low, high, takes)
-        for name, choices in CHOICES.items():
-            one_of(name, getattr(self, name), choices)
-        for name in SWITCHES:
-            boolean(name, getattr(self, name))
-        for name in ("epochs", "batch_size", "keep", "accumulate"):
-            positive_integer(name, getattr(self, name))
-        if self.aux_weight and not network.aux:
-            raise refuse("aux_weight", self.aux_weight, f"0: the {self.variant} variant has no auxiliary head")
-        smallest = minimum_side(network, aux_head=self.aux_weight > 0)
-        if not is_integer(self.size) or not smallest <= self.size <= MAX_SIDE:
-            raise refuse("size", self.size, f"an integer from {smallest}, the least for {self.model}, to {MAX_SIDE}")
-        if not is_integer(self.seed) or not 0 <= self.seed < 2**32:
-            raise refuse("seed", self.seed, "an integer from 0 to 4294967295")
-        if self.batch_norm_momentum is not None:
-            number_between("batch_norm_momentum", self.batch_norm_momentum, 0, 1, f"{IN_0_1}, or nothing")
-        if self.batch_size % self.accumulate:
-            raise refuse("accumulate", self.accumulate, f"an integer that divides the batch of {self.batch_size}")
-        for name in ("data", "val", "weights", "unfreeze_from"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, str) or not value):
-                raise refuse(name, value, "a text that is not empty, or nothing")
-        self._check_pictures()
+        network = self._check_network()
+        self._check_single_settings()
+        self._check_combinations(network)
         self._check_fine_tuning(network)
 
-    def _check_pictures(self) -> None:
-        for name in ("area", "aspect"):
-            if isinstance(getattr(self, name), list):  # as TOML and JSON have it
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        self.data_options()
-        count_or_share("max_corrupt", self.max_corrupt, "pictures")
-        if self.val is not None and self.data is None:
-            raise InputError("val: held-out pictures need a training set: give data too")
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> TrainConfig:
+        """A configuration from flat keys; the inverse of `settings`."""
+        own = {key: value for key, value in settings.items() if key not in DATA_OPTIONS}
+        data_options = DataOptions(**{key: value for key, value in settings.items() if key in DATA_OPTIONS})
+        return cls(**own, data_options=data_options)
 
-    def _check_fine_tuning(self, network: Any) -> None:
-        if not is_integer(self.head_epochs) or not 0 <= self.head_epochs <= self.epochs:
-            raise refuse("head_epochs", self.head_epochs, f"an integer from 0 to the {self.epochs} epochs in all")
-        stages = list(dict.fromkeys(node.place for node in trace(network, (None, None), classes=None)))[1:]
-        if self.unfreeze_from is not None and self.unfreeze_from not in stages:
-            raise refuse("unfreeze_from", self.unfreeze_from, f"a stage of {self.model}: {', '.join(stages)}")
-        asked = [name for name in ("head_epochs", "unfreeze_from", "freeze_batch_norm") if getattr(self, name)]
-        if asked and self.weights is None:
-            raise InputError(f"{asked[0]}: freezing layers needs trained ones: give weights too")
-        if self.weight_decay and self.optimizer != "adamw":
-            raise refuse("weight_decay", self.weight_decay, f"0 with {self.optimizer}: it is adamw's; give l2 instead")
+    def settings(self) -> dict[str, Any]:
+        """Every setting by its flat key, in the order of the fields."""
+        flat: dict[str, Any] = {}
+        for name in (each.name for each in fields(self)):
+            if name == "data_options":
+                flat |= {key: getattr(self.data_options, key) for key in DATA_OPTIONS}
+            else:
+                flat[name] = getattr(self, name)
+        return flat
 
-    def data_options(self) -> DataOptions:
-        """How the pipeline reads and varies pictures; InputError names a setting that is out of range."""
-        return DataOptions(**{field.name: getattr(self, field.name) for field in fields(DataOptions)})
+    def with_settings(self, settings: Mapping[str, Any]) -> TrainConfig:
+        """A copy with some settings changed, given as flat keys."""
+        return TrainConfig.from_settings({**self.settings(), **settings})
 
-    @property
-    def dataset(self) -> str:
-        """What the run's folder is named after."""
-        if self.data is None:
-            return DIGITS
-        return Path(self.data).resolve().name.removesuffix(".csv").replace(":", "-")
+    def with_absolute_paths(self) -> TrainConfig:
+        """A copy with absolute paths, so that the run can be resumed from any folder.
 
-    @property
-    def split_seed(self) -> int:
-        """Draws the fifth that is held out where no `val` is given."""
-        return DIGITS_SEED if self.data is None else self.seed
-
-    def anywhere(self) -> TrainConfig:
-        """The same with absolute paths: a run can be gone on with from any folder.
-
-        A registered name of weights stays one, though a folder here may be called the same.
+        A registered name of weights stays a name, even if a folder here has the same one.
         """
         from ..data.sources import absolute_source
         from ..weights.load import is_name
@@ -229,38 +206,95 @@ class TrainConfig:
             found["weights"] = os.path.abspath(self.weights)
         return replace(self, **found)
 
+    @property
+    def dataset(self) -> str:
+        """Name of the training data, which the run's folder is named after."""
+        if self.data is None:
+            return DIGITS
+        return Path(self.data).resolve().name.removesuffix(".csv").replace(":", "-")
+
+    @property
+    def split_seed(self) -> int:
+        """Seed of the split into training and held-out pictures where no `val` is given."""
+        return DIGITS_SEED if self.data is None else self.seed
+
     def command(self) -> str:
-        """The command line that runs it again, into another folder, every choice written out."""
-        flags, settings = [], []
-        for key, value in asdict(self).items():
-            usual = getattr(_DEFAULTS, key)
-            if value is None or (value == usual and (key in SWITCHES or key not in FLAGS)):
+        """The command line that repeats this run in another folder."""
+        flags, pairs = [], []
+        for key, value in self.settings().items():
+            if value is None or (value == DEFAULTS[key] and (key in SWITCHES or key not in FLAGS)):
                 continue
             if key not in FLAGS:
-                settings.append(f"--set={key}={_toml(value)}")
+                pairs.append(f"--set={key}={_toml(value)}")
             else:
                 flag = f"--{key.replace('_', '-')}"
                 flags.append(flag if key in SWITCHES else f"{flag}={value}")
-        return shlex.join([PROGRAM, "train", *flags, *settings])
+        return shlex.join([PROGRAM, "train", *flags, *pairs])
+
+    def _check_network(self) -> Network:
+        one_of("model", self.model, list(networks.NETWORKS))
+        return networks.find(self.model, self.variant)
+
+    def _check_single_settings(self) -> None:
+        for name, (low, high, takes) in RANGES.items():
+            number_between(name, getattr(self, name), low, high, takes)
+        for name, choices in CHOICES.items():
+            one_of(name, getattr(self, name), choices)
+        for name in SWITCHES:
+            boolean(name, getattr(self, name))
+        for name in ("epochs", "batch_size", "keep", "accumulate"):
+            positive_integer(name, getattr(self, name))
+        if not is_integer(self.seed) or not 0 <= self.seed < 2**32:
+            raise refuse("seed", self.seed, "an integer from 0 to 4294967295")
+        if self.batch_norm_momentum is not None:
+            number_between("batch_norm_momentum", self.batch_norm_momentum, 0, 1, f"{IN_0_1}, or nothing")
+        for name in ("data", "val", "weights", "unfreeze_from"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value):
+                raise refuse(name, value, "a text that is not empty, or nothing")
+        if not isinstance(self.data_options, DataOptions):
+            raise refuse("data_options", self.data_options, "a DataOptions")
+        count_or_share("max_corrupt", self.max_corrupt, "pictures")
+
+    def _check_combinations(self, network: Network) -> None:
+        if self.aux_weight and not network.aux:
+            raise refuse("aux_weight", self.aux_weight, f"0: the {self.variant} variant has no auxiliary head")
+        smallest = minimum_side(network, aux_head=self.aux_weight > 0)
+        if not is_integer(self.size) or not smallest <= self.size <= MAX_SIDE:
+            raise refuse("size", self.size, f"an integer from {smallest}, the least for {self.model}, to {MAX_SIDE}")
+        if self.batch_size % self.accumulate:
+            raise refuse("accumulate", self.accumulate, f"an integer that divides the batch of {self.batch_size}")
+        if self.weight_decay and self.optimizer != "adamw":
+            raise refuse("weight_decay", self.weight_decay, f"0 with {self.optimizer}: it is adamw's; give l2 instead")
+        if self.val is not None and self.data is None:
+            raise InputError("val: held-out pictures need a training set: give data too")
+
+    def _check_fine_tuning(self, network: Network) -> None:
+        if not is_integer(self.head_epochs) or not 0 <= self.head_epochs <= self.epochs:
+            raise refuse("head_epochs", self.head_epochs, f"an integer from 0 to the {self.epochs} epochs in all")
+        stages = list(dict.fromkeys(node.place for node in trace(network, (None, None), classes=None)))[1:]
+        if self.unfreeze_from is not None and self.unfreeze_from not in stages:
+            raise refuse("unfreeze_from", self.unfreeze_from, f"a stage of {self.model}: {', '.join(stages)}")
+        freezing = [name for name in ("head_epochs", "unfreeze_from", "freeze_batch_norm") if getattr(self, name)]
+        if freezing and self.weights is None:
+            raise InputError(f"{freezing[0]}: freezing layers needs trained ones: give weights too")
 
 
-# The settings that have a flag of their own; every one has `--set key=value`.
+DEFAULTS = TrainConfig().settings()
+
+KEYS = list(DEFAULTS)
+# Settings with a flag of their own; every setting has `--set key=value`.
 FLAGS = (
     *("data", "val", "model", "variant", "size", "epochs", "batch_size", "learning_rate", "shift", "seed", "weights"),
     *("strategy", "precision", "jit", "accumulate", "remat", "tensorboard"),
 )
-# What a run can be gone on with otherwise: how it is computed and kept, not what it has learnt.
+# Settings that may change on `--resume`: they affect how training runs, not what is learned.
 CHANGEABLE = (
     *("strategy", "jit", "accumulate", "remat", "checkpoint_minutes", "keep", "cache", "parallel_calls"),
     "tensorboard",
 )
-# What came after the first runs that can be gone on with, which did as these settings' defaults say.
-ADDED = (
-    *("augmentation", "area", "aspect", "slow_colour", "rand_augment", "rand_magnitude", "mixup", "cutmix"),
-    *("central_crop", "cache", "parallel_calls", "max_corrupt"),
-)
-
-_DEFAULTS = TrainConfig()
+# Settings that the first config.json files lack; those versions behaved as the defaults of these settings.
+ADDED_LATER = (*(key for key in DATA_OPTIONS if key != "shift"), "max_corrupt")
 
 
 def _toml(value: Any) -> str:
@@ -269,34 +303,131 @@ def _toml(value: Any) -> str:
     return str(list(value) if isinstance(value, tuple) else value)
 
 
-def read_config(path: Path, *, newer: bool = False) -> TrainConfig:
-    """The configuration that a run's config.json holds, as `stored_config`.
+# ----------------------------------------------------------------------------------------------------------------------
+# Recipes, `--set key=value` and keyword arguments
+# ----------------------------------------------------------------------------------------------------------------------
+RECIPES = Path(__file__).with_name("recipes")
 
-    newer: whether settings that this version does not know are passed over.
+_KINDS = {str: "text", int: "an integer", float: "a number", bool: "true or false", list: "two numbers: [low, high]"}
+
+
+def configured(
+    recipe: str | None = None, pairs: Sequence[str] = (), settings: Mapping[str, Any] | None = None
+) -> TrainConfig:
+    """A configuration from a recipe, `key=value` texts and settings; each overrides those before it.
+
+    Args:
+        recipe: Name of a recipe of this package, or a TOML file; `None` starts from the defaults.
+        pairs: `key=value` texts of the command line.
+        settings: Values by flat key, such as `{"augmentation": "shift"}`.
     """
-    return stored_config(path, newer=newer)[0]
+    base = {} if recipe is None else read_recipe(recipe)
+    for key in settings or {}:
+        _kind("settings", key)
+    return TrainConfig.from_settings({**base, **read_settings(pairs), **(settings or {})})
 
 
-def stored_config(path: Path, *, newer: bool = False) -> tuple[TrainConfig, list[str]]:
-    """The configuration that a run's config.json holds, and which of its settings an older version did not write.
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
-    Raises InputError where the file is missing or damaged, lacks a setting whose default is not what an older version
-    did, or holds one that is none.
+
+def read_recipe(name_or_file: str) -> dict[str, Any]:
+    """The settings of a recipe of this package, by name, or of a TOML file.
+
+    Raises InputError if there is no such recipe, the file is not TOML, or a key or a value's type is wrong.
     """
-    names = [field.name for field in fields(TrainConfig)]
+    path = RECIPES / f"{name_or_file}.toml" if name_or_file in recipe_names() else Path(name_or_file)
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))["config"]
-        if not isinstance(found, dict):
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        takes = f"a TOML file or one of {', '.join(recipe_names())}{nearest(name_or_file, recipe_names())}"
+        raise refuse("recipe", name_or_file, takes) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a TOML file: {error}") from None
+    return {key: _check_type(str(path), key, value) for key, value in settings.items()}
+
+
+def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """Settings from `key=value` texts; InputError names a wrong key or value, and the nearest right key."""
+    settings = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise refuse("set", pair, "key=value, such as epochs=10")
+        settings[key] = _check_type("set", key, _parse(key, text))
+    return settings
+
+
+def _check_type(where: str, key: str, value: Any) -> Any:
+    """The value, if it has the type of the setting; an integer becomes a float where one is needed."""
+    kinds, optional = _kind(where, key)
+    if (value is None and optional) or type(value) in kinds:
+        return value
+    if float in kinds and type(value) is int:
+        return float(value)
+    raise InputError(
+        f"{where}: {key}: got {value!r}; it takes {_KINDS[kinds[-1]]} (without it: {json.dumps(DEFAULTS[key])})"
+    )
+
+
+def _parse(key: str, text: str) -> Any:
+    """A TOML value from the command line; text needs no quotes there."""
+    kinds, optional = _kind("set", key)
+    if optional and text == "none":
+        return None
+    if str in kinds and not text.startswith(('"', "'")):
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _kind(where: str, key: str) -> tuple[list[type], bool]:
+    """The types that a setting may have in TOML, the widest last, and whether it may be unset."""
+    if key not in KEYS:
+        raise InputError(f"{where}: {key!r} is no setting{nearest(key, KEYS) or f'; there are {chr(44).join(KEYS)}'}")
+    hint = get_type_hints(DataOptions if key in DATA_OPTIONS else TrainConfig)[key]
+    if get_origin(hint) is tuple:
+        return [list], False
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)] or [hint]
+    return kinds, type(None) in get_args(hint)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The config.json of a run
+# ----------------------------------------------------------------------------------------------------------------------
+def read_config(path: Path, *, newer: bool = False) -> TrainConfig:
+    """The configuration in a run's config.json; see `read_stored_config`.
+
+    newer: Ignore settings that this version does not know.
+    """
+    return read_stored_config(path, newer=newer)[0]
+
+
+def read_stored_config(path: Path, *, newer: bool = False) -> tuple[TrainConfig, list[str]]:
+    """The configuration in a run's config.json, and the settings that an older version did not write.
+
+    The data options may stand beside the other settings or in a table `data_options` of their own.
+
+    Raises InputError if the file is missing or damaged, has an unknown setting, or lacks a setting whose default is
+    not what an older version did.
+    """
+    try:
+        stored: Any = json.loads(path.read_text(encoding="utf-8"))["config"]
+        if not isinstance(stored, dict):
             raise TypeError("its config is no table")
-        unknown = [name for name in found if name not in names]
-        missing = [name for name in names if name not in found]
+        settings = {**stored, **stored.get("data_options", {})}
+        settings.pop("data_options", None)
+        unknown = [key for key in settings if key not in KEYS]
+        missing = [key for key in KEYS if key not in settings]
         if unknown and not newer:
             raise InputError(
-                f"{path}: holds {unknown[0]!r}, which is no setting of this version{nearest(unknown[0], names)}"
+                f"{path}: holds {unknown[0]!r}, which is no setting of this version{nearest(unknown[0], KEYS)}"
             )
-        if lost := [name for name in missing if name not in ADDED]:
-            raise KeyError(*lost)
-        return TrainConfig(**{name: found[name] for name in names if name in found}), missing
+        if required := [key for key in missing if key not in ADDED_LATER]:
+            raise KeyError(*required)
+        return TrainConfig.from_settings({key: settings[key] for key in KEYS if key in settings}), missing
     except FileNotFoundError:
         raise InputError(f"{path.parent}: holds no run: there is no config.json in it") from None
     except (KeyError, TypeError, json.JSONDecodeError) as error:

@@ -1,21 +1,61 @@
-"""Optimizers and learning-rate schedules of a configuration."""
+"""What learns and how fast: phases with frozen layers, learning-rate schedules and optimizers of a configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 
+from ..networks import names
 from .config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs `first` to `last` - 1, counted from 0. head_only: Only the classifier is trained."""
+
+    first: int
+    last: int
+    head_only: bool
+
+
+def phases(config: TrainConfig) -> list[Phase]:
+    """The phases of a run: fine-tuning may train the classifier alone first."""
+    both = [Phase(0, config.head_epochs, True), Phase(config.head_epochs, config.epochs, False)]
+    return [phase for phase in both if phase.first < phase.last]
+
+
+def freeze(model: keras.Model, config: TrainConfig, phase: Phase) -> None:
+    """Sets the `trainable` flag of every layer for a phase; Keras reads the layer's flag, not only the model's."""
+    unfrozen = phase.head_only or config.unfreeze_from is None
+    for layer in model.layers:  # in the order of the graph, so that all stages from `unfreeze_from` on are trained
+        stage = names.stage(layer.name)
+        unfrozen = unfrozen or stage == config.unfreeze_from
+        in_head = stage is None
+        layer.trainable = in_head or (unfrozen and not phase.head_only)
+        if isinstance(layer, keras.layers.BatchNormalization) and config.freeze_batch_norm and not in_head:
+            layer.trainable = False
+
+
+def learning_rate_factors(model: keras.Model, layer_rate: float) -> dict[str, float]:
+    """Factor of the learning rate by variable path: 1 in the head, times `layer_rate` for each stage below it."""
+    stages = list(dict.fromkeys(stage for layer in model.layers if (stage := names.stage(layer.name))))
+    below_head = {stage: len(stages) - index for index, stage in enumerate(stages)}
+    return {
+        variable.path: layer_rate ** below_head.get(names.stage(layer.name) or "", 0)
+        for layer in model.layers
+        for variable in layer.trainable_variables
+    }
 
 
 @keras.saving.register_keras_serializable("inception_resnet_keras")
 class TensorFlow1RMSprop(keras.optimizers.RMSprop):
-    """RMSProp as the paper's networks were trained with: its accumulator starts at 1.
+    """TensorFlow 1's RMSProp, which trained the paper's networks: its accumulator starts at 1.
 
-    Keras's starts at 0, which makes the first step 1/√(1-rho) times larger where ε is small, and
-    1.38 times at ε 1 and a gradient of 1. ε is inside the root in both.
+    Keras's accumulator starts at 0, so that its first step is 1/√(1-rho) times larger if epsilon is small, and 1.38
+    times larger at epsilon 1 and a gradient of 1. Both add epsilon inside the root.
     """
 
     def build(self, variables: Sequence[Any]) -> None:
@@ -28,7 +68,7 @@ class TensorFlow1RMSprop(keras.optimizers.RMSprop):
 
 @keras.saving.register_keras_serializable("inception_resnet_keras")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """A linear rise from rate/steps to the rate at `steps`, then another schedule from its start."""
+    """A linear rise to `rate` over `steps` steps, then the schedule `after` from its start."""
 
     def __init__(self, steps: int, rate: float, after: keras.optimizers.schedules.LearningRateSchedule) -> None:
         super().__init__()
@@ -48,21 +88,21 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return cls(config["steps"], config["rate"], keras.saving.deserialize_keras_object(config["after"]))
 
 
-def schedule(config: TrainConfig, steps: int, steps_an_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate over `steps` optimizer steps."""
+def schedule(config: TrainConfig, steps: int, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning-rate schedule of a phase of `steps` optimizer steps."""
     schedules = keras.optimizers.schedules
     rate, warm_up = config.learning_rate, round(config.warmup * steps)
     if config.schedule == "cosine":
-        # Keras's own warm-up, so that a run without a recipe is what it always was.
+        # Keras's own warm-up differs from WarmUp in its first values, and older runs used it.
         if config.warmup:
             warm_up = max(1, warm_up)
             return schedules.CosineDecay(
                 rate / warm_up, max(1, steps - warm_up), warmup_target=rate, warmup_steps=warm_up
             )
         return schedules.CosineDecay(rate, steps)
-    stairs = 1.0 if config.schedule == "constant" else config.decay_rate
-    every = max(1, round(config.decay_epochs * steps_an_epoch))
-    after = schedules.ExponentialDecay(rate, every, stairs, staircase=True)
+    decay_rate = 1.0 if config.schedule == "constant" else config.decay_rate
+    decay_steps = max(1, round(config.decay_epochs * steps_per_epoch))
+    after = schedules.ExponentialDecay(rate, decay_steps, decay_rate, staircase=True)
     return WarmUp(warm_up, rate, after) if warm_up else after
 
 
@@ -70,11 +110,11 @@ def make_optimizer(
     config: TrainConfig,
     rate: keras.optimizers.schedules.LearningRateSchedule,
     variables: Sequence[keras.Variable],
-    slower: Mapping[str, float] | None = None,
+    factors: Mapping[str, float] | None = None,
 ) -> keras.optimizers.Optimizer:
     """The configured optimizer, built for `variables`; call it in the strategy's scope.
 
-    slower: By a variable's path, the share of the learning rate that it learns with; 1 where absent.
+    factors: Factor of the learning rate by variable path; 1 for a variable that is not in it.
     """
     kinds: dict[str, tuple[type[keras.optimizers.Optimizer], dict[str, Any]]] = {
         "adam": (keras.optimizers.Adam, {}),
@@ -86,8 +126,8 @@ def make_optimizer(
         ),
     }
     kind, options = kinds[config.optimizer]
-    shares = {path: share for path, share in (slower or {}).items() if share != 1}
-    optimizer = (_discriminative(kind, shares) if shares else kind)(rate, **options)
+    factors = {path: factor for path, factor in (factors or {}).items() if factor != 1}
+    optimizer = (_discriminative(kind, factors) if factors else kind)(rate, **options)
     if config.weight_decay:
         optimizer.exclude_from_weight_decay([variable for variable in variables if variable.name != "kernel"])
     if config.precision == "mixed_float16":
@@ -97,17 +137,17 @@ def make_optimizer(
 
 
 def _discriminative(
-    kind: type[keras.optimizers.Optimizer], shares: Mapping[str, float]
+    kind: type[keras.optimizers.Optimizer], factors: Mapping[str, float]
 ) -> type[keras.optimizers.Optimizer]:
-    """A kind of optimizer that multiplies each variable's learning rate by its share."""
+    """A subclass of an optimizer that multiplies each variable's learning rate by its factor."""
 
     class Discriminative(kind):
         def build(self, variables: Sequence[Any]) -> None:
             super().build(variables)
-            self.shares = [shares.get(variable.path, 1.0) for variable in variables]
+            self.factors = [factors.get(variable.path, 1.0) for variable in variables]
 
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            super().update_step(gradient, variable, learning_rate * self.shares[self._get_variable_index(variable)])
+            super().update_step(gradient, variable, learning_rate * self.factors[self._get_variable_index(variable)])
 
     Discriminative.__name__ = kind.__name__
     return Discriminative

@@ -1,7 +1,9 @@
-"""What a person sees of a run: one live line, or plain lines where there is no terminal."""
+"""What a user sees of a run, and how they stop it: a live line or plain lines, and Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from ..common.console import say
 if TYPE_CHECKING:
     from .session import Position
 
-PLAIN_LINE_EVERY = 30.0  # seconds, where there is no terminal
+PLAIN_LINE_EVERY = 30.0  # seconds between two lines without a terminal
 
 
 class _ImagesPerSecond(ProgressColumn):
@@ -27,16 +29,21 @@ class _ImagesPerSecond(ProgressColumn):
 
 @contextmanager
 def reading(console: Console) -> Iterator[Progress]:
-    """A bar for pictures being read; tells nothing where there is no terminal."""
+    """A progress bar for reading pictures; without a terminal it shows nothing."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         yield progress
 
 
 class TrainingProgress:
-    """Steps of a run as a bar with images/s, data wait and time left; an epoch's end as a line that stays.
+    """Shows the steps of a run as a bar with images/s, data wait and time left, and one lasting line per epoch.
 
-    images, steps: of an epoch. done: how many pictures were trained on before, by a run that is gone on with.
+    Args:
+        console: Where it is shown.
+        epochs: Number of epochs.
+        images: Pictures per epoch.
+        steps: Steps per epoch.
+        done: Pictures that a resumed run was already trained on.
     """
 
     def __init__(self, console: Console, *, epochs: int, images: int, steps: int, done: int = 0) -> None:
@@ -52,8 +59,8 @@ class TrainingProgress:
         self._live = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
         total = epochs * images
         self._task = self._live.add_task("", total=total, completed=done, loss=float("nan"), wait=0.0)
-        self._epoch, self._waited, self._stepped = -1, 0.0, 0.0
-        self._said = time.monotonic()
+        self._epoch, self._waited, self._elapsed = -1, 0.0, 0.0
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> TrainingProgress:
         self._live.start()
@@ -63,43 +70,52 @@ class TrainingProgress:
         self._live.stop()
 
     def step(self, position: Position, images: int, loss: float, waited: float, seconds: float) -> None:
-        """One step ended, and its place is counted: its pictures, loss, and of its seconds those waited for data."""
+        """Shows a finished step.
+
+        Args:
+            position: The run's position after the step.
+            images: Pictures of the step.
+            loss: Its loss.
+            waited: Seconds it waited for data.
+            seconds: Seconds it took, that wait included.
+        """
         if position.epoch != self._epoch:
-            self._epoch, self._waited, self._stepped = position.epoch, 0.0, 0.0
+            self._epoch, self._waited, self._elapsed = position.epoch, 0.0, 0.0
         self._waited += waited
-        self._stepped += seconds
+        self._elapsed += seconds
         description = f"epoch {position.epoch + 1}/{self.epochs}  step {position.batch:,}/{self.steps:,}"
-        wait = self._waited / max(self._stepped, 1e-9)
+        wait = self._waited / max(self._elapsed, 1e-9)
         self._live.update(self._task, description=description, advance=images, loss=loss, wait=wait)
         task = self._live.tasks[0]
         left = f"{task.time_remaining:.0f} s left" if task.time_remaining is not None else "time left unknown"
-        self._say_now_and_then(
+        self._plain_line(
             f"{description}  loss {loss:.3f}  {task.speed or 0:.1f} images/s  data wait {wait:.0%}  {left}"
         )
 
     @contextmanager
     def evaluating(self, images: int) -> Iterator[Callable[[int], None]]:
-        """Shows how far the evaluation of so many held-out pictures is; yields what tells it of more of them."""
+        """Shows an evaluation of `images` held-out pictures; yields the function to call with each batch's size."""
         epoch = self._live.tasks[0].description
         done = 0
 
-        def evaluated(more: int) -> None:
+        def advance(more: int) -> None:
             nonlocal done
             done += more
-            told = f"held-out pictures {done:,}/{images:,}"
-            self._live.update(self._task, description=told)
-            self._say_now_and_then(told)
+            description = f"held-out pictures {done:,}/{images:,}"
+            self._live.update(self._task, description=description)
+            self._plain_line(description)
 
         self._live.update(self._task, description=f"held-out pictures 0/{images:,}", refresh=True)
         try:
-            yield evaluated
+            yield advance
         finally:
             self._live.update(self._task, description=epoch)
 
-    def _say_now_and_then(self, text: str) -> None:
+    def _plain_line(self, text: str) -> None:
+        """Prints a line if there is no terminal and the last one is a while ago."""
         now = time.monotonic()
-        if not self.console.is_terminal and now - self._said > PLAIN_LINE_EVERY:
-            self._said = now
+        if not self.console.is_terminal and now - self._last_line > PLAIN_LINE_EVERY:
+            self._last_line = now
             say(self.console, text)
 
     def epoch_end(self, epoch: int, row: dict[str, float]) -> None:
@@ -109,3 +125,29 @@ class TrainingProgress:
             f"held-out loss {row['val_loss']:.4f}  held-out accuracy {row['val_accuracy']:.2%}  "
             f"{row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s",
         )
+
+
+class InterruptedRun(Exception):  # noqa: N818 - not an error: the user asked for it
+    """Raised after the step in which Ctrl-C was pressed or SIGTERM came."""
+
+
+@contextmanager
+def stop_requests(console: Console) -> Iterator[Callable[[], bool]]:
+    """Catches Ctrl-C and SIGTERM; yields a function that says whether one came. A second one interrupts at once."""
+    requested = threading.Event()
+
+    def handle(*_: object) -> None:
+        if requested.is_set():
+            raise KeyboardInterrupt
+        requested.set()
+        console.print("stopping after this step; Ctrl-C once more stops at once, with what the last checkpoint holds")
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield requested.is_set
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield requested.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,31 +1,54 @@
-"""The folder of a training run: what lies in it, and how it is written."""
+"""The folder of a training run: its files, its checkpoints, and the writer that saves a session to it."""
 
 from __future__ import annotations
 
 import csv
+import errno
+import hashlib
 import json
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..common.console import command
+import numpy as np
+from rich.console import Console
+
+from ..common.console import command, say
 from ..common.errors import InputError
-from ..common.files import new_folder, remove_partial, write_csv, write_json
-from ..data.splits import SPLIT_FILE
+from ..common.files import new_folder, remove_partial, replacing, write_csv, write_json
+from ..data.labelled import Source
+from ..data.splits import SPLIT_FILE, is_split_of, write_split
+from ..models.model_file import Card, save_model
+from .cluster import disagreements, worker
 from .config import TrainConfig
+from .progress import reading
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from .session import Session
 
 RUNS = Path("runs")
 
 
+# ----------------------------------------------------------------------------------------------------------------------
+# The folder
+# ----------------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths within a run's folder."""
+    """The paths in a run's folder, and its small text files.
+
+    path: The folder.
+    """
 
     path: Path
 
@@ -57,14 +80,14 @@ class RunFolder:
     def split(self) -> Path:
         return self.path / SPLIT_FILE
 
-    def write_config(self, config: TrainConfig, chosen: Mapping[str, Any]) -> None:
-        """`config` as it was given, what followed from it, and what it ran on."""
+    def write_config(self, config: TrainConfig, derived: Mapping[str, Any]) -> None:
+        """Writes the settings, the values derived from them, and the machine and versions of the run."""
         write_json(
             self.config,
             {
                 "command": config.command(),
-                "config": asdict(config),
-                "chosen": dict(chosen),
+                "config": config.settings(),
+                "chosen": dict(derived),
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
                 "machine": {"platform": platform.platform(), "python": platform.python_version()},
                 "versions": _versions(),
@@ -72,33 +95,16 @@ class RunFolder:
         )
 
     def change_config(self, config: TrainConfig) -> None:
-        """Another `config` in place of the one that is there; what else was told of the run's start stays."""
-        there = json.loads(self.config.read_text(encoding="utf-8"))
-        write_json(self.config, {**there, "command": config.command(), "config": asdict(config)})
+        """Replaces the settings in config.json; what it says of the run's start stays."""
+        stored = json.loads(self.config.read_text(encoding="utf-8"))
+        write_json(self.config, {**stored, "command": config.command(), "config": config.settings()})
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         header = list(rows[0])
         write_csv(self.history, header, ([row[name] for name in header] for row in rows))
 
-    def sweep(self) -> None:
-        """Remove what a killed process left half written; a run has one writer at a time, whichever its host."""
-        for folder in (self.path, self.checkpoints):
-            remove_partial(folder)
-
-    def has_checkpoint(self) -> bool:
-        return any(self.checkpoints.glob("*.ckpt"))
-
-    def remove_if_untrained(self) -> None:
-        """Remove the configuration if nothing was trained, so that the folder is empty."""
-        if self.model.exists() or self.has_checkpoint():
-            return
-        self.config.unlink(missing_ok=True)
-        self.split.unlink(missing_ok=True)
-        if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
-            self.checkpoints.rmdir()
-
     def read_history(self) -> list[dict[str, float]]:
-        """The epochs that ended, oldest first; InputError where the file is damaged."""
+        """The finished epochs, oldest first; InputError if the file is damaged."""
         if not self.history.exists():
             return []
         try:
@@ -107,12 +113,29 @@ class RunFolder:
         except (ValueError, TypeError) as error:
             raise InputError(f"{self.history}: is damaged ({error}); it must hold a row of numbers an epoch") from None
 
+    def has_checkpoint(self) -> bool:
+        return any(self.checkpoints.glob("*.ckpt"))
+
+    def remove_partial_files(self) -> None:
+        """Removes what a killed process left half written; a run has one writer at a time, on whichever host."""
+        for folder in (self.path, self.checkpoints):
+            remove_partial(folder)
+
+    def remove_if_untrained(self) -> None:
+        """Removes settings and split if nothing was trained, so that the folder is empty."""
+        if self.model.exists() or self.has_checkpoint():
+            return
+        self.config.unlink(missing_ok=True)
+        self.split.unlink(missing_ok=True)
+        if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
+            self.checkpoints.rmdir()
+
 
 @contextmanager
 def new_run(out: Path | None, config: TrainConfig) -> Iterator[RunFolder]:
-    """Make the folder of a run: `out`, or the next free number below runs/; removed if nothing was trained in it.
+    """Creates the folder of a run: `out`, or the next free number below runs/; removed if nothing was trained in it.
 
-    Raises InputError where `out` is there already and holds anything, or the folder lies among the pictures.
+    Raises InputError if `out` holds anything, or the folder would lie among the pictures.
     """
     if out is not None and (out / "config.json").exists():
         raise InputError(
@@ -128,7 +151,7 @@ def new_run(out: Path | None, config: TrainConfig) -> Iterator[RunFolder]:
 
 
 def require_space(folder: Path, size: int) -> None:
-    """Raises InputError where the disk has not `size` bytes free."""
+    """Raises InputError unless the disk has `size` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < size:
         raise InputError(
@@ -143,10 +166,332 @@ def _number(text: str) -> float:
 
 def _versions() -> dict[str, str]:
     packages = ("inception-resnet-keras", "keras", "tensorflow", "tensorflow-cpu", "numpy", "pillow", "scikit-learn")
-    found = {}
+    versions = {}
     for package in packages:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Checkpoints
+#
+# A checkpoint is a numpy archive, followed by `sha256 ` and the hash of the archive. The archive holds plain arrays and
+# one JSON text, so that reading it unpickles nothing.
+# ----------------------------------------------------------------------------------------------------------------------
+_META = "meta"
+
+_MARK = b"sha256 "
+
+_FOOTER = len(_MARK) + 64
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """arrays: All arrays by key. meta: The rest, which fits into JSON."""
+
+    arrays: dict[str, np.ndarray]
+    meta: dict[str, Any]
+
+
+class DamagedCheckpointError(Exception):
+    """Raised for a checkpoint file that differs from what was written; the text says how."""
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints in a folder: `step-00000042.ckpt` is the state after 42 optimizer steps. `keep` are kept."""
+
+    folder: Path
+    keep: int = 2
+
+    def paths(self) -> list[Path]:
+        """All checkpoint files, newest first."""
+        return sorted(self.folder.glob("step-*.ckpt"), reverse=True)
+
+    def save(self, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Path:
+        """Writes a checkpoint, then removes those beyond `keep`. Raises OSError if it cannot be written."""
+        self.folder.mkdir(exist_ok=True)
+        path = self.folder / f"step-{step:08d}.ckpt"
+        with replacing(path) as partial:
+            write_checkpoint(partial, arrays, meta)
+        for old in self.paths()[self.keep :]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def newest(self) -> tuple[Path, Checkpoint] | None:
+        """The newest checkpoint that is whole; `None` if there is none. `damaged` lists those it skips."""
+        for path in self.paths():
+            try:
+                return path, read_checkpoint(path)
+            except DamagedCheckpointError:
+                continue
+        return None
+
+    def damaged(self) -> list[tuple[Path, str]]:
+        """The files newer than the newest whole one, each with what is wrong with it."""
+        damaged = []
+        for path in self.paths():
+            try:
+                verify_checkpoint(path)
+            except DamagedCheckpointError as error:
+                damaged.append((path, str(error)))
+            else:
+                break
+        return damaged
+
+    def clear(self) -> None:
+        """Removes all checkpoints, and the folder if it is then empty."""
+        for path in self.folder.glob("*.ckpt"):
+            path.unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+
+def write_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    text = np.frombuffer(json.dumps(dict(meta)).encode(), np.uint8)
+    with path.open("wb") as file:
+        np.savez(file, **{_META: text}, **arrays)  # type: ignore[arg-type]
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with path.open("ab") as file:
+        file.write(_MARK + digest.encode())
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint; raises DamagedCheckpointError if a bit of it has changed."""
+    verify_checkpoint(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        return Checkpoint(arrays, json.loads(arrays.pop(_META).tobytes()))
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise DamagedCheckpointError(str(error)) from None
+
+
+def verify_checkpoint(path: Path) -> None:
+    """Raises DamagedCheckpointError unless the file ends with the hash of what stands before it.
+
+    Raises InputError if the file cannot be read, tried twice, and may be whole: resuming from an older one would lose
+    training without need.
+    """
+    try:
+        digest, footer = _digest_and_footer(path)
+    except OSError:
+        try:
+            digest, footer = _digest_and_footer(path)
+        except OSError as error:
+            if error.errno == errno.EIO:  # the disk has lost a part of the file
+                raise DamagedCheckpointError(error.strerror or str(error)) from None
+            raise InputError(
+                f"{path}: cannot be read ({error.strerror or error}); mend that and resume again, or remove the file "
+                "to go on from an older one"
+            ) from None
+    if not footer.startswith(_MARK):
+        raise DamagedCheckpointError("its end is missing")
+    if footer[len(_MARK) :] != digest.encode():
+        raise DamagedCheckpointError("its content is not what its hash says")
+
+
+def _digest_and_footer(path: Path) -> tuple[str, bytes]:
+    """The SHA-256 of a checkpoint's archive, and its footer."""
+    hasher = hashlib.sha256()
+    left = path.stat().st_size - _FOOTER
+    with path.open("rb") as file:
+        while left > 0:
+            chunk = file.read(min(left, 1 << 22))
+            hasher.update(chunk)
+            left -= len(chunk)
+            if not chunk:
+                break
+        return hasher.hexdigest(), file.read()
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The writer
+# ----------------------------------------------------------------------------------------------------------------------
+class RunWriter:
+    """Saves a session to a run's folder, and resumes it from there. Only the chief worker writes.
+
+    Args:
+        run: The run's folder.
+        session: The session to save.
+        console: Where messages are printed.
+    """
+
+    def __init__(self, run: RunFolder, session: Session, console: Console) -> None:
+        self.run, self.session, self.console = run, session, console
+        self.chief = worker(session.strategy)[0] == 0
+        self.checkpoints = Checkpoints(run.checkpoints, session.config.keep)
+        config = session.config
+        size, central_crop = (config.size, config.size), config.data_options.central_crop
+        self._card = Card(config.model, config.variant, session.classes, size, central_crop)
+        self._events = EventWriter(run.path / "tensorboard") if config.tensorboard and self.chief else None
+        self._last_checkpoint = time.monotonic()
+
+    def resume(self) -> bool:
+        """Restores the newest whole checkpoint; returns False if there is no checkpoint.
+
+        Raises InputError, on every worker, if every checkpoint is damaged or the workers disagree on the checkpoint,
+        the pictures or the settings.
+        """
+        if self.chief:
+            self.run.remove_partial_files()
+        error: InputError | None = None
+        resumed = False
+        damaged: list[tuple[Path, str]] = []
+        try:
+            damaged = self.checkpoints.damaged()
+            resumed = self._restore_newest(damaged)
+        except InputError as refusal:
+            error = refusal  # raised after the other workers have heard of it; they would wait for this one
+        self._require_agreement(error)
+        if self.chief and resumed:
+            for path, _ in damaged:
+                path.unlink(missing_ok=True)  # counted among the newest, it would push out a whole one
+        return resumed
+
+    def _restore_newest(self, damaged: list[tuple[Path, str]]) -> bool:
+        for path, reason in damaged:
+            say(self.console, f"{path}: {reason}; it is passed over", style="yellow")
+        newest = self.checkpoints.newest()
+        if newest is None:
+            if self.checkpoints.paths():
+                raise InputError(
+                    f"{self.run.checkpoints}: every checkpoint is damaged; the last epoch's model may be whole: start "
+                    f"anew with --weights {self.run.model}"
+                )
+            return False
+        path, checkpoint = newest
+        self.session.set_state(path, checkpoint.arrays, checkpoint.meta)
+        say(self.console, f"going on from {path.name}")
+        # The run may have been killed after its checkpoint and before its history was written.
+        history = self.session.position.history
+        if self.chief and history:
+            self._write(lambda: self.run.write_history(history))
+        if self._events:
+            self._events.write(history)
+        return True
+
+    def _require_agreement(self, error: InputError | None) -> None:
+        session = self.session
+        values = {
+            "checkpoint": f"{session.position.step} {error}",
+            "pictures": json.dumps([session.steps, session.classes, session.pictures]),
+            "settings": json.dumps(session.config.settings()),
+        }
+        differing = disagreements(values, session.stepper.sum_over_workers, worker(session.strategy)[1])
+        if error:
+            raise error
+        if differing:
+            raise InputError(
+                f"the workers do not agree on the {' and the '.join(differing)}: give all of them the same command, "
+                f"the same data, and {self.run.path} on storage that all of them see"
+            )
+
+    def save_split(self, training: Source, held_out: Source) -> None:
+        """Writes which pictures are trained on and which are held out, unless the run has that file already."""
+        if not self.chief or is_split_of(self.run.split, training, held_out):
+            return
+        with reading(self.console) as bars:
+            bar = bars.add_task("hashing pictures", total=len(training) + len(held_out))
+
+            def show(done: int, _: int) -> None:
+                bars.update(bar, completed=done)
+
+            self._write(lambda: write_split(self.run.split, training, held_out, progress=show))
+
+    def save_checkpoint_if_due(self) -> None:
+        if time.monotonic() - self._last_checkpoint >= 60 * self.session.config.checkpoint_minutes:
+            self.save_checkpoint()
+
+    def save_checkpoint(self) -> None:
+        self.require_finite()
+        if self.chief:
+            arrays, meta = self.session.state()
+            self._write(lambda: self.checkpoints.save(self.session.position.step, arrays, meta))
+        self._last_checkpoint = time.monotonic()
+
+    def save_model(self, *, best: bool) -> None:
+        """Saves the classifier with its present weights as model.keras and, if it is the best, as best.keras."""
+        if not self.chief:
+            return
+        self._write(lambda: save_model(self.session.inference_model(), self.run.model, self._card))
+        if best:
+            self._write(self._copy_best)
+
+    def save_epoch(self) -> None:
+        """Saves a checkpoint, and only then the epoch's row of the history."""
+        self.save_checkpoint()
+        if not self.chief:
+            return
+        self._write(lambda: self.run.write_history(self.session.position.history))
+        if self._events:
+            self._events.write(self.session.position.history[-1:])
+
+    def require_finite(self) -> None:
+        """Raises InputError if a weight has overflowed, so that it is not saved."""
+        broken = [weight.path for weight in self.session.model.weights if not np.isfinite(weight.numpy()).all()]
+        if broken:
+            position = self.session.position
+            raise InputError(
+                f"after epoch {position.epoch + 1}, step {position.batch} weights are not finite, the first of "
+                f"{len(broken)} is {broken[0]}. {self.divergence_advice()}"
+            )
+
+    def divergence_advice(self) -> str:
+        """What a user can go on from after a run has diverged."""
+        paths = self.checkpoints.paths()
+        whole = f"The last good checkpoint is {paths[0]}" if paths else "No checkpoint was written before"
+        again = f"Start a run with a lower learning rate than {self.session.config.learning_rate:g}"
+        if self.run.model.exists():
+            again += f"; --weights {self.run.model} goes on from the last epoch's model"
+        return f"{whole}. {again}"
+
+    def _copy_best(self) -> None:
+        with replacing(self.run.best) as partial:
+            shutil.copyfile(self.run.model, partial)
+
+    def _write(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            paths = self.checkpoints.paths()
+            kept = f"the checkpoint before is whole: {paths[0]}" if paths else "none was saved before"
+            raise InputError(
+                f"{self.run.path}: the run could not be saved ({error.strerror or error}); {kept}. "
+                f"Free some space, then go on: {command('train', '--resume', self.run.path)}"
+            ) from error
+
+
+class EventWriter:
+    """Writes the rows of a history as TensorBoard event files.
+
+    A resumed run writes all rows again: the old files are removed when the first rows are written, not before.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writer: tf.summary.SummaryWriter | None = None
+
+    def write(self, rows: Sequence[Mapping[str, float]]) -> None:
+        import tensorflow as tf
+
+        if self._writer is None:
+            for old in self.folder.glob("events.out.tfevents.*"):
+                old.unlink()
+            self._writer = tf.summary.create_file_writer(str(self.folder))
+        with self._writer.as_default():
+            for row in rows:
+                for name, value in row.items():
+                    if name != "epoch":
+                        tf.summary.scalar(name, value, step=int(row["epoch"]))
+        self._writer.flush()
+
+
+def require_tensorboard() -> None:
+    """Raises InputError if the tensorboard package is missing."""
+    if find_spec("tensorboard") is None:
+        raise InputError("tensorboard: the package is missing: pip install 'inception-resnet-keras[tensorboard]'")

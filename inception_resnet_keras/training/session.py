@@ -1,7 +1,9 @@
-"""A run in memory: model, optimizer, averages and position; and their way to a checkpoint and back."""
+"""A run in memory, which is what its checkpoints hold: model, optimizer, moving averages and position."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,21 +15,19 @@ import tensorflow as tf
 from .. import networks
 from ..common.errors import InputError
 from ..networks.build import build
-from .checkpoints import Checkpoint, restore
 from .config import TrainConfig
-from .optimizers import make_optimizer, schedule
-from .phases import Phase, freeze, phases, rates
-from .step import StepFigures, Stepper, averaged
+from .optimizers import Phase, freeze, learning_rate_factors, make_optimizer, phases, schedule
+from .step import StepMetrics, Stepper, averaged
 
 
 @dataclass
 class Position:
-    """Where a run is, beside its arrays.
+    """How far a run has come: everything in a checkpoint that is not an array.
 
-    epoch, batch: the next to be trained on. step: optimizer steps done. sums: of the epoch's batches so
-    far: loss times pictures, correct ones, pictures. seconds, training_seconds: of this epoch.
-    best: the highest held-out accuracy so far. history: a row of figures for each epoch that ended.
-    unreadable: pictures found damaged so far, each with the reason.
+    epoch, batch: The next batch to train on, both counted from 0. step: Optimizer steps taken.
+    sums: Sums over the epoch's batches so far: loss times pictures, correct pictures, pictures.
+    seconds, training_seconds: Duration of the epoch so far. best: Highest held-out accuracy so far.
+    history: One row of metrics per finished epoch. unreadable: (name, reason) of the unreadable pictures so far.
     """
 
     epoch: int = 0
@@ -40,10 +40,10 @@ class Position:
     history: list[dict[str, float]] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, figures: StepFigures) -> None:
+    def add_step(self, metrics: StepMetrics) -> None:
         self.batch += 1
         self.step += 1
-        more = (figures.loss * figures.count, figures.correct, figures.count)
+        more = (metrics.loss * metrics.count, metrics.correct, metrics.count)
         self.sums = [total + part for total, part in zip(self.sums, more, strict=True)]
 
     def end_epoch(self) -> None:
@@ -52,10 +52,15 @@ class Position:
 
 
 class Session:
-    """What a run's checkpoint holds, and the stepper that moves it.
+    """The state of a run, and the stepper that advances it.
 
-    steps: optimizer steps an epoch. pictures: digests of the training and the held-out ones, which a
-    checkpoint keeps.
+    Args:
+        config: The run's settings.
+        classes: Names of the classes.
+        steps: Optimizer steps per epoch.
+        momentum: Momentum of the batch-norm statistics.
+        strategy: The distribution strategy.
+        pictures: Digests of the training and of the held-out pictures, which checkpoints keep.
     """
 
     def __init__(
@@ -73,22 +78,22 @@ class Session:
         self.position = Position()
         keras.utils.set_random_seed(config.seed)
         with strategy.scope():
-            self.model = _new_model(config, len(classes), momentum, strategy.num_replicas_in_sync > 1)
-            self.averages = _averages(self.model) if config.average else []
-        self.enter(phases(config)[0])
+            self.model = _build_model(config, len(classes), momentum, strategy.num_replicas_in_sync > 1)
+            self.averages = _make_averages(self.model) if config.average else []
+        self.start_phase(phases(config)[0])
 
-    def enter(self, phase: Phase) -> None:
-        """Begins a phase: what learns changes, so optimizer and step are made anew."""
+    def start_phase(self, phase: Phase) -> None:
+        """Freezes layers for a phase, and makes a new optimizer and stepper for the variables it trains."""
         self.phase = phase
         freeze(self.model, self.config, phase)
-        rate = schedule(self.config, (phase.last - phase.first) * self.steps, self.steps)
+        learning_rate = schedule(self.config, (phase.last - phase.first) * self.steps, self.steps)
         with self.strategy.scope():
-            slower = rates(self.model, self.config.layer_rate)
-            self.optimizer = make_optimizer(self.config, rate, self.model.trainable_variables, slower)
+            factors = learning_rate_factors(self.model, self.config.layer_rate)
+            self.optimizer = make_optimizer(self.config, learning_rate, self.model.trainable_variables, factors)
         self.stepper = Stepper(self.model, self.optimizer, self.config, self.strategy, self.averages)
 
     def load_pretrained(self, source: str) -> str:
-        """Sets the trunk from a checkpoint; what was loaded and left, as text."""
+        """Loads a checkpoint into all layers below the classifier; returns a report of what was loaded."""
         from ..weights.load import load_weights
 
         report = load_weights(self.model, source, new_head=True)
@@ -96,9 +101,26 @@ class Session:
             average.assign(variable.value)
         return str(report)
 
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Within the block, the model has the moving averages of its weights, if the run keeps any."""
+        if not self.averages:
+            yield
+            return
+        self.stepper.swap_averages()
+        try:
+            yield
+        finally:
+            self.stepper.swap_averages()
+
+    def inference_model(self) -> keras.Model:
+        """The classifier over the same layers, without optimizer and auxiliary head."""
+        return keras.Model(self.model.inputs[0], self.model.outputs[0], name=self.model.name)
+
     def variables(self) -> dict[str, Any]:
-        """Every variable of the run, by its place in a checkpoint; random generators are among the model's."""
-        weights = {weight.path for weight in self.model.weights}  # a generator's name counts up within a process
+        """Every variable of the run by its key in a checkpoint: `group/index/path`."""
+        # Seed generators belong to the state; their names count up within a process, so that their keys leave it out.
+        weights = {weight.path for weight in self.model.weights}
         groups = {
             "model": [(weight.path, weight) for weight in self.model.weights],
             "random": [("", state) for state in self.model.non_trainable_variables if state.path not in weights],
@@ -112,13 +134,28 @@ class Session:
         }
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What a checkpoint holds: arrays by key, and the rest, which fits into JSON."""
         arrays = {key: np.asarray(variable.numpy()) for key, variable in self.variables().items()}
         data = {"classes": self.classes, "steps": self.steps, "pictures": self.pictures}
         return arrays, {**data, "position": vars(self.position)}
 
-    def set_state(self, path: Path, checkpoint: Checkpoint) -> None:
-        """Goes on from a checkpoint; InputError where it is of other data or another configuration."""
-        meta = checkpoint.meta
+    def set_state(self, path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Restores a state that was read from `path`.
+
+        Raises InputError, before anything changes, if it belongs to other pictures or another configuration.
+        """
+        self._check_same_pictures(path, meta)
+        self.position = Position(**meta["position"])
+        self.position.unreadable = [(name, reason) for name, reason in self.position.unreadable]
+        # The checkpoint at an epoch's end is written before the next phase starts.
+        epoch = max(self.position.epoch - (self.position.batch == 0), 0)
+        every = phases(self.config)
+        phase = next((phase for phase in every if phase.first <= epoch < phase.last), every[-1])
+        if phase != self.phase:
+            self.start_phase(phase)
+        assign_variables(self.variables(), arrays, path)
+
+    def _check_same_pictures(self, path: Path, meta: Mapping[str, Any]) -> None:
         if meta["classes"] != self.classes or meta["steps"] != self.steps:
             raise InputError(
                 f"{path}: was written for {meta['steps']} steps an epoch and {len(meta['classes'])} classes, "
@@ -132,22 +169,21 @@ class Session:
                     "another class since, or can no longer be read. Put them back, or start a new run with "
                     f"--weights {path.parent.with_name('model.keras')}"
                 )
-        self.position = Position(**meta["position"])
-        self.position.unreadable = [(name, reason) for name, reason in self.position.unreadable]
-        every = phases(self.config)
-        # An epoch's end is checkpointed before the next phase begins.
-        reached = max(self.position.epoch - (self.position.batch == 0), 0)
-        phase = next((phase for phase in every if phase.first <= reached < phase.last), every[-1])
-        if phase != self.phase:
-            self.enter(phase)
-        restore(self.variables(), checkpoint.arrays, path)
-
-    def deployable(self) -> keras.Model:
-        """The classifier alone, over the same layers: no optimizer, no auxiliary head."""
-        return keras.Model(self.model.inputs[0], self.model.outputs[0], name=self.model.name)
 
 
-def _new_model(config: TrainConfig, classes: int, momentum: float, synchronized: bool) -> keras.Model:
+def assign_variables(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Sets every variable from its array; InputError, before any is set, unless keys and shapes are the same."""
+    shapes = {key: tuple(variable.shape) for key, variable in variables.items()}
+    stored = {key: value.shape for key, value in arrays.items()}
+    if shapes != stored:
+        differ = sorted(shapes.items() ^ stored.items())
+        shown = ", ".join(f"{key} {shape}" for key, shape in differ[:4])
+        raise InputError(f"{path}: is of another network or configuration than this run's; they differ in {shown}")
+    for key, variable in variables.items():
+        variable.assign(arrays[key])
+
+
+def _build_model(config: TrainConfig, classes: int, momentum: float, synchronized: bool) -> keras.Model:
     return build(
         networks.find(config.model, config.variant),
         classes,
@@ -162,14 +198,14 @@ def _new_model(config: TrainConfig, classes: int, momentum: float, synchronized:
     )
 
 
-def _averages(model: keras.Model) -> list[tf.Variable]:
-    return [tf.Variable(variable.value, trainable=False) for variable in averaged(model)]
-
-
 def _input_shape(side: int) -> tuple[int, int, int]:
     return (3, side, side) if keras.config.image_data_format() == "channels_first" else (side, side, 3)
 
 
+def _make_averages(model: keras.Model) -> list[tf.Variable]:
+    return [tf.Variable(variable.value, trainable=False) for variable in averaged(model)]
+
+
 def _without_owner(path: str) -> str:
-    """Of `adam_1/iterations`: two optimizers of one process differ in the first part alone."""
+    """`adam_1/iterations` without its first part, which counts the optimizers of a process."""
     return path.partition("/")[2]

@@ -1,32 +1,37 @@
-"""One training step on `tf.distribute`: gradients, then the optimizer, then the running average.
+"""One training step on `tf.distribute`: gradients, then the optimizer, then the moving average of the weights.
 
-The two are separate so that a step whose loss or gradient is not finite is seen before it changes a
-weight. Everything here is TensorFlow's and Keras's public API; `Model.fit` cannot do it under
-`MultiWorkerMirroredStrategy` (keras issue 20585).
+Gradients and optimizer are two calls, so that a loss or gradient that is not finite is seen before it changes a
+weight. Everything here is public API of TensorFlow and Keras. `Model.fit` fails under `MultiWorkerMirroredStrategy`
+(keras issue 20585).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from ..networks import names
+from .cluster import worker
 from .config import TrainConfig
-from .distribution import worker
-from .remat import rematerialised
+
+SUM = tf.distribute.ReduceOp.SUM
+
+graph = tf.function(autograph=False)  # every branch below is Python's, decided when a function is traced
 
 
 @dataclass(frozen=True)
-class StepFigures:
-    """Of one step over all replicas.
+class StepMetrics:
+    """Metrics of one step, summed over all replicas.
 
-    loss: what is minimised, the sum of classifier, auxiliary (weighted) and penalty.
-    correct, count: of the batch's pictures. gradient: the squared length. stop: workers that ask to.
+    classifier, auxiliary, penalty: The parts of the loss: cross entropy, weighted auxiliary loss, L2.
+    correct, count: Pictures of the batch: those classified correctly, and all.
+    gradient: Squared global norm of the gradients. stop: Number of replicas that ask to stop.
     """
 
     classifier: float
@@ -43,9 +48,14 @@ class StepFigures:
 
 
 class Stepper:
-    """Steps of a model whose `trainable` flags are set; made anew when they change.
+    """Training and prediction steps of a model. Make a new one when the `trainable` flags change.
 
-    averages: the running average of each of `averaged(model)`, empty for none.
+    Args:
+        model: The model, made in the strategy's scope.
+        optimizer: The optimizer, built for the model's trainable variables.
+        config: The run's settings.
+        strategy: The distribution strategy.
+        averages: The moving average of each of `averaged(model)`; empty for none.
     """
 
     def __init__(
@@ -59,120 +69,75 @@ class Stepper:
         self.model, self.optimizer, self.config, self.strategy = model, optimizer, config, strategy
         self.averages = averages
         self.replicas = strategy.num_replicas_in_sync
-        self._local = self.replicas // worker(strategy)[1]
+        self._local_replicas = self.replicas // worker(strategy)[1]
         self._forward = rematerialised(model) if config.remat else lambda images: model(images, training=True)
         self._variables = list(model.trainable_variables)
-        self._micro_size = max(1, -(-config.batch_size // (self.replicas * config.accumulate)))
-        function = partial(tf.function, autograph=False)  # every branch here is Python's
-        self._micro = function(self._gradients_of, jit_compile=True) if config.jit else self._gradients_of
-        self._compute, self._apply = function(self._computed), function(self._applied)
-        self._several = function(self._repeated)
-        self._predict, self._swap = function(self._predicted), function(self._swapped)
+        self._micro_batch_size = max(1, -(-config.batch_size // (self.replicas * config.accumulate)))
+        if config.jit:  # XLA compiles the work on one micro-batch; accumulation stays outside
+            compiled = tf.function(self._micro_batch_gradients, autograph=False, jit_compile=True)
+            self._micro_batch_gradients = compiled  # type: ignore[method-assign]
 
-    def compute(self, images: Any, labels: Any, *, stop: bool = False) -> tuple[StepFigures, Any]:
-        """The figures and gradients of this worker's part of a batch; no trainable weight changes.
+    # Gradients
 
-        images: (n, height, width, 3), 0-255. labels: int (n,), or float32 (n, classes) of mixed pictures.
+    def compute(self, images: Any, labels: Any, *, stop: bool = False) -> tuple[StepMetrics, Any]:
+        """Metrics and gradients of a batch; no trainable weight changes.
+
+        Args:
+            images: This worker's part of the batch, (n, height, width, 3), values 0 to 255.
+            labels: int (n,), or float32 (n, classes) for mixed pictures.
+            stop: Whether this worker asks to stop; the metrics count those that do.
         """
-        figures, gradients = self._compute(
-            self._spread(images), self._spread(labels), self._spread(np.full(self._local, stop, np.float32))
-        )
-        return StepFigures(*figures.numpy().tolist()), gradients
+        stops = np.full(self._local_replicas, stop, np.float32)
+        metrics, gradients = self._compute_on_replicas(*map(self._split, (images, labels, stops)))
+        return StepMetrics(*metrics.numpy().tolist()), gradients
 
-    def apply(self, gradients: Any, step: int) -> None:
-        """One optimizer step, the `step`-th of the run, and the running average's move after it."""
-        self._apply(gradients, tf.constant(step, tf.float32))
+    @graph
+    def _compute_on_replicas(self, images: Any, labels: Any, stop: Any) -> Any:
+        metrics, gradients = self.strategy.run(self._replica_gradients, (images, labels, stop))
+        return self.strategy.reduce(SUM, metrics, axis=None), gradients
 
-    def several(self, images: Any, labels: Any, steps: int) -> tf.Tensor:
-        """So many optimizer steps on one and the same batch in a single call, of one replica.
-
-        Nothing is looked at between them, and no running average moves. Returns the last one's
-        figures, in `StepFigures`' order, without waiting for them.
-        """
-        return self._several(images, labels, tf.constant(steps))
-
-    def predict(self, images: np.ndarray, *, stop: bool = False) -> tuple[np.ndarray, bool]:
-        """A batch's probabilities (n, classes), and whether any worker asks to stop.
-
-        Every worker gives and gets the whole batch. The wish travels as a column beside the probabilities, so
-        that all hear of it after the same batch and none waits for the others once more.
-        """
-        padding = -len(images) % self.replicas
-        padded = np.concatenate([images, np.repeat(images[-1:], padding, axis=0)]) if padding else images
-        share = len(padded) // self.replicas
-
-        def part(context: Any) -> tf.Tensor:
-            return tf.convert_to_tensor(padded[context.replica_id_in_sync_group * share :][:share])
-
-        if self.replicas == 1:
-            return self._predict(padded).numpy(), stop
-        parts = self.strategy.experimental_distribute_values_from_function(part)
-        found = self._predict(parts, self._spread(np.full(self._local, stop, np.float32))).numpy()
-        return found[: len(images), :-1], bool(found[:, -1].any())
-
-    def together(self, numbers: np.ndarray) -> np.ndarray:
-        """The sum of every worker's `numbers`, float32 (n,)."""
-        if worker(self.strategy)[1] == 1:
-            return numbers
-        share = numbers / np.float32(self._local)  # each of a worker's replicas gives its part
-        given = self.strategy.experimental_distribute_values_from_function(lambda _: tf.convert_to_tensor(share))
-        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, given, axis=None).numpy()
-
-    def swap_averages(self) -> None:
-        """Exchanges weights and their running averages."""
-        if self.averages:
-            self._swap()
-
-    def _spread(self, rows: Any) -> Any:
-        """A worker's rows over its replicas."""
-        if self.replicas == 1:
-            return tf.convert_to_tensor(rows)
-        local = self._local
-
-        def part(context: Any) -> tf.Tensor:
-            index = context.replica_id_in_sync_group % local
-            return tf.convert_to_tensor(rows[len(rows) * index // local : len(rows) * (index + 1) // local])
-
-        return self.strategy.experimental_distribute_values_from_function(part)
-
-    def _computed(self, images: Any, labels: Any, stop: Any) -> Any:
-        figures, gradients = self.strategy.run(self._on_replica, (images, labels, stop))
-        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, figures, axis=None), gradients
-
-    def _on_replica(self, images: tf.Tensor, labels: tf.Tensor, stop: tf.Tensor) -> Any:
+    def _replica_gradients(self, images: tf.Tensor, labels: tf.Tensor, stop: tf.Tensor) -> Any:
         total = tf.cast(tf.shape(images)[0], tf.float32)
         if self.replicas > 1:
-            total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, total)
-        figures, gradients = self._accumulated(images, labels, total)
-        # The scale of mixed_float16's loss; 1 for any other.
+            total = tf.distribute.get_replica_context().all_reduce(SUM, total)
+        metrics, gradients = self._accumulated_gradients(images, labels, total)
+        # mixed_float16 scales its loss; the factor is 1 for any other precision.
         scale = self.optimizer.scale_loss(tf.constant(1.0))
-        if self.config.clip_norm and self.replicas > 1:
-            gradients = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        length = tf.linalg.global_norm(gradients) / scale
+        if self.config.clip_norm and self.replicas > 1:  # the norm is that of the whole batch's gradients
+            gradients = tf.distribute.get_replica_context().all_reduce(SUM, gradients)
+        norm = tf.linalg.global_norm(gradients) / scale
         if self.config.clip_norm:
-            factor = tf.minimum(1.0, self.config.clip_norm / length) / float(self.replicas)  # Keras sums once more
+            # Keras's optimizer sums over the replicas once more, hence the division.
+            factor = tf.minimum(1.0, self.config.clip_norm / norm) / float(self.replicas)
             gradients = [gradient * factor for gradient in gradients]
-        return tf.concat([figures, [tf.square(length)], stop[:1]], axis=0), gradients
+        return tf.concat([metrics, [tf.square(norm)], stop[:1]], axis=0), gradients
 
-    def _accumulated(self, images: tf.Tensor, labels: tf.Tensor, total: tf.Tensor) -> Any:
-        """Figures and gradients of a replica's part, in micro-batches of which one is held at a time."""
-        count, size = images.shape[0], self._micro_size
+    def _accumulated_gradients(self, images: tf.Tensor, labels: tf.Tensor, total: tf.Tensor) -> Any:
+        """Metrics and gradients of a replica's part of the batch, one micro-batch in memory at a time."""
+        count, size = images.shape[0], self._micro_batch_size
         if self.config.accumulate == 1 or count <= size:
-            return self._micro(images, labels, total, tf.constant(1.0))
+            return self._micro_batch_gradients(images, labels, total, tf.constant(1.0))
 
-        figures, gradients = tf.zeros(5), [tf.zeros(variable.shape, variable.dtype) for variable in self._variables]
-        # Written out, not a tf.while_loop, in which no replica may wait for the others (batch norm does).
+        metrics, gradients = tf.zeros(5), [tf.zeros(variable.shape, variable.dtype) for variable in self._variables]
+        # Unrolled: replicas cannot wait for each other inside a tf.while_loop, and synchronized batch norm does.
         for start in range(0, count, size):
             part = slice(start, min(start + size, count))
             share = (part.stop - part.start) / count
-            with tf.control_dependencies([figures, *gradients]):  # so that one's maps are gone before the next's
+            # The next micro-batch starts after this one, so that only one's activations are in memory.
+            with tf.control_dependencies([metrics, *gradients]):
                 pictures = tf.identity(images[part])
-            more, others = self._micro(pictures, labels[part], total, tf.constant(share))
-            figures += more
-            gradients = [mine + other for mine, other in zip(gradients, others, strict=True)]
-        return figures, gradients
+            part_metrics, part_gradients = self._micro_batch_gradients(
+                pictures, labels[part], total, tf.constant(share)
+            )
+            metrics += part_metrics
+            gradients = [gradient + more for gradient, more in zip(gradients, part_gradients, strict=True)]
+        return metrics, gradients
 
-    def _gradients_of(self, images: tf.Tensor, labels: tf.Tensor, total: tf.Tensor, share: tf.Tensor) -> Any:
+    def _micro_batch_gradients(self, images: tf.Tensor, labels: tf.Tensor, total: tf.Tensor, share: tf.Tensor) -> Any:
+        """Metrics and gradients of one micro-batch.
+
+        total: Pictures of the whole batch. share: The micro-batch's share of the replica's pictures.
+        """
         with tf.GradientTape() as tape:
             outputs = self._forward(images)
             outputs = outputs if isinstance(outputs, list) else [outputs]
@@ -183,6 +148,7 @@ class Stepper:
             loss = self.optimizer.scale_loss(tf.add_n([*losses, penalty]))
         gradients = tape.gradient(loss, [variable.value for variable in self._variables])
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        # A mixed picture counts as correct if the class with the larger share is predicted.
         truth = labels if labels.shape.rank == 1 else tf.argmax(labels, -1)
         correct = tf.reduce_sum(tf.cast(tf.argmax(outputs[0], -1) == tf.cast(truth, tf.int64), tf.float32))
         auxiliary = losses[1] if len(losses) > 1 else tf.constant(0.0)
@@ -193,45 +159,178 @@ class Stepper:
         classes = probabilities.shape[-1]
         truth = tf.one_hot(labels, classes) if labels.shape.rank == 1 else labels
         smoothing = self.config.label_smoothing
-        # Keras goes back to the logits that a softmax read, so that nothing is lost to rounding.
+        # Keras computes this from the logits that the softmax read, so that nothing is lost to rounding.
         return keras.ops.categorical_crossentropy(truth * (1 - smoothing) + smoothing / classes, probabilities)
 
-    def _applied(self, gradients: Any, step: tf.Tensor) -> None:
-        def on_replica(*each: tf.Tensor) -> None:
-            self.optimizer.apply([tf.identity(gradient) for gradient in each])  # placed, as a reduction needs it
+    # Weights
+
+    def apply(self, gradients: Any, step: int) -> None:
+        """Takes optimizer step number `step` of the run, counted from 0, then updates the moving average."""
+        self._apply_on_replicas(gradients, tf.constant(step, tf.float32))
+
+    @graph
+    def _apply_on_replicas(self, gradients: Any, step: tf.Tensor) -> None:
+        def on_replica(*gradients: tf.Tensor) -> None:
+            # A reduction over replicas needs tensors that are placed on a device, hence the identity.
+            self.optimizer.apply([tf.identity(gradient) for gradient in gradients])
 
         self.strategy.run(on_replica, tuple(gradients))
         if self.averages:
-            # A young average forgets faster, as TensorFlow 1's did when it was told the step.
-            kept = tf.minimum(self.config.average, (1 + step) / (10 + step))
+            # The decay is smaller in the first steps, as in TensorFlow 1's ExponentialMovingAverage(num_updates=step).
+            decay = tf.minimum(self.config.average, (1 + step) / (10 + step))
             for average, variable in zip(self.averages, averaged(self.model), strict=True):
-                average.assign(kept * average + (1 - kept) * variable.value)
+                average.assign(decay * average + (1 - decay) * variable.value)
 
-    def _repeated(self, images: tf.Tensor, labels: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
-        def once(done: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            figures, gradients = self._computed(images, labels, tf.zeros(1))
+    @graph
+    def repeat(self, images: tf.Tensor, labels: tf.Tensor, steps: Any) -> tf.Tensor:
+        """Takes `steps` optimizer steps on the same batch in one call, on one replica, for benchmarks.
+
+        Metrics are not checked between the steps, and no moving average is updated.
+
+        Args:
+            images: float32 tensor (n, height, width, 3), values 0 to 255.
+            labels: int tensor (n,).
+            steps: Number of steps. Pass a tensor to use one graph for all numbers.
+
+        Returns:
+            The last step's metrics, in the order of `StepMetrics`, not waited for.
+        """
+
+        def one_step(done: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            metrics, gradients = self._compute_on_replicas(images, labels, tf.zeros(1))
             self.optimizer.apply([tf.convert_to_tensor(gradient) for gradient in gradients])
-            return done + 1, figures
+            return done + 1, metrics
 
-        _, figures = tf.while_loop(lambda done, _: done < steps, once, (0, tf.zeros(len(fields(StepFigures)))))
-        return figures
+        _, metrics = tf.while_loop(lambda done, _: done < steps, one_step, (0, tf.zeros(len(fields(StepMetrics)))))
+        return metrics
 
-    def _predicted(self, images: Any, stop: Any = None) -> tf.Tensor:
-        def probabilities(images: tf.Tensor, stop: tf.Tensor | None) -> tf.Tensor:
-            outputs = self.model(images, training=False)
-            found = outputs[0] if isinstance(outputs, list) else outputs
-            return found if stop is None else tf.concat([found, tf.fill([tf.shape(found)[0], 1], stop[0])], axis=1)
-
-        found = self.strategy.run(probabilities, (images, stop))
-        return found if self.replicas == 1 else self.strategy.gather(found, axis=0)
-
-    def _swapped(self) -> None:
+    @graph
+    def swap_averages(self) -> None:
+        """Exchanges the weights and their moving averages, which there must be."""
         for average, variable in zip(self.averages, averaged(self.model), strict=True):
             value = tf.identity(variable.value)
             variable.value.assign(average)
             average.assign(value)
 
+    # Predictions
+
+    def predict(self, images: np.ndarray, *, stop: bool = False) -> tuple[np.ndarray, bool]:
+        """Probabilities (n, classes) of a batch, and whether any worker asks to stop.
+
+        Every worker passes and gets the whole batch. The stop request is sent as an extra column of the predictions,
+        so that all workers learn of it after the same batch without one more exchange.
+        """
+        if self.replicas == 1:
+            return self._predict_on_replicas(tf.convert_to_tensor(images)).numpy(), stop
+        padding = -len(images) % self.replicas
+        padded = np.concatenate([images, np.repeat(images[-1:], padding, axis=0)]) if padding else images
+        size = len(padded) // self.replicas
+
+        def part(context: Any) -> tf.Tensor:
+            return tf.convert_to_tensor(padded[context.replica_id_in_sync_group * size :][:size])
+
+        parts = self.strategy.experimental_distribute_values_from_function(part)
+        stops = self._split(np.full(self._local_replicas, stop, np.float32))
+        columns = self._predict_on_replicas(parts, stops).numpy()
+        return columns[: len(images), :-1], bool(columns[:, -1].any())
+
+    @graph
+    def _predict_on_replicas(self, images: Any, stop: Any = None) -> tf.Tensor:
+        def on_replica(images: tf.Tensor, stop: tf.Tensor | None) -> tf.Tensor:
+            outputs = self.model(images, training=False)
+            probabilities = outputs[0] if isinstance(outputs, list) else outputs
+            if stop is None:
+                return probabilities
+            return tf.concat([probabilities, tf.fill([tf.shape(probabilities)[0], 1], stop[0])], axis=1)
+
+        columns = self.strategy.run(on_replica, (images, stop))
+        return columns if self.replicas == 1 else self.strategy.gather(columns, axis=0)
+
+    # Replicas and workers
+
+    def sum_over_workers(self, numbers: np.ndarray) -> np.ndarray:
+        """The sum of every worker's `numbers`, float32 (n,)."""
+        if worker(self.strategy)[1] == 1:
+            return numbers
+        share = numbers / np.float32(self._local_replicas)  # each replica of a worker contributes its share
+        shares = self.strategy.experimental_distribute_values_from_function(lambda _: tf.convert_to_tensor(share))
+        return self.strategy.reduce(SUM, shares, axis=None).numpy()
+
+    def _split(self, rows: Any) -> Any:
+        """A worker's rows, split over its replicas."""
+        if self.replicas == 1:
+            return tf.convert_to_tensor(rows)
+        local = self._local_replicas
+
+        def part(context: Any) -> tf.Tensor:
+            index = context.replica_id_in_sync_group % local
+            return tf.convert_to_tensor(rows[len(rows) * index // local : len(rows) * (index + 1) // local])
+
+        return self.strategy.experimental_distribute_values_from_function(part)
+
 
 def averaged(model: keras.Model) -> list[keras.Variable]:
-    """The variables that a running average is kept of: all weights, batch-norm statistics included."""
+    """The variables that have a moving average: all weights, batch-norm statistics included."""
     return list(model.weights)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Rematerialisation
+# ----------------------------------------------------------------------------------------------------------------------
+def rematerialised(model: keras.Model) -> Callable[[Any], Any]:
+    """`model(images, training=True)` that keeps only the stages' outputs and recomputes the rest for the gradients.
+
+    Batch-norm statistics are updated once: the updates of the second computation are dropped. Stages have no dropout,
+    so that both computations give the same.
+    """
+    # Cut the model into one sub-model per stage, and a tail from the last stage (and the auxiliary head's) on.
+    cuts = _stage_outputs(model)
+    tensors = [model.inputs[0], *cuts]
+    segments = [keras.Model(before, after) for before, after in pairwise(tensors)]
+    aux = -1
+    if len(model.outputs) > 1:
+        aux = next((index for index, tensor in enumerate(cuts) if tensor is _auxiliary_input(model)), -1)
+    tail = keras.Model([cuts[-1], *([cuts[aux]] if aux >= 0 and aux != len(cuts) - 1 else [])], model.outputs)
+
+    def forward(images: Any) -> Any:
+        x, kept = images, []
+        for segment in segments:
+            x = _recomputed(segment)(x)
+            kept.append(x)
+        outputs = tail([x] if len(tail.inputs) == 1 else [x, kept[aux]], training=True)
+        return outputs[0] if isinstance(outputs, list) and len(outputs) == 1 else outputs
+
+    return forward
+
+
+def _stage_outputs(model: keras.Model) -> list[Any]:
+    """The last tensor of each stage, from the input on."""
+    last: dict[str, Any] = {}
+    for layer in model.layers:
+        stage = names.stage(layer.name)
+        if stage and not names.in_branch(layer.name):
+            last[stage] = layer.output
+    return list(last.values())
+
+
+def _auxiliary_input(model: keras.Model) -> Any:
+    return next(layer for layer in model.layers if names.place(layer.name) == names.AUX).input
+
+
+def _recomputed(segment: keras.Model) -> Callable[[Any], Any]:
+    @tf.custom_gradient
+    def call(x: tf.Tensor) -> Any:
+        y = segment(x, training=True)
+
+        def gradient(upstream: tf.Tensor, variables: Any = ()) -> Any:
+            # Starts after `upstream` is there; otherwise the graph optimizer merges it with the first computation.
+            with tf.control_dependencies([upstream]), keras.StatelessScope(), tf.GradientTape() as tape:
+                again = tf.identity(x)
+                tape.watch(again)
+                output = segment(again, training=True)
+            gradients = tape.gradient(output, [again, *variables], output_gradients=upstream)
+            return (gradients[0], gradients[1:]) if variables else gradients[0]
+
+        return y, gradient
+
+    return call

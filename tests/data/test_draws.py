@@ -17,7 +17,7 @@ from inception_resnet_keras.data.draws import (
 )
 from inception_resnet_keras.data.options import DataOptions
 
-OPTIONS = DataOptions(rand_augment=2, mixup=0.2, cutmix=1.0)
+OPTIONS = DataOptions("inception", rand_augment=2, mixup=0.2, cutmix=1.0)
 
 
 @settings(deadline=None)

@@ -23,7 +23,7 @@ from inception_resnet_keras.data.packed import INDEX, TABLE, pack, read_records,
 from inception_resnet_keras.data.pipeline import batches
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.loop import open_pictures
+from inception_resnet_keras.training.train import open_pictures
 
 from .photographs import write_formats, write_photographs
 
@@ -56,7 +56,7 @@ def test_batches_of_what_was_packed(tmp_path: Path) -> None:
     source, path = packed(tmp_path)
     found = open_source(path)
     same = source.take(np.array([source.names.index(name) for name in found.names]))
-    for options in (DataOptions(), DataOptions(cache="memory")):
+    for options in (DataOptions("inception"), DataOptions("inception", cache="memory")):
         given: Any = {"size": (20, 30), "batch_size": 4, "training": True, "seed": 1}
         for (images, labels), (others, of) in zip(
             batches(found, options, **given), batches(same, options, **given), strict=True
@@ -137,7 +137,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 PACKS = """
 import os, pathlib, signal, sys
-from inception_resnet_keras.data.pack import pack
+from inception_resnet_keras.data.packed import pack
 from inception_resnet_keras.data.sources import open_source
 def die(done, total):
     done < 8 or os.kill(os.getpid(), signal.SIGKILL)
@@ -299,7 +299,7 @@ def test_a_dataset_of_tfds(tmp_path: Path, prepared: str) -> None:
     assert len(open_source(f"{prepared}:test")) == 2
     with pytest.raises(InputError, match="has no split 'val'; it has"):
         open_source(f"{prepared}:val")
-    made = batches(source, DataOptions(), size=(20, 30), batch_size=9, training=True, seed=0)
+    made = batches(source, DataOptions("inception"), size=(20, 30), batch_size=9, training=True, seed=0)
     [(images, _)] = made
     assert images.shape == (9, 20, 30, 3)
     assert pack(source, tmp_path / "packed").pictures == 9

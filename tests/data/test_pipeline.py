@@ -27,11 +27,11 @@ BOUNDS = ((0.1, 1.0), (3 / 4, 4 / 3))
 POLICIES = {
     "none": DataOptions("none"),
     "shift": DataOptions("shift"),
-    "inception": DataOptions(),
-    "slow": DataOptions(slow_colour=True),
-    "memory": DataOptions(cache="memory"),
-    "rand": DataOptions(rand_augment=2),
-    "mixed": DataOptions(mixup=0.2, cutmix=1.0),
+    "inception": DataOptions("inception"),
+    "slow": DataOptions("inception", slow_colour=True),
+    "memory": DataOptions("inception", cache="memory"),
+    "rand": DataOptions("inception", rand_augment=2),
+    "mixed": DataOptions("inception", mixup=0.2, cutmix=1.0),
 }
 
 
@@ -100,7 +100,7 @@ def test_several_epochs_follow_one_another(source: Source, policy: str, shard: t
 
 
 def test_numbered_pictures_are_those_of_the_source(source: Source) -> None:
-    made = batches(source, DataOptions(), size=SIZE, batch_size=4, training=True, seed=3, numbered=True)
+    made = batches(source, DataOptions("inception"), size=SIZE, batch_size=4, training=True, seed=3, numbered=True)
     numbers = np.concatenate([numbers.numpy() for _, _, numbers in made])
     assert sorted(numbers) == list(range(11))
     labels = np.concatenate([labels for _, labels in epoch_of(source)])
@@ -163,10 +163,15 @@ def test_a_worker_may_be_left_nothing() -> None:
 
 
 def test_shapes_are_static_where_short_batches_are_left_out(source: Source) -> None:
-    made = batches(source, DataOptions(), size=SIZE, batch_size=4, training=True, seed=0, drop_remainder=True)
+    made = batches(
+        source, DataOptions("inception"), size=SIZE, batch_size=4, training=True, seed=0, drop_remainder=True
+    )
     assert made.element_spec[0].shape == (4, *SIZE, 3)
     assert made.cardinality() == len(list(made)) == 2
-    assert batches(source, DataOptions(), size=SIZE, batch_size=4, training=True, seed=0, start=1).cardinality() == 2
+    assert (
+        batches(source, DataOptions("inception"), size=SIZE, batch_size=4, training=True, seed=0, start=1).cardinality()
+        == 2
+    )
 
 
 @pytest.mark.usefixtures("channels_first")
@@ -177,7 +182,7 @@ def test_channels_first(source: Source) -> None:
 
 
 def test_evaluation_is_in_order_and_sees_the_middle(source: Source) -> None:
-    made = epoch_of(source, DataOptions(central_crop=0.75), training=False, size=(45, 60))
+    made = epoch_of(source, DataOptions("inception", central_crop=0.75), training=False, size=(45, 60))
     np.testing.assert_array_equal(np.concatenate([labels for _, labels in made]), source.labels)
     middles = np.stack([source.read(index)[8:52, 10:70] for index in range(len(source))])
     found = np.concatenate([images for images, _ in made])
@@ -240,7 +245,7 @@ def test_corrupt_pictures_are_counted_listed_and_skipped(tmp_path: Path, cache: 
     truncated(tmp_path, ("class 0/1.jpg", "class 1/4.jpg"))
     source = open_source(tmp_path, max_corrupt=2)
     assert len(source) == 11
-    options = DataOptions(cache=cache)
+    options = DataOptions("inception", cache=cache)
     whole = epoch_of(source, options)
     assert [len(labels) for _, labels in whole] == [4, 4, 3]
     assert all(images.max(axis=(1, 2, 3)).min() > 0 for images, _ in whole)

@@ -19,8 +19,8 @@ from inception_resnet_keras.data.splits import held_out_split, write_split
 from inception_resnet_keras.evaluation.evaluate import evaluate
 from inception_resnet_keras.evaluation.run_data import choose, find_run
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.loop import open_pictures
 from inception_resnet_keras.training.run import RunFolder
+from inception_resnet_keras.training.train import open_pictures
 
 from ..pictures import write_digits
 from .models import write_model
@@ -32,7 +32,7 @@ def write_run(path: Path, model: Path, *, split: bool = True, **settings: Any) -
     """As `train` leaves one, but for the training; without a split, as earlier versions did."""
     path.mkdir()
     shutil.copy(model, path / "model.keras")
-    config = TrainConfig(**settings).anywhere()
+    config = TrainConfig(**settings).with_absolute_paths()
     RunFolder(path).write_config(config, {})
     if split:
         write_split(RunFolder(path).split, *open_pictures(config, Console(quiet=True)))

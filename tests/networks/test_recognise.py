@@ -261,7 +261,7 @@ def test_the_layers_show_whether_channels_come_first(
     models = {first: True, nested: True, turned: False, last: False, wrapped: True}
     for setting in ("channels_first", "channels_last"):
         keras.config.set_image_data_format(setting)
-        assert [is_channels_first(model) for model in factories] == list(factories.values())
-        assert {image_size(model) for model in factories} == {size}
+        assert [is_channels_first(model) for model in models] == list(models.values())
+        assert {image_size(model) for model in models} == {size}
     keras.config.set_image_data_format("channels_last")
     assert not is_channels_first(keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)]))

@@ -11,11 +11,11 @@ from rich.console import Console
 
 from inception_resnet_keras import networks
 from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.training.cluster import make_strategy
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.distribution import make_strategy
-from inception_resnet_keras.training.room import in_memory
 from inception_resnet_keras.training.session import Session
 from inception_resnet_keras.training.step import Stepper
+from inception_resnet_keras.training.trouble import explain_out_of_memory
 
 from ..tiny import FEW, SIDE
 
@@ -43,7 +43,7 @@ if __name__ == "__main__":
     limit = pages * resource.getpagesize() + 8 * GIGABYTE
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     try:
-        with in_memory(session, images, labels, Console()):
+        with explain_out_of_memory(session, images, labels, Console()):
             session.stepper.compute(images, labels)
     except InputError as error:
         print(error)

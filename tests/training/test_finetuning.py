@@ -14,7 +14,7 @@ from inception_resnet_keras.models.model_file import load_model
 from inception_resnet_keras.networks import names
 from inception_resnet_keras.networks.rows import Conv, Repeat, Residual
 from inception_resnet_keras.training.config import TrainConfig, read_config
-from inception_resnet_keras.training.loop import Trained, train_config
+from inception_resnet_keras.training.train import Trained, train_config
 
 from .. import tiny
 from ..pictures import write_digits

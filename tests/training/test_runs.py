@@ -23,8 +23,8 @@ from inception_resnet_keras import networks
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.data.splits import read_split
 from inception_resnet_keras.models.model_file import MEMBER, load_model
-from inception_resnet_keras.training.checkpoints import Checkpoints
-from inception_resnet_keras.training.config import ADDED
+from inception_resnet_keras.training.config import ADDED_LATER
+from inception_resnet_keras.training.run import Checkpoints
 
 from .. import forked
 from ..pictures import write_digits
@@ -229,7 +229,7 @@ def test_asked_to_stop_a_run_keeps_what_was_trained_and_says_how_to_go_on(
     split = (run / "split.csv").stat()
     config = json.loads((run / "config.json").read_text())
     config["config"]["epochs"] = ended + 2
-    for name in ADDED:  # as an older version left it
+    for name in ADDED_LATER:  # as an older version left it
         del config["config"][name]
     (run / "config.json").write_text(json.dumps(config))
     status, told, error = here(capsys, ["train", "--resume", str(run)])
@@ -238,7 +238,7 @@ def test_asked_to_stop_a_run_keeps_what_was_trained_and_says_how_to_go_on(
     assert (
         'is of an older version, and lacks what that one always did: augmentation = "shift", area = [0.05, 1.0]' in said
     )
-    assert set(json.loads((run / "config.json").read_text())["config"]) >= set(ADDED)
+    assert set(json.loads((run / "config.json").read_text())["config"]) >= set(ADDED_LATER)
     assert [row["epoch"] for row in history(run)] == [str(epoch) for epoch in range(1, ended + 3)]
     assert {path.name for path in run.iterdir()} == {*LEFT_IN_A_RUN, "tensorboard"}
     assert (run / "split.csv").stat().st_ino == split.st_ino  # not hashed again
@@ -320,7 +320,7 @@ def test_a_truncated_newest_checkpoint_is_passed_over_and_said(
     process = start_and_wait_for("epoch 2/400", started, tmp_path / "said.txt")
     os.kill(process.pid, signal.SIGINT)
     forked.finish(process, tmp_path / "said.txt", status=130)
-    newest, before = Checkpoints(run / "checkpoints").there()
+    newest, before = Checkpoints(run / "checkpoints").paths()
     newest.write_bytes(newest.read_bytes()[:-1000])
     split = (run / "split.csv").read_text()
     (run / "split.csv").unlink()  # as an older version left it

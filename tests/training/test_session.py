@@ -10,10 +10,9 @@ from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.labelled import Source
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.data.splits import held_out_split
-from inception_resnet_keras.training.checkpoints import Checkpoint
+from inception_resnet_keras.training.cluster import make_strategy
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.distribution import make_strategy
-from inception_resnet_keras.training.runner import evaluation_seconds
+from inception_resnet_keras.training.epochs import expected_evaluation_seconds
 from inception_resnet_keras.training.session import Position, Session
 
 from ..pictures import write_digits
@@ -36,16 +35,16 @@ def test_as_many_pictures_under_other_names_or_labels_are_noticed(tmp_path: Path
     folder = write_digits(tmp_path / "digits")
     before = held_out_split(open_source(folder), 0)
     begun = session(*before)
-    checkpoint = Checkpoint(*begun.state())
+    state = begun.state()
     path = tmp_path / "run" / "checkpoints" / "step-00000000.ckpt"
-    session(*held_out_split(open_source(folder), 0)).set_state(path, checkpoint)
+    session(*held_out_split(open_source(folder), 0)).set_state(path, *state)
 
     (folder / "0" / "000.png").rename(folder / "0" / "000b.png")
     renamed = held_out_split(open_source(folder), 0)
     assert [len(source) for source in renamed] == [len(source) for source in before]
     changed = session(*renamed)
     with pytest.raises(InputError, match=r"for other (training|held-out) pictures.*--weights .*model\.keras"):
-        changed.set_state(path, checkpoint)
+        changed.set_state(path, *state)
 
 
 def test_the_same_files_in_other_classes_are_other_pictures(tmp_path: Path) -> None:
@@ -54,5 +53,7 @@ def test_the_same_files_in_other_classes_are_other_pictures(tmp_path: Path) -> N
 
 
 def test_an_evaluation_is_reckoned_from_the_training_before_it() -> None:
-    assert evaluation_seconds(Position(training_seconds=60.0, sums=[1.0, 1.0, 100.0]), 500) == pytest.approx(100.0)
-    assert evaluation_seconds(Position(), 500) == 0.0
+    assert expected_evaluation_seconds(Position(training_seconds=60.0, sums=[1.0, 1.0, 100.0]), 500) == pytest.approx(
+        100.0
+    )
+    assert expected_evaluation_seconds(Position(), 500) == 0.0

@@ -9,11 +9,11 @@ import pytest
 
 from inception_resnet_keras import networks
 from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.training.cluster import disagreements, make_strategy, strategy_kind
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.distribution import differing, kind_of, make_strategy
 from inception_resnet_keras.training.optimizers import TensorFlow1RMSprop, make_optimizer, schedule
 from inception_resnet_keras.training.session import Session
-from inception_resnet_keras.training.step import StepFigures
+from inception_resnet_keras.training.step import StepMetrics
 
 from ..tiny import KNOWN
 
@@ -30,7 +30,7 @@ def _small_ones_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def config(**settings: Any) -> TrainConfig:
     usual = {"model": "few", "size": 32, "batch_size": 8, "dropout": 0.0, "optimizer": "sgd", "learning_rate": 0.01}
-    return TrainConfig(**{**usual, **settings})
+    return TrainConfig.from_settings({**usual, **settings})
 
 
 def stepped(steps: int = 3, **settings: Any) -> tuple[Session, list[float]]:
@@ -39,9 +39,9 @@ def stepped(steps: int = 3, **settings: Any) -> tuple[Session, list[float]]:
     session = Session(made, ["a", "b", "c"], 3, 0.8, make_strategy(made))
     losses = []
     for step in range(steps):
-        figures, gradients = session.stepper.compute(PIXELS[step], LABELS[step])
+        metrics, gradients = session.stepper.compute(PIXELS[step], LABELS[step])
         session.stepper.apply(gradients, step)
-        losses.append(figures.loss)
+        losses.append(metrics.loss)
     return session, losses
 
 
@@ -158,11 +158,11 @@ def test_mixed_labels_are_the_mixture_of_their_losses(smoothing: float) -> None:
     session = Session(made, ["a", "b", "c"], 3, 0.8, make_strategy(made))
     own, other = np.eye(3, dtype=np.float32)[LABELS[0]], np.eye(3, dtype=np.float32)[LABELS[1]]
 
-    def figures(labels: np.ndarray) -> StepFigures:
+    def metrics(labels: np.ndarray) -> StepMetrics:
         return session.stepper.compute(PIXELS[0], labels)[0]
 
-    whole, one, two = figures(LABELS[0]), figures(own), figures(other)
-    mixed = figures(0.7 * own + 0.3 * other)
+    whole, one, two = metrics(LABELS[0]), metrics(own), metrics(other)
+    mixed = metrics(0.7 * own + 0.3 * other)
     assert one.loss == pytest.approx(whole.loss, rel=1e-5)
     assert one.correct == whole.correct == mixed.correct
     assert mixed.loss == pytest.approx(0.7 * one.loss + 0.3 * two.loss, rel=1e-5)
@@ -176,9 +176,9 @@ def test_half_precision_trains_float32_weights(precision: str) -> None:
     before = [variable.numpy() for variable in session.model.trainable_variables]
     losses = []
     for step in range(12):
-        figures, gradients = session.stepper.compute(PIXELS[0], LABELS[0])
+        metrics, gradients = session.stepper.compute(PIXELS[0], LABELS[0])
         session.stepper.apply(gradients, step)
-        losses.append(figures.loss)
+        losses.append(metrics.loss)
     assert losses[0] == pytest.approx(stepped(1)[1][0], rel=0.02)
     assert losses[-1] < losses[0]
     variables = session.model.trainable_variables
@@ -203,12 +203,12 @@ def test_half_precision_trains_float32_weights(precision: str) -> None:
 def test_auto_is_what_the_machine_and_the_scheduler_say(
     strategy: str, environment: dict[str, str], gpus: int, kind: str
 ) -> None:
-    assert kind_of(config(strategy=strategy), environment, gpus) == kind
+    assert strategy_kind(config(strategy=strategy), environment, gpus) == kind
 
 
 def test_workers_that_nobody_named_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="needs TF_CONFIG"):
-        kind_of(config(strategy="multiworker"), {})
+        strategy_kind(config(strategy="multiworker"), {})
     for damaged in ("{", "{}", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 3}}'):
         monkeypatch.setenv("TF_CONFIG", damaged)
         with pytest.raises(InputError, match="TF_CONFIG: is damaged"):
@@ -217,7 +217,7 @@ def test_workers_that_nobody_named_are_told(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_slurm_says_and_cannot_be_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="SLURM_STEP_NUM_TASKS: got 'four'"):
-        kind_of(config(), {"SLURM_STEP_NUM_TASKS": "four"})
+        strategy_kind(config(), {"SLURM_STEP_NUM_TASKS": "four"})
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     with pytest.raises(InputError, match="Slurm: who the workers are cannot be read"):
@@ -246,7 +246,7 @@ def test_what_one_of_three_workers_tells_otherwise_is_named_to_all(last: dict[st
         bits.append(numbers)
         return numbers
 
-    for told in every:
-        differing(told, kept, 1)
-    for told in every:
-        assert differing(told, lambda _: np.sum(bits, axis=0), 3) == names
+    for values in every:
+        disagreements(values, kept, 1)
+    for values in every:
+        assert disagreements(values, lambda _: np.sum(bits, axis=0), 3) == names

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inception_resnet_keras.training.checkpoints import Checkpoints
+from inception_resnet_keras.training.run import Checkpoints
 
 from ..data.photographs import write_photographs
 from ..pictures import write_digits

@@ -11,29 +11,29 @@ import numpy as np
 from inception_resnet_keras import networks
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.data.labelled import Source
-from inception_resnet_keras.training import runner
-from inception_resnet_keras.training.step import StepFigures, Stepper
+from inception_resnet_keras.training.epochs import Trainer
+from inception_resnet_keras.training.step import StepMetrics, Stepper
 
 from ..tiny import FEW
 
 
 def run(file: str, arguments: list[str]) -> int:
     losses: list[float] = []
-    compute, train = Stepper.compute, runner.Runner.run
+    compute, train = Stepper.compute, Trainer.train
 
-    def noted(self: Stepper, *given: np.ndarray, **options: Any) -> tuple[StepFigures, object]:
-        figures, gradients = compute(self, *given, **options)
-        losses.append(figures.loss)
-        return figures, gradients
+    def noted(self: Stepper, *given: np.ndarray, **options: Any) -> tuple[StepMetrics, object]:
+        metrics, gradients = compute(self, *given, **options)
+        losses.append(metrics.loss)
+        return metrics, gradients
 
-    def kept(self: runner.Runner) -> tuple[Source, np.ndarray]:
+    def kept(self: Trainer) -> tuple[Source, np.ndarray]:
         found = train(self)
         weights = {weight.path.replace("/", "."): weight.numpy() for weight in self.session.model.weights}
-        together = self.session.stepper.together(np.full(3, self.shard[0] + 1, np.float32))
+        together = self.session.stepper.sum_over_workers(np.full(3, self.shard[0] + 1, np.float32))
         np.savez(f"{file}.{self.shard[0]}.npz", losses=np.array(losses), together=together, **weights)
         return found
 
-    Stepper.compute, runner.Runner.run = noted, kept  # type: ignore[method-assign]
+    Stepper.compute, Trainer.train = noted, kept  # type: ignore[method-assign]
     networks.NETWORKS[FEW.name] = {FEW.variant: FEW}
     return main(arguments)
 

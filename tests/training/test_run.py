@@ -1,3 +1,5 @@
+"""The folder of a run: its place, its checkpoints, its event files."""
+
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -5,16 +7,46 @@ import numpy as np
 import pytest
 
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.training.checkpoints import Checkpoints, DamagedCheckpointError, read, restore, write
+from inception_resnet_keras.training.config import TrainConfig
+from inception_resnet_keras.training.run import (
+    Checkpoints,
+    DamagedCheckpointError,
+    EventWriter,
+    new_run,
+    read_checkpoint,
+    write_checkpoint,
+)
+from inception_resnet_keras.training.session import assign_variables
+
+from ..pictures import write_digits
 
 ARRAYS = {"model/00000/a/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "optimizer/00000/step": np.array(7)}
 
 META = {"position": {"epoch": 1, "loss": 0.1 + 0.2}}
 
 
+def test_no_run_lies_among_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = write_digits(tmp_path / "pictures", classes=2, per_class=1)
+    monkeypatch.chdir(pictures)
+    for out in (None, Path("run")):
+        with pytest.raises(InputError, match="lies in the folder of pictures"), new_run(out, TrainConfig(data=".")):
+            pytest.fail("no folder is to be made")
+    assert sorted(path.name for path in pictures.iterdir()) == ["0", "1"]
+
+
+def test_an_untrained_run_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "own"
+    own.mkdir()
+    for out in (None, own, own / "a" / "b"):
+        with new_run(out, TrainConfig()) as run:
+            run.write_config(TrainConfig(), {})
+    assert list(tmp_path.rglob("*")) == [own]
+
+
 def test_a_checkpoint_gives_back_every_bit(tmp_path: Path) -> None:
-    write(tmp_path / "step.ckpt", ARRAYS, META)
-    found = read(tmp_path / "step.ckpt")
+    write_checkpoint(tmp_path / "step.ckpt", ARRAYS, META)
+    found = read_checkpoint(tmp_path / "step.ckpt")
     assert found.meta == META
     assert found.arrays.keys() == ARRAYS.keys()
     for key, array in ARRAYS.items():
@@ -26,7 +58,7 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path / "checkpoints", keep=2)
     for step in (1, 2, 10, 11):
         kept.save(step, ARRAYS, META)
-    assert [path.name for path in kept.there()] == ["step-00000011.ckpt", "step-00000010.ckpt"]
+    assert [path.name for path in kept.paths()] == ["step-00000011.ckpt", "step-00000010.ckpt"]
     kept.clear()
     assert not kept.folder.exists()
 
@@ -51,17 +83,17 @@ def test_a_damaged_newest_one_is_passed_over_and_named(tmp_path: Path, damage: s
     assert path == newest
     assert reason
     with pytest.raises(DamagedCheckpointError):
-        read(newest)
+        read_checkpoint(newest)
 
 
 def test_every_truncation_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "step.ckpt"
-    write(path, ARRAYS, META)
+    write_checkpoint(path, ARRAYS, META)
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         with pytest.raises(DamagedCheckpointError):
-            read(path)
+            read_checkpoint(path)
 
 
 def test_one_that_cannot_be_reached_is_not_taken_for_damaged(tmp_path: Path) -> None:
@@ -77,7 +109,21 @@ def test_another_networks_checkpoint_is_refused_and_nothing_changes(tmp_path: Pa
     assigned: list[np.ndarray] = []
     variable = SimpleNamespace(shape=(2, 3), assign=assigned.append)
     with pytest.raises(InputError, match="of another network or configuration"):
-        restore({"model/00000/a/kernel": variable}, ARRAYS, tmp_path)
+        assign_variables({"model/00000/a/kernel": variable}, ARRAYS, tmp_path)
     with pytest.raises(InputError, match=r"differ in .*\(2, 3\)"):
-        restore({**dict.fromkeys(ARRAYS, variable)}, ARRAYS, tmp_path)
+        assign_variables({**dict.fromkeys(ARRAYS, variable)}, ARRAYS, tmp_path)
     assert not assigned
+
+
+def test_old_event_files_stay_until_there_are_rows_to_write_in_their_place(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    folder = tmp_path / "tensorboard"
+    EventWriter(folder)
+    assert not folder.exists()
+    EventWriter(folder).write([{"epoch": 1, "loss": 0.5}])
+    [old] = folder.iterdir()
+    again = EventWriter(folder)
+    assert list(folder.iterdir()) == [old]
+    again.write([{"epoch": 1, "loss": 0.5}])
+    [new] = folder.iterdir()
+    assert new != old

@@ -1,4 +1,4 @@
-"""Which devices and workers a run is computed on, from what the machine and the cluster say."""
+"""The devices and workers that a run is computed on: one device, several, or several machines."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def kind_of(config: TrainConfig, environment: Mapping[str, str] = os.environ, gpus: int = 0) -> str:
-    """ "one", "mirrored" or "multiworker"; "auto" decides by what is set and what is there.
+def strategy_kind(config: TrainConfig, environment: Mapping[str, str] = os.environ, gpus: int = 0) -> str:
+    """ "one", "mirrored" or "multiworker". "auto" chooses by the environment variables and the number of GPUs.
 
-    Raises InputError where several workers are asked for and nothing says who they are.
+    Raises InputError if "multiworker" is configured and neither TF_CONFIG nor Slurm names the workers.
     """
     clustered = "TF_CONFIG" in environment or _slurm_tasks(environment) > 1
     if config.strategy == "multiworker" and not clustered:
@@ -37,7 +37,7 @@ def kind_of(config: TrainConfig, environment: Mapping[str, str] = os.environ, gp
 
 
 def _slurm_tasks(environment: Mapping[str, str]) -> int:
-    """Tasks of the step that `srun` started; SLURM_NTASKS is also set in sbatch's own script and salloc's shell."""
+    """Tasks that `srun` started. SLURM_NTASKS would not do: sbatch's own script and salloc's shell have it, too."""
     text = environment.get("SLURM_STEP_NUM_TASKS", "1")
     if not text.isdecimal():
         raise refuse("SLURM_STEP_NUM_TASKS", text, "the number of tasks, as srun sets it")
@@ -45,16 +45,16 @@ def _slurm_tasks(environment: Mapping[str, str]) -> int:
 
 
 def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
-    """The run's strategy; call it before anything else of TensorFlow's.
+    """The run's distribution strategy; call it before TensorFlow computes anything.
 
-    Raises InputError where TF_CONFIG is damaged, or the configuration cannot be run on it.
+    Raises InputError if TF_CONFIG is damaged, or the configuration does not fit the number of replicas.
     """
     import tensorflow as tf
 
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     gpus = len(use_gpus())
-    kind = kind_of(config, gpus=gpus)
+    kind = strategy_kind(config, gpus=gpus)
     if kind == "multiworker":
         strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=_resolver())
     elif kind == "mirrored":
@@ -73,7 +73,7 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
 
 
 def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
-    """(this worker's number, how many there are); 0 is the chief, which alone writes."""
+    """(number of this worker, number of workers). Worker 0 is the chief, the only one that writes files."""
     resolver = strategy.cluster_resolver
     spec = resolver.cluster_spec().as_dict() if resolver else {}
     chiefs, workers = len(spec.get("chief", ())), len(spec.get("worker", ()))
@@ -83,20 +83,24 @@ def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
     return number, chiefs + workers
 
 
-def differing(told: Mapping[str, str], together: Callable[[np.ndarray], np.ndarray], workers: int) -> list[str]:
-    """Names of what so many workers do not all tell alike; each gets the same answer.
+def disagreements(
+    values: Mapping[str, str], sum_over_workers: Callable[[np.ndarray], np.ndarray], workers: int
+) -> list[str]:
+    """Names of the values on which the workers disagree; every worker gets the same answer.
 
-    together: the sum of every worker's numbers. Of each text's SHA-256, a bit that all have, or none has, is alike.
+    Each worker adds the bits of every value's SHA-256: where all agree, each sum is 0 or the number of workers.
+
+    values: This worker's values by name. sum_over_workers: Sums an array over all workers.
     """
-    digests = b"".join(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest() for text in told.values())
+    digests = b"".join(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest() for text in values.values())
     bits = np.unpackbits(np.frombuffer(digests, np.uint8)).astype(np.float32)
-    sums = together(bits).reshape(len(told), -1)
-    alike = np.minimum(np.abs(sums), np.abs(sums - workers)) < 0.5
-    return [name for name, same in zip(told, alike.all(axis=1), strict=True) if not same]
+    sums = sum_over_workers(bits).reshape(len(values), -1)
+    equal = np.minimum(np.abs(sums), np.abs(sums - workers)) < 0.5
+    return [name for name, same in zip(values, equal.all(axis=1), strict=True) if not same]
 
 
 def _devices(tf: object) -> list[str] | None:
-    """The GPUs where there are any; without one, the logical CPUs that a test has made."""
+    """`None`, which means all GPUs, or without a GPU the logical CPUs, of which tests make several."""
     if tf.config.list_logical_devices("GPU"):  # type: ignore[attr-defined]
         return None
     return [device.name for device in tf.config.list_logical_devices("CPU")]  # type: ignore[attr-defined]
@@ -109,9 +113,9 @@ def _resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
     if "TF_CONFIG" not in os.environ:
         return _slurm_resolver()
     try:
-        found = json.loads(os.environ["TF_CONFIG"])
-        task = found["task"]
-        address = found["cluster"][task["type"]][int(task["index"])]
+        config = json.loads(os.environ["TF_CONFIG"])
+        task = config["task"]
+        address = config["cluster"][task["type"]][int(task["index"])]
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(
             f"TF_CONFIG: is damaged ({error!r}); it takes "
@@ -123,12 +127,12 @@ def _resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
 
 
 def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
-    """TensorFlow's, whose worker's address must be this node: it sorts the nodes' names as text, and Slurm does not."""
+    """TensorFlow's resolver, checked: it sorts node names as text and Slurm does not, so it may name another node."""
     import tensorflow as tf
 
     try:
-        found = tf.distribute.cluster_resolver.SlurmClusterResolver()
-        address = found.cluster_spec().task_address("worker", int(os.environ["SLURM_PROCID"]))
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+        address = resolver.cluster_spec().task_address("worker", int(os.environ["SLURM_PROCID"]))
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         raise InputError(
             f"Slurm: who the workers are cannot be read from its environment ({error}); start one task a node with "
@@ -140,4 +144,4 @@ def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
             f"Slurm: task {os.environ['SLURM_PROCID']} runs on {node}, and TensorFlow takes it to be on {host}, as it "
             "sorts the nodes by name: choose nodes whose names sort as their numbers do, or set TF_CONFIG"
         )
-    return found
+    return resolver

@@ -1,4 +1,4 @@
-"""What a run is made of before it trains, and what its model then says of the same pictures."""
+"""What a run is made of before it trains, what is refused before that, and what its model then predicts."""
 
 import io
 import json
@@ -12,21 +12,23 @@ from rich.console import Console
 
 from inception_resnet_keras import networks
 from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.data import sources
 from inception_resnet_keras.data.packed import pack
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.evaluation.report import Report, classification_report
 from inception_resnet_keras.models.model_file import read_card
 from inception_resnet_keras.models.predict import predict
-from inception_resnet_keras.training import loop
+from inception_resnet_keras.training import train as train_module
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.loop import (
+from inception_resnet_keras.training.train import (
     batch_norm_hint,
     batch_norm_momentum_for,
     open_pictures,
-    steps_an_epoch,
+    require_ready,
+    steps_per_epoch,
     train_config,
 )
-from inception_resnet_keras.training.memory import estimated
+from inception_resnet_keras.training.trouble import estimate_activations
 
 from .. import tiny
 from ..data.photographs import write_photographs
@@ -41,7 +43,7 @@ def _few_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config(**settings: Any) -> TrainConfig:
-    return TrainConfig(**{"model": "few", "size": 32, "batch_size": 8, "epochs": 1, **settings})
+    return TrainConfig.from_settings({"model": "few", "size": 32, "batch_size": 8, "epochs": 1, **settings})
 
 
 def manifest(folder: Path, path: Path) -> Path:
@@ -82,7 +84,7 @@ def test_a_user_gets_the_probabilities_that_the_report_is_made_of(
         seen.update(zip(names, probabilities, strict=True))
         return classification_report(labels, probabilities, classes, names, *rest)
 
-    monkeypatch.setattr(loop, "classification_report", noted)
+    monkeypatch.setattr(train_module, "classification_report", noted)
     varied = {"augmentation": "inception", "area": [0.4, 1.0], "rand_augment": 1, "mixup": 0.2, "cutmix": 1.0}
     settings = {**varied, "label_smoothing": 0.1, "average": 0.9, "central_crop": 0.8, "cache": "memory", "epochs": 2}
     data = manifest(folder, tmp_path / "set.csv")
@@ -111,17 +113,17 @@ def test_too_many_damaged_pictures_stop_the_run_with_their_names(tmp_path: Path)
 
 
 def test_a_last_batch_too_small_for_every_replica_is_left_out() -> None:
-    assert [steps_an_epoch(9, config(batch_size=4), replicas) for replicas in (1, 2)] == [3, 2]
-    assert [steps_an_epoch(8, config(batch_size=4), replicas) for replicas in (1, 2)] == [2, 2]
-    assert steps_an_epoch(1, config(batch_size=4), 2) == 0
-    assert [steps_an_epoch(7, config(batch_size=4, mixup=0.2), replicas) for replicas in (1, 2)] == [2, 1]
+    assert [steps_per_epoch(9, config(batch_size=4), replicas) for replicas in (1, 2)] == [3, 2]
+    assert [steps_per_epoch(8, config(batch_size=4), replicas) for replicas in (1, 2)] == [2, 2]
+    assert steps_per_epoch(1, config(batch_size=4), 2) == 0
+    assert [steps_per_epoch(7, config(batch_size=4, mixup=0.2), replicas) for replicas in (1, 2)] == [2, 1]
     # 3 pictures of 2 replicas are 1 and 2: one micro-batch and two.
-    assert [steps_an_epoch(7, config(batch_size=4, accumulate=2), replicas) for replicas in (1, 2)] == [2, 1]
+    assert [steps_per_epoch(7, config(batch_size=4, accumulate=2), replicas) for replicas in (1, 2)] == [2, 1]
 
 
 def test_the_maps_that_a_step_keeps_are_the_models() -> None:
     """By hand from the model's layers: what batch norms and ReLUs read and give, pools, concatenations, the head."""
-    maps = estimated(config(batch_size=8, dropout=0.0))
+    maps = estimate_activations(config(batch_size=8, dropout=0.0))
     kept = 0
     for layer in tiny.build(tiny.FEW).layers:
         shape = layer.output.shape[1:]
@@ -135,9 +137,9 @@ def test_the_maps_that_a_step_keeps_are_the_models() -> None:
         kept += int(np.prod(shape))
     assert maps.kept == pytest.approx(8 * 4 * kept, rel=0.2)
     assert maps.rematerialised < maps.kept
-    halves = estimated(config(batch_size=8, accumulate=2, precision="mixed_bfloat16"))
+    halves = estimate_activations(config(batch_size=8, accumulate=2, precision="mixed_bfloat16"))
     assert halves.kept * 4 == maps.kept
-    assert estimated(config(batch_size=8), replicas=2).kept * 2 == maps.kept
+    assert estimate_activations(config(batch_size=8), replicas=2).kept * 2 == maps.kept
 
 
 def test_a_short_runs_statistics_settle_and_a_long_runs_are_the_papers() -> None:
@@ -157,7 +159,7 @@ def test_a_momentum_too_slow_for_the_run_is_told_with_one_that_suits() -> None:
 
 def test_a_momentum_of_0_is_taken_and_frozen_batch_norm_has_no_hint(tmp_path: Path) -> None:
     data = str(write_digits(tmp_path / "digits", per_class=8))
-    plain = train_config(config(data=data, batch_norm_momentum=0.0), tmp_path / "plain", console=QUIET)
+    plain = train_config(config(data=data, batch_norm_momentum=0.0), str(tmp_path / "plain"), console=QUIET)
     chosen = json.loads(plain.folder.config.read_text())["chosen"]
     assert chosen["batch_norm_momentum"] == 0.0
     said = io.StringIO()
@@ -165,3 +167,46 @@ def test_a_momentum_of_0_is_taken_and_frozen_batch_norm_has_no_hint(tmp_path: Pa
     train_config(config(data=data, **frozen), tmp_path / "frozen", console=Console(file=said))
     assert "batch norm is frozen" in said.getvalue()
     assert "hint" not in said.getvalue()
+
+
+@pytest.fixture
+def unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set of which reading a single header fails the test."""
+
+    def unwanted(*_: Any) -> None:
+        raise AssertionError("a header was read")
+
+    monkeypatch.setattr(sources, "header", unwanted)
+    return write_digits(tmp_path / "digits")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"val": "nowhere"}, "val: nowhere: found nothing there"),
+        ({"val": "nowhere.csv"}, "there is no such file"),
+        ({"weights": "nowhere.keras"}, "no file"),
+        ({"weights": "imagnet"}, "'imagenet' perhaps"),
+        ({"weights": "imagenet"}, "those of few .*--model inception_resnet_v2 --variant slim"),
+    ],
+)
+def test_a_wrong_setting_is_told_first(unread: Path, tmp_path: Path, settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        train_config(config(data=str(unread), **settings), tmp_path / "run", console=QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_taken_is_told_first(unread: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError, match="no empty folder"):
+        train_config(config(data=str(unread)), tmp_path, console=QUIET)
+    monkeypatch.chdir(unread)
+    with pytest.raises(InputError, match=r"data: .* holds this folder's runs/.*give --out"):
+        train_config(config(data="."), console=QUIET)
+    assert not (unread / "runs").exists()
+
+
+def test_workers_that_cannot_share_pairs_are_told_first(unread: Path) -> None:
+    require_ready(config(data=str(unread), batch_size=6), (0, 2))
+    with pytest.raises(InputError, match=r"batch_size: got 6; .*an even number each"):
+        require_ready(config(data=str(unread), batch_size=6, mixup=0.2), (0, 2))

@@ -1,0 +1,276 @@
+"""The loop over epochs and batches: train, check, save; then evaluate, save and report the epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ..common.console import command, printable, say
+from ..common.errors import InputError
+from ..data.images import UnreadableImageError
+from ..data.labelled import Source
+from ..data.pipeline import batches
+from .cluster import worker
+from .optimizers import phases
+from .progress import InterruptedRun, TrainingProgress
+from .run import RunWriter
+from .session import Position
+from .step import StepMetrics
+from .trouble import diagnose, explain_out_of_memory
+
+LONG_EVALUATION = 30.0  # seconds; a longer one is preceded by a checkpoint
+
+ABORTED = "Collective ops is aborted"  # in TensorFlow's message if another worker has ended
+
+LEAST_PROBABILITY = 1e-7  # the bound of Keras's own cross entropy
+
+
+class Trainer:
+    """Trains a session from its position to the last epoch.
+
+    Args:
+        writer: Saves the session; it has the session to train.
+        training: The training pictures.
+        held_out: The pictures to evaluate on after each epoch.
+        progress: Shows the steps.
+        stop_requested: Says whether the user asked to stop.
+    """
+
+    def __init__(
+        self,
+        writer: RunWriter,
+        training: Source,
+        held_out: Source,
+        *,
+        progress: TrainingProgress,
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        self.writer, self.progress, self.stop_requested = writer, progress, stop_requested
+        self.session = session = writer.session
+        self.training, self.held_out = training, held_out
+        self.shard = worker(session.strategy)
+        self._reported = set(unreadable_pictures(training, held_out))
+        self._restore_unreadable()
+        config, position = session.config, session.position
+        common: dict[str, Any] = {
+            "options": config.data_options,
+            "size": (config.size, config.size),
+            "batch_size": config.batch_size,
+            "seed": config.seed,
+        }
+        self._held_out_batches = batches(held_out, training=False, numbered=True, **common)
+        self._training_batches: Iterator[Any] = iter(())
+        if position.epoch < config.epochs:
+            # One pipeline for all remaining epochs, so that the next epoch is read while this one is evaluated.
+            dataset = batches(
+                training,
+                training=True,
+                epoch=position.epoch,
+                start=position.batch,
+                epochs=config.epochs - position.epoch,
+                shard=self.shard,
+                drop_remainder=session.steps < math.ceil(len(training) / config.batch_size),
+                **common,
+            )
+            self._training_batches = self._read(dataset)
+
+    def train(self) -> tuple[Source, np.ndarray]:
+        """Trains the remaining epochs.
+
+        Returns:
+            The held-out pictures that could be read, and the final model's probabilities for them.
+
+        Raises:
+            InterruptedRun: After the step, or the batch of held-out pictures, in which any worker asked to stop.
+            InputError: Another worker has ended, a value is not finite, or too many pictures are unreadable.
+        """
+        try:
+            return self._train_epochs()
+        except InterruptedRun:
+            self._exchange_unreadable()  # a resumed epoch does not read these pictures again
+            raise
+        except tf.errors.OpError as error:
+            if self.shard[1] == 1 or ABORTED not in str(error):
+                raise
+            run = self.writer.run
+            again = command("train", "--resume", run.path) if run.has_checkpoint() else "the same command"
+            raise InputError(
+                "another worker has ended, and this one cannot go on without it: what that one said tells why. Start "
+                f"all of them again with: {again}"
+            ) from error
+
+    def _train_epochs(self) -> tuple[Source, np.ndarray]:
+        session, position = self.session, self.session.position
+        evaluation = None
+        while position.epoch < session.config.epochs:
+            phase = next(phase for phase in phases(session.config) if phase.first <= position.epoch < phase.last)
+            if phase != session.phase:
+                session.start_phase(phase)
+            self._train_epoch()
+            evaluation = self._end_epoch()
+        # A run that was interrupted after its last epoch has only its report left to write.
+        return self._evaluate() if evaluation is None else evaluation
+
+    # One epoch
+
+    def _train_epoch(self) -> None:
+        position = self.session.position
+        start = before = time.monotonic()
+        earlier, earlier_training = position.seconds, position.training_seconds  # of a resumed epoch
+        while position.batch < self.session.steps:
+            images, labels = next(self._training_batches)
+            waited = time.monotonic() - before
+            with explain_out_of_memory(self.session, images, labels, self.progress.console):
+                metrics = self._step(images, labels)
+            spent = time.monotonic() - start
+            position.seconds, position.training_seconds = earlier + spent, earlier_training + spent
+            self.progress.step(position, int(metrics.count), metrics.loss, waited, time.monotonic() - before)
+            self._record_unreadable()
+            if metrics.stop:
+                raise InterruptedRun
+            self.writer.save_checkpoint_if_due()
+            before = time.monotonic()  # saving does not count as waiting for data
+
+    def _step(self, images: tf.Tensor, labels: tf.Tensor) -> StepMetrics:
+        session, position = self.session, self.session.position
+        metrics, gradients = session.stepper.compute(images, labels, stop=self.stop_requested())
+        # mixed_float16 finds its loss scale by infinite gradients, and skips such steps itself.
+        finite_gradient = math.isfinite(metrics.gradient) or session.config.precision == "mixed_float16"
+        if not math.isfinite(metrics.loss) or not finite_gradient:
+            what = "loss" if not math.isfinite(metrics.loss) else "gradient"
+            raise InputError(
+                f"the {what} of epoch {position.epoch + 1}, step {position.batch + 1} is not finite, so it was not "
+                f"taken. {diagnose(session.model, images, metrics, gradients)}. {self.writer.divergence_advice()}"
+            )
+        session.stepper.apply(gradients, position.step)
+        position.add_step(metrics)
+        return metrics
+
+    def _end_epoch(self) -> tuple[Source, np.ndarray]:
+        """Evaluates and saves the epoch, which counts as finished once its checkpoint is written."""
+        session, position = self.session, self.session.position
+        start = time.monotonic()
+        # Save what was trained before a long evaluation, so that a crash in it does not cost the epoch.
+        self.writer.require_finite()
+        if expected_evaluation_seconds(position, len(self.held_out)) >= LONG_EVALUATION:
+            self.writer.save_checkpoint()
+        # Evaluate, and save the model that was evaluated.
+        with session.averaged_weights():
+            evaluated, probabilities = self._evaluate()
+            self._exchange_unreadable()
+            for source in (self.training, self.held_out):
+                source.corrupt.check()
+            row = self._history_row(evaluated, probabilities)
+            row["seconds"] = round(position.seconds + time.monotonic() - start, 2)
+            self.writer.save_model(best=row["val_accuracy"] > position.best)
+        # Advance the position, and save it.
+        position.best = max(position.best, row["val_accuracy"])
+        position.history.append(row)
+        position.end_epoch()
+        self.writer.save_epoch()
+        self.progress.epoch_end(position.epoch - 1, row)
+        return evaluated, probabilities
+
+    def _evaluate(self) -> tuple[Source, np.ndarray]:
+        """The held-out pictures that can be read, and their probabilities."""
+        numbers, parts = [], []
+        with self.progress.evaluating(len(self.held_out)) as advance:
+            for images, _, indices in self._read(self._held_out_batches):
+                if not len(indices):  # no picture of the batch can be read
+                    continue
+                numbers.append(indices.numpy())
+                probabilities, stop = self.session.stepper.predict(images.numpy(), stop=self.stop_requested())
+                parts.append(probabilities)
+                advance(len(indices))
+                if stop:
+                    raise InterruptedRun
+        if not parts:
+            raise InputError("val: no held-out picture can be read")
+        return self.held_out.take(np.concatenate(numbers)), np.concatenate(parts)
+
+    def _history_row(self, evaluated: Source, probabilities: np.ndarray) -> dict[str, float]:
+        position = self.session.position
+        loss, correct, count = position.sums
+        labels = evaluated.labels
+        true_class = probabilities[np.arange(len(labels)), labels]
+        return {
+            "epoch": position.epoch + 1,
+            "accuracy": correct / count,
+            "loss": loss / count,
+            "val_accuracy": float(np.mean(probabilities.argmax(axis=1) == labels)),
+            "val_loss": float(-np.log(np.clip(true_class, LEAST_PROBABILITY, 1)).mean()),
+            "seconds": 0.0,
+            "images_per_second": round(count / position.training_seconds, 2),
+        }
+
+    def _read(self, dataset: tf.data.Dataset) -> Iterator[Any]:
+        """The batches of a dataset; raises InputError, which lists them, if too many pictures are unreadable."""
+        iterator = iter(dataset)
+        while True:
+            with ExitStack() as stack:
+                for corrupt in {self.training.corrupt, self.held_out.corrupt}:
+                    stack.enter_context(corrupt.told())
+                batch = next(iterator, None)
+            if batch is None:
+                return
+            yield batch
+
+    # Unreadable pictures: a worker finds those of its own part, and the position keeps those of all workers
+
+    def _record_unreadable(self) -> None:
+        """Keeps them with the position, and so in checkpoints: a resumed epoch does not read them again."""
+        both = {name: reason for source in (self.training, self.held_out) for name, reason in source.corrupt.listed()}
+        self.session.position.unreadable = sorted(both.items())
+
+    def _restore_unreadable(self) -> None:
+        for source in (self.training, self.held_out):
+            names = set(source.names)
+            for name, reason in self.session.position.unreadable:
+                if name in names:
+                    source.corrupt.list_one(name, reason)
+
+    def _exchange_unreadable(self) -> None:
+        """Gives every worker the unreadable pictures of all workers, and prints the new ones."""
+        for source in (self.training, self.held_out):
+            if self.shard[1] == 1:
+                break
+            own = dict(source.corrupt.listed())
+            unreadable = np.array([name in own for name in source.names], np.float32)
+            for index in np.flatnonzero(self.session.stepper.sum_over_workers(unreadable)).tolist():
+                if source.names[index] not in own:
+                    source.corrupt.list_one(source.names[index], _reason(source, index))
+        self._record_unreadable()
+        for name, reason in self.session.position.unreadable:
+            if (name, reason) not in self._reported:
+                say(self.progress.console, f"left out: {printable(name)}: {reason}", style="yellow")
+        self._reported |= set(self.session.position.unreadable)
+
+
+def expected_evaluation_seconds(position: Position, images: int) -> float:
+    """Expected duration of an evaluation: a third of this epoch's training time per picture."""
+    trained = position.sums[2]
+    return position.training_seconds / trained * images / 3 if trained else 0.0
+
+
+def unreadable_pictures(training: Source, held_out: Source) -> list[tuple[str, str]]:
+    """(name, reason) of the pictures that could not be read so far, and of the files that are no pictures."""
+    listed = {source.corrupt: source.corrupt.listed() for source in (training, held_out)}
+    beside = {file for source in (training, held_out) for file in source.beside}
+    return sorted({pair for pairs in listed.values() for pair in pairs}) + sorted(beside)
+
+
+def _reason(source: Source, index: int) -> str:
+    """Why a picture cannot be read that another worker found."""
+    try:
+        source.read(index)
+    except UnreadableImageError as error:
+        return error.reason
+    except InputError:  # too many are unreadable, which all workers check together once all are exchanged
+        return dict(source.corrupt.listed())[source.names[index]]
+    return "another worker could not read it"

@@ -1,0 +1,467 @@
+"""A training run from a folder of pictures to a folder with a model: `train`, `resume` and `finetune`.
+
+The acts of a run follow one another below: checks before work, pictures, session, epochs, report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+
+from ..common.arguments import path_of, text_of
+from ..common.console import command, printable, say
+from ..common.devices import missing_gpu
+from ..common.errors import InputError, refuse
+from ..common.files import write_json
+from ..data import DIGITS
+from ..data.images import UnreadableImageError
+from ..data.labelled import Source
+from ..data.pipeline import checked_shard
+from ..data.sources import open_source, require_source
+from ..data.splits import held_out_split
+from ..evaluation.report import Report, classification_report
+from ..weights import registry
+from ..weights.load import is_name, require
+from .cluster import make_strategy, worker
+from .config import CHANGEABLE, TrainConfig, configured, read_stored_config
+from .progress import InterruptedRun, TrainingProgress, reading, stop_requests
+from .run import RUNS, RunFolder, RunWriter, new_run, require_space, require_tensorboard
+from .trouble import estimate_activations, gpu_peak_bytes
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from .session import Session
+
+BATCH_NORM_MOMENTUM_RANGE = (0.8, 0.9997)
+
+SETTLING_MEMORIES = 3  # batch-norm statistics settle within so many of their memories, 1 / (1 - momentum) steps
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run.
+
+    folder: Its folder. history: One row of metrics per epoch. report: The report on the held-out pictures.
+    chief: Whether this process wrote the folder; one of several workers does.
+    """
+
+    folder: RunFolder
+    history: list[dict[str, float]]
+    report: Report
+    chief: bool = True
+
+
+def train(
+    data: str | PathLike[str] | None = None,
+    *,
+    out: str | PathLike[str] | None = None,
+    recipe: str | PathLike[str] | None = None,
+    console: Console | None = None,
+    **settings: Any,
+) -> Trained:
+    """Train a network on images and write a run's folder.
+
+    Args:
+        data: The training images: a folder with one folder of images per class, a .csv of path,label, a
+            folder that `pack` wrote, or "tfds:NAME[:SPLIT]". None is the recipe's, or scikit-learn's
+            handwritten digits.
+        out: The run's folder, new or empty. None is the next free number below runs/.
+        recipe: The name of a recipe, such as "modern", or a TOML file. None is the defaults of
+            `training.config.TrainConfig`.
+        console: Where progress is printed. None is the terminal.
+        settings: Fields of `training.config.TrainConfig`, such as `model`, `size`, `epochs`, `batch_size` or
+            `val` (held-out images; without it a fifth of `data` is held out). They override the recipe.
+
+    Returns:
+        The run: its folder with `model.keras` in it, its history, and the report on the held-out images.
+
+    Raises:
+        ValueError: A setting, the data, the folder or the disk cannot be used, which is known before
+            training starts; or the loss is no longer finite.
+        KeyboardInterrupt: Ctrl-C or SIGTERM. What was trained so far is in the folder, and
+            `inception-resnet-keras train --resume RUN` continues it.
+
+    Examples:
+        ```python
+        run = train("photos", recipe="modern", epochs=20)
+        print(run.report.accuracy, run.folder.model)
+        ```
+    """
+    chosen = settings if data is None else {"data": data, **settings}
+    flags = {name: fspath(value) if isinstance(value, PathLike) else value for name, value in chosen.items()}
+    config = configured(None if recipe is None else text_of("recipe", recipe), (), flags)
+    return train_config(config, None if out is None else path_of("out", out), console=console)
+
+
+def finetune(
+    data: str | PathLike[str],
+    *,
+    weights: str | PathLike[str] | None = None,
+    out: str | PathLike[str] | None = None,
+    recipe: str | PathLike[str] = "finetune",
+    console: Console | None = None,
+    **settings: Any,
+) -> Trained:
+    """Train a pretrained network on your own images: first a new classifier, then the upper stages too.
+
+    Args:
+        data: The training images, as for `train`.
+        weights: A checkpoint that `load_weights` reads, or a registered name. None is the recipe's.
+        out: The run's folder, new or empty. None is the next free number below runs/.
+        recipe: The name or TOML file of a recipe.
+        console: Where progress is printed. None is the terminal.
+        settings: Fields of `training.config.TrainConfig`, which override the recipe, such as `epochs`,
+            `head_epochs` (epochs that train the classifier alone), `unfreeze_from` (the first stage that
+            is trained after them), `layer_rate` (how much slower each stage below learns) and
+            `freeze_batch_norm` (keeps every statistic of the trunk bit by bit).
+
+    Returns:
+        The run, as from `train`.
+
+    Raises:
+        ValueError: As for `train`, and where the weights do not fit the network.
+        KeyboardInterrupt: As for `train`.
+
+    Examples:
+        ```python
+        run = finetune("photos", weights="imagenet", epochs=12, head_epochs=4, unfreeze_from="b11")
+        ```
+    """
+    chosen = settings if weights is None else {"weights": weights, **settings}
+    return train(data, out=out, recipe=recipe, console=console, **chosen)
+
+
+def train_config(
+    config: TrainConfig, out: str | PathLike[str] | None = None, *, console: Console | None = None
+) -> Trained:
+    """Trains a network on pictures and writes a run's folder, as `train` does.
+
+    Args:
+        config: The settings, which were checked when they were made.
+        out: The run's folder, new or empty. `None` takes the next free number below runs/.
+        console: Where progress is shown. `None` uses the terminal.
+
+    Returns:
+        The finished run, with the model's report on the held-out pictures.
+
+    Raises:
+        InputError: The data, the folder or the disk cannot be used, raised before training starts; or the loss is
+            no longer finite, with a diagnosis.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM; the folder holds a checkpoint of what was trained.
+    """
+    out = None if out is None else Path(out)
+    strategy = make_strategy(config)
+    number, workers = worker(strategy)
+    console = _chief_console(console, number)
+    if workers > 1 and out is None:
+        raise InputError("out: several workers need one folder that all of them see: give --out")
+    config = config.with_absolute_paths()
+    require_ready(config, (number, workers))
+    if out is None:
+        require_runs_outside(config)
+    # The chief creates the folder; the other workers write nothing in it.
+    with nullcontext(RunFolder(out)) if number and out else new_run(out, config) as run:
+        return _run(config, run, strategy, console)
+
+
+def resume(
+    path: str | PathLike[str], settings: Mapping[str, Any] | None = None, *, console: Console | None = None
+) -> Trained:
+    """Resumes an interrupted run at the step of its newest whole checkpoint.
+
+    Args:
+        path: The run's folder.
+        settings: Settings to change, of those in `config.CHANGEABLE`; config.json keeps them.
+        console: Where progress is shown. `None` uses the terminal.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        InputError: The folder holds no run, all epochs are trained, or a setting may not change; and as `train`.
+        KeyboardInterrupt: As `train`.
+    """
+    run = RunFolder(Path(path))
+    settings = settings or {}
+    if fixed := [name for name in settings if name not in CHANGEABLE]:
+        raise InputError(
+            f"resume: goes on with what the run was started with; leave out {', '.join(fixed)}. What may be changed is "
+            f"{', '.join(CHANGEABLE)}"
+        )
+    stored, missing = read_stored_config(run.config)
+    config = stored.with_settings(settings)
+    if run.report.exists() and len(run.read_history()) >= config.epochs:
+        raise InputError(f"{path}: all {config.epochs} epochs are trained; nothing is left to go on with")
+    strategy = make_strategy(config)
+    number, workers = worker(strategy)
+    console = _chief_console(console, number)
+    if missing:
+        filled = ", ".join(f"{name} = {json.dumps(stored.settings()[name])}" for name in missing)
+        say(
+            console,
+            f"{run.config} is of an older version, and lacks what that one always did: {filled}",
+            style="yellow",
+        )
+    require_ready(config, (number, workers), resumed=run.has_checkpoint())
+    return _run(config, run, strategy, console)
+
+
+def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, console: Console) -> Trained:
+    """Trains. On Ctrl-C, prints the resume command if a checkpoint exists."""
+    try:
+        # Pictures
+        training, held_out = open_pictures(config, console)
+        # Session: a new one, or the one of the newest checkpoint
+        session = _new_session(config, training, held_out, strategy)
+        writer = RunWriter(run, session, console)
+        if not writer.resume():
+            _start(writer)
+        elif writer.chief and (config, []) != read_stored_config(run.config):
+            run.change_config(config)
+        _introduce(writer, training, held_out)
+        writer.save_split(training, held_out)
+        # Epochs
+        evaluated, probabilities = _train_epochs(writer, training, held_out)
+        # Report
+        report = _report(training, held_out, evaluated, probabilities)
+        if writer.chief:
+            write_report(writer, evaluated, report)
+            writer.checkpoints.clear()  # the run is finished: its models and its report are written
+        return Trained(run, session.position.history, report, writer.chief)
+    except KeyboardInterrupt:
+        if run.has_checkpoint():
+            say(console, f"go on with: {command('train', '--resume', run.path)}")
+        raise
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Checks before work: whatever can be wrong is found before a picture is read
+# ----------------------------------------------------------------------------------------------------------------------
+def _chief_console(console: Console | None, number: int) -> Console:
+    """The console of worker `number`; only the chief prints."""
+    return (console or Console()) if number == 0 else Console(quiet=True)
+
+
+def require_ready(config: TrainConfig, worker: tuple[int, int], *, resumed: bool = False) -> None:
+    """Raises InputError if a setting, a path or a missing library would end the run later.
+
+    worker: Number of this worker, and number of workers. resumed: A checkpoint replaces `weights`.
+    """
+    checked_shard(worker, config.batch_size, pairs=config.data_options.mixes)
+    for name in ("data", "val"):
+        if (place := getattr(config, name)) is not None:
+            require_source(place, name)
+    if config.tensorboard:
+        require_tensorboard()
+    if config.weights is not None and not resumed:
+        _require_weights(config, config.weights)
+
+
+def require_runs_outside(config: TrainConfig) -> None:
+    """Raises InputError if runs/ lies in a folder of pictures, which would take it for a class."""
+    for name in ("data", "val"):
+        place = getattr(config, name)
+        if place and RUNS.resolve().is_relative_to(Path(place).resolve()):
+            raise InputError(f"{name}: {place} holds this folder's {RUNS}/, where the run would lie: give --out")
+
+
+def _require_weights(config: TrainConfig, weights: str) -> None:
+    if not is_name(weights):
+        require(weights)
+        return
+    files = [registry.WEIGHTS[file] for file in registry.files_of(weights)]
+    if not any((file.network, file.variant) == (config.model, config.variant) for file in files):
+        fitting = dict.fromkeys(f"--model {file.network} --variant {file.variant}" for file in files)
+        raise refuse(
+            "weights", weights, f"those of {config.model} ({config.variant}); these fit {' or '.join(fitting)}"
+        )
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Pictures
+# ----------------------------------------------------------------------------------------------------------------------
+def open_pictures(config: TrainConfig, console: Console) -> tuple[Source, Source]:
+    """Opens the training and the held-out pictures: headers are read, nothing is decoded."""
+    with reading(console) as bars:
+
+        def open_with_bar(place: str, **options: Any) -> Source:
+            bar = bars.add_task(f"reading {escape(printable(place))}", total=None)
+            return open_source(
+                place,
+                max_corrupt=config.max_corrupt,
+                progress=lambda done, total: bars.update(bar, completed=done, total=total),
+                **options,
+            )
+
+        pictures = open_with_bar(config.data or DIGITS)
+        if config.val is None:
+            return held_out_split(pictures, config.split_seed)
+        return pictures, open_with_bar(config.val, class_names=pictures.class_names)
+
+
+def steps_per_epoch(pictures: int, config: TrainConfig, replicas: int) -> int:
+    """Batches per epoch. A last batch with fewer pictures than replicas is dropped.
+
+    With several replicas every short batch is dropped if pictures are mixed in pairs or batches are computed in
+    micro-batches: replicas with different numbers of micro-batches would wait for each other forever.
+    """
+    whole, rest = divmod(pictures, config.batch_size)
+    equal_parts = replicas > 1 and (config.data_options.mixes or config.accumulate > 1)
+    return whole + (rest >= replicas and not equal_parts)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Session
+# ----------------------------------------------------------------------------------------------------------------------
+def batch_norm_momentum_for(steps: int) -> float:
+    """A momentum from 0.8 to 0.9997 whose memory, 1 / (1 - momentum) steps, is a twentieth of the run.
+
+    With the paper's 0.9997 a run of a few hundred steps would be evaluated with statistics that have hardly moved
+    from their initial values.
+    """
+    low, high = BATCH_NORM_MOMENTUM_RANGE
+    return min(high, max(low, 1 - 20 / steps))
+
+
+def batch_norm_hint(momentum: float, steps: int) -> str:
+    """A hint if the momentum is too high for a run of so many steps, otherwise ""."""
+    memory, better = 1 / (1 - momentum), batch_norm_momentum_for(steps)
+    if steps >= SETTLING_MEMORIES * memory or momentum <= better:
+        return ""
+    return (
+        f"hint: batch norm momentum {momentum:g} needs about {SETTLING_MEMORIES * memory:,.0f} steps to settle and "
+        f"this run has {steps:,}: give {better:.4g}, or the held-out figures will be poor"
+    )
+
+
+def _new_session(config: TrainConfig, training: Source, held_out: Source, strategy: tf.distribute.Strategy) -> Session:
+    from .session import Session
+
+    replicas = strategy.num_replicas_in_sync
+    steps = steps_per_epoch(len(training), config, replicas)
+    if not steps:
+        raise InputError(f"{len(training)} pictures cannot be shared by {replicas} replicas")
+    momentum = config.batch_norm_momentum
+    if momentum is None:
+        momentum = batch_norm_momentum_for(config.epochs * steps)
+    digests = (training.digest, held_out.digest)
+    return Session(config, list(training.class_names), steps, momentum, strategy, pictures=digests)
+
+
+def _start(writer: RunWriter) -> None:
+    """Loads the pretrained weights, checks the disk and writes config.json; a resumed run has done so."""
+    run, session, config = writer.run, writer.session, writer.session.config
+    if config.weights is not None:
+        say(writer.console, session.load_pretrained(config.weights))
+    if writer.chief:
+        # Room for the checkpoints that are kept and the one being written, and likewise for the two models.
+        arrays, _ = session.state()
+        checkpoint = sum(array.nbytes for array in arrays.values())
+        model = 4 * session.model.count_params()
+        require_space(run.path, (config.keep + 1) * checkpoint + 3 * model)
+        steps, replicas = config.epochs * session.steps, session.strategy.num_replicas_in_sync
+        derived = {"batch_norm_momentum": session.momentum, "steps": steps, "replicas": replicas}
+        run.write_config(config, {**derived, "activation_bytes": asdict(estimate_activations(config, replicas))})
+
+
+def _introduce(writer: RunWriter, training: Source, held_out: Source) -> None:
+    """Prints what is trained on what, and what the user should know before it starts."""
+    from .epochs import unreadable_pictures
+
+    session, console, config = writer.session, writer.console, writer.session.config
+    steps = config.epochs * session.steps
+    say(
+        console,
+        f"{config.model} ({config.variant}), {session.model.count_params():,} parameters, on {len(training):,} "
+        f"pictures of {len(training.class_names)} classes at {config.size}×{config.size}; {len(held_out):,} held out "
+        f"→ {writer.run.path}",
+    )
+    if config.freeze_batch_norm:
+        say(console, "batch norm is frozen: its statistics stay those of the weights")
+    elif hint := batch_norm_hint(session.momentum, steps):
+        say(console, hint, style="yellow")
+    else:
+        say(console, f"batch norm momentum {session.momentum:.4g}, which suits {steps:,} steps")
+    if gpu := missing_gpu():
+        say(console, gpu, style="yellow")
+    if config.remat:
+        activations = estimate_activations(config, session.strategy.num_replicas_in_sync)
+        say(
+            console,
+            f"rematerialised: about {activations.rematerialised / 1e9:.2f} GB of maps kept a replica, in place of "
+            f"{activations.kept / 1e9:.2f} GB",
+        )
+    for name, reason in unreadable_pictures(training, held_out):
+        say(console, f"left out: {printable(name)}: {reason}", style="yellow")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Epochs: the loop itself is `epochs.Trainer`
+# ----------------------------------------------------------------------------------------------------------------------
+def _train_epochs(writer: RunWriter, training: Source, held_out: Source) -> tuple[Source, np.ndarray]:
+    """Trains the remaining epochs; the held-out pictures that could be read, and their probabilities."""
+    from .epochs import Trainer
+
+    session, console = writer.session, writer.console
+    epochs, steps, position = session.config.epochs, session.steps, session.position
+    images = min(len(training), steps * session.config.batch_size)
+    done = position.epoch * images + int(position.sums[2])
+    with (
+        stop_requests(console) as stop_requested,
+        TrainingProgress(console, epochs=epochs, images=images, steps=steps, done=done) as progress,
+    ):
+        trainer = Trainer(writer, training, held_out, progress=progress, stop_requested=stop_requested)
+        try:
+            return trainer.train()
+        except InterruptedRun:
+            writer.save_checkpoint()
+            position = session.position
+            say(
+                console,
+                f"interrupted after {len(position.history)} of {epochs} epochs and {position.batch} of {steps} steps; "
+                f"all that was trained is in {writer.run.path}",
+            )
+            raise KeyboardInterrupt from None
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Report
+# ----------------------------------------------------------------------------------------------------------------------
+def _report(training: Source, held_out: Source, evaluated: Source, probabilities: np.ndarray) -> Report:
+    from .epochs import unreadable_pictures
+
+    unreadable = unreadable_pictures(training, held_out)
+    return classification_report(evaluated.labels, probabilities, evaluated.class_names, evaluated.names, unreadable)
+
+
+def write_report(writer: RunWriter, evaluated: Source, report: Report) -> None:
+    """Writes the figures, then report.json, which marks the run as complete."""
+    from ..evaluation import plots
+
+    run, config, history = writer.run, writer.session.config, writer.session.position.history
+    peak = gpu_peak_bytes()
+    if peak is not None:
+        say(writer.console, f"the first GPU held {peak / 1e9:.2f} GB at the most")
+    size = (config.size, config.size)
+
+    def read_or_white(index: int) -> np.ndarray:
+        try:
+            return evaluated.read(index, size, config.data_options.central_crop)
+        except UnreadableImageError:  # removed since it was evaluated
+            return np.full((*size, 3), 255, np.uint8)
+
+    mistakes = [read_or_white(mistake.index) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
+    plots.plot_learning_curves(history, run.path / "learning_curves.png")
+    plots.plot_confusion(report, run.path / "confusion_matrix.png")
+    plots.plot_mistakes(report, mistakes, run.path / "mistakes.png")
+    write_json(run.report, {**report.as_json(), "peak_gpu_bytes": peak})

@@ -1,0 +1,323 @@
+"""What goes wrong in a training step: values that are not finite, and running out of memory.
+
+    python -m inception_resnet_keras.training.trouble --model inception_resnet_v2 --size 299 --batch-size 8
+
+measures the memory of a step with and without rematerialised stages, each in a process of its own: the most memory held
+during a step, the first GPU's if there is one, otherwise the process's, and the step's time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from .. import networks
+from ..common.console import say
+from ..common.devices import is_out_of_memory, largest_that_fits
+from ..common.errors import InputError
+from ..networks.trace import Node, trace
+from .config import TrainConfig
+
+if TYPE_CHECKING:
+    import keras
+
+    from .session import Session
+    from .step import StepMetrics
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Values that are not finite
+# ----------------------------------------------------------------------------------------------------------------------
+NAMES_SHOWN = 3
+
+
+def diagnose(model: keras.Model, images: np.ndarray, metrics: StepMetrics, gradients: Any) -> str:
+    """The losses, and the first layer, weights and gradients that are not finite, in one line."""
+    parts = {"classifier": metrics.classifier, "auxiliary head": metrics.auxiliary, "penalty": metrics.penalty}
+    findings = ["losses: " + ", ".join(f"{name} {value:g}" for name, value in parts.items())]
+    pixels = np.asarray(images)
+    if not np.isfinite(pixels).all():
+        findings.append("the pictures themselves hold values that are not finite")
+    weights = [weight.path for weight in model.weights if not np.isfinite(weight.numpy()).all()]
+    if weights:
+        findings.append(f"weights that are not finite: {_first_names(weights)}")
+    if (layer := first_broken_layer(model, pixels)) is not None:
+        findings.append(f"the first layer whose output is not finite: {layer}")
+    broken = [
+        variable.path
+        for variable, gradient in zip(model.trainable_variables, gradients, strict=True)
+        # With several replicas a gradient has one part for each.
+        if not all(np.isfinite(part.numpy()).all() for part in getattr(gradient, "values", [gradient]))
+    ]
+    if broken:
+        findings.append(f"{len(broken)} of {len(gradients)} gradients are not finite, from {broken[-1]} down")
+    return "; ".join(findings)
+
+
+def first_broken_layer(model: keras.Model, images: np.ndarray) -> str | None:
+    """The first layer, in the order of the graph, whose output for this batch is not finite."""
+    import keras
+
+    layers = [layer for layer in model.layers if not isinstance(layer.output, list)]
+    with keras.StatelessScope():  # batch-norm statistics must not move
+        outputs = keras.Model(model.inputs[0], [layer.output for layer in layers])(images, training=True)
+    finite = (bool(keras.ops.all(keras.ops.isfinite(output))) for output in outputs)
+    return next((layer.name for layer, fine in zip(layers, finite, strict=True) if not fine), None)
+
+
+def _first_names(names: list[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Running out of memory
+# ----------------------------------------------------------------------------------------------------------------------
+@contextmanager
+def explain_out_of_memory(session: Session, images: Any, labels: Any, console: Console) -> Iterator[None]:
+    """Around a step: replaces an out-of-memory error by an InputError that says what to set instead."""
+    try:
+        yield
+    except Exception as error:  # XLA and the allocators raise other classes than TensorFlow's own
+        if not is_out_of_memory(error):
+            raise
+        advice = batch_size_advice(session, images, labels, console)
+    else:
+        return
+    raise InputError(advice)  # outside of the handler, so that the failed step's frames release their tensors
+
+
+def batch_size_advice(session: Session, images: Any, labels: Any, console: Console) -> str:
+    """Says what does not fit and what to set; on one replica it finds the largest batch that fits.
+
+    Smaller batches are tried in this process, beside the weights and the optimizer, without taking a step. Several
+    replicas cannot be tried: they would wait for one another.
+    """
+    config = session.config
+    problem = (
+        f"batch_size: a step of {config.batch_size} pictures of {config.size}×{config.size} does not fit in memory"
+    )
+    less = "--remat, --precision mixed_bfloat16 or a smaller --size need less"
+    if session.strategy.num_replicas_in_sync > 1:
+        return f"{problem}; give a smaller --batch-size, or compute it in micro-batches: --accumulate N; {less}"
+    micro_batch = -(-config.batch_size // config.accumulate)
+    say(console, f"{problem}; trying smaller ones…", style="yellow")
+
+    def fits(batch: int) -> bool:
+        try:
+            session.stepper.compute(images[:batch], labels[:batch])
+        except Exception as error:
+            if is_out_of_memory(error):
+                return False
+            raise
+        return True
+
+    most = largest_that_fits(micro_batch, fits)
+    if not most:
+        return f"{problem}, and not even one of a single picture does; {less}"
+    parts = next(number for number in range(2, config.batch_size + 1) if _divides(number, config.batch_size, most))
+    return (
+        f"{problem}; the largest of those tried that does is {most}. Give --batch-size {most}, or keep "
+        f"{config.batch_size} and compute it in micro-batches: --accumulate {parts}; {less}"
+    )
+
+
+def _divides(parts: int, batch: int, most: int) -> bool:
+    return batch % parts == 0 and batch // parts <= most
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The memory of a step, estimated
+# ----------------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class ActivationBytes:
+    """Bytes of activations that a replica holds at most.
+
+    kept: All of them. rematerialised: The stages' outputs, and the inner activations of one stage.
+    """
+
+    kept: int
+    rematerialised: int
+
+
+def estimate_activations(config: TrainConfig, replicas: int = 1) -> ActivationBytes:
+    """Activations of a replica's micro-batch that the backward pass reads, from the network's table.
+
+    A convolution's output is kept for its batch norm, and its ReLU's output for the next layer; pooled and
+    concatenated maps are kept, and so is a block's output. What single operations need while they run is not counted.
+    """
+    network = networks.find(config.model, config.variant)
+    nodes = trace(network, (config.size, config.size), aux_head=config.aux_weight > 0)
+    readers: dict[str, list[str]] = {}
+    for node in nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node.op)
+    inner: dict[str, int] = {}
+    outputs: dict[str, int] = {}
+    for node in nodes:
+        numbers = int(np.prod([side or 1 for side in node.shape]))
+        inner[node.place] = inner.get(node.place, 0) + _kept_maps(node, readers.get(node.name, [])) * numbers
+        outputs[node.place] = numbers
+    micro_batch = -(-config.batch_size // (replicas * config.accumulate))
+    each = micro_batch * (4 if config.precision == "float32" else 2)
+    return ActivationBytes(each * sum(inner.values()), each * (sum(outputs.values()) + max(inner.values())))
+
+
+def _kept_maps(node: Node, readers: list[str]) -> int:
+    if node.op == "conv":
+        linear = node.row is not None and getattr(node.row, "linear", False)
+        return 0 if linear else 2  # a linear convolution is only added to something
+    return 0 if node.op == "sum" and readers == ["relu"] else 1
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The memory of a step, measured
+# ----------------------------------------------------------------------------------------------------------------------
+STEPS = 4
+
+GPU = "GPU:0"
+
+
+@dataclass(frozen=True)
+class MemoryMeter:
+    """A memory whose use can be read.
+
+    memory: Name of the memory. read: Returns the bytes held now, and the most since the last reset.
+    reset: Starts a new peak.
+    """
+
+    memory: str
+    read: Callable[[], tuple[int, int]]
+    reset: Callable[[], object]
+
+    def peak_beyond_start(self, work: Callable[[], object]) -> int:
+        """The most bytes held during `work`, minus those held before it."""
+        self.reset()
+        before, _ = self.read()
+        work()
+        return self.read()[1] - before
+
+
+def memory_meter() -> MemoryMeter:
+    """A meter of the first GPU's memory, in TensorFlow's count, or without a GPU of the process's memory."""
+    import tensorflow as tf
+
+    if tf.config.list_logical_devices("GPU"):
+        return MemoryMeter("the first GPU", _gpu_bytes, lambda: tf.config.experimental.reset_memory_stats(GPU))
+    return MemoryMeter("the process", _process_bytes, _reset_process_peak)
+
+
+def gpu_peak_bytes() -> int | None:
+    """The most bytes that TensorFlow has held on the first GPU; `None` without a GPU."""
+    import tensorflow as tf
+
+    return _gpu_bytes()[1] if tf.config.list_logical_devices("GPU") else None
+
+
+@dataclass(frozen=True)
+class StepMeasurement:
+    """A measured step.
+
+    peak: Most bytes held in a step beyond those held before the first one. memory: Name of the memory.
+    seconds, processor_seconds: Of a step by the clock, and summed over all processors; the least of a few.
+    """
+
+    peak: int
+    memory: str
+    seconds: float
+    processor_seconds: float
+
+
+def measure_step(settings: dict[str, Any]) -> StepMeasurement:
+    """Measures a step of the configuration with these settings, in a new process."""
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure_step, args=(settings, sender))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    finally:
+        process.join()
+
+
+def _measure_step(settings: dict[str, Any], sender: Any) -> None:
+    from .cluster import make_strategy
+    from .session import Session
+
+    config = TrainConfig.from_settings(settings)
+    session = Session(config, ["a", "b"], STEPS, 0.9, make_strategy(config))
+    random = np.random.default_rng(0)
+    images = random.uniform(0, 255, (config.batch_size, config.size, config.size, 3)).astype(np.float32)
+    labels = random.integers(0, 2, config.batch_size)
+    times = []
+
+    def steps() -> None:
+        for step in range(STEPS):
+            start, processor_start = time.perf_counter(), time.process_time()
+            metrics, gradients = session.stepper.compute(images, labels)
+            session.stepper.apply(gradients, step)
+            times.append((time.perf_counter() - start, time.process_time() - processor_start))
+            assert np.isfinite(metrics.loss)
+
+    meter = memory_meter()
+    peak = meter.peak_beyond_start(steps)
+    seconds, processor_seconds = np.min(times, axis=0)
+    sender.send(StepMeasurement(peak, meter.memory, float(seconds), float(processor_seconds)))
+
+
+def _gpu_bytes() -> tuple[int, int]:
+    import tensorflow as tf
+
+    info = tf.config.experimental.get_memory_info(GPU)
+    return int(info["current"]), int(info["peak"])
+
+
+def _process_bytes() -> tuple[int, int]:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:  # not Linux: what is held now cannot be read
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return peak, peak
+    status = dict(line.split(":", 1) for line in lines)
+    now, peak = (1024 * int(status[field].split()[0]) for field in ("VmRSS", "VmHWM"))
+    return now, peak
+
+
+def _reset_process_peak() -> None:
+    with suppress(OSError):  # not Linux, or not permitted: the peak then includes building the network
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="inception_resnet_v2", help="(default: %(default)s)")
+    parser.add_argument("--variant", default="paper", help="(default: %(default)s)")
+    parser.add_argument("--size", type=int, default=299, help="(default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=8, help="(default: %(default)s)")
+    parser.add_argument("--optimizer", default="sgd", help="(default: %(default)s)")
+    settings = vars(parser.parse_args())
+    estimate = estimate_activations(TrainConfig.from_settings(settings))
+    for remat, estimated in ((False, estimate.kept), (True, estimate.rematerialised)):
+        measured = measure_step({**settings, "remat": remat})
+        print(
+            f"{'rematerialised' if remat else 'every map kept':14}  maps estimated {estimated / 1e9:.2f} GB, "
+            f"{measured.memory} held {measured.peak / 1e9:.2f} GB more in a step, {measured.seconds:.2f} s "
+            f"({measured.processor_seconds:.2f} s of processors)"
+        )
+
+
+if __name__ == "__main__":
+    main()
