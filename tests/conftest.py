@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 OF_EXPORTS = ("export/test_targets.py", "export/test_refusals.py", "inference/test_runtimes.py")
 # The files that take longest, the longest first, so that no process is left with one when the other has ended.
 LONGEST = (
-    "inference/test_bench.py",
+    "bench/test_run.py",
     *OF_EXPORTS,
     "evaluation/test_released.py",
     "weights/test_parity.py",

@@ -1,1 +1,1 @@
-"""The benchmark: any set of contenders, each in a process of its own, in turns, against one of them."""
+"""Benchmarks of networks, engines and precisions: each contender in its own process, in turns, against a baseline."""

@@ -9,8 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..bench import contenders as named
-from ..bench.presets import PRESETS
+from ..bench.engines import GRAMMAR, PRESETS, parse, parse_all
 from ..common.errors import refuse
 
 HELP = "speed and memory of networks, engines and precisions, in turns"
@@ -28,7 +27,7 @@ _presets = "\n".join(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = f"{named.GRAMMAR}\n\nPresets\n{_presets}"
+    parser.epilog = f"{GRAMMAR}\n\nPresets\n{_presets}"
     add = parser.add_argument
     add("contenders", nargs="*", metavar="CONTENDER", help="see below (default: the device's preset)")
     add("--preset", choices=list(PRESETS), help="a set of contenders and batches, before those that are named")
@@ -63,9 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from ..bench import tables
-    from ..bench.report import report
-    from ..bench.rounds import Outcome, measure
+    from ..bench.report import plot, report, show
+    from ..bench.run import Benchmark
     from ..common.console import command, say
     from ..common.files import write_json
 
@@ -80,47 +78,44 @@ def run(args: argparse.Namespace) -> int:
     plan = plan_of(args, lambda text: say(progress, text, style="yellow"))
     typed = command("bench", *sys.argv[2:])
 
-    def keep(outcome: Outcome) -> None:
+    def keep(benchmark: Benchmark) -> None:
         if args.json is not None:
-            write_json(args.json, report(plan, outcome, typed))
+            write_json(args.json, report(benchmark, typed))
 
-    outcome = measure(plan, tell=lambda text: say(progress, text), keep=keep)
-    found = report(plan, outcome, typed)
-    tables.show(found, Console())
+    benchmark = Benchmark(plan, tell=lambda text: say(progress, text)).run(keep)
+    result = report(benchmark, typed)
+    show(result, Console())
     if args.chart is not None:
-        from ..bench.chart import plot
-
-        plot(found, args.chart)
-    return 0 if any(entry.turns and not entry.failure for entry in outcome.entries) else 1
+        plot(result, args.chart)
+    return 0 if any(entry.turns and not entry.failure for entry in benchmark.entries) else 1
 
 
 def plan_of(args: argparse.Namespace, warn: Any) -> Any:
     """The Plan that options ask for; warn: is given a line where it is not as they may have it in mind."""
-    from ..bench import machine
-    from ..bench.plan import Plan, baseline_of
+    from ..bench.run import Plan, available_memory, baseline_of, gpus
 
     device = args.device
     if device == "auto":
-        device = "gpu" if machine.gpus() else "cpu"
+        device = "gpu" if gpus() else "cpu"
     preset = PRESETS[args.preset or device] if args.preset or not args.contenders else None
     texts = [*(preset.contenders if preset else ()), *args.contenders]
-    baseline = named.parse(args.baseline) if args.baseline else None
-    contenders = named.parse_all(texts)
+    baseline = parse(args.baseline) if args.baseline else None
+    contenders = parse_all(texts)
     if baseline is not None and baseline not in contenders:
         contenders.insert(0, baseline)
     batches = args.batch or (preset.batches if preset else (1, 8))
     training = args.train_batch or (preset.training if preset else ()) or ((32,) if args.train else ())
     apart = args.workers == "apart" or (args.workers == "auto" and device == "gpu")
-    free = machine.available_memory()
-    if args.workers == "auto" and not apart and free is not None and len(contenders) * A_WORKER > free:
+    free = available_memory()
+    if args.workers == "auto" and not apart and len(contenders) * A_WORKER > free:
         apart = True
         warn(
             f"{free / 1e9:.0f} GB of memory are free, too few for {len(contenders)} contenders at once: each ends with "
             "its turns of a round (--workers together keeps them)"
         )
     return Plan(
-        tuple(contenders),
-        baseline_of(contenders, baseline),
+        contenders=tuple(contenders),
+        baseline=baseline_of(contenders, baseline),
         batches=() if args.no_inference else batches,
         training=training,
         size=args.size,

@@ -1,24 +1,33 @@
 import re
+from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from inception_resnet_keras import networks
-from inception_resnet_keras.bench.contenders import (
+from inception_resnet_keras.bench.engines import (
     APART,
     AS_SAVED,
+    BOUNDS,
     EXPORTED,
     IN_TENSORFLOW,
     OPTIMIZED,
     PRECISIONS,
+    PRESETS,
     TIMM,
     Contender,
+    compare_outputs,
+    difference,
     parse,
     parse_all,
+    prepare,
 )
-from inception_resnet_keras.bench.presets import PRESETS
 from inception_resnet_keras.common.errors import InputError
+
+from .. import tiny
 
 NETWORKS = [f"{name}:{variant}" for name, variants in networks.NETWORKS.items() for variant in variants]
 
@@ -126,3 +135,58 @@ def test_presets_are_contenders_with_batches(name: str) -> None:
     assert preset.batches == tuple(sorted(preset.batches))
     assert {each.kind for each in found} == {"applications", "ours", "timm"}
     assert any(each.form for each in found)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def test_the_difference_is_of_logits_and_nothing_hides_it() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(8, 100))
+    same = softmax(logits)
+    assert difference(same, same) == 0
+    assert difference(softmax(logits + 3), same) < 1e-12  # a constant is no difference
+    off = softmax(logits + 0.1 * random.normal(size=logits.shape))
+    assert 0.08 < difference(off, same) < 0.12
+    assert 0.08 < difference(softmax(1.1 * logits), same) < 0.12
+    assert difference(softmax(random.normal(size=logits.shape)), same) > 1  # another network
+    assert difference(np.full_like(same, 0.01), same) == pytest.approx(1)  # one that says nothing
+    embeddings = random.normal(size=(4, 16))
+    assert difference(1.1 * embeddings, embeddings) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("computed_in", list(BOUNDS))
+def test_outputs_of_another_network_or_of_nan_never_pass(computed_in: str) -> None:
+    random = np.random.default_rng(1)
+    same = softmax(random.normal(size=(8, 100)))
+    assert compare_outputs(same, same, computed_in)["passed"]
+    assert not compare_outputs(softmax(random.normal(size=(8, 100))), same, computed_in)["passed"]
+    assert not compare_outputs(np.full_like(same, 0.01), same, computed_in)["passed"]
+    assert not compare_outputs(np.full_like(same, np.nan), same, computed_in)["passed"]
+    with pytest.raises(ValueError, match="shape"):
+        compare_outputs(same[:, :5], same, computed_in)
+
+
+def test_an_export_may_have_its_siblings_apart(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    counts = []
+    for contender in parse_all([f"{model}@openvino", f"{model}+apart@openvino", f"{model}@onnxruntime"]):
+        exported, reference = prepare(contender, tmp_path / "network", tiny.SIDE)
+        counts.append(operations(Path(exported)))
+        with np.load(reference) as arrays:
+            assert arrays["outputs"].shape == (len(arrays["images"]), tiny.CLASSES)
+    joined, apart, onnx = counts
+    assert apart["VariadicSplit"] == onnx["Split"] == 0 < joined["VariadicSplit"]
+    assert (
+        apart["Convolution"] == onnx["Conv"] == joined["Convolution"] + joined["VariadicSplit"]
+    )  # of two siblings each
+
+
+def operations(exported: Path) -> Counter[str]:
+    if exported.suffix == ".xml":
+        return Counter(re.findall(r'<layer [^>]*type="(\w+)"', exported.read_text(encoding="utf-8")))
+    import onnx
+
+    return Counter(node.op_type for node in onnx.load(exported).graph.node)

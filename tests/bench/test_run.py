@@ -3,43 +3,42 @@
 import argparse
 import json
 import os
-import re
 import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
-from dataclasses import asdict
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from inception_resnet_keras import networks
-from inception_resnet_keras.bench import making
-from inception_resnet_keras.bench.contenders import parse_all
-from inception_resnet_keras.bench.figures import Turn
-from inception_resnet_keras.bench.plan import Plan, baseline_of
-from inception_resnet_keras.bench.presets import PRESETS
-from inception_resnet_keras.bench.processes import COMMAND, Process, WorkerError
+from inception_resnet_keras.bench import run
+from inception_resnet_keras.bench.engines import PRESETS, parse_all
 from inception_resnet_keras.bench.report import report
-from inception_resnet_keras.bench.rounds import measure
+from inception_resnet_keras.bench.run import (
+    Benchmark,
+    Meter,
+    Plan,
+    Turn,
+    Worker,
+    WorkerError,
+    available_memory,
+    baseline_of,
+    describe,
+    parse_gpus,
+    peak_rss,
+)
 from inception_resnet_keras.cli import bench, main
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.models.model_file import Card, save_model
 from inception_resnet_keras.networks.trace import trace
 
 from .. import tiny
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bench") / "model.keras"
-    classes = [str(number) for number in range(tiny.CLASSES)]
-    save_model(tiny.build(include_preprocessing=True), path, Card("tiny", "paper", classes, (tiny.SIDE, tiny.SIDE)))
-    return path
+from . import workers
 
 
 def test_from_the_command_line_to_table_json_and_chart(
@@ -98,32 +97,9 @@ def check_row(row: dict[str, Any], reference: dict[str, Any]) -> None:
         assert row["threads"] is None or row["threads"] >= 1  # too short a turn has no ticks to tell by
 
 
-def test_an_export_may_have_its_siblings_apart(model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
-    job: dict[str, Any] = {"model": str(model), "folder": str(tmp_path), "pictures": ""}
-    counts = []
-    for contender in parse_all([f"{model}@openvino", f"{model}+apart@openvino", f"{model}@onnxruntime"]):
-        formed = making.make({**job, "make": "form", "form": contender.form}) if contender.form else {}
-        exported = making.make({**job, **formed, "make": "export", "contender": asdict(contender)})["model"]
-        counts.append(operations(Path(exported)))
-    joined, apart, onnx = counts
-    assert apart["VariadicSplit"] == onnx["Split"] == 0 < joined["VariadicSplit"]
-    assert (
-        apart["Convolution"] == onnx["Conv"] == joined["Convolution"] + joined["VariadicSplit"]
-    )  # of two siblings each
-
-
-def operations(exported: Path) -> Counter[str]:
-    if exported.suffix == ".xml":
-        return Counter(re.findall(r'<layer [^>]*type="(\w+)"', exported.read_text(encoding="utf-8")))
-    import onnx
-
-    return Counter(node.op_type for node in onnx.load(exported).graph.node)
-
-
 def plan_of(*names: str, **options: Any) -> Plan:
     contenders = parse_all(names)
-    return Plan(tuple(contenders), baseline_of(contenders, None), **options)
+    return Plan(contenders=tuple(contenders), baseline=baseline_of(contenders, None), **options)
 
 
 @pytest.mark.parametrize(
@@ -183,53 +159,44 @@ def test_where_nothing_can_be_written_nothing_is_started(file: str, capsys: pyte
     assert "--json: got" in capsys.readouterr().err
 
 
-def python(code: str) -> tuple[str, ...]:
-    return (sys.executable, "-c", code)
-
-
-def test_a_worker_that_dies_is_told_of_with_its_last_words() -> None:
-    code = "import os, sys; print('no such instruction', file=sys.stderr, flush=True); os._exit(3)"
-    with Process(command=python(code)) as process, pytest.raises(WorkerError, match=r"status 3: no such instruction"):
-        process.ask("facts")
+def test_a_worker_that_dies_is_reported_with_its_last_words(tmp_path: Path) -> None:
+    with (
+        closing(Worker(tmp_path, target=workers.dies)) as worker,
+        pytest.raises(WorkerError, match=r"status 3: no such instruction"),
+    ):
+        worker.ask("facts")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_a_worker_that_the_system_kills_ran_out_of_memory() -> None:
+def test_a_worker_that_the_system_kills_ran_out_of_memory(tmp_path: Path) -> None:
     with (
-        Process(command=python("import os; input(); os.kill(os.getpid(), 9)")) as process,
+        closing(Worker(tmp_path, target=workers.is_killed)) as worker,
         pytest.raises(WorkerError, match="for want of memory") as caught,
     ):
-        process.ask("facts")
+        worker.ask("facts")
     assert caught.value.out_of_memory
 
 
-def test_a_worker_that_never_answers_is_ended() -> None:
+def test_a_worker_that_never_answers_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "PATIENCE", 0.5)
     with (
-        Process(command=python("import time; time.sleep(60)"), patience=0.5) as process,
+        closing(Worker(tmp_path, target=workers.never_answers)) as worker,
         pytest.raises(WorkerError, match="no answer in"),
     ):
-        process.ask("facts")
+        worker.ask("facts")
 
 
-# A worker that has memory for four pictures, and answers each verb at once.
-OF_FOUR = """
-import json, sys
-for line in sys.stdin:
-    message = json.loads(line)
-    batch = message.get("setting", message).get("batch", 0)
-    said = {"answer": {"seconds": [0.5], "images_per_second": 2.0 * batch, "facts": {}}}
-    if message["do"] in ("facts", "peak", "open", "fits"):
-        said = {"answer": {}}
-    if batch > 4:
-        said = {"error": "bad_alloc", "out_of_memory": True, "missing": None}
-    print(json.dumps(said), flush=True)
-"""
+def test_an_error_of_a_worker_is_an_answer(tmp_path: Path) -> None:
+    with closing(Worker(tmp_path)) as worker:
+        for _ in range(2):  # it goes on after the first
+            with pytest.raises(WorkerError, match=r"TypeError: .*missing"):
+                worker.ask("open")
 
 
 @pytest.mark.parametrize("batches", [(16,), (16, 32), (2, 16), (2, 4)])
 def test_memory_that_ends_at_the_first_batch_too_names_the_largest_that_fits(batches: tuple[int, ...]) -> None:
-    outcome = measure(plan_of("a.onnx", batches=batches, rounds=2, seconds=0.0), command=python(OF_FOUR))
-    [entry] = outcome.entries
+    plan = plan_of("a.onnx", batches=batches, rounds=2, seconds=0.0)
+    [entry] = Benchmark(plan, target=workers.has_memory_for_four).run().entries
     assert entry.failure is None
     assert entry.limits == {("inference", batch): 4 for batch in batches if batch > 4}
     for batch in batches:
@@ -237,30 +204,24 @@ def test_memory_that_ends_at_the_first_batch_too_names_the_largest_that_fits(bat
         assert [turn and turn.images_per_second for turn in turns] == [2.0 * batch if batch <= 4 else None] * 2
 
 
-# A worker that finds no room where it is to make something, and runs what is there already.
-NO_ROOM = OF_FOUR.replace(
-    "    print",
-    """\
-    if message["do"] == "make":
-        said = {"error": "no space left on device", "out_of_memory": False, "missing": None}
-    print""",
-)
-
-
-def test_what_cannot_be_made_is_told_of_those_that_need_it() -> None:
+def test_what_cannot_be_prepared_is_reported_for_those_that_need_it() -> None:
     plan = plan_of("inception_v4", "inception_resnet_v1", "a.onnx", size=75, batches=(1,), rounds=1, seconds=0.0)
     told: list[str] = []
-    one, other, exported = measure(plan, tell=told.append, command=python(NO_ROOM)).entries
+    one, other, exported = Benchmark(plan, tell=told.append, target=workers.has_no_room).run().entries
     assert one.failure == other.failure == "no space left on device"
     assert exported.failure is None
     assert exported.turns["inference", 1] == [Turn([0.5], 2.0, {})]
-    assert told.count("making pictures") == 1
+    assert [line for line in told if "preparing" in line] == [
+        "preparing inception_v4:paper@graph",
+        "preparing inception_resnet_v1:paper@graph",
+    ]
 
 
 def test_an_exported_model_needs_no_pictures() -> None:
     told: list[str] = []
-    measure(plan_of("a.onnx", batches=(1,), rounds=1, seconds=0.0), tell=told.append, command=python(NO_ROOM))
-    assert not any("making" in line for line in told)
+    plan = plan_of("a.onnx", batches=(1,), rounds=1, seconds=0.0)
+    Benchmark(plan, tell=told.append, target=workers.has_no_room).run()
+    assert not any("preparing" in line for line in told)
 
 
 def test_what_is_not_installed_is_named_with_how_to_get_it() -> None:
@@ -271,22 +232,13 @@ def test_what_is_not_installed_is_named_with_how_to_get_it() -> None:
         pass
     else:
         pytest.skip("timm is installed")
-    outcome = measure(plan_of("timm:inception_v4", size=75, batches=(1,), rounds=1, seconds=0.0))
-    [entry] = outcome.entries
+    [entry] = Benchmark(plan_of("timm:inception_v4", size=75, batches=(1,), rounds=1, seconds=0.0)).run().entries
     assert entry.failure == "timm is not installed: pip install torch timm"
 
 
-def test_the_peak_is_measured_with_the_threads_asked_for() -> None:
-    code = (
-        "from inception_resnet_keras.bench import peak\n"
-        "peak.SIDES, peak.SECONDS = {'cpu': 256}, 0.0\n"
-        "found = peak.measure(['float32'], 'cpu', 1)\n"
-        "import tensorflow as tf\n"
-        "of = tf.config.threading\n"
-        "print(len(found), of.get_intra_op_parallelism_threads(), of.get_inter_op_parallelism_threads())"
-    )
-    done = subprocess.run(python(code), capture_output=True, text=True, check=False, timeout=400)
-    assert done.stdout.split() == ["1", "1", "1"], done.stderr
+def test_the_peak_is_measured_with_the_threads_asked_for(tmp_path: Path) -> None:
+    with closing(Worker(tmp_path, target=workers.reports_its_threads)) as worker:
+        assert worker.ask("peaks", ["float32"], "cpu", 1) == (1, 1, 1)
 
 
 @pytest.mark.slow
@@ -297,17 +249,17 @@ def test_a_run_that_is_stopped_keeps_its_rounds_and_leaves_nothing_else(model: P
     options = ["--size", str(tiny.SIDE), "--batch", "1", "--rounds", "500", "--seconds", "0", "--device", "cpu"]
     command = [sys.executable, "-m", "inception_resnet_keras", "bench", str(model), *options, "--json", str(figures)]
     environment = {**os.environ, "TMPDIR": str(temporary)}
-    run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    running = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until = time.monotonic() + 500
-        while not figures.exists() and run.poll() is None and time.monotonic() < until:
+        while not figures.exists() and running.poll() is None and time.monotonic() < until:
             time.sleep(0.1)
         assert figures.exists()
         assert list(temporary.glob("inception-resnet-bench-*/pictures/*/*.jpg"))
-        run.send_signal(signal.SIGTERM)
-        assert run.wait(timeout=300) != 0
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(timeout=300) != 0
     finally:
-        run.kill()
+        running.kill()
     assert not list(temporary.glob("inception-resnet-bench-*"))
     assert sorted(tmp_path.iterdir()) == [figures, temporary]
     found = json.loads(figures.read_text())
@@ -317,21 +269,12 @@ def test_a_run_that_is_stopped_keeps_its_rounds_and_leaves_nothing_else(model: P
     assert any("was stopped" in said for said in found["unseen"])
 
 
-# A worker whose largest product is a small one, which takes no seconds.
-OF_A_SMALL_PEAK = """
-from runpy import run_module
-from inception_resnet_keras.bench import peak
-peak.SIDES, peak.SECONDS = {"cpu": 256}, 0.0
-run_module("inception_resnet_keras.bench.worker", run_name="__main__")
-"""
-
-
 @pytest.mark.slow
 def test_a_real_network_with_training_steps() -> None:
     plan = plan_of(
         "inception_resnet_v1:paper@graph,mixed_bfloat16", size=75, batches=(1,), training=(2,), rounds=1, seconds=0.1
     )
-    found = report(plan, measure(plan, command=python(OF_A_SMALL_PEAK)), "bench")
+    found = report(Benchmark(plan, target=workers.has_a_small_peak).run(), "bench")
     macs = sum(node.macs or 0 for node in trace(networks.find("inception_resnet_v1"), (75, 75), classes=1000))
     [each] = found["contenders"]
     assert each["check"]["passed"], each
@@ -346,15 +289,14 @@ def test_a_real_network_with_training_steps() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="a process's memory is limited by the shell's ulimit")
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's memory is limited by its RLIMIT_AS")
 def test_out_of_memory_names_the_largest_batch_that_fits(model: Path, tmp_path: Path) -> None:
     from inception_resnet_keras.deploy.export import export_model
 
     exported = tmp_path / "model.onnx"
     export_model(model, exported, "onnx", min_agreement=0.0)
-    limited = ("sh", "-c", f"ulimit -v 1800000; exec {COMMAND[0]} -m {COMMAND[2]}")
     plan = plan_of(str(exported), size=tiny.SIDE, batches=(1, 100_000), rounds=1, seconds=0.0)
-    found = report(plan, measure(plan, command=limited), "bench")
+    found = report(Benchmark(plan, target=workers.has_little_memory).run(), "bench")
     [each] = found["contenders"]
     assert each["failure"] is None
     assert each["check"] is None  # of a file that was exported before: it was checked then
@@ -363,3 +305,57 @@ def test_out_of_memory_names_the_largest_batch_that_fits(model: Path, tmp_path: 
     assert limit["batch"] == 100_000
     assert 1000 < limit["largest_that_fits"] < 100_000
     assert each["runs_on"]["network"] == ["tiny", "paper"]
+
+
+def test_the_machine_is_described() -> None:
+    found = describe()
+    assert found["cpu"]["usable"] >= 1
+    assert found["cpu"]["model"]
+    assert found["versions"]["keras"].startswith("3.")
+    assert found["date"].endswith("+00:00")
+
+
+def test_gpus_are_read_from_what_nvidia_smi_says() -> None:
+    text = "NVIDIA H100 80GB HBM3, 550.54.15, 81559 MiB, 700.00 W, 1980 MHz, 3 %, 4 MiB\n\nbroken line\n"
+    [found] = parse_gpus(text)
+    assert found["name"] == "NVIDIA H100 80GB HBM3"
+    assert found["driver_version"] == "550.54.15"
+
+
+def test_a_meter_tells_own_work_from_others() -> None:
+    before = Meter()
+    while time.perf_counter() - before.wall < 0.3:
+        sum(range(1000))
+    found = Meter().since(before)
+    assert 0 < found["cores"] < 1.5
+    assert 0 <= found["others"] <= 1
+    assert 0 <= found["stolen"] <= 1
+    assert found["threads"] >= 1
+
+
+def test_peak_memory_is_this_processs_own() -> None:
+    before = peak_rss()
+    held = np.ones(100_000_000, np.uint8)
+    now = peak_rss()
+    assert now >= min(before + 1, held.nbytes)
+    assert now < 64e9
+
+
+@pytest.mark.parametrize(
+    ("folder", "limit", "used", "cached"),
+    [
+        (".", "memory.max", "memory.current", "inactive_file"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ],
+)
+def test_free_memory_is_what_a_container_leaves(
+    tmp_path: Path, folder: str, limit: str, used: str, cached: str
+) -> None:
+    group = tmp_path / folder
+    group.mkdir(exist_ok=True)
+    (group / limit).write_text("5000000\n")
+    (group / used).write_text("4000000\n")
+    (group / "memory.stat").write_text(f"anon 1\n{cached} 250000\n")
+    assert available_memory(tmp_path) == 1_250_000
+    (group / limit).write_text("max\n")
+    assert available_memory(tmp_path) > 1_250_000  # the machine's own
