@@ -7,7 +7,6 @@ Nothing heavy is imported before it is used.
 import lazy_loader
 
 __version__ = "0.1.0"
-
 __getattr__, _public_names, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 

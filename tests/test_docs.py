@@ -28,11 +28,8 @@ from inception_resnet_keras.common.console import PROGRAM
 from .tiny import TINY
 
 ROOT = Path(__file__).parents[1]
-
 GUIDES = ROOT / "inception_resnet_keras" / "guides"
-
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("examples/*.md")), *sorted(GUIDES.glob("*.md"))]
-
 NOT_RUN = "# not run: "
 
 

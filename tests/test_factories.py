@@ -20,11 +20,8 @@ from inception_resnet_keras.networks.checks import apply_depths, apply_scale, ch
 from . import tiny
 
 FACTORIES = ["create_inception_v4", "create_inception_resnet_v1", "create_inception_resnet_v2"]
-
 V2 = networks.find("inception_resnet_v2")
-
 NOT_A_SHARE = [-0.1, 1, 1.5, math.nan, math.inf, "0.2", None, True, 10**400]
-
 NOT_A_FLAG = [None, 1, 0, "yes", [True]]
 
 REFUSED: dict[str, list[Any]] = {

@@ -12,9 +12,7 @@ from inception_resnet_keras.networks.build import build as build_network
 from inception_resnet_keras.networks.rows import AVG_POOL, MAX_POOL, Conv, Fork, Network, Pool, Repeat, Residual
 
 SIDE = 32
-
 CLASSES = 3
-
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, SIDE, SIDE, 3)).astype(np.float32)
 
 TINY = Network(

@@ -26,17 +26,12 @@ if TYPE_CHECKING:
     from ..models.model_file import Card
 
 APPLICATIONS, TIMM = "keras-applications", "timm:"
-
 TIMM_NETWORKS = ("inception_resnet_v2", "inception_v4")
-
 OPTIMIZED, APART = "optimized", "apart"  # forms of a network
-
 AS_SAVED = "saved"  # the precision of a file that was exported before
-
 IN_TENSORFLOW, IN_TORCH = ("graph", "xla"), ("eager", "compile")
 # The format that `export_model` writes for each engine.
 EXPORTED = {"openvino": "openvino", "onnxruntime": "onnx", "litert": "litert", "savedmodel": "saved_model"}
-
 WEIGHTS_ALONE = ("onnxruntime", "litert")  # their float16 is a storage type: on a CPU they multiply in float32
 # The precisions of each engine, the default first. float32 is exact; tf32 is the faster one of a GPU.
 PRECISIONS: dict[str, tuple[str, ...]] = {
@@ -46,7 +41,6 @@ PRECISIONS: dict[str, tuple[str, ...]] = {
 }
 
 FILES = {FORMATS[target].suffix: engine for engine, target in EXPORTED.items() if FORMATS[target].suffix}
-
 _ALIKE = ", ".join(IN_TENSORFLOW), *EXPORTED, ", ".join(IN_TORCH)
 
 GRAMMAR = f"""\
@@ -209,7 +203,6 @@ _ON_GPU = [
 ]
 
 _CPU = "ResNet-v2 slim on a CPU: TensorFlow, OpenVINO, ONNX Runtime, LiteRT, and the peers"
-
 _GPU = "ResNet-v2 slim and v4 on a GPU: TensorFlow's precisions, with and without XLA, and the peers; with training"
 
 PRESETS = {
@@ -220,9 +213,7 @@ PRESETS = {
 
 # What a contender needs before it starts: weights that behave like trained ones, reference outputs, exports.
 CLASSES = 1000
-
 CHECKED, CALIBRATED = 8, 64  # pictures that outputs are compared on, and that an int8 export is calibrated with
-
 SPREAD = 3.0  # standard deviation of the logits
 
 
@@ -377,7 +368,6 @@ def difference(outputs: np.ndarray, reference: np.ndarray, floor: float = 1e-12)
 
 # How a contender runs, inside its own process.
 Step = Callable[[], Any]
-
 RATE = 1e-3  # learning rate: small, so that what is timed stays finite
 
 
@@ -498,8 +488,8 @@ class KerasEngine(Engine):
                 sgd = self.keras.optimizers.SGD(RATE, momentum=0.9, nesterov=True)
                 model.compile(sgd, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=self.xla)
             return lambda: model.train_on_batch(images, labels)
-        from ..training.config import TrainConfig
         from ..training.cluster import make_strategy
+        from ..training.config import TrainConfig
         from ..training.session import Session
 
         network = self.contender.network

@@ -18,11 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FORMAT = 1
-
 TASKS = {"inference": "inference", "training": "training steps"}
-
 TRAINING_MACS = 3  # multiply-adds of a step to those of inference: forward, gradients of maps, gradients of kernels
-
 NOISY_SHARE, NOISY_SPREAD = 0.05, 0.15
 
 
@@ -144,7 +141,6 @@ _CALIBRATED = (
 )
 
 _UNTRAINED = "networks that are named have untrained weights: differences are of numbers, not of accuracy"
-
 _STARTED_ONCE = "start-up is of one start each, files already read once by the system"
 
 _ABOVE_PEAK = (
@@ -179,9 +175,7 @@ def machine_notes(machine: Mapping[str, Any], turns: Sequence[Mapping[str, Any]]
 
 
 _RATIOS = "trust ratios, not seconds"
-
 WIDTH = 200  # of tables, whatever the terminal: a line that wraps is more use than words that are cut
-
 GAP = "–"
 
 

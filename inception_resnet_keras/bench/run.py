@@ -299,9 +299,7 @@ class Timing:
 
 
 PEAK_SECONDS = 0.5  # of each product's turn
-
 SIDES = {"cpu": 2048, "gpu": 8192}
-
 CHAINED = 4  # products of one OpenVINO call: the input and output then weigh little
 
 

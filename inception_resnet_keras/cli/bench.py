@@ -13,9 +13,7 @@ from ..bench.engines import GRAMMAR, PRESETS, parse, parse_all
 from ..common.errors import refuse
 
 HELP = "speed and memory of networks, engines and precisions, in turns"
-
 CHARTS = (".png", ".svg", ".pdf")
-
 A_WORKER = 2.5e9  # bytes: what one may hold, where all are kept alive
 
 _presets = "\n".join(

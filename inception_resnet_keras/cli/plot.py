@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     pass
 
 HELP = "a network as a picture (SVG, PNG, PDF), DOT, Mermaid, or a page to explore"
-
 LEVELS = ("overview", "modules", "layers")
-
 SUFFIXES = {"svg": ".svg", "png": ".png", "pdf": ".pdf", "dot": ".dot", "mermaid": ".mmd", "html": ".html"}
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDTH = 72  # the table, whatever the terminal: cut words say less than a line that wraps
-
 HELP = "a network's stages: output shape, parameters, multiply-adds"
 
 

@@ -66,7 +66,6 @@ LIBRARIES = {
 }
 
 SIGNS = (Path("/dev/nvidia0"), Path("/proc/driver/nvidia/version"))
-
 GPU_EXTRA = "pip install 'inception-resnet-keras[gpu]'"
 
 

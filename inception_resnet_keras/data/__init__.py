@@ -2,7 +2,6 @@
 
 # Constants that help texts and settings need, which must not import NumPy; `sources` decides what a name stands for.
 DIGITS = "digits"
-
 DIGITS_SEED = 0  # their held-out fifth is always the same, so that runs can be compared
 
 SOURCE_HELP = (

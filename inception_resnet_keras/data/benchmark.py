@@ -28,15 +28,10 @@ from PIL import Image, ImageEnhance
 from .draws import inception_boxes
 
 SIZE = (299, 299)
-
 BATCH = 32
-
 EPOCH = 50_000
-
 WIDTH, HEIGHT = 500, 375
-
 Batches = Generator[tuple[int, float]]
-
 AREA, ASPECT = (0.05, 1.0), (3 / 4, 4 / 3)
 
 

@@ -24,21 +24,13 @@ from ..common.errors import InputError, refuse
 from .images import resized
 
 Crops = Literal[1, 12, 144]
-
 CropMode = Literal["squash", "center"]
-
 Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
-
 CROPS: tuple[Crops, ...] = get_args(Crops)
-
 MODES: tuple[CropMode, ...] = get_args(CropMode)
-
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
-
 LEAST_DRAFT = 2  # `images.decode` never gives a JPEG below so many times what is enough
-
 GOOGLENET_SIDE, GOOGLENET_LENGTHS = 224, (256, 288, 320, 352)
-
 Box = tuple[float, float, float, float]  # top, left, height, width
 
 

@@ -14,15 +14,10 @@ import numpy as np
 from .options import DataOptions
 
 BLOCK = 256
-
 BRIGHTNESS = 32.0  # of 255
-
 SATURATION = (0.5, 1.5)
-
 HUE = 0.2
-
 CONTRAST = (0.5, 1.5)
-
 RAND_AUGMENT_OPS = 14
 
 

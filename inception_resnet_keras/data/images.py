@@ -15,19 +15,13 @@ from PIL import ExifTags, Image, ImageOps
 from ..common.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
-
 MAX_PIXELS = 64 * 1024 * 1024  # 192 MiB once decoded; a scanner's A4 page at 600 dpi has 35 million
-
 JPEG, PLAIN, PILLOW = range(3)  # how a picture is decoded: its crop only; by TensorFlow; by read_image
-
 PNG_SIGNATURE = 8  # bytes
 # What TensorFlow decodes to the pixels that read_image gives; the rest takes Pillow's path.
 _PLAIN_MODES = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P"), "WEBP": ("RGB",)}
-
 _16_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # of these formats only PNG has them
-
 _TOO_LARGE = f"has more than the {MAX_PIXELS:,} pixels that are read at most; make it smaller first"
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 SHOWN = 5
-
 NOTHING_LEFT = "no picture of a batch can be read"
 
 

@@ -8,7 +8,6 @@ from ..common.arguments import boolean, is_integer, is_number, number_between, o
 from ..common.errors import refuse
 
 AUGMENTATIONS = ("none", "shift", "inception")
-
 CACHES = ("none", "memory")
 
 

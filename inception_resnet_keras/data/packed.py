@@ -26,17 +26,11 @@ from .images import JPEG, MAX_PIXELS, PILLOW, PLAIN, UnreadableImageError
 from .labelled import CorruptPictures, Ranges, Source
 
 INDEX = "index.json"
-
 TABLE = "index.npz"
-
 FORMAT = "inception-resnet-keras pictures 1"
-
 LENGTH_BYTES, FOOTER_BYTES = 12, 4  # of a TFRecord: its length and that's checksum; the data's checksum
-
 COLUMNS = ("labels", "sizes", "kinds", "shards", "offsets", "lengths", "names")
-
 SHARD_BYTES = 128 * 1024**2
-
 AT_ONCE = 256  # pictures that are read ahead
 
 

@@ -22,9 +22,7 @@ from .options import DataOptions
 from .rand_augment import rand_augmented
 
 NEEDED = ("index", "present", "kind", "window", "ratio")
-
 SCALES = (2, 4, 8)  # the fractions of its size that a JPEG can be decoded at
-
 Rows = dict[str, Any]  # tensors by name
 
 
@@ -144,7 +142,6 @@ class HeldOutReader:
 
 
 KEPT = ("index", "label", "present", "patch", "own", "colour", "flip")
-
 CHUNK = 8  # pictures that are decoded by one call, and given up together where one of them is damaged
 
 

@@ -14,11 +14,8 @@ import tensorflow as tf
 from .draws import RAND_AUGMENT_OPS
 
 FILL = 127.5
-
 ROTATION = math.radians(30)
-
 SHEAR = 0.3
-
 TRANSLATION = 0.45  # of a side
 
 

@@ -23,11 +23,8 @@ from .labelled import CorruptPictures, Files, Memory, Ranges, Source
 from .packed import INDEX, open_packed, read_records
 
 MAX_CORRUPT = 0.01
-
 PARTS = ("train", "val")  # what the column split of a run's split.csv says
-
 TFDS = "tfds:"
-
 Progress = Callable[[int, int], None]
 
 

@@ -28,15 +28,10 @@ from .labelled import Files, Source
 from .sources import PARTS, Progress, manifest_rows
 
 SPLIT_FILE = "split.csv"
-
 COLUMNS = ("path", "label", "split", "sha256")
-
 TRAIN, VAL = PARTS
-
 HELD_OUT_SHARE = 0.2
-
 UNKNOWN, HELD_OUT, TRAINED_ON = range(3)  # what a split says of a picture
-
 HASHED_AT_ONCE = 64  # pictures, per thread; Ctrl-C waits for them
 
 

@@ -21,7 +21,6 @@ from .pictures import Sample
 from .prepare import Prepared
 
 BATCH = 8
-
 _SAME = 1e-6  # of the largest output: a spread below it is none
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-
 _EXIF_BYTES = 65_536  # the directory is looked for in so many bytes: it stands at the file's beginning
-
 _ORIENTATION = 0x0112
 
 

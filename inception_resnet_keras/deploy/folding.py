@@ -38,7 +38,6 @@ _IDENTITIES = (
 )
 
 _AFFINE = (keras.layers.Conv2D, keras.layers.Dense)
-
 _OF_TRAINING = ("regularizer", "constraint", "initializer")
 
 

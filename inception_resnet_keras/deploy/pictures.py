@@ -25,7 +25,6 @@ from ..data.sources import (
 )
 
 CALIBRATED_ON = 300  # at most: what nncf recommends
-
 CHECKED_ON = 64  # at most
 
 

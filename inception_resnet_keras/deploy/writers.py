@@ -38,7 +38,6 @@ def quiet() -> Iterator[None]:
 
 
 SIGNATURE = "serving_default"
-
 TOP = 5  # classes that the signature of encoded pictures names, or all where there are fewer
 
 

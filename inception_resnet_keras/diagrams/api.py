@@ -20,9 +20,7 @@ from .graph import INPUT, Graph, graph_of
 from .recover import graph_of_model
 
 Level = Literal["overview", "modules", "layers"]
-
 Format = Literal["svg", "png", "pdf", "dot", "mermaid", "html"]
-
 LEVELS: tuple[Level, ...] = get_args(Level)
 
 FORMATS: dict[str, Format] = {

@@ -17,7 +17,6 @@ from .layout import Box, Line, Placed, Size, place
 from .svg import BORDER, CARD, FONT, INK, KINDS, MUTED, SMALL, TEXT, TITLE, TRACK, Canvas
 
 LEADING = 1.32  # a line's height, of its letters'
-
 SLACK = 1.04  # Graphviz rounds a letter's advance up
 
 
@@ -78,19 +77,12 @@ def _attributes(given: dict[str, object]) -> str:
 
 
 PAD = (24.0, 14.0)  # around an operation's words
-
 LEAST = 104.0  # an operation's width
-
 APART = 20.0  # between the title, the picture and the footnotes
-
 NARROW = 560.0  # a page's least width, which its title has room on
-
 CARD_HEIGHT, CARD_GAP, STRIP, INDENT = 46.0, 20.0, 6.0, 26
-
 COLUMNS = (272, 50, 122, 198, 172)  # of the overview: name, times, output, parameters, multiply-adds
-
 BAR = 112
-
 SPACER = '<FONT POINT-SIZE="4"> <BR ALIGN="LEFT"/></FONT>'  # between two lines of a cell
 
 

@@ -13,11 +13,8 @@ from .layout import Box, Placed, Point, Size, place
 from .svg import BORDER, CARD, KINDS, MONO, MUTED, SMALL, TEXT, Canvas
 
 PAD, HEAD = 16.0, 34.0  # inside a card: around what it holds, and for its title
-
 BELOW, GUTTER = 28.0, 48.0  # between two cards of a column, and between two columns
-
 SHAPE = 1.4  # a sheet's width over its height
-
 JOINT = (0.0, 0.0)  # where a card's lines part, in place of the operation that they come from
 
 

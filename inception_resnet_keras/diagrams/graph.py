@@ -12,7 +12,6 @@ from ..networks.rows import DROPOUT_RATE, Conv, Network, Pool, Repeat, Residual
 from ..networks.trace import Node, Shape, trace
 
 INPUT, HEAD = "input", "head"
-
 UNPRINTED = "not in the paper's figures"
 
 

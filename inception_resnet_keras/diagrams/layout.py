@@ -13,13 +13,9 @@ from dataclasses import dataclass, replace
 from .graph import Op
 
 GAP = 30.0  # between an operation and the next
-
 BESIDE = 18.0  # between two branches
-
 SKIP = 26.0  # from the branches to the skip line, which runs left of them
-
 Point = tuple[float, float]
-
 Size = tuple[float, float]
 
 

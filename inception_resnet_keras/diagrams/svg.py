@@ -41,17 +41,11 @@ class Kind:
 
 
 PAPER = Colour("#ffffff", "#0d1117")
-
 CARD = Colour("#f6f8fa", "#161b22")
-
 INK = Colour("#1f2328", "#e6edf3")
-
 MUTED = Colour("#57606a", "#a1abb7")
-
 EDGE = Colour("#6e7781", "#8b949e")
-
 BORDER = Colour("#868e98", "#6e7680")
-
 TRACK = Colour("#e1e5ea", "#2b323b")  # what a bar has still to fill
 
 KINDS = {
@@ -75,15 +69,10 @@ COLOURS = (
 )
 
 FONT = "DejaVu Sans"  # matplotlib brings it, so that every machine measures and draws the same
-
 MONO = "DejaVu Sans Mono"
-
 WEB_FONT = '"DejaVu Sans",Verdana,Geneva,sans-serif'
-
 WEB_MONO = '"DejaVu Sans Mono",Menlo,Consolas,monospace'
-
 TITLE, TEXT, SMALL = 17, 13, 11
-
 README_WIDTH = 900  # pixels that a README gives a picture
 
 FILES = {
@@ -139,13 +128,9 @@ def only_ours() -> Iterator[dict[str, str]]:
 
 
 MARGIN = 16.0
-
 ROUND = 7.0  # a bend's radius
-
 ARROW = 7.0
-
 SKIP_LINE = {"color": KINDS["sum"].line.light, "penwidth": "2.4"}
-
 INCH = 72.0
 
 
@@ -297,7 +282,6 @@ MISSING = (
 )
 
 DPI = 144  # of a PNG: two dots a pixel of the page, as fine screens have them
-
 TIMEOUT = 300  # seconds that a system's dot may take
 
 

@@ -35,11 +35,8 @@ from .report import Report, classification_report, most_confused
 from .run_data import choose
 
 EVALUATIONS = Path("evaluations")
-
 MAX_CORRUPT = 100
-
 AVERAGE = "average"
-
 AVERAGES_LEFT = "its file has running averages beside the weights, which were not taken: --ema takes them"
 
 ASSUMED = (

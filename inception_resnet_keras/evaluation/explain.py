@@ -38,7 +38,6 @@ from ..models.predict import expand
 from ..networks.recognise import channels_first
 
 STEPS = 32
-
 LEAST_SIDE = 5  # cells a side of the map that is taken where none is named: fewer tell no place
 
 
@@ -264,7 +263,6 @@ def _array(tensor: Any) -> np.ndarray:
 
 
 SHOWN_SIDE = 640  # pixels that the longer side of a shown picture has at most
-
 CLIPPED = 99.5  # per cent of the pixels that the gradients' colours tell apart
 
 

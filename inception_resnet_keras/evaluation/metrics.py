@@ -10,7 +10,6 @@ import numpy as np
 from ..common.errors import InputError
 
 BINS = 15  # Guo et al., arXiv 1706.04599
-
 COLDEST, HOTTEST = 0.05, 20.0
 
 FITTED_ON = (

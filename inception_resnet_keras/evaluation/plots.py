@@ -17,15 +17,10 @@ from .metrics import Calibration, Verification
 from .report import Report
 
 TRAINING, HELD_OUT = "#8a8a8a", "#0b62a4"
-
 SERIES = (HELD_OUT, "#c8501e", "#2f7d4f", "#7a4fa3", "#b8860b", "#444444")  # told apart by the colour-blind too
-
 MISTAKES_SHOWN, PAIRS_SHOWN = 16, 12
-
 NUMBERED_CLASSES = 20  # of more classes a cell has no room for its number
-
 MATRIX_CLASSES, MOST_CONFUSED = 60, 40  # as many as can be read; of more, so many are drawn
-
 LABEL_LENGTH = 18
 
 

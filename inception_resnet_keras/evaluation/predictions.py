@@ -20,15 +20,10 @@ from ..data.images import UnreadableImageError
 from ..models.open import OpenedModel, Run
 
 Progress = Callable[[int, int], None]
-
 Telling = Callable[[str, int, int], None]
-
 Decode = Callable[[int, Enough], Image.Image]
-
 Given = TypeVar("Given")
-
 Made = TypeVar("Made")
-
 SUM_TOLERANCE = 1e-2  # half precision's sums are off by a few thousandths
 
 

@@ -23,7 +23,6 @@ LEGEND = (
 )
 
 VALIDATION = 50_000  # pictures of ILSVRC 2012's validation set, which published figures are of
-
 CLASSES_SHOWN = 40  # of more classes, those with the least recall
 
 

@@ -17,17 +17,11 @@ if TYPE_CHECKING:
     import keras
 
 MEMBER = "inception_resnet_keras.json"  # beside Keras's own members, which Keras reads alone
-
 _CARD_BYTES = 16 * 1024**2
-
 _LONGEST_SIDE = 65_535
-
 _NO_TEXTS = ("classes", "size", "central_crop")
-
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
-
 Output = Literal["probabilities", "embedding"]
-
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 GivenModel: TypeAlias = Union[str, PathLike[str], "keras.Model"]
 Run = Callable[[np.ndarray], np.ndarray]
-
 IMAGENET_CROP = View((299, 299), 0.875)  # TF-Slim's, of whose weights the others are conversions
 # Whose checkpoints are looked at as the registry says: `inspect`'s source → what the names of its entries begin with.
 PUBLISHERS = {

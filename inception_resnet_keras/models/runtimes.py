@@ -26,7 +26,6 @@ from ..common.errors import InputError, refuse
 from .model_file import MEMBER, Card, ExportCard, load_model, parse_card, read_member
 
 KEPT = 32  # models, of about 3 MB each: no weights are in it
-
 _PRIVATE = 0o700
 
 
@@ -115,17 +114,11 @@ def _called(value: Any) -> Iterator[str]:
 
 
 SAVED_MODEL_FILE = "saved_model.pb"
-
 SAVED_MODEL_CARD = Path("assets.extra") / MEMBER  # where TensorFlow Serving leaves alone what it finds
-
 CARD_KEY = "inception_resnet_keras"  # of an ONNX file's metadata, and of an IR's runtime information
-
 INPUT, OUTPUT = "image", "output"
-
 ENCODED = "encoded"  # a SavedModel's signature of JPEG and PNG files' bytes
-
 ENCODED_INPUT = "image_bytes"  # TensorFlow Serving's REST takes base64 where a name ends so
-
 _LITERT_HAS_NO_MEMORY = "failed with error '12'"  # of a file that is mapped, as a ValueError
 
 NO_CARD = (
@@ -242,7 +235,6 @@ def check_card(path: Path, card: Card, takes: Sequence[Any], gives: Sequence[Any
 
 
 MODEL_FILE = "model.keras"
-
 MAX_XML = 256 * 1024**2  # fifty times an Inception-ResNet's
 
 

@@ -20,15 +20,10 @@ from .rows import DROPOUT_RATE, Conv, Network, Pool
 from .traversal import Walker, kernel_of
 
 Pooling = Literal["avg", "max"]
-
 DEFAULT_CLASSES = 1000  # of a network without an embedding: ImageNet's
-
 DEFAULT_SIZE = (299, 299)  # height and width in pixels
-
 BATCH_NORM_MOMENTUM = 0.9997
-
 BATCH_NORM_EPSILON = 0.001
-
 FLOAT32 = "float32"  # of pixels, embeddings, logits and softmax under any policy: half precision costs accuracy there
 
 

@@ -23,7 +23,6 @@ from .recognise import channels_first
 from .rows import INCEPTION, RAW, UNIT, Network, Preprocessing
 
 OutputKind = Literal["logits", "embedding", "other"]
-
 COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [128, 64, 200]], np.float32)
 # Spread of the values that a network is trained on, by what they are: of scaled pixels, or of pixels of 0-255.
 SCALED_SPREAD, RAW_SPREAD = (0.5, 8.0), (200.0, 300.0)

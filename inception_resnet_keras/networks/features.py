@@ -12,7 +12,6 @@ from . import names
 from .keras_graph import Call, Graph, flattened
 
 STRIDES = tuple(f"stride_{stride}" for stride in (2, 4, 8, 16, 32))
-
 HEADS = {name for head in names.HEADS for name in (head, names.inside(names.AUX, head))} - {names.DROPOUT}
 
 

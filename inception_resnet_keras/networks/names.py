@@ -16,26 +16,17 @@ import re
 from dataclasses import dataclass
 
 STEM, FINAL, AUX = "stem", "final", "aux"
-
 INPUT, PREPROCESS = "image", "preprocess"
-
 POOLED, DROPOUT, LOGITS, PREDICTIONS, EMBEDDING = "pooled", "dropout", "logits", "predictions", "embedding"
-
 FORK, BRANCH = "fork", "branch"
-
 BATCH_NORM, RELU, SCALE, SUM = "bn", "relu", "scale", "sum"
-
 HEADS = (POOLED, DROPOUT, LOGITS, PREDICTIONS, EMBEDDING)
 
 # Numbers are short, so that no name from a hostile file is slow to read.
 _STAGE = re.compile(r"(?P<stage>stem|reduction_[a-z]|final|(?P<block>[a-z])(?P<number>[0-9]{2,6}))_")
-
 _HEAD = re.compile(rf"(?P<head>{'|'.join((AUX, *HEADS))})(?![a-z0-9])")
-
 _BLOCK = re.compile(r"([a-z])[0-9]{2,6}")
-
 _BRANCH = re.compile(r"((?:fork_[0-9]+_)?branch_)([0-9]+)(_.*)")
-
 _WORD = re.compile(r"([a-z]+)(?:_([0-9]{1,6}))?")
 
 

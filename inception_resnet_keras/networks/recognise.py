@@ -20,19 +20,12 @@ from .rows import Conv, Network, Preprocessing, Repeat
 from .trace import Node, trace, weight_shapes
 
 Shape = tuple[int, ...]
-
 Layers = Mapping[str, Mapping[str, Any]]
-
 DEEPEST = 1000  # blocks of a kind: more is no network but a hostile name
-
 LEAST_SCORE = 0.5  # below it, a file or model counts as no network of the tables
-
 USUAL_INPUT = (299, 299, 3)
-
 _POOLS = {"GlobalAveragePooling2D": "avg", "GlobalMaxPooling2D": "max"}
-
 _TURNS = ((3, 1, 2), (2, 3, 1))  # of `Permute`: channels first, and back
-
 _AUX_LOGITS = names.inside(names.AUX, names.LOGITS)
 
 

@@ -25,11 +25,8 @@ from ..networks.rows import Network
 from ..networks.trace import minimum_side, trace
 
 MAX_SIDE = 4096
-
 INFINITY = float("inf")
-
 AT_LEAST_0 = "a number of at least 0"
-
 IN_0_1 = "a number in [0, 1)"
 # Setting: (lowest value, upper bound, which is excluded, the range in words).
 RANGES: dict[str, tuple[float, float, str]] = {
@@ -281,7 +278,6 @@ class TrainConfig:
 
 
 DEFAULTS = TrainConfig().settings()
-
 KEYS = list(DEFAULTS)
 # Settings with a flag of their own; every setting has `--set key=value`.
 FLAGS = (
@@ -307,7 +303,6 @@ def _toml(value: Any) -> str:
 # Recipes, `--set key=value` and keyword arguments
 # ----------------------------------------------------------------------------------------------------------------------
 RECIPES = Path(__file__).with_name("recipes")
-
 _KINDS = {str: "text", int: "an integer", float: "a number", bool: "true or false", list: "two numbers: [low, high]"}
 
 

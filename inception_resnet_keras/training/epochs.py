@@ -25,9 +25,7 @@ from .step import StepMetrics
 from .trouble import diagnose, explain_out_of_memory
 
 LONG_EVALUATION = 30.0  # seconds; a longer one is preceded by a checkpoint
-
 ABORTED = "Collective ops is aborted"  # in TensorFlow's message if another worker has ended
-
 LEAST_PROBABILITY = 1e-7  # the bound of Keras's own cross entropy
 
 

@@ -182,9 +182,7 @@ def _versions() -> dict[str, str]:
 # one JSON text, so that reading it unpickles nothing.
 # ----------------------------------------------------------------------------------------------------------------------
 _META = "meta"
-
 _MARK = b"sha256 "
-
 _FOOTER = len(_MARK) + 64
 
 

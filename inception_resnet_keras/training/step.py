@@ -21,7 +21,6 @@ from .cluster import worker
 from .config import TrainConfig
 
 SUM = tf.distribute.ReduceOp.SUM
-
 graph = tf.function(autograph=False)  # every branch below is Python's, decided when a function is traced
 
 

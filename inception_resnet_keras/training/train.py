@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from .session import Session
 
 BATCH_NORM_MOMENTUM_RANGE = (0.8, 0.9997)
-
 SETTLING_MEMORIES = 3  # batch-norm statistics settle within so many of their memories, 1 / (1 - momentum) steps
 
 

@@ -184,7 +184,6 @@ def _kept_maps(node: Node, readers: list[str]) -> int:
 # The memory of a step, measured
 # ----------------------------------------------------------------------------------------------------------------------
 STEPS = 4
-
 GPU = "GPU:0"
 
 

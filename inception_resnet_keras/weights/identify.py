@@ -17,7 +17,6 @@ from .slots import CLASSES, Slot, slots
 from .sources import OTHERS, OURS, NameTable
 
 SETTINGS_KEY = "factory"  # in a safetensors file's metadata: what the weights do not show
-
 _COUNTED = re.compile(r"(.*?)(?:_([0-9]{1,9}))?")
 
 

@@ -19,11 +19,8 @@ from . import download
 
 # Keras's own: the same file in the same place as `keras.applications` has it.
 URL = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
-
 DIGEST = "md5:c2c37ea517e94d9795004a39431a14cb"
-
 FOLDER = "models"
-
 CLASSES = 1000
 IMAGENET = "imagenet"  # in place of class names: its own
 BACKGROUND = "background"  # class 0 of TF-Slim's 1001

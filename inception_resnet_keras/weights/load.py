@@ -30,17 +30,11 @@ from .registry import NewHead
 from .sources import BACKGROUND, EMA, OURS
 
 log = logging.getLogger(__name__)
-
 ALL_ONES = "gamma, all ones"
-
 FOLDED = "gamma folded into it"
-
 _LISTED = 20
-
 _CLASSIFIERS = (names.LOGITS, names.inside(names.AUX, names.LOGITS))
-
 _HEADS = {names.LOGITS: "classifier", names.AUX: "auxiliary head", names.EMBEDDING: "embedding"}
-
 _TRAINED = ("kernel", "bias", "beta")
 
 

@@ -23,9 +23,7 @@ from .labels import label_offset
 from .sources import BACKGROUND
 
 NewHead = Literal[False, True, "aux"]
-
 CACHE = "models/inception-resnet-keras"  # below Keras's folder
-
 TABLE = Path(__file__).with_name("weights.toml")
 
 
@@ -101,7 +99,6 @@ def _entry(path: Path, name: str, entry: Mapping[str, Any]) -> Weights:
 
 
 WEIGHTS, _ALIASES = read_table(TABLE)
-
 NAMES = (*_ALIASES, *WEIGHTS)
 
 

@@ -11,7 +11,6 @@ from ..networks.rows import Conv, Network, Repeat
 from ..networks.trace import Node, trace, weight_shapes
 
 CLASSES = 0  # stands for the class count in a slot's shapes
-
 _TRACED_CLASSES = 999_999_937  # no layer of a network is as wide
 
 

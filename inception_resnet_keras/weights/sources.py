@@ -22,14 +22,11 @@ from ..networks import names
 from .slots import Slot
 
 TensorName = Callable[[str, Slot, str], str]
-
 BACKGROUND = 1001  # classes, the first of which is none
-
 EMA = "/ExponentialMovingAverage"
 
 # The released networks number their stem's convolutions so, and their reductions and first fork.
 _STEM = ("1a", "2a", "2b", "3b", "4a", "4b")
-
 _MIXED = {"stem": "5b", "reduction_a": "6a", "reduction_b": "7a"}
 
 _KERAS_PASSED_OVER = {
@@ -196,7 +193,6 @@ FACENET_TF = NameTable(
 
 # keras.applications: unnamed convolutions counted in the order of creation, which is the walk's.
 _CONV, _BATCH_NORM, _DENSE = "conv2d", "batch_normalization", "dense"
-
 _APPLICATIONS_BLOCKS = {"a": "block35", "b": "block17", "c": "block8"}
 
 
@@ -252,9 +248,7 @@ _TORCH_NORMALISED = {
 }
 
 _TORCH_LINEAR = {"kernel": "{}.weight", "bias": "{}.bias"}
-
 _TORCH_PASSED_OVER = {"batch counters": re.compile(r".*\.num_batches_tracked")}
-
 _TIMM_REPEATS = {"a": "repeat", "b": "repeat_1", "c": "repeat_2"}
 
 

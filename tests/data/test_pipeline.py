@@ -21,7 +21,6 @@ from inception_resnet_keras.data.sources import open_source
 from .photographs import write_formats, write_photographs
 
 SIZE = (24, 32)
-
 BOUNDS = ((0.1, 1.0), (3 / 4, 4 / 3))
 
 POLICIES = {

@@ -12,7 +12,6 @@ from inception_resnet_keras.data import rand_augment as ra
 from inception_resnet_keras.data.augment import distorted, mended, mixed, moves, shifted
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 3)).astype(np.float32)
-
 FULL = tf.constant(1.0)
 
 

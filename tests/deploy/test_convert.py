@@ -20,9 +20,7 @@ from inception_resnet_keras.weights.load import load_weights
 from ..weights.test_load import checkpoint_of, shapes_in
 
 OPTIONS: dict[str, Any] = {"depths": (1, 1, 1), "input_shape": (96, 96, 3), "include_preprocessing": True}
-
 CLASSES = ["cat", "dog", "owl"]
-
 PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 96, 96, 3)).astype(np.float32)
 
 

@@ -21,9 +21,7 @@ from .. import tiny
 from ..exporting import lively
 
 IMAGE = (tiny.SIDE, tiny.SIDE, 3)
-
 BARE = {"include_preprocessing": False}
-
 SETTINGS: dict[str, Any] = {"class_names": None, "preprocessing": "none", "optimize": False}
 
 
@@ -100,7 +98,6 @@ def behind(*layers: Any, include_preprocessing: bool = True) -> keras.Model:
 
 
 FLIP = keras.layers.RandomFlip()
-
 AUGMENTATION = keras.Sequential([keras.Input(IMAGE), keras.layers.RandomFlip(), keras.layers.RandomRotation(0.1)])
 
 

@@ -28,7 +28,6 @@ from ..networks.test_portability import ELSEWHERE
 from ..whole import WHOLE, WholeNetwork
 
 JOIN = pytest.mark.parametrize("join", [False, True], ids=["apart", "joined"])
-
 layers = keras.layers
 
 
@@ -198,7 +197,6 @@ convs = st.builds(
 )
 
 rows = st.one_of(convs, convs, st.just(AVG_POOL), st.just(Pool("max")))
-
 branches = st.lists(st.lists(rows, min_size=1, max_size=3), min_size=1, max_size=3)
 
 

@@ -26,7 +26,6 @@ from .. import tiny
 from ..exporting import CARD, lively
 
 Exported = dict[str, tuple[Path, Check]]
-
 EVERY = pytest.mark.parametrize("format", list(FORMATS))
 
 
@@ -120,7 +119,6 @@ def test_openvino_computes_float16_in_float32_where_the_cpu_has_none(run: Path, 
 # Of the largest output, three times what was measured: 0.004 to 0.005, 0.047, 0.1. Of OpenVINO's int8, 0.45 was: nncf
 # quantises a few random filters coarsely, a trained network's not so.
 DIFFERENCES = {"float16": 0.015, "bfloat16": 0.14, "int8": 0.3}
-
 OPENVINO_INT8 = 0.7
 
 

@@ -11,7 +11,6 @@ from inception_resnet_keras.diagrams.explorer import data_in
 from inception_resnet_keras.diagrams.svg import source_of
 
 FOLDER = Path(__file__).parents[2] / "architecture_plots"
-
 AGAIN = "run: inception-resnet-keras plot all --out architecture_plots"
 
 

@@ -11,7 +11,6 @@ from inception_resnet_keras.diagrams.api import LEVELS, Diagram, Level
 from inception_resnet_keras.diagrams.graph import INPUT, Graph
 
 NODE = re.compile(r'^(\w+)\("(.*)"\):::(\w+)$')
-
 ARROW = re.compile(r"^(\w+) (?:-->|==>) (\w+)$")
 
 

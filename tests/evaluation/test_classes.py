@@ -7,11 +7,8 @@ from inception_resnet_keras.evaluation import classes
 from inception_resnet_keras.evaluation.classes import Classes, columns, places
 
 IDS = [f"n{3 * number:08d}" for number in range(1000)]
-
 NAMES = [f"class_{number}" for number in range(1000)]
-
 NAMES[134] = NAMES[517] = "crane"
-
 NAMES[2] = "great_white_shark"
 
 

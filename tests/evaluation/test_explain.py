@@ -34,9 +34,7 @@ from .. import tiny
 from ..tiny import IMAGES
 
 SIDE = 32
-
 WIDER = edits.with_width(tiny.TINY, 4)  # enough filters to learn with
-
 NAMES = ["zero", "one", "seven"]
 
 
@@ -320,7 +318,6 @@ def test_the_command_refuses_in_one_line(
 
 
 SMALL: dict[str, Any] = {"depths": (1, 1, 1), "input_shape": (75, 75, 3)}
-
 INDEX = [(f"n{number:08d}", "crane" if number in (5, 6) else f"class_{number}") for number in range(1000)]
 
 

@@ -18,9 +18,7 @@ Abdul_Rahman\t1\tPortia_de_Rossi\t1
 """
 
 people = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"], exclude_characters="/\\"), min_size=1)
-
 people = people.filter(lambda name: not name.startswith("."))
-
 numbers = st.integers(1, 99_999)
 
 

@@ -15,7 +15,6 @@ from inception_resnet_keras.models import open as opening
 from inception_resnet_keras.models.open import OpenedModel
 
 NAMES = [str(number) for number in range(1000)]
-
 PUBLISHED = {"ImageNet top-1": 80.2}
 
 

@@ -14,7 +14,6 @@ from inception_resnet_keras.weights.identify import identify
 from ..weights.synthetic import arrays, manifest, write_tensorflow
 
 SIZE = (299, 299)
-
 SLIMS = View(SIZE, 0.875)
 
 

@@ -25,7 +25,6 @@ from inception_resnet_keras.models.runtimes import CARD_KEY, card_of_archive, op
 from ..exporting import CARD
 
 ROOT = Path(__file__).parents[2]
-
 LIBRARIES = {"openvino": "openvino", "onnx": "onnxruntime", "litert": "ai_edge_litert"}
 # Runs the command line where the named modules cannot be imported; then prints which heavy ones were.
 RUNNER = """

@@ -14,11 +14,8 @@ import pytest
 from inception_resnet_keras import create_inception_resnet_v1, create_inception_resnet_v2, create_inception_v4
 
 ROUNDS = 3
-
 Build = Callable[[], keras.Model]
-
 THEIRS = partial(keras.applications.InceptionResNetV2, weights=None)  # 244 convolutions, 55.9 million weights
-
 ALIKE = partial(create_inception_resnet_v2, variant="slim")  # the same network
 
 OURS: dict[str, Build] = {

@@ -13,7 +13,6 @@ from .. import tiny
 from ..tiny import IMAGES
 
 STAGES = ["stem", "a01", "a02", "reduction_a", "b01", "b02", "reduction_b", "c01", "c02", "final"]
-
 STRIDES = [f"stride_{stride}" for stride in (2, 4, 8, 16, 32)]
 
 LAST = {

@@ -12,7 +12,6 @@ from inception_resnet_keras.networks.trace import trace
 from ..tiny import TINY
 
 NETWORKS = [TINY, *(network for variants in networks.NETWORKS.values() for network in variants.values())]
-
 PARTS = ("branch", "fork", "conv", "pool")
 
 

@@ -15,9 +15,7 @@ from inception_resnet_keras.networks.trace import Node, trace
 from ..tiny import TINY
 
 ALL = [TINY, *(network for variants in networks.NETWORKS.values() for network in variants.values())]
-
 COUNTS = st.tuples(st.integers(1, 30), st.integers(1, 30), st.integers(1, 30))
-
 SCALES = st.tuples(*[st.floats(0, 1, exclude_min=True)] * 3)
 
 

@@ -13,7 +13,6 @@ from inception_resnet_keras.networks.rows import Network, Repeat
 from inception_resnet_keras.networks.trace import Node, trace
 
 TEXT = (Path(inception_resnet_keras.__file__).parent / "guides" / "variants.md").read_text(encoding="utf-8")
-
 NETWORKS = [network for variants in networks.NETWORKS.values() for network in variants.values()]
 
 

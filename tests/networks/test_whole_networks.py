@@ -16,9 +16,7 @@ from ..whole import WHOLE, WholeNetwork
 from .test_counts import PUBLISHED, SIZES
 
 pytestmark = pytest.mark.slow
-
 Whole = Callable[[WholeNetwork], keras.Model]
-
 SUFFIXES = ("_bn", "_relu", "_scale")
 
 

@@ -20,9 +20,7 @@ from .. import tiny
 from ..pictures import write_digits
 
 QUIET = Console(quiet=True)
-
 SUM = Residual([[Conv(4, 1)]], name="c")
-
 STAGES = replace(tiny.FEW, stages=[*tiny.FEW.stages, Repeat(SUM, 2, scale=0.2)], final=[Conv(10, 1)])
 
 

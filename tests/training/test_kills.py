@@ -15,11 +15,8 @@ from ..pictures import write_digits
 from .test_runs import require_events_are_the_history
 
 KILLS = 20
-
 MOST = 6  # steps from the first save to the kill: of so many, twenty kills do not reach the run's end
-
 STEP = 0.1  # seconds, at least what a step with its save takes
-
 TIMED = {"seconds", "images_per_second"}
 
 SETTINGS = (

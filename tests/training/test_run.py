@@ -21,7 +21,6 @@ from inception_resnet_keras.training.session import assign_variables
 from ..pictures import write_digits
 
 ARRAYS = {"model/00000/a/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "optimizer/00000/step": np.array(7)}
-
 META = {"position": {"epoch": 1, "loss": 0.1 + 0.2}}
 
 

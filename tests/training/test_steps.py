@@ -18,7 +18,6 @@ from inception_resnet_keras.training.step import StepMetrics
 from ..tiny import KNOWN
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (3, 8, 32, 32, 3)).astype(np.float32)
-
 LABELS = np.random.default_rng(1).integers(0, 3, (3, 8))
 
 

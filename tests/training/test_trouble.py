@@ -27,7 +27,6 @@ from inception_resnet_keras.training.trouble import (
 from ..tiny import FEW, SIDE
 
 MB = 2**20
-
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what a process holds now is read from /proc")
 
 

@@ -19,7 +19,6 @@ from ..data.photographs import write_photographs
 from ..pictures import write_digits
 
 ROOT = Path(__file__).parents[2]
-
 WORKER = ("-m", "tests.training.workers")
 # Plain SGD: Adam's division by a gradient's own size would blow rounding up.
 SETTINGS = (
@@ -142,7 +141,6 @@ def test_workers_that_were_told_otherwise_all_end_at_once(
 
 
 TOO_MANY = "4 of 48 pictures cannot be read, max_corrupt allows 3: "
-
 DAMAGED = ("0/003.png", "1/004.png", "1/011.png", "2/007.png")
 
 

@@ -18,9 +18,7 @@ from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.weights.readers import open_checkpoint
 
 SECONDS = 5  # a try
-
 GROWTH = 256 * 1024  # kB of memory over what the first tries needed
-
 TOKENS = (0, 1, 0x7F, 0x80, 0xFF, ord("c"), ord("R"), ord("Q"), ord("o"), ord("i"), ord("b"), ord("r"), ord("."))
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "parity"
-
 Arrays = dict[str, np.ndarray]
 
 

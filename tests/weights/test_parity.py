@@ -15,9 +15,7 @@ import inception_resnet_keras as irk
 from . import synthetic
 
 pytestmark = pytest.mark.slow
-
 TOLERANCE = 2e-5  # of the largest output
-
 CLASSIFIER: dict[str, Any] = {"classifier_activation": None, "variant": "slim"}
 
 

@@ -29,7 +29,6 @@ def model_of(network: Network, classes: int | None = 1000, *, aux_head: bool = F
 
 
 V4, V2 = networks.find("inception_v4", "slim"), networks.find("inception_resnet_v2", "slim")
-
 V1 = networks.find("inception_resnet_v1", "facenet")
 
 

@@ -15,15 +15,10 @@ from ...common.errors import InputError
 from .checkpoint import Checkpoint, Tensor, within
 
 KERAS_FORMAT = "Keras 3 model"
-
 KERAS_MEMBER = "model.weights.h5"
-
 _CONFIG_MEMBER = "config.json"
-
 _CONFIG_LIMIT = 16 * 2**20  # bytes; the largest network's takes 400 kB
-
 _LONGEST = 256  # characters of a name
-
 _NUMBERS = "fiub"  # NumPy's kinds: a string's length is not known before it is read
 
 _ROLES = {  # Keras 3 numbers a layer's variables

@@ -16,11 +16,8 @@ from typing import IO, Any
 from ...common.errors import InputError
 
 OPCODES = 1_000_000  # of one pickle; a thousand tensors with an optimizer's state take 200,000
-
 _ARGUMENTS = 8  # of a call; a tensor's are seven
-
 _DIMENSIONS = 8
-
 _LONGEST_NAME = 100  # shown
 
 STORAGES = {
@@ -125,13 +122,9 @@ _VALUES = {
 }
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-
 _PUT = ("BINPUT", "LONG_BINPUT")
-
 _GET = ("BINGET", "LONG_BINGET")
-
 _NOTHING = ("PROTO", "FRAME", "STOP")
 
 

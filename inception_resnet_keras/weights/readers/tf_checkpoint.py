@@ -16,11 +16,8 @@ from ...common.errors import InputError
 from .checkpoint import Checkpoint, Tensor, within
 
 TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # the last eight bytes of a V1 file and of a V2 index
-
 ARCHIVE_LIMIT = 2 * 2**30  # bytes unpacked; the published ones hold under 300 MB
-
 HEADER_LIMIT = 2**20  # bytes of all headers together
-
 MEMBER_LIMIT = 64
 
 

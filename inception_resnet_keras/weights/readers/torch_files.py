@@ -21,11 +21,8 @@ from .checkpoint import Checkpoint, Tensor, within
 from .pickles import Storage, View
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-
 WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
-
 PICKLE_LIMIT = 16 * 2**20  # bytes, of data.pkl; a thousand tensors need 100 kB
-
 _Fetch = Callable[[Storage], bytes]
 
 

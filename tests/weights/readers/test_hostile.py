@@ -21,9 +21,7 @@ from inception_resnet_keras.weights.readers import open_checkpoint
 from .. import synthetic
 
 TORCH = synthetic.GOLDEN / "torch_files"
-
 ROOT = Path(__file__).parents[3]
-
 SMALL = {"conv/weights": np.arange(12, dtype=np.float32).reshape(3, 4), "conv/biases": np.ones(4, np.float32)}
 
 

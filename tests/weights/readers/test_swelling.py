@@ -20,9 +20,7 @@ from inception_resnet_keras.weights.readers import open_checkpoint
 from .. import synthetic
 
 ROOT = Path(__file__).parents[3]
-
 GROWTH = 300  # MB in the child, over what it had before it opened the file
-
 SECONDS = 20  # of processor time
 
 _CHILD = """
@@ -68,7 +66,6 @@ def doubled(levels: int) -> bytes:
 
 
 LAUGH = b"h" + bytes([28])
-
 STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
 
 
