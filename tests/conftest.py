@@ -1,4 +1,4 @@
-"""What every room's tests share: quiet engines, each whole network built once, and who runs what."""
+"""What every room's tests share: a quiet engine, each whole network built once, and which process runs what."""
 
 import os
 from collections.abc import Iterator
@@ -8,37 +8,10 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from xdist.scheduler import LoadScopeScheduling
 
 from .whole import WholeNetwork
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-# What `exported` is made for: one process does it.
-OF_EXPORTS = ("export/test_targets.py", "export/test_refusals.py", "inference/test_runtimes.py")
-# The files that take longest, the longest first, so that no process is left with one when the other has ended.
-LONGEST = (
-    "bench/test_run.py",
-    *OF_EXPORTS,
-    "evaluation/test_released.py",
-    "weights/test_parity.py",
-    "training/test_kills.py",
-    "training/test_runs.py",
-    "data/test_pipeline.py",
-    "training/test_workers.py",
-    "test_examples.py",
-    "inference/test_folding.py",
-    "evaluation/test_evaluate.py",
-    "evaluation/test_explain.py",
-    "training/test_finetuning.py",
-    "cli/test_convert.py",
-    "training/test_steps.py",
-    "test_build.py",
-    "weights/test_convert_file.py",
-    "test_build_speed.py",
-    "weights/test_load.py",
-    "test_whole_networks.py",
-)
 
 # A machine that others load makes single examples slow: that is no fault of the code.
 settings.register_profile("suite", deadline=None, max_examples=50)
@@ -46,24 +19,11 @@ settings.register_profile("suite", deadline=None, max_examples=50)
 settings.load_profile("suite")
 
 
-class ByFile(LoadScopeScheduling):
-    """Of several processes each takes a file at a time: what a file's tests share is made once."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return "exports" if file.endswith(OF_EXPORTS) else file
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
-    config.option.loadscopereorder = False  # not by their numbers of tests
-    return ByFile(config, log)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    order = {file: place for place, file in enumerate(LONGEST)}
-    here = Path(__file__).parent
-    items.sort(key=lambda item: order.get(Path(os.path.relpath(item.path, here)).as_posix(), len(order)))
+    """Of several processes each takes a file at a time, so that its fixtures are made once; `exported` is made by one."""
+    for item in items:
+        shared = "exported" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("exports" if shared else item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session", autouse=True)
