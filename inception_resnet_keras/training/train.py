@@ -339,7 +339,8 @@ def batch_norm_hint(momentum: float, steps: int) -> str:
         return ""
     return (
         f"hint: batch norm momentum {momentum:g} needs about {SETTLING_MEMORIES * memory:,.0f} steps to settle and "
-        f"this run has {steps:,}: give {better:.4g}, or the held-out figures will be poor"
+        f"this run has {steps:,}: give {better:.4g}, or the held-out figures will be poor (settle_batch_norm(model, "
+        "images) cures a model that was trained so)"
     )
 
 
