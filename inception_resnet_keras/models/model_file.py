@@ -189,6 +189,8 @@ def load_keras_model(path: Path, card: Card | None = None) -> keras.Model:
 def _loaded(path: Path, compile: bool = False) -> keras.Model:
     import keras
 
+    if path.suffix.lower() == ".keras" and not zipfile.is_zipfile(path):
+        raise InputError(f"{path}: is not a Keras model: its file is no zip archive, so it is damaged or cut short")
     if keras.config.backend() == "tensorflow":
         use_gpus()
     try:
