@@ -12,7 +12,7 @@ from ...common.errors import InputError
 from . import hdf5, safetensors, tf_checkpoint, torch_files
 from .checkpoint import Checkpoint, Tensor, damage
 
-__all__ = ["Checkpoint", "Tensor", "is_checkpoint", "open_checkpoint"]
+__all__ = ["Checkpoint", "Tensor", "holds_checkpoints", "is_checkpoint", "open_checkpoint"]
 
 FORMATS = (
     "a .keras, .weights.h5 or .safetensors file of this project, a legacy Keras HDF5 file, a TensorFlow checkpoint "
@@ -29,6 +29,11 @@ _SHOWN = 8
 def is_checkpoint(path: Path) -> bool:
     """Whether there is something at a path that could be opened."""
     return path.exists() or tf_checkpoint.prefix_of(path) is not None
+
+
+def holds_checkpoints(folder: Path) -> bool:
+    """Whether a folder has files of a checkpoint in it, of any format."""
+    return bool(_checkpoints_in(folder))
 
 
 def open_checkpoint(path: str | PathLike[str]) -> Checkpoint:

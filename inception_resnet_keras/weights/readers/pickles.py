@@ -146,7 +146,7 @@ _HARMLESS = {
     "argparse": "Namespace",
     "types": "SimpleNamespace",
     "builtins": _BUILTINS,
-    "__builtin__": _BUILTINS,  # as Python 2 calls it, and pickles for it do
+    "__builtin__": f"{_BUILTINS} long unicode xrange",  # as Python 2 calls it, and pickles for it do
     "collections": "deque",
     "copyreg": "_reconstructor",  # an object in the oldest protocols
     "copy_reg": "_reconstructor",
@@ -184,7 +184,7 @@ def read(stream: IO[bytes]) -> Any:
 
 _VALUES = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-    *("BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"),
+    *("BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
