@@ -32,7 +32,15 @@ _LEAST_OWN = 8  # tensors under a prefix, of names that this project gives
 _LEAST_SHARE = 0.1  # of a network's tensors: fewer under a prefix are there by chance
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _RIVAL_SHARE = 0.9  # of the largest set's tensors: a set that has as many is another network
-_AVERAGES = {"ema", "swa", "avg", "average", "averages", "averaged", "shadow"}  # words in the prefix of running averages
+_AVERAGES = {
+    "ema",
+    "swa",
+    "avg",
+    "average",
+    "averages",
+    "averaged",
+    "shadow",
+}  # words in the prefix of running averages
 _STATISTIC = re.compile(r".*[./](?:moving_mean|moving_variance|running_mean|running_var)")
 
 

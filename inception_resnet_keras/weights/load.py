@@ -21,7 +21,15 @@ import numpy as np
 from .. import networks
 from ..common.errors import InputError, refuse
 from ..networks import names
-from ..networks.recognise import USUAL_INPUT, NetworkDescription, Shape, factory_call, model_shapes, recognise, recognise_model
+from ..networks.recognise import (
+    USUAL_INPUT,
+    NetworkDescription,
+    Shape,
+    factory_call,
+    model_shapes,
+    recognise,
+    recognise_model,
+)
 from . import registry
 from .identify import Identity, NameIndex, Origin, TensorSets, identify_checkpoint, in_keras_layout, tensor_sets
 from .readers import is_checkpoint, open_checkpoint
@@ -353,10 +361,11 @@ class _Mapping:
         self.used.add(name)
         classifier = key.partition("/")[0] in _CLASSIFIERS
         same_input = there[:-1] == shape[:-1]
-        if classifier and same_input and self.table.background and drops_background(there[-1], shape[-1]):
+        dropping = classifier and self.table.background and drops_background(self._classes(key), shape[-1])
+        if dropping and there == (*shape[:-1], BACKGROUND):
             source.background = True
             self._note(self.report.changed, f"class 0 of {BACKGROUND}, the background, removed", key)
-        elif there != shape:
+        elif dropping or there != shape:
             self.problems.append(f"{name}: has shape {there}, the model's {key} has {shape}")
             if _head(key) == names.EMBEDDING:
                 widths = {table.embedding: variant for variant, table in networks.NETWORKS[self.report.network].items()}
@@ -379,6 +388,13 @@ class _Mapping:
                 found = self.checkpoint.tensors[source.gamma].shape
                 self.problems.append(f"{source.gamma}: has shape {found}, the model's {key} needs {shape[-1:]}")
         self.plan.sources[key] = source
+
+    def _classes(self, key: str) -> int | None:
+        """Width of the file's classifier, or of its auxiliary head's, by the kernel."""
+        if self.identity is None:
+            return None
+        description = self.identity.description
+        return description.aux_classes if _head(key) == names.AUX else description.classes
 
     def account_for_the_rest(self) -> None:
         """What the file has and the model has not: dropped for a reason, or a problem."""

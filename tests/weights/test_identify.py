@@ -97,9 +97,15 @@ def test_prefixes_are_of_no_format(
     assert all(map(np.array_equal, model.get_weights(), saved.get_weights()))
 
 
-@pytest.mark.parametrize("name", ["timm_inception_v4", "slim_inception_resnet_v2", "facenet_pytorch_inception_resnet_v1"])
+@pytest.mark.parametrize(
+    "name", ["timm_inception_v4", "slim_inception_resnet_v2", "facenet_pytorch_inception_resnet_v1"]
+)
 def test_what_stands_beside_a_prefix_is_dropped_with_a_line(name: str) -> None:
-    shapes = under("backbone.", shapes_in(name)) | {"fc.weight": (5, 9), "BoxPredictor/weights": (4, 4), "backbone2": ()}
+    shapes = under("backbone.", shapes_in(name)) | {
+        "fc.weight": (5, 9),
+        "BoxPredictor/weights": (4, 4),
+        "backbone2": (),
+    }
     report = plan(trunk_of(name), checkpoint_of(shapes)).report
     assert report.dropped["outside of 'backbone.', which holds the network"] == [
         *("fc.weight", "BoxPredictor/weights", "backbone2"),
@@ -350,3 +356,12 @@ def test_a_prefix_costs_little_in_a_file_of_many_names() -> None:
     began = time.process_time()
     assert identify(names) is None
     assert time.process_time() - began < 60
+
+
+@pytest.mark.parametrize("wrong", ["last_linear.weight", "last_linear.bias"])
+def test_a_classifier_that_is_at_odds_with_itself_is_no_background(wrong: str) -> None:
+    name = "timm_inception_v4"
+    shapes = shapes_in(name)
+    shapes[wrong] = (1001, *shapes[wrong][1:])
+    with pytest.raises(InputError, match="has shape"):
+        plan(model_of(name), checkpoint_of(shapes))
