@@ -10,6 +10,7 @@ from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.explain import explain as explain
 from .evaluation.faces import verify_faces as verify_faces
 from .models.predict import predict as predict
+from .networks.batch_norm import settle_batch_norm as settle_batch_norm
 from .networks.factories import create_inception_resnet_v1 as create_inception_resnet_v1
 from .networks.factories import create_inception_resnet_v2 as create_inception_resnet_v2
 from .networks.factories import create_inception_v4 as create_inception_v4

@@ -20,7 +20,7 @@ settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several processes each takes a file at a time, so that its fixtures are made once; `exported` is made by one."""
+    """Each process takes a whole file, so that its fixtures are made once; one process takes all that is `exported`."""
     for item in items:
         shared = "exported" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("exports" if shared else item.nodeid.partition("::")[0]))

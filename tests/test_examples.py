@@ -25,7 +25,7 @@ from .tiny import FEW, TINY
 EXAMPLES = Path(__file__).parents[1] / "examples"
 HELPERS = {"digit_pictures", "new_folder"}
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in HELPERS)
-# Trained six times over, so without reductions.
+# TrainingResult six times over, so without reductions.
 SUM = Residual([[Conv(2, 1)], [Conv(3, 3)]], name="a")
 WITH_SUMS = replace(FEW, name="inception_resnet_v2", stages=[Repeat(SUM, 1, scale=0.1)])
 WITHOUT_SUMS = replace(FEW, name="inception_v4", stages=[Repeat(Fork(SUM.branches, name="a"), 1)])

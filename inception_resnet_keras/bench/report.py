@@ -309,7 +309,9 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     panels = [panel for panel in _panels(report) if panel[2]]
     heights = [1.05 + 0.27 * len(rows) for _, _, rows in panels] or [1.0]  # inches
     figure = Figure(figsize=(9, sum(heights) + 0.9), layout="constrained")
-    where = machine["gpus"][0]["name"] if plan["device"] == "gpu" and machine["gpus"] else machine["cpu"]["model"]
+    where = f"{machine['cpu']['model']}, {machine['cpu']['usable']} cores"
+    if plan["device"] == "gpu" and machine["gpus"]:
+        where = machine["gpus"][0]["name"]
     noisy = ", on a noisy machine" if any("noisy machine" in note for note in report["unseen"]) else ""
     what = f"{plan['size']}×{plan['size']} pixels on {where}, {machine['date'][:10]}"
     figure.suptitle(f"{what}; {plan['rounds']} rounds in turn{noisy}", x=0.01, ha="left", fontsize=11)
@@ -321,7 +323,8 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     if not panels:
         axes[0].axis("off")
         axes[0].text(0.5, 0.5, "no contender has figures", ha="center", va="center")
-    used = [Patch(color=colour, label=name) for name, colour in COLOURS.items() if name in groups.values()]
+    drawn = {groups[name] for _, _, rows in panels for name in rows}
+    used = [Patch(color=colour, label=name) for name, colour in COLOURS.items() if name in drawn]
     figure.legend(handles=used, loc="outside lower left", ncols=len(used), frameon=False, fontsize=9)
     with replacing(path) as beside:
         figure.savefig(beside, dpi=150)
@@ -341,8 +344,9 @@ def _draw(axis: Any, rows: Mapping[str, Any], groups: Mapping[str, str], baselin
     middle, low, high = (np.array([each[key] for each in spreads]) for key in ("median", "low", "high"))
     shades = [COLOURS[groups[name]] for name in rows]
     bars = axis.barh(list(rows), middle, color=shades, height=0.72, xerr=[middle - low, high - middle], capsize=2)
-    cells = [_speed_cells(row, "cpu") for row in rows.values()]
-    speeds = [f"{each['images/s']} images/s, {each['median ms']} ms" for each in cells]
+    per_second = [f"{row['images_per_second']['median']:,.1f} images/s" for row in rows.values()]
+    own = [f"{1e3 * row['median_seconds']:,.2f} ms" for row in rows.values()]
+    speeds = [f"{speed}, {call}" for speed, call in zip(per_second, own, strict=True)]
     labels = [f"{value:.2f}×  ({text})" for value, text in zip(middle, speeds, strict=True)]
     axis.bar_label(bars, labels if related else speeds, padding=4, fontsize=8)
     axis.invert_yaxis()  # the fastest on top

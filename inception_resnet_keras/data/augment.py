@@ -101,7 +101,7 @@ def mixed(images: tf.Tensor, labels: tf.Tensor, own: tf.Tensor, patch: tf.Tensor
     return tf.where(within, others, blended), own[:, None] * labels + (1 - own[:, None]) * of_others
 
 
-def mended(rows: dict[str, tf.Tensor], readable: tf.Tensor, *, refill: bool) -> dict[str, tf.Tensor]:
+def refill_unreadable(rows: dict[str, tf.Tensor], readable: tf.Tensor, *, refill: bool) -> dict[str, tf.Tensor]:
     """A batch without its unreadable pictures, or with readable ones of it, in turn, in their places."""
     good = tf.where(readable)[:, 0]
     if not refill:

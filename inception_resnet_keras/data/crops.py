@@ -111,7 +111,7 @@ class Crop(NamedTuple):
         return left * across, top * down, min((left + wide) * across, width), min((top + tall) * down, height)
 
 
-def crops_of(view: View, count: int, height: int, width: int) -> list[Crop]:
+def make_crops(view: View, count: int, height: int, width: int) -> list[Crop]:
     """The crops of a picture of that height and width: 1, 12 or 144."""
     if one_of("crops", count, CROPS) == 1:
         return [central_crop(view, height, width)]
@@ -208,7 +208,7 @@ def cut(image: Image.Image, view: View, count: int) -> np.ndarray:
     """
     if count == 1 and view.plain:
         return np.asarray(resized(image, view.size, view.fraction))[None]
-    crops = crops_of(view, count, image.height, image.width)
+    crops = make_crops(view, count, image.height, image.width)
     found: list[np.ndarray] = []
     for crop in crops:
         found.append(found[-1][:, ::-1] if crop.mirrored else _pixels(image, crop, view))

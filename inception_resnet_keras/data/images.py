@@ -65,7 +65,7 @@ def decode(path: Path, enough: tuple[float, float] | None = None, *, content: by
     enough: (height, width) that it will be resized to at most, the whole of it: a JPEG may then come smaller
         than it is, never below twice that.
     """
-    with opened(path, content) as file:
+    with open_image(path, content) as file:
         if enough is not None and file.format == "JPEG":
             # Decodes at a fraction where that is enough.
             file.draft("RGB", (round(2 * enough[1]), round(2 * enough[0])))
@@ -82,7 +82,7 @@ def resized(image: Image.Image, size: tuple[int, int], crop: float = 1.0) -> Ima
 
 
 @contextmanager
-def opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
+def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
     """The picture as Pillow opens it, its header read and its size checked, nothing decoded yet.
 
     Whatever a decoder then throws within the block is told as an UnreadableImageError.
@@ -108,7 +108,7 @@ def opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
 
 def header(path: Path, content: bytes | None = None) -> tuple[int, int, int]:
     """(height, width, kind) of a picture, from its header; UnreadableImageError where it has none."""
-    with opened(path, content) as file:
+    with open_image(path, content) as file:
         width, height = file.size
         # Pillow decodes a whole PNG to look for an orientation behind its pixels.
         exif = file.format != "PNG" or "exif" in file.info or _exif_at_end(path, content)

@@ -233,7 +233,7 @@ class CorruptPictures:
         return "; ".join(f"{name}: {reason}" for name, reason in listed[:SHOWN]) + more
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def raising_input_errors(self) -> Iterator[None]:
         """Turns what tf.data raises within the block, once the bound is passed, into that InputError."""
         try:
             yield

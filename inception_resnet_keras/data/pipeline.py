@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from ..common.arguments import is_integer, positive_integer
 from ..common.errors import InputError, refuse
-from .augment import distorted, mended, mixed, moves, shifted
+from .augment import distorted, mixed, moves, refill_unreadable, shifted
 from .draws import draws, inception_boxes, order, patches
 from .images import JPEG, PILLOW, UnreadableImageError
 from .labelled import Source
@@ -187,7 +187,7 @@ def batches(
         Keras's image data format, 0-255; int64 (pictures,), or float32 (pictures, classes) where
         `options` mixes pictures. A picture found corrupt on the way is listed in `source.corrupt`; in
         training another of its batch takes its place, else it is left out. Where these pass their
-        bound, iteration raises a TensorFlow error: iterate within `source.corrupt.told()`, and it is
+        bound, iteration raises a TensorFlow error: iterate within `source.corrupt.raising_input_errors()`, and it is
         the InputError.
 
     Raises:
@@ -207,7 +207,7 @@ def batches(
     if options.cache == "memory":
         source = source.in_memory
 
-    plan = Plan(source, options, size, batch_size, training, seed, epoch, total, (number, count))
+    plan = BatchPlan(source, options, size, batch_size, training, seed, epoch, total, (number, count))
     settings = tf.data.Options()
     settings.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF  # `shard` did it
     first, last = min(start, plan.own), plan.own * epochs
@@ -229,7 +229,7 @@ def batches(
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """Which pictures a worker's batches hold, and what is to be done with each, before any is read.
 
     first_epoch: that batch 0 belongs to. total: batches an epoch, over all workers.
@@ -358,7 +358,7 @@ class Plan:
         }
 
 
-def _chunk(plan: Plan) -> Callable[[Rows], Rows]:
+def _chunk(plan: BatchPlan) -> Callable[[Rows], Rows]:
     """Rows of a plan to the pictures, varied as their draws say, their labels, and how they are mixed."""
     read = (
         TrainingReader(plan.source, plan.size, accurate=not plan.distorts)
@@ -380,7 +380,7 @@ def _chunk(plan: Plan) -> Callable[[Rows], Rows]:
     return chunk
 
 
-def _batch(plan: Plan, *, static: bool, numbered: bool) -> Callable[[Rows], tuple[tf.Tensor, ...]]:
+def _batch(plan: BatchPlan, *, static: bool, numbered: bool) -> Callable[[Rows], tuple[tf.Tensor, ...]]:
     """A batch's chunks to what a model is given. Colours change here: until then a picture is bytes, cheap to copy."""
 
     def batch(chunks: Rows) -> tuple[tf.Tensor, ...]:
@@ -392,7 +392,9 @@ def _batch(plan: Plan, *, static: bool, numbered: bool) -> Callable[[Rows], tupl
         count = tf.reduce_sum(tf.cast(rows.pop("present"), tf.int32))  # the absent ones stand at the end
         rows = {name: row[:count] for name, row in rows.items()}
         readable = rows.pop("readable")
-        rows = tf.cond(tf.reduce_all(readable), lambda: rows, lambda: mended(rows, readable, refill=plan.training))
+        rows = tf.cond(
+            tf.reduce_all(readable), lambda: rows, lambda: refill_unreadable(rows, readable, refill=plan.training)
+        )
         images, labels = tf.cast(rows["image"], tf.float32), rows["label"]
         if static:
             images = tf.ensure_shape(images, [plan.part, *plan.size, 3])

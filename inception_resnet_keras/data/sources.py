@@ -1,4 +1,4 @@
-"""Sources of labelled pictures: what a name or path stands for is decided here, in `kind_of_source`."""
+"""Sources of labelled pictures: what a name or path stands for is decided here, in `source_kind`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SourceKind(Enum):
         return self in (SourceKind.FOLDER, SourceKind.MANIFEST)
 
 
-def kind_of_source(path_or_name: str | Path) -> SourceKind:
+def source_kind(path_or_name: str | Path) -> SourceKind:
     """The kind of source that a path or name stands for; nothing of it is opened.
 
     A file or folder comes before a name: a folder called "digits" is that folder.
@@ -99,7 +99,7 @@ def require_source(path_or_name: str | Path, argument: str) -> None:
         InputError: There is no source, or its list of pictures (a manifest, an index) is damaged.
     """
     try:
-        kind = kind_of_source(path_or_name)
+        kind = source_kind(path_or_name)
         if kind is SourceKind.TFDS:
             tfds_split(str(path_or_name))
         elif kind is SourceKind.PACKED:
@@ -141,7 +141,7 @@ def open_source(
         source = open_source("digits")
         assert source.read(0).shape == (8, 8, 3)
     """
-    path, kind = Path(path_or_name), kind_of_source(path_or_name)
+    path, kind = Path(path_or_name), source_kind(path_or_name)
     if kind is SourceKind.DIGITS:
         source = _digits(max_corrupt)
     elif kind is SourceKind.TFDS:

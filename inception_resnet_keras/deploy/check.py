@@ -18,7 +18,7 @@ from ..data.labelled import Source
 from ..models.model_file import Precision
 from ..models.runtimes import Runtime, SavedModelRuntime, open_runtime
 from .pictures import Sample
-from .prepare import Prepared
+from .prepare import ExportableModel
 
 BATCH = 8
 _SAME = 1e-6  # of the largest output: a spread below it is none
@@ -137,7 +137,7 @@ def bounds_for(
 
 
 def compare(
-    prepared: Prepared,
+    prepared: ExportableModel,
     written: Path,
     *,
     shown: Path,
@@ -228,7 +228,7 @@ def _check_encoded(runtime: SavedModelRuntime, images: np.ndarray, shown: Path) 
         )
 
 
-def _accuracies(prepared: Prepared, runtime: Runtime, labelled: Source) -> tuple[tuple[float, float], int]:
+def _accuracies(prepared: ExportableModel, runtime: Runtime, labelled: Source) -> tuple[tuple[float, float], int]:
     """The model's and the export's top-1, and on how many pictures; each is read once, and left out if it cannot be."""
     card, right, count = prepared.card, np.zeros(2), 0
     for start in range(0, len(labelled), BATCH):

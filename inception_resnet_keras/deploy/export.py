@@ -101,19 +101,20 @@ def export_model(
     from .pictures import (
         CALIBRATED_ON,
         CHECKED_ON,
-        drawn,
         held_out,
         overlaps,
         sample,
         sample_of,
         shipped,
+        shuffled_pictures,
         validation_files,
     )
 
     folders = {"check": check, "validate": validate, "calibrate": calibrate}
     given = {name: Path(folder) for name, folder in folders.items() if folder is not None}
     files = {
-        name: validation_files(place) if name == "validate" else drawn(name, place) for name, place in given.items()
+        name: validation_files(place) if name == "validate" else shuffled_pictures(name, place)
+        for name, place in given.items()
     }
 
     from ..models.runtimes import open_runtime

@@ -16,12 +16,12 @@ from ..data.images import UnreadableImageError, read_image
 from ..data.labelled import Source
 from ..data.sources import (
     SourceKind,
-    kind_of_source,
     manifest_part,
     open_source,
     picture_files,
     read_manifest,
     require_source,
+    source_kind,
 )
 
 CALIBRATED_ON = 300  # at most: what nncf recommends
@@ -50,7 +50,7 @@ def pictures_in(argument: str, folder: Path) -> list[Path]:
     return found
 
 
-def drawn(argument: str, folder: Path) -> list[Path]:
+def shuffled_pictures(argument: str, folder: Path) -> list[Path]:
     """A folder's pictures in an order that mixes its classes, the same each time."""
     return _mixed(pictures_in(argument, folder))
 
@@ -58,10 +58,10 @@ def drawn(argument: str, folder: Path) -> list[Path]:
 def validation_files(place: Path) -> list[Path]:
     """`validate`'s pictures in such an order; none where the source's pictures are no files of their own."""
     require_source(place, "validate")
-    kind = kind_of_source(place)
+    kind = source_kind(place)
     if kind is SourceKind.MANIFEST:
         return _mixed(read_manifest(*manifest_part(place))[0])
-    return drawn("validate", place) if kind is SourceKind.FOLDER else []
+    return shuffled_pictures("validate", place) if kind is SourceKind.FOLDER else []
 
 
 def _mixed(files: Sequence[Path]) -> list[Path]:

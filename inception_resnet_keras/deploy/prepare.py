@@ -19,13 +19,13 @@ from ..networks.build import standardized
 from ..networks.ends import OutputKind
 from ..networks.recognise import channels_first, leaves
 from ..networks.rows import RAW, Network, Preprocessing
-from ..weights.labels import given_class_names
+from ..weights.labels import read_class_names
 
 FLOAT32 = "float32"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class ExportableModel:
     """A model to be exported.
 
     reference: what the export is compared with: (batch, height, width, 3) pixels of 0-255 in float32 →
@@ -49,7 +49,7 @@ def prepare(
     optimize: bool,
     join_siblings: bool = True,
     policy: str = FLOAT32,
-) -> Prepared:
+) -> ExportableModel:
     """Opens a model, and makes of it what is exported; the model itself is not changed.
 
     join_siblings: of `optimize_for_inference`. policy: the Keras dtype policy of the exported graph.
@@ -69,7 +69,7 @@ def prepare(
     if policy != FLOAT32:
         faster = in_policy(faster, policy)
     ends = (size, scaling, activation, channels_first(model))
-    return Prepared(
+    return ExportableModel(
         _with_ends(reference, *ends),
         _with_ends(faster, *ends),
         ExportCard(name, variant, classes, size, card.central_crop if card else 1.0, precision=precision, output=kind),
@@ -131,7 +131,7 @@ def _classes(
     notes: list[str],
 ) -> tuple[list[str], Output]:
     if given is not None:
-        return given_class_names(given, width), "probabilities"
+        return read_class_names(given, width), "probabilities"
     if card:
         return card.classes, "probabilities"
     if ending == "embedding":

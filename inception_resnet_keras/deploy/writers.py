@@ -21,7 +21,7 @@ from ..models.model_file import MEMBER, card_text
 from ..models.runtimes import CARD_KEY, ENCODED, ENCODED_INPUT, INPUT, OUTPUT, SAVED_MODEL_CARD
 from .decoding import decode
 from .pictures import CALIBRATED_ON, Sample
-from .prepare import Prepared
+from .prepare import ExportableModel
 
 
 @contextmanager
@@ -41,7 +41,7 @@ SIGNATURE = "serving_default"
 TOP = 5  # classes that the signature of encoded pictures names, or all where there are fewer
 
 
-def write_saved_model(prepared: Prepared, path: Path, calibration: Any = None) -> None:
+def write_saved_model(prepared: ExportableModel, path: Path, calibration: Any = None) -> None:
     del calibration
     module = tf.Module()
     module.weights = [variable.value for variable in prepared.exported.variables]
@@ -72,7 +72,7 @@ def write_saved_model(prepared: Prepared, path: Path, calibration: Any = None) -
 OPSET = 18  # the newest that tf2onnx writes
 
 
-def write_onnx(prepared: Prepared, path: Path, calibration: Sample | None = None) -> None:
+def write_onnx(prepared: ExportableModel, path: Path, calibration: Sample | None = None) -> None:
     import onnx
 
     precision = prepared.card.precision
@@ -163,10 +163,10 @@ def _head(graph: Any) -> list[str]:
 
     In 8 bits a softmax knows 256 probabilities, and of 1,000 classes most would have the lowest.
     """
-    made_by = {name: node for node in graph.node for name in node.output}
+    producing_call = {name: node for node in graph.node for name in node.output}
     found, ends = [], [output.name for output in graph.output]
     while ends:
-        node = made_by.get(ends.pop())
+        node = producing_call.get(ends.pop())
         if node is None or node.op_type in ("Conv", "GlobalAveragePool", "ReduceMean") or node.name in found:
             continue
         found.append(node.name)
@@ -175,7 +175,7 @@ def _head(graph: Any) -> list[str]:
     return found
 
 
-def write_openvino(prepared: Prepared, path: Path, calibration: Sample | None = None) -> None:
+def write_openvino(prepared: ExportableModel, path: Path, calibration: Sample | None = None) -> None:
     import openvino as ov
 
     plain = path.with_name(f"plain_{path.name}")
@@ -209,7 +209,7 @@ def _in_int8_openvino(model: Any, calibration: Sample) -> Any:
         )
 
 
-def write_litert(prepared: Prepared, path: Path, calibration: Sample | None = None) -> None:
+def write_litert(prepared: ExportableModel, path: Path, calibration: Sample | None = None) -> None:
     import tensorflow as tf
 
     settings: dict[str, Any] = {}
@@ -234,7 +234,7 @@ def write_litert(prepared: Prepared, path: Path, calibration: Sample | None = No
         archive.writestr(MEMBER, card_text(prepared.card))
 
 
-WRITERS: dict[str, Callable[[Prepared, Path, Sample | None], None]] = {
+WRITERS: dict[str, Callable[[ExportableModel, Path, Sample | None], None]] = {
     "saved_model": write_saved_model,
     "onnx": write_onnx,
     "openvino": write_openvino,

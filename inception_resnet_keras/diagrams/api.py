@@ -17,7 +17,7 @@ from ..networks.checks import apply_depths, apply_scale, check_aux_head, check_i
 from . import mermaid, svg
 from .explorer import page
 from .graph import INPUT, Graph, graph_of
-from .recover import graph_of_model
+from .recover import model_graph
 
 Level = Literal["overview", "modules", "layers"]
 Format = Literal["svg", "png", "pdf", "dot", "mermaid", "html"]
@@ -182,7 +182,7 @@ def plot_architecture(
         for argument, value in (told | {"num_classes": num_classes, "aux_head": aux_head}).items():
             if value != defaults[argument].default:
                 raise refuse(argument, value, "nothing where a model is drawn: it has its own")
-        graph = graph_of_model(network)
+        graph = model_graph(network)
     keys = [part.key for part in graph.parts if part.key != INPUT]
     if module is not None:
         if level != "modules":

@@ -13,7 +13,7 @@ import pydot
 from ..networks import names
 from . import svg
 from .graph import INPUT, Graph, Op, Part, inside, part_kind, shape_text, short
-from .layout import Box, Line, Placed, Size, place
+from .layout import Arrangement, Box, Line, Size, place
 from .svg import BORDER, CARD, FONT, INK, KINDS, MUTED, SMALL, TEXT, TITLE, TRACK, Canvas
 
 LEADING = 1.32  # a line's height, of its letters'
@@ -112,7 +112,7 @@ def modules(graph: Graph, keys: Sequence[str], *, upwards: bool = False) -> pydo
     """Each part as the paper's Figures 3 to 8 and 10 to 19 draw it, one below the other."""
     canvas = Canvas(graph.name)
     parts = [graph.part(key) for key in keys]
-    placed = {part.key: placed_module(graph, part, upwards=upwards) for part in parts}
+    placed = {part.key: module_layout(graph, part, upwards=upwards) for part in parts}
     width = max(NARROW, *(module.width for module in placed.values()))
     down = 0.0
     if len(parts) > 1:
@@ -126,7 +126,7 @@ def modules(graph: Graph, keys: Sequence[str], *, upwards: bool = False) -> pydo
     return canvas.finish(width, down)
 
 
-def placed_module(graph: Graph, part: Part, *, upwards: bool) -> Placed:
+def module_layout(graph: Graph, part: Part, *, upwards: bool) -> Arrangement:
     sizes = {op.name: _room(module_label(graph, part, op)) for op in part.ops}
     if part.reads:
         sizes[""] = _room(reads_label(graph, part))
@@ -134,7 +134,7 @@ def placed_module(graph: Graph, part: Part, *, upwards: bool) -> Placed:
     return module.upside_down() if upwards else module
 
 
-def draw_module(canvas: Canvas, graph: Graph, part: Part, module: Placed) -> None:
+def draw_module(canvas: Canvas, graph: Graph, part: Part, module: Arrangement) -> None:
     def name(op: str) -> str:
         return f"{part.key}.{op or 'reads'}"
 
@@ -215,7 +215,7 @@ def _room(label: Label) -> Size:
     return max(width + PAD[0], LEAST), height + PAD[1]
 
 
-def _stacked(parts: Sequence[Part], width: float) -> Placed:
+def _stacked(parts: Sequence[Part], width: float) -> Arrangement:
     """The overview's cards; a line that skips one goes round it."""
     boxes: dict[str, Box] = {}
     down = 0.0
@@ -231,7 +231,7 @@ def _stacked(parts: Sequence[Part], width: float) -> Placed:
         else:
             points = ((tail.right, tail.y), (width, tail.y), (width, head.y), (head.right, head.y))
         lines.append(Line(part.reads, part.key, points))
-    return Placed(boxes, tuple(lines), width, down - CARD_GAP)
+    return Arrangement(boxes, tuple(lines), width, down - CARD_GAP)
 
 
 def _draw_card(canvas: Canvas, graph: Graph, part: Part, place: Box) -> None:
@@ -397,7 +397,7 @@ def _branches(part: Part) -> dict[str, dict[str, list[tuple[str, str]]]]:
     for op in part.ops:
         if found := names.split_at_branch(op.name):
             fork, number, rest = found
-            forks.setdefault(fork, {}).setdefault(number, []).append((rest, _told(op)))
+            forks.setdefault(fork, {}).setdefault(number, []).append((rest, _operation_text(op)))
     return forks
 
 
@@ -405,15 +405,17 @@ def _of_op(part: Part, left: Op | None, right: Op | None, twin: str) -> Iterator
     """twin: The right's own name, where it has another number among its branches."""
     if left is None:
         assert right is not None
-        yield Difference(part.key, "", twin, "there", f"{twin}: {_told(right)} only on the right", None, "there")
+        yield Difference(
+            part.key, "", twin, "there", f"{twin}: {_operation_text(right)} only on the right", None, "there"
+        )
     elif right is None:
         yield Difference(
-            part.key, left.name, "", "there", f"{left.name}: {_told(left)} only on the left", "there", None
+            part.key, left.name, "", "there", f"{left.name}: {_operation_text(left)} only on the left", "there", None
         )
     else:
         name = left.name if left.name == twin else f"{left.name} ({twin} on the right)"
-        if _told(left) != _told(right):
-            one, other = _told(left), _told(right)
+        if _operation_text(left) != _operation_text(right):
+            one, other = _operation_text(left), _operation_text(right)
             yield Difference(part.key, left.name, twin, "operation", f"{name}: {one} → {other}", one, other)
         if left.inputs != right.inputs:
             one, other = (_read(op) for op in (left, right))
@@ -427,6 +429,6 @@ def _read(op: Op) -> str:
     return ", ".join(str(numbers[-1]) if numbers else name or "the input" for numbers, name in branches)
 
 
-def _told(op: Op) -> str:
+def _operation_text(op: Op) -> str:
     words = f"{op.title} {op.detail}".strip()
     return words.replace(op.note, "") if op.note else words

@@ -9,7 +9,7 @@ import pydot
 
 from .draw import Label, Text, footnotes, heading, look, put
 from .graph import Graph, Op, Part, full
-from .layout import Box, Placed, Point, Size, place
+from .layout import Arrangement, Box, Point, Size, place
 from .svg import BORDER, CARD, KINDS, MONO, MUTED, SMALL, TEXT, Canvas
 
 PAD, HEAD = 16.0, 34.0  # inside a card: around what it holds, and for its title
@@ -26,7 +26,7 @@ class Card:
     place: str
     before: str
     apart: bool
-    inside: Placed
+    inside: Arrangement
 
     @property
     def name(self) -> str:
@@ -122,7 +122,7 @@ def _way(before: tuple[Point, float] | None, joint: Point, gutter: float, above:
     return start, (start[0], below), (gutter, below), (gutter, above), (joint[0], above)
 
 
-def _draw(canvas: Canvas, card: Card, at: Box, way: tuple[Point, ...], inside: Placed) -> None:
+def _draw(canvas: Canvas, card: Card, at: Box, way: tuple[Point, ...], inside: Arrangement) -> None:
     title = Label([Text(card.name, TEXT, bold=True)], left=True)
     cluster = canvas.card(card.name, str(title), title.size, at, fillcolor=CARD.light, color=BORDER.light)
     for op in card.part.ops:

@@ -54,13 +54,13 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Placed:
+class Arrangement:
     boxes: Mapping[str, Box]
     lines: tuple[Line, ...]
     width: float
     height: float
 
-    def moved(self, right: float, down: float) -> Placed:
+    def moved(self, right: float, down: float) -> Arrangement:
         return replace(
             self,
             boxes={name: replace(box, x=box.x + right, y=box.y + down) for name, box in self.boxes.items()},
@@ -69,7 +69,7 @@ class Placed:
             ),
         )
 
-    def upside_down(self) -> Placed:
+    def upside_down(self) -> Arrangement:
         """Upwards, as the paper prints it."""
         return replace(
             self,
@@ -83,7 +83,7 @@ class Placed:
 Chain = list["str | list[Chain]"]  # names, and forks: a list of branches
 
 
-def place(ops: Sequence[Op], sizes: Mapping[str, Size]) -> Placed:
+def place(ops: Sequence[Op], sizes: Mapping[str, Size]) -> Arrangement:
     """A part laid out; `sizes` has (width, height) of each operation, and of "", what the part reads."""
     start = "" if any("" in op.inputs for op in ops) else ops[0].name
     after: dict[str, list[str]] = {}
@@ -106,7 +106,7 @@ def place(ops: Sequence[Op], sizes: Mapping[str, Size]) -> Placed:
         tail, head = boxes[op.inputs[0]], boxes[op.name]
         way = ((tail.left, tail.y), (1.0, tail.y), (1.0, head.y), (head.left, head.y))
         lines.append(Line(op.inputs[0], op.name, way, skip=True))
-    return Placed(boxes, tuple(lines), width + 2 * room, height)
+    return Arrangement(boxes, tuple(lines), width + 2 * room, height)
 
 
 def _chain(name: str, after: Mapping[str, list[str]], concats: Mapping[str, int]) -> tuple[Chain, str]:

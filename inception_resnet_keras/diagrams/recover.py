@@ -11,7 +11,7 @@ from ..networks.recognise import NetworkDescription, differences, model_layers, 
 from .graph import Graph, graph_of, network_title
 
 
-def graph_of_model(model: Any) -> Graph:
+def model_graph(model: Any) -> Graph:
     """The graph of a model: its network, variant, depths, scales, input size and heads.
 
     Raises InputError where the model holds no layers of ours, or is none of the tables' networks.

@@ -311,7 +311,7 @@ def with_source(png: bytes, source: str) -> bytes:
     return packed.getvalue()
 
 
-def source_of_png(path: Path) -> str:
+def png_source(path: Path) -> str:
     """The DOT text that a picture carries; "" where it carries none."""
     from PIL import Image
 

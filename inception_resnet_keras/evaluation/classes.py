@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..common.errors import InputError
-from ..weights.labels import CLASSES, class_index, shown
+from ..weights.labels import CLASSES, class_index, quoted
 
 _WORDNET = re.compile(r"n\d{8}")
 
@@ -64,12 +64,14 @@ def places(wanted: Sequence[str], classes: Classes, *, told: str, model: str) ->
     found = [number_of(name, known, imagenet=bool(classes.keys)) for name in wanted]
     if missing := [name for name, number in zip(wanted, found, strict=True) if number is None]:
         raise InputError(
-            f"{told}: has {len(missing)} of {len(wanted)} classes that {model} has not: {shown(missing)}; "
-            f"its {len(classes.names)} classes are {shown(classes.names)}"
+            f"{told}: has {len(missing)} of {len(wanted)} classes that {model} has not: {quoted(missing)}; "
+            f"its {len(classes.names)} classes are {quoted(classes.names)}"
         )
     if twice := [number for number, count in Counter(found).items() if count > 1 and number is not None]:
         names = [name for name, number in zip(wanted, found, strict=True) if number == twice[0]]
-        raise InputError(f"{told}: {shown(names)} are one class of {model}, {classes.names[twice[0]]}; put them in one")
+        raise InputError(
+            f"{told}: {quoted(names)} are one class of {model}, {classes.names[twice[0]]}; put them in one"
+        )
     return np.array(found, np.int64)
 
 
@@ -86,8 +88,8 @@ def columns(first: Classes, other: Classes, *, model: str, first_model: str) -> 
     if unknown or lacking:
         raise InputError(
             f"models of other classes cannot be averaged: {first_model} has {len(lacking)} that {model} has not"
-            f"{': ' + shown(lacking) if lacking else ''}; {model} has {len(unknown)} that {first_model} has not"
-            f"{': ' + shown(unknown) if unknown else ''}. Evaluate them one by one"
+            f"{': ' + quoted(lacking) if lacking else ''}; {model} has {len(unknown)} that {first_model} has not"
+            f"{': ' + quoted(unknown) if unknown else ''}. Evaluate them one by one"
         )
     return np.argsort(np.array(found, np.int64))
 

@@ -26,11 +26,11 @@ from ..data.labelled import Source
 from ..data.preprocessing import Convention
 from ..data.sources import open_source
 from ..models.open import GivenModel, OpenedModel, display_name, locate
-from ..weights.labels import CLASSES, given_class_names
+from ..weights.labels import CLASSES, read_class_names
 from . import metrics, plots
 from .classes import Classes, columns, imagenet, places
-from .metrics import Calibration, Figures, figures, ranks_of_truth
-from .predictions import Telling, classify
+from .metrics import Calibration, Figures, figures, true_class_ranks
+from .predictions import ProgressCallback, classify
 from .report import Report, classification_report, most_confused
 from .run_data import choose
 
@@ -119,7 +119,7 @@ def evaluate(
     preprocessing: Convention | None = None,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
-    progress: Telling = lambda what, done, total: None,
+    progress: ProgressCallback = lambda what, done, total: None,
 ) -> Evaluation:
     """Evaluate classifiers, and the average of their probabilities, on labelled images.
 
@@ -167,7 +167,7 @@ def evaluate(
     if crops != 1 and (crop_fraction is not None or crop_mode is not None):
         raise refuse("crops", crops, "1 with a crop fraction or mode: 12 and 144 crops are of fixed places")
     changes = Changes(crop_fraction, crop_mode, interpolation)
-    named = None if classes is None else given_class_names(classes)
+    named = None if classes is None else read_class_names(classes)
     options: dict[str, Any] = {"ema": boolean("ema", ema), "preprocessing": preprocessing}
     sources = [locate(model, imagenet=named is None, **options) for model in several]
     chosen = choose([display_name(model) for model in several], None if data is None else text_of("data", data))
@@ -207,7 +207,7 @@ def evaluate(
                 f"{dataset}: none of its {len(source)} pictures can be read: {source.corrupt.listed()[0][1]}"
             )
         probabilities = [each[:, order] for each, order in zip(found, orders, strict=True)]
-        seen = Seen(source, read, numbers[source.labels[read]], probabilities)
+        seen = EvaluatedPictures(source, read, numbers[source.labels[read]], probabilities)
         evaluation = _evaluation(seen, subjects, known[0], data=dataset, note=note, crops=crops, folder=folder)
         models_and_average = [*evaluation.models, *([evaluation.average] if evaluation.average else [])]
         curves = [(model.name, model.figures.calibration) for model in models_and_average]
@@ -236,7 +236,14 @@ def _classes(subject: OpenedModel, named: list[str] | None, source: Source) -> C
 
 
 def _evaluation(
-    seen: Seen, subjects: Sequence[OpenedModel], classes: Classes, *, data: str, note: str, crops: int, folder: Path
+    seen: EvaluatedPictures,
+    subjects: Sequence[OpenedModel],
+    classes: Classes,
+    *,
+    data: str,
+    note: str,
+    crops: int,
+    folder: Path,
 ) -> Evaluation:
     complete = len(np.unique(seen.labels)) == CLASSES  # on fewer of ImageNet's classes a network is right more often
 
@@ -266,7 +273,7 @@ def _evaluation(
 
 
 @dataclass(frozen=True)
-class Seen:
+class EvaluatedPictures:
     """What was read of a source, its true classes, and what each model says of it, in the first one's order."""
 
     source: Source
@@ -284,11 +291,15 @@ class Seen:
 
 
 def write_evaluation(
-    folder: Path, seen: Seen, report: Report, curves: Sequence[tuple[str, Calibration]], summary: dict[str, object]
+    folder: Path,
+    seen: EvaluatedPictures,
+    report: Report,
+    curves: Sequence[tuple[str, Calibration]],
+    summary: dict[str, object],
 ) -> None:
     """Tables and pictures, then `summary` as report.json, which tells that all is there."""
     names = [score.name for score in report.classes]
-    predicted, ranks = seen.average.argmax(axis=1), ranks_of_truth(seen.labels, seen.average)
+    predicted, ranks = seen.average.argmax(axis=1), true_class_ranks(seen.labels, seen.average)
     write_csv(
         folder / "predictions.csv",
         ["picture", "true", "predicted", "probability", "probability of true", "rank of true"],

@@ -28,7 +28,7 @@ from ..common.files import replacing
 from ..data.crops import central_crop, cut, decoding_size
 from ..data.images import UnreadableImageError, decode, read_image
 from ..data.preprocessing import Convention
-from ..weights.labels import shown
+from ..weights.labels import quoted
 from .classes import Classes, imagenet, number_of
 
 if TYPE_CHECKING:
@@ -320,7 +320,7 @@ STEEP = 0.05  # share of the score's difference that steps may miss before more 
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ExplanationFile:
     """A picture and what was drawn of it: `out`, or why there is none."""
 
     path: str
@@ -351,7 +351,7 @@ class _Opened:
         """How many outputs stand before the first class: Slim's background."""
         return self.model.output_shape[-1] - self.subject.outputs
 
-    def looked_at(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
+    def input_and_picture(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
         """Its input, float32 (1, …), and the part of the picture that it is made of, uint8 at its own size."""
         view = self.subject.view
         pixels = cut(decode(file, decoding_size(view, 1)), view, 1).astype(np.float32)
@@ -367,7 +367,7 @@ class _Opened:
             found = int(asked)
         if found is not None:
             return self.before + found
-        named = f"the name of a class ({shown(self._likely(asked))}) or " if self.classes else ""
+        named = f"the name of a class ({quoted(self._likely(asked))}) or " if self.classes else ""
         raise refuse("--class", asked, f"{named}a number from 0 to {self.subject.outputs - 1}")
 
     def _likely(self, asked: str) -> Sequence[str]:
@@ -393,7 +393,7 @@ def explain_files(
     endpoint: str | None = None,
     steps: int | None = None,
     preprocessing: Convention | None = None,
-) -> list[Drawn]:
+) -> list[ExplanationFile]:
     """Draws why a saved model says what it says of pictures.
 
     Args:
@@ -426,21 +426,21 @@ def explain_files(
     if class_name is not None:
         options["classes"] = opened.number(class_name)
     if against is not None:
-        options["against"] = opened.looked_at(against)[0]
+        options["against"] = opened.input_and_picture(against)[0]
     drawn = []
     for file, target in zip(files, targets, strict=True):
         try:
-            pixels, picture = opened.looked_at(file)
+            pixels, picture = opened.input_and_picture(file)
         except UnreadableImageError as error:
-            drawn.append(Drawn(str(file), None, error=error.reason))
+            drawn.append(ExplanationFile(str(file), None, error=error.reason))
             continue
         found = explain(opened.model, pixels, **options)[0]
-        what = _told(opened, found, against)
+        what = _caption(opened, found, against)
         out.mkdir(parents=True, exist_ok=True)
         if target.exists():
             raise InputError(f"{target}: is there already; nothing is overwritten")
         draw_explanation(picture, found, what, target)
-        drawn.append(Drawn(str(file), target, what, found))
+        drawn.append(ExplanationFile(str(file), target, what, found))
     return drawn
 
 
@@ -477,7 +477,7 @@ def _classes(subject: OpenedModel) -> Classes | None:
         return None
 
 
-def _told(opened: _Opened, found: Explanation, against: Path | None) -> str:
+def _caption(opened: _Opened, found: Explanation, against: Path | None) -> str:
     if found.number is None:
         return f"similarity to {against.name if against else ''}: {found.score:.2f}"
     return f"{opened.name(found.number)}  {found.probability:.1%}"

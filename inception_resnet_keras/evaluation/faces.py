@@ -27,7 +27,7 @@ from ..data.preprocessing import Convention
 from ..models.open import GivenModel, display_name, locate
 from .evaluate import ASSUMED, AVERAGES_LEFT, EVALUATIONS, MAX_CORRUPT, read_again
 from .metrics import Verification, squared_distances, verify
-from .predictions import Telling, one_pass
+from .predictions import ProgressCallback, one_pass
 
 LARGEST = 16 * 1024**2  # bytes; LFW's own has 160 thousand
 
@@ -131,7 +131,7 @@ def _number(told: str, text: str) -> int:
 
 
 @dataclass(frozen=True)
-class Verified:
+class FaceVerification:
     """What `verify_faces` found.
 
     model, pairs, data: as they were asked for. mirrored: whether each face was looked at mirrored too. view: how.
@@ -177,8 +177,8 @@ def verify_faces(
     preprocessing: Convention | None = None,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
-    progress: Telling = lambda what, done, total: None,
-) -> Verified:
+    progress: ProgressCallback = lambda what, done, total: None,
+) -> FaceVerification:
     """Verify pairs of faces by the squared distance of their embeddings, which have unit length.
 
     Args:
@@ -260,7 +260,7 @@ def verify_faces(
             raise InputError(f"{name}: gives numbers that are not finite: its weights are damaged")
         same = np.array([pair.same for pair in judged])
         found = verify(distances, same, np.array([pair.fold for pair in judged]))
-        verified = Verified(
+        verified = FaceVerification(
             model=name,
             pairs=str(pairs),
             data=str(data),
@@ -301,7 +301,7 @@ def _paths(data: Path, faces: Sequence[Face], corrupt: CorruptPictures) -> dict[
     return found
 
 
-def _write(verified: Verified, judged: Sequence[Pair], distances: np.ndarray, paths: dict[Face, Path]) -> None:
+def _write(verified: FaceVerification, judged: Sequence[Pair], distances: np.ndarray, paths: dict[Face, Path]) -> None:
     """Pictures and the pairs one by one, then report.json, which tells that all is there."""
     from . import plots
 

@@ -59,7 +59,7 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) ->
         seed: Of the halves.
     """
     logs = log_probabilities(probabilities)
-    bins, ece = binned(*sureness(labels, probabilities))
+    bins, ece = binned(*confidence_and_correct(labels, probabilities))
     nll = negative_log_likelihood(labels, logs)
     if len(labels) < 2:
         return Calibration(ece, nll, None, None, None, FITTED_ON, bins)
@@ -70,14 +70,14 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) ->
         ece=ece,
         nll=nll,
         temperature=fit_temperature(labels, logs),
-        scaled_ece=binned(*sureness(labels, scaled))[1],
+        scaled_ece=binned(*confidence_and_correct(labels, scaled))[1],
         scaled_nll=negative_log_likelihood(labels, log_probabilities(scaled)),
         fitted_on=FITTED_ON,
         bins=bins,
     )
 
 
-def sureness(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def confidence_and_correct(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n,) the likeliest class's probability, and whether it is the true one."""
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
 
@@ -177,7 +177,7 @@ def figures(labels: np.ndarray, probabilities: np.ndarray) -> Figures:
     from scipy.stats import binomtest
     from sklearn.metrics import f1_score, recall_score
 
-    ranks = ranks_of_truth(labels, probabilities)
+    ranks = true_class_ranks(labels, probabilities)
     right = int((ranks == 0).sum())
     interval = binomtest(right, len(labels)).proportion_ci(method="wilson")
     predicted, there = probabilities.argmax(axis=1), np.unique(labels)
@@ -193,7 +193,7 @@ def figures(labels: np.ndarray, probabilities: np.ndarray) -> Figures:
     )
 
 
-def ranks_of_truth(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def true_class_ranks(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """(n,): how many classes come before the true one, likeliest first; of equal ones the lower number is first."""
     of_truth = probabilities[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]

@@ -77,7 +77,7 @@ def plot_confusion(report: Report, path: Path, title: str | None = None) -> None
 
 
 def plot_mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray, path: Path) -> None:
-    """The pictures classified wrongly with the greatest sureness.
+    """The pictures classified wrongly with the greatest confidence_and_correct.
 
     pictures: uint8 (height, width, 3) each, those of the report's first mistakes.
     """

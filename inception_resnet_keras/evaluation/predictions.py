@@ -20,7 +20,7 @@ from ..data.images import UnreadableImageError
 from ..models.open import OpenedModel, Run
 
 Progress = Callable[[int, int], None]
-Telling = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 Decode = Callable[[int, Enough], Image.Image]
 Given = TypeVar("Given")
 Made = TypeVar("Made")

@@ -64,7 +64,7 @@ def classification_report(
     predicted = probabilities.argmax(axis=1)
     every = np.arange(len(class_names))
     scores = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
-    sureness = probabilities.max(axis=1)
+    confidence_and_correct = probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     return Report(
         accuracy=float(np.mean(predicted == labels)),
@@ -79,9 +79,9 @@ def classification_report(
                 picture_names[index],
                 class_names[labels[index]],
                 class_names[predicted[index]],
-                float(sureness[index]),
+                float(confidence_and_correct[index]),
             )
-            for index in wrong[np.argsort(-sureness[wrong], kind="stable")]
+            for index in wrong[np.argsort(-confidence_and_correct[wrong], kind="stable")]
         ],
         unreadable=list(unreadable),
     )

@@ -17,7 +17,7 @@ import numpy as np
 from ..common.errors import InputError
 from ..data import DIGITS, DIGITS_SEED
 from ..data.labelled import Source
-from ..data.sources import Progress, kind_of_source, same_source
+from ..data.sources import Progress, same_source, source_kind
 from ..data.splits import (
     HELD_OUT,
     SPLIT_FILE,
@@ -161,7 +161,7 @@ def find_run(model: str) -> TrainedRun | None:
 def _held_out_by(run: TrainedRun) -> EvaluationData:
     data = run.val or run.data or DIGITS
     # Files are named by the split itself; pictures without a path are selected from where they came from.
-    from_split = run.split is not None and kind_of_source(data).has_files
+    from_split = run.split is not None and source_kind(data).has_files
     place = f"{run.folder / SPLIT_FILE}:{VAL}" if from_split else data
     if run.val:
         return EvaluationData(data, place, f"these are the held-out pictures that {run.name} was given", [run])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..data.crops import View
     from .evaluate import Evaluation, Model
-    from .faces import Verified
+    from .faces import FaceVerification
 
 LEGEND = (
     "±: 95 % interval (Wilson). ECE: expected calibration error. T: the temperature to divide the logits by, "
@@ -40,7 +40,7 @@ def show_evaluation(console: Console, found: Evaluation) -> None:
     console.print(_classes(found))
 
 
-def show_verified(console: Console, found: Verified) -> None:
+def show_verified(console: Console, found: FaceVerification) -> None:
     scores = found.verification
     kinds = f"{found.one_person:,} pairs of one person, {found.two_persons:,} of two"
     say(console, f"{kinds}; {found.pictures:,} pictures, each embedded once{_looked_at(found.view)}", style="italic")
@@ -139,7 +139,7 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.2%}"
 
 
-def _folds(found: Verified) -> Table:
+def _folds(found: FaceVerification) -> Table:
     scores = found.verification
     table = Table()
     table.add_column("fold")

@@ -1,1 +1,1 @@
-"""Trained models at work."""
+"""TrainingResult models at work."""

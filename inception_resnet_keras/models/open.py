@@ -334,7 +334,7 @@ def _open_keras(
     model, notes = found.model, list(found.notes)
     if embedding:
         vector = classifier_input(model)
-        view = view_of(card) if card else View(found.size)
+        view = card_view(card) if card else View(found.size)
         embed = partial(normalised, keras_run(keras.Model(model.input, vector), found.preprocessing))
         opened = OpenedModel(name, network, None, False, vector.shape[-1], view, embed)
         return replace(opened, notes=tuple(notes), model=model, preprocessing=found.preprocessing)
@@ -347,13 +347,13 @@ def _open_keras(
     classes = card.classes if card else None
     of_imagenet = imagenet and classes is None and found.network is not None and label_offset(outputs) is not None
     published = None if card or found.network is None else _view_by(found.source, found.network, found.size)
-    view = view_of(card) if card else published or View(found.size, IMAGENET_CROP.fraction if of_imagenet else 1.0)
+    view = card_view(card) if card else published or View(found.size, IMAGENET_CROP.fraction if of_imagenet else 1.0)
     opened = OpenedModel(name, network, classes, False, outputs, view, run, assumed=not card and published is None)
     opened = replace(opened, notes=tuple(notes), model=model, preprocessing=found.preprocessing)
     return _as_imagenet(opened) if of_imagenet else opened
 
 
-def view_of(card: Card) -> View:
+def card_view(card: Card) -> View:
     """What the run that a card is of was evaluated on."""
     return View(card.size, card.central_crop)
 
@@ -410,8 +410,8 @@ def _open_exported(text: str, path: Path, embedding: bool) -> OpenedModel:
     if embedding:
         width = runtime.run(np.zeros((1, *card.size, 3), np.float32)).shape[1]
         run = partial(normalised, runtime.run)
-        return OpenedModel(text, card.network, None, False, width, view_of(card), run)
-    opened = OpenedModel(text, card.network, card.classes, False, len(card.classes), view_of(card), runtime.run)
+        return OpenedModel(text, card.network, None, False, width, card_view(card), run)
+    opened = OpenedModel(text, card.network, card.classes, False, len(card.classes), card_view(card), runtime.run)
     if label_offset(len(card.classes)) is not None and (card.classes[-CLASSES], card.classes[-1]) == IMAGENET_ENDS:
         whole = card.central_crop == 1
         view = View(card.size, IMAGENET_CROP.fraction if whole else card.central_crop)

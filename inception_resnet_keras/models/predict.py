@@ -16,7 +16,7 @@ from ..data.crops import cut, decoding_size
 from ..data.images import UnreadableImageError, decode
 from ..data.preprocessing import Convention
 from ..data.sources import picture_files
-from ..weights.labels import class_index, given_class_names
+from ..weights.labels import class_index, read_class_names
 from .open import GivenModel, OpenedModel, locate
 
 
@@ -87,7 +87,7 @@ def predict(
     opened = source.open()
     for text in opened.notes:
         note(f"{opened.name}: {text}")
-    names = class_names(opened) if classes is None else given_class_names(classes, opened.outputs)
+    names = class_names(opened) if classes is None else read_class_names(classes, opened.outputs)
     predictions: list[Prediction] = []
     for start in range(0, len(paths), batch_size):
         predictions += _predict_batch(opened, names, paths[start : start + batch_size], top)

@@ -201,14 +201,14 @@ def open_with_library(path: Path, opening: Callable[[], Any]) -> Any:
         raise InputError(f"{path}: is damaged, or of a newer format than is known here: {reason}") from error
 
 
-def card_of_file(path: Path, card: Path) -> ExportCard:
+def read_file_card(path: Path, card: Path) -> ExportCard:
     if not card.is_file():
         raise InputError(f"{path}: {NO_CARD}")
     with card.open("rb") as file:
         return parse_card(path, file.read(16 * 1024**2 + 1), ExportCard)
 
 
-def card_of_archive(path: Path) -> ExportCard:
+def read_archive_card(path: Path) -> ExportCard:
     try:
         text = read_member(path)
     except (KeyError, zipfile.BadZipFile):
@@ -262,7 +262,7 @@ class SavedModelRuntime(Runtime):
     kind = "saved_model"
 
     def _open(self) -> Card:
-        card = card_of_file(self.path, self.path / SAVED_MODEL_CARD)
+        card = read_file_card(self.path, self.path / SAVED_MODEL_CARD)
         tf = required("tensorflow", "cpu")
         if self.threads is not None:
             use_threads(self.threads)
@@ -364,7 +364,7 @@ class LiteRtRuntime(Runtime):
     kind = "litert"
 
     def _open(self) -> Card:
-        card = card_of_archive(self.path)
+        card = read_archive_card(self.path)
         litert = required("ai_edge_litert.interpreter", "litert")
         threads = self.threads or _cores()  # by itself it takes one
         self._interpreter = open_with_library(

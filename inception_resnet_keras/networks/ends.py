@@ -18,7 +18,7 @@ import numpy as np
 
 from ..common.errors import InputError
 from . import names
-from .keras_graph import Graph, filled_in, flattened, functional, made_by, paired
+from .keras_graph import Graph, filled_in, flattened, functional, paired, producing_call
 from .recognise import channels_first
 from .rows import INCEPTION, RAW, UNIT, Network, Preprocessing
 
@@ -270,7 +270,7 @@ def output_kind(output: Any) -> OutputKind:
 def _producers(tensor: Any) -> Iterator[Any]:
     """The operation that a tensor comes out of, innermost first, then those before it while each has one input."""
     while True:
-        call, which = made_by(tensor)
+        call, which = producing_call(tensor)
         if inner := functional(call.operation):
             for layer in _producers(keras.tree.flatten(inner.output)[which]):
                 if isinstance(layer, keras.layers.InputLayer):
@@ -307,7 +307,7 @@ def classifier_head(model: keras.Model) -> Head | None:
     """
     tensor = keras.tree.flatten(model.output)[0]
     while True:
-        call, _ = made_by(tensor)
+        call, _ = producing_call(tensor)
         layer = call.operation
         if layer.name in (names.EMBEDDING, names.POOLED) or isinstance(layer, _NO_CLASSES):
             return None

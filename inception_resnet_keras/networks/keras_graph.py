@@ -32,7 +32,7 @@ def producer(tensor: Any) -> Any:
     return tensor._keras_history.operation
 
 
-def made_by(tensor: Any) -> tuple[Call, int]:
+def producing_call(tensor: Any) -> tuple[Call, int]:
     """The call that a Keras tensor is an output of, and which of its outputs, counted from 0."""
     history = tensor._keras_history
     return history.operation._inbound_nodes[history.node_index], history.tensor_index

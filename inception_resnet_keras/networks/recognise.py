@@ -49,7 +49,7 @@ class NetworkDescription:
     input_shape: Shape of the input without the batch, in the order of `data_format`; None where unknown.
     data_format: "channels_last" or "channels_first"; None where unknown.
     include_preprocessing: Whether the model scales pixels of 0-255 itself; None where unknown.
-    activation: Activation after the logits; None for logits, and where unknown.
+    activation: Activation after the logits, the auxiliary head's too; None for logits, and where unknown.
     pooling: How the last map is pooled, "avg" or "max"; None if it is not, and where unknown.
     dropout_rate: Dropout before the classifier or the embedding; None without one, and where unknown.
     """
@@ -119,9 +119,10 @@ class NetworkDescription:
         if self.input_shape is not None:
             settings["input_shape"] = self.input_shape
         settings["include_preprocessing"] = bool(self.include_preprocessing)
-        if self.classes is not None or self.embedding is not None:
+        top = self.classes is not None or self.embedding is not None
+        if top or self.aux_head:
             settings["classifier_activation"] = self.activation
-        else:
+        if not top:
             settings["pooling"] = self.pooling
         return settings
 
@@ -355,6 +356,7 @@ def _configured(found: NetworkDescription, layers: Layers) -> NetworkDescription
     fits = len(inputs) == 1 and _is_list(inputs[0], 4) and all(map(_is_side, inputs[0][1:]))
     formats = ((layer.get("class"), layer.get("dims"), layer.get("data_format")) for layer in layers.values())
     rate = layers.get(names.DROPOUT, {}).get("rate")
+    predictions = layers.get(names.PREDICTIONS) or layers.get(names.inside(names.AUX, names.PREDICTIONS)) or {}
     return replace(
         found,
         network=found.network if scales is None else edits.with_scales(found.network, scales),
@@ -363,7 +365,7 @@ def _configured(found: NetworkDescription, layers: Layers) -> NetworkDescription
         input_shape=tuple(inputs[0][1:]) if fits else None,
         data_format=_data_format(formats),
         include_preprocessing=names.PREPROCESS in layers,
-        activation=layers.get(names.PREDICTIONS, {}).get("activation"),
+        activation=predictions.get("activation"),
         pooling=_POOLS.get(str(layers.get(names.POOLED, {}).get("class"))),
         dropout_rate=float(rate) if _is_number(rate) else None,
     )

@@ -213,7 +213,7 @@ class Trainer:
         while True:
             with ExitStack() as stack:
                 for corrupt in {self.training.corrupt, self.held_out.corrupt}:
-                    stack.enter_context(corrupt.told())
+                    stack.enter_context(corrupt.raising_input_errors())
                 batch = next(iterator, None)
             if batch is None:
                 return

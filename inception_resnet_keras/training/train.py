@@ -47,7 +47,7 @@ SETTLING_MEMORIES = 3  # batch-norm statistics settle within so many of their me
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """A finished run.
 
     folder: Its folder. history: One row of metrics per epoch. report: The report on the held-out pictures.
@@ -67,7 +67,7 @@ def train(
     recipe: str | PathLike[str] | None = None,
     console: Console | None = None,
     **settings: Any,
-) -> Trained:
+) -> TrainingResult:
     """Train a network on images and write a run's folder.
 
     Args:
@@ -110,7 +110,7 @@ def finetune(
     recipe: str | PathLike[str] = "finetune",
     console: Console | None = None,
     **settings: Any,
-) -> Trained:
+) -> TrainingResult:
     """Train a pretrained network on your own images: first a new classifier, then the upper stages too.
 
     Args:
@@ -142,7 +142,7 @@ def finetune(
 
 def train_config(
     config: TrainConfig, out: str | PathLike[str] | None = None, *, console: Console | None = None
-) -> Trained:
+) -> TrainingResult:
     """Trains a network on pictures and writes a run's folder, as `train` does.
 
     Args:
@@ -175,7 +175,7 @@ def train_config(
 
 def resume(
     path: str | PathLike[str], settings: Mapping[str, Any] | None = None, *, console: Console | None = None
-) -> Trained:
+) -> TrainingResult:
     """Resumes an interrupted run at the step of its newest whole checkpoint.
 
     Args:
@@ -215,7 +215,7 @@ def resume(
     return _run(config, run, strategy, console)
 
 
-def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, console: Console) -> Trained:
+def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, console: Console) -> TrainingResult:
     """Trains. On Ctrl-C, prints the resume command if a checkpoint exists."""
     try:
         # Pictures
@@ -236,7 +236,7 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         if writer.chief:
             write_report(writer, evaluated, report)
             writer.checkpoints.clear()  # the run is finished: its models and its report are written
-        return Trained(run, session.position.history, report, writer.chief)
+        return TrainingResult(run, session.position.history, report, writer.chief)
     except KeyboardInterrupt:
         if run.has_checkpoint():
             say(console, f"go on with: {command('train', '--resume', run.path)}")
@@ -339,7 +339,8 @@ def batch_norm_hint(momentum: float, steps: int) -> str:
         return ""
     return (
         f"hint: batch norm momentum {momentum:g} needs about {SETTLING_MEMORIES * memory:,.0f} steps to settle and "
-        f"this run has {steps:,}: give {better:.4g}, or the held-out figures will be poor"
+        f"this run has {steps:,}: give {better:.4g}, or the held-out figures will be poor (settle_batch_norm(model, "
+        "images) cures a model that was trained so)"
     )
 
 

@@ -84,7 +84,7 @@ def class_index() -> list[tuple[str, str]]:
     return [tuple(entries[str(number)]) for number in range(CLASSES)]
 
 
-def given_class_names(classes: str | PathLike[str] | Sequence[str], outputs: int | None = None) -> list[str]:
+def read_class_names(classes: str | PathLike[str] | Sequence[str], outputs: int | None = None) -> list[str]:
     """Class names in the order of a model's outputs.
 
     Args:
@@ -118,7 +118,7 @@ def _read_names(path: Path) -> list[str]:
 
 def _different(where: str, names: list[str]) -> list[str]:
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise InputError(f"{where}: names {shown(twice)} more than once")
+        raise InputError(f"{where}: names {quoted(twice)} more than once")
     if not names:
         raise InputError(f"{where}: names no classes; every output needs a name of its own")
     return names
@@ -130,6 +130,6 @@ def _as_many(names: list[str], outputs: int | None) -> list[str]:
     return names
 
 
-def shown(names: Sequence[str], most: int = 10) -> str:
+def quoted(names: Sequence[str], most: int = 10) -> str:
     """The first names of a list, quoted, and how many more there are."""
     return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

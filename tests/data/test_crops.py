@@ -89,7 +89,7 @@ def test_the_last_length_at_299_of_a_photograph() -> None:
 
 def test_twelve_are_the_middle_square_of_the_first_length() -> None:
     view = View((224, 224))
-    twelve, every = crops.crops_of(view, 12, 256, 400), crops.crops_of(view, 144, 256, 400)
+    twelve, every = crops.make_crops(view, 12, 256, 400), crops.make_crops(view, 144, 256, 400)
     assert len(twelve) == 12
     assert boxes(twelve)[::2] == [*((top, left, 224, 224) for top, left in LANDSCAPE["middle"]), (0, 72, 256, 256)]
     assert twelve == every[12:24]
@@ -161,7 +161,7 @@ def test_many_crops_as_pixels(count: int) -> None:
     assert found.shape == (count, 32, 32, 3)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found[1::2], found[::2, :, ::-1])
-    for pixels, crop in zip(found[::2], crops.crops_of(view, count, 60, 80)[::2], strict=True):
+    for pixels, crop in zip(found[::2], crops.make_crops(view, count, 60, 80)[::2], strict=True):
         grid, (top, left, tall, wide), _ = crop
         whole = image.resize((grid[1], grid[0]), Image.Resampling.BILINEAR).crop((left, top, left + wide, top + tall))
         twice = np.asarray(whole.resize((32, 32), Image.Resampling.BILINEAR))  # as GoogLeNet: the square once more
@@ -206,9 +206,9 @@ def test_square_crops_need_a_square_input() -> None:
     with pytest.raises(InputError, match="this is 32×64"):
         View((32, 64), mode="center")
     with pytest.raises(InputError, match="this is 32×64"):
-        crops.crops_of(View((32, 64)), 12, 100, 100)
+        crops.make_crops(View((32, 64)), 12, 100, 100)
     with pytest.raises(InputError, match="crops: got 10; it takes 1 or 12 or 144"):
-        crops.crops_of(View((32, 32)), 10, 100, 100)
+        crops.make_crops(View((32, 32)), 10, 100, 100)
     assert Changes(mode="center").of(View((32, 32), 0.875)) == View((32, 32), 0.875, "center")
 
 

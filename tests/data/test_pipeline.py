@@ -14,7 +14,7 @@ from inception_resnet_keras.data.draws import inception_boxes
 from inception_resnet_keras.data.images import JPEG, read_image
 from inception_resnet_keras.data.labelled import Source
 from inception_resnet_keras.data.options import DataOptions
-from inception_resnet_keras.data.pipeline import NEEDED, Plan, TrainingReader, batches, dct_ratios
+from inception_resnet_keras.data.pipeline import NEEDED, BatchPlan, TrainingReader, batches, dct_ratios
 from inception_resnet_keras.data.rand_augment import rand_augmented
 from inception_resnet_keras.data.sources import open_source
 
@@ -41,7 +41,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 
 def epoch_of(source: Source, options: DataOptions = POLICIES["inception"], **given: Any) -> list[Any]:
     settings = {"size": SIZE, "batch_size": 4, "training": True, "seed": 3, **given}
-    with source.corrupt.told():
+    with source.corrupt.raising_input_errors():
         return [(images.numpy(), labels.numpy()) for images, labels in batches(source, options, **settings)]
 
 
@@ -53,7 +53,7 @@ def assert_same(found: list[Any], expected: list[Any]) -> None:
 
 def test_rand_augment_takes_the_place_of_inceptions_colours(source: Source) -> None:
     options = DataOptions(augmentation="inception", rand_augment=2)
-    rows = Plan(source, options, SIZE, 4, True, 3, 0, 3, (0, 1)).batch(0)
+    rows = BatchPlan(source, options, SIZE, 4, True, 3, 0, 3, (0, 1)).batch(0)
     crops, _ = TrainingReader(source, SIZE, accurate=False)({name: tf.constant(rows[name]) for name in NEEDED}, 4)
     assert 0 < rows["flip"].sum() < 4
     mirrored = np.where(rows["flip"][:, None, None, None], crops.numpy()[:, :, ::-1], crops.numpy())
@@ -136,7 +136,9 @@ def test_parts_lie_side_by_side(pictures: int, each: int, count: int, mixes: boo
     digits = open_digits().take(np.arange(pictures))
     options = POLICIES["mixed" if mixes else "none"]
     total = -(-pictures // (each * count))
-    plans = [Plan(digits, options, SIZE, each * count, True, 0, 0, total, (number, count)) for number in range(count)]
+    plans = [
+        BatchPlan(digits, options, SIZE, each * count, True, 0, 0, total, (number, count)) for number in range(count)
+    ]
     seen: list[int] = []
     for batch in range(total):
         parts = [plan.positions(batch) for plan in plans]
@@ -198,7 +200,7 @@ def test_every_format_comes_as_read_image_gives_it(tmp_path: Path, training: boo
     options = DataOptions("none", central_crop=1.0)
     made = epoch_of(source, options, training=training, size=(50, 70), batch_size=30)
     [(images, _)] = made
-    plan = Plan(source, options, (50, 70), 30, training, 3, 0, 1, (0, 1))
+    plan = BatchPlan(source, options, (50, 70), 30, training, 3, 0, 1, (0, 1))
     for image, index in zip(images, plan.order(0), strict=True):
         path = paths[Path(source.names[index]).name]
         expected = read_image(path, (50, 70)).astype(float)

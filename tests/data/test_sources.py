@@ -14,11 +14,11 @@ from inception_resnet_keras.data.sources import (
     SourceKind,
     absolute_source,
     files_by_class,
-    kind_of_source,
     not_read,
     open_source,
     require_source,
     same_source,
+    source_kind,
 )
 
 from ..pictures import write_digits
@@ -189,7 +189,7 @@ def test_what_a_name_stands_for_is_decided_in_one_place(tmp_path: Path, monkeypa
         "packed": SourceKind.PACKED,
         "tfds:mnist": SourceKind.TFDS,
     }
-    assert {name: kind_of_source(name) for name in kinds} == kinds
+    assert {name: source_kind(name) for name in kinds} == kinds
     for name in ("digits", "set", "folder.csv", "set.CSV", "packed"):
         require_source(name, "data")
         assert open_source(name, max_corrupt=0).class_names
@@ -283,13 +283,13 @@ def test_a_picture_is_counted_once_and_others_errors_pass() -> None:
     corrupt.add("a", "x")
     corrupt.add("a", "x")
     assert len(corrupt) == 1
-    with pytest.raises(KeyError), corrupt.told():
+    with pytest.raises(KeyError), corrupt.raising_input_errors():
         raise KeyError
-    with pytest.raises(InputError, match="no picture of a batch can be read: a: x"), corrupt.told():
+    with pytest.raises(InputError, match="no picture of a batch can be read: a: x"), corrupt.raising_input_errors():
         raise ValueError(f"Assertion failed: {NOTHING_LEFT}")
     with pytest.raises(InputError, match="2 of 10"):
         corrupt.add("b", "y")
-    with pytest.raises(InputError, match="2 of 10"), corrupt.told():
+    with pytest.raises(InputError, match="2 of 10"), corrupt.raising_input_errors():
         raise KeyError
 
 
@@ -315,5 +315,5 @@ def test_tfds_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_another_input_error_is_told_as_it_is() -> None:
     corrupt = CorruptPictures(0, 10)
     corrupt.list_one("a", "x")
-    with pytest.raises(InputError, match="something else"), corrupt.told():
+    with pytest.raises(InputError, match="something else"), corrupt.raising_input_errors():
         raise InputError("something else")

@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
 from inception_resnet_keras.data import rand_augment as ra
-from inception_resnet_keras.data.augment import distorted, mended, mixed, moves, shifted
+from inception_resnet_keras.data.augment import distorted, mixed, moves, refill_unreadable, shifted
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 3)).astype(np.float32)
 FULL = tf.constant(1.0)
@@ -109,12 +109,12 @@ def test_unreadable_pictures_are_replaced_or_left_out(refill: bool) -> None:
     rows = {"label": tf.range(6)}
     readable = tf.constant([False, True, True, False, True, False])
     expected = [1, 1, 2, 2, 4, 4] if refill else [1, 2, 4]
-    assert mended(rows, readable, refill=refill)["label"].numpy().tolist() == expected
+    assert refill_unreadable(rows, readable, refill=refill)["label"].numpy().tolist() == expected
     if refill:
         with pytest.raises(tf.errors.InvalidArgumentError, match="no picture of a batch can be read"):
-            mended(rows, tf.zeros([6], tf.bool), refill=True)
+            refill_unreadable(rows, tf.zeros([6], tf.bool), refill=True)
     else:
-        assert mended(rows, tf.zeros([6], tf.bool), refill=False)["label"].shape == (0,)
+        assert refill_unreadable(rows, tf.zeros([6], tf.bool), refill=False)["label"].shape == (0,)
 
 
 def pillow(name: str, strength: float) -> np.ndarray:

@@ -17,7 +17,7 @@ from inception_resnet_keras import export_model
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.deploy import check as checks
-from inception_resnet_keras.deploy.pictures import drawn, overlaps
+from inception_resnet_keras.deploy.pictures import overlaps, shuffled_pictures
 
 from ..exporting import lively
 from ..pictures import write_digits
@@ -212,10 +212,10 @@ def test_keras_on_another_engine_is_told(run: Path, tmp_path: Path) -> None:
 
 
 def test_pictures_that_int8_was_quantised_on_are_told(digits: Path, tmp_path: Path) -> None:
-    files = drawn("check", digits)
+    files = shuffled_pictures("check", digits)
     linked = tmp_path / "link"
     linked.symlink_to(digits)
-    again = drawn("check", linked)
+    again = shuffled_pictures("check", linked)
     told = list(overlaps(files, {"check": again, "validate": files[:3], "calibrate": files}, "check", 10))
     assert [text.partition(" are among")[0] for text in told] == [
         "10 of the 10 pictures of check",

@@ -24,7 +24,7 @@ def test_every_picture_is_there_and_none_besides() -> None:
 def test_every_picture_shows_the_graph_of_now(suffix: str) -> None:
     for name, diagram in api.pictures():
         path = FOLDER / f"{name}{suffix}"
-        drawn_from = source_of(path.read_text(encoding="utf-8")) if suffix == ".svg" else svg.source_of_png(path)
+        drawn_from = source_of(path.read_text(encoding="utf-8")) if suffix == ".svg" else svg.png_source(path)
         assert drawn_from == diagram.dot(), f"{path.name} is out of date; {AGAIN}"
 
 

@@ -6,20 +6,20 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from inception_resnet_keras.diagrams.draw import placed_module
+from inception_resnet_keras.diagrams.draw import module_layout
 from inception_resnet_keras.diagrams.graph import INPUT, Graph
-from inception_resnet_keras.diagrams.layout import Box, Placed, Point
+from inception_resnet_keras.diagrams.layout import Arrangement, Box, Point
 from inception_resnet_keras.diagrams.svg import README_WIDTH
 
 Segment = tuple[Point, Point]
 
 
 @pytest.fixture(params=[False, True], ids=["down", "up"])
-def modules(request: pytest.FixtureRequest, graph: Graph) -> list[Placed]:
-    return [placed_module(graph, part, upwards=request.param) for part in graph.parts if part.key != INPUT]
+def modules(request: pytest.FixtureRequest, graph: Graph) -> list[Arrangement]:
+    return [module_layout(graph, part, upwards=request.param) for part in graph.parts if part.key != INPUT]
 
 
-def test_no_lines_cross(modules: list[Placed]) -> None:
+def test_no_lines_cross(modules: list[Arrangement]) -> None:
     for module in modules:
         for one, other in combinations(module.lines, 2):
             assert not any(
@@ -27,7 +27,7 @@ def test_no_lines_cross(modules: list[Placed]) -> None:
             ), f"{one.tail} → {one.head} crosses {other.tail} → {other.head}"
 
 
-def test_no_boxes_overlap_and_no_line_runs_through_one(modules: list[Placed]) -> None:
+def test_no_boxes_overlap_and_no_line_runs_through_one(modules: list[Arrangement]) -> None:
     for module in modules:
         for one, other in combinations(module.boxes.values(), 2):
             assert one.right < other.left or other.right < one.left or one.bottom < other.top or other.bottom < one.top
@@ -37,7 +37,7 @@ def test_no_boxes_overlap_and_no_line_runs_through_one(modules: list[Placed]) ->
                     assert not any(runs_through(segment, box) for segment in pairwise(line.points)), (line, name)
 
 
-def test_everything_stands_on_the_page(modules: list[Placed]) -> None:
+def test_everything_stands_on_the_page(modules: list[Arrangement]) -> None:
     for module in modules:
         assert module.width <= README_WIDTH
         for box in module.boxes.values():
@@ -50,7 +50,7 @@ def test_everything_stands_on_the_page(modules: list[Placed]) -> None:
 def test_branches_stand_side_by_side_in_the_tables_order(graph: Graph) -> None:
     for part in graph.parts:
         ends = [name for op in part.ops if op.name == "concat" for name in op.inputs]
-        module = placed_module(graph, part, upwards=False) if ends else None
+        module = module_layout(graph, part, upwards=False) if ends else None
         if module:
             boxes = [module.boxes[name] for name in ends]
             assert [box.x for box in boxes] == sorted(box.x for box in boxes)

@@ -145,7 +145,7 @@ def test_a_files_name_says_its_format(name: str, start: bytes, tmp_path: Path) -
 
 def test_pictures_carry_the_graph_they_were_drawn_from(tmp_path: Path) -> None:
     diagram = plot_architecture("inception_v4", tmp_path / "x.png")
-    assert svg_module.source_of_png(tmp_path / "x.png") == diagram.dot()
+    assert svg_module.png_source(tmp_path / "x.png") == diagram.dot()
     assert source_of(diagram.svg()) == diagram.dot()
 
 

@@ -8,12 +8,12 @@ from sklearn.metrics import log_loss
 from inception_resnet_keras.evaluation.metrics import (
     binned,
     calibration,
+    confidence_and_correct,
     fit_temperature,
     halves,
     log_probabilities,
     negative_log_likelihood,
     softmax,
-    sureness,
 )
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -39,7 +39,7 @@ def test_the_error_by_hand() -> None:
 
 @given(seed=SEEDS, count=st.integers(1, 300))
 def test_bins_are_scikit_learns(seed: int, count: int) -> None:
-    confidence, right = sureness(*drawn(seed, count))
+    confidence, right = confidence_and_correct(*drawn(seed, count))
     bins, ece = binned(confidence, right)
     accuracy, mean = calibration_curve(right, confidence, n_bins=15)
     np.testing.assert_allclose([b.accuracy for b in bins], accuracy)

@@ -15,7 +15,7 @@ from inception_resnet_keras import create_inception_resnet_v1
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data import labelled
-from inception_resnet_keras.data.crops import Crops, View, crops_of, cut
+from inception_resnet_keras.data.crops import Crops, View, cut, make_crops
 from inception_resnet_keras.data.images import decode
 from inception_resnet_keras.evaluation.evaluate import Evaluation, evaluate
 from inception_resnet_keras.models.model_file import load_model
@@ -135,7 +135,7 @@ def test_crops_are_averaged_on_photographs(models: list[str], tmp_path: Path, cr
     assert [row["true"] for row in said] == ["0", "2", "2"]
     np.testing.assert_allclose([float(row["probability"]) for row in said], wanted.max(axis=1), atol=1e-5)
     assert json.loads((tmp_path / "out" / "report.json").read_text())["crops"] == crops
-    assert len(crops_of(found.models[0].view or View((1, 1)), crops, 45, 60)) == crops
+    assert len(make_crops(found.models[0].view or View((1, 1)), crops, 45, 60)) == crops
 
 
 def test_every_picture_is_decoded_once(

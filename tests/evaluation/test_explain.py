@@ -360,7 +360,7 @@ def test_imagenets_classes_have_their_names_and_the_background_is_none(
     assert (opened.name(8), opened.name(0)) == ("class_7", "background")
     with pytest.raises(InputError, match=r"--class: got 'crane'.* \('crane \(n00000005\)', 'crane \(n00000006\)'\)"):
         opened.number("crane")
-    pixels, part = opened.looked_at(picture)
+    pixels, part = opened.input_and_picture(picture)
     assert pixels.shape == (1, 75, 75, 3)
     assert part.shape == (70, 140, 3)
     found = explain(opened.model, pixels, steps=1)[0]

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, top_k_accuracy_score
 
 from inception_resnet_keras.evaluation import metrics
-from inception_resnet_keras.evaluation.metrics import figures, ranks_of_truth
+from inception_resnet_keras.evaluation.metrics import figures, true_class_ranks
 
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 80), classes=st.integers(6, 20))
@@ -38,8 +38,8 @@ def test_wilsons_interval() -> None:
 
 
 def test_of_equal_probabilities_the_lower_number_is_first_as_argmax_has_it() -> None:
-    assert ranks_of_truth(np.arange(4), np.full((4, 4), 0.25)).tolist() == [0, 1, 2, 3]
-    assert ranks_of_truth(np.array([2, 0]), np.array([[0.2, 0.5, 0.3], [0.2, 0.5, 0.3]])).tolist() == [1, 2]
+    assert true_class_ranks(np.arange(4), np.full((4, 4), 0.25)).tolist() == [0, 1, 2, 3]
+    assert true_class_ranks(np.array([2, 0]), np.array([[0.2, 0.5, 0.3], [0.2, 0.5, 0.3]])).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(

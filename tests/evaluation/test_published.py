@@ -9,7 +9,7 @@ from rich.console import Console
 from inception_resnet_keras.data.crops import View
 from inception_resnet_keras.data.labelled import CorruptPictures, Memory, Source
 from inception_resnet_keras.evaluation.classes import Classes
-from inception_resnet_keras.evaluation.evaluate import Evaluation, Seen, _evaluation
+from inception_resnet_keras.evaluation.evaluate import EvaluatedPictures, Evaluation, _evaluation
 from inception_resnet_keras.evaluation.tables import show_evaluation
 from inception_resnet_keras.models import open as opening
 from inception_resnet_keras.models.open import OpenedModel
@@ -21,7 +21,7 @@ PUBLISHED = {"ImageNet top-1": 80.2}
 def scored(labels: np.ndarray) -> Evaluation:
     count = len(labels)
     pictures = ([""] * count, labels, np.ones((count, 2)), np.zeros(count), Memory([b""] * count))
-    seen = Seen(
+    seen = EvaluatedPictures(
         Source(NAMES, *pictures, CorruptPictures(0, count)),
         np.arange(count),
         labels,

@@ -20,7 +20,7 @@ from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.sources import picture_files
 from inception_resnet_keras.models.model_file import MEMBER
 from inception_resnet_keras.models.predict import predict
-from inception_resnet_keras.models.runtimes import CARD_KEY, card_of_archive, open_runtime
+from inception_resnet_keras.models.runtimes import CARD_KEY, open_runtime, read_archive_card
 
 from ..exporting import CARD
 
@@ -199,7 +199,7 @@ def test_a_crafted_archive_is_refused(tmp_path: Path, place: int, value: int) ->
     content[content.index(b"PK\x01\x02") + place + 2] = value
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"model\.tflite: (is damaged: its card cannot be read|holds no class names)"):
-        card_of_archive(path)
+        read_archive_card(path)
 
 
 def test_an_onnx_file_cannot_read_files_elsewhere(exported: Any, tmp_path: Path) -> None:

@@ -114,7 +114,8 @@ def check_all(
     assert found.size == (shape[1:] if first else shape[:2])
     assert found.include_preprocessing == options["include_preprocessing"]
     assert found.pooling == ("avg" if top else options["pooling"])
-    assert found.activation == (options["classifier_activation"] if top and classes else None)
+    logits = (top and classes) or options["aux_head"]
+    assert found.activation == (options["classifier_activation"] if logits else None)
     assert found.dropout_rate == (0.2 if top else None)
     return found
 

@@ -14,7 +14,7 @@ from inception_resnet_keras.models.model_file import load_model
 from inception_resnet_keras.networks import names
 from inception_resnet_keras.networks.rows import Conv, Repeat, Residual
 from inception_resnet_keras.training.config import TrainConfig, read_config
-from inception_resnet_keras.training.train import Trained, train_config
+from inception_resnet_keras.training.train import TrainingResult, train_config
 
 from .. import tiny
 from ..pictures import write_digits
@@ -32,14 +32,14 @@ def _few_is_known() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def trunk(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trunk(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     folder = tmp_path_factory.mktemp("trunk")
     data = write_digits(folder / "digits", classes=4)
     config = TrainConfig(data=str(data), model="few", size=32, epochs=4, batch_size=16, learning_rate=0.01)
     return train_config(config, folder / "run", console=QUIET)
 
 
-def tuned(trunk: Trained, folder: Path, **settings: Any) -> keras.Model:
+def tuned(trunk: TrainingResult, folder: Path, **settings: Any) -> keras.Model:
     data = write_digits(folder / "digits", classes=3)
     options: dict[str, Any] = {"model": "few", "variant": "paper", "size": 32, "batch_size": 16, "learning_rate": 0.02}
     run = finetune(data, out=folder / "run", console=QUIET, **{**options, "weights": trunk.folder.model, **settings})
@@ -56,14 +56,16 @@ def moved(before: keras.Model, after: keras.Model) -> set[str]:
     }
 
 
-def test_in_the_first_phase_the_trunk_keeps_every_bit(trunk: Trained, tmp_path: Path) -> None:
+def test_in_the_first_phase_the_trunk_keeps_every_bit(trunk: TrainingResult, tmp_path: Path) -> None:
     model = tuned(trunk, tmp_path, epochs=2, head_epochs=2, unfreeze_from=None)
     assert model.output_shape == (None, 3)
     # Every statistic too: a frozen layer's batch norm does not move, though it is called with training=True.
     assert not moved(load_model(trunk.folder.model)[0], model)
 
 
-def test_then_only_what_stands_above_the_named_stage_moves_and_no_statistic(trunk: Trained, tmp_path: Path) -> None:
+def test_then_only_what_stands_above_the_named_stage_moves_and_no_statistic(
+    trunk: TrainingResult, tmp_path: Path
+) -> None:
     model = tuned(trunk, tmp_path, epochs=3, head_epochs=1, unfreeze_from="b01", layer_rate=0.9)
     changed = moved(load_model(trunk.folder.model)[0], model)
     stages = {names.stage(path) for path in changed}
@@ -71,13 +73,15 @@ def test_then_only_what_stands_above_the_named_stage_moves_and_no_statistic(trun
     assert {path.rpartition("/")[2] for path in changed} == {"kernel", "bias"}
 
 
-def test_without_frozen_batch_norm_its_statistics_move_above_the_stage_alone(trunk: Trained, tmp_path: Path) -> None:
+def test_without_frozen_batch_norm_its_statistics_move_above_the_stage_alone(
+    trunk: TrainingResult, tmp_path: Path
+) -> None:
     model = tuned(trunk, tmp_path, epochs=2, head_epochs=0, unfreeze_from="c01", freeze_batch_norm=False)
     changed = moved(load_model(trunk.folder.model)[0], model)
     assert {names.stage(path) for path in changed if "moving" in path} == {"c01", "c02", "final"}
 
 
-def test_what_cannot_be_tuned_is_told_before_training(trunk: Trained, tmp_path: Path) -> None:
+def test_what_cannot_be_tuned_is_told_before_training(trunk: TrainingResult, tmp_path: Path) -> None:
     data = write_digits(tmp_path / "digits")
     with pytest.raises(InputError, match="did you mean 'head_epochs'"):
         finetune(data, weights=trunk.folder.model, head_epoch=3)

@@ -75,7 +75,7 @@ def test_pictures_come_from_folders_manifests_and_shards_alike(tmp_path: Path) -
 def test_a_user_gets_the_probabilities_that_the_report_is_made_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trained on a manifest, with all that varies and mixes pictures; evaluated on shards, of their middle."""
+    """TrainingResult on a manifest, with all that varies and mixes pictures; evaluated on shards, of their middle."""
     folder = write_photographs(tmp_path / "pictures", (9, 9), size=(90, 120))
     pack(open_source(folder), tmp_path / "packed")
     seen: dict[str, np.ndarray] = {}

@@ -14,7 +14,7 @@ import pytest
 from inception_resnet_keras import decode_predictions
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.weights import download, labels
-from inception_resnet_keras.weights.labels import given_class_names
+from inception_resnet_keras.weights.labels import read_class_names
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_offline_the_error_says_what_to_fetch_to_where(tmp_path: Path, monkeypat
 def test_class_names_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text("\ufeffcat\n\n  dog \n", encoding="utf-8")
-    assert given_class_names(path) == given_class_names(str(path), 2) == ["cat", "dog"]
+    assert read_class_names(path) == read_class_names(str(path), 2) == ["cat", "dog"]
     for content, message in (
         (b"cat\ncat\n", "'cat' more than once"),
         (b"", "names no classes"),
@@ -77,14 +77,14 @@ def test_class_names_of_a_file(tmp_path: Path) -> None:
     ):
         path.write_bytes(content)
         with pytest.raises(InputError, match=message):
-            given_class_names(path)
+            read_class_names(path)
     with pytest.raises(InputError, match="No such file"):
-        given_class_names(tmp_path / "nothing.txt")
+        read_class_names(tmp_path / "nothing.txt")
 
 
 def test_class_names_are_as_many_as_the_outputs() -> None:
-    assert given_class_names(["a", "b"], 2) == ["a", "b"]
+    assert read_class_names(["a", "b"], 2) == ["a", "b"]
     with pytest.raises(InputError, match="classes: 2 names were given, and the model has 3 outputs"):
-        given_class_names(["a", "b"], 3)
+        read_class_names(["a", "b"], 3)
     with pytest.raises(InputError, match="classes: got 3; it takes"):
-        given_class_names(3)  # type: ignore[arg-type]
+        read_class_names(3)  # type: ignore[arg-type]
