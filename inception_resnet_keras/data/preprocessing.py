@@ -31,11 +31,11 @@ def preprocess_input(x: Any, convention: Convention = "inception") -> Any:
         x: Pixels in 0-255, of any shape and any real dtype: an array, nested lists, or a tensor of
             the engine (a `tf.data` pipeline's too).
         convention: "inception" for (x - 127.5) / 127.5, in [-1, 1]; "facenet" for (x - 127.5) / 128, as
-            davidsandberg/facenet and facenet-pytorch do it; "per_image_standardization" for (x - mean) /
-            max(deviation, 1/√N) over the N numbers of each image, (…, height, width, channels), as davidsandberg/facenet
-            did it in 2017 and `tf.image.per_image_standardization` does. For models of other packages: "unit" for x / 255, in
-            [0, 1]; "caffe" for blue, green, red with ImageNet's means subtracted; "torch" for ImageNet's means and
-            deviations as torchvision has them; "none" leaves 0-255. "caffe" and "torch" take channels last.
+            davidsandberg/facenet and facenet-pytorch do it; "per_image_standardization" for
+            (x - mean) / max(deviation, 1/√N) over the N numbers of each image, (…, height, width, channels), as
+            davidsandberg/facenet did it in 2017 and `tf.image.per_image_standardization` does. For models of other
+            packages: "unit" for x / 255, in [0, 1]; "caffe" for blue, green, red with ImageNet's means subtracted;
+            "torch" for ImageNet's means and deviations as torchvision has them; "none" leaves 0-255. "caffe" and "torch" take channels last.
 
     Returns:
         float32 of the same shape: a numpy array, or a tensor where a tensor was given.

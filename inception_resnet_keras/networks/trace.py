@@ -288,8 +288,8 @@ def side_of_aux_kernel(network: Network, kernel: int) -> int | None:
 
     def kernel_of_side(side: int) -> int:
         nodes = trace(network, (side, side), classes=None, aux_head=True)
-        rows = [node.row for node in nodes if node.place == names.AUX and isinstance(node.row, Conv)]
-        return rows[-1].kernel[0]  # type: ignore[index] - a traced convolution has (height, width)
+        shapes = [shape for key, shape in weight_shapes(nodes).items() if names.place(key) == names.AUX]
+        return [shape[0] for shape in shapes if len(shape) == 4][-1]
 
     sides = range(minimum_side(network, aux_head=True), _LARGEST_SIDE)
     first, behind = (find(sides, kernel, key=kernel_of_side) for find in (bisect_left, bisect_right))

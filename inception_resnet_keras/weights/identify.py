@@ -218,7 +218,7 @@ def tensor_sets(index: NameIndex, known: AbstractSet[str], *, least: int, ema: b
         return TensorSets(raw, weights[0], others, average, tuple(rivals))
     # Averages may be kept of what is trained alone: then the statistics are the weights' own.
     statistics = {name: file for name, file in raw.items() if _STATISTIC.fullmatch(name)}
-    others = {prefix: "raw weights: their running averages were asked for" for prefix in weights[0]}
+    others = dict.fromkeys(weights[0], "raw weights: their running averages were asked for")
     rivals = [prefix for group in averages[1:] for prefix in group]
     chosen = _stripped(index.names, averages[0], beside)
     return TensorSets(statistics | chosen, averages[0], others, average, tuple(rivals))
@@ -281,7 +281,7 @@ def _known(table: NameTable, network: Network) -> frozenset[str]:
 
 
 def _uncounted(name: str) -> str:
-    """A name without the number of a counter that some source counts its layers by: conv2d/kernel of conv2d_7/kernel."""
+    """A name without the number that some source counts its layers by: conv2d/kernel of conv2d_7/kernel."""
     match = _COUNTER.match(name)
     return f"{match[1]}{name[match.end() :]}" if match else name
 

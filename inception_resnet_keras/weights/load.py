@@ -303,8 +303,8 @@ class _Mapping:
         self.ema = ema and self.sets.averages is None  # else the names are the averages' already
         self.origins: Mapping[str, Origin] = identity.origins if identity else {}
         network = identity.network if identity else None
-        if network is None and (own := recognise(model)) and own.score == 1:
-            network = own.network
+        if network is None and (found := recognise(model)) and found.score == 1:
+            network = found.network
         self.report = LoadReport(
             path=str(checkpoint.path),
             format=checkpoint.format,
@@ -371,7 +371,8 @@ class _Mapping:
                 widths = {table.embedding: variant for variant, table in networks.NETWORKS[self.report.network].items()}
                 other = f"variant={widths[there[-1]]!r} builds it, and " if there[-1] in widths else ""
                 self.hints[
-                    f"the file's embedding is {there[-1]} wide: {other}its trunk is loaded by a model of include_top=False"
+                    f"the file's embedding is {there[-1]} wide: {other}its trunk is loaded by a model of "
+                    "include_top=False"
                 ] = None
             if _head(key) == names.AUX and len(there) == 4 and there[2:] == shape[2:] and self.identity:
                 fitting = self.identity.description.factory_options().get("input_shape", USUAL_INPUT)

@@ -256,8 +256,8 @@ def keras_facenet(last: str, width: int = 128) -> Shapes:
         if parts[0].startswith("Repeat"):
             parts = [parts[1].replace("block", "Block"), *parts[2:]]
         parts = [last if part == "Block8" else part for part in parts]
-        shape = tuple(width if side == 512 and parts[0] == "Bottleneck" else side for side in shape)
-        found[f"{'_'.join(parts[:-1])}/{roles.get(parts[-1], parts[-1])}"] = shape
+        narrow = tuple(width if side == 512 and parts[0] == "Bottleneck" else side for side in shape)
+        found[f"{'_'.join(parts[:-1])}/{roles.get(parts[-1], parts[-1])}"] = narrow
     return found
 
 
@@ -285,10 +285,11 @@ def test_keras_ports_of_facenet(last: str, width: int) -> None:
 
 @pytest.mark.parametrize("name", ["facenet_tf_inception_resnet_v1", "facenet_pytorch_inception_resnet_v1"])
 def test_a_narrow_embedding_is_a_variant_of_its_own(name: str) -> None:
+    heads = ("Bottleneck", "last", "logits")
     shapes = {
-        key: tuple(128 if side == 512 and ("Bottleneck" in key or "last" in key or "logits" in key) else side for side in shape)
+        key: tuple(128 if side == 512 and any(part in key for part in heads) else side for side in shape)
         for key, shape in shapes_in(name).items()
-    }  # fmt: skip
+    }
     found = identify(shapes)
     assert found
     assert (found.description.variant, found.description.preprocessing.name) == (

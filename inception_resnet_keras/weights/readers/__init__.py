@@ -16,8 +16,8 @@ __all__ = ["Checkpoint", "Tensor", "holds_checkpoints", "is_checkpoint", "open_c
 
 FORMATS = (
     "a .keras, .weights.h5 or .safetensors file of this project, a legacy Keras HDF5 file, a TensorFlow checkpoint "
-    "(V1, V2, or the .tar.gz or .zip it was published in), a .safetensors file, a PyTorch state dict (.pt), or a folder "
-    "with one of these"
+    "(V1, V2, or the .tar.gz or .zip it was published in), a .safetensors file, a PyTorch state dict (.pt), or a "
+    "folder with one of these"
 )
 
 _HEAD = 16  # bytes that tell a format

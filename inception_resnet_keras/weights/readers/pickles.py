@@ -157,13 +157,14 @@ _HARMLESS = {
     "pathlib": _PATHS,
     "pathlib._local": _PATHS,
     "uuid": "UUID",
-    "numpy": "bool bool_ dtype float16 float32 float64 int16 int32 int64 int8 longlong ndarray uint16 uint32 uint64 uint8",
+    "numpy": "bool bool_ dtype float16 float32 float64 int16 int32 int64 int8 longlong ndarray uint16 uint32 uint64 "
+    "uint8",
     "numpy.core.multiarray": "_reconstruct scalar",
     "numpy._core.multiarray": "_reconstruct scalar",
     "numpy.core.numeric": "_frombuffer",
     "numpy._core.numeric": "_frombuffer",
-    "torch": "bfloat16 bool complex128 complex64 device double float float16 float32 float64 half int int16 int32 int64 "
-    "int8 long short uint8",
+    "torch": "bfloat16 bool complex128 complex64 device double float float16 float32 float64 half int int16 int32 "
+    "int64 int8 long short uint8",
     "torch.torch_version": "TorchVersion",
 }
 _PLAIN = {f"{module}.{name}" for module, names in _HARMLESS.items() for name in names.split()}

@@ -48,8 +48,8 @@ def read(path: Path, *, at: Path | None = None) -> Checkpoint:
     types = reader.get_variable_to_dtype_map()
     if any(name == _OBJECT_GRAPH or name.endswith(_OBJECT_VARIABLE) for name in types):
         raise InputError(
-            f"{path}: is an object checkpoint of TensorFlow 2 (tf.train.Checkpoint, or save_weights without .h5), which "
-            "has places of Python objects in place of names: load it with the code that wrote it, and save that model "
+            f"{path}: is an object checkpoint of TensorFlow 2 (tf.train.Checkpoint, or save_weights without .h5), which"
+            " has places of Python objects in place of names: load it with the code that wrote it, and save that model "
             "with model.save_weights('….weights.h5'), or '….h5' in Keras 2"
         )
     tensors: dict[str, Tensor] = {}

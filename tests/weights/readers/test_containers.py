@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import collections
 import copyreg
-import datetime
+import datetime as dt
 import decimal
 import fractions
 import functools
@@ -85,8 +85,8 @@ PLAIN = {
     "numpy type": np.float32,
     "numpy array": np.arange(624, dtype=np.uint32),
     "random state": ("MT19937", np.arange(624, dtype=np.uint32), 3, 0, 0.0),
-    "datetime": datetime.datetime(2024, 5, 17, 12, 30, tzinfo=datetime.timezone.utc),
-    "date": [datetime.date(2024, 5, 17), datetime.time(1, 2), datetime.timedelta(hours=3)],
+    "datetime": dt.datetime(2024, 5, 17, 12, 30, tzinfo=dt.UTC),
+    "date": [dt.date(2024, 5, 17), dt.time(1, 2), dt.timedelta(hours=3)],
     "device": Call("torch", "device", "cuda", 0),
     "dtype": synthetic._Name("torch", "bfloat16"),
     "size": Call("torch", "Size", (1, 2, 3)),

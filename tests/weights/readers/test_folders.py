@@ -1,4 +1,4 @@
-"""What leads to a checkpoint: a folder, TensorFlow's text file `checkpoint`, a .meta file; and formats that are refused."""
+"""What leads to a checkpoint (a folder, TensorFlow's text file `checkpoint`, a .meta file), and what is refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def tensorflow(folder: Path, *steps: int, version: int = 2) -> Path:
     """A trainer's folder, with the text file that names the last step."""
     folder.mkdir(exist_ok=True)
     for step in steps:
-        synthetic.write_tensorflow(folder / f"model.ckpt-{step}", {"step": np.float32(step)} | SMALL, version)
+        synthetic.write_tensorflow(folder / f"model.ckpt-{step}", {"step": np.array(step, np.float32)} | SMALL, version)
         (folder / f"model.ckpt-{step}.meta").write_bytes(b"\n\xc8\x01\x12\x05graph")
     (folder / "checkpoint").write_text(
         f'model_checkpoint_path: "model.ckpt-{steps[-1]}"\n'
@@ -76,11 +76,11 @@ def test_a_meta_file_alone_leads_nowhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["safetensors", "pt", "h5", "v1", "tar.gz"])
 def test_a_folder_of_another_formats_file(kind: str, tmp_path: Path) -> None:
-    values = {"step": np.float32([3]).reshape(()), **SMALL}
+    values = {"step": np.array(3, np.float32), **SMALL}
     path = tmp_path / "model"
     match kind:
         case "safetensors":
-            synthetic.write_safetensors(path, {key: np.asarray(value) for key, value in values.items()})
+            synthetic.write_safetensors(path, values)
         case "pt":
             synthetic.write_torch(path, values)
         case "h5":
