@@ -1,4 +1,4 @@
-"""Pixels to what the networks take, in both conventions, without changing what was given."""
+"""Pixels to what the networks take, in every convention, without changing what was given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ..common.errors import refuse
 from ..networks.rows import PREPROCESSINGS, RAW, Preprocessing
 
-Convention = Literal["inception", "facenet", "unit", "caffe", "torch", "none"]
+Convention = Literal["inception", "facenet", "per_image_standardization", "unit", "caffe", "torch", "none"]
 
 
 class ScalingWarning(UserWarning):
@@ -31,15 +31,17 @@ def preprocess_input(x: Any, convention: Convention = "inception") -> Any:
         x: Pixels in 0-255, of any shape and any real dtype: an array, nested lists, or a tensor of
             the engine (a `tf.data` pipeline's too).
         convention: "inception" for (x - 127.5) / 127.5, in [-1, 1]; "facenet" for (x - 127.5) / 128, as
-            davidsandberg/facenet and facenet-pytorch do it. For models of other packages: "unit" for x / 255, in
-            [0, 1]; "caffe" for blue, green, red with ImageNet's means subtracted; "torch" for ImageNet's means and
-            deviations as torchvision has them; "none" leaves 0-255. "caffe" and "torch" take channels last.
+            davidsandberg/facenet and facenet-pytorch do it; "per_image_standardization" for
+            (x - mean) / max(deviation, 1/√N) over the N numbers of each image, (…, height, width, channels), as
+            davidsandberg/facenet did it in 2017 and `tf.image.per_image_standardization` does. For models of other
+            packages: "unit" for x / 255, in [0, 1]; "caffe" for blue, green, red with ImageNet's means subtracted;
+            "torch" for ImageNet's means and deviations as torchvision has them; "none" leaves 0-255. "caffe" and "torch" take channels last.
 
     Returns:
         float32 of the same shape: a numpy array, or a tensor where a tensor was given.
 
     Raises:
-        ValueError: convention is none of these, or x holds no numbers.
+        ValueError: convention is none of these, x holds no numbers, or no images where each has its own mean.
 
     Warns:
         ScalingWarning: floats that lie within [-1, 1], so were scaled before.
@@ -51,6 +53,8 @@ def preprocess_input(x: Any, convention: Convention = "inception") -> Any:
         [[-0.99609375, 0.0, 0.99609375]]
     """
     scaling = convention_named(convention)
+    if scaling.per_image and np.ndim(x) < 3:
+        raise refuse("x", f"shape {np.shape(x)}", f"images of (…, height, width, channels) with {convention!r}")
     if _is_tensor(x):
         import keras
 
@@ -68,9 +72,25 @@ def scale_pixels(pixels: Any, preprocessing: Preprocessing) -> Any:
     """float32 pixels of 0-255, channels last, as an array or a tensor, preprocessed; unchanged by `RAW`."""
     if preprocessing is RAW:
         return pixels
+    if preprocessing.per_image:
+        return _standardized(pixels)
     mean, divisor = (np.asarray(number, np.float32) for number in (preprocessing.mean, preprocessing.divisor))
     scaled = (pixels - mean) / divisor
     return scaled[..., ::-1] if preprocessing.reverse else scaled
+
+
+def _standardized(images: Any) -> Any:
+    """(x - mean) / max(standard deviation, 1/√N) over the N numbers of each image, its last three axes."""
+    axes = (-3, -2, -1)
+    if _is_tensor(images):
+        from ..networks.build import standardized
+
+        return standardized(images)
+    # In float64, as the sum of an image's numbers needs more digits than float32 has.
+    images = images.astype(np.float64)
+    deviation = images.std(axis=axes, keepdims=True)
+    least = 1 / np.sqrt(max(np.prod(images.shape[-3:]), 1))
+    return ((images - images.mean(axis=axes, keepdims=True)) / np.maximum(deviation, least)).astype(np.float32)
 
 
 def warn_if_unscaled(x: ArrayLike, *, what: str = "the model's input") -> bool:

@@ -15,6 +15,7 @@ from ..models.model_file import Card, ExportCard, Output, Precision, has_graph, 
 from ..models.open import KerasModel, display_name, examine
 from ..models.runtimes import INPUT, OUTPUT, KerasRuntime, find_runtime
 from ..networks import names
+from ..networks.build import standardized
 from ..networks.ends import OutputKind
 from ..networks.recognise import channels_first, leaves
 from ..networks.rows import RAW, Network, Preprocessing
@@ -159,7 +160,9 @@ def _with_ends(
     first: bool,  # channels
 ) -> keras.Model:
     inputs = x = keras.Input((*size, 3), name=INPUT, dtype=FLOAT32)
-    if scaling:
+    if scaling and scaling.per_image:
+        x = standardized(x)
+    elif scaling:
         x = keras.layers.Rescaling(scaling.scale, scaling.offset, dtype=FLOAT32)(x)
         if scaling.reverse:
             x = keras.ops.flip(x, axis=-1)

@@ -133,7 +133,7 @@ def plot_architecture(
     *,
     level: Level = "overview",
     module: str | None = None,
-    variant: Literal["paper", "slim", "facenet"] = "paper",
+    variant: Literal["paper", "slim", "facenet", "facenet_128"] = "paper",
     depths: Sequence[int] | None = None,
     scale: bool | float | Sequence[float] = True,
     input_shape: Sequence[int | None] | None = None,
@@ -154,7 +154,7 @@ def plot_architecture(
         module: With level="modules", the only one to draw, such as "stem", "a" or "reduction_b".
         variant, depths, scale, aux_head: As the factories take them; of a model they are its own.
         input_shape: (height, width, channels); a height or width may be None. None for the
-            variant's own: (160, 160, 3) for "facenet", (299, 299, 3) for the others.
+            variant's own: (160, 160, 3) for "facenet" and "facenet_128", (299, 299, 3) for the others.
         num_classes: Width of the classifier, at least 1. None for the variant's own head: an
             embedding for "facenet", 1000 classes for the others.
         upwards: Whether the image stands at the bottom, as in the paper.

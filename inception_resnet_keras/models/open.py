@@ -31,9 +31,9 @@ from ..data.preprocessing import scale_pixels
 from ..networks.rows import PREPROCESSINGS, RAW, Network, Preprocessing
 from ..weights import registry
 from ..weights.labels import CLASSES, label_offset
-from ..weights.readers import is_checkpoint, open_checkpoint
+from ..weights.readers import holds_checkpoints, is_checkpoint, open_checkpoint
 from .model_file import Card, has_graph, load_keras_model, read_card_if_any
-from .runtimes import KerasRuntime, find_runtime, open_runtime
+from .runtimes import KerasRuntime, find_runtime, holds_model, open_runtime
 
 if TYPE_CHECKING:
     import keras
@@ -181,7 +181,8 @@ def _locate_path(text: str, *, imagenet: bool, ema: bool, preprocessing: str | N
                 raise _no_averages(text)
             card = read_card_if_any(path)
             return partial(_open_keras, text, path, card, imagenet=imagenet, preprocessing=preprocessing)
-        if path.is_dir() or path.suffix.lower() in (".xml", ".onnx", ".tflite", ".bin"):
+        exported = path.is_dir() and not (holds_checkpoints(path) and not holds_model(path))
+        if exported or path.suffix.lower() in (".xml", ".onnx", ".tflite", ".bin"):
             runtime, file = find_runtime(path)
             _refuse_options(text, ema=ema, preprocessing=preprocessing)
             if runtime is not KerasRuntime:
@@ -201,7 +202,7 @@ def _refuse_options(text: str, *, ema: bool = False, preprocessing: str | None =
 
 
 def _no_averages(text: str) -> InputError:
-    return InputError(f"ema: {text} has no running averages: only checkpoints of TensorFlow 1 have; leave --ema out")
+    return InputError(f"ema: {text} has no running averages, which trainers' checkpoints may have; leave --ema out")
 
 
 def _no_classifier(text: str) -> InputError:

@@ -442,6 +442,11 @@ def find_runtime(path: str | os.PathLike[str]) -> tuple[type[Runtime], Path]:
     return runtime, path
 
 
+def holds_model(folder: Path) -> bool:
+    """Whether a folder is a SavedModel's or a run's."""
+    return (folder / SAVED_MODEL_FILE).is_file() or (folder / MODEL_FILE).is_file()
+
+
 def _what_is_needed(path: Path) -> str:
     if path.suffix == ".bin" and path.with_suffix(".xml").is_file():
         return f"holds weights only; open {path.with_suffix('.xml').name} beside it"

@@ -12,7 +12,11 @@ NETWORKS: dict[str, dict[str, Network]] = {
     name: {network.variant: network for network in variants}
     for name, variants in {
         "inception_v4": [inception_v4.PAPER, inception_v4.SLIM],
-        "inception_resnet_v1": [inception_resnet_v1.PAPER, inception_resnet_v1.FACENET],
+        "inception_resnet_v1": [
+            inception_resnet_v1.PAPER,
+            inception_resnet_v1.FACENET,
+            inception_resnet_v1.FACENET_128,
+        ],
         "inception_resnet_v2": [inception_resnet_v2.PAPER, inception_resnet_v2.SLIM],
     }.items()
 }

@@ -228,8 +228,12 @@ class KerasOperations(Walker[Any]):
         self.data_format, self.axis, self.dtype = data_format, channel_axis(data_format), dtype
 
     def rescale_pixels(self, image: Any, network: Network) -> Any:
-        """Pixels of 0-255 → about [-1, 1]."""
+        """Pixels of 0-255 → about [-1, 1], or what else the network's preprocessing makes of them."""
         scaling = network.preprocessing
+        if scaling.per_image:
+            # A nested model, whose operations any Keras can open: no layer of Keras divides by a floored deviation.
+            pixels = keras.Input(image.shape[1:], dtype=FLOAT32)
+            return keras.Model(pixels, standardized(pixels), name=names.PREPROCESS)(image)
         return keras.layers.Rescaling(scaling.scale, scaling.offset, dtype=FLOAT32, name=names.PREPROCESS)(image)
 
     def conv(self, x: Any, row: Conv, name: str) -> Any:
@@ -317,6 +321,19 @@ class KerasOperations(Walker[Any]):
             dtype=dtype,
             name=name,
         )(x)
+
+
+def standardized(images: Any) -> Any:
+    """A tensor's images (…, height, width, channels), each less its mean and over its standard deviation.
+
+    The deviation is 1/√N at least, N being the numbers of an image, as in `tf.image.per_image_standardization`.
+    """
+    ops, axes = keras.ops, (-3, -2, -1)
+    centred = images - ops.mean(images, axis=axes, keepdims=True)
+    count = ops.sum(ops.ones_like(images), axis=axes, keepdims=True)  # the sides may be known only when it runs
+    # √N·c / max(‖c‖, 1) is c / max(deviation, 1/√N).
+    length = ops.sqrt(ops.sum(ops.square(centred), axis=axes, keepdims=True))
+    return centred * ops.sqrt(count) / ops.maximum(length, 1.0)
 
 
 def channel_axis(data_format: str) -> int:

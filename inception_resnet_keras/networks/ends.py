@@ -239,8 +239,8 @@ def _of_small_numbers(mean: float, deviation: float, shown: str, assumed: Prepro
         return PixelInput(assumed, False, f"{shown}, which is too little training to tell: its network's own")
     explained = _explains((mean, deviation), *_composed(INCEPTION, np.eye(3), np.zeros(3)))
     if explained and (mean < -UNSURE_MEAN or (mean <= UNSURE_MEAN and deviation > UNSURE_DEVIATION)):
-        # Facenet's divisor differs from Inception's by less than any statistics show.
-        return PixelInput(assumed, True, shown)
+        # Facenet's divisor differs from Inception's by less than any statistics show; an image's own may, or may not.
+        return PixelInput(assumed, not assumed.per_image, shown)
     return PixelInput(None, False, f"{shown}, which fits more than one range, or none")
 
 

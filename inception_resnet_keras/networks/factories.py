@@ -102,7 +102,7 @@ def create_inception_resnet_v1(
     num_classes: int | None = None,
     scale: bool | float | Sequence[float] = True,
     *,
-    variant: Literal["paper", "facenet"] = "paper",
+    variant: Literal["paper", "facenet", "facenet_128"] = "paper",
     depths: Sequence[int] | None = None,
     include_top: bool = True,
     pooling: Pooling | None = None,
@@ -124,14 +124,15 @@ def create_inception_resnet_v1(
 
     Args:
         num_classes: Width of the classifier, at least 1. None is the variant's own head: 1000 classes for
-            "paper"; for "facenet" the embedding, (batch, 512) of unit length. A number given for "facenet"
-            builds a classifier that reads the embedding before it is normalised.
+            "paper"; for "facenet" the embedding, (batch, 512) of unit length, and (batch, 128) for "facenet_128".
+            A number given for these builds a classifier that reads the embedding before it is normalised.
         scale: Scale of the residuals before they are added. True is the variant's own ("paper": 0.1), False
             is none; or a number in (0, 1], or three of them for blocks A, B and C.
         variant: "paper" is the paper's figures; "facenet" is the face-embedding network of
             davidsandberg/facenet and facenet-pytorch, which has no auxiliary head. It was trained with
             `input_shape=(160, 160, 3)`, `batch_norm_momentum=0.995` and `preprocess_input(x, "facenet")`;
-            the variant does not set these.
+            the variant does not set these. "facenet_128" is the same network as davidsandberg/facenet published
+            it in 2017, with an embedding of 128 numbers, for `preprocess_input(x, "per_image_standardization")`.
 
     Returns:
         A functional `keras.Model`, as from `create_inception_v4`.

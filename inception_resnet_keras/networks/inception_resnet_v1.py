@@ -4,7 +4,9 @@ network of davidsandberg/facenet and facenet-pytorch.
 
 from __future__ import annotations
 
-from .rows import AUX_HEAD, MAX_POOL, Conv, Fork, Network, Repeat, Residual
+from dataclasses import replace
+
+from .rows import AUX_HEAD, MAX_POOL, PER_IMAGE, Conv, Fork, Network, Repeat, Residual
 from .rows import FACENET as FACENET_PIXELS
 from .shared import STEM_FIGURE_14, pooled_last, reduction_a
 
@@ -80,3 +82,6 @@ FACENET = Network(
     preprocessing=FACENET_PIXELS,
     size=160,
 )
+
+# davidsandberg/facenet's models of 2017, and the Keras ports of them: a narrower embedding, and other pixels.
+FACENET_128 = replace(FACENET, variant="facenet_128", embedding=128, preprocessing=PER_IMAGE)

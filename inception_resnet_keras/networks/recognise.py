@@ -17,7 +17,7 @@ from .. import networks
 from ..common.errors import InputError
 from . import edits, names
 from .rows import Conv, Network, Preprocessing, Repeat
-from .trace import Node, trace, weight_shapes
+from .trace import Node, side_of_aux_kernel, trace, weight_shapes
 
 Shape = tuple[int, ...]
 Layers = Mapping[str, Mapping[str, Any]]
@@ -26,6 +26,7 @@ LEAST_SCORE = 0.5  # below it, a file or model counts as no network of the table
 USUAL_INPUT = (299, 299, 3)
 _POOLS = {"GlobalAveragePooling2D": "avg", "GlobalMaxPooling2D": "max"}
 _TURNS = ((3, 1, 2), (2, 3, 1))  # of `Permute`: channels first, and back
+_AUX_KERNEL = f"{names.inside(names.AUX, 'conv', 2)}/kernel"  # as large as the map it reads
 _AUX_LOGITS = names.inside(names.AUX, names.LOGITS)
 
 
@@ -38,6 +39,8 @@ class NetworkDescription:
     channels: Channels of the input image.
     classes, aux_classes: Width of the classifier and of the auxiliary head's; None without one.
     embedding: Width of the embedding; None without one.
+    aux_kernel: (height, width) of the auxiliary head's last kernel, which shows the size that it was built for; None
+        without one.
 
     Weights do not show the rest. It is known for a Keras model, a .keras file, and a file that carries settings
     (`with_settings`): then `configured` is True.
@@ -57,6 +60,7 @@ class NetworkDescription:
     classes: int | None = None
     aux_classes: int | None = None
     embedding: int | None = None
+    aux_kernel: tuple[int, int] | None = None
     configured: bool = False
     scales: tuple[float, ...] | None = None
     input_shape: tuple[int | None, ...] | None = None
@@ -171,11 +175,17 @@ class NetworkDescription:
             options["include_top"] = False
         if self.aux_head:
             options["aux_head"] = True
-        side = self.network.size
-        options |= {"input_shape": (side, side, self.channels)} | self.settings()
+        options |= {"input_shape": (*self._usual_sides(), self.channels)} | self.settings()
         usual = {"input_shape": USUAL_INPUT, "include_preprocessing": False, "pooling": None}
         usual |= {"classifier_activation": "softmax", "scale": networks.scales(networks.find(self.name, self.variant))}
         return {key: value for key, value in options.items() if key not in usual or usual[key] != value}
+
+    def _usual_sides(self) -> tuple[int, ...]:
+        """(height, width) of the network's own images, or of those that its auxiliary head was built for."""
+        own = self.network.size
+        if self.aux_kernel is None or not self.network.aux:
+            return own, own
+        return tuple(side_of_aux_kernel(self.network, side) or own for side in self.aux_kernel)
 
     def factory_call(self, **more: Any) -> str:
         """The call that builds the network, to be shown: `create_inception_v4(variant='slim', num_classes=5)`."""
@@ -211,7 +221,8 @@ def recognise(
     counts, channels = _block_counts([*shapes, *(layers or ())]), _channels(shapes)
     tables = (table for variants in networks.NETWORKS.values() for table in variants.values())
     candidates = [_deepened(table, counts, layers or {}) for table in tables]
-    best = max(candidates, key=lambda candidate: _present(candidate, channels, shapes))
+    width = _width(shapes, names.inside(names.EMBEDDING, "dense"))
+    best = max(candidates, key=lambda table: (_present(table, channels, shapes), table.embedding == width))
     found = describe(best, shapes, layers)
     return found if found.score >= least else None
 
@@ -226,6 +237,7 @@ def describe(network: Network, shapes: Mapping[str, Shape], layers: Layers | Non
         classes=_width(shapes, names.LOGITS),
         aux_classes=_width(shapes, _AUX_LOGITS),
         embedding=_width(shapes, names.inside(names.EMBEDDING, "dense")),
+        aux_kernel=_window(shapes.get(_AUX_KERNEL)),
     )
     return _configured(found, layers) if layers else found
 
@@ -363,6 +375,10 @@ def _width(shapes: Mapping[str, Shape], layer: str) -> int | None:
     """Outputs of a dense layer; None where there is no such layer."""
     kernel = shapes.get(f"{layer}/kernel")
     return kernel[-1] if kernel else None
+
+
+def _window(kernel: Shape | None) -> tuple[int, int] | None:
+    return (kernel[0], kernel[1]) if kernel and len(kernel) == 4 else None
 
 
 def _scales(network: Network, layers: Layers) -> tuple[float, ...] | None:

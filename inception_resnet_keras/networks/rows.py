@@ -89,12 +89,15 @@ class Preprocessing:
 
     mean, divisor: One number for all channels, or one for each, in the order red, green, blue.
     reverse: Whether the channels are reversed afterwards, to blue, green, red.
+    per_image: Whether mean and divisor are each image's own instead: the mean of its N numbers, and their standard
+        deviation or 1/√N, whichever is larger, as `tf.image.per_image_standardization` has them.
     """
 
     name: str
     mean: float | tuple[float, float, float]
     divisor: float | tuple[float, float, float]
     reverse: bool = False
+    per_image: bool = False
 
     @property
     def scale(self) -> float | tuple[float, ...]:
@@ -117,7 +120,8 @@ UNIT = Preprocessing("unit", mean=0.0, divisor=255.0)  # [0, 1]
 # ImageNet's means, as `keras.applications` names the two ways: ResNet's and VGG's, and PyTorch's.
 CAFFE = Preprocessing("caffe", mean=(123.68, 116.779, 103.939), divisor=1.0, reverse=True)
 TORCH = Preprocessing("torch", mean=(123.675, 116.28, 103.53), divisor=(58.395, 57.12, 57.375))
-PREPROCESSINGS = {row.name: row for row in (INCEPTION, FACENET, UNIT, CAFFE, TORCH, RAW)}
+PER_IMAGE = Preprocessing("per_image_standardization", mean=127.5, divisor=64.0, per_image=True)  # the usual ones
+PREPROCESSINGS = {row.name: row for row in (INCEPTION, FACENET, PER_IMAGE, UNIT, CAFFE, TORCH, RAW)}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,6 +12,7 @@ from .rows import Conv, Network, Pool
 from .traversal import Walker, kernel_of
 
 Shape = tuple[int | None, int | None, int] | tuple[int]
+_LARGEST_SIDE = 10_000  # of an image, in pixels
 
 
 @dataclass(frozen=True)
@@ -276,3 +277,20 @@ def minimum_side(network: Network, *, aux_head: bool = False) -> int:
     if least == len(sides):
         raise ValueError(f"{network.name} ({network.variant}) fits no image of up to {sides[-1]} pixels a side")
     return sides[least]
+
+
+@cache
+def side_of_aux_kernel(network: Network, kernel: int) -> int | None:
+    """The image's side at which the auxiliary head's last kernel has a side of `kernel`.
+
+    Several sides give one kernel: it is the one nearest to the network's own. None where no image gives it.
+    """
+
+    def kernel_of_side(side: int) -> int:
+        nodes = trace(network, (side, side), classes=None, aux_head=True)
+        shapes = [shape for key, shape in weight_shapes(nodes).items() if names.place(key) == names.AUX]
+        return [shape[0] for shape in shapes if len(shape) == 4][-1]
+
+    sides = range(minimum_side(network, aux_head=True), _LARGEST_SIDE)
+    first, behind = (find(sides, kernel, key=kernel_of_side) for find in (bisect_left, bisect_right))
+    return None if first == behind else min(max(network.size, sides[first]), sides[behind - 1])

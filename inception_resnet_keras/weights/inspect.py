@@ -12,7 +12,7 @@ from ..networks.recognise import NetworkDescription
 from ..networks.rows import Network
 from .identify import identify_checkpoint
 from .readers import open_checkpoint
-from .sources import EMA, OURS
+from .sources import OURS
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Finding:
 
     source: The project whose names it has. description: The network in it.
     parameters: Numbers in the whole file. averages: Whether it has running averages (ema).
+    prefix: What stands before the network's names in the file; "" for nothing.
     """
 
     path: str
@@ -30,6 +31,7 @@ class Finding:
     tensors: int
     parameters: int
     averages: bool = False
+    prefix: str = ""
 
     @property
     def network(self) -> Network:
@@ -65,6 +67,8 @@ class Finding:
         if found.include_preprocessing:
             pixels = "takes pixels of 0-255 as they are: the model scales them itself"
         also = []
+        if self.prefix:
+            also.append(f"  its names begin with {self.prefix!r}, which is stripped")
         if found.embedding is not None and found.embedding != found.network.embedding:
             also.append(
                 f"  its embedding is {found.embedding} wide, which no factory builds: its trunk is loaded alone"
@@ -117,5 +121,6 @@ def inspect_checkpoint(path: str | PathLike[str]) -> Finding:
             description=found.description,
             tensors=len(checkpoint.tensors),
             parameters=sum(tensor.size for tensor in checkpoint.tensors.values()),
-            averages=any(name.endswith(EMA) for name in checkpoint.tensors),
+            averages=found.averages,
+            prefix=found.sets.prefix,
         )

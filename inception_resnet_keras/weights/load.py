@@ -21,13 +21,21 @@ import numpy as np
 from .. import networks
 from ..common.errors import InputError, refuse
 from ..networks import names
-from ..networks.recognise import NetworkDescription, Shape, factory_call, model_shapes, recognise, recognise_model
+from ..networks.recognise import (
+    USUAL_INPUT,
+    NetworkDescription,
+    Shape,
+    factory_call,
+    model_shapes,
+    recognise,
+    recognise_model,
+)
 from . import registry
-from .identify import Identity, Origin, identify_checkpoint, in_keras_layout
+from .identify import Identity, NameIndex, Origin, TensorSets, identify_checkpoint, in_keras_layout, tensor_sets
 from .readers import is_checkpoint, open_checkpoint
 from .readers.checkpoint import Checkpoint
 from .registry import NewHead
-from .sources import BACKGROUND, EMA, OURS
+from .sources import BACKGROUND, EMA, OURS, drops_background
 
 log = logging.getLogger(__name__)
 ALL_ONES = "gamma, all ones"
@@ -121,6 +129,7 @@ class LoadReport:
     dropped: The file's tensors that were left out on purpose, by reason.
     changed: The model's weights that were not taken as they stand in the file, by what was done.
     fresh: The model's weights that keep their initial values, because a new head was asked for.
+    prefix: What stood before the names in the file, and was stripped; "" for nothing.
     notes: What else a user should know, such as residual scales that differ.
     """
 
@@ -134,10 +143,13 @@ class LoadReport:
     changed: dict[str, list[str]] = field(default_factory=dict)
     fresh: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    prefix: str = ""
 
     def __str__(self) -> str:
         which = f" of {self.network} ({self.variant})" if self.network else ""
         lines = [f"{self.path}: {self.format}, {self.source}{which}", f"  loaded: {self.loaded} weights"]
+        if self.prefix:
+            lines.append(f"  prefix: {self.prefix!r} before the names, stripped")
         lines += [f"  dropped: {_listed(names)}: {reason}" for reason, names in self.dropped.items()]
         lines += [f"  changed: {_listed(names)}: {what}" for what, names in self.changed.items()]
         if self.fresh:
@@ -204,10 +216,11 @@ def plan(
             of another network.
     """
     check_new_head(new_head)
-    if ema and not any(name.endswith(EMA) for name in checkpoint.tensors):
+    identity, own = _identified(model, checkpoint, ema)
+    averages = own.averages is not None if own else bool(identity and identity.averages)
+    if ema and not averages:
         raise refuse("ema", ema, f"False for {checkpoint.path}: the file has no running averages")
-    identity, own = _identified(model, checkpoint)
-    mapping = _Mapping(model, checkpoint, None if own else identity, new_head=new_head, ema=ema)
+    mapping = _Mapping(model, checkpoint, identity, own, new_head=new_head, ema=ema)
     mapping.plan.trained = identity.description if identity else None
     mapping.match()
     mapping.account_for_the_rest()
@@ -222,29 +235,38 @@ def check_new_head(new_head: Any) -> None:
         raise refuse("new_head", new_head, 'True, "aux" or False')
 
 
-def _identified(model: Mapping[str, Shape], checkpoint: Checkpoint) -> tuple[Identity | None, bool]:
-    """Whose file it is, and whether its names are the model's own, whatever the network."""
+def _identified(
+    model: Mapping[str, Shape], checkpoint: Checkpoint, ema: bool
+) -> tuple[Identity | None, TensorSets | None]:
+    """Whose file it is; and its tensors where their names are the model's own, whatever the network."""
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
     trunk = [key for key in model if not _head(key)]
-    named = sum(key in shapes for key in trunk) >= len(trunk) / 2
-    own = named and any(shapes.get(key) == model[key] for key in trunk)
-    identity, network = identify_checkpoint(checkpoint, ours_only=own), recognise(model)
-    if identity and network and _which(identity.description) == _which(network):
-        return identity, own
+    sets = tensor_sets(NameIndex(shapes), set(trunk), least=max(1, len(trunk) // 2), ema=ema)
+    named = sum(key in sets.names for key in trunk) >= len(trunk) / 2
+    own = named and any(shapes[sets.names[key]] == model[key] for key in trunk if key in sets.names)
+    identity, network = identify_checkpoint(checkpoint, ours_only=own, ema=ema), recognise(model)
+    if identity and network and _same_trunk(identity.description, network):
+        return identity, sets if own else None
     if own and (identity is None or network is None):
-        return identity, own
+        return identity, sets
     if identity is None:
         first = ", ".join(list(shapes)[:5]) or "none"
         raise InputError(f"weights: {checkpoint.path} is of no network that is known here; its tensors begin: {first}")
     raise _another(checkpoint, identity, network)
 
 
-def _which(description: NetworkDescription) -> tuple[str, str]:
-    return description.name, description.variant
+def _same_trunk(one: NetworkDescription, other: NetworkDescription) -> bool:
+    """Whether two descriptions are of one network, or of two variants that differ in their heads alone."""
+    first, second = (networks.find(each.name, each.variant) for each in (one, other))
+    return first.name == second.name and (first.stem, first.stages, first.final) == (
+        second.stem,
+        second.stages,
+        second.final,
+    )
 
 
 def _another(checkpoint: Checkpoint, identity: Identity, network: NetworkDescription | None) -> InputError:
-    model = " ({})".format(", ".join(_which(network))) if network else ", which is none of the named networks"
+    model = f" ({network.name}, {network.variant})" if network else ", which is none of the named networks"
     found = identity.description
     return InputError(
         f"weights: {checkpoint.path} looks like {identity.table.source}'s {found.name}, the "
@@ -266,24 +288,30 @@ class _Mapping:
         model: Mapping[str, Shape],
         checkpoint: Checkpoint,
         identity: Identity | None,
+        own: TensorSets | None,
         *,
         new_head: NewHead,
         ema: bool,
     ) -> None:
+        if own:  # the names are the model's, whatever network they are of
+            identity = None
         self.model, self.checkpoint, self.identity = model, checkpoint, identity
-        self.new_head, self.ema = new_head, ema
+        self.new_head = new_head
         self.table = identity.table if identity else OURS
-        self.names = identity.names if identity else {name: name for name in checkpoint.tensors}
+        self.sets = own or (identity.sets if identity else TensorSets({name: name for name in checkpoint.tensors}))
+        self.names = identity.names if identity else self.sets.names
+        self.ema = ema and self.sets.averages is None  # else the names are the averages' already
         self.origins: Mapping[str, Origin] = identity.origins if identity else {}
         network = identity.network if identity else None
-        if network is None and (own := recognise(model)) and own.score == 1:
-            network = own.network
+        if network is None and (found := recognise(model)) and found.score == 1:
+            network = found.network
         self.report = LoadReport(
             path=str(checkpoint.path),
             format=checkpoint.format,
             source=self.table.source,
             network=network.name if network else "",
             variant=network.variant if network else "",
+            prefix=self.sets.prefix,
         )
         self.plan = LoadPlan(self.report, {})
         self.used: set[str] = set()
@@ -306,11 +334,9 @@ class _Mapping:
     def _name(self, origin: Origin | None, key: str) -> str:
         """The tensor's name in the file, whether it is there or not; "" where the source has none such."""
         name = origin.name if origin else "" if self.table is not OURS else key
-        if self.ema and f"{name}{EMA}" in self.checkpoint.tensors:
-            return f"{name}{EMA}"
-        if self.ema and origin and origin.role in _TRAINED:
-            return f"{name}{EMA}"
-        return self.names.get(name, name)
+        if self.ema and (f"{name}{EMA}" in self.names or (origin and origin.role in _TRAINED)):
+            name = f"{name}{EMA}"
+        return self.names.get(name, f"{self.sets.prefixes[0]}{name}" if name else "")
 
     def _stays_fresh(self, key: str, name: str) -> bool:
         head = _head(key)
@@ -334,16 +360,24 @@ class _Mapping:
         there = in_keras_layout(tensor.shape, self.table.channels_first)
         self.used.add(name)
         classifier = key.partition("/")[0] in _CLASSIFIERS
-        if there != shape and classifier and self.table.background and _without_background(there) == shape:
+        same_input = there[:-1] == shape[:-1]
+        dropping = classifier and self.table.background and drops_background(self._classes(key), shape[-1])
+        if dropping and there == (*shape[:-1], BACKGROUND):
             source.background = True
             self._note(self.report.changed, f"class 0 of {BACKGROUND}, the background, removed", key)
-        elif there != shape:
+        elif dropping or there != shape:
             self.problems.append(f"{name}: has shape {there}, the model's {key} has {shape}")
             if _head(key) == names.EMBEDDING:
+                widths = {table.embedding: variant for variant, table in networks.NETWORKS[self.report.network].items()}
+                other = f"variant={widths[there[-1]]!r} builds it, and " if there[-1] in widths else ""
                 self.hints[
-                    f"the file's embedding is {there[-1]} wide: its trunk is loaded by a model of include_top=False"
+                    f"the file's embedding is {there[-1]} wide: {other}its trunk is loaded by a model of "
+                    "include_top=False"
                 ] = None
-            if classifier and there[:-1] == shape[:-1]:
+            if _head(key) == names.AUX and len(there) == 4 and there[2:] == shape[2:] and self.identity:
+                fitting = self.identity.description.factory_options().get("input_shape", USUAL_INPUT)
+                self.hints[f"the file's auxiliary head is of another image size: input_shape={fitting} fits it"] = None
+            if classifier and same_input:
                 self.hints[f"num_classes={there[-1]} keeps the file's classes"] = None
                 self._hint_at_new_head(key)
         if origin and origin.gamma:
@@ -356,6 +390,13 @@ class _Mapping:
                 self.problems.append(f"{source.gamma}: has shape {found}, the model's {key} needs {shape[-1:]}")
         self.plan.sources[key] = source
 
+    def _classes(self, key: str) -> int | None:
+        """Width of the file's classifier, or of its auxiliary head's, by the kernel."""
+        if self.identity is None:
+            return None
+        description = self.identity.description
+        return description.aux_classes if _head(key) == names.AUX else description.classes
+
     def account_for_the_rest(self) -> None:
         """What the file has and the model has not: dropped for a reason, or a problem."""
         canonical = {file: name for name, file in self.names.items()}
@@ -365,12 +406,15 @@ class _Mapping:
         for name in self.checkpoint.tensors:
             if name in self.used:
                 continue
-            plain = canonical.get(name, name)
+            if name not in canonical:
+                self._note(self.report.dropped, self.sets.reason_left(name), name)
+                continue
+            plain = canonical[name]
             passed = [what for what, pattern in self.table.passed_over.items() if pattern.fullmatch(plain)]
-            head = _head(name) if self.table is OURS else heads.get(plain, "")
+            head = _head(plain) if self.table is OURS else heads.get(plain, "")
             if passed:
                 self._note(self.report.dropped, passed[0], name)
-            elif self.ema and f"{name}{EMA}" in self.used:
+            elif self.ema and self.names.get(f"{plain}{EMA}") in self.used:
                 self._note(self.report.dropped, "raw weights: their running averages were asked for", name)
             elif head and head not in here:
                 self._note(self.report.dropped, f"{_HEADS[head]}: the model has none", name)
@@ -397,10 +441,6 @@ class _Mapping:
         if len(self.problems) > _LISTED:
             lines.append(f"  … and {len(self.problems) - _LISTED} more")
         raise InputError("\n".join(lines + [f"  {hint}" for hint in self.hints]))
-
-
-def _without_background(shape: Shape) -> Shape | None:
-    return (*shape[:-1], shape[-1] - 1) if shape[-1] == BACKGROUND else None
 
 
 def read(plan: LoadPlan, checkpoint: Checkpoint) -> list[str]:

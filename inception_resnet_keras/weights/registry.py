@@ -20,7 +20,7 @@ from ..networks import names
 from ..networks.recognise import NetworkDescription, Shape, recognise
 from . import download
 from .labels import label_offset
-from .sources import BACKGROUND
+from .sources import drops_background
 
 NewHead = Literal[False, True, "aux"]
 CACHE = "models/inception-resnet-keras"  # below Keras's folder
@@ -146,7 +146,7 @@ def resolve(name: str, model: Mapping[str, Shape], new_head: NewHead = False) ->
 
 def _serves(there: int | None, here: int) -> bool:
     """Whether a file's classifier is of use: the same, or one with a background class."""
-    return there == here or (there == BACKGROUND and here == BACKGROUND - 1)
+    return there == here or drops_background(there, here)
 
 
 def _another_head(name: str, files: list[Weights], classes: int | None, *, having_aux: bool) -> InputError:

@@ -8,7 +8,9 @@ tensor's role. The projects' conventions, an example of each:
     keras.applications               block35_1_conv/kernel, conv2d_17/kernel
     kentsommer/keras-inceptionV4     conv2d_17/kernel
     timm                             features.19.branch1.2.conv.weight, mixed_6a.branch1.2.conv.weight
+    Cadene/pretrained-models         timm's, with another name of the classifier
     facenet-pytorch                  repeat_1.0.branch1.0.conv.weight
+    nyoki-mtl/keras-facenet          Block35_1_Branch_0_Conv2d_1x1/kernel
     inception-resnet-keras           a03_branch_2_conv_1/kernel (this project)
 """
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..networks import names
 from .slots import Slot
@@ -35,7 +37,12 @@ _KERAS_PASSED_OVER = {
 }
 
 
-@dataclass(frozen=True)
+def drops_background(classes: int | None, wanted: int | None) -> bool:
+    """Whether `wanted` classes are those of a file without its background, class 0 of 1001."""
+    return classes == BACKGROUND and wanted == BACKGROUND - 1
+
+
+@dataclass(frozen=True, eq=False)
 class NameTable:
     """The names that one source gives to the tensors of the networks it has.
 
@@ -43,7 +50,7 @@ class NameTable:
     tensor: The name of a layer's tensor, from the layer's name, the slot and the role: kernel, bias,
         beta, moving_mean, moving_variance, gamma.
     channels_first: Kernels are (out, in, height, width) and (out, in), as in PyTorch.
-    background: Class 0 of 1001 is "background".
+    background: Class 0 of 1001 is "background", as in TF-Slim, where the weights come from; `drops_background` decides.
     gamma: Whether batch norm has a gamma in the source.
     counters: Kinds of layer that are named by counters that start anywhere: conv2d, conv2d_1, …
     passed_over: Tensors that take no part in inference: what they are, by a pattern.
@@ -185,7 +192,7 @@ def _facenet_tf(slot: Slot) -> str:
 
 FACENET_TF = NameTable(
     source="davidsandberg/facenet",
-    layers={("inception_resnet_v1", "facenet"): _facenet_tf},
+    layers={("inception_resnet_v1", "facenet"): _facenet_tf, ("inception_resnet_v1", "facenet_128"): _facenet_tf},
     tensor=SLIM.tensor,
     passed_over=_SLIM_PASSED_OVER,
 )
@@ -298,8 +305,27 @@ TIMM = NameTable(
     },
     tensor=_templates(_TORCH_NORMALISED, _TORCH_LINEAR),
     channels_first=True,
+    background=True,  # timm publishes 1000 classes; Cadene's Inception-v4, of the same names, also has 1001
     gamma=True,
     passed_over=_TORCH_PASSED_OVER,
+)
+
+
+# Cadene's pretrainedmodels: timm's modules, which come from there; the classifiers' names changed on both sides.
+def _cadene(classifier: str, layer_of: Callable[[Slot], str | None]) -> Callable[[Slot], str | None]:
+    def layer(slot: Slot) -> str | None:
+        return classifier if slot.place == names.LOGITS else layer_of(slot)
+
+    return layer
+
+
+CADENE = replace(
+    TIMM,
+    source="Cadene/pretrained-models",
+    layers={
+        ("inception_v4", "slim"): _cadene("classif", _timm_inception_v4),
+        ("inception_resnet_v2", "slim"): _cadene("last_linear", _timm_inception_resnet_v2),
+    },
 )
 
 
@@ -322,11 +348,53 @@ def _facenet_pytorch(slot: Slot) -> str:
 
 FACENET_PYTORCH = NameTable(
     source="facenet-pytorch",
-    layers={("inception_resnet_v1", "facenet"): _facenet_pytorch},
+    layers={
+        ("inception_resnet_v1", "facenet"): _facenet_pytorch,
+        ("inception_resnet_v1", "facenet_128"): _facenet_pytorch,
+    },
     tensor=_templates(_TORCH_NORMALISED, _TORCH_LINEAR, _FACENET_EMBEDDING),
     channels_first=True,
     gamma=True,
     passed_over=_TORCH_PASSED_OVER,
 )
 
-OTHERS = (SLIM, FACENET_TF, KERAS_APPLICATIONS, KENTSOMMER, TIMM, FACENET_PYTORCH)
+
+# nyoki-mtl/keras-facenet and other Keras ports: davidsandberg's scopes joined into one name by underscores.
+_FACENET_KERAS = {
+    "kernel": "{}/kernel",
+    "bias": "{}/bias",
+    "beta": "{}_BatchNorm/beta",
+    "moving_mean": "{}_BatchNorm/moving_mean",
+    "moving_variance": "{}_BatchNorm/moving_variance",
+}
+
+
+def _facenet_keras(last: str) -> Callable[[Slot], str]:
+    """last: How the last block, which TF-Slim calls Block8, is called."""
+
+    def layer(slot: Slot) -> str:
+        scopes = _facenet_tf(slot).removeprefix("InceptionResnetV1/").split("/")
+        if scopes[0].startswith("Repeat"):
+            scopes = [scopes[1].replace("block", "Block"), *scopes[2:]]
+        elif scopes[0] == "Block8":
+            scopes[0] = last
+        return "_".join(scopes)
+
+    return layer
+
+
+def _facenet_keras_table(last: str) -> NameTable:
+    return NameTable(
+        source="nyoki-mtl/keras-facenet",
+        layers={("inception_resnet_v1", variant): _facenet_keras(last) for variant in ("facenet", "facenet_128")},
+        tensor=_templates(_FACENET_KERAS, _FACENET_KERAS),
+        passed_over=_KERAS_PASSED_OVER,
+    )
+
+
+FACENET_KERAS, FACENET_KERAS_SCOPES = _facenet_keras_table("Block8_6"), _facenet_keras_table("Block8")
+
+OTHERS = (
+    *(SLIM, FACENET_TF, KERAS_APPLICATIONS, KENTSOMMER, TIMM, CADENE),
+    *(FACENET_PYTORCH, FACENET_KERAS, FACENET_KERAS_SCOPES),
+)

@@ -84,7 +84,7 @@ def test_tf_data() -> None:
     assert batch.dtype == np.float32
 
 
-@pytest.mark.parametrize("convention", ["caffe", "", None, 1, ["inception"]])
+@pytest.mark.parametrize("convention", ["vgg", "", None, 1, ["inception"]])
 def test_unknown_convention(convention: Any) -> None:
     with pytest.raises(ValueError, match=r"convention: got .*; it takes 'inception' or 'facenet'"):
         preprocess_input(PIXELS, convention)
@@ -130,3 +130,49 @@ def test_scaled_batches_are_not() -> None:
         for batch in [preprocess_input(PIXELS), np.zeros((2, 3)), np.full((2, 3), 0.5), np.zeros((0, 3)), [-1.2, 1.2]]:
             assert warn_if_unscaled(batch) is False
         assert warn_if_unscaled(preprocess_input(PIXELS, "facenet"), what="x") is False
+
+
+IMAGES = [
+    np.random.default_rng(0).integers(0, 256, (3, 9, 7, 3)).astype(np.uint8),
+    np.full((2, 5, 5, 3), 77, np.uint8),  # no contrast
+    np.pad(
+        np.array([[[[101]]]], np.uint8), ((0, 0), (3, 3), (3, 3), (0, 0)), constant_values=100
+    ),  # the least there is
+    np.random.default_rng(1).uniform(0, 255, (2, 2, 6, 6, 4)).astype(np.float32),
+    np.random.default_rng(2).uniform(99, 99.01, (4, 4, 3)).astype(np.float32),
+]
+
+
+@pytest.mark.parametrize("images", IMAGES, ids=lambda images: str(images.shape))
+def test_per_image_standardization_is_tensorflows(images: np.ndarray) -> None:
+    import tensorflow as tf
+
+    name: Convention = "per_image_standardization"
+    expected = tf.image.per_image_standardization(tf.cast(images, tf.float32)).numpy()
+    exact = images.astype(np.float64)
+    axes = (-3, -2, -1)
+    deviation = np.maximum(exact.std(axis=axes, keepdims=True), 1 / np.sqrt(np.prod(images.shape[-3:])))
+    exact = (exact - exact.mean(axis=axes, keepdims=True)) / deviation
+    found = preprocess_input(images, name)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, exact, atol=1e-6 * max(1, np.abs(exact).max()))
+    tolerance = 1e-5 * max(1, np.abs(exact).max()) if np.ptp(images) > 1 else 0.1  # float32's mean of 99.005
+    np.testing.assert_allclose(found, expected, atol=tolerance)
+    np.testing.assert_allclose(preprocess_input(tf.constant(images), name).numpy(), exact, atol=tolerance)
+
+
+def test_per_image_standardization_in_a_pipeline_of_any_size() -> None:
+    import tensorflow as tf
+
+    signature = tf.TensorSpec((None, None, 3), tf.uint8)
+    dataset = tf.data.Dataset.from_generator(lambda: iter(IMAGES[0]), output_signature=signature)
+    for found, image in zip(
+        dataset.map(lambda image: preprocess_input(image, "per_image_standardization")), IMAGES[0], strict=True
+    ):
+        np.testing.assert_allclose(found, preprocess_input(image, "per_image_standardization"), atol=1e-5)
+
+
+@pytest.mark.parametrize("x", [5, [1.0, 2.0], np.zeros((4, 4))])
+def test_per_image_standardization_needs_images(x: Any) -> None:
+    with pytest.raises(ValueError, match=r"x: got .*images of \(…, height, width, channels\)"):
+        preprocess_input(x, "per_image_standardization")

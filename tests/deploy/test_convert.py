@@ -84,15 +84,18 @@ def test_a_model_inside_another_says_how_to_take_it_out(own: Path, tmp_path: Pat
         inspect_checkpoint(tmp_path / "a.keras")
 
 
-def test_a_trainers_folder_says_which_prefix(tmp_path: Path) -> None:
-    for name in ("model-1.ckpt-275.index", "model-1.meta", "checkpoint"):
+def test_a_trainers_folder_says_which_prefixes_it_has(tmp_path: Path) -> None:
+    for name in ("model-1.ckpt-275.index", "model-1.ckpt-300.index", "model-1.meta"):
         (tmp_path / name).write_text("model_checkpoint_path")
-    for path in (tmp_path, tmp_path / "model-1.meta", tmp_path / "checkpoint"):
-        with pytest.raises(InputError, match=r"give the checkpoint's prefix, .*model-1\.ckpt-275'"):
+    for path in (tmp_path, tmp_path / "model-1.meta"):
+        with pytest.raises(InputError, match=r"leads to 2 checkpoints: give one of them, .*model-1\.ckpt-275'"):
             inspect_checkpoint(path)
 
 
-@pytest.mark.parametrize(("width", "call"), [(512, "variant='facenet', input"), (128, "include_top=False, input")])
+WIDTHS = [(512, "variant='facenet', input"), (128, "variant='facenet_128', input"), (64, "include_top=False, input")]
+
+
+@pytest.mark.parametrize(("width", "call"), WIDTHS)
 def test_inspect_tells_the_width_of_an_embedding(width: int, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = {
         f"{key}{average}": tuple(width if side == 512 and "Bottleneck" in key else side for side in shape)
@@ -103,4 +106,4 @@ def test_inspect_tells_the_width_of_an_embedding(width: int, call: str, monkeypa
     found = str(inspect_checkpoint("f"))
     assert call in found
     assert "ema=True) takes them" in found
-    assert ("128 wide, which no factory builds" in found) is (width == 128)
+    assert ("64 wide, which no factory builds" in found) is (width == 64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import zipfile
@@ -21,6 +22,8 @@ _CONFIG_LIMIT = 16 * 2**20  # bytes; the largest network's takes 400 kB
 _LONGEST = 256  # characters of a name
 _NUMBERS = "fiub"  # NumPy's kinds: a string's length is not known before it is read
 
+_KERAS_1 = re.compile(r".*_(?:W|b|running_mean|running_std)(?:_\d+)?(?::0)?")  # its names of a layer's arrays
+
 _ROLES = {  # Keras 3 numbers a layer's variables
     "conv2d": ("kernel", "bias"),
     "dense": ("kernel", "bias"),
@@ -37,6 +40,11 @@ def read(path: Path, *, inside: Path | None = None) -> Checkpoint:
         size = (inside or path).stat().st_size
         group = file["model_weights"] if _is_group(file, "model_weights") else file
         datasets = dict(_datasets(path, file))
+        if any(_KERAS_1.fullmatch(name) for name in datasets):
+            raise InputError(
+                f"{path}: was written by Keras 1, whose files are not read: open it in Keras 2 (2.2.4 reads Keras 1's "
+                "files) and save it again, model.load_weights(...), then model.save_weights('….h5')"
+            )
         if "layer_names" in group.attrs or "layer_names0" in group.attrs:
             kind, found = "Keras HDF5 (legacy)", _legacy(path, group, datasets)
         elif _is_group(file, "layers"):

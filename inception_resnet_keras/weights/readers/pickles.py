@@ -1,6 +1,7 @@
 """Reads the pickles of PyTorch files without unpickling: a few opcodes, interpreted over plain data.
 
-Nothing is imported or called. A pickle may name the few things of `_KNOWN`; any other name, and any
+Nothing is imported or called. A pickle may name the few things of `_KNOWN`, and the harmless types of `_PLAIN`
+that trainers keep beside their tensors, which become their names and arguments; any other name, and any
 other opcode, is refused by name. Nothing that is built is copied by a reference to it, and opcodes are
 counted, so memory is bounded by the file's size and OPCODES. Errors tell types, never contents: a few
 bytes can refer to a tuple that would take gigabytes to write out.
@@ -11,7 +12,7 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from ...common.errors import InputError
 
@@ -64,6 +65,15 @@ class View:
     stride: tuple[int, ...]
 
 
+@dataclass
+class Plain:
+    """A value of a harmless type, as data: what it was made from, and the state that was set on it."""
+
+    kind: str
+    arguments: Any
+    state: Any = None
+
+
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> View:
     if not isinstance(storage, Storage):
         raise InputError("a tensor in it is not built from a storage")
@@ -86,14 +96,40 @@ def _size(*numbers: Any) -> tuple[Any, ...]:
     return tuple(numbers[0])
 
 
-def _dictionary(*rest: Any) -> dict[Any, Any]:
-    if rest:
-        raise InputError("an OrderedDict in it is built from arguments")
+def _dictionary(*items: Any) -> dict[Any, Any]:
+    """An OrderedDict or a Counter: filled later, or made from a dict or a list of pairs."""
+    if not items:
+        return {}
+    (given,) = items
+    if isinstance(given, dict):
+        return given
+    if isinstance(given, list) and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in given):
+        pairs = given.copy()
+        given.clear()  # moved, so that references to one long list cannot multiply it
+        return {_key(key): value for key, value in pairs}
+    raise InputError("an OrderedDict or Counter in it is built from something that is no dict and no list of pairs")
+
+
+def _default_dictionary(factory: Any = None, *rest: Any) -> dict[Any, Any]:
+    if rest or not (factory is None or isinstance(factory, Global)):
+        raise InputError("a defaultdict in it is built from more than the name of a type")
     return {}
+
+
+def _key(key: Any) -> Any:
+    """A dict's key, of a kind that is hashed quickly."""
+    parts = key if type(key) is tuple and len(key) <= _ARGUMENTS else (key,)
+    for part in parts:
+        short = isinstance(part, str) and (parts is not key or len(part) <= _LONGEST_NAME)
+        if not (short or part is None or type(part) in (bool, float) or (type(part) is int and abs(part) < 2**64)):
+            raise InputError(f"a dict in its pickle has a key of type {type(key).__name__}")
+    return key
 
 
 _KNOWN: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _dictionary,
+    "collections.Counter": _dictionary,
+    "collections.defaultdict": _default_dictionary,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
@@ -102,9 +138,40 @@ _KNOWN: dict[str, Callable[..., Any]] = {
 
 _STORAGES = {f"torch.{name}" for name in STORAGES}
 
+_BUILTINS = "bool bytearray bytes complex dict float frozenset int list object range set slice str tuple"
+_PATHS = "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath"
+
+# What trainers keep beside the tensors, by module. These names are written down and never looked up.
+_HARMLESS = {
+    "argparse": "Namespace",
+    "types": "SimpleNamespace",
+    "builtins": _BUILTINS,
+    "__builtin__": f"{_BUILTINS} long unicode xrange",  # as Python 2 calls it, and pickles for it do
+    "collections": "deque",
+    "copyreg": "_reconstructor",  # an object in the oldest protocols
+    "copy_reg": "_reconstructor",
+    "_codecs": "encode",  # bytes, kept as the text that they were made from
+    "datetime": "date datetime time timedelta timezone",
+    "decimal": "Decimal",
+    "fractions": "Fraction",
+    "pathlib": _PATHS,
+    "pathlib._local": _PATHS,
+    "uuid": "UUID",
+    "numpy": "bool bool_ dtype float16 float32 float64 int16 int32 int64 int8 longlong ndarray uint16 uint32 uint64 "
+    "uint8",
+    "numpy.core.multiarray": "_reconstruct scalar",
+    "numpy._core.multiarray": "_reconstruct scalar",
+    "numpy.core.numeric": "_frombuffer",
+    "numpy._core.numeric": "_frombuffer",
+    "torch": "bfloat16 bool complex128 complex64 device double float float16 float32 float64 half int int16 int32 "
+    "int64 int8 long short uint8",
+    "torch.torch_version": "TorchVersion",
+}
+_PLAIN = {f"{module}.{name}" for module, names in _HARMLESS.items() for name in names.split()}
+
 
 def read(stream: IO[bytes]) -> Any:
-    """The next pickle of a stream as dicts, lists, tuples, numbers, strings, `Storage` and `View`.
+    """The next pickle of a stream as dicts, lists, tuples, numbers, strings, `Plain`, `Storage` and `View`.
 
     Raises InputError for whatever is not one of these; other exceptions where the bytes are no pickle.
     """
@@ -118,7 +185,7 @@ def read(stream: IO[bytes]) -> Any:
 
 _VALUES = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-    *("BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"),
+    *("BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
@@ -187,11 +254,19 @@ class _Machine:
 
     def _append(self, _: Any) -> None:
         item = self.stack.pop()
-        self._top(list).append(item)
+        self._list().append(item)
 
     def _appends(self, _: Any) -> None:
         items = self._since_mark()
-        self._top(list).extend(items)
+        self._list().extend(items)
+
+    def _list(self) -> list[Any]:
+        """The list on top of the stack; a deque is filled as one."""
+        top = self.stack[-1]
+        if isinstance(top, Plain) and top.kind == "collections.deque":
+            top.state = top.state or []
+            return cast(list[Any], top.state)
+        return cast(list[Any], self._top(list))
 
     def _setitem(self, _: Any) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -203,9 +278,7 @@ class _Machine:
             self._set(key, value)
 
     def _set(self, key: Any, value: Any) -> None:
-        if not isinstance(key, str) and not (type(key) is int and abs(key) < 2**31):
-            raise InputError(f"a dict in its pickle has a key of type {type(key).__name__}")
-        self._top(dict)[key] = value
+        self._top(dict)[_key(key)] = value
 
     def _top(self, kind: type) -> Any:
         if not isinstance(self.stack[-1], kind):
@@ -223,7 +296,7 @@ class _Machine:
 
     def _name(self, module: str, name: str) -> None:
         found = Global(module, name)
-        if str(found) not in _KNOWN and str(found) not in _STORAGES:
+        if str(found) not in _KNOWN and str(found) not in _STORAGES and str(found) not in _PLAIN:
             raise InputError(
                 f"its pickle names {str(found)[:_LONGEST_NAME]}, and a checkpoint holds tensors and containers only: "
                 "it is refused, and nothing of it was run. Where the file is trusted, save its state_dict alone"
@@ -232,16 +305,41 @@ class _Machine:
 
     def _reduce(self, _: Any) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
+        if isinstance(called, Global) and str(called) in _PLAIN and isinstance(arguments, tuple):
+            self.stack.append(Plain(str(called), arguments))
+            return
         builder = _KNOWN.get(str(called)) if isinstance(called, Global) else None
         shown = str(called) if isinstance(called, Global) else f"a {type(called).__name__}"
         if builder is None or not isinstance(arguments, tuple) or len(arguments) > _ARGUMENTS:
             raise InputError(f"its pickle calls {shown} with arguments that are not its own: it is refused")
         self.stack.append(builder(*arguments))
 
+    def _newobj(self, _: Any) -> None:
+        arguments, made = self.stack.pop(), self.stack.pop()
+        if not isinstance(made, Global) or str(made) not in _PLAIN or not isinstance(arguments, tuple):
+            shown = str(made) if isinstance(made, Global) else f"a {type(made).__name__}"
+            raise InputError(f"its pickle makes {shown} by NEWOBJ, which no checkpoint needs: it is refused")
+        self.stack.append(Plain(str(made), arguments))
+
     def _build(self, _: Any) -> None:
         """Attributes set on a state dict (PyTorch's `_metadata`) are passed over."""
-        self.stack.pop()
-        self._top(dict)
+        state = self.stack.pop()
+        if isinstance(self.stack[-1], Plain):
+            self.stack[-1].state = state
+        else:
+            self._top(dict)
+
+    def _empty_set(self, _: Any) -> None:
+        self.stack.append(Plain("builtins.set", []))
+
+    def _additems(self, _: Any) -> None:
+        items, top = self._since_mark(), self.stack[-1]
+        if not isinstance(top, Plain) or not isinstance(top.arguments, list):
+            raise InputError(f"its pickle fills a {type(top).__name__} as if it were a set")
+        top.arguments.extend(items)
+
+    def _frozenset(self, _: Any) -> None:
+        self.stack.append(Plain("builtins.frozenset", self._since_mark()))
 
     def _binpersid(self, _: Any) -> None:
         kind, storage, key, _device, count, *view = self.stack.pop()

@@ -1,11 +1,18 @@
-"""TensorFlow's checkpoints: V1 (one file), V2 (an index and its data), and the .tar.gz they were published in."""
+"""TensorFlow's checkpoints: V1 (one file), V2 (an index and its data), and the .tar.gz or .zip they were published in.
+
+TensorFlow 2 saves whole objects in the same format: there a variable's name is its place in a tree of Python objects,
+which no layer's name can be told from. Such files are refused.
+"""
 
 from __future__ import annotations
 
 import gzip
 import shutil
+import stat
 import tarfile
 import tempfile
+import zipfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, cast
@@ -19,6 +26,9 @@ TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # the last eight bytes of a V1 
 ARCHIVE_LIMIT = 2 * 2**30  # bytes unpacked; the published ones hold under 300 MB
 HEADER_LIMIT = 2**20  # bytes of all headers together
 MEMBER_LIMIT = 64
+_ENCRYPTED = 1  # the bit of a zip member's flags
+_OBJECT_GRAPH, _OBJECT_VARIABLE = "_CHECKPOINTABLE_OBJECT_GRAPH", "/.ATTRIBUTES/VARIABLE_VALUE"
+_NO_WEIGHTS = (".pb", ".pbtxt", ".meta")  # graphs, which the published zip files hold beside the checkpoint
 
 
 def prefix_of(path: Path) -> Path | None:
@@ -36,12 +46,18 @@ def read(path: Path, *, at: Path | None = None) -> Checkpoint:
     size = sum(file.stat().st_size for file in files)
     reader = tf.train.load_checkpoint(str(prefix))
     types = reader.get_variable_to_dtype_map()
+    if any(name == _OBJECT_GRAPH or name.endswith(_OBJECT_VARIABLE) for name in types):
+        raise InputError(
+            f"{path}: is an object checkpoint of TensorFlow 2 (tf.train.Checkpoint, or save_weights without .h5), which"
+            " has places of Python objects in place of names: load it with the code that wrote it, and save that model "
+            "with model.save_weights('….weights.h5'), or '….h5' in Keras 2"
+        )
     tensors: dict[str, Tensor] = {}
     for name, shape in sorted(reader.get_variable_to_shape_map().items()):
         dtype = types[name].as_numpy_dtype
         known = all(isinstance(side, int) and side >= 0 for side in shape)
         if types[name] == tf.string or not known:
-            continue  # object graphs of TensorFlow 2, no weights
+            continue  # no weights
         tensor = Tensor(tuple(shape), np.dtype(dtype).name, lambda name=name: np.asarray(reader.get_tensor(name)))  # type: ignore[misc]
         within(path, name, tensor.size * np.dtype(dtype).itemsize, size)
         tensors[name] = tensor
@@ -93,9 +109,24 @@ class _Allowed:
 
 
 def read_archive(path: Path) -> Checkpoint:
+    """The checkpoint in a .tar.gz file."""
+    return _read_unpacked(path, "TensorFlow checkpoint in a .tar.gz", lambda folder: _unpack(path, folder))
+
+
+def read_zip(path: Path, archive: zipfile.ZipFile) -> Checkpoint:
+    """The checkpoint in a .zip file, as davidsandberg/facenet's models were published."""
+    return _read_unpacked(path, "TensorFlow checkpoint in a .zip", lambda folder: _unpack_zip(path, archive, folder))
+
+
+def is_zipped(names: list[str]) -> bool:
+    """Whether a zip file's members are a checkpoint's."""
+    return any(name.endswith((".index", ".ckpt")) or ".ckpt-" in name for name in names)
+
+
+def _read_unpacked(path: Path, kind: str, unpack: Callable[[Path], list[str]]) -> Checkpoint:
     with ExitStack() as resources:
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="inception-resnet-keras-")))
-        names = _unpack(path, folder)
+        names = unpack(folder)
         indices = [name for name in names if name.endswith(".index")]
         single = [name for name in names if tail(folder / name) == TABLE_MAGIC and name not in indices]
         found = [name.removesuffix(".index") for name in indices] + single
@@ -104,7 +135,7 @@ def read_archive(path: Path) -> Checkpoint:
                 f"{path}: holds {len(found)} checkpoints among {', '.join(names) or 'no files'}; one is read"
             )
         checkpoint = read(path, at=folder / found[0])
-        return Checkpoint(path, "TensorFlow checkpoint in a .tar.gz", checkpoint.tensors, resources.pop_all())
+        return Checkpoint(path, kind, checkpoint.tensors, resources.pop_all())
 
 
 def _unpack(path: Path, folder: Path) -> list[str]:
@@ -116,13 +147,10 @@ def _unpack(path: Path, folder: Path) -> list[str]:
         with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as archive:
             for number, member in enumerate(archive):
                 total += member.size
-                if total > ARCHIVE_LIMIT or number >= MEMBER_LIMIT:
-                    raise InputError(
-                        f"{path}: unpacks to over {ARCHIVE_LIMIT} bytes or {MEMBER_LIMIT} members: it is refused"
-                    )
+                _check_swelling(path, total, number)
                 if member.isdir():
                     continue
-                name = _name(path, member, names)
+                name = _name(path, member.name, names, plain=member.isreg() and not member.issparse())
                 stream.left += member.size
                 source = archive.extractfile(member)
                 if source is None:
@@ -133,13 +161,37 @@ def _unpack(path: Path, folder: Path) -> list[str]:
     return names
 
 
-def _name(path: Path, member: tarfile.TarInfo, taken: list[str]) -> str:
-    """A member's own name, without its folder."""
-    name = member.name.removeprefix("./").rpartition("/")[2]
-    shown = member.name[:100]
-    if not member.isreg() or member.issparse():
+def _unpack_zip(path: Path, archive: zipfile.ZipFile, folder: Path) -> list[str]:
+    """As `_unpack`; a member gives no more bytes than it claims, and graphs are left where they are."""
+    names: list[str] = []
+    total = 0
+    for number, info in enumerate(archive.infolist()):
+        total += info.file_size
+        _check_swelling(path, total, number)
+        if info.is_dir():
+            continue
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        plain = kind in (0, stat.S_IFREG) and not info.flag_bits & _ENCRYPTED
+        name = _name(path, info.filename, names, plain=plain)
+        if not name.endswith(_NO_WEIGHTS):
+            with archive.open(info) as source, (folder / name).open("wb") as out:
+                shutil.copyfileobj(source, out, 2**20)
+            names.append(name)
+    return names
+
+
+def _check_swelling(path: Path, size: int, number: int) -> None:
+    if size > ARCHIVE_LIMIT or number >= MEMBER_LIMIT:
+        raise InputError(f"{path}: unpacks to over {ARCHIVE_LIMIT} bytes or {MEMBER_LIMIT} members: it is refused")
+
+
+def _name(path: Path, member: str, taken: list[str], *, plain: bool) -> str:
+    """A member's own name, without its folder; plain: whether it is an ordinary file."""
+    name = member.removeprefix("./").rpartition("/")[2]
+    shown = member[:100]
+    if not plain:
         raise InputError(f"{path}: member {shown!r} is no plain file: the archive is refused")
-    parts = Path(member.name).parts
-    if Path(member.name).is_absolute() or ".." in parts or not name or name in taken or "\\" in name:
+    parts = Path(member).parts
+    if Path(member).is_absolute() or ".." in parts or not name or name in taken or "\\" in member:
         raise InputError(f"{path}: member {shown!r} would be written elsewhere or twice: it is refused")
     return name

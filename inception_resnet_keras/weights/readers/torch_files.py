@@ -8,7 +8,7 @@ import mmap
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ import numpy as np
 from ...common.errors import InputError
 from . import pickles
 from .checkpoint import Checkpoint, Tensor, within
-from .pickles import Storage, View
+from .pickles import Plain, Storage, View
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+DEEPEST = 64  # containers inside one another
+LONGEST_NAME = 1024  # characters, of the keys on the way to a tensor
 PICKLE_LIMIT = 16 * 2**20  # bytes, of data.pkl; a thousand tensors need 100 kB
 _Fetch = Callable[[Storage], bytes]
 
@@ -111,18 +112,34 @@ def _checkpoint(path: Path, kind: str, state: Any, fetch: _Fetch) -> Checkpoint:
 
 
 def _views(path: Path, state: Any) -> dict[str, View]:
-    """The state dict, taken out of what wraps it."""
-    for _ in range(2):
-        inside = [state[key] for key in WRAPPERS if isinstance(state, dict) and isinstance(state.get(key), dict)]
-        state = inside[0] if inside else state
-    if not isinstance(state, dict):
-        raise InputError(f"{path}: holds a {type(state).__name__}, not a state dict of tensors")
-    found = {str(name): value for name, value in state.items() if isinstance(value, View)}
+    """Every tensor of the file by the keys that lead to it, with dots between them: `state_dict.conv.weight`."""
+    found: dict[str, View] = {}
+    for name, view in _named(path, state, "", DEEPEST, set()):
+        if name in found:
+            raise InputError(f"{path}: {name} is there twice")
+        found[name] = view
+    if not found.keys() - {""} and not isinstance(state, dict):
+        kind = state.kind if isinstance(state, Plain) else type(state).__name__
+        raise InputError(f"{path}: holds a {kind[:LONGEST_NAME]}, not a state dict of tensors")
     if not found:
         keys = ", ".join(repr(key)[:60] for key in list(state)[:5])
         raise InputError(f"{path}: its dict holds no tensors but {keys or 'nothing'}")
-    parallel = all(name.startswith("module.") for name in found)  # of DataParallel
-    return {name.removeprefix("module."): view for name, view in found.items()} if parallel else found
+    return found
+
+
+def _named(path: Path, value: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, View]]:
+    """The tensors below a container, which is entered once however often it is referred to."""
+    if isinstance(value, View):
+        yield name, value
+    elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+        seen.add(id(value))
+        for key, inside in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(inside, View | dict | list | tuple):
+                if not depth or len(name) + len(str(key)) >= LONGEST_NAME:
+                    raise InputError(
+                        f"{path}: has containers over {DEEPEST} deep, or a name of over {LONGEST_NAME} letters: refused"
+                    )
+                yield from _named(path, inside, f"{name}.{key}" if name else str(key), depth - 1, seen)
 
 
 def _lazy(path: Path, name: str, view: View, fetch: _Fetch, size: int) -> Tensor:

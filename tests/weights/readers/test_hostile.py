@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import stat
 import struct
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.weights.readers import open_checkpoint
 
 from .. import synthetic
+from .test_containers import PLAIN
+from .test_containers import torch_file as torch_container_file
 
 TORCH = synthetic.GOLDEN / "torch_files"
 ROOT = Path(__file__).parents[3]
@@ -36,6 +39,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     )
     return {
         "torch_zip": TORCH / "tensors.pt",
+        "torch_containers": containers(folder / "containers.pt"),
+        "published_zip": published_zip(folder / "v2.zip", folder / "v2.ckpt"),
         "torch_legacy": TORCH / "legacy.pt",
         "torch_hostile": TORCH / "hostile_reduce.pt",
         "safetensors": synthetic.write_safetensors(folder / "small.safetensors", SMALL),
@@ -46,13 +51,30 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-@pytest.mark.parametrize("name", ["tensors", "wrapped", "legacy"])
-def test_what_pytorch_wrote_is_read(name: str) -> None:
+def containers(path: Path) -> Path:
+    """A trainer's file: plain values of every kind beside two tensors."""
+    return torch_container_file(path, {"args": list(PLAIN.values()), "state_dict": dict(SMALL)})
+
+
+def published_zip(path: Path, prefix: Path, *, folder: str = "20170511-185253/") -> Path:
+    """A zip file as davidsandberg's models were published in: graphs, the index and its data, in a folder."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(folder, b"")
+        archive.writestr(f"{folder}20170511-185253.pb", bytes(1000))
+        archive.writestr(f"{folder}model-20170511-185253.meta", bytes(1000))
+        for file in sorted(prefix.parent.glob(f"{prefix.name}.*")):
+            ending = file.name.removeprefix(prefix.name)
+            archive.write(file, f"{folder}model-20170511-185253.ckpt-80000{ending}")
+    return path
+
+
+@pytest.mark.parametrize(("name", "prefix"), [("tensors", ""), ("wrapped", "state_dict."), ("legacy", "")])
+def test_what_pytorch_wrote_is_read(name: str, prefix: str) -> None:
     expected = np.load(TORCH / "expected.npz")
     with open_checkpoint(TORCH / f"{name}.pt") as checkpoint:
-        assert set(checkpoint.tensors) == set(expected)
+        assert set(checkpoint.tensors) == {f"{prefix}{tensor}" for tensor in expected}
         for tensor in expected:
-            found = checkpoint.read(tensor)
+            found = checkpoint.read(f"{prefix}{tensor}")
             assert found.dtype.name == ("bfloat16" if tensor == "bf16" else expected[tensor].dtype.name)
             np.testing.assert_array_equal(found.astype(expected[tensor].dtype), expected[tensor])
 
@@ -128,7 +150,6 @@ def test_a_tensor_that_reaches_outside_its_storage_is_refused(tmp_path: Path, ba
         (b"\x80\x02ccollections\nOrderedDict\n}b.", "Global"),
         (b"\x80\x02}(]]u.", "key of type list"),
         (b"\x80\x02](K\x01tQ.", "data.pkl|cannot be read"),
-        (pickle.dumps(np.float32(1), protocol=2), "numpy"),
         (pickle.dumps([1, 2], protocol=2), "holds a list"),
         (pickle.dumps({"epoch": 3}, protocol=2), "holds no tensors but 'epoch'"),
     ],
@@ -184,6 +205,61 @@ def test_members_of_an_archive_are_checked(tmp_path: Path, info: tarfile.TarInfo
     assert [file.name for file in tmp_path.iterdir()] == ["a.tar.gz"]
 
 
+def test_the_published_zip_is_read(files: dict[str, Path]) -> None:
+    with open_checkpoint(files["published_zip"]) as checkpoint:
+        assert checkpoint.format == "TensorFlow checkpoint in a .zip"
+        assert set(checkpoint.tensors) == set(SMALL)
+        np.testing.assert_array_equal(checkpoint.read("conv/weights"), SMALL["conv/weights"])
+
+
+def zip_of(path: Path, *members: tuple[zipfile.ZipInfo | str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for info, data in members:
+            archive.writestr(info, data)
+    return path
+
+
+def linked(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return info
+
+
+@pytest.mark.parametrize(
+    ("members", "complaint"),
+    [
+        ([("../evil.ckpt-1.index", b"x")], "would be written elsewhere"),
+        ([("/etc/evil.ckpt-1.index", b"x")], "would be written elsewhere"),
+        ([("a\\b.ckpt-1.index", b"x")], "would be written elsewhere"),
+        ([("a/m.ckpt-1.index", b"x"), ("b/m.ckpt-1.index", b"x")], "would be written elsewhere or twice"),
+        ([(linked("m.ckpt-1.index"), b"/etc/passwd")], "no plain file"),
+        ([("m.ckpt-1.index", b"x"), ("n.ckpt-1.index", b"x")], "holds 2 checkpoints among m.ckpt-1.index, n.ckpt"),
+        ([("m.ckpt-1.meta", b"x")], "holds 0 checkpoints among no files"),
+        ([(f"m.ckpt-{number}", b"x") for number in range(70)], "or 64 members"),
+        ([("m.index", bytes(2000))], "unpacks to over 1000 bytes"),
+        ([("readme.txt", b"x")], "neither of Keras nor of PyTorch, and holds no TensorFlow checkpoint"),
+    ],
+)
+def test_members_of_a_zip_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, members: list[Any], complaint: str
+) -> None:
+    from inception_resnet_keras.weights.readers import tf_checkpoint
+
+    monkeypatch.setattr(tf_checkpoint, "ARCHIVE_LIMIT", 1000)
+    with pytest.raises(InputError, match=complaint):
+        open_checkpoint(zip_of(tmp_path / "a.zip", *members))
+    assert [file.name for file in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "a.zip", ("m.ckpt-1.index", b"x"))
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(raw)
+    with pytest.raises(InputError, match="no plain file"):
+        open_checkpoint(path)
+
+
 def test_an_archive_that_swells_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from inception_resnet_keras.weights.readers import tf_checkpoint
 
@@ -233,7 +309,7 @@ def test_what_is_no_checkpoint_says_what_is_taken(tmp_path: Path, content: bytes
 def test_no_file_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"which is no file; it takes a \.keras"):
         open_checkpoint(tmp_path / "none.pt")
-    with pytest.raises(InputError, match="which is a folder"):
+    with pytest.raises(InputError, match="which is a folder without a checkpoint"):
         open_checkpoint(tmp_path)
 
 
@@ -243,6 +319,8 @@ def test_no_file_and_a_folder(tmp_path: Path) -> None:
         ("torch_zip", 2500),
         ("torch_legacy", 2500),
         ("torch_hostile", 1500),
+        ("torch_containers", 2000),
+        ("published_zip", 300),
         ("safetensors", 1000),
         ("tf_v1", 700),
         ("tf_v2", 700),
