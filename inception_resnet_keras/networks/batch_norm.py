@@ -69,7 +69,7 @@ def _pooled_statistics(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Mean and variance of each layer's input over all batches, in float64."""
     count = 0
-    sums = [(0.0, 0.0)] * len(layers)
+    sums: list[tuple[Any, Any]] = [(0.0, 0.0)] * len(layers)
     for layer in layers:
         layer.momentum = 0.0  # each call then leaves the statistics of its own batch
     for batch in batches:
@@ -85,7 +85,7 @@ def _pooled_statistics(
     if not count:
         raise InputError("images: there are none; give those that the model was trained on")
     pooled = [(of_means / count, of_squares / count) for of_means, of_squares in sums]
-    return [(mean, np.maximum(square - mean**2, 0.0)) for mean, square in pooled]  # type: ignore[arg-type, operator]
+    return [(mean, np.maximum(square - mean**2, 0.0)) for mean, square in pooled]
 
 
 def _numbers(variable: Any) -> np.ndarray:

@@ -132,7 +132,7 @@ def test_scaled_batches_are_not() -> None:
         assert warn_if_unscaled(preprocess_input(PIXELS, "facenet"), what="x") is False
 
 
-IMAGES = [
+IMAGES: list[Any] = [
     np.random.default_rng(0).integers(0, 256, (3, 9, 7, 3)).astype(np.uint8),
     np.full((2, 5, 5, 3), 77, np.uint8),  # no contrast
     np.pad(
