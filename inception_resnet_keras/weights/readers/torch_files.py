@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from ...common.errors import InputError
@@ -165,7 +164,11 @@ def _lazy(path: Path, name: str, view: View, fetch: _Fetch, size: int) -> Tensor
 
 
 def _dtype(storage: Storage) -> np.dtype:
-    return np.dtype(ml_dtypes.bfloat16 if storage.dtype == "bfloat16" else storage.dtype)
+    if storage.dtype != "bfloat16":
+        return np.dtype(storage.dtype)
+    import ml_dtypes  # here, as `predict` starts sooner without it
+
+    return np.dtype(ml_dtypes.bfloat16)
 
 
 def _width(storage: Storage) -> int:
