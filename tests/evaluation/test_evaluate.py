@@ -247,10 +247,21 @@ def test_what_a_user_of_keras_would_pass(models: list[str], digits: Path, tmp_pa
     ):
         with pytest.raises(InputError, match=says):
             evaluate(**{"models": models, "data": digits, "out": tmp_path / "no", **given})
-    with pytest.raises(InputError, match="build it with include_preprocessing=True"):
-        evaluate(create_inception_resnet_v1(3, input_shape=(75, 75, 3), depths=(1, 1, 1)), digits, out=tmp_path / "no")
-    with pytest.raises(InputError, match="a model of pictures of one size is needed"):
+    with pytest.raises(InputError, match="takes pictures of any size"):
         evaluate(tiny.build(input_shape=(None, None, 3)), digits, out=tmp_path / "no")
+
+
+def test_a_model_that_does_not_scale_its_pixels_is_given_scaled_ones(digits: Path, tmp_path: Path) -> None:
+    unscaled = create_inception_resnet_v1(3, input_shape=(75, 75, 3), depths=(1, 1, 1))
+    scaled = create_inception_resnet_v1(3, input_shape=(75, 75, 3), depths=(1, 1, 1), include_preprocessing=True)
+    scaled.set_weights(unscaled.get_weights())
+    classes = ["0", "1", "2"]
+    found, wanted = (
+        evaluate(model, digits, out=tmp_path / name, classes=classes).models[0].figures
+        for name, model in (("unscaled", unscaled), ("scaled", scaled))
+    )
+    assert (found.top1, found.pictures) == (wanted.top1, wanted.pictures)
+    assert found.calibration.nll == pytest.approx(wanted.calibration.nll, rel=1e-5)
 
 
 def test_what_is_there_is_not_overwritten(models: list[str], digits: Path, tmp_path: Path) -> None:

@@ -138,12 +138,15 @@ def test_a_view_that_nothing_tells_is_said_to_be_assumed(
     checkpoint = tmp_path / "faces.weights.h5"
     create_inception_resnet_v1(3, variant="facenet", depths=(1, 1, 1), input_shape=(75, 75, 3)).save_weights(checkpoint)
     found = verify_faces(checkpoint, given.pairs, given.data, out=tmp_path / "out")
-    assert found.notes == json.loads((tmp_path / "out" / "report.json").read_text())["notes"] == [ASSUMED]
+    assert found.notes == json.loads((tmp_path / "out" / "report.json").read_text())["notes"]
+    alone, assumed = found.notes
+    assert alone.startswith("the file holds weights alone: they are run in inception_resnet_v1 (facenet) at 160×160")
+    assert assumed == ASSUMED
     with (console := Console(width=300)).capture() as capture:
         show_verified(console, found)
     assert ASSUMED in capture.get()
     told = verify_faces(checkpoint, given.pairs, given.data, out=tmp_path / "told", crop_fraction=1.0)
-    assert (told.notes, told.verification) == ([], found.verification)
+    assert (told.notes, told.verification) == ([alone], found.verification)
 
 
 def test_missing_and_corrupt_pictures_are_listed_and_their_pairs_left_out(
