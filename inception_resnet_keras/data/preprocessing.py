@@ -35,7 +35,8 @@ def preprocess_input(x: Any, convention: Convention = "inception") -> Any:
             (x - mean) / max(deviation, 1/√N) over the N numbers of each image, (…, height, width, channels), as
             davidsandberg/facenet did it in 2017 and `tf.image.per_image_standardization` does. For models of other
             packages: "unit" for x / 255, in [0, 1]; "caffe" for blue, green, red with ImageNet's means subtracted;
-            "torch" for ImageNet's means and deviations as torchvision has them; "none" leaves 0-255. "caffe" and "torch" take channels last.
+            "torch" for ImageNet's means and deviations as torchvision has them; "none" leaves 0-255. "caffe" and
+            "torch" take channels last.
 
     Returns:
         float32 of the same shape: a numpy array, or a tensor where a tensor was given.
