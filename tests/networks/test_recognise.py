@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import pytest
@@ -275,7 +275,7 @@ def test_the_layers_show_whether_channels_come_first(
 @pytest.mark.parametrize("variant", ["facenet", "facenet_128"])
 @pytest.mark.parametrize("preprocessing", [False, True])
 def test_a_trunk_with_its_preprocessing_is_of_the_variant_that_has_it(
-    variant: str, preprocessing: bool, tmp_path: Path
+    variant: Literal["facenet", "facenet_128"], preprocessing: bool, tmp_path: Path
 ) -> None:
     """The trunks are the same: how images are scaled decides, where the model does it."""
     options: dict[str, Any] = {"include_top": False, "include_preprocessing": preprocessing, "pooling": "avg"}
