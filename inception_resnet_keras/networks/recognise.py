@@ -209,8 +209,8 @@ def recognise(
         least: The score below which nothing counts as recognised, 0 to 1.
 
     Returns:
-        The table that most weights fit, the first of equals, at the depths that the names show; None where its
-        score is below `least`.
+        The table that most weights fit, at the depths that the names show; None where its score is below `least`.
+        Of tables with equal trunks, the one with the embedding's width and the preprocessing, else the first.
 
     Examples:
         >>> table = spec.find("inception_resnet_v1", "facenet")
@@ -222,7 +222,17 @@ def recognise(
     tables = (table for variants in networks.NETWORKS.values() for table in variants.values())
     candidates = [_deepened(table, counts, layers or {}) for table in tables]
     width = _width(shapes, names.inside(names.EMBEDDING, "dense"))
-    best = max(candidates, key=lambda table: (_present(table, channels, shapes), table.embedding == width))
+    scaled = (layers or {}).get(names.PREPROCESS, {}).get("class")  # a nested model standardises each image
+
+    def rank(table: Network) -> tuple[int, bool, bool]:
+        per_image = table.preprocessing.per_image
+        return (
+            _present(table, channels, shapes),
+            table.embedding == width,
+            scaled is not None and per_image == (scaled != "Rescaling"),
+        )
+
+    best = max(candidates, key=rank)
     found = describe(best, shapes, layers)
     return found if found.score >= least else None
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from .. import networks
 from ..common.errors import InputError
+from ..networks import edits
 from ..networks import names as own_names
 from ..networks.recognise import LEAST_SCORE, Layers, NetworkDescription, Shape, describe, recognise
 from ..networks.rows import Network
@@ -159,6 +160,8 @@ def identify_checkpoint(checkpoint: Checkpoint, *, ours_only: bool = False, ema:
             f"weights: {checkpoint.path} holds several networks, with names that begin with {shown}: save the one that "
             "is wanted alone, in a file of its own"
         )
+    if found and found.table is OURS:
+        found = replace(found, description=_of_variant(found, shapes, checkpoint))
     written = checkpoint.metadata.get(SETTINGS_KEY)
     if not written or found is None or found.table is not OURS:
         return found
@@ -254,6 +257,18 @@ def _chosen(prefixes: list[str], found: Mapping[str, set[str]]) -> list[tuple[st
         elif not groups or len(names) >= _RIVAL_SHARE * len(found[prefixes[0]]):
             groups.append(([prefix], set(names)))
     return [tuple(group) for group, _ in groups]
+
+
+def _of_variant(found: Identity, shapes: Mapping[str, Shape], checkpoint: Checkpoint) -> NetworkDescription:
+    """The description, of the variant that the file names where it has the same trunk as the one recognised."""
+    named = checkpoint.metadata.get("variant", found.description.variant)
+    table = networks.NETWORKS[found.network.name].get(named)
+    if table is None or named == found.description.variant or not table.embedding:
+        return found.description
+    plain = {name: shapes[file] for name, file in found.names.items()}
+    other = describe(edits.with_depths(table, found.description.depths), plain, checkpoint.layers)
+    fits = found.description.embedding in (None, table.embedding) and other.score >= found.score
+    return other if fits else found.description
 
 
 def in_keras_layout(shape: Shape, channels_first: bool) -> Shape:

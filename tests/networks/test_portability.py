@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 
 from inception_resnet_keras import create_inception_resnet_v1, create_inception_v4
+from inception_resnet_keras.networks.rows import PER_IMAGE
 
 from .. import tiny
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+STANDARDIZED = replace(tiny.TINY, embedding=8, preprocessing=PER_IMAGE)
 
 # The package is not importable there: -I leaves out the working folder, the finder refuses the rest.
 ELSEWHERE = """
@@ -59,9 +62,15 @@ def test_models_open_in_safe_mode_without_the_package(tmp_path: Path) -> None:
         "bare": tiny.build(include_top=False, pooling="max", input_shape=(None, None, 3)),
         "v4": create_inception_v4(5, depths=(1, 1, 1), input_shape=(None, None, 3), include_preprocessing=True),
         "v1": create_inception_resnet_v1(5, depths=(1, 1, 1), input_shape=(80, 75, 3)),
+        "standardized": tiny.build(STANDARDIZED, include_preprocessing=True, num_classes=None),
+        "standardized of any size": tiny.build(
+            STANDARDIZED, include_preprocessing=True, num_classes=None, input_shape=(None, None, 3)
+        ),
+        "standardized half": tiny.build(STANDARDIZED, include_preprocessing=True, dtype="mixed_bfloat16"),
     }
+    small = ("tiny", "half", "bare", "standardized", "standardized of any size", "standardized half")
     images = np.random.default_rng(0).uniform(0, 255, (1, 80, 75, 3)).astype(np.float32)
-    for shape, names in [((32, 32), ("tiny", "half", "bare")), ((80, 75), ("v4", "v1"))]:
+    for shape, names in [((32, 32), small), ((80, 75), ("v4", "v1"))]:
         np.save(tmp_path / "images.npy", images[:, : shape[0], : shape[1]])
         paths = [tmp_path / f"{name}.keras" for name in names]
         for name, path in zip(names, paths, strict=True):

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import pytest
@@ -45,7 +45,10 @@ def _narrow() -> Iterator[None]:
             patch.setitem(
                 networks.NETWORKS,
                 name,
-                {key: replace(table, embedding=8) if table.embedding else table for key, table in narrow.items()},
+                {
+                    key: replace(table, embedding=table.embedding // 64) if table.embedding else table
+                    for key, table in narrow.items()
+                },
             )
         yield
 
@@ -66,7 +69,7 @@ def tables(draw: st.DrawFn) -> tuple[Network, tuple[float, ...] | None]:
 @st.composite
 def heads(draw: st.DrawFn, network: Network) -> dict[str, Any]:
     """A factory's arguments that choose the ends of the network."""
-    top = draw(st.booleans())
+    top = network.variant == "facenet_128" or draw(st.booleans())  # its trunk is facenet's
     options: dict[str, Any] = {"include_top": top, "aux_head": bool(network.aux) and draw(st.booleans())}
     options["include_preprocessing"] = draw(st.booleans())
     options["classifier_activation"] = draw(st.sampled_from([None, "softmax", "sigmoid"]))
@@ -267,3 +270,21 @@ def test_the_layers_show_whether_channels_come_first(
         assert {image_size(model) for model in models} == {size}
     keras.config.set_image_data_format("channels_last")
     assert not is_channels_first(keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)]))
+
+
+@pytest.mark.parametrize("variant", ["facenet", "facenet_128"])
+@pytest.mark.parametrize("preprocessing", [False, True])
+def test_a_trunk_with_its_preprocessing_is_of_the_variant_that_has_it(
+    variant: Literal["facenet", "facenet_128"], preprocessing: bool, tmp_path: Path
+) -> None:
+    """The trunks are the same: how images are scaled decides, where the model does it."""
+    options: dict[str, Any] = {"include_top": False, "include_preprocessing": preprocessing, "pooling": "avg"}
+    model = factories.create_inception_resnet_v1(variant=variant, depths=(1, 1, 1), input_shape=(75, 75, 3), **options)
+    found = recognise_model(model)
+    assert found
+    assert found.variant == (variant if preprocessing else "facenet")
+    assert found.include_preprocessing is preprocessing
+    model.save(tmp_path / "a.keras")
+    with open_checkpoint(tmp_path / "a.keras") as file:
+        shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
+        assert recognise(shapes, file.layers) == found

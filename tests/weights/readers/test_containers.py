@@ -190,7 +190,7 @@ def test_an_ordered_dict_of_pairs_is_moved_not_copied() -> None:
         (synthetic._Name("argparse", "_os.system"), "argparse._os.system"),
         (synthetic._Name("builtins", "dict.update"), "builtins.dict.update"),
     ],
-    ids=str,
+    ids=lambda each: each if isinstance(each, str) else type(each).__name__,
 )
 def test_every_other_name_is_refused_by_name(value: Any, named: str, protocol: int, tmp_path: Path) -> None:
     path = torch_file(tmp_path / "a.pt", {"state_dict": STATE, "args": value}, protocol)
