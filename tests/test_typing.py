@@ -46,7 +46,7 @@ irk.decode_predictions([[0.0] * 1000])[0][0].name.title()
 irk.explain(model, [[[[0.0]]]], classes=[0])[0].cam.shape
 irk.explain(model, [[[[0.0]]]], classes="cat"){WRONG}
 preprocess_input([0, 255], "facenet")
-preprocess_input([0, 255], "torch"){WRONG}
+preprocess_input([0, 255], "pytorch"){WRONG}
 irk.warn_if_unscaled([0.5], what="it")
 
 irk.train("photos", out=Path("run"), recipe="modern", epochs=3).report.accuracy + 1
@@ -66,7 +66,7 @@ irk.verify_faces("RUN", "pairs.txt"){WRONG}
 irk.export_model(Path("RUN"), "model.onnx", "onnx", precision="int8", calibrate="photos")
 irk.export_model("RUN", "model.onnx", "onnx2"){WRONG}
 irk.export_model("RUN", "model.onnx", "onnx", precision="float8"){WRONG}
-irk.export_model("RUN", "model.onnx", "onnx", preprocessing="torch"){WRONG}
+irk.export_model("RUN", "model.onnx", "onnx", preprocessing="pytorch"){WRONG}
 irk.inspect_checkpoint(Path("a.ckpt")).call.upper()
 irk.inspect_checkpoint(1){WRONG}
 irk.convert_checkpoint("a.ckpt", Path("b.keras"), to="keras")[1].difference + 1

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--crop-mode", choices=("squash", "center"), help="whether one crop keeps the picture's shape, or is square")
     add("--interpolation", choices=("bilinear", "bicubic", "lanczos", "nearest"), help="instead of the weights' own")
     add("--classes", type=Path, metavar="FILE", help="class names, one a line, for models that carry none")
-    add("--ema", action="store_true", help="take the running averages that a checkpoint of TensorFlow 1 has")
+    add("--ema", action="store_true", help="take the running averages that a checkpoint may have beside its weights")
     add(
         "--preprocessing",
         choices=tuple(PREPROCESSINGS),

@@ -131,7 +131,7 @@ def _classes(
     notes: list[str],
 ) -> tuple[list[str], Output]:
     if given is not None:
-        return read_class_names(given, width), "probabilities"
+        return read_class_names(given, width, argument="class_names"), "probabilities"
     if card:
         return card.classes, "probabilities"
     if ending == "embedding":

@@ -137,7 +137,7 @@ def evaluate(
             middle `fraction` of each side to the input, "center" keeps the aspect ratio and cuts out a square.
         classes: The class names in the order of the outputs, or a file with one per line, for models that carry
             none. A checkpoint's classes are then these and not ImageNet's, however many there are.
-        ema: Whether to take the moving averages that a TensorFlow 1 checkpoint may have beside its weights.
+        ema: Whether to take the moving averages that a checkpoint may have beside its weights.
         preprocessing: How the models take pixels, as `preprocess_input` names it ("none": 0-255 as they are), for
             models of which that cannot be measured; None measures it.
         batch_size: Number of crops that go through a model at once, at least 1.

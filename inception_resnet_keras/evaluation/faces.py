@@ -190,7 +190,7 @@ def verify_faces(
         out: The folder to write, new or empty. None is the next free one below evaluations/.
         mirror: Whether to embed each face mirrored too, and average the distances.
         crop_fraction, crop_mode, interpolation: As for `evaluate`, for images with more than the face.
-        ema: Whether to take the moving averages that a TensorFlow 1 checkpoint may have beside its weights.
+        ema: Whether to take the moving averages that a checkpoint may have beside its weights.
         preprocessing: How the model takes pixels, as for `evaluate`.
         batch_size: Number of images that go through the model at once, at least 1.
         max_corrupt: Images that may be missing or unreadable: a number, or a fraction below 1.

@@ -139,8 +139,7 @@ def locate(
     Raises:
         InputError: There is no such model, or an argument does not fit it. No engine is started for a path.
     """
-    if preprocessing is not None and preprocessing not in PREPROCESSINGS:
-        raise refuse("preprocessing", preprocessing, " or ".join(map(repr, PREPROCESSINGS)))
+    _check_preprocessing(preprocessing)
     name = _name_of(model)
     if not isinstance(model, str | PathLike):
         if ema:
@@ -148,6 +147,11 @@ def locate(
         opener = partial(_open_keras, name, model, None, imagenet=imagenet, preprocessing=preprocessing)
         return ModelSource(name, opener)
     return ModelSource(name, _locate_path(name, imagenet=imagenet, ema=ema, preprocessing=preprocessing))
+
+
+def _check_preprocessing(name: Any) -> None:
+    if name is not None and (not isinstance(name, str) or name not in PREPROCESSINGS):
+        raise refuse("preprocessing", name, " or ".join(map(repr, PREPROCESSINGS)))
 
 
 def _name_of(model: GivenModel) -> str:
@@ -264,6 +268,7 @@ def examine(
     from ..networks.recognise import channels_first, image_size, model_layers, model_shapes
     from ..weights.identify import identify
 
+    _check_preprocessing(preprocessing)
     whole = given if isinstance(given, keras.Model) else load_keras_model(given, card)
     model = functional(whole)
     if model is None:

@@ -84,25 +84,28 @@ def class_index() -> list[tuple[str, str]]:
     return [tuple(entries[str(number)]) for number in range(CLASSES)]
 
 
-def read_class_names(classes: str | PathLike[str] | Sequence[str], outputs: int | None = None) -> list[str]:
+def read_class_names(
+    classes: str | PathLike[str] | Sequence[str], outputs: int | None = None, *, argument: str = "classes"
+) -> list[str]:
     """Class names in the order of a model's outputs.
 
     Args:
         classes: A list of names; "imagenet" for ImageNet's 1000, with "background" before them for 1001 outputs; or
             a file with one name per line.
         outputs: How many outputs the model has; None if that is checked elsewhere.
+        argument: What errors call the list.
 
     Raises:
         InputError: The file cannot be read, a name is missing or given twice, or there are not as many as outputs.
     """
     if isinstance(classes, str) and classes == IMAGENET and not Path(classes).exists():
         names = [name for _, name in class_index()]
-        return [BACKGROUND, *names] if outputs == len(names) + 1 else _as_many(names, outputs)
+        return [BACKGROUND, *names] if outputs == len(names) + 1 else _as_many(argument, names, outputs)
     if isinstance(classes, str | PathLike):
-        return _as_many(_read_names(Path(fspath(classes))), outputs)
+        return _as_many(argument, _read_names(Path(fspath(classes))), outputs)
     if not isinstance(classes, Sequence) or not all(isinstance(name, str) and name for name in classes):
-        raise refuse("classes", classes, "a file's path, a list of names, or 'imagenet'")
-    return _as_many(_different("classes", list(classes)), outputs)
+        raise refuse(argument, classes, "a file's path, a list of names, or 'imagenet'")
+    return _as_many(argument, _different(argument, list(classes)), outputs)
 
 
 def _read_names(path: Path) -> list[str]:
@@ -124,9 +127,9 @@ def _different(where: str, names: list[str]) -> list[str]:
     return names
 
 
-def _as_many(names: list[str], outputs: int | None) -> list[str]:
+def _as_many(argument: str, names: list[str], outputs: int | None) -> list[str]:
     if outputs is not None and len(names) != outputs:
-        raise InputError(f"classes: {len(names)} names were given, and the model has {outputs} outputs")
+        raise InputError(f"{argument}: {len(names)} names were given, and the model has {outputs} outputs")
     return names
 
 

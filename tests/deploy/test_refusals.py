@@ -57,10 +57,11 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options:
 @pytest.mark.parametrize(
     ("model", "options", "says"),
     [
-        ({"include_top": False}, {}, r"gives \(None, 1, 1, 10\); a classifier or an embedding is exported"),
+        ({"include_top": False}, {}, r"gives \(None, 1, 1, 10\); a classifier or an embedding is needed"),
         ({}, {"class_names": ["a"]}, "class_names: 1 names were given, and the model has 3 outputs"),
-        ({}, {"preprocessing": "facenet"}, "the model scales pixels itself; leave it out"),
-        ({"include_preprocessing": False}, {}, "say how it does: 'inception' or 'facenet' or 'none'"),
+        ({}, {"preprocessing": "facenet"}, "and tiny .* scales pixels itself; leave it out"),
+        ({}, {"preprocessing": "imagenet"}, "preprocessing: got 'imagenet'; it takes 'inception' or"),
+        ({"include_preprocessing": False}, {}, r"say it with preprocessing= \(.*'inception' or 'facenet' or"),
         ({"input_shape": (None, None, 3)}, {}, "takes pictures of any size"),
     ],
 )
