@@ -276,7 +276,8 @@ def examine(
     notes: list[str] = []
     output, *others = keras.tree.flatten(model.output)
     if others:
-        notes.append(f"its first output is used, {output.name}; {len(others)} more are left out")
+        first, *rest = model.output_names
+        notes.append(f"its first output is used, {first}, without {', '.join(rest)}")
         model = keras.Model(model.input, output, name=model.name)
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         takes = ", ".join(str(tuple(each.shape)) for each in model.inputs)

@@ -47,6 +47,7 @@ def with_width(network: Network, factor: float) -> Network:
     the factor is no number above 0.
 
     Examples:
+        >>> from inception_resnet_keras.networks import find
         >>> from inception_resnet_keras.networks.trace import trace
         >>> trace(with_width(find("inception_resnet_v2"), 0.25), classes=10)[-1].parameters
         5370
