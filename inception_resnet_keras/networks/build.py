@@ -49,7 +49,7 @@ def build(
     """Build the Keras model of a network's table.
 
     Args:
-        network: The table, such as `spec.find("inception_v4", "paper")` or one of your own.
+        network: The table, such as `networks.find("inception_v4", "paper")` or one of your own.
         num_classes: Width of the classifier, at least 1. None builds the table's own head: the embedding
             if it has one, otherwise 1000 classes.
         synchronized_batch_norm: Whether batch norm computes its statistics over all replicas of a

@@ -213,7 +213,7 @@ def recognise(
         Of tables with equal trunks, the one with the embedding's width and the preprocessing, else the first.
 
     Examples:
-        >>> table = spec.find("inception_resnet_v1", "facenet")
+        >>> table = networks.find("inception_resnet_v1", "facenet")
         >>> found = recognise(weight_shapes(trace(table, classes=10)))
         >>> found.factory_call()
         "create_inception_resnet_v1(variant='facenet', num_classes=10, input_shape=(160, 160, 3))"

@@ -79,7 +79,7 @@ def _templates(
     return tensor
 
 
-# This project: every network under the names of its layers, which spec.recognise reads.
+# This project: every network under the names of its layers, which networks.recognise reads.
 OURS = NameTable(
     source="inception-resnet-keras",
     layers={},
