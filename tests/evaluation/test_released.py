@@ -77,7 +77,9 @@ def test_a_checkpoint_of_faces_verifies_and_classifies_by_a_file_of_names(
     rows = (tmp_path / "verified" / "pairs.csv").read_text().splitlines()[1:]
     np.testing.assert_allclose([float(row.split(",")[4]) for row in rows], wanted, atol=1e-4)
     assert found.view == View((160, 160))
-    assert found.notes == [ASSUMED]
+    alone, assumed = found.notes
+    assert alone.startswith("the file holds weights alone: they are run in inception_resnet_v1 (facenet) at 160×160")
+    assert assumed == ASSUMED
 
     with pytest.raises(InputError, match="carries no names of its 3 classes; give a file with one a line"):
         evaluate([str(weights)], data, out=tmp_path / "out")
