@@ -88,9 +88,9 @@ def test_a_checkpoint_of_faces_verifies_and_classifies_by_a_file_of_names(
     scored = evaluate([str(weights)], data, out=tmp_path / "out", classes=names)
     assert scored.classes == ["Digit_2", "Digit_0", "Digit_1"]
     assert scored.models[0].figures.pictures == 9
-    assert scored.models[0].notes == [ASSUMED]
+    assert scored.models[0].notes == [alone, ASSUMED]
     told = evaluate([str(weights)], data, out=tmp_path / "told", classes=names, crop_fraction=1.0).models[0]
-    assert (told.notes, told.figures) == ([], scored.models[0].figures)
+    assert (told.notes, told.figures) == ([alone], scored.models[0].figures)
     names.write_text("Digit_2\nDigit_0\n")
     with pytest.raises(InputError, match=r"2 names are given, .* has 3"):
         evaluate([str(weights)], data, out=tmp_path / "no", classes=names)
