@@ -284,16 +284,21 @@ def test_predict_of_a_card_too_large_to_be_one(exported: Any, tmp_path: Path, ca
         open_runtime(path)
 
 
-def test_predict_starts_in_under_a_second(exported: Any, digits: Path) -> None:
-    """Of processor time, the least of three: another process's work only ever adds to it."""
+def test_predict_starts_in_three_times_what_its_libraries_take(exported: Any, digits: Path) -> None:
+    """Of processor time, in turns, the least of three: another process adds to both. TensorFlow alone takes more."""
     code = (
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, capture_output=True); "
         "used = resource.getrusage(resource.RUSAGE_CHILDREN); print(used.ru_utime + used.ru_stime)"
     )
-    predicting = [sys.executable, "-m", "inception_resnet_keras", "predict", exported["openvino"][0]]
-    command = list(map(str, [sys.executable, "-c", code, *predicting, picture_files(digits)[0]]))
-    taken = [float(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout) for _ in range(3)]
-    assert min(taken) < 1
+
+    def seconds(*arguments: object) -> float:
+        command = list(map(str, [sys.executable, "-c", code, sys.executable, *arguments]))
+        return float(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
+
+    predicting = ("-m", "inception_resnet_keras", "predict", exported["openvino"][0], picture_files(digits)[0])
+    turns = [(seconds(*predicting), seconds("-c", "import numpy, PIL.Image, openvino")) for _ in range(3)]
+    predict, libraries = (min(column) for column in zip(*turns, strict=True))
+    assert predict < 3 * libraries, (predict, libraries)
 
 
 def test_a_saved_model_computes_with_the_threads_asked_for(exported: Any) -> None:
