@@ -41,10 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from ..models.runtimes import find_runtime
+    from ..models.open import find_keras_file
 
     target, precision = chosen(args.format, args.precision)
-    find_runtime(args.model)  # a model that is missing is told before the place that follows from it
+    find_keras_file(args.model)  # a missing model is reported before the place that follows from it
     folder = args.model if args.model.is_dir() else args.model.parent
     out = args.out or folder / default_name(target, precision)
 

@@ -11,9 +11,9 @@ from typing import Any
 import keras
 
 from ..common.errors import InputError, refuse
-from ..models.model_file import Card, ExportCard, Output, Precision, has_graph, read_card_if_any
-from ..models.open import KerasModel, display_name, examine
-from ..models.runtimes import INPUT, OUTPUT, KerasRuntime, find_runtime
+from ..models.model_file import Card, ExportCard, Output, Precision, read_card_if_any
+from ..models.open import KerasModel, display_name, examine, find_keras_file
+from ..models.runtimes import INPUT, OUTPUT
 from ..networks import names
 from ..networks.build import standardized
 from ..networks.ends import OutputKind
@@ -109,12 +109,10 @@ def _examined(source: Any, preprocessing: str | None) -> KerasModel:
         return examine(display_name(source), source, None, preprocessing)
     if not isinstance(source, str | PathLike):
         raise refuse("model", source, "a Keras model, a run's folder or a .keras file")
-    if has_graph(path := Path(source)):
-        return examine(str(source), path, read_card_if_any(path), preprocessing)
-    kind, path = find_runtime(source)
-    if kind is not KerasRuntime:
-        raise InputError(f"model: {path} is exported already; give the run or .keras file that it came from")
-    return examine(str(source), path, read_card_if_any(path), preprocessing)
+    file = find_keras_file(Path(source))
+    if file is None:
+        raise InputError(f"model: {source} is exported already; give the run or .keras file that it came from")
+    return examine(str(source), file, read_card_if_any(file), preprocessing)
 
 
 def _names(card: Card | None, network: Network | None, model: keras.Model) -> tuple[str, str]:

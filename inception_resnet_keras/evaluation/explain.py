@@ -33,7 +33,7 @@ from .classes import Classes, imagenet, number_of
 
 if TYPE_CHECKING:
     import keras
-from ..models.open import GivenModel, OpenedModel, locate
+from ..models.open import GivenModel, OpenedModel, open_model
 from ..models.predict import expand
 from ..networks.recognise import channels_first
 
@@ -458,7 +458,7 @@ def _targets(files: Sequence[Path], out: Path) -> list[Path]:
 
 
 def _open(model: GivenModel, *, embedding: bool, preprocessing: Convention | None) -> _Opened:
-    subject = locate(model, preprocessing=preprocessing).open(embedding=embedding)
+    subject = open_model(model, embedding=embedding, preprocessing=preprocessing)
     if subject.model is None:
         raise InputError(
             f"{subject.name}: was exported, and has no gradients; give the run or .keras file that it came from"

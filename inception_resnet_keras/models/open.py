@@ -179,23 +179,34 @@ def _locate_path(text: str, *, imagenet: bool, ema: bool, preprocessing: str | N
             f"{text}: there is no such file, folder or registered name; a run's folder, a .keras file, or "
             f"[NETWORK[:VARIANT]=]WEIGHTS is needed, weights being a checkpoint's path or one of {known}"
         )
-    if not wanted:
-        if has_graph(path):
-            if ema:
-                raise _no_averages(text)
-            card = read_card_if_any(path)
-            return partial(_open_keras, text, path, card, imagenet=imagenet, preprocessing=preprocessing)
-        exported = path.is_dir() and not (holds_checkpoints(path) and not holds_model(path))
-        if exported or path.suffix.lower() in (".xml", ".onnx", ".tflite", ".bin"):
-            runtime, file = find_runtime(path)
-            _refuse_options(text, ema=ema, preprocessing=preprocessing)
-            if runtime is not KerasRuntime:
-                return partial(_open_exported, text, path)
-            card = read_card_if_any(file)
-            return partial(_open_keras, text, file, card, imagenet=imagenet, preprocessing=preprocessing)
+    if not wanted and _is_whole_model(path):
+        file = find_keras_file(path)
+        _refuse_options(text, ema=ema, preprocessing=None if file == path else preprocessing)
+        if file is None:
+            return partial(_open_exported, text, path)
+        card = read_card_if_any(file)
+        return partial(_open_keras, text, file, card, imagenet=imagenet, preprocessing=preprocessing)
     _refuse_options(text, preprocessing=preprocessing)
     with open_checkpoint(path):
         return partial(_open_checkpoint, text, path, network, variant, imagenet=imagenet, ema=ema)
+
+
+def _is_whole_model(path: Path) -> bool:
+    """Whether a path is of a model with its graph; False for bare weights, also those of a folder."""
+    if path.is_dir():
+        return holds_model(path) or not holds_checkpoints(path)
+    return path.suffix.lower() in (".xml", ".onnx", ".tflite", ".bin") or has_graph(path)
+
+
+def find_keras_file(path: Path) -> Path | None:
+    """The file of the Keras model that a path names: the path itself, or a run's; None for what `export` wrote.
+
+    Raises InputError where there is no model. Starts no engine.
+    """
+    if has_graph(path):
+        return path
+    runtime, file = find_runtime(path)
+    return file if runtime is KerasRuntime else None
 
 
 def _refuse_options(text: str, *, ema: bool = False, preprocessing: str | None = None) -> None:

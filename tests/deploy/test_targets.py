@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from inception_resnet_keras import export_model
+from inception_resnet_keras.cli import main
 from inception_resnet_keras.data.images import read_image
 from inception_resnet_keras.data.packed import pack
 from inception_resnet_keras.data.sources import open_source, picture_files
@@ -209,3 +210,12 @@ def test_the_model_is_left_as_it_was(digits: Path, tmp_path: Path) -> None:
     export_model(model, tmp_path / "m.onnx", "onnx", check=digits, class_names=CARD.classes)
     assert model.get_config() == config
     assert all(np.array_equal(old, weight) for old, weight in zip(before, model.weights, strict=True))
+
+
+def test_the_command_exports_a_whole_models_h5(tmp_path: Path, digits: Path) -> None:
+    model = lively()
+    model.save(tmp_path / "model.h5")
+    out = tmp_path / "m.onnx"
+    assert main(["export", str(tmp_path / "model.h5"), "--format=onnx", f"--check={digits}", f"--out={out}"]) == 0
+    images = pixels(digits)
+    np.testing.assert_allclose(open_runtime(out).run(images), tiny.run(model, images), atol=1e-5)
