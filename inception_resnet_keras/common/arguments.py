@@ -8,7 +8,7 @@ import numbers
 from collections.abc import Hashable, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from .errors import refuse
 
@@ -17,7 +17,7 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     try:
         return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an integer beyond what a float holds
@@ -31,7 +31,7 @@ def positive_integer(argument: str, value: Any) -> int:
 
 
 def number_between(argument: str, value: Any, low: float, high: float, takes: str) -> float:
-    """A number in [low, high); `takes` is how the range is told."""
+    """A number in [low, high); `takes` is the range in the error's words."""
     if not is_number(value) or not low <= value < high:
         raise refuse(argument, value, takes)
     return float(value)

@@ -26,6 +26,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return not isinstance(error, ValueError | TypeError) and any(said in str(error).lower() for said in _SAID)
 
 
+def usable_cores() -> int:
+    """How many cores this process may use: in a container fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def largest_that_fits(failed: int, fits: Callable[[int], bool], *, step: int = 1) -> int:
     """The largest batch, of the multiples of `step` that were tried, that fits; 0 where none does.
 

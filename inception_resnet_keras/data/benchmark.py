@@ -13,7 +13,6 @@ second of processor time, which other programs on the machine disturb far less.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Generator
 from itertools import islice
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from ..common.devices import usable_cores
 from .draws import inception_boxes
 
 SIZE = (299, 299)
@@ -115,7 +115,8 @@ def pillow(folder: Path) -> Batches:
     context = get_context("spawn")
     queue = context.Queue(maxsize=4)
     workers = [
-        context.Process(target=_pillow_worker, args=(paths, number, queue), daemon=True) for number in range(cores())
+        context.Process(target=_pillow_worker, args=(paths, number, queue), daemon=True)
+        for number in range(usable_cores())
     ]
     for worker in workers:
         worker.start()
@@ -170,19 +171,15 @@ def measure(folder: Path, rounds: int, seconds: float) -> dict[str, np.ndarray]:
     for _ in range(rounds):
         for name, way in WAYS.items():
             made = way(folder)
-            for _ in islice(made, 4 + 2 * cores()):  # what starting costs, and what was made ahead
+            for _ in islice(made, 4 + 2 * usable_cores()):  # what starting costs, and what was made ahead
                 pass
             images, used, begun = 0, 0.0, time.perf_counter()
             while (taken := time.perf_counter() - begun) < seconds:
                 pictures, processor = next(made)
                 images, used = images + pictures, used + processor
             made.close()
-            speeds[name].append((images / taken / cores(), images / used))
+            speeds[name].append((images / taken / usable_cores(), images / used))
     return {name: np.array(figures) for name, figures in speeds.items()}
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main() -> None:
@@ -194,7 +191,9 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         write_pictures(Path(folder), args.pictures)
         speeds = measure(Path(folder), args.rounds, args.seconds)
-    print(f"{cores()} cores, batches of {BATCH} pictures of {SIZE[0]}×{SIZE[1]}, medians of {args.rounds} rounds")
+    print(
+        f"{usable_cores()} cores, batches of {BATCH} pictures of {SIZE[0]}×{SIZE[1]}, medians of {args.rounds} rounds"
+    )
     for column, unit in enumerate(("images/s a core", "images a second of processor time")):
         print(f"\n{unit}")
         own = speeds["ours"][:, column]

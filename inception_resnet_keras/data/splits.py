@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..common.devices import usable_cores
 from ..common.errors import InputError
 from ..common.files import replacing
 from .images import UnreadableImageError, decode
@@ -221,7 +222,7 @@ def _pixel_hashes(source: Source, indices: Iterable[int]) -> Iterator[str]:
         except (UnreadableImageError, OSError):
             return ""
 
-    threads = os.cpu_count() or 1
+    threads = usable_cores()
     rest = iter(indices)
     with ThreadPoolExecutor(threads) as executor:
         # Bounded, so that an interrupted run ends at once and never holds many decoded pictures.

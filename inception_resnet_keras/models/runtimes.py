@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..common.arguments import positive_integer
-from ..common.devices import is_out_of_memory, use_gpus
+from ..common.devices import is_out_of_memory, usable_cores, use_gpus
 from ..common.errors import InputError, refuse
 from .model_file import MEMBER, Card, ExportCard, load_model, parse_card, read_member
 
@@ -187,7 +187,7 @@ def required(module: str, extra: str) -> Any:
 
 
 def open_with_library(path: Path, opening: Callable[[], Any]) -> Any:
-    """What a library opens; whatever it throws at a damaged file is told as an InputError, a lack of memory as that."""
+    """What a library opens; any error on a damaged file becomes an InputError, and lack of memory NoMemoryError."""
     try:
         return opening()
     except Exception as error:  # each library has its own, down to plain RuntimeError
@@ -366,7 +366,7 @@ class LiteRtRuntime(Runtime):
     def _open(self) -> Card:
         card = read_archive_card(self.path)
         litert = required("ai_edge_litert.interpreter", "litert")
-        threads = self.threads or _cores()  # by itself it takes one
+        threads = self.threads or usable_cores()  # by itself it takes one
         self._interpreter = open_with_library(
             self.path, lambda: litert.Interpreter(model_path=str(self.path), num_threads=threads)
         )
@@ -383,11 +383,6 @@ class LiteRtRuntime(Runtime):
         self._interpreter.set_tensor(self._takes, images)
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._gives)
-
-
-def _cores() -> int:
-    """How many this process may use: in a container fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 RUNTIMES: dict[str, type[Runtime]] = {

@@ -7,13 +7,13 @@ is asked for its layers' names, shapes and configurations only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeGuard
+from typing import Any
 
 from .. import networks
+from ..common.arguments import is_number
 from ..common.errors import InputError
 from . import edits, names
 from .rows import Conv, Network, Preprocessing, Repeat
@@ -134,7 +134,7 @@ class NetworkDescription:
         """
         blocks = len(networks.block_names(self.network))
         takes = {
-            "scale": lambda value: _is_list(value, blocks) and all(_is_number(one) and 0 < one <= 1 for one in value),
+            "scale": lambda value: _is_list(value, blocks) and all(is_number(one) and 0 < one <= 1 for one in value),
             "input_shape": lambda value: _is_list(value, 3) and all(map(_is_side, value)),
             "include_preprocessing": lambda value: isinstance(value, bool),
             "classifier_activation": lambda value: value is None or isinstance(value, str | Mapping),
@@ -377,7 +377,7 @@ def _configured(found: NetworkDescription, layers: Layers) -> NetworkDescription
         include_preprocessing=names.PREPROCESS in layers,
         activation=predictions.get("activation"),
         pooling=_POOLS.get(str(layers.get(names.POOLED, {}).get("class"))),
-        dropout_rate=float(rate) if _is_number(rate) else None,
+        dropout_rate=float(rate) if is_number(rate) else None,
     )
 
 
@@ -402,7 +402,7 @@ def _scales(network: Network, layers: Layers) -> tuple[float, ...] | None:
         first = names.block(block, 1)
         if block in scaled and names.inside(first, names.SUM) in layers:
             scale = layers.get(names.scale(first), {}).get("scale", 1.0)
-            if not _is_number(scale):
+            if not is_number(scale):
                 return None
             scales.append(float(scale))
         else:
@@ -457,13 +457,6 @@ def _layer_settings(node: Node, layers: Layers) -> dict[str, tuple[Any, Any]]:
 
 def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # an integer beyond what a float holds
-        return False
 
 
 def _is_list(value: Any, length: int) -> bool:
