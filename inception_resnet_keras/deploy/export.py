@@ -47,7 +47,7 @@ def export_model(
 
     Every export takes float32 (batch, height, width, 3), RGB pixels of 0-255, and gives (batch,
     classes) probabilities, or a facenet's embedding; it carries its class names and size, and
-    `predict` and `inference.runtimes.open_runtime` run it.
+    `predict` and `models.runtimes.open_runtime` run it.
 
     Args:
         model: A Keras model, a run's folder, or a .keras file. It is not changed.

@@ -310,7 +310,7 @@ def differences(left: Graph, right: Graph) -> list[Difference]:
     """In the order of the parts; empty where the two are the same.
 
     A branch is compared with its like, wherever it stands among the branches. Where the images
-    differ in size, so does every map after them: of those only the widths are told.
+    differ in size, so does every map after them: only the widths of those are compared.
     """
     keys = [part.key for part in left.parts]
     keys += [part.key for part in right.parts if part.key not in keys]

@@ -106,7 +106,7 @@ class Identity:
 
     @property
     def rank(self) -> tuple[float, bool]:
-        """What the best of several is told by: the trunk, and with equal trunks the head."""
+        """What the best of several is chosen by: the trunk, and with equal trunks the head."""
         return self.score, self.description.include_top
 
     @property

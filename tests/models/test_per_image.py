@@ -44,7 +44,7 @@ def wanted(plain: keras.Model) -> np.ndarray:
 
 
 def close(found: Any, expected: np.ndarray, tolerance: float = 1e-5) -> None:
-    assert np.ptp(expected, axis=0).max() > 1e-2  # the images are told apart
+    assert np.ptp(expected, axis=0).max() > 1e-2  # the images give different outputs
     np.testing.assert_allclose(np.asarray(found), expected, atol=tolerance)
 
 
