@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -13,36 +13,50 @@ import numpy as np
 
 from ..common.errors import InputError, refuse
 from ..common.files import new_files
-from ..models.model_file import Card, load_keras_model, read_card_if_any, save_model
-from ..networks import factories
+from ..models.model_file import Card, has_graph, load_keras_model, read_card_if_any, save_model
+from ..networks import factories, names
+from ..networks.keras_graph import Graph, flattened
 from ..networks.recognise import recognise_model
-from ..weights.identify import SETTINGS_KEY
+from ..weights.identify import SETTINGS_KEY, identify_checkpoint
 from ..weights.inspect import Finding, inspect_checkpoint
 from ..weights.load import LoadReport, load_weights
-from ..weights.readers.hdf5 import KERAS_FORMAT
+from ..weights.readers import open_checkpoint
 from ..weights.readers.safetensors import save
 from ..weights.sources import OURS
 
 FORMATS = ("keras", "safetensors")
+LAYERS_TOLERANCE = 1e-4  # of a layer's largest output: float32 in another order of sums, through a whole network
 
 
 @dataclass(frozen=True)
 class NumericCheck:
-    """The written file, opened again, against the source's model: on one random picture.
+    """The written file, opened again, against its source.
 
-    The source's model is a .keras file's own; for bare weights it is the one that they fit.
-
-    difference: The largest between any two outputs. largest: The largest output.
+    difference: The largest between any two numbers. largest: The largest number.
+    compared: "outputs" of the source's own graph; "layers" of it, which are those of the network alone, where the
+        source has other layers around it, and `difference` is of the largest number in each layer; or "values", where
+        no graph of the source can be run, so that what it computes is not known.
+    layers: How many were compared. reason: Why only values were.
     """
 
     path: str
     difference: float
     largest: float
+    compared: Literal["outputs", "layers", "values"] = "outputs"
+    layers: int = 0
+    reason: str = ""
 
     def __str__(self) -> str:
+        if self.compared == "values":
+            return f"{self.path}: written and read again: the same values. Only these were compared: {self.reason}"
+        if self.compared == "layers":
+            return (
+                f"{self.path}: written and read again: in {self.layers} layers its outputs differ from those of the "
+                f"source's own graph by {self.difference:.3g} of the largest at most"
+            )
         return (
-            f"{self.path}: written and read again: its outputs differ by {self.difference:.3g} at most, "
-            f"of a largest {self.largest:.4g}"
+            f"{self.path}: written and read again: its outputs differ from those of the source's own graph by "
+            f"{self.difference:.3g} at most, of a largest {self.largest:.4g}"
         )
 
 
@@ -55,6 +69,10 @@ def convert_checkpoint(
 ) -> tuple[LoadReport, NumericCheck]:
     """Write a checkpoint as a .keras model or as safetensors under this project's names.
 
+    A model that this project built is written to .keras whole, with the layers that you put around the network. Of all
+    other sources the network alone is written. What the written file computes is compared with the source's own graph,
+    if it has one that Keras opens.
+
     Args:
         source: The checkpoint's path.
         out: The file to write, which must not exist.
@@ -63,7 +81,7 @@ def convert_checkpoint(
         ema: Whether to take the moving averages stored beside the weights.
 
     Returns:
-        The report of what was loaded, and how far the written file's outputs are from the source's.
+        The report of what was loaded, and how far what the written file computes is from what the source computes.
 
     Raises:
         ValueError: The source does not load, `out` exists or ends in neither format, or the written file
@@ -79,19 +97,30 @@ def convert_checkpoint(
         raise InputError(f"out: {target} exists; it is not overwritten")
     if not target.parent.is_dir():
         raise InputError(f"out: {target.parent} is no folder; make it first")
-    finding = inspect_checkpoint(source)
-    model, card = _model(finding, Path(source))
-    report = load_weights(model, source, ema=ema)
-    if card and kind != "keras":
-        report.notes.append("the class names are not in a safetensors file")
+    path = Path(source)
+    finding = inspect_checkpoint(path)
+    own, unknown = _own_graph(path)
+    whole = own if own is not None and kind == "keras" and finding.source == OURS.source and not ema else None
+    card = read_card_if_any(path) if path.suffix == ".keras" else None
+    model = whole or _build(finding)
+    report = load_weights(model, path, ema=ema)
+    if card and whole is None:
+        report.notes.append(f"the class names are not in a {kind} file")
     if finding.source == OURS.source and not finding.settings:
         report.notes.append(
             "scale, input and activation are not in the file: the variant's own, and logits, are assumed"
         )
     with new_files(target) as folder:
         part = folder / target.name
-        _write(model, finding, card, part)
-        check = _compare(model, part, str(target))
+        _write(model, finding, card if whole else None, part)
+        again = _read_again(part)
+        check = NumericCheck(str(target), *_difference(model, again), "values", reason=unknown)
+        if whole is not None:
+            check = replace(check, compared="outputs")
+        elif own is not None and not ema:
+            check = _compare_layers(own, again, path, str(target))
+        if not check.difference <= check.largest * (LAYERS_TOLERANCE if check.compared == "layers" else 1e-6):
+            raise InputError(f"{check}; it is not kept")
     return report, check
 
 
@@ -107,12 +136,14 @@ def _target(out: Path, to: str | None) -> tuple[Path, str]:
     return out, ending
 
 
-def _model(finding: Finding, source: Path) -> tuple[keras.Model, Card | None]:
-    """The model that a checkpoint is of: a .keras file's own, or the one that its weights fit, which gives logits."""
-    if finding.source == OURS.source and finding.format == KERAS_FORMAT:
-        card = read_card_if_any(source)
-        return load_keras_model(source, card), card
-    return _build(finding), None
+def _own_graph(path: Path) -> tuple[keras.Model | None, str]:
+    """The source's own model, where it has a graph that Keras opens; else None, and the reason."""
+    if not has_graph(path):
+        return None, "the source holds weights without a graph"
+    try:
+        return load_keras_model(path, read_card_if_any(path) if path.suffix == ".keras" else None), ""
+    except InputError as error:
+        return None, f"the source's graph cannot be run here ({error})"
 
 
 def _build(finding: Finding) -> keras.Model:
@@ -136,22 +167,66 @@ def _write(model: keras.Model, finding: Finding, card: Card | None, path: Path) 
     save(path, arrays, metadata)
 
 
-def _compare(model: keras.Model, path: Path, shown: str) -> NumericCheck:
-    """The written file as a user opens it, against the model that it was written from."""
+def _read_again(path: Path) -> keras.Model:
+    """The written file as a user opens it."""
+    if path.suffix == ".keras":
+        return keras.saving.load_model(path, compile=False)
+    model = _build(inspect_checkpoint(path))
+    load_weights(model, path)
+    return model
+
+
+def _difference(model: keras.Model, again: keras.Model) -> tuple[float, float]:
+    """The largest difference between two models' outputs for one random picture, and the largest output."""
     shape = (1, *(side or 299 for side in model.input_shape[1:]))
     picture = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    if path.suffix == ".keras":
-        again = keras.saving.load_model(path, compile=False)
-    else:
-        again = _build(inspect_checkpoint(path))
-        load_weights(again, path)
     wanted, found = (_outputs(one.predict(picture, verbose=0)) for one in (model, again))
     if wanted.shape != found.shape:
-        raise InputError(f"{shown}: has {found.size} outputs where the source has {wanted.size}: it is not kept")
-    check = NumericCheck(shown, float(np.abs(found - wanted).max()), float(np.abs(wanted).max()))
-    if not check.difference <= 1e-6 * max(check.largest, 1e-30):
-        raise InputError(f"{check}: it is not kept")
-    return check
+        raise InputError(f"out: the written file has {found.size} outputs where the source has {wanted.size}")
+    return float(np.abs(found - wanted).max()), float(np.abs(wanted).max())
+
+
+def _compare_layers(source: keras.Model, written: keras.Model, path: Path, shown: str) -> NumericCheck:
+    """Each layer of the network in its source's graph, layers around it included, and in the written file.
+
+    The written network is fed what the source's first convolution reads, so that it needs no layers in front.
+    """
+    with open_checkpoint(path) as checkpoint:
+        identity = identify_checkpoint(checkpoint)
+    flat = flattened(source)
+    if flat is None or identity is None:
+        return NumericCheck(shown, 0.0, 0.0, "values", reason="the source's graph is not known to Keras")
+    theirs, ours = ({call.operation.name: call for call in Graph(one, one.output).calls} for one in (flat, written))
+    statistics = [f"{layer.name}/moving_mean" for layer in written.layers if hasattr(layer, "moving_mean")]
+    sums = [
+        f"{layer.name}/bias" for layer in written.layers if isinstance(layer, keras.layers.Conv2D) and layer.use_bias
+    ]
+    pairs = {key.partition("/")[0]: identity.file_layer(key) for key in statistics + sums}
+    missing = [name for name in pairs.values() if name not in theirs]
+    first = names.inside(names.STEM, "conv", 1)
+    entry = theirs.get(identity.file_layer(f"{first}/kernel"))
+    if missing or entry is None:
+        raise InputError(f"{path}: its graph has no layer {(missing or [first])[0]!r}, whose weights it holds")
+    image, (entering_tensor,) = flat.inputs[0], entry.input_tensors
+    sides = [side or identity.network.size for side in image.shape[1:]]
+    low, high = (-1, 1) if entering_tensor is image else (0, 255)
+    pictures = np.random.default_rng(0).uniform(low, high, (2, *sides)).astype(np.float32)
+    tensors = [entering_tensor, *(theirs[name].outputs[0] for name in pairs.values())]
+    entering, *wanted = keras.Model(flat.input, tensors).predict(pictures, verbose=0)
+    inside = keras.Model(ours[first].input_tensors[0], [ours[name].outputs[0] for name in pairs])
+    found = inside.predict(entering, verbose=0)
+    off = {
+        name: float(np.abs(mine - other).max() / max(float(np.abs(other).max()), 1e-30))
+        for name, mine, other in zip(pairs, found, wanted, strict=True)
+    }
+    worst = max(off, key=off.__getitem__)
+    if not off[worst] <= LAYERS_TOLERANCE:
+        first_off = next(name for name in pairs if not off[name] <= LAYERS_TOLERANCE)
+        raise InputError(
+            f"{path}: its graph computes something else than the network that its weights fit: from {first_off!r} on, "
+            f"whose outputs differ by {off[first_off]:.3g} of the largest; use the file as it is. Nothing is written"
+        )
+    return NumericCheck(shown, off[worst], 1.0, "layers", len(pairs))
 
 
 def _outputs(predicted: Any) -> np.ndarray:

@@ -196,7 +196,7 @@ def _loaded(path: Path, compile: bool = False) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=compile)
     except (ValueError, OSError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as a Keras model: {error}") from error
+        raise InputError(f"{path}: cannot be read as a Keras model: {str(error).strip()[:300]}") from error
 
 
 def _fits(model: keras.Model, card: Card) -> bool:

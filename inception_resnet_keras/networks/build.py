@@ -16,14 +16,13 @@ from ..common.arguments import boolean, number_between, one_of, positive_integer
 from ..common.errors import refuse
 from . import names
 from .checks import check_aux_head, check_image_shape
-from .rows import DROPOUT_RATE, Conv, Network, Pool
+from .rows import BATCH_NORM_EPSILON, DROPOUT_RATE, Conv, Network, Pool
 from .traversal import Walker, kernel_of
 
 Pooling = Literal["avg", "max"]
 DEFAULT_CLASSES = 1000  # of a network without an embedding: ImageNet's
 DEFAULT_SIZE = (299, 299)  # height and width in pixels
 BATCH_NORM_MOMENTUM = 0.9997
-BATCH_NORM_EPSILON = 0.001
 FLOAT32 = "float32"  # of pixels, embeddings, logits and softmax under any policy: half precision costs accuracy there
 
 

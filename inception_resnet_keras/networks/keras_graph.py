@@ -66,7 +66,7 @@ def _unnested(model: keras.Model, tensors: dict[int, Any]) -> Any:
             named = keras.tree.flatten(inner.input)
             result = _unnested(inner, {id(old): new for old, new in zip(named, given, strict=True)})
         elif all(tensors.get(id(tensor), tensor) is tensor for tensor in call.input_tensors):
-            continue  # before any nested model: as it stands
+            result = call.outputs  # before any nested model: as it stands
         else:
             result = call.operation(*args, **kwargs)
         tensors |= dict(paired(call, result))

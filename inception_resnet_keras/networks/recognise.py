@@ -16,7 +16,7 @@ from .. import networks
 from ..common.arguments import is_number
 from ..common.errors import InputError
 from . import edits, names
-from .rows import Conv, Network, Preprocessing, Repeat
+from .rows import BATCH_NORM_EPSILON, Conv, Network, Preprocessing, Repeat
 from .trace import Node, side_of_aux_kernel, trace, weight_shapes
 
 Shape = tuple[int, ...]
@@ -52,6 +52,8 @@ class NetworkDescription:
     activation: Activation after the logits, the auxiliary head's too; None for logits, and where unknown.
     pooling: How the last map is pooled, "avg" or "max"; None if it is not, and where unknown.
     dropout_rate: Dropout before the classifier or the embedding; None without one, and where unknown.
+    departures: Where the trunk's layers are not set as the table's are, a clause each, such as another padding; empty
+        where unknown.
     """
 
     network: Network
@@ -69,6 +71,7 @@ class NetworkDescription:
     activation: Any = None
     pooling: str | None = None
     dropout_rate: float | None = None
+    departures: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -240,13 +243,16 @@ def recognise(
 def describe(network: Network, shapes: Mapping[str, Shape], layers: Layers | None = None) -> NetworkDescription:
     """What weights and layers are as one network of the tables, at the table's own depths, however few of them fit."""
     channels = _channels(shapes)
+    width = _nodes(network, channels)[-1].shape[-1]
+    embedding = _width(shapes, names.inside(names.EMBEDDING, "dense"))
+    aux = _aux_width(network)
     found = NetworkDescription(
         network,
         _present(network, channels, shapes) / len(_trunk(network, channels)),
         channels,
-        classes=_width(shapes, names.LOGITS),
-        aux_classes=_width(shapes, _AUX_LOGITS),
-        embedding=_width(shapes, names.inside(names.EMBEDDING, "dense")),
+        classes=_classes(shapes, names.LOGITS, embedding or network.embedding or width),
+        aux_classes=_classes(shapes, _AUX_LOGITS, aux) if aux else None,
+        embedding=embedding,
         aux_kernel=_window(shapes.get(_AUX_KERNEL)),
     )
     return _configured(found, layers) if layers else found
@@ -318,9 +324,15 @@ def _config(layer: Any) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
+def _nodes(network: Network, channels: int) -> list[Node]:
+    """The operations before the heads."""
+    return trace(network, (None, None), channels=channels, classes=None)
+
+
+@lru_cache(maxsize=64)
 def _trunk(network: Network, channels: int) -> Mapping[str, Shape]:
     """The shapes of all weights before the heads."""
-    return weight_shapes(trace(network, (None, None), channels=channels, classes=None))
+    return weight_shapes(_nodes(network, channels))
 
 
 def _present(network: Network, channels: int, shapes: Mapping[str, Shape]) -> int:
@@ -366,18 +378,21 @@ def _configured(found: NetworkDescription, layers: Layers) -> NetworkDescription
     fits = len(inputs) == 1 and _is_list(inputs[0], 4) and all(map(_is_side, inputs[0][1:]))
     formats = ((layer.get("class"), layer.get("dims"), layer.get("data_format")) for layer in layers.values())
     rate = layers.get(names.DROPOUT, {}).get("rate")
-    predictions = layers.get(names.PREDICTIONS) or layers.get(names.inside(names.AUX, names.PREDICTIONS)) or {}
+    ends = (names.PREDICTIONS, names.LOGITS, names.inside(names.AUX, names.PREDICTIONS))
+    activations = [layers[end].get("activation") for end in ends if end in layers]
+    network = found.network if scales is None else edits.with_scales(found.network, scales)
     return replace(
         found,
-        network=found.network if scales is None else edits.with_scales(found.network, scales),
+        network=network,
         configured=True,
         scales=scales,
         input_shape=tuple(inputs[0][1:]) if fits else None,
         data_format=_data_format(formats),
         include_preprocessing=names.PREPROCESS in layers,
-        activation=predictions.get("activation"),
+        activation=next((one for one in activations if one not in (None, "linear")), None),
         pooling=_POOLS.get(str(layers.get(names.POOLED, {}).get("class"))),
         dropout_rate=float(rate) if is_number(rate) else None,
+        departures=tuple(_departures(_nodes(network, found.channels), layers)),
     )
 
 
@@ -385,6 +400,18 @@ def _width(shapes: Mapping[str, Shape], layer: str) -> int | None:
     """Outputs of a dense layer; None where there is no such layer."""
     kernel = shapes.get(f"{layer}/kernel")
     return kernel[-1] if kernel else None
+
+
+def _classes(shapes: Mapping[str, Shape], layer: str, inputs: int) -> int | None:
+    """Outputs of a classifier that reads so many inputs and has a bias; None where there is no such layer."""
+    classes = _width(shapes, layer)
+    fits = shapes.get(f"{layer}/kernel") == (inputs, classes) and shapes.get(f"{layer}/bias") == (classes,)
+    return classes if fits else None
+
+
+def _aux_width(network: Network) -> int | None:
+    """How many numbers the auxiliary classifier reads; None for a network without one."""
+    return next((row.filters for row in reversed(network.aux) if isinstance(row, Conv)), None)
 
 
 def _window(kernel: Shape | None) -> tuple[int, int] | None:
@@ -453,6 +480,32 @@ def _layer_settings(node: Node, layers: Layers) -> dict[str, tuple[Any, Any]]:
         return {}
     wanted |= {"strides": (row.stride, row.stride), "padding": row.padding}
     return {key: (value, _plain(layer.get(key))) for key, value in wanted.items()}
+
+
+def _departures(nodes: Iterable[Node], layers: Layers) -> Iterator[str]:
+    """Where layers that have weights, and the sums, are not set as the table wants them; what is unknown is passed."""
+    for node in nodes:
+        if node.name not in layers or node.op not in ("conv", "sum"):
+            continue
+        settings = _layer_settings(node, layers)
+        if isinstance(node.row, Conv):
+            norm, relu = (layers.get(of(node.name), {}) for of in (names.batch_norm, names.relu))
+            if node.row.kernel == (1, 1):
+                settings.pop("padding")  # either does the same
+            settings["dilation_rate"] = (1, 1), _plain(layers[node.name].get("dilation_rate"))
+            settings["an epsilon of"] = BATCH_NORM_EPSILON, norm.get("epsilon")
+            settings["activation"] = "relu", _activation(relu)
+        for setting, (wanted, got) in settings.items():
+            if got is not None and wanted != got:
+                yield f"{node.name!r} with {setting} {got} for {wanted}"
+
+
+def _activation(layer: Mapping[str, Any]) -> str | None:
+    """What a layer of activation computes; None for no such layer."""
+    if layer.get("class") == "ReLU":
+        plain = not layer.get("max_value") and not layer.get("negative_slope") and not layer.get("threshold")
+        return "relu" if plain else "another ReLU"
+    return str(layer.get("activation", layer.get("class"))) if layer else None
 
 
 def _plain(value: Any) -> Any:

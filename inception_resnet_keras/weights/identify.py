@@ -13,8 +13,10 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 from .. import networks
+from ..common.arguments import is_number
 from ..common.errors import InputError
 from ..networks import edits
 from ..networks import names as own_names
@@ -22,7 +24,7 @@ from ..networks.recognise import LEAST_SCORE, Layers, NetworkDescription, Shape,
 from ..networks.rows import Network
 from .readers.checkpoint import Checkpoint
 from .slots import CLASSES, Slot, slots
-from .sources import EMA, OTHERS, OURS, NameTable
+from .sources import EMA, OTHERS, OURS, NameTable, is_training_state
 
 SETTINGS_KEY = "factory"  # in a safetensors file's metadata: what the weights do not show
 _COUNTED = re.compile(r"(.*?)(?:_([0-9]{1,9}))?")
@@ -32,6 +34,8 @@ _DEEPEST_NAME = 10  # separators in a source's own names; they have 8 at most
 _LEAST_OWN = 8  # tensors under a prefix, of names that this project gives
 _LEAST_SHARE = 0.1  # of a network's tensors: fewer under a prefix are there by chance
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_ACTIVATIONS = {"Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax"}  # classes of Keras's layers
+_GLOBAL_POOLS = {"GlobalAveragePooling2D", "GlobalMaxPooling2D"}
 _RIVAL_SHARE = 0.9  # of the largest set's tensors: a set that has as many is another network
 _AVERAGES = {
     "ema",
@@ -85,6 +89,8 @@ class TensorSets:
 
     def reason_left(self, name: str) -> str:
         """Why a tensor of the file that is not in the chosen set is left out."""
+        if is_training_state(name):
+            return "training state"
         reasons = (reason for prefix, reason in self.others.items() if name.startswith(prefix))
         return next(reasons, f"outside of {self.prefix!r}, which holds the network")
 
@@ -121,6 +127,12 @@ class Identity:
     @property
     def score(self) -> float:
         return self.description.score
+
+    def file_layer(self, key: str) -> str:
+        """The layer of a Keras file that holds one of our weights, without the models around it; "" for none."""
+        origin = self.origins.get(key)
+        name = self.names.get(origin.name if origin else key, "")
+        return name.rpartition("/")[0].rpartition("/")[2]
 
 
 def identify(shapes: Mapping[str, Shape], layers: Layers | None = None, *, ema: bool = False) -> Identity | None:
@@ -181,7 +193,7 @@ class NameIndex:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.names = list(names)
+        self.names = [name for name in names if not is_training_state(name)]
         self.ends: dict[str, list[tuple[str, str]]] = {}
         for name in self.names:
             for at in (0, *[match.end() for match in _SEPARATOR.finditer(name)][-_DEEPEST_NAME:]):
@@ -283,6 +295,7 @@ def _sets_of_ours(index: NameIndex, ema: bool) -> TensorSets:
 
 
 def _of_ours(shapes: Mapping[str, Shape], layers: Layers | None, sets: TensorSets) -> Identity | None:
+    layers = _layers_around(sets.names, layers or {}) or layers
     description = recognise({name: shapes[file] for name, file in sets.names.items()}, layers)
     return Identity(OURS, description, sets.names, sets) if description else None
 
@@ -314,7 +327,75 @@ def _of_source(
         if origin.name in names
     }
     in_file = {name: sets.names[stripped] for name, stripped in names.items()}
-    return Identity(table, describe(network, translated, layers), in_file, sets, origins)
+    around = _layers_around(names.values(), layers or {})
+    renamed = _in_our_names(origins, names, around) if around else None
+    return Identity(table, describe(network, translated, renamed), in_file, sets, origins)
+
+
+def _layers_around(tensors: Iterable[str], layers: Layers) -> Layers | None:
+    """The layers of the model that holds most of the named tensors, under their own names; None where none does.
+
+    It may be nested in other models: then the layers' paths are longer than their names.
+    """
+    owners = {tensor.rpartition("/")[0] for tensor in tensors}
+    models: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for path, layer in layers.items():
+        model, _, name = path.rpartition("/")
+        inputs = [read.rpartition("/")[2] for read in layer.get("inputs", ())]
+        models.setdefault(model, {})[name] = {**layer, "inputs": inputs}
+    best = max(models.values(), key=lambda model: len(owners & model.keys()), default={})
+    return best if owners & best.keys() else None
+
+
+def _in_our_names(origins: Mapping[str, Origin], names: Mapping[str, str], layers: Layers) -> Layers:
+    """A source's layers under our names, so that `networks.recognise` reads them as it reads ours.
+
+    names: The source's canonical name of each tensor → its name in the file.
+    """
+    readers: dict[str, list[str]] = {}
+    for name, layer in layers.items():
+        for read in layer.get("inputs", ()):
+            readers.setdefault(read, []).append(name)
+
+    ours: dict[str, Mapping[str, Any]] = {name: layer for name, layer in layers.items() if layer.get("batch_shape")}
+    for origin in origins.values():
+        theirs = names.get(origin.name, "").rpartition("/")[0]
+        if theirs not in layers:
+            continue
+        slot, name = origin.slot, origin.key.partition("/")[0]
+        ours[name] = layers[theirs]
+        reading = readers.get(theirs, [])
+        reader = layers[reading[0]] if len(reading) == 1 else {}
+        if origin.role == "moving_mean" and reader.get("class") in _ACTIVATIONS:
+            ours[own_names.relu(slot.name)] = reader
+        elif slot.project and origin.role == "kernel":
+            ours[own_names.inside(slot.place, own_names.SUM)] = {"class": "Add"}
+            ours[own_names.scale(slot.place)] = {"class": "Rescaling", "scale": _residual_scale(reader)}
+        elif slot.place == own_names.LOGITS and origin.role == "kernel":
+            own = layers[theirs].get("activation")
+            behind = reader if reader.get("class") in _ACTIVATIONS else {}
+            softmax = "softmax" if behind.get("class") == "Softmax" else behind.get("activation")
+            ours[own_names.PREDICTIONS] = {"activation": own if own not in (None, "linear") else softmax}
+    pools = [layer for layer in layers.values() if str(layer.get("class")) in _GLOBAL_POOLS]
+    return ours | ({own_names.POOLED: pools[0]} if len(pools) == 1 else {})
+
+
+def _residual_scale(reader: Mapping[str, Any]) -> float | None:
+    """What the layer that reads a block's projection multiplies it by before the sum; None where that is not known.
+
+    Keras's own layer of keras.applications holds it, a Lambda layer has it as an argument (its code is not looked
+    at), a Rescaling layer has it, and a product has it as a number; a plain sum has 1.
+    """
+    kind, arguments = reader.get("class"), reader.get("arguments")
+    if kind == "Add":
+        return 1.0
+    scale = reader.get("scale")
+    if kind == "Lambda" and isinstance(arguments, Mapping):
+        scale = arguments.get("scale")
+    elif kind in ("Multiply", "TFOpLambda") and len(reader.get("numbers", ())) == 1:
+        (scale,) = reader["numbers"]
+    offset = reader.get("offset", 0.0)
+    return float(scale) if is_number(scale) and offset == 0 else None
 
 
 @lru_cache(maxsize=32)

@@ -78,6 +78,9 @@ class Finding:
         if networks.is_residual(found.network) and self.source == OURS.source and found.scales is None:
             also.append("  the residual scales are not in the file: the variant's own are assumed")
         loaded = f"loaded by {self.call}" if found.score == 1 else "incomplete: no call loads it"
+        if found.departures:
+            shown = "; ".join(found.departures[:3])
+            loaded = f"no call builds its graph, which is not the table's ({shown}): it is used as the file that it is"
         return "\n".join(
             [
                 f"{self.path}: {self.format}, {self.tensors} tensors, {self.parameters:,} numbers",
@@ -111,8 +114,6 @@ def inspect_checkpoint(path: str | PathLike[str]) -> Finding:
         found = identify_checkpoint(checkpoint)
         if found is None:
             first = ", ".join(list(checkpoint.tensors)[:5]) or "none"
-            if any("/layers/" in name for name in checkpoint.tensors):
-                first += "; a network inside another model is saved alone: model.get_layer(...).save(path)"
             raise InputError(f"{path}: is of no network that is known here; its tensors begin: {first}")
         return Finding(
             path=str(path),

@@ -11,6 +11,7 @@ import difflib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ import numpy as np
 from .. import networks
 from ..common.errors import InputError, refuse
 from ..networks import names
+from ..networks.keras_graph import flattened
 from ..networks.recognise import (
     USUAL_INPUT,
     NetworkDescription,
     Shape,
     factory_call,
-    model_shapes,
+    leaves,
     recognise,
     recognise_model,
 )
@@ -35,6 +37,7 @@ from .identify import Identity, NameIndex, Origin, TensorSets, identify_checkpoi
 from .readers import is_checkpoint, open_checkpoint
 from .readers.checkpoint import Checkpoint
 from .registry import NewHead
+from .slots import slots
 from .sources import BACKGROUND, EMA, OURS, drops_background
 
 log = logging.getLogger(__name__)
@@ -51,15 +54,20 @@ def load_weights(
 ) -> LoadReport:
     """Sets a model's weights from a checkpoint of this project or of another, or from a registered name.
 
+    Only the network's own layers are accounted for. Layers of your own keep their weights, unless the file has some
+    of the same names and shapes.
+
     Args:
-        model: A model of this project, built or loaded; changed only if everything fits.
+        model: A model of this project, built or loaded, or one with such a network inside it; changed only if
+            everything fits.
         source: A path, of which the format is recognised by content (TF-Slim and davidsandberg/facenet
             checkpoints, V1, V2 or the published .tar.gz; Keras's HDF5 of `keras.applications` and of
             kentsommer's v4; timm's and facenet-pytorch's .safetensors and .pt; this project's .keras,
             .weights.h5 and .safetensors); or a name of `registry.NAMES`, which is downloaded once.
-        new_head: False: every weight must come from the source. True: the classifier, and the
-            auxiliary one, stay as they are in the model, for another number of classes. "aux": the
-            whole auxiliary head stays, and it alone.
+        new_head: False: every weight of the network must come from the source. True: the classifier, and the
+            auxiliary one, stay as they are in the model, for another number of classes, and so do your own layers
+            behind the network; whatever head the source has, of any name, is left out. "aux": the whole auxiliary
+            head stays, and it alone.
         ema: Whether to take the running averages that TensorFlow 1 trainers keep beside the weights.
 
     Returns:
@@ -73,16 +81,34 @@ def load_weights(
     check_new_head(new_head)
     if not isinstance(model, keras.Model):
         raise refuse("model", model, "a Keras model")
-    variables = {f"{layer.name}/{weight.name}": weight for layer in model.layers for weight in layer.weights}
-    shapes = model_shapes(model)
+    variables = weights_by_name(model)
+    shapes = {key: tuple(weight.shape) for key, weight in variables.items()}
     path = registry.fetch(fspath(source), shapes, new_head) if is_name(source) else Path(source)
     with open_checkpoint(path) as checkpoint:
         made = plan(shapes, checkpoint, new_head=new_head, ema=ema)
         for key, value in made.values():
             variables[key].assign(value)
-    made.report.notes += _other_scales(model, made)
+    made.report.notes += _other_scales(model, made) + _other_layers(made)
     log.info("%s", made.report)
     return made.report
+
+
+def weights_by_name(model: keras.Model) -> dict[str, Any]:
+    """A model's weights by `layer/variable`, in its order; of nested models too, without these models' names.
+
+    Raises InputError where two networks stand side by side in it.
+    """
+    found: dict[str, Any] = {}
+    for layer in leaves(model):
+        for weight in layer.weights:
+            key = f"{layer.name}/{weight.name}"
+            if key in found and _of_network(key):
+                raise InputError(
+                    f"model: {model.name!r} has two layers {layer.name!r}: it holds several networks; load the weights "
+                    "of each alone, as they are built, or by model.get_layer(...)"
+                )
+            found[weight.path if key in found else key] = weight
+    return found
 
 
 def require(weights: str | PathLike[str]) -> None:
@@ -105,7 +131,8 @@ def is_name(source: str | PathLike[str]) -> bool:
 
 def _other_scales(model: keras.Model, made: LoadPlan) -> list[str]:
     """Residual scales that are not those of the network the weights were trained in."""
-    here = recognise_model(model)
+    flat = flattened(model)
+    here = None if flat is None else recognise_model(flat)
     if not made.report.network or here is None or here.scales is None:
         return []
     trained = made.trained.scales if made.trained else None
@@ -118,6 +145,14 @@ def _other_scales(model: keras.Model, made: LoadPlan) -> list[str]:
     return []
 
 
+def _other_layers(made: LoadPlan) -> list[str]:
+    """What the file's own graph does that the network of the tables does not, wherever the file has a graph."""
+    departures = made.trained.departures if made.trained else ()
+    if not departures:
+        return []
+    return [f"the file's own graph computes something else than this network: {_listed(list(departures))}"]
+
+
 @dataclass
 class LoadReport:
     """What was loaded, dropped on purpose, changed on the way, and left fresh.
@@ -128,7 +163,8 @@ class LoadReport:
     `inception-resnet-keras inspect`.
     dropped: The file's tensors that were left out on purpose, by reason.
     changed: The model's weights that were not taken as they stand in the file, by what was done.
-    fresh: The model's weights that keep their initial values, because a new head was asked for.
+    fresh: The model's weights that keep their values, because a new head was asked for, or because they are of
+    layers that belong to no network of the tables.
     prefix: What stood before the names in the file, and was stripped; "" for nothing.
     notes: What else a user should know, such as residual scales that differ.
     """
@@ -240,7 +276,7 @@ def _identified(
 ) -> tuple[Identity | None, TensorSets | None]:
     """Whose file it is; and its tensors where their names are the model's own, whatever the network."""
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
-    trunk = [key for key in model if not _head(key)]
+    trunk = [key for key in model if names.stage(key)] or list(model)
     sets = tensor_sets(NameIndex(shapes), set(trunk), least=max(1, len(trunk) // 2), ema=ema)
     named = sum(key in sets.names for key in trunk) >= len(trunk) / 2
     own = named and any(shapes[sets.names[key]] == model[key] for key in trunk if key in sets.names)
@@ -276,8 +312,21 @@ def _another(checkpoint: Checkpoint, identity: Identity, network: NetworkDescrip
 
 
 def _head(key: str) -> str:
-    place = names.place(key.partition("/")[0])
-    return place if place in _HEADS else ""
+    """Which head of the tables a weight is of; "" for one of the trunk, or of a layer that no table has."""
+    return names.place(key) if key.partition("/")[0] in _head_layers() else ""
+
+
+def _of_network(key: str) -> bool:
+    """Whether a weight's name is one that the tables give."""
+    return bool(names.stage(key) or _head(key))
+
+
+@cache
+def _head_layers() -> frozenset[str]:
+    """The names of all heads' layers that have weights, with their batch norms'."""
+    tables = (table for variants in networks.NETWORKS.values() for table in variants.values())
+    keys = (slot.key(role) for table in tables for slot in slots(table) if slot.head for role in slot.shapes)
+    return frozenset(key.partition("/")[0] for key in keys)
 
 
 class _Mapping:
@@ -315,16 +364,24 @@ class _Mapping:
         )
         self.plan = LoadPlan(self.report, {})
         self.used: set[str] = set()
+        self.heads = {_head(key) for key in model} - {""}
+        keys = list(model)
+        self.accounted = [key for key in keys if _of_network(key)] or keys  # the network's own weights
+        self.in_front = keys[: keys.index(self.accounted[0])] if keys else []
         self.problems: list[str] = []
         self.hints: dict[str, None] = {}
 
     def match(self) -> None:
         """Each of the model's weights to a tensor, or to the fresh ones that were asked for."""
+        accounted = set(self.accounted)
         for key, shape in self.model.items():
             origin = self.origins.get(key)
             name = self._name(origin, key)
-            if self._stays_fresh(key, name):
+            own = key not in accounted
+            if self._stays_fresh(key, name) or (own and not self._is_in_file(key, shape)):
                 self.report.fresh.append(key)
+            elif own:
+                self._take(key, shape, self._own_name(key), None)
             elif name not in self.checkpoint.tensors:
                 self.problems.append(f"{name or key}: missing from the file; the model's {key} {shape} needs it")
                 self._hint_at_new_head(key)
@@ -344,6 +401,16 @@ class _Mapping:
             return head == names.AUX
         lacks_aux = head == names.AUX and name not in self.checkpoint.tensors
         return self.new_head and (key.partition("/")[0] in _CLASSIFIERS or lacks_aux)
+
+    def _is_in_file(self, key: str, shape: Shape) -> bool:
+        """Whether the file has a weight of a layer that no table has, under its name and of its shape."""
+        tensor = self.checkpoint.tensors.get(self._own_name(key))
+        fits = self.table is OURS and tensor is not None and tensor.shape == shape
+        return fits and (key in self.in_front or not self.new_head)
+
+    def _own_name(self, key: str) -> str:
+        """The name in the file of a layer that no table has; it stands beside the network where that is nested."""
+        return self.names.get(key, key)
 
     def _hint_at_new_head(self, key: str) -> None:
         head = _head(key)
@@ -402,7 +469,8 @@ class _Mapping:
         canonical = {file: name for name, file in self.names.items()}
         heads = {origin.name: _head(origin.key) for origin in self.origins.values()}
         heads |= {origin.gamma: _head(origin.key) for origin in self.origins.values() if origin.gamma}
-        here = {_head(key) for key in self.model}
+        known = {origin.name for origin in self.origins.values()} | set(heads)
+        strict = self._needs_head() or bool(self.problems)  # a tensor without a place may be what another one lacks
         for name in self.checkpoint.tensors:
             if name in self.used:
                 continue
@@ -416,12 +484,18 @@ class _Mapping:
                 self._note(self.report.dropped, passed[0], name)
             elif self.ema and self.names.get(f"{plain}{EMA}") in self.used:
                 self._note(self.report.dropped, "raw weights: their running averages were asked for", name)
-            elif head and head not in here:
+            elif head and head not in self.heads:
                 self._note(self.report.dropped, f"{_HEADS[head]}: the model has none", name)
             elif head and self.new_head and self._replaced(plain):
                 self._note(self.report.dropped, f"{_HEADS[head]}: a new one was asked for", name)
+            elif not strict and not (_of_network(plain) if self.table is OURS else plain in known):
+                self._note(self.report.dropped, "layers that are none of the network's", name)
             else:
                 self.problems.append(f"{name}: left over in the file, shape {self.checkpoint.tensors[name].shape}")
+
+    def _needs_head(self) -> bool:
+        """Whether the model has a classifier whose weights must come from the file."""
+        return names.LOGITS in self.heads and self.new_head is not True
 
     def _replaced(self, name: str) -> bool:
         fresh = set(self.report.fresh)

@@ -37,6 +37,11 @@ _KERAS_PASSED_OVER = {
 }
 
 
+def is_training_state(name: str) -> bool:
+    """Whether a tensor of a Keras file is its optimizer's: it may repeat the weights' own names."""
+    return bool(_KERAS_PASSED_OVER["training state"].fullmatch(name))
+
+
 def drops_background(classes: int | None, wanted: int | None) -> bool:
     """Whether `wanted` classes are those of a file without its background, class 0 of 1001."""
     return classes == BACKGROUND and wanted == BACKGROUND - 1

@@ -77,11 +77,19 @@ def test_the_folder_to_write_to_is_looked_at_first(tmp_path: Path) -> None:
         convert_checkpoint(tmp_path / "none.pt", tmp_path / "missing" / "out.keras")
 
 
-def test_a_model_inside_another_says_how_to_take_it_out(own: Path, tmp_path: Path) -> None:
-    model = keras.saving.load_model(own)
-    keras.Sequential([model, keras.layers.Dense(2)]).save(tmp_path / "a.keras")
-    with pytest.raises(InputError, match=r"a network inside another model is saved alone: model\.get_layer"):
-        inspect_checkpoint(tmp_path / "a.keras")
+def test_a_model_inside_another_is_written_whole(own: Path, tmp_path: Path) -> None:
+    inner = keras.saving.load_model(own)
+    keras.Sequential([keras.Input((96, 96, 3)), inner, keras.layers.Dense(2)]).save(tmp_path / "a.keras")
+    assert "its names begin with 'inception_resnet_v1/'" in str(inspect_checkpoint(tmp_path / "a.keras"))
+    _, check = convert_checkpoint(tmp_path / "a.keras", tmp_path / "b.keras")
+    assert (check.compared, check.difference) == ("outputs", 0)
+    np.testing.assert_array_equal(outputs(tmp_path / "b.keras"), outputs(tmp_path / "a.keras"))
+    _, check = convert_checkpoint(tmp_path / "a.keras", tmp_path / "c.safetensors")  # the network alone
+    assert check.compared == "layers"
+    assert check.difference < 1e-5
+    assert "compared: the source holds weights without a graph" in str(
+        convert_checkpoint(tmp_path / "c.safetensors", tmp_path / "d.keras")[1]
+    )
 
 
 def test_a_trainers_folder_says_which_prefixes_it_has(tmp_path: Path) -> None:

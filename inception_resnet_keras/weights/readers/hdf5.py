@@ -13,26 +13,37 @@ from pathlib import Path
 from typing import Any
 
 from ...common.errors import InputError
+from . import keras_config
 from .checkpoint import Checkpoint, Tensor, within
 
 KERAS_FORMAT = "Keras 3 model"
 KERAS_MEMBER = "model.weights.h5"
 _CONFIG_MEMBER = "config.json"
 _CONFIG_LIMIT = 16 * 2**20  # bytes; the largest network's takes 400 kB
+_GRAPH = "model_config"  # the attribute that holds the graph of a model saved whole
 _LONGEST = 256  # characters of a name
 _NUMBERS = "fiub"  # NumPy's kinds: a string's length is not known before it is read
 
+_VARS = "/vars/"
 _KERAS_1 = re.compile(r".*_(?:W|b|running_mean|running_std)(?:_\d+)?(?::0)?")  # its names of a layer's arrays
 
-_ROLES = {  # Keras 3 numbers a layer's variables
-    "conv2d": ("kernel", "bias"),
-    "dense": ("kernel", "bias"),
-    "batch_normalization": ("beta", "moving_mean", "moving_variance"),
+_NORM = ("beta", "moving_mean", "moving_variance")
+_ROLES = {  # by the layer's class and how many variables it has, which Keras 3 numbers
+    ("conv2d", 1): ("kernel",),
+    ("conv2d", 2): ("kernel", "bias"),
+    ("dense", 1): ("kernel",),
+    ("dense", 2): ("kernel", "bias"),
+    ("batch_normalization", 3): _NORM,
+    ("batch_normalization", 4): ("gamma", *_NORM),
 }
 
 
-def read(path: Path, *, inside: Path | None = None) -> Checkpoint:
-    """`inside`: the HDF5 file itself where `path` is what it was taken out of."""
+def read(path: Path, *, inside: Path | None = None, graph: Any = None) -> Checkpoint:
+    """Opens an HDF5 file of Keras.
+
+    inside: The HDF5 file itself where `path` is what it was taken out of. graph: The model's configuration that is
+    stored beside it.
+    """
     import h5py
 
     with ExitStack() as resources:
@@ -45,14 +56,17 @@ def read(path: Path, *, inside: Path | None = None) -> Checkpoint:
                 f"{path}: was written by Keras 1, whose files are not read: open it in Keras 2 (2.2.4 reads Keras 1's "
                 "files) and save it again, model.load_weights(...), then model.save_weights('….h5')"
             )
+        if graph is None and _GRAPH in file.attrs:
+            graph = json.loads(_attribute(path, file, _GRAPH, _CONFIG_LIMIT))
         if "layer_names" in group.attrs or "layer_names0" in group.attrs:
             kind, found = "Keras HDF5 (legacy)", _legacy(path, group, datasets)
-        elif _is_group(file, "layers"):
-            kind, found = "Keras 3 weights", _keras3(path, file, datasets)
+        elif any(_VARS in f"/{place}" for place in datasets):
+            kind, found = "Keras 3 weights", _keras3(path, file, datasets, graph)
         else:
             raise InputError(f"{path}: is an HDF5 file, but holds no weights of a Keras model")
         tensors = {name: _lazy(path, name, dataset, size) for name, dataset in found.items()}
-        return Checkpoint(path, kind, tensors, resources.pop_all())
+        layers = keras_config.read_layers(graph) if graph else {}
+        return Checkpoint(path, kind, tensors, resources.pop_all(), layers)
 
 
 def read_keras(path: Path, archive: zipfile.ZipFile) -> Checkpoint:
@@ -66,18 +80,11 @@ def read_keras(path: Path, archive: zipfile.ZipFile) -> Checkpoint:
         unpacked = folder / KERAS_MEMBER
         with archive.open(info) as member, unpacked.open("wb") as out:
             shutil.copyfileobj(member, out, 2**20)
-        checkpoint = read(path, inside=unpacked)
+        config = archive.getinfo(_CONFIG_MEMBER)
+        within(path, f"member {_CONFIG_MEMBER}", config.file_size, _CONFIG_LIMIT)
+        checkpoint = read(path, inside=unpacked, graph=json.loads(archive.read(config)))
         resources.callback(checkpoint.resources.close)
-        layers = _layers(path, archive)
-        return Checkpoint(path, KERAS_FORMAT, checkpoint.tensors, resources.pop_all(), layers)
-
-
-def _layers(path: Path, archive: zipfile.ZipFile) -> dict[str, dict[str, Any]]:
-    """The layers' settings as Keras wrote them, by name; nothing is built from them."""
-    info = archive.getinfo(_CONFIG_MEMBER)
-    within(path, f"member {_CONFIG_MEMBER}", info.file_size, _CONFIG_LIMIT)
-    layers = json.loads(archive.read(info))["config"].get("layers", [])
-    return {layer["config"]["name"]: layer["config"] | {"class": layer["class_name"]} for layer in layers}
+        return Checkpoint(path, KERAS_FORMAT, checkpoint.tensors, resources.pop_all(), checkpoint.layers)
 
 
 def _datasets(path: Path, group: Any, seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
@@ -105,14 +112,23 @@ def _datasets(path: Path, group: Any, seen: set[int] | None = None) -> Iterator[
 def _legacy(path: Path, group: Any, datasets: dict[str, Any]) -> dict[str, Any]:
     """`layer/kernel` → dataset, by where they lie: Keras's lists of names say the same, and could swell when read.
 
-    What is beside the layers (an optimizer's state) keeps its path.
+    A nested model is one group with all its layers inside: `inception_v4/stem_conv_1/kernel`. What is beside the
+    layers (an optimizer's state) keeps its path.
     """
     inside = f"{group.name}/".removeprefix("/").removeprefix("/")
+    parts = {
+        place: place.removeprefix(inside).split("/") for place in datasets if place.startswith(inside) and "/" in place
+    }
+    owners: dict[str, set[tuple[str, ...]]] = {}  # by group: the layers whose weights it holds
+    for layer, *rest in parts.values():
+        owners.setdefault(layer, set()).add(tuple(rest[:-1]))
     found: dict[str, Any] = {}
     for place, dataset in datasets.items():
-        parts = place.removeprefix(inside).split("/")
-        weight = place.startswith(inside) and len(parts) > 1
-        name = f"{parts[0]}/{parts[-1].partition(':')[0]}" if weight else place
+        name = place
+        if len(parts.get(place, ())) > 1:
+            layer, *owner, role = parts[place]
+            nested = owner if len(owners[layer]) > 1 else ()
+            name = "/".join((layer, *nested, role.partition(":")[0]))
         if name in found:
             raise InputError(f"{path}: {name} is there twice")
         found[name] = dataset
@@ -125,41 +141,67 @@ def _is_group(file: Any, name: str) -> bool:
     return isinstance(file.get(name, getlink=True), h5py.HardLink) and isinstance(file[name], h5py.Group)
 
 
-def _keras3(path: Path, file: Any, datasets: dict[str, Any]) -> dict[str, Any]:
-    """`layer/kernel` → dataset, by the layers' own names, which Keras writes beside their variables.
+def _keras3(path: Path, file: Any, datasets: dict[str, Any], graph: Any) -> dict[str, Any]:
+    """`layer/kernel` → dataset, by the layers' own names, which Keras 3 writes beside their variables.
 
-    What is no layer's own (an optimizer's state, the parts of a layer that is a model) keeps its path.
+    A nested model's name stands before its layers': `inception_v4/stem_conv_1/kernel`. Keras 2 writes no names: they
+    are in the graph, if the file has one. What is no layer's own (an optimizer's state, a random seed) keeps its path.
     """
+    known = keras_config.group_paths(graph) if graph else {}
+    groups: dict[str, list[str]] = {}  # each layer's group, with the numbers of its variables
+    for place in datasets:
+        owner, separator, number = place.rpartition(_VARS)
+        if separator and owner.split("/")[-2:-1] == ["layers"]:
+            groups.setdefault(owner, []).append(number)
+    named = {owner: _layer_path(path, file, owner) for owner in groups}
+    if groups and not known and not any(named.values()):
+        raise InputError(
+            f"{path}: holds weights without the names of their layers, as Keras 2 writes them: open the model where it "
+            "was made and save it whole, model.save('….keras') or model.save('….h5')"
+        )
     found: dict[str, Any] = {}
     for place, dataset in datasets.items():
-        parts = place.split("/")
-        own = len(parts) == 4 and (parts[0], parts[2]) == ("layers", "vars")
-        name = _variable(path, file, parts[1], parts[3]) if own else place
+        owner, _, number = place.rpartition(_VARS)
+        name = place
+        if owner in groups:
+            kind = re.sub(r"_\d+$", "", owner.rpartition("/")[2])
+            roles = _ROLES.get((kind, len(groups[owner])), ())
+            role = roles[int(number)] if number in map(str, range(len(roles))) else number
+            name = f"{named[owner] or known.get(owner) or owner}/{role}"
         if name in found:
             raise InputError(f"{path}: {name} is there twice")
         found[name] = dataset
     return found
 
 
-def _variable(path: Path, file: Any, group: str, number: str) -> str:
-    name = _attribute(path, file["layers"][group]["vars"], "name") or group
-    kind = group.rstrip("0123456789").rstrip("_") if group.rpartition("_")[2].isdigit() else group
-    roles = _ROLES.get(kind, ())
-    return f"{name}/{roles[int(number)] if number in map(str, range(len(roles))) else number}"
+def _layer_path(path: Path, file: Any, owner: str) -> str:
+    """The names of a layer and of the models around it, from beside their variables; "" where its own is not there."""
+    parts = owner.split("/")
+    names = []
+    for end in range(1, len(parts) + 1):
+        if parts[end - 1] != "layers":
+            group = file["/".join(parts[:end])]
+            names.append(
+                (_attribute(path, group["vars"], "name") if _is_group(group, "vars") else "") or parts[end - 1]
+            )
+    own = _attribute(path, file[owner]["vars"], "name")
+    return "/".join(names) if own else ""
 
 
-def _attribute(path: Path, group: Any, name: str) -> str:
-    """One string that is written beside a group; "" where there is none."""
+def _attribute(path: Path, group: Any, name: str, longest: int = _LONGEST) -> str:
+    """One text that is written beside a group; "" where there is none."""
     import h5py
 
     if name not in group.attrs:
         return ""
     attribute = group.attrs.get_id(name)
-    if attribute.shape != () or h5py.check_string_dtype(attribute.dtype) is None:
-        raise InputError(f"{path}: attribute {name} of {group.name} is no name")
+    text = h5py.check_string_dtype(attribute.dtype)
+    if attribute.shape != () or text is None or (text.length or 0) > longest:
+        raise InputError(f"{path}: attribute {name} of {group.name} is no text")
     value = group.attrs[name]
-    if not isinstance(value, str) or len(value) > _LONGEST:
-        raise InputError(f"{path}: attribute {name} of {group.name} is no name of at most {_LONGEST} letters")
+    value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    if not isinstance(value, str) or len(value) > longest:
+        raise InputError(f"{path}: attribute {name} of {group.name} is no text of at most {longest} letters")
     return value
 
 

@@ -179,6 +179,7 @@ def test_strings_in_hdf5_are_not_read(tmp_path: Path) -> None:
     path, count, kind = tmp_path / "a.h5", 1000, h5py.string_dtype()
     with h5py.File(path, "w") as file:
         group = file.create_group("layers/conv2d/vars")
+        group.attrs["name"] = "c"
         one, many = group.create_dataset("9", (1,), kind), group.create_dataset("0", (count,), kind)
         one[:], many[:] = "x" * 2**20, ["y"] * count
         at, there = one.id.get_offset(), many.id.get_offset()
