@@ -215,10 +215,7 @@ def _compare_layers(source: keras.Model, written: keras.Model, path: Path, shown
     entering, *wanted = keras.Model(flat.input, tensors).predict(pictures, verbose=0)
     inside = keras.Model(ours[first].input_tensors[0], [ours[name].outputs[0] for name in pairs])
     found = inside.predict(entering, verbose=0)
-    off = {
-        name: float(np.abs(mine - other).max() / max(float(np.abs(other).max()), 1e-30))
-        for name, mine, other in zip(pairs, found, wanted, strict=True)
-    }
+    off = {name: _relative(mine, other) for name, mine, other in zip(pairs, found, wanted, strict=True)}
     worst = max(off, key=off.__getitem__)
     if not off[worst] <= LAYERS_TOLERANCE:
         first_off = next(name for name in pairs if not off[name] <= LAYERS_TOLERANCE)
@@ -227,6 +224,13 @@ def _compare_layers(source: keras.Model, written: keras.Model, path: Path, shown
             f"whose outputs differ by {off[first_off]:.3g} of the largest; use the file as it is. Nothing is written"
         )
     return NumericCheck(shown, off[worst], 1.0, "layers", len(pairs))
+
+
+def _relative(found: np.ndarray, wanted: np.ndarray) -> float:
+    """The largest difference, of the largest number wanted; infinite between maps of two shapes."""
+    if found.shape != wanted.shape:
+        return float("inf")
+    return float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-30))
 
 
 def _outputs(predicted: Any) -> np.ndarray:

@@ -194,9 +194,18 @@ def _loaded(path: Path, compile: bool = False) -> keras.Model:
     if keras.config.backend() == "tensorflow":
         use_gpus()
     try:
-        return keras.saving.load_model(path, compile=compile)
+        with _layers_of_applications():
+            return keras.saving.load_model(path, compile=compile)
     except (ValueError, OSError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be read as a Keras model: {str(error).strip()[:300]}") from error
+
+
+def _layers_of_applications() -> keras.saving.CustomObjectScope:
+    """The one layer that keras.applications defines for itself: a .h5 names it, and does not say where it is from."""
+    import keras
+    from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+
+    return keras.saving.CustomObjectScope({"CustomScaleLayer": CustomScaleLayer})
 
 
 def _fits(model: keras.Model, card: Card) -> bool:

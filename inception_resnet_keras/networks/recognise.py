@@ -505,7 +505,7 @@ def _activation(layer: Mapping[str, Any]) -> str | None:
     if layer.get("class") == "ReLU":
         plain = not layer.get("max_value") and not layer.get("negative_slope") and not layer.get("threshold")
         return "relu" if plain else "another ReLU"
-    return str(layer.get("activation", layer.get("class"))) if layer else None
+    return str(layer.get("activation") or layer.get("class")) if layer else None
 
 
 def _plain(value: Any) -> Any:
