@@ -42,6 +42,7 @@ def build(
     weight_decay: float = 0.0,
     include_preprocessing: bool = False,
     weights: str | PathLike[str] | None = None,
+    channels: Literal["adapt"] | None = None,
     dtype: str | keras.DTypePolicy | None = None,
     name: str | None = None,
 ) -> keras.Model:
@@ -75,6 +76,7 @@ def build(
         weight_decay=weight_decay,
         include_preprocessing=include_preprocessing,
         weights=weights,
+        channels=channels,
         name=name,
     )
     classes = DEFAULT_CLASSES if num_classes is None else int(num_classes)
@@ -119,7 +121,7 @@ def build(
     if weights is not None:
         from ..weights.load import load_weights
 
-        load_weights(model, weights)
+        load_weights(model, weights, channels=channels)
     return model
 
 
@@ -139,6 +141,7 @@ def _check_arguments(
     weight_decay: Any,
     include_preprocessing: Any,
     weights: Any,
+    channels: Any,
     name: Any,
 ) -> None:
     """Raise InputError for the first argument that is out of range, or for a checkpoint that does not open."""
@@ -159,6 +162,7 @@ def _check_arguments(
     check_image_shape(network, shape, data_format, aux_head=aux_head, argument=argument)
     if input_tensor is not None and not include_preprocessing and "float" not in input_tensor.dtype:
         raise refuse("input_tensor", input_tensor.dtype, "floats; with include_preprocessing=True any dtype")
+    one_of("channels", channels, (None, "adapt"))
     if weights is not None:
         from ..weights.load import require
 

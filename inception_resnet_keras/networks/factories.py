@@ -30,6 +30,7 @@ def create_inception_v4(
     weight_decay: float = 0.0,
     include_preprocessing: bool = False,
     weights: str | PathLike[str] | None = None,
+    channels: Literal["adapt"] | None = None,
     dtype: str | keras.DTypePolicy | None = None,
     name: str | None = None,
 ) -> keras.Model:
@@ -59,6 +60,8 @@ def create_inception_v4(
             takes the output of `preprocess_input`, in [-1, 1].
         weights: None for random weights; the path of a checkpoint that `load_weights` reads; or a registered
             name ("imagenet", "imagenet-ens-adv", "vggface2", "casia-webface"), downloaded once.
+        channels: "adapt" fits weights of three-channel images to an `input_shape` of another number of channels, so
+            that a grey image gives what its RGB copy gives; see `load_weights`. None refuses them.
         dtype: Keras dtype policy; None is the global one. Logits and predictions are float32 under any policy.
         name: Name of the model; None is the network's, such as "inception_v4".
 
@@ -93,6 +96,7 @@ def create_inception_v4(
         weight_decay=weight_decay,
         include_preprocessing=include_preprocessing,
         weights=weights,
+        channels=channels,
         dtype=dtype,
         name=name,
     )
@@ -115,6 +119,7 @@ def create_inception_resnet_v1(
     weight_decay: float = 0.0,
     include_preprocessing: bool = False,
     weights: str | PathLike[str] | None = None,
+    channels: Literal["adapt"] | None = None,
     dtype: str | keras.DTypePolicy | None = None,
     name: str | None = None,
 ) -> keras.Model:
@@ -161,6 +166,7 @@ def create_inception_resnet_v1(
         weight_decay=weight_decay,
         include_preprocessing=include_preprocessing,
         weights=weights,
+        channels=channels,
         dtype=dtype,
         name=name,
     )
@@ -183,6 +189,7 @@ def create_inception_resnet_v2(
     weight_decay: float = 0.0,
     include_preprocessing: bool = False,
     weights: str | PathLike[str] | None = None,
+    channels: Literal["adapt"] | None = None,
     dtype: str | keras.DTypePolicy | None = None,
     name: str | None = None,
 ) -> keras.Model:
@@ -225,6 +232,7 @@ def create_inception_resnet_v2(
         weight_decay=weight_decay,
         include_preprocessing=include_preprocessing,
         weights=weights,
+        channels=channels,
         dtype=dtype,
         name=name,
     )

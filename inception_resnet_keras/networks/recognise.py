@@ -97,9 +97,9 @@ class NetworkDescription:
     @property
     def include_top(self) -> bool:
         """Whether a head is present that a factory builds."""
-        if self.embedding is not None and self.embedding != self.network.embedding:
-            return False
-        return self.classes is not None or self.embedding is not None
+        if self.network.embedding:  # which the classifier reads
+            return self.embedding == self.network.embedding
+        return self.classes is not None
 
     @property
     def size(self) -> tuple[int | None, int | None]:
@@ -123,7 +123,7 @@ class NetworkDescription:
             settings["input_shape"] = self.input_shape
         settings["include_preprocessing"] = bool(self.include_preprocessing)
         top = self.classes is not None or self.embedding is not None
-        if top or self.aux_head:
+        if top or self._builds_aux_head:
             settings["classifier_activation"] = self.activation
         if not top:
             settings["pooling"] = self.pooling
@@ -172,23 +172,30 @@ class NetworkDescription:
         options = self.network_options()
         if self.classes is not None and self.include_top:
             options["num_classes"] = self.classes
-        elif self.aux_classes not in (None, 1000):
+        elif self._builds_aux_head and self.aux_classes != 1000:
             options["num_classes"] = self.aux_classes
         if not self.include_top:
             options["include_top"] = False
-        if self.aux_head:
+        if self._builds_aux_head:
             options["aux_head"] = True
         options |= {"input_shape": (*self._usual_sides(), self.channels)} | self.settings()
         usual = {"input_shape": USUAL_INPUT, "include_preprocessing": False, "pooling": None}
         usual |= {"classifier_activation": "softmax", "scale": networks.scales(networks.find(self.name, self.variant))}
         return {key: value for key, value in options.items() if key not in usual or usual[key] != value}
 
+    @property
+    def _builds_aux_head(self) -> bool:
+        """Whether a factory builds the auxiliary head: of an image of some size, and of the classifier's classes."""
+        same = self.aux_classes == self.classes or not self.include_top or self.classes is None
+        return self.aux_head and same and self.aux_kernel is not None and all(self._aux_sides())
+
     def _usual_sides(self) -> tuple[int, ...]:
         """(height, width) of the network's own images, or of those that its auxiliary head was built for."""
-        own = self.network.size
-        if self.aux_kernel is None or not self.network.aux:
-            return own, own
-        return tuple(side_of_aux_kernel(self.network, side) or own for side in self.aux_kernel)
+        return self._aux_sides() if self._builds_aux_head else (self.network.size, self.network.size)
+
+    def _aux_sides(self) -> tuple[int, ...]:
+        """(height, width) of the images that the auxiliary head was built for; 0 where no image gives its kernel."""
+        return tuple(side_of_aux_kernel(self.network, side) or 0 for side in self.aux_kernel or ())
 
     def factory_call(self, **more: Any) -> str:
         """The call that builds the network, to be shown: `create_inception_v4(variant='slim', num_classes=5)`."""

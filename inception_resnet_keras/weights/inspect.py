@@ -56,8 +56,43 @@ class Finding:
         return self.description.factory_options()
 
     @property
-    def call(self) -> str:
-        return self.description.factory_call(weights=self.path)
+    def loads(self) -> bool:
+        """Whether a factory builds the network of the file: it is whole, and its graph is the table's."""
+        return self.score == 1 and not self.description.departures
+
+    @property
+    def call(self) -> str | None:
+        """The factory call that loads the file, as text; None where there is none."""
+        return self.description.factory_call(weights=self.path) if self.loads else None
+
+    def as_json(self) -> dict[str, Any]:
+        """What is known of the file. `arguments` are the factory's, `call` is the same as text; null for no call."""
+        found = self.description
+        return {
+            "path": self.path,
+            "format": self.format,
+            "source": self.source,
+            "network": found.name,
+            "variant": found.variant,
+            "score": self.score,
+            "depths": list(found.depths),
+            "scales": None if found.scales is None else list(found.scales),
+            "channels": found.channels,
+            "input_shape": None if found.input_shape is None else list(found.input_shape),
+            "include_preprocessing": found.include_preprocessing,
+            "preprocessing": found.preprocessing.name,
+            "classes": found.classes,
+            "aux_classes": found.aux_classes,
+            "embedding": found.embedding,
+            "tensors": self.tensors,
+            "parameters": self.parameters,
+            "averages": self.averages,
+            "prefix": self.prefix,
+            "departures": list(found.departures),
+            "factory": f"create_{found.name}" if self.loads else None,
+            "arguments": self.options | {"weights": self.path} if self.loads else None,
+            "call": self.call,
+        }
 
     def __str__(self) -> str:
         found = self.description
@@ -77,7 +112,7 @@ class Finding:
             also.append("  has running averages beside its weights: load_weights(model, path, ema=True) takes them")
         if networks.is_residual(found.network) and self.source == OURS.source and found.scales is None:
             also.append("  the residual scales are not in the file: the variant's own are assumed")
-        loaded = f"loaded by {self.call}" if found.score == 1 else "incomplete: no call loads it"
+        loaded = f"loaded by {self.call}" if self.loads else "incomplete: no call loads it"
         if found.departures:
             shown = "; ".join(found.departures[:3])
             loaded = f"no call builds its graph, which is not the table's ({shown}): it is used as the file that it is"

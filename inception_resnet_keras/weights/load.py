@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
 from .. import networks
+from ..common.arguments import one_of
 from ..common.errors import InputError, refuse
 from ..networks import names
 from ..networks.keras_graph import flattened
@@ -43,6 +44,9 @@ from .sources import BACKGROUND, EMA, OURS, drops_background
 log = logging.getLogger(__name__)
 ALL_ONES = "gamma, all ones"
 FOLDED = "gamma folded into it"
+Channels = Literal["adapt"] | None
+CHANNELS = (None, "adapt")
+RGB = 3
 _LISTED = 20
 _CLASSIFIERS = (names.LOGITS, names.inside(names.AUX, names.LOGITS))
 _HEADS = {names.LOGITS: "classifier", names.AUX: "auxiliary head", names.EMBEDDING: "embedding"}
@@ -50,7 +54,12 @@ _TRAINED = ("kernel", "bias", "beta")
 
 
 def load_weights(
-    model: keras.Model, source: str | PathLike[str], *, new_head: NewHead = False, ema: bool = False
+    model: keras.Model,
+    source: str | PathLike[str],
+    *,
+    new_head: NewHead = False,
+    ema: bool = False,
+    channels: Channels = None,
 ) -> LoadReport:
     """Sets a model's weights from a checkpoint of this project or of another, or from a registered name.
 
@@ -69,6 +78,9 @@ def load_weights(
             behind the network; whatever head the source has, of any name, is left out. "aux": the whole auxiliary
             head stays, and it alone.
         ema: Whether to take the running averages that TensorFlow 1 trainers keep beside the weights.
+        channels: "adapt" fits the kernels of three-channel images to a model of one, two, four or more channels:
+            for one they are summed, for two this sum is halved; for more they are repeated, each divided by how often
+            it occurs. A grey image gives what its RGB copy gives. None refuses another number of channels.
 
     Returns:
         What was loaded, dropped, changed and left fresh; it is logged too.
@@ -79,13 +91,14 @@ def load_weights(
             or a registered name fits no such model. It says what and where.
     """
     check_new_head(new_head)
+    one_of("channels", channels, CHANNELS)
     if not isinstance(model, keras.Model):
         raise refuse("model", model, "a Keras model")
     variables = weights_by_name(model)
     shapes = {key: tuple(weight.shape) for key, weight in variables.items()}
     path = registry.fetch(fspath(source), shapes, new_head) if is_name(source) else Path(source)
     with open_checkpoint(path) as checkpoint:
-        made = plan(shapes, checkpoint, new_head=new_head, ema=ema)
+        made = plan(shapes, checkpoint, new_head=new_head, ema=ema, channels=channels)
         for key, value in made.values():
             variables[key].assign(value)
     made.report.notes += _other_scales(model, made) + _other_layers(made)
@@ -130,7 +143,7 @@ def is_name(source: str | PathLike[str]) -> bool:
 
 
 def _other_scales(model: keras.Model, made: LoadPlan) -> list[str]:
-    """Residual scales that are not those of the network the weights were trained in."""
+    """Residual scales that are not those of the file, or, where it does not say them, of the release it fits."""
     flat = flattened(model)
     here = None if flat is None else recognise_model(flat)
     if not made.report.network or here is None or here.scales is None:
@@ -138,10 +151,11 @@ def _other_scales(model: keras.Model, made: LoadPlan) -> list[str]:
     trained = made.trained.scales if made.trained else None
     if trained is None and made.report.source == OURS.source:
         return []
+    says = "the file's graph with" if trained else f"{made.report.source}'s own network with"
     trained = trained or networks.scales(networks.find(made.report.network, made.report.variant))
     for block, mine, theirs in zip(networks.block_names(here.network), here.scales, trained, strict=True):
         if abs(mine - theirs) > 1e-9:
-            return [f"residual scales differ: block {block}01 sums with {mine}, and was trained with {theirs}"]
+            return [f"residual scales differ: block {block}01 of the model sums with {mine}, {says} {theirs}"]
     return []
 
 
@@ -200,12 +214,16 @@ def _listed(names: list[str], most: int = 4) -> str:
 
 @dataclass
 class TensorSource:
-    """Where one weight of the model comes from. background: its first class is dropped."""
+    """Where one weight of the model comes from.
+
+    background: Its first class is dropped. channels: How many the kernel is adapted to; None keeps the file's.
+    """
 
     name: str
     kernel_first: bool = False
     gamma: str | None = None
     background: bool = False
+    channels: int | None = None
 
 
 @dataclass
@@ -231,12 +249,31 @@ class LoadPlan:
             array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.transpose()
         if source.background:
             array = array[..., 1:]
+        if source.channels is not None:
+            array = adapted(array.astype(np.float32), source.channels)
         array = np.ascontiguousarray(array, dtype=np.float32)
         return array * self.raw[source.gamma].astype(np.float32) if source.gamma else array
 
 
+def adapted(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """A kernel (height, width, 3, filters) for images of another number of channels.
+
+    The sum over the channels stays, so that an image whose channels are equal gives what it gave. The usual factor of
+    3 / channels for all would change that sum wherever the three do not occur equally often.
+    """
+    if channels < 3:
+        return np.repeat(kernel.sum(axis=2, keepdims=True) / channels, channels, axis=2)
+    places = np.arange(channels) % 3
+    return kernel[:, :, places] / np.bincount(places)[places][:, None].astype(kernel.dtype)
+
+
 def plan(
-    model: Mapping[str, Shape], checkpoint: Checkpoint, *, new_head: NewHead = False, ema: bool = False
+    model: Mapping[str, Shape],
+    checkpoint: Checkpoint,
+    *,
+    new_head: NewHead = False,
+    ema: bool = False,
+    channels: Channels = None,
 ) -> LoadPlan:
     """How a file's tensors become a model's weights; every one of them read and checked.
 
@@ -246,6 +283,7 @@ def plan(
         new_head: True leaves the classifiers' dense layers as they are, and an auxiliary head that
             the file lacks; "aux" the whole auxiliary head, and it alone.
         ema: Takes the running averages that the file has beside its weights.
+        channels: "adapt" fits the first kernel to another number of channels.
 
     Raises:
         InputError: Something is left over on either side, has another shape, is not finite, or is
@@ -256,7 +294,7 @@ def plan(
     averages = own.averages is not None if own else bool(identity and identity.averages)
     if ema and not averages:
         raise refuse("ema", ema, f"False for {checkpoint.path}: the file has no running averages")
-    mapping = _Mapping(model, checkpoint, identity, own, new_head=new_head, ema=ema)
+    mapping = _Mapping(model, checkpoint, identity, own, new_head=new_head, ema=ema, channels=channels)
     mapping.plan.trained = identity.description if identity else None
     mapping.match()
     mapping.account_for_the_rest()
@@ -316,6 +354,12 @@ def _head(key: str) -> str:
     return names.place(key) if key.partition("/")[0] in _head_layers() else ""
 
 
+def _differs_in_channels(key: str, there: Shape, shape: Shape) -> bool:
+    """Whether a tensor is the network's first kernel, for images of another number of channels."""
+    first = key == f"{names.inside(names.STEM, 'conv', 1)}/kernel"
+    return first and len(there) == 4 and (*there[:2], there[3]) == (*shape[:2], shape[3]) and there[2] != shape[2]
+
+
 def _of_network(key: str) -> bool:
     """Whether a weight's name is one that the tables give."""
     return bool(names.stage(key) or _head(key))
@@ -341,11 +385,12 @@ class _Mapping:
         *,
         new_head: NewHead,
         ema: bool,
+        channels: Channels,
     ) -> None:
         if own:  # the names are the model's, whatever network they are of
             identity = None
         self.model, self.checkpoint, self.identity = model, checkpoint, identity
-        self.new_head = new_head
+        self.new_head, self.channels = new_head, channels
         self.table = identity.table if identity else OURS
         self.sets = own or (identity.sets if identity else TensorSets({name: name for name in checkpoint.tensors}))
         self.names = identity.names if identity else self.sets.names
@@ -432,8 +477,18 @@ class _Mapping:
         if dropping and there == (*shape[:-1], BACKGROUND):
             source.background = True
             self._note(self.report.changed, f"class 0 of {BACKGROUND}, the background, removed", key)
+        elif self.channels == "adapt" and _differs_in_channels(key, there, shape) and there[2] == RGB:
+            source.channels = shape[2]
+            self._note(self.report.changed, f"adapted from {RGB} channels of the image to {shape[2]}", key)
         elif dropping or there != shape:
             self.problems.append(f"{name}: has shape {there}, the model's {key} has {shape}")
+            if _differs_in_channels(key, there, shape):
+                self.hints[
+                    f'the file is for images of {RGB} channels: channels="adapt" fits its first kernel to {shape[2]}'
+                    if there[2] == RGB
+                    else f"the file is for images of {there[2]} channels: input_shape=(…, …, {there[2]}) fits it; "
+                    f"only kernels of {RGB} channels can be adapted"
+                ] = None
             if _head(key) == names.EMBEDDING:
                 widths = {table.embedding: variant for variant, table in networks.NETWORKS[self.report.network].items()}
                 other = f"variant={widths[there[-1]]!r} builds it, and " if there[-1] in widths else ""

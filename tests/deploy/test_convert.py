@@ -66,7 +66,7 @@ def test_inspect_prints_the_call_that_builds_it(own: Path) -> None:
 def test_another_scale_of_ours_is_told(own: Path) -> None:
     model = irk.create_inception_resnet_v1(3, **OPTIONS)
     assert load_weights(model, own).notes == [
-        "residual scales differ: block a01 sums with 0.1, and was trained with 0.3"
+        "residual scales differ: block a01 of the model sums with 0.1, the file's graph with 0.3"
     ]
     with pytest.raises(InputError, match=r"depths=\(1, 1, 1\)"):
         load_weights(irk.create_inception_v4(depths=(1, 1, 1)), own)

@@ -200,4 +200,6 @@ def test_other_residual_scales_are_told(tmp_path: Path) -> None:
     path = synthetic.write_torch(tmp_path / "a.pt", synthetic.arrays("facenet_pytorch_inception_resnet_v1"))
     model = irk.create_inception_resnet_v1(scale=0.1, variant="facenet", input_shape=(160, 160, 3))
     (note,) = irk.load_weights(model, path).notes
-    assert note == "residual scales differ: block a01 sums with 0.1, and was trained with 0.17"
+    assert (
+        note == "residual scales differ: block a01 of the model sums with 0.1, facenet-pytorch's own network with 0.17"
+    )
