@@ -195,11 +195,11 @@ def test_verify_faces(built: keras.Model, given: Any, pictures: Path, tmp_path: 
     vectors = reads.predict(PIXELS.astype("float32"), verbose=0)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     pairs = [(0, 1), (0, 2), (2, 3), (3, 5)]
-    with (tmp_path / "out" / "pairs.csv").open(encoding="utf-8", newline="") as file:
-        distances = [float(row["distance"]) for row in csv.DictReader(file)]
+    with (tmp_path / "out" / "pairs.csv").open(encoding="utf-8", newline="") as table:
+        distances = [float(row["distance"]) for row in csv.DictReader(table)]
     assert found.verification is not None
-    expected = [float(((vectors[one] - vectors[two]) ** 2).sum()) for one, two in pairs]
-    np.testing.assert_allclose(distances, expected, atol=1e-4)
+    wanted = [float(((vectors[one] - vectors[two]) ** 2).sum()) for one, two in pairs]
+    np.testing.assert_allclose(distances, wanted, atol=1e-4)
 
 
 def _pooled(model: keras.Model) -> Any:
