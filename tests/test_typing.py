@@ -67,7 +67,7 @@ irk.export_model(Path("RUN"), "model.onnx", "onnx", precision="int8", calibrate=
 irk.export_model("RUN", "model.onnx", "onnx2"){WRONG}
 irk.export_model("RUN", "model.onnx", "onnx", precision="float8"){WRONG}
 irk.export_model("RUN", "model.onnx", "onnx", preprocessing="pytorch"){WRONG}
-irk.inspect_checkpoint(Path("a.ckpt")).call.upper()
+(irk.inspect_checkpoint(Path("a.ckpt")).call or "").upper()
 irk.inspect_checkpoint(1){WRONG}
 irk.convert_checkpoint("a.ckpt", Path("b.keras"), to="keras")[1].difference + 1
 irk.convert_checkpoint("a.ckpt", "b.h5", to="h5"){WRONG}

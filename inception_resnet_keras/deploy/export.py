@@ -185,9 +185,15 @@ def _temporary_files(folder: Path) -> Iterator[None]:
 def _validation(place: Path, card: Card) -> Source:
     """`validate`'s pictures, opened; InputError where the model has no accuracy on any."""
     from ..data.sources import open_source
+    from ..weights.labels import quoted, repeated
 
     if not card.gives_classes:
         raise InputError("validate: the model gives an embedding, which has no accuracy; leave it out")
     if len(card.classes) == 1:
         raise InputError("validate: the model gives one probability, which names no folder's class; leave it out")
+    if twice := repeated(card.classes):
+        raise InputError(
+            f"validate: the model has several classes of one name ({quoted(twice)}), which pictures cannot be matched "
+            "with; leave it out"
+        )
     return open_source(place, class_names=card.classes)

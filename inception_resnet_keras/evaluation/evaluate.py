@@ -167,7 +167,7 @@ def evaluate(
     if crops != 1 and (crop_fraction is not None or crop_mode is not None):
         raise refuse("crops", crops, "1 with a crop fraction or mode: 12 and 144 crops are of fixed places")
     changes = Changes(crop_fraction, crop_mode, interpolation)
-    named = None if classes is None else read_class_names(classes)
+    named = None if classes is None else read_class_names(classes, different=True)
     options: dict[str, Any] = {"ema": boolean("ema", ema), "preprocessing": preprocessing}
     sources = [locate(model, imagenet=named is None, **options) for model in several]
     chosen = choose([display_name(model) for model in several], None if data is None else text_of("data", data))

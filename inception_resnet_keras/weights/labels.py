@@ -85,7 +85,11 @@ def class_index() -> list[tuple[str, str]]:
 
 
 def read_class_names(
-    classes: str | PathLike[str] | Sequence[str], outputs: int | None = None, *, argument: str = "classes"
+    classes: str | PathLike[str] | Sequence[str],
+    outputs: int | None = None,
+    *,
+    argument: str = "classes",
+    different: bool = False,
 ) -> list[str]:
     """Class names in the order of a model's outputs.
 
@@ -94,18 +98,31 @@ def read_class_names(
             a file with one name per line.
         outputs: How many outputs the model has; None if that is checked elsewhere.
         argument: What errors call the list.
+        different: Whether no name may be given twice, because pictures are matched with classes by name. ImageNet's
+            English names are not all different: two of its classes are called "crane".
 
     Raises:
-        InputError: The file cannot be read, a name is missing or given twice, or there are not as many as outputs.
+        InputError: The file cannot be read, there is no name or one is given twice, or there are not as many as
+            outputs.
     """
+    where = argument
     if isinstance(classes, str) and classes == IMAGENET and not Path(classes).exists():
         names = [name for _, name in class_index()]
-        return [BACKGROUND, *names] if outputs == len(names) + 1 else _as_many(argument, names, outputs)
-    if isinstance(classes, str | PathLike):
-        return _as_many(argument, _read_names(Path(fspath(classes))), outputs)
-    if not isinstance(classes, Sequence) or not all(isinstance(name, str) and name for name in classes):
-        raise refuse(argument, classes, "a file's path, a list of names, or 'imagenet'")
-    return _as_many(argument, _different(argument, list(classes)), outputs)
+        if outputs == len(names) + 1:
+            names = [BACKGROUND, *names]
+    elif isinstance(classes, str | PathLike):
+        names, where = _read_names(Path(fspath(classes))), str(classes)
+    elif isinstance(classes, Sequence) and all(isinstance(name, str) and name for name in classes):
+        names = list(classes)
+    else:
+        raise refuse(argument, classes, f"a file's path, a list of names, or {IMAGENET!r}")
+    if not names:
+        raise InputError(f"{where}: names no classes; every output needs a name of its own")
+    if different and (twice := repeated(names)):
+        raise InputError(f"{where}: names {quoted(twice)} more than once")
+    if outputs is not None and len(names) != outputs:
+        raise InputError(f"{argument}: {len(names)} names were given, and the model has {outputs} outputs")
+    return names
 
 
 def _read_names(path: Path) -> list[str]:
@@ -116,21 +133,12 @@ def _read_names(path: Path) -> list[str]:
         raise InputError(f"{path}: is no text in UTF-8; {needed}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {needed}") from None
-    return _different(str(path), [line.strip() for line in text.splitlines() if line.strip()])
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _different(where: str, names: list[str]) -> list[str]:
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise InputError(f"{where}: names {quoted(twice)} more than once")
-    if not names:
-        raise InputError(f"{where}: names no classes; every output needs a name of its own")
-    return names
-
-
-def _as_many(argument: str, names: list[str], outputs: int | None) -> list[str]:
-    if outputs is not None and len(names) != outputs:
-        raise InputError(f"{argument}: {len(names)} names were given, and the model has {outputs} outputs")
-    return names
+def repeated(names: Sequence[str]) -> list[str]:
+    """The names that a list has more than once."""
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def quoted(names: Sequence[str], most: int = 10) -> str:

@@ -15,6 +15,7 @@ import pytest
 
 from inception_resnet_keras import export_model
 from inception_resnet_keras.cli import main
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.images import read_image
 from inception_resnet_keras.data.packed import pack
 from inception_resnet_keras.data.sources import open_source, picture_files
@@ -182,6 +183,16 @@ def test_of_two_heads_the_classifiers_is_exported(tmp_path: Path, digits: Path) 
     wanted, _ = model(images.astype(np.float32), training=False)
     np.testing.assert_allclose(open_runtime(tmp_path / "m.onnx").run(images), wanted, atol=1e-5)
     assert open_runtime(tmp_path / "m.onnx").card.classes == CARD.classes
+
+
+def test_two_classes_may_have_one_name(tmp_path: Path, digits: Path) -> None:
+    """ImageNet's English names are such: a file of them is taken, and no accuracy is taken by it."""
+    names = tmp_path / "names.txt"
+    names.write_text("crane\ntench\ncrane\n")
+    export_model(lively(), tmp_path / "m.onnx", "onnx", check=digits, class_names=names)
+    assert open_runtime(tmp_path / "m.onnx").card.classes == ["crane", "tench", "crane"]
+    with pytest.raises(InputError, match=r"validate: the model has several classes of one name \('crane'\)"):
+        export_model(lively(), tmp_path / "n.onnx", "onnx", validate=digits, class_names=names)
 
 
 def test_an_embedding_is_exported_without_classes(tmp_path: Path, digits: Path) -> None:

@@ -70,16 +70,21 @@ def test_class_names_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text("\ufeffcat\n\n  dog \n", encoding="utf-8")
     assert read_class_names(path) == read_class_names(str(path), 2) == ["cat", "dog"]
-    for content, message in (
-        (b"cat\ncat\n", "'cat' more than once"),
-        (b"", "names no classes"),
-        (b"\xff\xfe", "UTF-8"),
-    ):
+    for content, message in ((b"", "names no classes"), (b"\xff\xfe", "UTF-8")):
         path.write_bytes(content)
         with pytest.raises(InputError, match=message):
             read_class_names(path)
     with pytest.raises(InputError, match="No such file"):
         read_class_names(tmp_path / "nothing.txt")
+
+
+def test_class_names_may_repeat_unless_pictures_are_matched_by_them(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("crane\ntench\ncrane\n")
+    for names, where in ((path, "names.txt"), (["crane", "tench", "crane"], "classes")):
+        assert read_class_names(names) == ["crane", "tench", "crane"]
+        with pytest.raises(InputError, match=f"{where}: names 'crane' more than once"):
+            read_class_names(names, different=True)
 
 
 def test_class_names_are_as_many_as_the_outputs() -> None:
