@@ -213,6 +213,10 @@ def memory_meter() -> MemoryMeter:
 
     if tf.config.list_logical_devices("GPU"):
         return MemoryMeter("the first GPU", _gpu_bytes, lambda: tf.config.experimental.reset_memory_stats(GPU))
+    return process_meter()
+
+
+def process_meter() -> MemoryMeter:
     return MemoryMeter("the process", _process_bytes, _reset_process_peak)
 
 
