@@ -19,6 +19,7 @@ from PIL import Image
 
 import inception_resnet_keras as irk
 from inception_resnet_keras import networks
+from inception_resnet_keras.bench import engines
 from inception_resnet_keras.evaluation.explain import explain_files
 from inception_resnet_keras.models.open import open_model
 from inception_resnet_keras.models.runtimes import open_runtime
@@ -204,6 +205,20 @@ def test_verify_faces(built: keras.Model, given: Any, pictures: Path, tmp_path: 
 
 def _pooled(model: keras.Model) -> Any:
     return model.get_layer("logits").input
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_bench(built: keras.Model, suffix: str, expected: np.ndarray, tmp_path: Path) -> None:
+    """What `bench` times, and what it compares outputs with."""
+    built.save(tmp_path / f"model{suffix}")
+    contender = engines.parse(str(tmp_path / f"model{suffix}"))
+    source, reference = engines.make_files(contender, tmp_path / "files", tiny.SIDE)
+    engine = engines.KerasEngine(contender, source, engines.Setting(size=tiny.SIDE))
+    found = engine.fetch(engine.forward(engine.load(PIXELS.astype(np.float32))))
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+    with np.load(reference) as arrays:
+        again = engine.fetch(engine.forward(engine.load(arrays["images"])))
+        np.testing.assert_allclose(arrays["outputs"], again, atol=TOLERANCE)
 
 
 @pytest.mark.slow
