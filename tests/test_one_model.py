@@ -214,11 +214,13 @@ def test_bench(built: keras.Model, suffix: str, expected: np.ndarray, tmp_path: 
     contender = engines.parse(str(tmp_path / f"model{suffix}"))
     source, reference = engines.make_files(contender, tmp_path / "files", tiny.SIDE)
     engine = engines.KerasEngine(contender, source, engines.Setting(size=tiny.SIDE))
-    found = engine.fetch(engine.forward(engine.load(PIXELS.astype(np.float32))))
-    np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return np.asarray(engine.fetch(engine.forward(engine.load(images))))
+
+    np.testing.assert_allclose(run(PIXELS.astype(np.float32)), expected, atol=TOLERANCE)
     with np.load(reference) as arrays:
-        again = engine.fetch(engine.forward(engine.load(arrays["images"])))
-        np.testing.assert_allclose(arrays["outputs"], again, atol=TOLERANCE)
+        np.testing.assert_allclose(run(arrays["images"]), arrays["outputs"], atol=TOLERANCE)
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ..common.arguments import count_or_share, is_integer
+from ..common.devices import usable_cores
 from ..common.errors import InputError
 from .images import UnreadableImageError, decode, resized
 
@@ -91,13 +91,13 @@ class Source:
 
     def read_all(self, size: tuple[int, int], crop: float = 1.0) -> np.ndarray:
         """Every picture, uint8 (n, height, width, 3); UnreadableImageError at the first that cannot be read."""
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        with ThreadPoolExecutor(usable_cores()) as threads:
             return np.stack(list(threads.map(lambda index: self.read(index, size, crop), range(len(self)))))
 
     @cached_property
     def in_memory(self) -> Source:
         """The same pictures, their content read once and kept."""
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        with ThreadPoolExecutor(usable_cores()) as threads:
             return replace(self, contents=Memory(list(threads.map(self._content, range(len(self))))))
 
     def _content(self, index: int) -> bytes:

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..common.arguments import is_integer, positive_integer
+from ..common.devices import usable_cores
 from ..common.errors import InputError, refuse
 from ..common.files import new_files, write_json
 from .images import JPEG, MAX_PIXELS, PILLOW, PLAIN, UnreadableImageError
@@ -151,7 +152,7 @@ def _read(source: Source, order: np.ndarray) -> Iterator[tuple[int, tuple[bytes,
         return content.getvalue(), PLAIN
 
     indices = iter(order.tolist())
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(usable_cores()) as threads:
         while chunk := list(islice(indices, AT_ONCE)):
             yield from zip(chunk, threads.map(checked, chunk), strict=True)
 

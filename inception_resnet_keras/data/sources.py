@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..common.devices import usable_cores
 from ..common.errors import InputError
 from . import DIGITS, SOURCE_HELP
 from .images import PILLOW, PLAIN, SUFFIXES, UnreadableImageError, header
@@ -286,7 +287,7 @@ def _scanned(
         return None
 
     unreadable = {}
-    with ThreadPoolExecutor(4 * (os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(4 * usable_cores()) as threads:
         for index, error in enumerate(threads.map(scan, range(len(files)))):
             if error:
                 unreadable[index] = error.reason

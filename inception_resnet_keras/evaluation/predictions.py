@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from ..common.devices import usable_cores
 from ..common.errors import InputError
 from ..data.crops import Enough, View, cut, decoded, decoding_size
 from ..data.images import UnreadableImageError
@@ -71,8 +71,8 @@ def one_pass(
     outputs: list[list[np.ndarray]] = [[] for _ in subjects]
     pictures = max(1, batch_size // (crops * (2 if flip else 1)))
     done = 0
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        ahead = 2 * pictures + min(os.cpu_count() or 1, 16)  # 144 crops of a picture take 40 MB
+    with ThreadPoolExecutor(usable_cores()) as threads:
+        ahead = 2 * pictures + min(usable_cores(), 16)  # 144 crops of a picture take 40 MB
         for batch in batched(mapped_ahead(threads, looked_at, range(count), ahead), pictures):
             readable = [found for found in batch if found is not None]
             read += [done + number for number, found in enumerate(batch) if found is not None]
