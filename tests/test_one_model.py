@@ -142,12 +142,28 @@ def expected(built: keras.Model) -> np.ndarray:
     return found
 
 
-@pytest.fixture(params=["memory", ".keras", ".h5"])
+FORMS = ["memory", ".keras", ".h5"]
+
+
+def as_form(model: keras.Model, form: str, folder: Path) -> Any:
+    """The model itself, or its file."""
+    if form == "memory":
+        return model
+    model.save(folder / f"model{form}")
+    return folder / f"model{form}"
+
+
+@pytest.fixture(params=FORMS)
 def given(built: keras.Model, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    if request.param == "memory":
-        return built
-    built.save(tmp_path / f"model{request.param}")
-    return tmp_path / f"model{request.param}"
+    return as_form(built, request.param, tmp_path)
+
+
+@pytest.fixture
+def given_in_turn(built: keras.Model, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """One form for each build and verb, another one for the next build and the next verb."""
+    build = [each.__name__ for each in BUILDS].index(request.node.callspec.id)
+    verb = ["test_evaluate", "test_explain", "test_verify_faces", "test_export"].index(request.function.__name__)
+    return as_form(built, FORMS[(build + verb) % 3], tmp_path)
 
 
 def files_of(pictures: Path) -> list[Path]:
@@ -161,12 +177,12 @@ def test_open_and_predict(given: Any, expected: np.ndarray, pictures: Path) -> N
         assert dict(prediction.top) == pytest.approx(dict(zip(NAMES, row, strict=True)), abs=TOLERANCE)
 
 
-def test_evaluate(given: Any, expected: np.ndarray, pictures: Path, tmp_path: Path) -> None:
+def test_evaluate(given_in_turn: Any, expected: np.ndarray, pictures: Path, tmp_path: Path) -> None:
     if not np.allclose(expected.sum(axis=1), 1, atol=1e-4):  # sigmoids: refused, not made to sum to 1
         with pytest.raises(ValueError, match="gives no probabilities that sum to 1"):
-            irk.evaluate(given, pictures, classes=NAMES, out=tmp_path / "out")
+            irk.evaluate(given_in_turn, pictures, classes=NAMES, out=tmp_path / "out")
         return
-    found = irk.evaluate(given, pictures, classes=NAMES, out=tmp_path / "out")
+    found = irk.evaluate(given_in_turn, pictures, classes=NAMES, out=tmp_path / "out")
     right = expected.argmax(axis=1) == np.arange(6) % 3
     assert found.models[0].figures.top1 == pytest.approx(right.mean())
     with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8", newline="") as file:
@@ -175,14 +191,14 @@ def test_evaluate(given: Any, expected: np.ndarray, pictures: Path, tmp_path: Pa
         assert float(rows[str(number)]["probability"]) == pytest.approx(row.max(), abs=TOLERANCE)
 
 
-def test_explain(given: Any, expected: np.ndarray, pictures: Path, tmp_path: Path) -> None:
-    found = explain_files(given, files_of(pictures)[:2], out=tmp_path / "out", steps=2)
+def test_explain(given_in_turn: Any, expected: np.ndarray, pictures: Path, tmp_path: Path) -> None:
+    found = explain_files(given_in_turn, files_of(pictures)[:2], out=tmp_path / "out", steps=2)
     for each, row in zip(found, expected, strict=False):
         assert each.explanation is not None
         assert each.explanation.probability == pytest.approx(row.max(), abs=TOLERANCE)
 
 
-def test_verify_faces(built: keras.Model, given: Any, pictures: Path, tmp_path: Path) -> None:
+def test_verify_faces(built: keras.Model, given_in_turn: Any, pictures: Path, tmp_path: Path) -> None:
     """The embedding is what the classifier reads, of unit length."""
     for number, file in enumerate(files_of(pictures)):
         person = tmp_path / "faces" / f"person{number // 2}"
@@ -191,7 +207,7 @@ def test_verify_faces(built: keras.Model, given: Any, pictures: Path, tmp_path: 
     same = [f"person{number}\t1\t2" for number in range(2)]
     other = ["person0\t1\tperson1\t1", "person1\t2\tperson2\t2"]
     (tmp_path / "pairs.txt").write_text("\n".join(["2\t1", same[0], other[0], same[1], other[1]]) + "\n")
-    found = irk.verify_faces(given, tmp_path / "pairs.txt", tmp_path / "faces", out=tmp_path / "out")
+    found = irk.verify_faces(given_in_turn, tmp_path / "pairs.txt", tmp_path / "faces", out=tmp_path / "out")
     reads = keras.Model(built.inputs, built.layers[-1].input if built.layers[-1].name == "mine" else _pooled(built))
     vectors = reads.predict(PIXELS.astype("float32"), verbose=0)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -224,8 +240,8 @@ def test_bench(built: keras.Model, suffix: str, expected: np.ndarray, tmp_path: 
 
 
 @pytest.mark.slow
-def test_export(built: keras.Model, given: Any, expected: np.ndarray, tmp_path: Path) -> None:
-    irk.export_model(given, tmp_path / "model.onnx", "onnx", class_names=NAMES)
+def test_export(built: keras.Model, given_in_turn: Any, expected: np.ndarray, tmp_path: Path) -> None:
+    irk.export_model(given_in_turn, tmp_path / "model.onnx", "onnx", class_names=NAMES)
     found = open_runtime(tmp_path / "model.onnx").run(PIXELS.astype(np.float32))
     np.testing.assert_allclose(found, expected, atol=TOLERANCE)
     assert json.loads((tmp_path / "model.onnx.check.json").read_text())
