@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import time
 import tracemalloc
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -458,27 +457,16 @@ def test_what_is_neither_a_file_nor_a_name_is_told(tiny: Any) -> None:
 
 
 @pytest.mark.slow
-def test_loading_is_as_fast_as_keras_and_as_small_as_the_file(tmp_path: Path) -> None:
-    """At most 1.5 times `keras.applications`' own `load_weights` of that file, in processor time; memory 1.2 files."""
+def test_loading_takes_little_more_memory_than_the_file(tmp_path: Path) -> None:
+    """At most 1.2 times the file; `python -m tests.speed` measures the time."""
     theirs = keras.applications.InceptionResNetV2(weights=None)
     path = tmp_path / "a.h5"
     save_legacy(theirs, tmp_path / "a")
     shutil.move(tmp_path / "a", path)
     ours = irk.create_inception_resnet_v2(variant="slim")
-    seconds: dict[str, list[float]] = {"keras": [], "ours": []}
-    for _ in range(3):
-        for name, load in (("keras", lambda: theirs.load_weights(path)), ("ours", lambda: load_weights(ours, path))):
-            start = time.process_time()
-            load()
-            seconds[name].append(time.process_time() - start)
-    ratio = min(seconds["ours"]) / min(seconds["keras"])
     tracemalloc.start()
     load_weights(ours, path)
     peak = tracemalloc.get_traced_memory()[1] / path.stat().st_size
     tracemalloc.stop()
-    print(
-        f"ours {min(seconds['ours']):.2f} s, Keras {min(seconds['keras']):.2f} s, {ratio:.2f} times; {peak:.2f} files"
-    )
-    assert ratio <= 1.5
     assert peak <= 1.2
     np.testing.assert_array_equal(ours.get_layer("final_conv_1").kernel, theirs.get_layer("conv_7b").kernel)
