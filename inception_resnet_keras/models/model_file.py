@@ -193,6 +193,11 @@ def _loaded(path: Path, compile: bool = False) -> keras.Model:
         raise InputError(f"{path}: is not a Keras model: its file is no zip archive, so it is damaged or cut short")
     if keras.config.backend() == "tensorflow":
         use_gpus()
+    if has_graph(path):
+        from .keras2 import load_keras2, written_by_keras2
+
+        if written_by_keras2(path):
+            return load_keras2(path)
     try:
         with _layers_of_applications():
             return keras.saving.load_model(path, compile=compile)

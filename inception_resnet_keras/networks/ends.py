@@ -153,7 +153,8 @@ def _run_to_weights(model: keras.Model, value: Any) -> Any:
             return _Stop(operation, args[0], norm)
         else:
             if isinstance(operation, keras.Layer) and "training" in inspect.signature(operation.call).parameters:
-                kwargs = {"training": False} | {key: given for key, given in kwargs.items() if given is not None}
+                # As `predict` does, also where the graph keeps training=True: RandomBrightness's default stands there.
+                kwargs = {key: given for key, given in kwargs.items() if given is not None} | {"training": False}
             result = operation(*args, **kwargs)
         values |= dict(paired(call, result))
     return values.get(id(keras.tree.flatten(model.output)[0]))

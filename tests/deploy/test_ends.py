@@ -106,6 +106,7 @@ AUGMENTATION = keras.Sequential([keras.Input(IMAGE), keras.layers.RandomFlip(), 
     [
         (lambda: behind(FLIP), "none"),
         (lambda: behind(AUGMENTATION), "none"),
+        (lambda: behind(keras.layers.RandomBrightness(0.2)), "none"),
         (lambda: behind(keras.layers.Resizing(*IMAGE[:2])), "none"),
         (lambda: nested(behind(FLIP)), "none"),
         (lambda: behind(keras.layers.Normalization(mean=127.5, variance=3600.0), **BARE), "none"),

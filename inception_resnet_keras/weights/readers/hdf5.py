@@ -9,18 +9,21 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...common.errors import InputError
 from . import keras_config
-from .checkpoint import Checkpoint, Tensor, within
+from .checkpoint import Checkpoint, Tensor, damage, within
 
 KERAS_FORMAT = "Keras 3 model"
 KERAS_MEMBER = "model.weights.h5"
 _CONFIG_MEMBER = "config.json"
+_METADATA_MEMBER = "metadata.json"
 _CONFIG_LIMIT = 16 * 2**20  # bytes; the largest network's takes 400 kB
 _GRAPH = "model_config"  # the attribute that holds the graph of a model saved whole
+_VERSION = "keras_version"
 _LONGEST = 256  # characters of a name
 _NUMBERS = "fiub"  # NumPy's kinds: a string's length is not known before it is read
 
@@ -80,11 +83,39 @@ def read_keras(path: Path, archive: zipfile.ZipFile) -> Checkpoint:
         unpacked = folder / KERAS_MEMBER
         with archive.open(info) as member, unpacked.open("wb") as out:
             shutil.copyfileobj(member, out, 2**20)
-        config = archive.getinfo(_CONFIG_MEMBER)
-        within(path, f"member {_CONFIG_MEMBER}", config.file_size, _CONFIG_LIMIT)
-        checkpoint = read(path, inside=unpacked, graph=json.loads(archive.read(config)))
+        config = json.loads(_text_member(path, archive, _CONFIG_MEMBER))
+        checkpoint = read(path, inside=unpacked, graph=config)
         resources.callback(checkpoint.resources.close)
         return Checkpoint(path, KERAS_FORMAT, checkpoint.tensors, resources.pop_all(), checkpoint.layers)
+
+
+@dataclass(frozen=True)
+class SavedGraph:
+    """The configuration of a model that was saved whole, and the version of Keras that wrote it, "" where unknown."""
+
+    config: Any
+    keras_version: str
+
+
+def read_graph(path: Path) -> SavedGraph:
+    """The graph in a `.keras` archive, or in the HDF5 file of a whole model; its weights are not read."""
+    with damage(path, "its graph"):
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                metadata = json.loads(_text_member(path, archive, _METADATA_MEMBER))
+                config = json.loads(_text_member(path, archive, _CONFIG_MEMBER))
+            return SavedGraph(config, str(metadata.get(_VERSION, "")))
+        import h5py
+
+        with h5py.File(path, "r") as file:
+            config = json.loads(_attribute(path, file, _GRAPH, _CONFIG_LIMIT))
+            return SavedGraph(config, _attribute(path, file, _VERSION))
+
+
+def _text_member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    info = archive.getinfo(name)
+    within(path, f"member {name}", info.file_size, _CONFIG_LIMIT)
+    return archive.read(info)
 
 
 def _datasets(path: Path, group: Any, seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
