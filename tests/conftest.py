@@ -1,4 +1,4 @@
-"""What every room's tests share: a quiet engine, each whole network built once, and which process runs what."""
+"""What every room's tests share: a quiet engine, and each whole network built once."""
 
 import os
 from collections.abc import Iterator
@@ -17,13 +17,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 settings.register_profile("suite", deadline=None, max_examples=50)
 
 settings.load_profile("suite")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each process takes a whole file, so that its fixtures are made once; one process takes all that is `exported`."""
-    for item in items:
-        shared = "exported" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("exports" if shared else item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session", autouse=True)
