@@ -121,6 +121,47 @@ def new_folder(out: Path | None, parent: Path, name: str, not_below: Iterable[st
                 empty.rmdir()
 
 
+LOCK, WRITER = ".writer.lock", ".writer.json"
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Be the only process that writes in an existing folder, until the block or the process ends.
+
+    The lock is the system's, which frees it however a process ends; the file `.writer.lock` stays. Where a file system
+    has no locks, the file itself is the lock.
+
+    Raises:
+        InputError: Another process writes in the folder; the message names its host and number. Or the folder cannot
+            be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    lock, writer = FileLock(folder / LOCK), folder / WRITER
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise InputError(
+            f"{folder}: {_described(writer)} writes in it; wait until it has ended, or give another folder"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written to ({error.strerror})") from None
+    try:
+        write_json(writer, {"host": platform.node(), "process": os.getpid()})
+        yield
+    finally:
+        writer.unlink(missing_ok=True)
+        lock.release()
+
+
+def _described(writer: Path) -> str:
+    try:
+        stored = json.loads(writer.read_text(encoding="utf-8"))
+        return f"process {int(stored['process'])} on host {str(stored['host'])[:100]!r}"
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # it has just begun, or the file is damaged
+        return "another process"
+
+
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")

@@ -425,5 +425,7 @@ def read_stored_config(path: Path, *, newer: bool = False) -> tuple[TrainConfig,
         return TrainConfig.from_settings({key: settings[key] for key in KEYS if key in settings}), missing
     except FileNotFoundError:
         raise InputError(f"{path.parent}: holds no run: there is no config.json in it") from None
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: is damaged or of another program ({error!r})") from None
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: is damaged or of another program ({error!r:.200})") from None

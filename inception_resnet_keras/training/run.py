@@ -24,7 +24,7 @@ from rich.console import Console
 
 from ..common.console import command, say
 from ..common.errors import InputError
-from ..common.files import new_folder, remove_partial, replacing, write_csv, write_json
+from ..common.files import LOCK, new_folder, only_writer, remove_partial, replacing, write_csv, write_json
 from ..data.labelled import Source
 from ..data.splits import SPLIT_FILE, is_split_of, write_split
 from ..models.model_file import Card, save_model
@@ -110,14 +110,14 @@ class RunFolder:
         try:
             with self.history.open(encoding="utf-8", newline="") as file:
                 return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError, csv.Error) as error:  # too many or too few fields in a row
             raise InputError(f"{self.history}: is damaged ({error}); it must hold a row of numbers an epoch") from None
 
     def has_checkpoint(self) -> bool:
         return any(self.checkpoints.glob("*.ckpt"))
 
     def remove_partial_files(self) -> None:
-        """Removes what a killed process left half written; a run has one writer at a time, on whichever host."""
+        """Removes what a killed process left half written; the caller is the run's only writer."""
         for folder in (self.path, self.checkpoints):
             remove_partial(folder)
 
@@ -125,8 +125,8 @@ class RunFolder:
         """Removes settings and split if nothing was trained, so that the folder is empty."""
         if self.model.exists() or self.has_checkpoint():
             return
-        self.config.unlink(missing_ok=True)
-        self.split.unlink(missing_ok=True)
+        for file in (self.config, self.split, self.path / LOCK):
+            file.unlink(missing_ok=True)
         if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
             self.checkpoints.rmdir()
 
@@ -135,19 +135,30 @@ class RunFolder:
 def new_run(out: Path | None, config: TrainConfig) -> Iterator[RunFolder]:
     """Creates the folder of a run: `out`, or the next free number below runs/; removed if nothing was trained in it.
 
-    Raises InputError if `out` holds anything, or the folder would lie among the pictures.
+    The caller is the folder's only writer. Raises InputError if `out` holds anything, another process writes in it, or
+    it would lie among the pictures.
     """
-    if out is not None and (out / "config.json").exists():
-        raise InputError(
-            f"{out}: already holds a run; give another folder, or go on: {command('train', '--resume', out)}"
-        )
+    if out is not None and (out / LOCK).exists():
+        with only_writer(out):  # names another writer
+            _require_no_run(out)
+            (out / LOCK).unlink()
+    if out is not None:
+        _require_no_run(out)
     pictures = [folder for folder in (config.data, config.val) if folder]
-    with new_folder(out, RUNS, f"{config.dataset}-{config.model}", pictures) as folder:
+    with new_folder(out, RUNS, f"{config.dataset}-{config.model}", pictures) as folder, only_writer(folder):
+        _require_no_run(folder)  # of another process that was a moment faster
         run = RunFolder(folder)
         try:
             yield run
         finally:
             run.remove_if_untrained()
+
+
+def _require_no_run(folder: Path) -> None:
+    if (folder / "config.json").exists():
+        raise InputError(
+            f"{folder}: already holds a run; give another folder, or go on: {command('train', '--resume', folder)}"
+        )
 
 
 def require_space(folder: Path, size: int) -> None:

@@ -21,7 +21,7 @@ from ..common.arguments import path_of, text_of
 from ..common.console import command, printable, say
 from ..common.devices import missing_gpu
 from ..common.errors import InputError, refuse
-from ..common.files import write_json
+from ..common.files import only_writer, write_json
 from ..data import DIGITS
 from ..data.images import UnreadableImageError
 from ..data.labelled import Source
@@ -199,8 +199,7 @@ def resume(
         )
     stored, missing = read_stored_config(run.config)
     config = stored.with_settings(settings)
-    if run.report.exists() and len(run.read_history()) >= config.epochs:
-        raise InputError(f"{path}: all {config.epochs} epochs are trained; nothing is left to go on with")
+    _require_unfinished(run, config)
     strategy = make_strategy(config)
     number, workers = worker(strategy)
     console = _chief_console(console, number)
@@ -212,7 +211,22 @@ def resume(
             style="yellow",
         )
     require_ready(config, (number, workers), resumed=run.has_checkpoint())
-    return _run(config, run, strategy, console)
+    with nullcontext() if number else only_writer(run.path):
+        _require_unfinished(run, config)  # another process may have finished it meanwhile
+        return _run(config, run, strategy, console)
+
+
+def _require_unfinished(run: RunFolder, config: TrainConfig) -> None:
+    """Raises InputError if nothing is left to train, or training would start anew over the run's model."""
+    epochs = len(run.read_history())
+    if run.report.exists() and epochs >= config.epochs:
+        raise InputError(f"{run.path}: all {config.epochs} epochs are trained; nothing is left to go on with")
+    if run.model.exists() and not run.has_checkpoint():
+        raise InputError(
+            f"{run.path}: holds a model and no checkpoint to go on from, and its history.csv has {epochs} of "
+            f"{config.epochs} epochs: to train it again would overwrite the model. Start a new run, with --weights "
+            f"{run.model} to go on from it"
+        )
 
 
 def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, console: Console) -> TrainingResult:

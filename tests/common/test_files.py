@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.common.files import new_files, new_folder, remove_partial, replacing, write_csv, write_json
+from inception_resnet_keras.common.files import (
+    new_files,
+    new_folder,
+    only_writer,
+    remove_partial,
+    replacing,
+    write_csv,
+    write_json,
+)
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 
@@ -29,6 +37,33 @@ def write_half(path: Path) -> None:
         assert path.read_text() == "old"
         assert beside.suffix == ".txt"
         raise RuntimeError
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from inception_resnet_keras.common.files import only_writer
+with only_writer(Path(sys.argv[1])):
+    print("ready", flush=True)
+    time.sleep(100)
+"""
+
+
+@POSIX
+def test_a_folder_has_one_writer_until_it_is_killed(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDS, tmp_path], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        with pytest.raises(InputError, match=f"process {other.pid} on host '.*' writes in it"), only_writer(tmp_path):
+            pytest.fail("it is held by two")
+        (tmp_path / ".writer.json").write_text("[" * 100_000)
+        with pytest.raises(InputError, match="another process writes in it"), only_writer(tmp_path):
+            pytest.fail("it is held by two")
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    with only_writer(tmp_path):
+        assert json.loads((tmp_path / ".writer.json").read_text())["process"] == os.getpid()
+    assert names(tmp_path) == [".writer.lock"]
 
 
 def test_what_was_there_stays_until_the_new_is_whole(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 import csv
 import json
 import os
+import platform
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +35,7 @@ from ..tiny import FEW, KNOWN, TINY
 ROOT = Path(__file__).parents[2]
 
 LEFT_IN_A_RUN = {
+    ".writer.lock",
     "model.keras",
     "best.keras",
     "history.csv",
@@ -175,6 +178,63 @@ def test_a_run_is_never_written_over(
     assert status == 1
     assert "nothing is left" in error
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_finished_run_that_lost_its_history_is_not_trained_again(
+    finished: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(finished[0], tmp_path / "run"))
+    model = (run / "model.keras").read_bytes()
+    lines = (run / "history.csv").read_text().splitlines(keepends=True)
+    for rest in (None, lines[:1], lines[:3], [*lines, "1,2,3\n"], [*lines[:-1], lines[-1].strip() + ",5,6\n"]):
+        (run / "history.csv").unlink(missing_ok=True)
+        if rest is not None:
+            (run / "history.csv").write_text("".join(rest))
+        status, _, error = here(capsys, ["train", "--resume", str(run)])
+        assert status == 1
+        assert "history.csv" in error or "nothing is left" in error
+        assert len(error.strip().splitlines()) == 1
+        assert (run / "model.keras").read_bytes() == model
+
+
+@pytest.mark.parametrize(
+    "damage", [b"\xff\xfe{", b"[" * 100_000, b'{"config": 3}', b'{"config": {"epochs": []}}', b"null"]
+)
+def test_a_damaged_configuration_is_a_line(
+    damage: bytes, finished: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_bytes(damage)
+    status, _, error = here(capsys, ["train", "--resume", str(tmp_path)])
+    assert status == 1
+    assert f"{tmp_path / 'config.json'}: is damaged or of another program" in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_a_run_has_one_writer(data: Path, tmp_path: Path) -> None:
+    """Two trainings into one folder at once; and a second process that would go on with a run that is being trained."""
+    run, said = tmp_path / "run", [tmp_path / f"{number}.txt" for number in range(4)]
+    arguments = train_arguments(data, run, "--epochs=400")
+    both = [forked.start(arguments, file) for file in said[:2]]
+    until = time.monotonic() + forked.PATIENCE
+    while all(process.is_alive() for process in both):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    loser = next(number for number, process in enumerate(both) if not process.is_alive())
+    both[loser].join()
+    assert both[loser].exitcode == 1, said[loser].read_text()
+    told = " ".join(said[loser].read_text().split())
+    assert any(text in told for text in ("writes in it", "already holds a run", "is no empty folder"))
+    winner = both[1 - loser]
+    forked.wait_for(winner, said[1 - loser], "epoch 2/400")
+    error = " ".join(forked.finish(forked.start(["train", "--resume", str(run)], said[2]), said[2], status=1).split())
+    assert f"process {winner.pid} on host '{platform.node()}' writes in it" in error
+    winner.kill()
+    winner.join()
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["epochs"] = len(history(run)) + 2
+    (run / "config.json").write_text(json.dumps(config))
+    forked.finish(forked.start(["train", "--resume", str(run)], said[3]), said[3])
+    assert {path.name for path in run.iterdir()} == LEFT_IN_A_RUN
 
 
 def test_a_folder_that_holds_other_things_is_refused(
