@@ -31,7 +31,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# What Keras 2 and 3 compute alike outside training. Their settings may have other names: `_settings` has those.
+# Layers that compute the same in Keras 2 and 3 outside training. `_settings` renames the settings that differ.
 LAYERS = _words("""
     Activation ActivityRegularization Add AlphaDropout Average AveragePooling2D BatchNormalization CenterCrop
     Concatenate Conv2D Conv2DTranspose Cropping2D Dense DepthwiseConv2D Dot Dropout ELU Flatten GaussianDropout
@@ -40,7 +40,7 @@ LAYERS = _words("""
     RandomTranslation RandomZoom ReLU RepeatVector Rescaling Reshape Resizing SeparableConv2D Softmax SpatialDropout2D
     Subtract UnitNormalization UpSampling2D ZeroPadding2D
 """)
-# Names of Keras 2 for layers of Keras 3. Outside training the Random layers without a counterpart pass pictures on.
+# Keras 2's names of layers that Keras 3 calls otherwise. Outside training, RandomHeight and RandomWidth do nothing.
 OTHER_NAMES = {
     "BatchNormalizationV1": "BatchNormalization",
     "BatchNormalizationV2": "BatchNormalization",
@@ -57,26 +57,26 @@ ACTIVATIONS = {
     "swish": "silu",
     "silu": "silu",
 }
-# Settings that change nothing outside training, or nothing that a weight from the file does not replace.
+# Settings that matter only in training, or only to weights that are then read from the file.
 NO_EFFECT = _words("""
     adjustment batch_input_shape build_input_shape dynamic force_generator fused implementation noise_shape renorm
     renorm_clipping renorm_momentum rng_type seed synchronized trainable virtual_batch_size
 """)
 REGULARIZERS = ("L1", "L2", "L1L2", "OrthogonalRegularizer")
 CONSTRAINTS = ("MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm")
-WEIGHT_NAMES = {"DepthwiseConv2D": {"kernel": "depthwise_kernel"}}  # of Keras 2, where they are others
-CONSTANT = "_CONSTANT_VALUE"  # in the place of a layer's name
-# keras.applications' block of Keras 2 before 2.16, and the project it was taken from.
+WEIGHT_NAMES = {"DepthwiseConv2D": {"kernel": "depthwise_kernel"}}  # where Keras 2's names differ
+CONSTANT = "_CONSTANT_VALUE"  # stands where a reference has a layer's name
+# The Lambda of keras.applications before 2.16: its module, and the beginnings of its names.
 SCALED_SUM = ("inception_resnet_v2", ("block35_", "block17_", "block8_"))
 SCALING = "inception_resnet_v1"  # the Keras port of facenet: `scaling` before a sum
 
 
 @dataclass
 class Built:
-    """A layer as it was built.
+    """A layer that was built.
 
-    layer: None for an operation of TensorFlow. inside: The layers of a nested model, by name; None for a layer.
-    then: What its output goes through, where Keras 3 has no setting for it.
+    layer: None for a TensorFlow operation. inside: The layers of a nested model, by name; None for a plain layer.
+    then: A function that the layer's output passes through, where Keras 3 has no setting for it.
     """
 
     layer: Any
@@ -292,7 +292,7 @@ def _call(data: Mapping[str, Any], built: Built, arguments: Any, keywords: dict[
     keywords = {key: value for key, value in keywords.items() if value is not None}
     if keywords:
         raise _UnknownLayerError(
-            f"its layer {name!r} ({kind}) is called with {', '.join(keywords)}, which is not known here"
+            f"its layer {name!r} ({kind}) is called with {', '.join(keywords)}, which is not supported"
         )
     result = built.layer(arguments)
     return built.then(result) if built.then else result
@@ -302,7 +302,7 @@ def _run_operation(
     name: str, symbol: str, known: Mapping[str, Callable[..., Any]], arguments: tuple[Any, ...], keywords: Any
 ) -> Any:
     if symbol not in known:
-        raise _UnknownLayerError(f"its layer {name!r} is the TensorFlow operation {symbol}, which is not known here")
+        raise _UnknownLayerError(f"its layer {name!r} is the TensorFlow operation {symbol}, which is not supported")
     keywords = {key: value for key, value in keywords.items() if key != "name"}
     try:
         inspect.signature(known[symbol]).bind(*arguments, **keywords)
@@ -352,7 +352,7 @@ def _build(
     class_name = OTHER_NAMES.get(kind, kind)
     if kind not in LAYERS and kind not in OTHER_NAMES:
         raise _UnknownLayerError(
-            f"its layer {name!r} is of class {kind}, which is none that Keras 2 and 3 compute alike"
+            f"its layer {name!r} is of class {kind}, which is not a layer that Keras 2 and 3 compute alike"
         )
     settings, then = _settings(kind, getattr(keras.layers, class_name), config)
     layer = getattr(keras.layers, class_name)(**settings)
@@ -415,7 +415,7 @@ def _activation(name: str, value: Any) -> tuple[Any, Callable[[Any], Any] | None
     if value == "leaky_relu":
         return "linear", lambda x: ops.leaky_relu(x, 0.2)
     if not isinstance(value, str) or value not in ACTIVATIONS:
-        raise _UnknownLayerError(f"its layer {name!r} has the activation {value!r}, which is code or not known here")
+        raise _UnknownLayerError(f"its layer {name!r} has the activation {value!r}, which is code or not supported")
     return ACTIVATIONS[value], None
 
 
@@ -493,7 +493,7 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911 - one for each wrapper
         return inside["value"]
     if kind is None:
         return {key: _plain(each) for key, each in value.items()}
-    raise _UnknownLayerError(f"a setting is of class {kind}, which is code or not known here")
+    raise _UnknownLayerError(f"a setting is of class {kind}, which is code or not supported")
 
 
 # Its weights

@@ -1,7 +1,8 @@
-"""TensorFlow's operations that stand in Keras 2's graphs, as operations of Keras.
+"""The TensorFlow operations that Keras 2's graphs contain, as operations of Keras.
 
-`OPERATIONS` goes by TensorFlow's public names, and takes its arguments by their names; `NODES` goes by the kinds of
-TensorFlow's graph, and takes its inputs in order. An argument that is not here is not known: a call with it is refused.
+`OPERATIONS` has TensorFlow's public names as keys, and its functions take the same arguments; `NODES` has the operation
+types of TensorFlow's graphs as keys, and its functions take the inputs in order. A call with any other argument is
+refused.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from keras import ops
 
 
 def _like(value: Any, tensor: Any) -> Any:
-    """A constant list in a tensor's precision; tensors and single numbers as they are."""
+    """A constant list becomes an array of the tensor's type; tensors and single numbers are returned unchanged."""
     return np.asarray(value, keras.backend.standardize_dtype(tensor.dtype)) if isinstance(value, list) else value
 
 
@@ -27,8 +28,8 @@ def _two(operation: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     return run
 
 
-def _one(operation: Callable[[Any], Any], takes: str = "x") -> Callable[..., Any]:
-    """An operation of one tensor, which TensorFlow calls `x` or `features`, so that it is given first."""
+def _one(operation: Callable[[Any], Any]) -> Callable[..., Any]:
+    """An operation of one tensor, by position: TensorFlow calls it `x` or `features`."""
 
     def run(x: Any, /) -> Any:
         return operation(x)
@@ -53,7 +54,7 @@ def _l2_normalize(x: Any, axis: Any = None, epsilon: float = 1e-12) -> Any:
 
 def _norm(tensor: Any, ord: Any = "euclidean", axis: Any = None, keepdims: bool = False) -> Any:
     if ord not in ("euclidean", 2):
-        raise ValueError(f"the norm of order {ord!r} is not known here")
+        raise ValueError(f"the norm of order {ord!r} is not supported")
     return ops.sqrt(ops.sum(ops.square(tensor), axis=_axes(axis), keepdims=bool(keepdims)))
 
 
@@ -75,7 +76,7 @@ def _cast(x: Any, dtype: str) -> Any:
 
 def _convert_image_dtype(image: Any, dtype: str, saturate: bool = False) -> Any:
     if "float" not in dtype:
-        raise ValueError(f"images of {dtype} are not known here")
+        raise ValueError(f"images of {dtype} are not supported")
     kind = keras.backend.standardize_dtype(image.dtype)
     return ops.cast(image, dtype) / (1 if "float" in kind else float(np.iinfo(kind).max))
 
@@ -88,7 +89,7 @@ def _resize(
     images: Any, size: Any, method: str = "bilinear", preserve_aspect_ratio: bool = False, antialias: bool = False
 ) -> Any:
     if preserve_aspect_ratio or method not in ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5"):
-        raise ValueError(f"images are resized in a way that is not known here ({method})")
+        raise ValueError(f"images are resized in a way that is not supported ({method})")
     options = {"interpolation": method, "antialias": bool(antialias), "data_format": "channels_last"}
     return ops.image.resize(images, tuple(size), **options)
 

@@ -245,7 +245,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: tf_keras.Sequential([L.Lambda(lambda z: z / 255, input_shape=IMAGE), trunk(), L.Flatten()]),
         "'lambda.*' is a Lambda",
     ),
-    "layer": (lambda: of(lambda x: head(body(Doubled(name="mine")(x)))), "'mine' is of class Doubled"),
+    "layer": (
+        lambda: of(lambda x: head(body(Doubled(name="mine")(x)))),
+        "'mine' is of class Doubled, which",
+    ),
     "activation": (lambda: of(lambda x: head(body(x), tf.nn.crelu)), "has the activation 'crelu"),
     "training": (lambda: of(lambda x: head(trunk()(x, training=True))), "is called with training=True"),
     "operation": (lambda: of(lambda x: head(body(tf.math.cumsum(x, axis=1)))), "the TensorFlow operation math.cumsum"),
