@@ -53,6 +53,8 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
 
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
+        # It would join the sums of two that `step.read_in_pairs` makes into sums of many, whose order varies.
+        tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
     gpus = len(use_gpus())
     kind = strategy_kind(config, gpus=gpus)
     if kind == "multiworker":

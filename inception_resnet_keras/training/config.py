@@ -104,7 +104,8 @@ class TrainConfig:
 
         checkpoint_minutes: Minutes between checkpoints; one is also written at the end of each epoch.
         keep: Number of checkpoints to keep, the newest ones.
-        deterministic: Give the same bits in every run. Slower: TensorFlow then decodes pictures one after another.
+        deterministic: Give the same bits in every run on one CPU with the same number of threads. Slower: pictures are
+            decoded one after another.
         precision: "float32", "mixed_bfloat16" or "mixed_float16".
         jit: Compile the step with XLA.
         accumulate: Micro-batches that each batch is computed in; must divide `batch_size`.

@@ -69,7 +69,7 @@ class Stepper:
         self.averages = averages
         self.replicas = strategy.num_replicas_in_sync
         self._local_replicas = self.replicas // worker(strategy)[1]
-        self._forward = rematerialised(model) if config.remat else lambda images: model(images, training=True)
+        self._forward = _training_forward(model, config)
         self._variables = list(model.trainable_variables)
         self._micro_batch_size = max(1, -(-config.batch_size // (self.replicas * config.accumulate)))
         if config.jit:  # XLA compiles the work on one micro-batch; accumulation stays outside
@@ -273,23 +273,69 @@ def averaged(model: keras.Model) -> list[keras.Variable]:
     return list(model.weights)
 
 
+def _training_forward(model: keras.Model, config: TrainConfig) -> Callable[[Any], Any]:
+    """`model(images, training=True)`, computed as the configuration asks."""
+    prepare = read_in_pairs if config.deterministic else lambda part: part
+    if config.remat:
+        return rematerialised(model, prepare)
+    prepared = prepare(model)
+    return lambda images: prepared(images, training=True)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Determinism
+# ----------------------------------------------------------------------------------------------------------------------
+def read_in_pairs(model: keras.Model) -> keras.Model:
+    """The same layers in a graph where nothing is read more than twice, so that gradients are summed two at a time.
+
+    Where a map feeds three or more branches, TensorFlow sums their gradients in one operation, in an order that depends
+    on which buffer is free at that moment; its op determinism does not cover this. The sum of two has no order. One
+    inter-op thread would do as well, at the same price, but must be set before TensorFlow computes anything.
+    """
+    rest: dict[int, tuple[Any, Any]] = {}  # by tensor: itself, which keeps its id taken, and what the next reader reads
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        return layer(*keras.tree.map_structure(read, args), **keras.tree.map_structure(read, kwargs))
+
+    def read(tensor: Any) -> Any:
+        if not keras.backend.is_keras_tensor(tensor):
+            return tensor
+        now = rest.get(id(tensor), (tensor, tensor))[1]
+        rest[id(tensor)] = (tensor, _Copy(dtype=now.dtype)(now))
+        return now
+
+    return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+
+
+class _Copy(keras.layers.Layer):
+    """The same numbers as a tensor of its own, which Keras's Identity does not make."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.identity(x)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return shape
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Rematerialisation
 # ----------------------------------------------------------------------------------------------------------------------
-def rematerialised(model: keras.Model) -> Callable[[Any], Any]:
+def rematerialised(
+    model: keras.Model, prepare: Callable[[keras.Model], keras.Model] = lambda part: part
+) -> Callable[[Any], Any]:
     """`model(images, training=True)` that keeps only the stages' outputs and recomputes the rest for the gradients.
 
     Batch-norm statistics are updated once: the updates of the second computation are dropped. Stages have no dropout,
-    so that both computations give the same.
+    so that both computations give the same. `prepare` is applied to each part that the model is cut into.
     """
     # Cut the model into one sub-model per stage, and a tail from the last stage (and the auxiliary head's) on.
     cuts = _stage_outputs(model)
     tensors = [model.inputs[0], *cuts]
-    segments = [keras.Model(before, after) for before, after in pairwise(tensors)]
+    segments = [prepare(keras.Model(before, after)) for before, after in pairwise(tensors)]
     aux = -1
     if len(model.outputs) > 1:
         aux = next((index for index, tensor in enumerate(cuts) if tensor is _auxiliary_input(model)), -1)
-    tail = keras.Model([cuts[-1], *([cuts[aux]] if aux >= 0 and aux != len(cuts) - 1 else [])], model.outputs)
+    tail = prepare(keras.Model([cuts[-1], *([cuts[aux]] if aux >= 0 and aux != len(cuts) - 1 else [])], model.outputs))
 
     def forward(images: Any) -> Any:
         x, kept = images, []
