@@ -57,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="unreadable pictures that may be left out: a number, or a share below 1 (default: %(default)s)",
     )
     add("--pairs", type=Path, metavar="FILE", help="LFW's pairs.txt: verify faces by the model's embedding")
+    add(
+        "--trust",
+        action="store_true",
+        help="load a SavedModel with operations that `export` does not write: it can run any program, so only if you "
+        "trust whoever made it",
+    )
     add("--mirror", action="store_true", help="with --pairs: look at each face mirrored too")
     add("--json", action="store_true", help="print JSON instead of tables")
 
@@ -153,6 +159,6 @@ def _shared(args: argparse.Namespace) -> dict[str, Any]:
     """The options that classifiers and faces have in common."""
     names = (
         *("out", "crop_fraction", "crop_mode", "interpolation", "ema", "preprocessing", "batch_size"),
-        "max_corrupt",
+        *("trust", "max_corrupt"),
     )
     return {name: getattr(args, name) for name in names}

@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(PREPROCESSINGS),
         help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
     )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="load a SavedModel with operations that `export` does not write: it can run any program, so only if you "
+        "trust whoever made it",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -41,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
         top=args.top,
         classes=args.classes,
         preprocessing=args.preprocessing,
+        trust=args.trust,
         note=lambda text: print(f"note: {text}", file=sys.stderr),
     )
     if sys.modules.get("tensorflow") and (gpu := missing_gpu()):

@@ -19,3 +19,12 @@ def refuse(argument: str, got: Any, takes: str) -> InputError:
     shown = repr(got).replace("\n", " ")
     shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"  # an array's, say
     return InputError(f"{argument}: got {shown}; it takes {takes}")
+
+
+def reason_of(error: BaseException) -> str:
+    """The reason for a library's error in one line: its kind and at most 300 characters of its text.
+
+    Keras quotes a layer's whole configuration before the reason.
+    """
+    text = " ".join(str(error).rpartition("Exception encountered:")[2].split())
+    return f"{type(error).__name__}: {text}".removesuffix(": ")[:300]

@@ -17,6 +17,7 @@ from ..data.images import UnreadableImageError, read_image
 from ..data.labelled import Source
 from ..models.model_file import Precision
 from ..models.runtimes import Runtime, SavedModelRuntime, open_runtime
+from ..models.saved_model import refuse_unknown_operations
 from .pictures import Sample
 from .prepare import ExportableModel
 
@@ -150,7 +151,7 @@ def compare(
 
     Raises InputError where a bound is passed.
     """
-    runtime = open_runtime(written)
+    runtime = open_runtime(written, trust=True)  # this process wrote it
     wanted = _outputs(prepared.reference.predict_on_batch, sample.images)
     found = _outputs(runtime.run, sample.images)
     if wanted.shape != found.shape:
@@ -162,6 +163,11 @@ def compare(
         _refuse_no_probabilities(wanted)
     agreement = _least_cosine(wanted, found) if embedding else float(np.mean(decided(wanted) == decided(found)))
     notes = list(prepared.notes)
+    if isinstance(runtime, SavedModelRuntime):
+        try:
+            refuse_unknown_operations(written)
+        except InputError as error:
+            notes.append(f"it is opened with --trust only: {str(error).partition(': ')[2]}")
     largest = float(np.abs(wanted).max())
     if sample.unreadable:
         notes.append(f"{sample.unreadable} pictures of {sample.source} could not be read, and were left out")

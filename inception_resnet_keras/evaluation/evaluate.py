@@ -117,6 +117,7 @@ def evaluate(
     classes: str | PathLike[str] | Sequence[str] | None = None,
     ema: bool = False,
     preprocessing: Convention | None = None,
+    trust: bool = False,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
     progress: ProgressCallback = lambda what, done, total: None,
@@ -140,6 +141,8 @@ def evaluate(
         ema: Whether to take the moving averages that a checkpoint may have beside its weights.
         preprocessing: How the models take pixels, as `preprocess_input` names it ("none": 0-255 as they are), for
             models of which that cannot be measured; None measures it.
+        trust: Whether to load a SavedModel with operations that `export_model` does not write. It can run any
+            program, so pass True only if you trust whoever made it.
         batch_size: Number of crops that go through a model at once, at least 1.
         max_corrupt: Images that may be unreadable: a number, or a fraction below 1.
         progress: Called with the current step, the number of images done and the number of all images.
@@ -168,7 +171,7 @@ def evaluate(
         raise refuse("crops", crops, "1 with a crop fraction or mode: 12 and 144 crops are of fixed places")
     changes = Changes(crop_fraction, crop_mode, interpolation)
     named = None if classes is None else read_class_names(classes, different=True)
-    options: dict[str, Any] = {"ema": boolean("ema", ema), "preprocessing": preprocessing}
+    options: dict[str, Any] = {"ema": boolean("ema", ema), "preprocessing": preprocessing, "trust": trust}
     sources = [locate(model, imagenet=named is None, **options) for model in several]
     chosen = choose([display_name(model) for model in several], None if data is None else text_of("data", data))
     dataset = chosen.data

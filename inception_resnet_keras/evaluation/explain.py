@@ -33,7 +33,7 @@ from .classes import Classes, imagenet, number_of
 
 if TYPE_CHECKING:
     import keras
-from ..models.open import GivenModel, OpenedModel, open_model
+from ..models.open import GivenModel, OpenedModel, locate
 from ..models.predict import expand
 from ..networks.recognise import channels_first
 
@@ -458,11 +458,13 @@ def _targets(files: Sequence[Path], out: Path) -> list[Path]:
 
 
 def _open(model: GivenModel, *, embedding: bool, preprocessing: Convention | None) -> _Opened:
-    subject = open_model(model, embedding=embedding, preprocessing=preprocessing)
-    if subject.model is None:
+    source = locate(model, preprocessing=preprocessing)
+    if source.exported:
         raise InputError(
-            f"{subject.name}: was exported, and has no gradients; give the run or .keras file that it came from"
+            f"{source.name}: was exported, and has no gradients; give the run or .keras file that it came from"
         )
+    subject = source.open(embedding=embedding)
+    assert subject.model is not None
     return _Opened(subject, subject.model, _classes(subject))
 
 

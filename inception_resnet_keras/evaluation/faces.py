@@ -175,6 +175,7 @@ def verify_faces(
     interpolation: Interpolation | None = None,
     ema: bool = False,
     preprocessing: Convention | None = None,
+    trust: bool = False,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
     progress: ProgressCallback = lambda what, done, total: None,
@@ -191,7 +192,7 @@ def verify_faces(
         mirror: Whether to embed each face mirrored too, and average the distances.
         crop_fraction, crop_mode, interpolation: As for `evaluate`, for images with more than the face.
         ema: Whether to take the moving averages that a checkpoint may have beside its weights.
-        preprocessing: How the model takes pixels, as for `evaluate`.
+        preprocessing, trust: As for `evaluate`.
         batch_size: Number of images that go through the model at once, at least 1.
         max_corrupt: Images that may be missing or unreadable: a number, or a fraction below 1.
         progress: Called with the current step, the number of images done and the number of all images.
@@ -214,7 +215,7 @@ def verify_faces(
     batch_size = positive_integer("batch_size", batch_size)
     changes = Changes(crop_fraction, crop_mode, interpolation)
     name = display_name(model)
-    source = locate(model, ema=boolean("ema", ema), preprocessing=preprocessing)
+    source = locate(model, ema=boolean("ema", ema), preprocessing=preprocessing, trust=trust)
     pairs, data = path_of("pairs", pairs), path_of("data", data)
     written = None if out is None else path_of("out", out)
     every = read_pairs(pairs)

@@ -20,7 +20,7 @@ from keras import ops
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from ..common.arguments import is_number
-from ..common.errors import InputError
+from ..common.errors import InputError, reason_of
 from ..weights.readers import open_checkpoint
 from ..weights.readers.hdf5 import KERAS_FORMAT, read_graph
 from ..weights.readers.keras_config import DEEPEST
@@ -111,13 +111,9 @@ def load_keras2(path: Path) -> keras.Model:
             f"`inception-resnet-keras convert {path} OUT.keras` takes the network's weights into a new model"
         ) from error
     except Exception as error:  # whatever Keras raises for the graph of a damaged file
-        raise InputError(f"{path}: its graph, which Keras 2 wrote, cannot be built: {_first_line(error)}") from error
+        raise InputError(f"{path}: its graph, which Keras 2 wrote, cannot be built: {reason_of(error)}") from error
     model: keras.Model = built.layer
     return model
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
 
 
 # The graph

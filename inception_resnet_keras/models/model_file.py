@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from ..common.arguments import is_integer, is_number
 from ..common.devices import use_gpus
-from ..common.errors import InputError
+from ..common.errors import InputError, reason_of
 from ..common.files import replacing
 
 if TYPE_CHECKING:
@@ -172,9 +172,9 @@ def has_graph(path: Path) -> bool:
             with zipfile.ZipFile(path) as archive:
                 return {"config.json", "model.weights.h5"} <= set(archive.namelist())
         if path.suffix.lower() in (".h5", ".hdf5"):
-            import h5py
+            from ..weights.readers.hdf5 import open_hdf5
 
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 return "model_config" in file.attrs
     except (zipfile.BadZipFile, OSError, RuntimeError):
         pass  # damaged: whoever reads the file says so
@@ -189,6 +189,8 @@ def load_keras_model(path: Path, card: Card | None = None) -> keras.Model:
 def _loaded(path: Path, compile: bool = False) -> keras.Model:
     import keras
 
+    from ..weights.readers.hdf5 import check_keras
+
     if path.suffix.lower() == ".keras" and not zipfile.is_zipfile(path):
         raise InputError(f"{path}: is not a Keras model: its file is no zip archive, so it is damaged or cut short")
     if keras.config.backend() == "tensorflow":
@@ -198,11 +200,13 @@ def _loaded(path: Path, compile: bool = False) -> keras.Model:
 
         if written_by_keras2(path):
             return load_keras2(path)
+    if path.suffix.lower() == ".keras":
+        check_keras(path)
     try:
         with _layers_of_applications():
             return keras.saving.load_model(path, compile=compile)
-    except (ValueError, OSError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as a Keras model: {str(error).strip()[:300]}") from error
+    except (ValueError, OSError, KeyError, TypeError, AttributeError, ImportError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read as a Keras model: {reason_of(error)}") from error
 
 
 def _layers_of_applications() -> keras.saving.CustomObjectScope:

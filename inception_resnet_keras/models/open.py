@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 import numpy as np
 
 from .. import networks
-from ..common.arguments import text_of
+from ..common.arguments import boolean, text_of
 from ..common.errors import InputError, refuse
 from ..data.crops import View
 from ..data.preprocessing import scale_pixels
@@ -94,10 +94,11 @@ class OpenedModel:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model that exists, and is not opened yet."""
+    """A model that exists, and is not opened yet. exported: Whether `export` wrote it, so that it has no gradients."""
 
     name: str
     opener: Callable[[bool], OpenedModel]
+    exported: bool = False
 
     def open(self, *, embedding: bool = False) -> OpenedModel:
         """Opens it for its classes, or for the embedding of pictures.
@@ -114,9 +115,11 @@ def open_model(
     imagenet: bool = True,
     ema: bool = False,
     preprocessing: str | None = None,
+    trust: bool = False,
 ) -> OpenedModel:
     """Opens a model, whatever it is kept as; the arguments are those of `locate` and `ModelSource.open`."""
-    return locate(model, imagenet=imagenet, ema=ema, preprocessing=preprocessing).open(embedding=embedding)
+    source = locate(model, imagenet=imagenet, ema=ema, preprocessing=preprocessing, trust=trust)
+    return source.open(embedding=embedding)
 
 
 def display_name(model: GivenModel) -> str:
@@ -125,7 +128,12 @@ def display_name(model: GivenModel) -> str:
 
 
 def locate(
-    model: GivenModel, *, imagenet: bool = True, ema: bool = False, preprocessing: str | None = None
+    model: GivenModel,
+    *,
+    imagenet: bool = True,
+    ema: bool = False,
+    preprocessing: str | None = None,
+    trust: bool = False,
 ) -> ModelSource:
     """Finds a model without opening it.
 
@@ -146,7 +154,8 @@ def locate(
             raise _no_averages(name)
         opener = partial(_open_keras, name, model, None, imagenet=imagenet, preprocessing=preprocessing)
         return ModelSource(name, opener)
-    return ModelSource(name, _locate_path(name, imagenet=imagenet, ema=ema, preprocessing=preprocessing))
+    opener = _locate_path(name, imagenet=imagenet, ema=ema, preprocessing=preprocessing, trust=boolean("trust", trust))
+    return ModelSource(name, opener, exported=opener.func is _open_exported)
 
 
 def _check_preprocessing(name: Any) -> None:
@@ -164,7 +173,9 @@ def _name_of(model: GivenModel) -> str:
     return display_name(model)
 
 
-def _locate_path(text: str, *, imagenet: bool, ema: bool, preprocessing: str | None) -> Callable[[bool], OpenedModel]:
+def _locate_path(
+    text: str, *, imagenet: bool, ema: bool, preprocessing: str | None, trust: bool
+) -> partial[OpenedModel]:
     prefix, equals, rest = text.partition("=")
     wanted = prefix if equals and not Path(text).exists() else ""
     source = rest if wanted else text
@@ -183,7 +194,7 @@ def _locate_path(text: str, *, imagenet: bool, ema: bool, preprocessing: str | N
         file = find_keras_file(path)
         _refuse_options(text, ema=ema, preprocessing=None if file == path else preprocessing)
         if file is None:
-            return partial(_open_exported, text, path)
+            return partial(_open_exported, text, path, trust)
         card = read_card_if_any(file)
         return partial(_open_keras, text, file, card, imagenet=imagenet, preprocessing=preprocessing)
     _refuse_options(text, preprocessing=preprocessing)
@@ -416,8 +427,8 @@ def _as_imagenet(opened: OpenedModel, published: Mapping[str, float] | None = No
 # What `export` wrote
 
 
-def _open_exported(text: str, path: Path, embedding: bool) -> OpenedModel:
-    runtime = open_runtime(path)
+def _open_exported(text: str, path: Path, trust: bool, embedding: bool) -> OpenedModel:
+    runtime = open_runtime(path, trust=trust)
     card = runtime.card
     if embedding == card.gives_classes:
         gives = "probabilities of classes" if card.gives_classes else "an embedding"

@@ -53,6 +53,7 @@ def predict(
     batch_size: int = 32,
     classes: str | PathLike[str] | Sequence[str] | None = None,
     preprocessing: Convention | None = None,
+    trust: bool = False,
     note: Callable[[str], object] = lambda text: None,
 ) -> list[Prediction]:
     """Classify image files with a trained or an exported model.
@@ -65,6 +66,8 @@ def predict(
         batch_size: Number of images that go through the model at once, at least 1.
         classes: Class names in the order of the outputs, or a file with one per line, for a model that carries none.
         preprocessing: How the model takes pixels, as `preprocess_input` names it, where that cannot be measured.
+        trust: Whether to load a SavedModel with operations that `export_model` does not write. It can run any
+            program, so pass True only if you trust whoever made it.
         note: Called with what was assumed of the model or added to it, one sentence each.
 
     Returns:
@@ -81,7 +84,8 @@ def predict(
     """
     files = [images] if isinstance(images, str | PathLike) else images
     top, batch_size = positive_integer("top", top), positive_integer("batch_size", batch_size)
-    source = locate(model, preprocessing=preprocessing)  # a missing model is reported before an engine is started
+    # A missing model is reported before an engine is started.
+    source = locate(model, preprocessing=preprocessing, trust=trust)
     paths = expand(files)
     Image.preinit()  # or Pillow brings forty formats besides to read one
     opened = source.open()

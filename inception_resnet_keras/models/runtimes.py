@@ -1,29 +1,32 @@
-"""Where OpenVINO keeps what it compiled: to compile int8 takes longer than all else that `predict` does."""
+"""Exported models and how each format is run: Keras, SavedModel, ONNX, OpenVINO and LiteRT, one class each."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from importlib import import_module
 from lzma import LZMAError
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..common.arguments import positive_integer
+from ..common.arguments import boolean, positive_integer
 from ..common.devices import is_out_of_memory, usable_cores, use_gpus
 from ..common.errors import InputError, refuse
 from .model_file import MEMBER, Card, ExportCard, load_model, parse_card, read_member
+from .saved_model import SAVED_MODEL_FILE, refuse_unknown_operations
+
+# OpenVINO keeps what it compiled: compiling an int8 model takes longer than everything else that `predict` does.
 
 KEPT = 32  # models, of about 3 MB each: no weights are in it
 _PRIVATE = 0o700
@@ -69,51 +72,6 @@ def _make_room(root: Path) -> None:
             shutil.rmtree(folder)
 
 
-# Operations that read or write files, call Python or talk to other machines; a network needs none of them.
-_UNWANTED = re.compile(
-    "File|PyFunc|Reader|Record|Save|Restore|Checkpoint|LoadAndRemap|Dataset|Iterator|Summary|Debug|Print|Rpc|Table"
-)
-
-
-def refuse_unsafe(path: Path, name: str = "saved_model.pb") -> None:
-    """Raises InputError where what loading or running a SavedModel may call has an operation that no network needs."""
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    found = saved_model_pb2.SavedModel()
-    try:
-        found.ParseFromString((path / name).read_bytes())
-    except DecodeError as error:
-        raise InputError(f"{path}: its {name} is damaged: {error}") from None
-    for graph in found.meta_graphs:
-        functions = {function.signature.name: function.node_def for function in graph.graph_def.library.function}
-        for operation in _reachable(graph.object_graph_def.concrete_functions, functions):
-            if _UNWANTED.search(operation):
-                raise InputError(
-                    f"{path}: would run {operation}, which no network needs, so it is not opened: a SavedModel is a "
-                    "program, take it from a place you trust"
-                )
-
-
-def _reachable(names: Iterable[str], functions: dict[str, Any]) -> Iterator[str]:
-    """The operations of functions, and of those that they call."""
-    waiting, seen = list(names), set(names)
-    while waiting:
-        for node in functions.get(waiting.pop(), ()):
-            yield node.op
-            called = [node.op, *(each for value in node.attr.values() for each in _called(value))]
-            fresh = [name for name in called if name in functions and name not in seen]
-            waiting += fresh
-            seen.update(fresh)
-
-
-def _called(value: Any) -> Iterator[str]:
-    if value.HasField("func"):
-        yield value.func.name
-    yield from (function.name for function in value.list.func)
-
-
-SAVED_MODEL_FILE = "saved_model.pb"
 SAVED_MODEL_CARD = Path("assets.extra") / MEMBER  # where TensorFlow Serving leaves alone what it finds
 CARD_KEY = "inception_resnet_keras"  # of an ONNX file's metadata, and of an IR's runtime information
 INPUT, OUTPUT = "image", "output"
@@ -143,8 +101,8 @@ class Runtime(ABC):
 
     kind: ClassVar[str]
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
-        self.path, self.threads = path, threads
+    def __init__(self, path: Path, threads: int | None = None, trust: bool = False) -> None:
+        self.path, self.threads, self.trust = path, threads, trust
         self._turn = Lock()  # requests and interpreters hold one call's tensors at a time
         self.card: Card = self._open()
 
@@ -267,7 +225,8 @@ class SavedModelRuntime(Runtime):
         if self.threads is not None:
             use_threads(self.threads)
         use_gpus()
-        refuse_unsafe(self.path)
+        if not self.trust:
+            refuse_unknown_operations(self.path)
         # Kept: the signature alone does not hold it.
         self._loaded = open_with_library(self.path, lambda: tf.saved_model.load(self.path))
         try:
@@ -342,9 +301,11 @@ class OnnxRuntime(Runtime):
         options.log_severity_level = 3  # its warnings are for builders
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
-        self._session = open_with_library(
-            self.path, lambda: ort.InferenceSession(str(self.path), options, ["CPUExecutionProvider"])
-        )
+        with TemporaryDirectory() as empty:  # a file may name others that hold its weights: none is read
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
+            self._session = open_with_library(
+                self.path, lambda: ort.InferenceSession(str(self.path), options, ["CPUExecutionProvider"])
+            )
         text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
         if text is None:
             raise InputError(f"{self.path}: {NO_CARD}")
@@ -393,7 +354,7 @@ RUNTIMES: dict[str, type[Runtime]] = {
 }
 
 
-def open_runtime(path: str | os.PathLike[str], *, threads: int | None = None) -> Runtime:
+def open_runtime(path: str | os.PathLike[str], *, threads: int | None = None, trust: bool = False) -> Runtime:
     """Opens a model to be run, with the library of its format alone.
 
     Args:
@@ -401,15 +362,18 @@ def open_runtime(path: str | os.PathLike[str], *, threads: int | None = None) ->
             folder, a .onnx, an OpenVINO .xml with its .bin beside it, or a .tflite.
         threads: How many the runtime computes with; None for its own choice. A SavedModel's are
             TensorFlow's, set where that has computed nothing yet; Keras keeps those it has.
+        trust: Whether to load a SavedModel that holds operations which `export_model` does not write. Such a file
+            can run any program, so pass True only if you trust whoever made it.
 
     Raises:
-        InputError: The file is missing, damaged, of no such format or carries no card, or the
-            format's library is not installed; the message says which extra brings it.
+        InputError: The file is missing, damaged, of no such format or carries no card, a SavedModel holds other
+            operations and `trust` is False, or the format's library is not installed; the message says which extra
+            brings it.
     """
     if threads is not None:
         threads = positive_integer("threads", threads)
     runtime, found = find_runtime(path)
-    return runtime(found, threads)
+    return runtime(found, threads, boolean("trust", trust))
 
 
 def use_threads(count: int) -> bool:

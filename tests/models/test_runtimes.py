@@ -217,29 +217,6 @@ def test_an_onnx_file_cannot_read_files_elsewhere(exported: Any, tmp_path: Path)
         open_runtime(path)
 
 
-def test_a_saved_model_that_would_write_files_is_not_opened(exported: Any, tmp_path: Path) -> None:
-    import tensorflow as tf
-
-    path = tmp_path / "hostile"
-    module = tf.Module()
-
-    @tf.function(input_signature=[tf.TensorSpec([None, 32, 32, 3], tf.float32, "image")])
-    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        def written() -> tf.Tensor:
-            tf.io.write_file(str(tmp_path / "written"), "x")
-            return tf.constant(1.0)
-
-        return {
-            "output": tf.reduce_mean(image, [1, 2]) * tf.cond(tf.size(image) > 0, written, lambda: tf.constant(0.0))
-        }
-
-    tf.saved_model.save(module, path, signatures=serve)
-    shutil.copytree(exported["saved_model"][0] / "assets.extra", path / "assets.extra")
-    with pytest.raises(InputError, match="would run WriteFile, which no network needs"):
-        open_runtime(path)
-    assert not (tmp_path / "written").exists()
-
-
 @pytest.mark.parametrize("name", ["nothing.onnx", "nothing", "text.txt", "model.bin"])
 def test_what_is_no_model(exported: Any, tmp_path: Path, name: str) -> None:
     (tmp_path / "text.txt").write_text("text")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +43,84 @@ _ROLES = {  # by the layer's class and how many variables it has, which Keras 3 
 }
 
 
+_HEAP = re.compile(rb"GCOL\x01\0{3}")  # what a global heap begins with: it holds texts of any length
+_HEAP_HEAD = _OBJECT_HEAD = 16  # bytes
+
+
+def open_hdf5(path: Path, *, shown: Path | None = None) -> Any:
+    """Open an HDF5 file for reading, after a check of what HDF5 itself does not check.
+
+    A damaged global heap, where HDF5 keeps texts of any length, sends HDF5 1.14 into an endless loop in which no
+    signal reaches Python. A heap is a list of objects, each with the number of its bytes, of which one of no bytes
+    would be followed by itself for ever.
+
+    Raises InputError for such a file, which it calls `shown`.
+    """
+    import h5py
+
+    _check_heaps(path, shown or path)
+    return h5py.File(path, "r")
+
+
+def _check_heaps(path: Path, shown: Path) -> None:
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+            for heap in _HEAP.finditer(data):
+                if not _ends(data, heap.start()):
+                    raise InputError(f"{shown}: is damaged: its texts at byte {heap.start():,} have no end")
+
+
+def check_keras(path: Path) -> None:
+    """Check what a .keras archive holds before Keras reads it.
+
+    Raises InputError where its weights are compressed, or larger than the file; where its configuration is larger
+    than that of any network; or where its HDF5 would have no end.
+    """
+    with damage(path, "the archive"), zipfile.ZipFile(path) as archive:
+        _stored_weights(path, archive)
+        for name in (_CONFIG_MEMBER, _METADATA_MEMBER):
+            _text_member(path, archive, name)
+    _check_heaps(path, path)  # the weights lie in the archive as they are
+
+
+def _stored_weights(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    info = archive.getinfo(KERAS_MEMBER)
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise InputError(f"{path}: member {KERAS_MEMBER} is compressed, which Keras does not do: it is refused")
+    within(path, f"member {KERAS_MEMBER}", info.file_size, path.stat().st_size)
+    return info
+
+
+def _ends(data: Any, start: int) -> bool:
+    """Whether the objects of the global heap at a place lead to its end."""
+
+    def number(place: int, length: int) -> int:
+        return int.from_bytes(data[place : place + length], "little")
+
+    end = start + number(start + 8, 8)
+    if not start + _HEAP_HEAD <= end <= len(data):
+        return True  # HDF5 refuses it
+    place = start + _HEAP_HEAD
+    while place + _OBJECT_HEAD <= end:
+        size = number(place + 8, 8)
+        is_free = number(place, 2) == 0  # the rest of the heap, whose size counts its own head
+        taken = size if is_free else _OBJECT_HEAD + -size % 8 + size
+        if taken < _OBJECT_HEAD:
+            return False
+        place += taken
+    return True
+
+
 def read(path: Path, *, inside: Path | None = None, graph: Any = None) -> Checkpoint:
     """Opens an HDF5 file of Keras.
 
     inside: The HDF5 file itself where `path` is what it was taken out of. graph: The model's configuration that is
     stored beside it.
     """
-    import h5py
-
     with ExitStack() as resources:
-        file = resources.enter_context(h5py.File(inside or path, "r"))
+        file = resources.enter_context(open_hdf5(inside or path, shown=path))
         size = (inside or path).stat().st_size
         group = file["model_weights"] if _is_group(file, "model_weights") else file
         datasets = dict(_datasets(path, file))
@@ -74,10 +144,7 @@ def read(path: Path, *, inside: Path | None = None, graph: Any = None) -> Checkp
 
 def read_keras(path: Path, archive: zipfile.ZipFile) -> Checkpoint:
     """The weights in a .keras archive, unpacked beside the reading: HDF5 needs a file to seek in."""
-    info = archive.getinfo(KERAS_MEMBER)
-    if info.compress_type != zipfile.ZIP_STORED:
-        raise InputError(f"{path}: member {KERAS_MEMBER} is compressed, which Keras does not do: it is refused")
-    within(path, f"member {KERAS_MEMBER}", info.file_size, path.stat().st_size)
+    info = _stored_weights(path, archive)
     with ExitStack() as resources:
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="inception-resnet-keras-")))
         unpacked = folder / KERAS_MEMBER
@@ -105,9 +172,7 @@ def read_graph(path: Path) -> SavedGraph:
                 metadata = json.loads(_text_member(path, archive, _METADATA_MEMBER))
                 config = json.loads(_text_member(path, archive, _CONFIG_MEMBER))
             return SavedGraph(config, str(metadata.get(_VERSION, "")))
-        import h5py
-
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             config = json.loads(_attribute(path, file, _GRAPH, _CONFIG_LIMIT))
             return SavedGraph(config, _attribute(path, file, _VERSION))
 
