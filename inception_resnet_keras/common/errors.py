@@ -14,6 +14,13 @@ class InputError(ValueError):
     """
 
 
+class NoMemoryError(InputError, MemoryError):
+    """The machine has less memory than a model needs."""
+
+
+NO_MEMORY = "the memory does not suffice to open it; end other programs, or give the machine or container more"
+
+
 def refuse(argument: str, got: Any, takes: str) -> InputError:
     """The one form of a complaint about an argument."""
     shown = repr(got).replace("\n", " ")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from ..common.arguments import is_integer, is_number
-from ..common.devices import use_gpus
-from ..common.errors import InputError, reason_of
+from ..common.devices import is_out_of_memory, use_gpus
+from ..common.errors import NO_MEMORY, InputError, NoMemoryError, reason_of
 from ..common.files import replacing
 
 if TYPE_CHECKING:
@@ -205,7 +205,9 @@ def _loaded(path: Path, compile: bool = False) -> keras.Model:
     try:
         with _layers_of_applications():
             return keras.saving.load_model(path, compile=compile)
-    except (ValueError, OSError, KeyError, TypeError, AttributeError, ImportError, zipfile.BadZipFile) as error:
+    except Exception as error:  # Keras and HDF5 raise anything down to plain RuntimeError on a damaged file
+        if is_out_of_memory(error):
+            raise NoMemoryError(f"{path}: {NO_MEMORY}") from error
         raise InputError(f"{path}: cannot be read as a Keras model: {reason_of(error)}") from error
 
 

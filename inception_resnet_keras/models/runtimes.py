@@ -22,7 +22,7 @@ import numpy as np
 
 from ..common.arguments import boolean, positive_integer
 from ..common.devices import is_out_of_memory, usable_cores, use_gpus
-from ..common.errors import InputError, refuse
+from ..common.errors import NO_MEMORY, InputError, NoMemoryError, refuse
 from .model_file import MEMBER, Card, ExportCard, load_model, parse_card, read_member
 from .saved_model import SAVED_MODEL_FILE, refuse_unknown_operations
 
@@ -85,10 +85,6 @@ NO_CARD = (
 )
 
 
-class NoMemoryError(InputError, MemoryError):
-    """The machine has not the memory that a model takes."""
-
-
 class Runtime(ABC):
     """An opened model, which any thread may run: calls are computed one after another.
 
@@ -114,14 +110,20 @@ class Runtime(ABC):
 
         Returns:
             float32 (n, classes), probabilities; or (n, width of the embedding).
+
+        Raises:
+            InputError: The pictures are of another shape, the file is damaged, or the memory does not suffice.
         """
         shape = (*self.card.size, 3)
         if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1:] != shape or not len(images):
             found = f"an array of shape {images.shape}" if isinstance(images, np.ndarray) else images
             raise refuse("images", found, f"an array of shape (n, {', '.join(map(str, shape))}), n at least 1")
         taken = np.ascontiguousarray(images, np.float32)
-        with self._turn:
-            return np.array(self._run(taken), np.float32)  # a copy: what a runtime gives may be its own memory
+        with self._turn:  # a damaged file may open, and fail only when it is run
+            outputs = (
+                self._run(taken) if self.kind == "keras" else open_with_library(self.path, lambda: self._run(taken))
+            )
+            return np.array(outputs, np.float32)  # a copy: what a runtime gives may be its own memory
 
     @abstractmethod
     def _open(self) -> Card:
@@ -150,10 +152,7 @@ def open_with_library(path: Path, opening: Callable[[], Any]) -> Any:
         return opening()
     except Exception as error:  # each library has its own, down to plain RuntimeError
         if is_out_of_memory(error) or _LITERT_HAS_NO_MEMORY in str(error):
-            raise NoMemoryError(
-                f"{path}: the memory does not suffice to open it; end other programs, or give the machine or "
-                "container more"
-            ) from error
+            raise NoMemoryError(f"{path}: {NO_MEMORY}") from error
         lines = str(error).strip().splitlines()
         reason = lines[-1].strip() if lines else type(error).__name__
         raise InputError(f"{path}: is damaged, or of a newer format than is known here: {reason}") from error
@@ -304,7 +303,8 @@ class OnnxRuntime(Runtime):
         with TemporaryDirectory() as empty:  # a file may name others that hold its weights: none is read
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
             self._session = open_with_library(
-                self.path, lambda: ort.InferenceSession(str(self.path), options, ["CPUExecutionProvider"])
+                self.path,
+                lambda: ort.InferenceSession(str(self.path), options, ["CPUExecutionProvider"], enable_fallback=0),
             )
         text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
         if text is None:
