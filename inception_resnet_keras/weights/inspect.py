@@ -12,6 +12,7 @@ from ..networks.recognise import NetworkDescription
 from ..networks.rows import Network
 from .identify import identify_checkpoint
 from .readers import open_checkpoint
+from .readers.checkpoint import no_checksums
 from .sources import OURS
 
 
@@ -22,6 +23,7 @@ class Finding:
     source: The project whose names it has. description: The network in it.
     parameters: Numbers in the whole file. averages: Whether it has running averages (ema).
     prefix: What stands before the network's names in the file; "" for nothing.
+    checksums: Whether the format has checksums over the values, so that a damaged number is noticed.
     """
 
     path: str
@@ -32,6 +34,7 @@ class Finding:
     parameters: int
     averages: bool = False
     prefix: str = ""
+    checksums: bool = True
 
     @property
     def network(self) -> Network:
@@ -88,6 +91,7 @@ class Finding:
             "parameters": self.parameters,
             "averages": self.averages,
             "prefix": self.prefix,
+            "checksums": self.checksums,
             "departures": list(found.departures),
             "factory": f"create_{found.name}" if self.loads else None,
             "arguments": self.options | {"weights": self.path} if self.loads else None,
@@ -112,6 +116,8 @@ class Finding:
             also.append("  has running averages beside its weights: load_weights(model, path, ema=True) takes them")
         if networks.is_residual(found.network) and self.source == OURS.source and found.scales is None:
             also.append("  the residual scales are not in the file: the variant's own are assumed")
+        if not self.checksums:
+            also.append(f"  {no_checksums(self.path)}")
         loaded = f"loaded by {self.call}" if self.loads else "incomplete: no call loads it"
         if found.departures:
             shown = "; ".join(found.departures[:3])
@@ -159,4 +165,5 @@ def inspect_checkpoint(path: str | PathLike[str]) -> Finding:
             parameters=sum(tensor.size for tensor in checkpoint.tensors.values()),
             averages=found.averages,
             prefix=found.sets.prefix,
+            checksums=checkpoint.checksums,
         )

@@ -36,7 +36,7 @@ from ..networks.recognise import (
 from . import registry
 from .identify import Identity, NameIndex, Origin, TensorSets, identify_checkpoint, in_keras_layout, tensor_sets
 from .readers import is_checkpoint, open_checkpoint
-from .readers.checkpoint import Checkpoint
+from .readers.checkpoint import Checkpoint, no_checksums
 from .registry import NewHead
 from .slots import slots
 from .sources import BACKGROUND, EMA, OURS, drops_background
@@ -101,6 +101,8 @@ def load_weights(
         made = plan(shapes, checkpoint, new_head=new_head, ema=ema, channels=channels)
         for key, value in made.values():
             variables[key].assign(value)
+        if not (checkpoint.checksums or is_name(source)):  # what a name stands for is compared with its hash
+            made.report.notes.append(no_checksums(path))
     made.report.notes += _other_scales(model, made) + _other_layers(made)
     log.info("%s", made.report)
     return made.report

@@ -28,7 +28,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.choice((1, 1, 2, 3, 8))):
         reach = max(1, min(len(out), rng.choice((64, 512, len(out)))))
         at = len(out) - 1 - rng.randrange(reach) if rng.random() < 0.3 else rng.randrange(reach)
-        match rng.randrange(6):
+        match rng.randrange(7):
             case 0 | 1 | 2:
                 out[at] = rng.choice(TOKENS) if rng.random() < 0.5 else rng.randrange(256)
             case 3:
@@ -37,6 +37,9 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
                 del out[at : at + rng.randrange(1, 16)]
             case 5:
                 out[at:at] = bytes(out[at : at + rng.randrange(1, 16)])
+            case 6:  # a sector of a disk that was never written
+                at -= at % rng.choice((1, 64))
+                out[at : at + 64] = bytes(len(out[at : at + 64]))
         if not out:
             return b""
     return bytes(out)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...common.errors import InputError
+from ...common.errors import InputError, reason_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Checkpoint:
     """An open file: its tensors in its own order and layout. Close it, or use it in a `with`.
 
     layers: Of a .keras file the settings of each layer, by name. metadata: What a safetensors file has.
+    checksums: Whether the format has checksums over the values, so that a damaged number is noticed.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Checkpoint:
     resources: ExitStack = field(default_factory=ExitStack)
     layers: dict[str, dict[str, Any]] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
+    checksums: bool = True
 
     def read(self, name: str) -> np.ndarray:
         tensor = self.tensors[name]
@@ -56,6 +58,14 @@ class Checkpoint:
         self.resources.close()
 
 
+def no_checksums(path: object) -> str:
+    """What to tell about a file of a format without checksums."""
+    return (
+        "this format has no checksum over its values, so a changed number cannot be noticed: keep the weights as "
+        f".keras, which has one: inception-resnet-keras convert {path} OUT.keras"
+    )
+
+
 @contextmanager
 def damage(path: Path, what: str) -> Iterator[None]:
     """Whatever a parser raises becomes an InputError that names the file."""
@@ -68,8 +78,7 @@ def damage(path: Path, what: str) -> Iterator[None]:
     except ImportError:
         raise  # what is missing here is no fault of the file
     except Exception as error:  # a parser that is fed hostile bytes: whatever it raises is the file's fault
-        detail = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-        raise InputError(f"{path}: {what} cannot be read ({detail}); it is damaged or cut short") from error
+        raise InputError(f"{path}: {what} cannot be read ({reason_of(error)}); it is damaged or cut short") from error
 
 
 def within(path: Path, what: str, size: int, limit: int) -> None:

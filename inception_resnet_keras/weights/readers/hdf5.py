@@ -139,7 +139,7 @@ def read(path: Path, *, inside: Path | None = None, graph: Any = None) -> Checkp
             raise InputError(f"{path}: is an HDF5 file, but holds no weights of a Keras model")
         tensors = {name: _lazy(path, name, dataset, size) for name, dataset in found.items()}
         layers = keras_config.read_layers(graph) if graph else {}
-        return Checkpoint(path, kind, tensors, resources.pop_all(), layers)
+        return Checkpoint(path, kind, tensors, resources.pop_all(), layers, checksums=False)
 
 
 def read_keras(path: Path, archive: zipfile.ZipFile) -> Checkpoint:

@@ -21,7 +21,7 @@ def read(path: Path) -> Checkpoint:
         if dtype is None:
             raise InputError(f"{path}: {name} holds {part.get_dtype()}, and {', '.join(DTYPES)} are read")
         tensors[name] = Tensor(tuple(part.get_shape()), dtype, lambda name=name: file.get_tensor(name))  # type: ignore[misc]
-    checkpoint = Checkpoint(path, "safetensors", tensors, metadata=file.metadata() or {})
+    checkpoint = Checkpoint(path, "safetensors", tensors, metadata=file.metadata() or {}, checksums=False)
     checkpoint.resources.callback(file.__exit__, None, None, None)
     return checkpoint
 

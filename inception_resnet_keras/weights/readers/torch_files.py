@@ -74,6 +74,7 @@ def read_legacy(path: Path) -> Checkpoint:
             return mapped[start : start + length]
 
         checkpoint = _checkpoint(path, "PyTorch (legacy)", state, fetch)
+        checkpoint.checksums = False
     except BaseException:
         mapped.close()
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import shutil
 import stat
 import struct
 import subprocess
@@ -37,7 +38,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     legacy = synthetic.write_legacy_hdf5(
         folder / "legacy.h5", {f"conv|{name}:0": value for name, value in SMALL.items()}
     )
+    model = keras_model()
+    model.save(folder / "small.keras")
+    model.save_weights(folder / "small.weights.h5")
     return {
+        "weights": folder / "small.weights.h5",
+        "keras": folder / "small.keras",
         "torch_zip": TORCH / "tensors.pt",
         "torch_containers": containers(folder / "containers.pt"),
         "published_zip": published_zip(folder / "v2.zip", folder / "v2.ckpt"),
@@ -49,6 +55,16 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "archive": synthetic.write_archive(folder / "v1.tar.gz", single),
         "hdf5": legacy,
     }
+
+
+def keras_model() -> Any:
+    """A model of one layer, whose names Keras 3 keeps as texts of any length."""
+    import keras
+
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.layers.Dense(4, name="conv")(inputs))
+    model.layers[1].set_weights([SMALL["conv/weights"], SMALL["conv/biases"]])
+    return model
 
 
 def containers(path: Path) -> Path:
@@ -313,6 +329,32 @@ def test_no_file_and_a_folder(tmp_path: Path) -> None:
         open_checkpoint(tmp_path)
 
 
+def test_a_changed_number_is_noticed_or_the_format_says_that_it_cannot(files: dict[str, Path], tmp_path: Path) -> None:
+    """One bit of a value is turned over in a file of each format that holds SMALL's values or PyTorch's."""
+    value = np.float32(7).tobytes()  # stands in `SMALL` once
+    noticed = {}
+    for name in ("torch_containers", "safetensors", "tf_v1", "tf_v2", "hdf5", "weights", "keras"):
+        folder = tmp_path / name
+        shutil.copytree(files[name].parent, folder)
+        path = folder / files[name].name
+        data = path.with_suffix(".data-00000-of-00001") if name == "tf_v2" else path
+        content = bytearray(data.read_bytes())
+        content[content.index(value) + 2] ^= 0x10  # 7.5
+        data.write_bytes(content)
+        try:
+            with open_checkpoint(path) as checkpoint:
+                assert any(7.5 in checkpoint.read(tensor) for tensor in checkpoint.tensors), name
+                says = checkpoint.checksums
+            noticed[name] = False
+            assert not says, name
+        except InputError:
+            noticed[name] = True
+    assert noticed == {
+        "torch_containers": True, "safetensors": False, "tf_v1": True, "tf_v2": True,
+        "hdf5": False, "weights": False, "keras": True,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("name", "times"),
     [
@@ -326,6 +368,8 @@ def test_no_file_and_a_folder(tmp_path: Path) -> None:
         ("tf_v2", 700),
         ("archive", 500),
         ("hdf5", 600),
+        ("weights", 600),
+        ("keras", 600),
     ],
 )
 def test_ten_thousand_mutations_end_in_an_error(name: str, times: int, files: dict[str, Path], tmp_path: Path) -> None:
