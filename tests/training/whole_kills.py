@@ -1,0 +1,106 @@
+"""Kills the training of a whole network in every phase: `python -m tests.training.whole_kills [KILLS] [SEED]`.
+
+Start-up, first compilation, steps, checkpoints, evaluation, the model's and the report's writing: each kill is aimed at
+one of these phases in turn, a random moment after it began. The run that was killed and resumed must end with the bits
+of a run that was not. It takes about a quarter of an hour on two cores, so it is no test of the suite;
+`test_kills.py` is that, with a network of few layers.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..pictures import write_digits
+
+SETTINGS = (
+    *("--model=inception_resnet_v1", "--size=107", "--epochs=4", "--batch-size=16"),
+    *("--set=deterministic=true", "--set=checkpoint_minutes=0", "--set=average=0.9", "--set=aux_weight=0.4"),
+)
+PATIENCE = 900  # seconds until a phase must have begun
+Began = Callable[[Path, str], bool]  # whether a phase began, by the run's folder and what the process printed
+
+
+def partial(folder: Path, name: str) -> bool:
+    return any(folder.glob(f".{name}*.partial"))
+
+
+PHASES: dict[str, tuple[Began, float]] = {  # with the seconds within which the kill falls
+    "start-up": (lambda run, said: True, 8.0),
+    "first compilation": (lambda run, said: (run / "config.json").exists(), 20.0),
+    "step": (lambda run, said: "epoch" in said, 10.0),
+    "checkpoint": (lambda run, said: partial(run / "checkpoints", "step"), 0.2),
+    "evaluation": (lambda run, said: (run / "history.csv").exists(), 3.0),
+    "best model": (lambda run, said: partial(run, "best.keras"), 0.3),
+    "model": (lambda run, said: partial(run, "model.keras"), 0.3),
+    "report": (lambda run, said: (run / "model.keras").exists(), 1.0),
+}
+
+
+def start(arguments: list[str], out: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
+    with out.open("ab") as file:
+        command = [sys.executable, "-m", "inception_resnet_keras", "train", *arguments]
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+
+
+def weights(run: Path) -> dict[str, np.ndarray]:
+    from inception_resnet_keras.models.model_file import load_model
+
+    found = {}
+    for name in ("model.keras", "best.keras"):
+        if (run / name).exists():
+            found |= {f"{name}:{weight.path}": weight.numpy() for weight in load_model(run / name)[0].weights}
+    return found
+
+
+def main(kills: int = 20, seed: int = 1602) -> int:
+    chance = random.Random(seed)
+    folder = Path(tempfile.mkdtemp(prefix="whole-kills-"))
+    data = write_digits(folder / "digits", classes=3, per_class=20)
+    begin = [*SETTINGS, f"--data={data}"]
+    whole, killed = folder / "whole", folder / "killed"
+    if start([*begin, f"--out={whole}"], folder / "whole.txt").wait():
+        raise SystemExit((folder / "whole.txt").read_text())
+    done: dict[str, int] = {}
+    names = list(PHASES)
+    for number in range(kills):
+        phase = names[number % len(names)]
+        began, within = PHASES[phase]
+        out = folder / f"{number:02}.txt"
+        resumed = (killed / "config.json").exists()
+        process = start(["--resume", str(killed)] if resumed else [*begin, f"--out={killed}"], out)
+        deadline = time.monotonic() + PATIENCE
+        while process.poll() is None and not began(killed, out.read_text(errors="replace")):
+            assert time.monotonic() < deadline, phase
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0, within))
+        ended = process.poll()
+        process.kill()
+        process.wait()
+        print(f"kill {number + 1}: {phase}, {'resumed' if resumed else 'begun'}, had ended: {ended}", flush=True)
+        if ended is not None and ended != 0:
+            raise SystemExit(out.read_text())
+        done[phase] = done.get(phase, 0) + (ended is None)
+        if ended == 0:
+            break
+    if not ended == 0:
+        assert start(["--resume", str(killed)], folder / "last.txt").wait() == 0, (folder / "last.txt").read_text()
+    one, other = weights(whole), weights(killed)
+    different = [name for name in one if not np.array_equal(one[name], other.get(name))]
+    print(f"{sum(done.values())} kills, {done}; {len(one)} arrays, {len(different)} differ: {different[:3]}")
+    files = [sorted(path.name for path in run.iterdir()) for run in (whole, killed)]
+    print("the same files" if files[0] == files[1] else f"other files: {files}")
+    return int(bool(different) or len(one) != len(other) or files[0] != files[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))
