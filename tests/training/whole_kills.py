@@ -55,7 +55,7 @@ def start(arguments: list[str], out: Path) -> subprocess.Popen[bytes]:
 def weights(run: Path) -> dict[str, np.ndarray]:
     from inception_resnet_keras.models.model_file import load_model
 
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for name in ("model.keras", "best.keras"):
         if (run / name).exists():
             found |= {f"{name}:{weight.path}": weight.numpy() for weight in load_model(run / name)[0].weights}
@@ -92,10 +92,10 @@ def main(kills: int = 20, seed: int = 1602) -> int:
         done[phase] = done.get(phase, 0) + (ended is None)
         if ended == 0:
             break
-    if not ended == 0:
+    if ended != 0:
         assert start(["--resume", str(killed)], folder / "last.txt").wait() == 0, (folder / "last.txt").read_text()
     one, other = weights(whole), weights(killed)
-    different = [name for name in one if not np.array_equal(one[name], other.get(name))]
+    different = [name for name in one if name not in other or not np.array_equal(one[name], other[name])]
     print(f"{sum(done.values())} kills, {done}; {len(one)} arrays, {len(different)} differ: {different[:3]}")
     files = [sorted(path.name for path in run.iterdir()) for run in (whole, killed)]
     print("the same files" if files[0] == files[1] else f"other files: {files}")
