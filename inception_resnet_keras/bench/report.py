@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..common.console import say
+from ..common.console import cell, say
 from ..common.files import replacing
 from .run import PEAKS
 
@@ -68,7 +68,6 @@ def show(report: Mapping[str, Any], console: Console) -> None:
     report: A benchmark's result, with `rows`.
     """
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Column, Table
 
     plan, contenders, peak = report["plan"], report["contenders"], PEAKS[report["plan"]["device"]][0]
@@ -80,13 +79,13 @@ def show(report: Mapping[str, Any], console: Console) -> None:
     wide = Console(file=console.file, width=max(console.width, 160))  # a line that wraps is better than words cut off
     for title, rows in _panels(report):
         about = f"{title}, {plan['size']}×{plan['size']}; ratios to {plan['contenders'][0]}"
-        table = Table(Column("contender", overflow="fold"), title=escape(about), title_justify="left")
+        table = Table(Column("contender", overflow="fold"), title=cell(about, "table.title"), title_justify="left")
         for row in rows:
             cells = _cells(row, contenders[row["contender"]].get("check"), peak)
             if not table.rows:
                 for column in cells:
                     table.add_column(column, justify="right")
-            table.add_row(escape(row["contender"]), *cells.values())
+            table.add_row(cell(row["contender"]), *cells.values())
         wide.print(table)
     for name, facts in contenders.items():
         for reason in dict.fromkeys(facts["failures"].values()):

@@ -11,9 +11,10 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from .. import __version__
-from ..common.console import PROGRAM
+from ..common.console import PROGRAM, printable
 from ..common.errors import InputError
 
 VERBS = (
@@ -24,13 +25,18 @@ VERBS = (
 ENGINES = ("tensorflow", "jax", "torch")  # what Keras can be set to run on
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))  # it repeats what was typed
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit status: 0, or 1 for bad input, 2 for a wrong call, 130 for Ctrl-C."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's advice to builders is noise to users
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without × shows ? for it
-    parser = argparse.ArgumentParser(PROGRAM, description="Inception-v4 and Inception-ResNet-v1/v2 in Keras.")
+    parser = _Parser(PROGRAM, description="Inception-v4 and Inception-ResNet-v1/v2 in Keras.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:
@@ -41,8 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         return args.run(args) or 0
-    except (InputError, OSError) as error:
+    except InputError as error:
         print(f"{PROGRAM} {args.verb}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{PROGRAM} {args.verb}: {printable(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if error.name not in ENGINES:

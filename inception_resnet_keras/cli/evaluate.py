@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -100,7 +99,7 @@ def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _evaluate(args: argparse.Namespace, console: Console) -> None:
-    from ..common.console import say
+    from ..common.console import print_json, say
     from ..evaluation.evaluate import evaluate
     from ..evaluation.tables import show_evaluation
 
@@ -114,7 +113,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
             **_shared(args),
         )
     if args.json:
-        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        print_json(found.as_json(), indent=2)
         if found.note:
             say(console, found.note, style="yellow")
     else:
@@ -125,7 +124,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
 
 
 def _verify(args: argparse.Namespace, console: Console) -> None:
-    from ..common.console import say
+    from ..common.console import print_json, say
     from ..evaluation.faces import verify_faces
     from ..evaluation.tables import show_verified
 
@@ -145,7 +144,7 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
             **_shared(args),
         )
     if args.json:
-        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        print_json(found.as_json(), indent=2)
     else:
         show_verified(console, found)
     for name, reason in found.unreadable:

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from ..common.console import printable, say
+    from ..common.console import say
     from ..evaluation.explain import explain_files
 
     drawn = explain_files(
@@ -50,9 +50,9 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     for one in drawn:
         if one.error:
-            say(console, f"left out: {printable(one.path)}: {one.error}", style="yellow")
+            say(console, f"left out: {one.path}: {one.error}", style="yellow")
             continue
-        say(console, f"{printable(one.path)}: {one.what} → {printable(one.out)}")
+        say(console, f"{one.path}: {one.what} → {one.out}")
         if one.hint:
             say(console, f"  hint: {one.hint}", style="yellow")
     return 0 if any(one.out for one in drawn) else 1

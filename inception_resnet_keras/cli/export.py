@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..common.console import command, say
+from ..common.console import command, say, say_lines
 from ..data import SOURCE_HELP
 from ..deploy.formats import FORMATS, chosen, default_name
 from ..models.model_file import PRECISIONS
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
             max_accuracy_drop=args.max_accuracy_drop,
             progress=lambda text: say(console, text, style="dim"),
         )
-    say(console, str(check))
+    say_lines(console, check)
     if not check.embedding:
         say(console, f"to use it: {command('predict', out)} IMAGE")
 

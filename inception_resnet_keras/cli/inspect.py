@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 HELP = "what a checkpoint is, and which factory call loads it"
 
@@ -14,7 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from ..common.console import print_json
     from ..weights.inspect import inspect_checkpoint
 
     found = inspect_checkpoint(args.file)
-    print(json.dumps(found.as_json(), ensure_ascii=False) if args.json else found)
+    if args.json:
+        print_json(found.as_json())
+    else:
+        print(found)

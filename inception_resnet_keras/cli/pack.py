@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
 def _pack(args: argparse.Namespace) -> None:
     from rich.console import Console
 
+    from ..common.console import say
     from ..data.packed import pack
     from ..data.sources import open_source
     from ..training.progress import reading
@@ -61,13 +62,11 @@ def _pack(args: argparse.Namespace) -> None:
             progress=lambda done, _: bars.update(bar, completed=done),
         )
     for name, reason in source.corrupt.listed():
-        console.print(f"left out: {name}: {reason}", style="yellow", soft_wrap=True, highlight=False, markup=False)
-    console.print(
+        say(console, f"left out: {name}: {reason}", style="yellow")
+    say(
+        console,
         f"{packed.pictures:,} pictures of {len(source.class_names)} classes, {packed.bytes / 1e6:,.1f} MB "
         f"in {packed.shards} shards → {packed.path}",
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import networks
+from ..common.console import printable
 from ..common.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
         upwards=args.upwards,
         format=args.format,
     )
-    print(out)
+    print(printable(out))
 
 
 def _draw_all(args: argparse.Namespace) -> None:
@@ -67,7 +68,7 @@ def _draw_all(args: argparse.Namespace) -> None:
     if args.out is None:
         raise InputError("--out: `plot all` writes a folder; name it, such as --out architecture_plots")
     for path in draw_all(args.out):
-        print(path)
+        print(printable(path))
 
 
 def _loaded(path: Path) -> Any:

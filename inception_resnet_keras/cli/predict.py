@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -39,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..common.devices import missing_gpu
+    from ..common.console import cell, print_json, printable
     from ..models.predict import predict
 
     predictions = predict(
@@ -48,24 +48,22 @@ def run(args: argparse.Namespace) -> int:
         classes=args.classes,
         preprocessing=args.preprocessing,
         trust=args.trust,
-        note=lambda text: print(f"note: {text}", file=sys.stderr),
+        note=lambda text: print(f"note: {printable(text)}", file=sys.stderr),
     )
     if sys.modules.get("tensorflow") and (gpu := missing_gpu()):
         print(gpu, file=sys.stderr)
     if args.json:
-        print(json.dumps([asdict(prediction) for prediction in predictions], indent=2, ensure_ascii=False))
+        print_json([asdict(prediction) for prediction in predictions], indent=2)
     else:
         from rich.console import Console
-        from rich.markup import escape
         from rich.table import Table
 
         table = Table("picture", "class", "probability")
         table.columns[-1].justify = "right"
         for prediction in predictions:
-            shown = prediction.top or [(f"left out: {prediction.error}", float("nan"))]
-            for rank, (name, probability) in enumerate(shown):
-                path = escape(prediction.path) if rank == 0 else ""
-                table.add_row(path, escape(name), f"{probability:.1%}" if prediction.top else "", end_section=False)
+            rows = [(name, f"{probability:.1%}") for name, probability in prediction.top]
+            for rank, (name, probability) in enumerate(rows or [(f"left out: {prediction.error}", "")]):
+                table.add_row(cell(prediction.path if rank == 0 else ""), cell(name), probability)
             table.add_section()
         Console().print(table)
     return 0 if any(prediction.top for prediction in predictions) else 1

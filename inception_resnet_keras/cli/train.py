@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import networks
-from ..common.console import command, say
+from ..common.console import cell, command, say
 from ..common.errors import InputError
 from ..data import DIGITS, SOURCE_HELP
 from ..training.config import CHANGEABLE, CHOICES, DEFAULTS, FLAGS, KEYS, configured, read_settings, recipe_names
@@ -117,7 +117,6 @@ def _as_given(name: str) -> str:
 
 
 def _table(report: Report) -> Table:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title="held-out pictures, class by class", title_justify="left")
@@ -125,5 +124,5 @@ def _table(report: Report) -> Table:
     for column in ("precision", "recall", "pictures"):
         table.add_column(column, justify="right")
     for score in report.classes:
-        table.add_row(escape(score.name), f"{score.precision:.1%}", f"{score.recall:.1%}", f"{score.support:,}")
+        table.add_row(cell(score.name), f"{score.precision:.1%}", f"{score.recall:.1%}", f"{score.support:,}")
     return table

@@ -1,29 +1,104 @@
-"""What is told to a person: literal text, names that cannot harm a terminal, commands that can be pasted."""
+"""What is shown to a person or a program: literal text, names that cannot harm a terminal, strict JSON."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import re
 import shlex
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 PROGRAM = "inception-resnet-keras"
+_JOINERS = "\u200c\u200d"  # letters of Persian and of India's scripts, and emoji, are joined and parted by them
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7e]")
 
 
-def say(console: Console, text: str, style: str | None = None) -> None:
-    """Prints text as it is: brackets are no markup, long lines are not cut."""
-    console.print(text, style=style, soft_wrap=True, highlight=False, markup=False)
+def printable(text: object) -> str:
+    """A text on one line, in which nothing can control a terminal, change its direction or be invisible.
+
+    What is escaped, as Python writes it: control characters, line ends, marks of direction, and the bytes of file
+    names that are not UTF-8. Letters and spaces of every script stay.
+    """
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(sign if _is_harmless(sign) else sign.encode("unicode_escape").decode() for sign in text)
 
 
-def printable(name: object) -> str:
-    """A file's name with what is not printable, such as a line's end, written out."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(name))
+def _is_harmless(sign: str) -> bool:
+    return sign.isprintable() or sign in _JOINERS or category(sign) == "Zs"
+
+
+def say(console: Console, text: object, style: str | None = None) -> None:
+    """Print one line as it is: brackets are no markup, long lines are not cut, names are printable."""
+    console.print(printable(text), style=style, soft_wrap=True, highlight=False, markup=False)
+
+
+def say_lines(console: Console, text: object, style: str | None = None) -> None:
+    """Print a text of several lines, each as `say` does."""
+    for line in str(text).split("\n"):
+        say(console, line, style)
+
+
+def cell(text: object, style: str = "") -> Text:
+    """A name as a cell of a table, or with the style "table.title" as its title."""
+    from rich.text import Text
+
+    return Text(printable(text), style)
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Strict JSON: NaN and infinity are null, because JSON has neither, and every string is printable.
+
+    A file name's byte that is not UTF-8 is half of a surrogate pair, "\\udcff", which Python reads back as that byte.
+    """
+    text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    # Only strings hold such characters, where an escape means the same.
+    return _BEYOND_ASCII.sub(lambda sign: sign[0] if _is_harmless(sign[0]) else json.dumps(sign[0])[1:-1], text)
+
+
+def print_json(value: Any, indent: int | None = None) -> None:
+    """Print strict JSON for programs, in ASCII where the output's encoding has not every character."""
+    text = json_text(value, indent)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        text = json.dumps(json.loads(text), indent=indent)
+    print(text)
 
 
 def command(verb: str, *arguments: str | Path) -> str:
     """The command line of a verb, quoted, as this process was started: by uv or by itself."""
     start = ["uv", "run"] if "UV" in os.environ else []
-    return shlex.join([*start, PROGRAM, verb, *map(str, arguments)])
+    return " ".join(map(_quoted, [*start, PROGRAM, verb, *map(str, arguments)]))
+
+
+def _quoted(argument: str) -> str:
+    """An argument for a shell; with characters that are not printable, in the quotes $'…' that take escapes."""
+    if printable(argument) == argument:
+        return shlex.quote(argument)
+    signs = (
+        f"\\{sign}"
+        if sign in "\\'"
+        else sign
+        if _is_harmless(sign)
+        else "".join(f"\\x{byte:02x}" for byte in os.fsencode(sign))
+        for sign in argument
+    )
+    return f"$'{''.join(signs)}'"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .console import printable
+
 LONGEST_SHOWN = 300
 
 
@@ -11,7 +13,12 @@ class InputError(ValueError):
     """Names the argument or file, what was found, what is accepted and what to do next.
 
     The command line prints its text alone; any other exception is a bug and keeps its traceback.
+
+    Its text is one line for each argument, whatever the names in it hold.
     """
+
+    def __str__(self) -> str:
+        return "\n".join(map(printable, self.args))
 
 
 class NoMemoryError(InputError, MemoryError):
@@ -23,9 +30,16 @@ NO_MEMORY = "the memory does not suffice to open it; end other programs, or give
 
 def refuse(argument: str, got: Any, takes: str) -> InputError:
     """The one form of a complaint about an argument."""
-    shown = repr(got).replace("\n", " ")
-    shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}…"  # an array's, say
-    return InputError(f"{argument}: got {shown}; it takes {takes}")
+    return InputError(f"{argument}: got {shown(got)}; it takes {takes}")
+
+
+def shown(value: Any) -> str:
+    """A value in an error, on one line and cut where it is long."""
+    try:
+        text = repr(value).replace("\n", " ")
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        text = f"an integer of more than {LONGEST_SHOWN} digits" if isinstance(value, int) else type(value).__name__
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"  # an array's, say
 
 
 def reason_of(error: BaseException) -> str:

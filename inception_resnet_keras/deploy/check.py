@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..common.arguments import is_number
+from ..common.console import printable
 from ..common.errors import InputError, refuse
 from ..data.images import UnreadableImageError, read_image
 from ..data.labelled import Source
@@ -111,7 +112,7 @@ class Check:
             lines.append(
                 f"  accuracy on {self.labelled} labelled pictures {self.accuracy[0]:.2%} → {self.accuracy[1]:.2%}"
             )
-        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+        return "\n".join(map(printable, [*lines, *(f"  {note}" for note in self.notes)]))
 
     def as_json(self) -> dict[str, Any]:
         bounds = {key: value for key, value in vars(self.bounds).items() if math.isfinite(value)}
@@ -190,7 +191,7 @@ def compare(
         accuracy, count = _accuracies(prepared, runtime, labelled)
         check = replace(check, accuracy=accuracy, labelled=count)
     if check.failures:
-        raise InputError(f"{check}\n  it is not kept: {'; '.join(check.failures)}")
+        raise InputError(*str(check).split("\n"), f"  it is not kept: {'; '.join(check.failures)}")
     return check
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
 
-from ..common.console import say
+from ..common.console import cell, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,7 +83,7 @@ def _models(found: Evaluation) -> Table:
         if model is found.average:
             table.add_section()
         cells = [
-            escape(model.name),
+            cell(model.name),
             f"{score.top1:.2%}",
             f"{(score.interval[1] - score.interval[0]) / 2:.2%}",
             _share(score.top5),
@@ -122,13 +121,13 @@ def _classes(found: Evaluation) -> Table:
     if len(there) > CLASSES_SHOWN:
         shown = sorted(there, key=lambda score: score.recall)[:CLASSES_SHOWN]
         title += f": the {CLASSES_SHOWN} of least recall; all {len(there)} are in report.json"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=cell(title, "table.title"), title_justify="left")
     table.add_column("class", overflow="fold")
     for column in ("precision", "recall", "F1", "pictures"):
         table.add_column(column, justify="right")
     for score in shown:
         shares = (f"{share:.1%}" for share in (score.precision, score.recall, score.f1))
-        table.add_row(escape(score.name), *shares, f"{score.support:,}")
+        table.add_row(cell(score.name), *shares, f"{score.support:,}")
     table.add_section()
     scores = found.reported.figures
     table.add_row("mean of the classes", "", f"{scores.balanced:.1%}", f"{scores.macro_f1:.1%}", f"{scores.pictures:,}")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..common.console import command, printable, say
+from ..common.console import command, say
 from ..common.errors import InputError
 from ..data.images import UnreadableImageError
 from ..data.labelled import Source
@@ -246,7 +246,7 @@ class Trainer:
         self._record_unreadable()
         for name, reason in self.session.position.unreadable:
             if (name, reason) not in self._reported:
-                say(self.progress.console, f"left out: {printable(name)}: {reason}", style="yellow")
+                say(self.progress.console, f"left out: {name}: {reason}", style="yellow")
         self._reported |= set(self.session.position.unreadable)
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..common.arguments import path_of, text_of
-from ..common.console import command, printable, say
+from ..common.console import command, printable, say, say_lines
 from ..common.devices import missing_gpu
 from ..common.errors import InputError, refuse
 from ..common.files import only_writer, write_json
@@ -376,7 +376,7 @@ def _start(writer: RunWriter) -> None:
     """Loads the pretrained weights, checks the disk and writes config.json; a resumed run has done so."""
     run, session, config = writer.run, writer.session, writer.session.config
     if config.weights is not None:
-        say(writer.console, session.load_pretrained(config.weights))
+        say_lines(writer.console, session.load_pretrained(config.weights))
     if writer.chief:
         # Room for the checkpoints that are kept and the one being written, and likewise for the two models.
         arrays, _ = session.state()
@@ -416,7 +416,7 @@ def _introduce(writer: RunWriter, training: Source, held_out: Source) -> None:
             f"{activations.kept / 1e9:.2f} GB",
         )
     for name, reason in unreadable_pictures(training, held_out):
-        say(console, f"left out: {printable(name)}: {reason}", style="yellow")
+        say(console, f"left out: {name}: {reason}", style="yellow")
 
 
 # ----------------------------------------------------------------------------------------------------------------------

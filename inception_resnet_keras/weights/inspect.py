@@ -7,6 +7,7 @@ from os import PathLike
 from typing import Any
 
 from .. import networks
+from ..common.console import printable
 from ..common.errors import InputError
 from ..networks.recognise import NetworkDescription
 from ..networks.rows import Network
@@ -122,16 +123,15 @@ class Finding:
         if found.departures:
             shown = "; ".join(found.departures[:3])
             loaded = f"no call builds its graph, which is not the table's ({shown}): it is used as the file that it is"
-        return "\n".join(
-            [
-                f"{self.path}: {self.format}, {self.tensors} tensors, {self.parameters:,} numbers",
-                f"  {self.source}'s {found.name} ({found.variant}), {found.score:.0%} of it there",
-                f"  {classes}, {head}",
-                f"  {pixels}",
-                *also,
-                f"  {loaded}",
-            ]
-        )
+        lines = [
+            f"{self.path}: {self.format}, {self.tensors} tensors, {self.parameters:,} numbers",
+            f"  {self.source}'s {found.name} ({found.variant}), {found.score:.0%} of it there",
+            f"  {classes}, {head}",
+            f"  {pixels}",
+            *also,
+            f"  {loaded}",
+        ]
+        return "\n".join(map(printable, lines))
 
 
 def inspect_checkpoint(path: str | PathLike[str]) -> Finding:

@@ -21,6 +21,7 @@ import numpy as np
 
 from .. import networks
 from ..common.arguments import one_of
+from ..common.console import printable
 from ..common.errors import InputError, refuse
 from ..networks import names
 from ..networks.keras_graph import flattened
@@ -206,7 +207,7 @@ class LoadReport:
         lines += [f"  changed: {_listed(names)}: {what}" for what, names in self.changed.items()]
         if self.fresh:
             lines.append(f"  left fresh: {_listed(self.fresh)}")
-        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+        return "\n".join(map(printable, lines + [f"  note: {note}" for note in self.notes]))
 
 
 def _listed(names: list[str], most: int = 4) -> str:
@@ -571,7 +572,7 @@ class _Mapping:
         lines += [f"  {problem}" for problem in self.problems[:_LISTED]]
         if len(self.problems) > _LISTED:
             lines.append(f"  … and {len(self.problems) - _LISTED} more")
-        raise InputError("\n".join(lines + [f"  {hint}" for hint in self.hints]))
+        raise InputError(*lines, *(f"  {hint}" for hint in self.hints))
 
 
 def read(plan: LoadPlan, checkpoint: Checkpoint) -> list[str]:

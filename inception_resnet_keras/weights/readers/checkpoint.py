@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...common.console import printable
 from ...common.errors import InputError, reason_of
 
 
@@ -72,7 +73,7 @@ def damage(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if str(path) in str(error):
+        if printable(path) in str(error):
             raise
         raise InputError(f"{path}: {error}") from None
     except ImportError:
