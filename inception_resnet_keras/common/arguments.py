@@ -24,6 +24,15 @@ def is_number(value: Any) -> TypeGuard[float]:
         return False
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written in UTF-8: a file's name whose bytes are of another encoding cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def positive_integer(argument: str, value: Any) -> int:
     if not is_integer(value) or value < 1:
         raise refuse(argument, value, "an integer of at least 1")

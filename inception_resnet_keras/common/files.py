@@ -163,8 +163,9 @@ def _described(writer: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
+    """In UTF-8; a file name's bytes that are not UTF-8 are written as they are."""
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -140,7 +141,7 @@ class Files:
         import tensorflow as tf
 
         with tf.init_scope():  # made once, outside the graph that asks first
-            return tf.constant(self.paths)
+            return tf.constant(list(map(os.fsencode, self.paths)))
 
 
 class Memory:

@@ -114,7 +114,7 @@ class _Shards:
         feature = example.features.feature
         feature["image/encoded"].bytes_list.value.append(content)
         feature["image/class/label"].int64_list.value.append(label)
-        feature["image/filename"].bytes_list.value.append(name.encode())
+        feature["image/filename"].bytes_list.value.append(name.encode("utf-8", "surrogateescape"))
         record = example.SerializeToString(deterministic=True)
         self._writer.write(record)
         place = len(self.written), self._position + LENGTH_BYTES + record.index(content), len(content)
@@ -174,7 +174,7 @@ def _write_index(
         shards=rows[:, 0],
         offsets=rows[:, 1],
         lengths=rows[:, 2],
-        names=np.frombuffer(names.encode(), np.uint8),
+        names=np.frombuffer(names.encode("utf-8", "surrogateescape"), np.uint8),
     )
     index = {"format": FORMAT, "pictures": len(kept), "class_names": list(source.class_names), "shards": shards}
     write_json(folder / INDEX, index)
@@ -192,7 +192,7 @@ def open_packed(path: Path, max_corrupt: float) -> Source:
             raise InputError(f"{file}: {state}; copy it again, or pack the pictures again")
     try:
         table = _table(path / TABLE, count)
-        names = bytes(table["names"]).decode("utf-8").split("\0")
+        names = bytes(table["names"]).decode("utf-8", "surrogateescape").split("\0")
     except (OSError, ValueError, KeyError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path / TABLE}: is missing or damaged ({error}); pack the pictures again") from None
     places = Ranges(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..common.arguments import is_unicode
 from ..common.devices import usable_cores
 from ..common.errors import InputError
 from . import DIGITS, SOURCE_HELP
@@ -254,7 +255,7 @@ def manifest_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dic
     Raises InputError where it is no CSV file in UTF-8, or lacks a column.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             rows = csv.DictReader(file, strict=True)
             names = rows.fieldnames or ()
             if missing := set(columns) - set(names):
@@ -262,13 +263,16 @@ def manifest_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dic
                     f"{path}: lacks the column {' and '.join(sorted(missing))}; its first line names the columns, "
                     f"{' and '.join(columns)}, and is {','.join(names)!r}"
                 )
-            exact = "sha256" in names  # written by `train`: a space at a name's end belongs to it
+            # Written by `train`: a space at a name's end belongs to it, and a byte that is not UTF-8.
+            exact = "sha256" in names
             for row in rows:
                 values = {name: row[name] or "" for name in columns}
+                if not exact and not all(map(is_unicode, values.values())):
+                    raise InputError(f"{path}: is no CSV file in UTF-8: line {rows.line_num} is not")
                 yield rows.line_num, values if exact else {name: text.strip() for name, text in values.items()}
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
-    except (csv.Error, UnicodeDecodeError) as error:
+    except csv.Error as error:
         raise InputError(f"{path}: is no CSV file in UTF-8: {error}") from None
 
 
@@ -413,6 +417,8 @@ def _examples(files: list[Path], total: int, progress: Progress) -> Iterator[tup
 
 
 def _with_classes(source: Source, told: str, class_names: Sequence[str] | None, least: int) -> Source:
+    if unnamed := [name for name in source.class_names if not is_unicode(name)]:
+        raise InputError(f"{told}: the name of class {unnamed[0]!r} is not UTF-8, as a model's classes are: rename it")
     if class_names is None:
         if len(source.class_names) < least:
             raise InputError(f"{told}: holds one class only, {source.class_names[0]!r}; at least two are needed")

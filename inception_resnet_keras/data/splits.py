@@ -95,7 +95,7 @@ def write_split(path: Path, training: Source, held_out: Source, progress: Progre
     """
     total = len(training) + len(held_out)
     hashes = chain(_pixel_hashes(training, range(len(training))), _pixel_hashes(held_out, range(len(held_out))))
-    with replacing(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as beside, beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for done, (row, digest) in enumerate(zip(_rows(training, held_out), hashes, strict=True), 1):

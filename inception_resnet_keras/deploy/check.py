@@ -17,6 +17,7 @@ from ..common.errors import InputError, refuse
 from ..data.images import UnreadableImageError, read_image
 from ..data.labelled import Source
 from ..models.model_file import Precision
+from ..models.open import require_finite
 from ..models.runtimes import Runtime, SavedModelRuntime, open_runtime
 from ..models.saved_model import refuse_unknown_operations
 from .pictures import Sample
@@ -157,6 +158,9 @@ def compare(
     found = _outputs(runtime.run, sample.images)
     if wanted.shape != found.shape:
         raise InputError(f"{shown}: gives {found.shape} where the model gives {wanted.shape}: it is not kept")
+    numbers = [f"{sample.source}, picture {number}" for number in range(1, len(sample) + 1)]
+    require_finite("model", wanted, numbers)
+    require_finite(str(shown), found, numbers)
     if isinstance(runtime, SavedModelRuntime):
         _check_encoded(runtime, sample.images[:BATCH], shown)
     embedding = not prepared.card.gives_classes

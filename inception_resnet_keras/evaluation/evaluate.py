@@ -198,7 +198,7 @@ def evaluate(
             for other, subject in zip(known, subjects, strict=True)
         ]
         read, found = classify(
-            len(source),
+            source.names,
             source.decode,
             subjects,
             crops=crops,

@@ -33,7 +33,7 @@ from .classes import Classes, imagenet, number_of
 
 if TYPE_CHECKING:
     import keras
-from ..models.open import GivenModel, OpenedModel, locate
+from ..models.open import GivenModel, OpenedModel, locate, require_finite
 from ..models.predict import expand
 from ..networks.recognise import channels_first
 
@@ -73,6 +73,7 @@ def explain(
     endpoint: str | None = None,
     steps: int = STEPS,
     batch_size: int = 8,
+    names: Sequence[object] | None = None,
 ) -> list[Explanation]:
     """Explains a model's answers.
 
@@ -88,12 +89,14 @@ def explain(
             299 pixels is the last of all, 8×8.
         steps: Of integrated gradients, from grey to the picture, at least 1: more make `gap` smaller.
         batch_size: How many pictures or steps go through the model at once.
+        names: What errors call the pictures; None for their numbers.
 
     Returns:
         One explanation a picture, in order.
 
     Raises:
-        ValueError: The model has neither classifier nor embedding, or an argument does not fit it or another.
+        ValueError: The model has neither classifier nor embedding, or gives NaN; or an argument does not fit it or
+            another.
     """
     import keras
 
@@ -121,17 +124,22 @@ def explain(
     if against is None and (output := keras.tree.flatten(model.output)[0]) is not head:
         outputs["predictions"] = output
     network = _Network(keras.Model(model.input, outputs), first, steps, batch_size)
+    named = [f"images[{number}]" for number in range(len(pixels))] if names is None else names
+    heads = require_finite(f"model {model.name!r}", network.run(pixels), named)
     numbers: Sequence[int | None]
     if against is None:
-        numbers = _numbers(network, pixels, classes)
+        numbers = _numbers(heads, classes)
         directions = np.eye(head.shape[-1], dtype=np.float32)[np.array(numbers)]
     else:
         numbers = [None] * len(pixels)
-        directions = np.repeat(network.run(_pixels("against", against, model)[:1]), len(pixels), axis=0)
-    return [
+        other = network.run(_pixels("against", against, model)[:1])
+        directions = np.repeat(require_finite(f"model {model.name!r}", other, ["against"]), len(pixels), axis=0)
+    found = [
         network.explained(picture, direction, number, place)
         for picture, direction, number in zip(pixels, directions, numbers, strict=True)
     ]
+    require_finite(f"model {model.name!r}", np.stack([each.gradients for each in found]), named)
+    return found
 
 
 def _unit(vectors: Any) -> Any:
@@ -228,15 +236,15 @@ class _Network:
         return np.moveaxis(values, 0, -1) if self.first else values
 
 
-def _numbers(network: _Network, pixels: np.ndarray, classes: Any) -> list[int]:
-    """The class of each picture."""
-    count = network.model.output["head"].shape[-1]
+def _numbers(heads: np.ndarray, classes: Any) -> list[int]:
+    """The class of each picture. heads: (n, classes), logits."""
+    pictures, count = heads.shape
     if classes is None:
-        return [int(number) for number in network.run(pixels).argmax(axis=-1)]
-    asked = [classes] * len(pixels) if is_integer(classes) else classes
-    fits = isinstance(asked, Sequence | np.ndarray) and len(asked) == len(pixels)
+        return [int(number) for number in heads.argmax(axis=-1)]
+    asked = [classes] * pictures if is_integer(classes) else classes
+    fits = isinstance(asked, Sequence | np.ndarray) and len(asked) == pictures
     if not fits or not all(is_integer(number) and 0 <= number < count for number in asked):
-        raise refuse("classes", classes, f"None, an integer from 0 to {count - 1}, or {len(pixels)} such integers")
+        raise refuse("classes", classes, f"None, an integer from 0 to {count - 1}, or {pictures} such integers")
     return [int(number) for number in asked]
 
 
@@ -434,7 +442,7 @@ def explain_files(
         except UnreadableImageError as error:
             drawn.append(ExplanationFile(str(file), None, error=error.reason))
             continue
-        found = explain(opened.model, pixels, **options)[0]
+        found = explain(opened.model, pixels, names=[file], **options)[0]
         what = _caption(opened, found, against)
         out.mkdir(parents=True, exist_ok=True)
         if target.exists():

@@ -17,7 +17,7 @@ from ..common.devices import usable_cores
 from ..common.errors import InputError
 from ..data.crops import Enough, View, cut, decoded, decoding_size
 from ..data.images import UnreadableImageError
-from ..models.open import OpenedModel, Run
+from ..models.open import OpenedModel, Run, require_finite
 
 Progress = Callable[[int, int], None]
 ProgressCallback = Callable[[str, int, int], None]
@@ -28,7 +28,7 @@ SUM_TOLERANCE = 1e-2  # half precision's sums are off by a few thousandths
 
 
 def one_pass(
-    count: int,
+    names: Sequence[object],
     decode: Decode,
     subjects: Sequence[OpenedModel],
     *,
@@ -41,7 +41,7 @@ def one_pass(
     """What models say of pictures.
 
     Args:
-        count: How many pictures there are.
+        names: The pictures, as errors call them.
         decode: Gives picture number `index`, for a size as `data.crops.decoding_size` has it; raises
             UnreadableImageError for one that is to be left out, anything else to end the pass.
         subjects: The models; those of equal views share their crops.
@@ -55,7 +55,11 @@ def one_pass(
         int64 (n,) the numbers of the pictures that were read; and for each model float32
         (n, crops, outputs), or twice the crops with `flip`, a crop followed by its mirrored one; or
         averaged (n, outputs).
+
+    Raises:
+        InputError: A model gives NaN or infinity.
     """
+    count = len(names)
     views = list(dict.fromkeys(subject.view for subject in subjects))
     sizes = {view: decoding_size(view, crops) for view in views}
 
@@ -75,10 +79,12 @@ def one_pass(
         ahead = 2 * pictures + min(usable_cores(), 16)  # 144 crops of a picture take 40 MB
         for batch in batched(mapped_ahead(threads, looked_at, range(count), ahead), pictures):
             readable = [found for found in batch if found is not None]
-            read += [done + number for number, found in enumerate(batch) if found is not None]
+            numbers = [done + number for number, found in enumerate(batch) if found is not None]
+            read += numbers
             for subject, said in zip(subjects, outputs, strict=True):
                 if readable:
                     each = _outputs(subject.run, [found[subject.view] for found in readable], batch_size)
+                    require_finite(subject.name, each, [names[number] for number in numbers])
                     said.append(each.mean(axis=1, dtype=np.float64).astype(np.float32) if averaged else each)
             done += len(batch)
             progress(done, count)
@@ -88,7 +94,7 @@ def one_pass(
 
 
 def classify(
-    count: int,
+    names: Sequence[object],
     decode: Decode,
     subjects: Sequence[OpenedModel],
     *,
@@ -101,7 +107,7 @@ def classify(
     Raises InputError where a model gives none.
     """
     checked = [replace(subject, run=_checked(subject)) for subject in subjects]
-    return one_pass(count, decode, checked, crops=crops, batch_size=batch_size, progress=progress, averaged=True)
+    return one_pass(names, decode, checked, crops=crops, batch_size=batch_size, progress=progress, averaged=True)
 
 
 def mapped_ahead(
@@ -137,12 +143,10 @@ def _outputs(run: Run, pictures: Sequence[np.ndarray], batch_size: int) -> np.nd
 
 
 def _checked(subject: OpenedModel) -> Run:
-    """The model's run, refused where it gives no probabilities."""
+    """The model's run, refused where it gives no probabilities; NaN passes, which `one_pass` refuses by name."""
 
     def run(images: np.ndarray) -> np.ndarray:
         found = subject.run(images)
-        if not np.isfinite(found).all():
-            raise InputError(f"{subject.name}: gives numbers that are not finite: its weights are damaged")
         if found.min() < 0 or np.abs(found.sum(axis=1) - 1).max() > SUM_TOLERANCE:
             raise InputError(
                 f"{subject.name}: gives no probabilities that sum to 1 (but {found[0, :3]} …): only a model that ends "

@@ -14,7 +14,7 @@ A model is named in one of these ways:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
@@ -405,6 +405,20 @@ def keras_run(model: keras.Model, preprocessing: Preprocessing = RAW) -> Run:
     return run
 
 
+def require_finite(name: str, outputs: np.ndarray, pictures: Sequence[object]) -> np.ndarray:
+    """A model's outputs, unchanged; InputError names the model and the first picture if any is NaN or infinite.
+
+    outputs: (n, …), of n pictures. Whatever ranks or averages outputs asks this first: NaN has no rank.
+    """
+    broken = np.flatnonzero(~np.isfinite(outputs.reshape(len(pictures), -1)).all(axis=1))
+    if len(broken):
+        raise InputError(
+            f"{name}: gives NaN or infinity for {len(broken)} of {len(pictures)} pictures, the first of them "
+            f"{pictures[broken[0]]}: its weights are damaged, or too large for its precision; train or convert it anew"
+        )
+    return outputs
+
+
 def normalised(run: Run, images: np.ndarray) -> np.ndarray:
     """The vectors that a model gives, each divided by its length."""
     vectors = run(images)
@@ -415,7 +429,8 @@ def without_background(run: Run, images: np.ndarray) -> np.ndarray:
     """Drops TF-Slim's background class (index 0) and renormalises; uniform if all the mass was on it."""
     found = run(images)[:, 1:]
     total = found.sum(axis=1, keepdims=True)
-    return np.where(total > 0, found / np.maximum(total, np.finfo(found.dtype).tiny), 1 / found.shape[1])
+    # NaN stays: it must not pass for probabilities.
+    return np.where(total == 0, 1 / found.shape[1], found / np.maximum(total, np.finfo(found.dtype).tiny))
 
 
 def _as_imagenet(opened: OpenedModel, published: Mapping[str, float] | None = None) -> OpenedModel:

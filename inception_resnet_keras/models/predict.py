@@ -17,7 +17,7 @@ from ..data.images import UnreadableImageError, decode
 from ..data.preprocessing import Convention
 from ..data.sources import picture_files
 from ..weights.labels import class_index, read_class_names
-from .open import GivenModel, OpenedModel, locate
+from .open import GivenModel, OpenedModel, locate, require_finite
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def predict(
         One prediction per file, in order. A file that cannot be read has an error in place of classes.
 
     Raises:
-        ValueError: The model is missing or damaged or gives no classes, a file is missing, or a folder has no image.
+        ValueError: The model is missing or damaged or gives no classes or NaN, a file is missing, or a folder has no
+            image.
 
     Examples:
         ```python
@@ -118,7 +119,10 @@ def _predict_batch(opened: OpenedModel, names: Sequence[str], files: Sequence[Pa
             pixels.append(cut(decode(file, decoding_size(view, 1)), view, 1)[0])
         except UnreadableImageError as error:
             errors[file] = error.reason
-    rows: Iterator[np.ndarray] = iter(opened.run(np.stack(pixels).astype(np.float32)) if pixels else ())
+    rows: Iterator[np.ndarray] = iter(())
+    if pixels:
+        outputs = opened.run(np.stack(pixels).astype(np.float32))
+        rows = iter(require_finite(opened.name, outputs, [file for file in files if file not in errors]))
     found = []
     for file in files:
         if file in errors:

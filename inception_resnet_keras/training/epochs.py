@@ -16,6 +16,7 @@ from ..common.errors import InputError
 from ..data.images import UnreadableImageError
 from ..data.labelled import Source
 from ..data.pipeline import batches
+from ..models.open import require_finite
 from .cluster import worker
 from .optimizers import phases
 from .progress import InterruptedRun, TrainingProgress
@@ -190,7 +191,8 @@ class Trainer:
                     raise InterruptedRun
         if not parts:
             raise InputError("val: no held-out picture can be read")
-        return self.held_out.take(np.concatenate(numbers)), np.concatenate(parts)
+        evaluated = self.held_out.take(np.concatenate(numbers))
+        return evaluated, require_finite("val: the trained model", np.concatenate(parts), evaluated.names)
 
     def _history_row(self, evaluated: Source, probabilities: np.ndarray) -> dict[str, float]:
         position = self.session.position

@@ -56,7 +56,7 @@ def decode_predictions(probabilities: ArrayLike, top: int = 5) -> list[list[Labe
         For each picture its classes, the most probable first: (id, name, probability).
 
     Raises:
-        ValueError: probabilities has another shape, top is out of range, or the class index is not
+        ValueError: probabilities has another shape or holds NaN, top is out of range, or the class index is not
             in the cache and cannot be fetched; it says what to fetch from where to where.
     """
     array = np.asarray(probabilities)
@@ -66,6 +66,8 @@ def decode_predictions(probabilities: ArrayLike, top: int = 5) -> list[list[Labe
         )
     if not is_integer(top) or not 1 <= top <= CLASSES:
         raise refuse("top", top, f"an integer from 1 to {CLASSES}")
+    if broken := np.flatnonzero(~np.isfinite(array).all(axis=1)).tolist():
+        raise InputError(f"probabilities: row {broken[0]} holds NaN or infinity, which has no rank: the model is damaged")
     index = class_index()
     array = array[:, -CLASSES:]
     order = np.argsort(-array, axis=1, kind="stable")[:, :top]

@@ -51,7 +51,7 @@ def test_each_picture_has_the_mean_of_its_crops(crops: int, batch_size: int) -> 
     models = [subject(one), subject(other, side=24)]
     options: dict[str, Any] = {"crops": crops, "batch_size": batch_size}
     read, (first, second) = classify(
-        7, shaded, models, **options, progress=lambda done, total: told.append((done, total))
+        range(7), shaded, models, **options, progress=lambda done, total: told.append((done, total))
     )
     assert read.tolist() == [0, 1, 3, 4, 6]
     for index, *found in zip(read, first, second, strict=True):
@@ -68,7 +68,7 @@ def test_each_picture_has_the_mean_of_its_crops(crops: int, batch_size: int) -> 
 
 def test_mirrored_crops_follow_theirs() -> None:
     run = Means()
-    read, (found,) = one_pass(2, shaded, [subject(run)], flip=True, batch_size=8)
+    read, (found,) = one_pass(range(2), shaded, [subject(run)], flip=True, batch_size=8)
     (given,) = run.given
     assert found.shape == (2, 2, 3)
     np.testing.assert_array_equal(given[1::2], given[::2, :, ::-1])
@@ -76,7 +76,7 @@ def test_mirrored_crops_follow_theirs() -> None:
 
 
 def test_no_picture_at_all() -> None:
-    read, (found,) = classify(1, lambda index, size: shaded(2), [subject(Means())])
+    read, (found,) = classify(range(1), lambda index, size: shaded(2), [subject(Means())])
     assert (len(read), len(found)) == (0, 0)
 
 
@@ -85,12 +85,12 @@ def test_no_picture_at_all() -> None:
     [
         ([2.0, -1.0, 0.0], "means: gives no probabilities that sum to 1"),
         ([0.9, 0.9, 0.1], "means: gives no probabilities that sum to 1"),
-        ([np.nan, 0.5, 0.5], "means: gives numbers that are not finite"),
+        ([np.nan, 0.5, 0.5], "means: gives NaN or infinity for 1 of 1 pictures, the first of them a.png"),
     ],
 )
 def test_what_are_no_probabilities_is_refused(says: list[float], error: str) -> None:
     with pytest.raises(InputError, match=error):
-        classify(1, shaded, [subject(lambda images: np.tile(np.array(says, np.float32), (len(images), 1)))])
+        classify(["a.png"], shaded, [subject(lambda images: np.tile(np.array(says, np.float32), (len(images), 1)))])
 
 
 def test_what_ends_a_pass_ends_it() -> None:
@@ -98,7 +98,7 @@ def test_what_ends_a_pass_ends_it() -> None:
         raise InputError("too many are corrupt")
 
     with pytest.raises(InputError, match="too many"):
-        classify(100, full, [subject(Means())])
+        classify(range(100), full, [subject(Means())])
 
 
 @given(count=st.integers(0, 30), ahead=st.integers(1, 40), length=st.integers(1, 40))
