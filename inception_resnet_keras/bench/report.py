@@ -122,12 +122,14 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
+    from ..evaluation.plots import label
+
     plan, machine, panels = report["plan"], report["machine"], list(_panels(report))
     heights = [1.05 + 0.27 * len(rows) for _, rows in panels] or [1.0]  # inches
     figure = Figure(figsize=(9, sum(heights) + 0.9), layout="constrained")
     where = machine["gpus"][0].split(",")[0] if plan["device"] == "gpu" and machine["gpus"] else machine["cpu"]
     what = f"{plan['size']}×{plan['size']} pixels on {where}, {machine['date'][:10]}; {plan['rounds']} rounds"
-    figure.suptitle(f"{what}; ratios to {plan['contenders'][0]}", x=0.01, ha="left", fontsize=11)
+    figure.suptitle(f"{what}; ratios to {label(plan['contenders'][0])}", x=0.01, ha="left", fontsize=11)
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (title, rows) in zip(axes, panels, strict=False):
         speeds = [row["images_per_second"] for row in rows]
@@ -136,7 +138,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         bars = axis.barh(range(len(rows)), middle, color=colours, xerr=[middle - low, high - middle], capsize=2)
         texts = [f"{speed:,.1f}  {_ratio(row)}" for speed, row in zip(middle, rows, strict=True)]
         axis.bar_label(bars, texts, padding=4, fontsize=8)
-        axis.set_yticks(range(len(rows)), [row["contender"] for row in rows], fontsize=8)
+        axis.set_yticks(range(len(rows)), [label(row["contender"]) for row in rows], fontsize=8)
         axis.invert_yaxis()
         axis.set_xlim(0, 1.5 * high.max())  # room for the label of the longest bar
         axis.set_xlabel("images/s", fontsize=8)

@@ -58,8 +58,10 @@ def run(args: argparse.Namespace) -> int:
         from rich.console import Console
         from rich.table import Table
 
-        table = Table("picture", "class", "probability")
-        table.columns[-1].justify = "right"
+        table = Table()
+        for column in ("picture", "class"):
+            table.add_column(column, overflow="fold")
+        table.add_column("probability", justify="right")
         for prediction in predictions:
             rows = [(name, f"{probability:.1%}") for name, probability in prediction.top]
             for rank, (name, probability) in enumerate(rows or [(f"left out: {prediction.error}", "")]):

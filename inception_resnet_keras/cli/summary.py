@@ -6,8 +6,10 @@ import argparse
 from typing import TYPE_CHECKING
 
 from .. import networks
+from ..common.arguments import positive_integer
 from ..common.errors import InputError, refuse
 from ..networks import names
+from ..networks.checks import LONGEST_SIDE
 from ..networks.rows import Network
 from ..networks.trace import Stage, merged, stages, trace
 
@@ -30,9 +32,11 @@ def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     network = networks.find(args.network, args.variant)
-    if args.classes is not None and args.classes < 1:
-        raise refuse("--classes", args.classes, "an integer of at least 1")
+    if args.classes is not None:
+        positive_integer("--classes", args.classes)
     size = network.size if args.size is None else args.size
+    if size > LONGEST_SIDE:
+        raise refuse("--size", size, f"an integer of at most {LONGEST_SIDE}")
     try:
         found = stages(trace(network, (size, size), **networks.head(network, args.classes)))
     except ValueError as error:

@@ -120,7 +120,7 @@ def _table(report: Report) -> Table:
     from rich.table import Table
 
     table = Table(title="held-out pictures, class by class", title_justify="left")
-    table.add_column("class")
+    table.add_column("class", overflow="fold")
     for column in ("precision", "recall", "pictures"):
         table.add_column(column, justify="right")
     for score in report.classes:

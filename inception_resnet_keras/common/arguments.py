@@ -13,8 +13,14 @@ from typing import Any, TypeGuard
 from .errors import refuse
 
 
+LONGEST_INTEGER = 63  # bits: more is no count of anything, and no engine takes it
+MOST = 2**31 - 1  # of what is counted; products of two such numbers stay integers of 64 bits
+
+
 def is_integer(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    """Whether it is an integer of at most 64 bits, sign included."""
+    integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return integer and int(value).bit_length() <= LONGEST_INTEGER
 
 
 def is_number(value: Any) -> TypeGuard[float]:
@@ -33,10 +39,16 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def positive_integer(argument: str, value: Any) -> int:
-    if not is_integer(value) or value < 1:
-        raise refuse(argument, value, "an integer of at least 1")
+def positive_integer(argument: str, value: Any, most: int = MOST) -> int:
+    if not is_integer(value) or not 1 <= value <= most:
+        raise refuse(
+            argument, value, "an integer of at least 1" + (f", at most {most}" if _is_above(value, most) else "")
+        )
     return int(value)
+
+
+def _is_above(value: Any, most: int) -> bool:
+    return isinstance(value, numbers.Integral) and value > most
 
 
 def number_between(argument: str, value: Any, low: float, high: float, takes: str) -> float:

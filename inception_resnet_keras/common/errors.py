@@ -37,8 +37,8 @@ def shown(value: Any) -> str:
     """A value in an error, on one line and cut where it is long."""
     try:
         text = repr(value).replace("\n", " ")
-    except ValueError:  # Python writes no integer of more than 4300 digits
-        text = f"an integer of more than {LONGEST_SHOWN} digits" if isinstance(value, int) else type(value).__name__
+    except (ValueError, RecursionError):  # Python writes no integer of more than 4300 digits, and no endless list
+        text = "an integer of more than 4300 digits" if isinstance(value, int) else f"a {type(value).__name__}"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"  # an array's, say
 
 

@@ -162,6 +162,22 @@ def _described(writer: Path) -> str:
         return "another process"
 
 
+def read_short_text(path: Path, most: int) -> str:
+    """A UTF-8 file of at most so many bytes, with or without a byte order mark.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+        ValueError: It is a device or a pipe, which may have no end, is longer, or is not UTF-8.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no regular file")
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content.decode("utf-8-sig")
+
+
 def write_text(path: Path, text: str) -> None:
     """In UTF-8; a file name's bytes that are not UTF-8 are written as they are."""
     with replacing(path) as part:
@@ -268,4 +284,3 @@ def _numbered(parent: Path, name: str) -> Path:
         with suppress(FileExistsError):  # from an earlier run, or from one that was a moment faster
             (folder := parent / f"{name}-{number}").mkdir(parents=True)
             return folder
-

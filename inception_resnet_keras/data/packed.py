@@ -73,7 +73,7 @@ def pack(
             the source allows.
         OSError: The disk is full, say; nothing of `out` is left.
     """
-    positive_integer("shard_bytes", shard_bytes)
+    positive_integer("shard_bytes", shard_bytes, 2**63 - 1)
     if not is_integer(seed) or seed < 0:
         raise refuse("seed", seed, "an integer of at least 0")
     order = np.random.default_rng(seed).permutation(len(source))
@@ -109,7 +109,7 @@ class _Shards:
         import tensorflow as tf
 
         if self._writer is None:
-            self._writer = tf.io.TFRecordWriter(str(self._path()))
+            self._writer = tf.io.TFRecordWriter(os.fsencode(self._path()))
         example = tf.train.Example()
         feature = example.features.feature
         feature["image/encoded"].bytes_list.value.append(content)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from ..common.arguments import one_of
+from ..common.arguments import is_unicode, one_of
 from ..common.errors import InputError, refuse
 from ..models.model_file import PRECISIONS, Precision
 
@@ -76,6 +76,8 @@ def checked_out(target: Format, out: Path) -> Path:
     """`out`, of the format's ending, in a folder that is there, over nothing."""
     if out.suffix != target.suffix and (target.suffix or out.suffix in {row.suffix for row in FORMATS.values()}):
         raise refuse("out", str(out), f"a file ending in {target.suffix}" if target.suffix else "a folder's name")
+    if not is_unicode(str(out.absolute())):
+        raise InputError(f"out: {out.absolute()}: is no name in UTF-8, which the converters need; give another")
     if not out.parent.is_dir():
         raise InputError(f"out: {out.parent} is no folder; make it first")
     for path in files_of(target, out):

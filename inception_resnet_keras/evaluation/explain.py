@@ -30,6 +30,7 @@ from ..data.images import UnreadableImageError, decode, read_image
 from ..data.preprocessing import Convention
 from ..weights.labels import quoted
 from .classes import Classes, imagenet, number_of
+from .plots import label
 
 if TYPE_CHECKING:
     import keras
@@ -284,7 +285,7 @@ def draw_explanation(picture: np.ndarray, explanation: Explanation, what: str, p
     figure = Figure(figsize=(3 * side, side * height / width + 0.8), layout="constrained")
     panels, bars = figure.subplots(2, 3, height_ratios=(1, 0.03))
     cells = "×".join(map(str, explanation.cam.shape))
-    titles = (what, f"Grad-CAM at {explanation.endpoint} ({cells})", "integrated gradients")
+    titles = (label(what), f"Grad-CAM at {explanation.endpoint} ({cells})", "integrated gradients")
     for axis, title in zip(panels, titles, strict=True):
         axis.set_title(title, fontsize=11)
         axis.set_axis_off()
@@ -371,7 +372,7 @@ class _Opened:
         """The output that is a class, by its name, or by its number where none is named so."""
         known = self.classes.numbers() if self.classes else {}
         found = number_of(asked, known, imagenet=self.subject.imagenet)
-        if found is None and asked.isdecimal() and int(asked) < self.subject.outputs:
+        if found is None and asked.isdecimal() and len(asked) < 10 and int(asked) < self.subject.outputs:
             found = int(asked)
         if found is not None:
             return self.before + found

@@ -329,6 +329,6 @@ def _write(verified: FaceVerification, judged: Sequence[Pair], distances: np.nda
     for number in worst[: plots.PAIRS_SHOWN]:
         pair = judged[number]
         images = [read_again(partial(decode, paths[face])) for face in pair[1:]]
-        shown.append((f"{pair.first}\n{pair.second}", bool(pair.same), float(distances[number]), images))
+        shown.append(((str(pair.first), str(pair.second)), bool(pair.same), float(distances[number]), images))
     plots.plot_pairs(shown, len(worst), folder / "mistakes.png")
     write_json(folder / "report.json", verified.as_json())

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from PIL import Image
 
+from ..common.console import printable
 from ..common.files import replacing
 from .metrics import Calibration, Verification
 from .report import Report
@@ -102,11 +103,11 @@ def plot_reliability(models: Sequence[tuple[str, Calibration]], path: Path) -> N
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     upper.plot([0, 1], [0, 1], color=TRAINING, linestyle="--", linewidth=1)
     for colour, (name, found) in zip(cycle(SERIES), models, strict=False):
-        label = f"{_short(name, 28)}: ECE {found.ece:.1%}"
+        legend = f"{_short(name, 28)}: ECE {found.ece:.1%}"
         if found.temperature is not None and found.scaled_ece is not None:
-            label += f", {found.scaled_ece:.1%} at T = {found.temperature:.2f}"
+            legend += f", {found.scaled_ece:.1%} at T = {found.temperature:.2f}"
         sure = [each.confidence for each in found.bins]
-        upper.plot(sure, [each.accuracy for each in found.bins], color=colour, marker="o", markersize=4, label=label)
+        upper.plot(sure, [each.accuracy for each in found.bins], color=colour, marker="o", markersize=4, label=legend)
         middles = [(each.low + each.high) / 2 for each in found.bins]
         total = sum(each.pictures for each in found.bins)
         shares = [each.pictures / total for each in found.bins]
@@ -162,13 +163,16 @@ def plot_verification(found: Verification, distances: np.ndarray, same: np.ndarr
     _write(figure, path)
 
 
-def plot_pairs(shown: Sequence[tuple[str, bool, float, Sequence[Image.Image]]], wrong: int, path: Path) -> None:
+def plot_pairs(
+    shown: Sequence[tuple[Sequence[str], bool, float, Sequence[Image.Image]]], wrong: int, path: Path
+) -> None:
     """Pairs judged wrongly, each as (names, whether of one person, distance, its two pictures), of `wrong` in all."""
     cells = []
     for said, same, distance, images in shown:
         left, right = (np.asarray(image.resize((160, 160))) for image in images)
         both = np.concatenate([left, np.full((160, 8, 3), 255, np.uint8), right], axis=1)
-        cells.append((f"{'one person' if same else 'two persons'}, distance {distance:.2f}\n{said}", both))
+        names = "\n".join(map(label, said))
+        cells.append((f"{'one person' if same else 'two persons'}, distance {distance:.2f}\n{names}", both))
     title = f"{len(cells)} of {wrong} pairs judged wrongly, the farthest from the threshold first"
     _gallery(cells, title if cells else "every pair is judged rightly", path, cell=(3.4, 2.6), columns=2)
 
@@ -203,8 +207,16 @@ def _plain(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
+def label(name: str, length: int | None = None) -> str:
+    """A name as a text of a figure: printable, no formula whatever dollars it has, cut to `length` characters."""
+    shown = printable(name)
+    if length and len(shown) > length:
+        shown = f"{shown[: length - 1]}…"
+    return shown.replace("$", r"\$")
+
+
 def _short(name: str, length: int = LABEL_LENGTH) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+    return label(name, length)
 
 
 def _write(figure: Figure, path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..common.arguments import boolean, positive_integer
+from ..common.arguments import boolean, is_unicode, positive_integer
 from ..common.devices import is_out_of_memory, usable_cores, use_gpus
 from ..common.errors import NO_MEMORY, InputError, NoMemoryError, refuse
 from .model_file import MEMBER, Card, ExportCard, load_model, parse_card, read_member
@@ -153,6 +153,8 @@ def open_with_library(path: Path, opening: Callable[[], Any]) -> Any:
     except Exception as error:  # each library has its own, down to plain RuntimeError
         if is_out_of_memory(error) or _LITERT_HAS_NO_MEMORY in str(error):
             raise NoMemoryError(f"{path}: {NO_MEMORY}") from error
+        if not is_unicode(str(path.absolute())):
+            raise InputError(f"{path}: is no name in UTF-8, which the format's library needs; rename it") from None
         lines = str(error).strip().splitlines()
         reason = lines[-1].strip() if lines else type(error).__name__
         raise InputError(f"{path}: is damaged, or of a newer format than is known here: {reason}") from error

@@ -13,14 +13,18 @@ from .rows import Network
 from .trace import minimum_side
 
 
+MOST_BLOCKS = 1000  # of a kind: fifty times the paper's, and about what memory holds
+LONGEST_SIDE = 2**16
+
+
 def apply_depths(network: Network, depths: Any) -> Network:
     """Return the network with `depths` blocks A, B and C; None keeps the variant's own. Raises InputError."""
     if depths is None:
         return network
     blocks = block_names(network)
     fits = isinstance(depths, Sequence) and not isinstance(depths, str) and len(depths) == len(blocks)
-    if not fits or not all(is_integer(number) and number >= 1 for number in depths):
-        takes = f"None or {len(blocks)} integers of at least 1 for blocks {', '.join(blocks).upper()}"
+    if not fits or not all(is_integer(number) and 1 <= number <= MOST_BLOCKS for number in depths):
+        takes = f"None or {len(blocks)} integers of at least 1, at most {MOST_BLOCKS}, for blocks {', '.join(blocks).upper()}"
         raise refuse("depths", depths, takes)
     return with_depths(network, [int(number) for number in depths])
 
@@ -80,14 +84,14 @@ def check_image_shape(
     side = minimum_side(network, aux_head=aux_head)
     order = "(channels, height, width)" if data_format == "channels_first" else "(height, width, channels)"
     sides = f"height and width at least {side}" + (" with aux_head=True" if aux_head else " or None")
-    takes = f"{order}, {sides}, channels at least 1"
+    takes = f"{order}, {sides}, channels at least 1, each at most {LONGEST_SIDE}"
     if not isinstance(shape, Sequence) or isinstance(shape, str) or len(shape) != 3:
         raise refuse(argument, shape, takes)
     channels, *maps = shape if data_format == "channels_first" else (shape[2], *shape[:2])
-    if not is_integer(channels) or channels < 1:
+    if not is_integer(channels) or not 1 <= channels <= LONGEST_SIDE:
         raise refuse(argument, shape, takes)
     for number in maps:
         unknown = number is None and not aux_head
-        if not unknown and (not is_integer(number) or number < side):
+        if not unknown and (not is_integer(number) or not side <= number <= LONGEST_SIDE):
             raise refuse(argument, shape, takes)
     return tuple(shape)

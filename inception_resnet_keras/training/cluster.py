@@ -39,7 +39,7 @@ def strategy_kind(config: TrainConfig, environment: Mapping[str, str] = os.envir
 def _slurm_tasks(environment: Mapping[str, str]) -> int:
     """Tasks that `srun` started. SLURM_NTASKS would not do: sbatch's own script and salloc's shell have it, too."""
     text = environment.get("SLURM_STEP_NUM_TASKS", "1")
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > 9:
         raise refuse("SLURM_STEP_NUM_TASKS", text, "the number of tasks, as srun sets it")
     return int(text)
 

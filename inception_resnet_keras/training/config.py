@@ -19,6 +19,7 @@ from .. import networks
 from ..common.arguments import boolean, count_or_share, is_integer, nearest, number_between, one_of, positive_integer
 from ..common.console import PROGRAM
 from ..common.errors import InputError, refuse
+from ..common.files import read_short_text
 from ..data import DIGITS, DIGITS_SEED
 from ..data.options import DataOptions
 from ..networks.rows import Network
@@ -304,6 +305,7 @@ def _toml(value: Any) -> str:
 # Recipes, `--set key=value` and keyword arguments
 # ----------------------------------------------------------------------------------------------------------------------
 RECIPES = Path(__file__).with_name("recipes")
+LONGEST_RECIPE = 1024**2  # bytes
 _KINDS = {str: "text", int: "an integer", float: "a number", bool: "true or false", list: "two numbers: [low, high]"}
 
 
@@ -334,11 +336,13 @@ def read_recipe(name_or_file: str) -> dict[str, Any]:
     """
     path = RECIPES / f"{name_or_file}.toml" if name_or_file in recipe_names() else Path(name_or_file)
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        settings = _toml_table(read_short_text(path, LONGEST_RECIPE))
     except FileNotFoundError:
         takes = f"a TOML file or one of {', '.join(recipe_names())}{nearest(name_or_file, recipe_names())}"
         raise refuse("recipe", name_or_file, takes) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as a TOML file: {error.strerror}") from None
+    except ValueError as error:
         raise InputError(f"{path}: cannot be read as a TOML file: {error}") from None
     return {key: _check_type(str(path), key, value) for key, value in settings.items()}
 
@@ -359,11 +363,10 @@ def _check_type(where: str, key: str, value: Any) -> Any:
     kinds, optional = _kind(where, key)
     if (value is None and optional) or type(value) in kinds:
         return value
-    if float in kinds and type(value) is int:
+    if float in kinds and type(value) is int and is_integer(value):
         return float(value)
-    raise InputError(
-        f"{where}: {key}: got {value!r}; it takes {_KINDS[kinds[-1]]} (without it: {json.dumps(DEFAULTS[key])})"
-    )
+    takes = f"{_KINDS[kinds[-1]]} (without it: {json.dumps(DEFAULTS[key])})"
+    raise refuse(f"{where}: {key}", value, takes)
 
 
 def _parse(key: str, text: str) -> Any:
@@ -374,9 +377,18 @@ def _parse(key: str, text: str) -> Any:
     if str in kinds and not text.startswith(('"', "'")):
         return text
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        table = _toml_table(f"value = {text}")
+    except ValueError:
         return text
+    return table["value"] if len(table) == 1 else text  # a line end would begin another setting
+
+
+def _toml_table(text: str) -> dict[str, Any]:
+    """A TOML text's table; ValueError for any that cannot be read."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _kind(where: str, key: str) -> tuple[list[type], bool]:

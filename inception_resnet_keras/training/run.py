@@ -6,6 +6,7 @@ import csv
 import errno
 import hashlib
 import json
+import os
 import platform
 import shutil
 import time
@@ -491,7 +492,7 @@ class EventWriter:
         if self._writer is None:
             for old in self.folder.glob("events.out.tfevents.*"):
                 old.unlink()
-            self._writer = tf.summary.create_file_writer(str(self.folder))
+            self._writer = tf.summary.create_file_writer(os.fsencode(self.folder))
         with self._writer.as_default():
             for row in rows:
                 for name, value in row.items():

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from ..common.arguments import is_integer
 from ..common.errors import InputError, refuse
+from ..common.files import read_short_text
 from . import download
 
 # Keras's own: the same file in the same place as `keras.applications` has it.
@@ -22,6 +23,7 @@ URL = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_clas
 DIGEST = "md5:c2c37ea517e94d9795004a39431a14cb"
 FOLDER = "models"
 CLASSES = 1000
+LONGEST_LIST = 64 * 1024**2  # bytes of a file of class names
 IMAGENET = "imagenet"  # in place of class names: its own
 BACKGROUND = "background"  # class 0 of TF-Slim's 1001
 
@@ -67,7 +69,9 @@ def decode_predictions(probabilities: ArrayLike, top: int = 5) -> list[list[Labe
     if not is_integer(top) or not 1 <= top <= CLASSES:
         raise refuse("top", top, f"an integer from 1 to {CLASSES}")
     if broken := np.flatnonzero(~np.isfinite(array).all(axis=1)).tolist():
-        raise InputError(f"probabilities: row {broken[0]} holds NaN or infinity, which has no rank: the model is damaged")
+        raise InputError(
+            f"probabilities: row {broken[0]} holds NaN or infinity, which has no rank: the model is damaged"
+        )
     index = class_index()
     array = array[:, -CLASSES:]
     order = np.argsort(-array, axis=1, kind="stable")[:, :top]
@@ -130,11 +134,13 @@ def read_class_names(
 def _read_names(path: Path) -> list[str]:
     needed = "it must have one class name per line"
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_short_text(path, LONGEST_LIST)
     except UnicodeDecodeError:
         raise InputError(f"{path}: is no text in UTF-8; {needed}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {needed}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; {needed}") from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
