@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..common.arguments import is_unicode
 from ..common.devices import usable_cores
-from ..common.errors import InputError
+from ..common.errors import LONGEST_SHOWN, InputError
 from . import DIGITS, SOURCE_HELP
 from .images import PILLOW, PLAIN, SUFFIXES, UnreadableImageError, header
 from .labelled import CorruptPictures, Files, Memory, Ranges, Source
@@ -252,7 +252,7 @@ def read_manifest(path: Path, part: str | None = None) -> tuple[list[Path], list
 def manifest_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and values of each row of a CSV file that has these columns at least; a lacking value is "".
 
-    Raises InputError where it is no CSV file in UTF-8, or lacks a column.
+    Raises InputError where it is no CSV file in UTF-8, lacks a column, or has a row with more values than columns.
     """
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -261,11 +261,16 @@ def manifest_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dic
             if missing := set(columns) - set(names):
                 raise InputError(
                     f"{path}: lacks the column {' and '.join(sorted(missing))}; its first line names the columns, "
-                    f"{' and '.join(columns)}, and is {','.join(names)!r}"
+                    f"{' and '.join(columns)}, and is {','.join(names)[:LONGEST_SHOWN]!r}"
                 )
             # Written by `train`: a space at a name's end belongs to it, and a byte that is not UTF-8.
             exact = "sha256" in names
             for row in rows:
+                if None in row:
+                    raise InputError(
+                        f"{path}, line {rows.line_num}: has more values than the {len(names)} columns of the first "
+                        "line; put a value with a comma in it in quotes"
+                    )
                 values = {name: row[name] or "" for name in columns}
                 if not exact and not all(map(is_unicode, values.values())):
                     raise InputError(f"{path}: is no CSV file in UTF-8: line {rows.line_num} is not")

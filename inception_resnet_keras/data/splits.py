@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -52,6 +53,12 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its rows in any order, but for the paths, which may be rewritten when pictures are moved."""
+        rows = sorted(zip(self.labels, self.parts, self.hashes, strict=True))
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def held_out_split(source: Source, seed: int) -> tuple[Source, Source]:

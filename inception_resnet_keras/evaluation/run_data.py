@@ -7,6 +7,7 @@ out is drawn again, and whether they were trained on other pictures cannot be kn
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.arguments import is_integer
 from ..common.errors import InputError
 from ..data import DIGITS, DIGITS_SEED
 from ..data.labelled import Source
@@ -29,6 +31,8 @@ from ..data.splits import (
     held_out_indices,
     read_split,
 )
+from ..models.model_file import RUN_CONFIG, damaged_run_config, has_card, read_run_config, require_same_run
+from ..models.runtimes import MODEL_FILE
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class TrainedRun:
     """A run, as its config.json describes it.
 
     name: as the user gave it: the folder, or a file in it. data: what it was trained on; None for the digits.
-    val: its held-out pictures; None for a fifth of `data`, drawn by `seed`.
+    val: its held-out pictures; None for a fifth of `data`, drawn by `seed`. split_digest: of its split.csv as it was
+    written; "" where that is not known.
     """
 
     name: str
@@ -44,12 +49,21 @@ class TrainedRun:
     data: str | None
     val: str | None
     seed: int
+    split_digest: str = ""
 
     @cached_property
     def split(self) -> Split | None:
-        """Its split.csv, None where it has none; InputError where it is damaged."""
+        """Its split.csv, None where it has none; InputError where it is damaged or of another run."""
         file = self.folder / SPLIT_FILE
-        return read_split(file) if file.is_file() else None
+        if not os.path.lexists(file):
+            return None
+        split = read_split(file)
+        if self.split_digest not in ("", split.digest):
+            raise InputError(
+                f"{file}: has other rows than the run wrote: it was cut or changed, or is of another run; restore it, "
+                "or delete it to go on without"
+            )
+        return split
 
     def is_trained_on(self, data: str) -> bool:
         """Whether `data` stands for the source that it was trained on; a copy of it does not."""
@@ -144,18 +158,29 @@ def choose(models: Sequence[str], data: str | None) -> EvaluationData:
 
 
 def find_run(model: str) -> TrainedRun | None:
-    """The run that a model's path is the folder or a file of; None of anything else."""
+    """The run that a model's path is the folder or a file of; None of anything else.
+
+    Raises InputError where the run's config.json is damaged, or the model is of another run: on what it was trained
+    would not be known, and the figures would be of pictures that it was trained on.
+    """
     path = Path(model)
     folder = path if path.is_dir() else path.parent
-    if not path.exists() or not (folder / "model.keras").is_file() or not (folder / "config.json").is_file():
+    config = folder / RUN_CONFIG
+    file = path if path.suffix == ".keras" else folder / MODEL_FILE  # an export in the folder is of its model
+    if not path.exists() or not (folder / MODEL_FILE).is_file() or not os.path.lexists(config) or not has_card(file):
         return None
+    require_same_run(file)
+    stored = read_run_config(config)
+    settings, digest = stored["config"], stored.get("split", "")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
-        run = TrainedRun(model, folder, config["data"], config["val"], config["seed"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # a file of another program, beside a model
-    fits = all(place is None or isinstance(place, str) for place in (run.data, run.val))
-    return run if fits and isinstance(run.seed, int) else None
+        run = TrainedRun(model, folder, settings["data"], settings["val"], settings["seed"], digest)
+        if not all(place is None or isinstance(place, str) for place in (run.data, run.val)):
+            raise TypeError("its pictures are no text")
+        if not is_integer(run.seed) or not isinstance(digest, str):
+            raise TypeError("its seed is no integer, or its split no text")
+    except (KeyError, TypeError) as error:
+        raise damaged_run_config(config, error) from None
+    return run
 
 
 def _held_out_by(run: TrainedRun) -> EvaluationData:
@@ -184,10 +209,8 @@ def _relation(run: TrainedRun, use: np.ndarray | None, *, own: bool) -> str:
     """What a run's split says of the evaluated pictures; own: whether they are those that it held out."""
     if use is None:
         certain = " for certain" if own else ""
-        return (
-            f"{run.name} has no {SPLIT_FILE}, as an earlier version left it: which pictures it was trained on cannot "
-            f"be known{certain}"
-        )
+        earlier = "" if run.split_digest else ", as an earlier version left it"
+        return f"{run.name} has no {SPLIT_FILE}{earlier}: which pictures it was trained on cannot be known{certain}"
     pictures = f"of the {len(use):,} pictures"
     trained_on, held_out = (int((use == each).sum()) for each in (TRAINED_ON, HELD_OUT))
     if own:
@@ -208,5 +231,5 @@ def _reported_as_many(run: Path, pictures: int) -> bool:
         report = json.loads((run / "report.json").read_text(encoding="utf-8"))
         evaluated = sum(score["support"] for score in report["classes"])
         return bool(evaluated <= pictures <= evaluated + len(report["unreadable"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return True  # stopped before its report was written
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return True  # stopped before its report was written, or it is damaged

@@ -6,7 +6,7 @@ import json
 import zipfile
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from ..common.arguments import is_integer, is_number
 from ..common.devices import is_out_of_memory, use_gpus
@@ -16,6 +16,7 @@ from ..common.files import replacing
 if TYPE_CHECKING:
     import keras
 
+RUN_CONFIG = "config.json"  # beside the models of a run
 MEMBER = "inception_resnet_keras.json"  # beside Keras's own members, which Keras reads alone
 _CARD_BYTES = 16 * 1024**2
 _LONGEST_SIDE = 65_535
@@ -34,6 +35,7 @@ class Card:
     size: (height, width) that pictures are resized to. The model takes their pixels of 0-255: it was
         built with include_preprocessing=True.
     central_crop: the share of each side, about the middle, that is resized: what the run was evaluated on.
+    run: the identity of the run that saved it, which the run's config.json has too; "" where it has none.
     """
 
     network: str
@@ -41,6 +43,7 @@ class Card:
     classes: list[str]
     size: tuple[int, int]
     central_crop: float = 1.0
+    run: str = ""
 
     @property
     def gives_classes(self) -> bool:
@@ -111,7 +114,8 @@ def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> Ca
     try:
         if len(text) > _CARD_BYTES:
             raise ValueError(f"its card has {len(text):,} bytes")
-        found = {"central_crop": 1.0, **json.loads(text)}  # cards written before it was kept: whole pictures
+        # Cards of earlier versions have neither: they were evaluated on whole pictures.
+        found = {"central_crop": 1.0, "run": "", **json.loads(text)}
         values = {field.name: found[field.name] for field in fields(kind)}
         card = kind(**values)
         if not isinstance(card.classes, list) or not all(isinstance(name, str) for name in card.classes):
@@ -161,6 +165,45 @@ def has_card(path: Path) -> bool:
 def read_card_if_any(path: Path) -> Card | None:
     """The card of a .keras file that this project wrote; None for a file that Keras wrote, which has none."""
     return read_card(path) if has_card(path) or not path.is_file() else None
+
+
+def read_run_config(path: Path) -> dict[str, Any]:
+    """The content of a run's config.json: its settings under `config`, what was derived from them, its identity.
+
+    Raises InputError where it is missing or damaged.
+    """
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict):
+            raise TypeError("it has no table `config`")
+        if not isinstance(stored.get("run", ""), str):
+            raise TypeError("the run's identity is no text")
+    except FileNotFoundError:
+        raise InputError(f"{path.parent}: holds no run: there is no {path.name} in it") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise damaged_run_config(path, error) from None
+    return stored
+
+
+def damaged_run_config(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: is damaged or of another program ({error!r:.200})")
+
+
+def require_same_run(file: Path) -> None:
+    """Raises InputError where a model is not of the run whose config.json lies beside it.
+
+    Nothing is known, and nothing raised, where either was written by an earlier version or is damaged.
+    """
+    config = file.with_name(RUN_CONFIG)
+    try:
+        run, beside = read_card(file).run, read_run_config(config).get("run", "")
+    except (InputError, OSError):
+        return
+    if run and run != beside:
+        raise InputError(
+            f"{file}: was saved by another run than {config} describes: the folder holds files of several runs. Put "
+            "its own model back, or move this one to a folder of its own"
+        )
 
 
 def has_graph(path: Path) -> bool:

@@ -32,7 +32,7 @@ from ..networks.rows import PREPROCESSINGS, RAW, Network, Preprocessing
 from ..weights import registry
 from ..weights.labels import CLASSES, label_offset
 from ..weights.readers import holds_checkpoints, is_checkpoint, open_checkpoint
-from .model_file import Card, has_graph, load_keras_model, read_card_if_any
+from .model_file import Card, has_graph, load_keras_model, read_card_if_any, require_same_run
 from .runtimes import KerasRuntime, find_runtime, holds_model, open_runtime
 
 if TYPE_CHECKING:
@@ -212,12 +212,16 @@ def _is_whole_model(path: Path) -> bool:
 def find_keras_file(path: Path) -> Path | None:
     """The file of the Keras model that a path names: the path itself, or a run's; None for what `export` wrote.
 
-    Raises InputError where there is no model. Starts no engine.
+    Raises InputError where there is no model, or a run's folder holds the model of another run. Starts no engine.
     """
     if has_graph(path):
         return path
     runtime, file = find_runtime(path)
-    return file if runtime is KerasRuntime else None
+    if runtime is not KerasRuntime:
+        return None
+    if path.is_dir():
+        require_same_run(file)
+    return file
 
 
 def _refuse_options(text: str, *, ema: bool = False, preprocessing: str | None = None) -> None:

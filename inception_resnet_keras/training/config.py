@@ -22,6 +22,7 @@ from ..common.errors import InputError, refuse
 from ..common.files import read_short_text
 from ..data import DIGITS, DIGITS_SEED
 from ..data.options import DataOptions
+from ..models.model_file import damaged_run_config, read_run_config
 from ..networks.rows import Network
 from ..networks.trace import minimum_side, trace
 
@@ -422,9 +423,7 @@ def read_stored_config(path: Path, *, newer: bool = False) -> tuple[TrainConfig,
     not what an older version did.
     """
     try:
-        stored: Any = json.loads(path.read_text(encoding="utf-8"))["config"]
-        if not isinstance(stored, dict):
-            raise TypeError("its config is no table")
+        stored = read_run_config(path)["config"]
         settings = {**stored, **stored.get("data_options", {})}
         settings.pop("data_options", None)
         unknown = [key for key in settings if key not in KEYS]
@@ -436,9 +435,7 @@ def read_stored_config(path: Path, *, newer: bool = False) -> tuple[TrainConfig,
         if required := [key for key in missing if key not in ADDED_LATER]:
             raise KeyError(*required)
         return TrainConfig.from_settings({key: settings[key] for key in KEYS if key in settings}), missing
-    except FileNotFoundError:
-        raise InputError(f"{path.parent}: holds no run: there is no config.json in it") from None
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: is damaged or of another program ({error!r:.200})") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise damaged_run_config(path, error) from None

@@ -113,8 +113,12 @@ class Trainer:
                 session.start_phase(phase)
             self._train_epoch()
             evaluation = self._end_epoch()
-        # A run that was interrupted after its last epoch has only its report left to write.
-        return self._evaluate() if evaluation is None else evaluation
+        if evaluation is None:
+            # Interrupted after its last epoch: only the report is left to write, of the model that is saved.
+            with session.averaged_weights():
+                evaluation = self._evaluate()
+                self.writer.save_model(best=False)
+        return evaluation
 
     # One epoch
 

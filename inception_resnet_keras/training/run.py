@@ -8,9 +8,12 @@ import hashlib
 import json
 import os
 import platform
+import re
+import secrets
 import shutil
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,8 +30,8 @@ from ..common.console import command, say
 from ..common.errors import InputError
 from ..common.files import LOCK, new_folder, only_writer, remove_partial, replacing, write_csv, write_json
 from ..data.labelled import Source
-from ..data.splits import SPLIT_FILE, is_split_of, write_split
-from ..models.model_file import Card, save_model
+from ..data.splits import SPLIT_FILE, is_split_of, read_split, write_split
+from ..models.model_file import RUN_CONFIG, Card, read_run_config, save_model
 from .cluster import disagreements, worker
 from .config import TrainConfig
 from .progress import reading
@@ -67,7 +70,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        return self.path / "config.json"
+        return self.path / RUN_CONFIG
 
     @property
     def history(self) -> Path:
@@ -81,11 +84,22 @@ class RunFolder:
     def split(self) -> Path:
         return self.path / SPLIT_FILE
 
-    def write_config(self, config: TrainConfig, derived: Mapping[str, Any]) -> None:
-        """Writes the settings, the values derived from them, and the machine and versions of the run."""
+    def identity(self) -> str:
+        """What the run's files are told from other runs' by; a new one before config.json is written.
+
+        "" for a run of an earlier version, whose files have none. Raises InputError where config.json is damaged.
+        """
+        if not os.path.lexists(self.config):
+            return secrets.token_hex(8)
+        identity: str = read_run_config(self.config).get("run", "")
+        return identity
+
+    def write_config(self, config: TrainConfig, derived: Mapping[str, Any], identity: str = "") -> None:
+        """Writes the settings, the values derived from them, the identity, and the machine and versions of the run."""
         write_json(
             self.config,
             {
+                "run": identity,
                 "command": config.command(),
                 "config": config.settings(),
                 "chosen": dict(derived),
@@ -97,8 +111,14 @@ class RunFolder:
 
     def change_config(self, config: TrainConfig) -> None:
         """Replaces the settings in config.json; what it says of the run's start stays."""
-        stored = json.loads(self.config.read_text(encoding="utf-8"))
+        stored = read_run_config(self.config)
         write_json(self.config, {**stored, "command": config.command(), "config": config.settings()})
+
+    def record_split(self) -> None:
+        """Keeps the digest of split.csv in config.json, from which a cut or foreign one is told."""
+        stored, digest = read_run_config(self.config), read_split(self.split).digest
+        if stored.get("split") != digest:
+            write_json(self.config, {**stored, "split": digest})
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         header = list(rows[0])
@@ -115,7 +135,7 @@ class RunFolder:
             raise InputError(f"{self.history}: is damaged ({error}); it must hold a row of numbers an epoch") from None
 
     def has_checkpoint(self) -> bool:
-        return any(self.checkpoints.glob("*.ckpt"))
+        return bool(Checkpoints(self.checkpoints).paths())
 
     def remove_partial_files(self) -> None:
         """Removes what a killed process left half written; the caller is the run's only writer."""
@@ -156,7 +176,7 @@ def new_run(out: Path | None, config: TrainConfig) -> Iterator[RunFolder]:
 
 
 def _require_no_run(folder: Path) -> None:
-    if (folder / "config.json").exists():
+    if (folder / RUN_CONFIG).exists():
         raise InputError(
             f"{folder}: already holds a run; give another folder, or go on: {command('train', '--resume', folder)}"
         )
@@ -196,6 +216,7 @@ def _versions() -> dict[str, str]:
 _META = "meta"
 _MARK = b"sha256 "
 _FOOTER = len(_MARK) + 64
+_UNREADABLE = (ValueError, KeyError, TypeError, OSError, EOFError, AttributeError, NotImplementedError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -211,15 +232,33 @@ class DamagedCheckpointError(Exception):
 
 
 @dataclass(frozen=True)
+class FoundCheckpoint:
+    """The newest checkpoint that is whole, and the newer ones that are not, each with what is wrong with it."""
+
+    path: Path | None
+    checkpoint: Checkpoint | None
+    damaged: list[tuple[Path, str]]
+
+
+@dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints in a folder: `step-00000042.ckpt` is the state after 42 optimizer steps. `keep` are kept."""
+    """The checkpoints in a folder: `step-00000042.ckpt` is the state after 42 optimizer steps. `keep` are kept.
+
+    The step in the name alone says which is newer: a file's time is that of a clock that may jump back.
+    """
 
     folder: Path
     keep: int = 2
 
     def paths(self) -> list[Path]:
-        """All checkpoint files, newest first."""
-        return sorted(self.folder.glob("step-*.ckpt"), reverse=True)
+        """All checkpoint files, newest first; OSError if the folder cannot be listed."""
+        try:
+            names = os.listdir(self.folder)
+        except FileNotFoundError:
+            return []
+        steps = {name: _step_of(name) for name in names}
+        numbered = {name: step for name, step in steps.items() if step is not None}
+        return [self.folder / name for name in sorted(numbered, key=numbered.__getitem__, reverse=True)]
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Path:
         """Writes a checkpoint, then removes those beyond `keep`. Raises OSError if it cannot be written."""
@@ -231,33 +270,28 @@ class Checkpoints:
             old.unlink(missing_ok=True)
         return path
 
-    def newest(self) -> tuple[Path, Checkpoint] | None:
-        """The newest checkpoint that is whole; `None` if there is none. `damaged` lists those it skips."""
+    def newest(self) -> FoundCheckpoint:
+        """The newest checkpoint that is whole, and those that it had to pass over."""
+        damaged: list[tuple[Path, str]] = []
         for path in self.paths():
             try:
-                return path, read_checkpoint(path)
-            except DamagedCheckpointError:
-                continue
-        return None
-
-    def damaged(self) -> list[tuple[Path, str]]:
-        """The files newer than the newest whole one, each with what is wrong with it."""
-        damaged = []
-        for path in self.paths():
-            try:
-                verify_checkpoint(path)
+                return FoundCheckpoint(path, read_checkpoint(path), damaged)
             except DamagedCheckpointError as error:
                 damaged.append((path, str(error)))
-            else:
-                break
-        return damaged
+        return FoundCheckpoint(None, None, damaged)
 
     def clear(self) -> None:
         """Removes all checkpoints, and the folder if it is then empty."""
-        for path in self.folder.glob("*.ckpt"):
+        for path in self.paths():
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+
+def _step_of(name: str) -> int | None:
+    """The step in the name of a checkpoint file; None for any other file, such as a user's copy of one."""
+    found = re.fullmatch(r"step-(\d{8,18})\.ckpt", name, flags=re.ASCII)
+    return int(found[1]) if found else None
 
 
 def write_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
@@ -276,9 +310,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-        return Checkpoint(arrays, json.loads(arrays.pop(_META).tobytes()))
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise DamagedCheckpointError(str(error)) from None
+        meta = json.loads(arrays.pop(_META).tobytes())
+        if not isinstance(meta, dict):
+            raise TypeError(f"its {_META} is no table")
+    # Its hash is right, so that a program of another version, or another one, has written it.
+    except (*_UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
+        raise DamagedCheckpointError(f"cannot be read ({str(error) or repr(error):.200})") from None
+    return Checkpoint(arrays, meta)
 
 
 def verify_checkpoint(path: Path) -> None:
@@ -337,7 +375,8 @@ class RunWriter:
         self.checkpoints = Checkpoints(run.checkpoints, session.config.keep)
         config = session.config
         size, central_crop = (config.size, config.size), config.data_options.central_crop
-        self._card = Card(config.model, config.variant, session.classes, size, central_crop)
+        self.identity = run.identity()
+        self._card = Card(config.model, config.variant, session.classes, size, central_crop, self.identity)
         self._events = EventWriter(run.path / "tensorboard") if config.tensorboard and self.chief else None
         self._last_checkpoint = time.monotonic()
 
@@ -350,32 +389,39 @@ class RunWriter:
         if self.chief:
             self.run.remove_partial_files()
         error: InputError | None = None
-        resumed = False
-        damaged: list[tuple[Path, str]] = []
+        found = FoundCheckpoint(None, None, [])
         try:
-            damaged = self.checkpoints.damaged()
-            resumed = self._restore_newest(damaged)
+            found = self.checkpoints.newest()
+            self._restore(found)
         except InputError as refusal:
             error = refusal  # raised after the other workers have heard of it; they would wait for this one
         self._require_agreement(error)
-        if self.chief and resumed:
-            for path, _ in damaged:
+        if self.chief:
+            for path, _ in found.damaged:
                 path.unlink(missing_ok=True)  # counted among the newest, it would push out a whole one
-        return resumed
+        return found.checkpoint is not None
 
-    def _restore_newest(self, damaged: list[tuple[Path, str]]) -> bool:
-        for path, reason in damaged:
+    def _restore(self, found: FoundCheckpoint) -> None:
+        for path, reason in found.damaged:
             say(self.console, f"{path}: {reason}; it is passed over", style="yellow")
-        newest = self.checkpoints.newest()
-        if newest is None:
-            if self.checkpoints.paths():
+        if found.path is None or found.checkpoint is None:
+            if found.damaged:
                 raise InputError(
                     f"{self.run.checkpoints}: every checkpoint is damaged; the last epoch's model may be whole: start "
                     f"anew with --weights {self.run.model}"
                 )
-            return False
-        path, checkpoint = newest
-        self.session.set_state(path, checkpoint.arrays, checkpoint.meta)
+            return
+        path, meta = found.path, found.checkpoint.meta
+        if meta.get("run", "") != self.identity:
+            raise InputError(
+                f"{path}: is of another run than {self.run.config} describes: put back the file that belongs to the "
+                "other, or remove the checkpoint to go on from an older one"
+            )
+        self.session.set_state(path, found.checkpoint.arrays, meta)
+        if _step_of(path.name) != self.session.position.step:  # the next ones would be taken for older than it
+            raise InputError(
+                f"{path}: holds step {self.session.position.step}: it was renamed; give it back its name, or remove it"
+            )
         say(self.console, f"going on from {path.name}")
         # The run may have been killed after its checkpoint and before its history was written.
         history = self.session.position.history
@@ -383,12 +429,11 @@ class RunWriter:
             self._write(lambda: self.run.write_history(history))
         if self._events:
             self._events.write(history)
-        return True
 
     def _require_agreement(self, error: InputError | None) -> None:
         session = self.session
         values = {
-            "checkpoint": f"{session.position.step} {error}",
+            "checkpoint": f"{self.identity if session.position.step else ''} {session.position.step} {error}",
             "pictures": json.dumps([session.steps, session.classes, session.pictures]),
             "settings": json.dumps(session.config.settings()),
         }
@@ -403,15 +448,24 @@ class RunWriter:
 
     def save_split(self, training: Source, held_out: Source) -> None:
         """Writes which pictures are trained on and which are held out, unless the run has that file already."""
-        if not self.chief or is_split_of(self.run.split, training, held_out):
+        if not self.chief:
             return
-        with reading(self.console) as bars:
-            bar = bars.add_task("hashing pictures", total=len(training) + len(held_out))
+        if not is_split_of(self.run.split, training, held_out):
+            if os.path.lexists(self.run.split):
+                say(
+                    self.console,
+                    f"{self.run.split}: is damaged or of other pictures; it is written anew from those that the run is "
+                    "trained on",
+                    style="yellow",
+                )
+            with reading(self.console) as bars:
+                bar = bars.add_task("hashing pictures", total=len(training) + len(held_out))
 
-            def show(done: int, _: int) -> None:
-                bars.update(bar, completed=done)
+                def show(done: int, _: int) -> None:
+                    bars.update(bar, completed=done)
 
-            self._write(lambda: write_split(self.run.split, training, held_out, progress=show))
+                self._write(lambda: write_split(self.run.split, training, held_out, progress=show))
+        self._write(self.run.record_split)
 
     def save_checkpoint_if_due(self) -> None:
         if time.monotonic() - self._last_checkpoint >= 60 * self.session.config.checkpoint_minutes:
@@ -421,7 +475,8 @@ class RunWriter:
         self.require_finite()
         if self.chief:
             arrays, meta = self.session.state()
-            self._write(lambda: self.checkpoints.save(self.session.position.step, arrays, meta))
+            step, meta = self.session.position.step, {"run": self.identity, **meta}
+            self._write(lambda: self.checkpoints.save(step, arrays, meta))
         self._last_checkpoint = time.monotonic()
 
     def save_model(self, *, best: bool) -> None:

@@ -144,9 +144,15 @@ class Session:
 
         Raises InputError, before anything changes, if it belongs to other pictures or another configuration.
         """
-        self._check_same_pictures(path, meta)
-        self.position = Position(**meta["position"])
-        self.position.unreadable = [(name, reason) for name, reason in self.position.unreadable]
+        try:
+            self._check_same_pictures(path, meta)
+            self.position = Position(**meta["position"])
+            self.position.unreadable = [(name, reason) for name, reason in self.position.unreadable]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path}: was written by another version of this program, or another one ({error!r:.200}): go on with "
+                "the version that the run's config.json names"
+            ) from None
         # The checkpoint at an epoch's end is written before the next phase starts.
         epoch = max(self.position.epoch - (self.position.batch == 0), 0)
         every = phases(self.config)

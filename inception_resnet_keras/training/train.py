@@ -6,6 +6,7 @@ The acts of a run follow one another below: checks before work, pictures, sessio
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -218,10 +219,12 @@ def resume(
 
 def _require_unfinished(run: RunFolder, config: TrainConfig) -> None:
     """Raises InputError if nothing is left to train, or training would start anew over the run's model."""
+    if run.has_checkpoint():
+        return  # it holds the history too, and is removed only after the report is written
     epochs = len(run.read_history())
     if run.report.exists() and epochs >= config.epochs:
         raise InputError(f"{run.path}: all {config.epochs} epochs are trained; nothing is left to go on with")
-    if run.model.exists() and not run.has_checkpoint():
+    if os.path.lexists(run.model):
         raise InputError(
             f"{run.path}: holds a model and no checkpoint to go on from, and its history.csv has {epochs} of "
             f"{config.epochs} epochs: to train it again would overwrite the model. Start a new run, with --weights "
@@ -385,7 +388,8 @@ def _start(writer: RunWriter) -> None:
         require_space(run.path, (config.keep + 1) * checkpoint + 3 * model)
         steps, replicas = config.epochs * session.steps, session.strategy.num_replicas_in_sync
         derived = {"batch_norm_momentum": session.momentum, "steps": steps, "replicas": replicas}
-        run.write_config(config, {**derived, "activation_bytes": asdict(estimate_activations(config, replicas))})
+        activations = asdict(estimate_activations(config, replicas))
+        run.write_config(config, {**derived, "activation_bytes": activations}, writer.identity)
 
 
 def _introduce(writer: RunWriter, training: Source, held_out: Source) -> None:

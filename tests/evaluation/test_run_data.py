@@ -190,10 +190,19 @@ def test_only_what_a_run_left_is_read_as_one(model: Path, digits: Path, tmp_path
     config["config"] |= {"of a later version": 1, "max_corrupt": "unknown"}
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     assert find_run(run)
-    for text in ("{", "[]", json.dumps({"config": {}}), json.dumps({"config": {**config["config"], "seed": "x"}})):
-        (tmp_path / "run" / "config.json").write_text(text)
-        assert find_run(run) is None
     assert find_run("imagenet") is None
+    broken = [
+        {"config": {}},
+        {"config": {**config["config"], "seed": "x"}},
+        {**config, "run": 3},
+        {**config, "split": 3},
+    ]
+    for text in ("{", "[]", "[" * 100_000, *map(json.dumps, broken)):
+        (tmp_path / "run" / "config.json").write_text(text)
+        with pytest.raises(InputError, match=r"config\.json: is damaged or of another program"):
+            find_run(run)
+    (tmp_path / "run" / "model.keras").write_text("of another program, as the other file may be")
+    assert find_run(run) is None
 
 
 def test_a_damaged_split_ends_an_evaluation(model: Path, digits: Path, tmp_path: Path) -> None:

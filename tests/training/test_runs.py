@@ -282,7 +282,7 @@ def test_asked_to_stop_a_run_keeps_what_was_trained_and_says_how_to_go_on(
     assert "Traceback" not in said
     ended = len(history(run))
     assert 2 <= ended < 400
-    _, checkpoint = Checkpoints(run / "checkpoints").newest() or pytest.fail("no checkpoint is whole")
+    checkpoint = Checkpoints(run / "checkpoints").newest().checkpoint or pytest.fail("no checkpoint is whole")
     assert checkpoint.meta["position"]["step"] >= ended * 2
     assert f"and {checkpoint.meta['position']['batch']} of 2 steps" in said
 
@@ -354,9 +354,10 @@ def test_a_loss_that_is_no_longer_finite_stops_the_run_before_it_harms_and_is_ex
     assert status == 1
     assert "weights are not finite, the first of" in error or "is not finite, so it was not taken" in error
     found = Checkpoints(run / "checkpoints").newest()
-    assert found
-    assert f"The last good checkpoint is {found[0]}" in error
-    assert all(np.isfinite(array).all() for key, array in found[1].arrays.items() if key.startswith("model/"))
+    assert found.checkpoint
+    assert f"The last good checkpoint is {found.path}" in error
+    arrays = found.checkpoint.arrays
+    assert all(np.isfinite(array).all() for key, array in arrays.items() if key.startswith("model/"))
     assert "lower learning rate than 900" in error
 
 

@@ -178,7 +178,7 @@ def test_asked_during_an_evaluation_the_workers_stop_after_the_same_batch(damage
     assert [worker.returncode for worker in workers] == [130, 130], said
     assert "interrupted after 0 of 1 epochs and 12 of 12 steps" in said[0]
     assert not (run / "history.csv").exists()
-    _, checkpoint = Checkpoints(run / "checkpoints").newest() or pytest.fail("no checkpoint is whole")
+    checkpoint = Checkpoints(run / "checkpoints").newest().checkpoint or pytest.fail("no checkpoint is whole")
     assert names(checkpoint.meta["position"]["unreadable"]) == list(DAMAGED)
 
     said = finish(start(2, tmp_path / "two", "train", "--resume", run))
