@@ -1,13 +1,19 @@
-"""Whole-or-nothing writing: a file or a folder is complete on the disk, or it is not there.
+"""Whole-or-nothing writing, and reading of regular files only.
+
+Writing: a file or a folder is complete on the disk, or it is not there.
 
 Everything is written in a hidden folder beside its target, `.NAME.HOST.PID.TOKEN.partial`, flushed and then renamed.
 A process that is killed leaves this folder; whoever writes the same target next removes it, unless the process that
 made it is alive, or ran on another host, of which nothing is known here.
+
+Reading: to open a FIFO blocks until somebody writes to it, and to open a device may do anything. Whatever a user names,
+or a folder holds, is opened by `open_regular`.
 """
 
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -15,6 +21,7 @@ import platform
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -162,20 +169,77 @@ def _described(writer: Path) -> str:
         return "another process"
 
 
+class IrregularFileError(InputError, OSError):
+    """Raised for a FIFO, a socket or a device, which is not opened. `strerror` is the message without the path."""
+
+    strerror: str
+
+    def __init__(self, path: str | Path, kind: str) -> None:
+        reason = f"is {kind}, and only regular files are read; give a file"
+        super().__init__(f"{path}: {reason}")
+        self.strerror = reason
+
+
+_KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def require_regular(path: str | Path) -> None:
+    """Raises IrregularFileError for what is neither a regular file nor a folder; opens nothing, and ignores absence."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # whoever opens it says so
+        return
+    _refuse_irregular(path, mode)
+
+
+def open_regular(path: str | Path) -> io.BufferedReader:
+    """Opens a regular file to read its bytes, and never waits for a writer.
+
+    Raises IrregularFileError for a FIFO, a socket or a device, also for one that takes the file's place meanwhile;
+    and OSError as `open` does.
+    """
+    require_regular(path)
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(descriptor).st_mode
+        _refuse_irregular(path, mode)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a regular file; the errors are `open_regular`'s."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def read_text(path: str | Path, encoding: str = "utf-8") -> str:
+    """The text of a regular file, its lines ending in a line feed; the errors are `open_regular`'s and UnicodeError."""
+    with io.TextIOWrapper(open_regular(path), encoding) as file:
+        return file.read()
+
+
 def read_short_text(path: Path, most: int) -> str:
     """A UTF-8 file of at most so many bytes, with or without a byte order mark.
 
     Raises:
         OSError: There is no such file, or it cannot be read.
-        ValueError: It is a device or a pipe, which may have no end, is longer, or is not UTF-8.
+        ValueError: It is longer, or is not UTF-8; or it is no regular file, which is an IrregularFileError.
     """
-    if path.exists() and not path.is_file():
-        raise ValueError("it is no regular file")
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it has more than {most:,} bytes")
     return content.decode("utf-8-sig")
+
+
+def _refuse_irregular(path: str | Path, mode: int) -> None:
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise IrregularFileError(path, _KINDS.get(stat.S_IFMT(mode), "no file"))
 
 
 def write_text(path: Path, text: str) -> None:

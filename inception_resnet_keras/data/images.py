@@ -8,21 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from ..common.errors import InputError
+from ..common.files import IrregularFileError, open_regular
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 MAX_PIXELS = 64 * 1024 * 1024  # 192 MiB once decoded; a scanner's A4 page at 600 dpi has 35 million
+# Of width and of height; a JPEG's own bound. It keeps a resize small too, which first makes a picture of the old height
+# and the new width: 65,535 × 299 is 20 million pixels.
+MAX_SIDE = 65_535
 JPEG, PLAIN, PILLOW = range(3)  # how a picture is decoded: its crop only; by TensorFlow; by read_image
 PNG_SIGNATURE = 8  # bytes
 # What TensorFlow decodes to the pixels that read_image gives; the rest takes Pillow's path.
 _PLAIN_MODES = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P"), "WEBP": ("RGB",)}
 _16_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # of these formats only PNG has them
-_TOO_LARGE = f"has more than the {MAX_PIXELS:,} pixels that are read at most; make it smaller first"
+_TOO_LARGE = f"at most {MAX_PIXELS:,} pixels, and {MAX_SIDE:,} of width and of height, are read; make it smaller first"
 
 
 class UnreadableImageError(InputError):
@@ -51,8 +56,9 @@ def read_image(
         what is transparent is laid over white.
 
     Raises:
-        UnreadableImageError: The file is missing, no such picture, corrupt, truncated, or has more
-            than `MAX_PIXELS` pixels, which its header tells before anything is decoded.
+        UnreadableImageError: The file is missing, no regular file, no such picture, corrupt, truncated, or has
+            more than `MAX_PIXELS` pixels or a side of more than `MAX_SIDE`, which its header tells before anything
+            is decoded.
     """
     if size is None:
         return np.asarray(decode(path, content=content))
@@ -88,11 +94,13 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image
     Whatever a decoder then throws within the block is told as an UnreadableImageError.
     """
     try:
-        with Image.open(path if content is None else BytesIO(content), formats=FORMATS) as file:
+        with _opened(path, content) as stream, Image.open(stream, formats=FORMATS) as file:
             _refuse_oversize(path, file.size)
             yield file
     except UnreadableImageError:
         raise
+    except IrregularFileError as error:
+        raise UnreadableImageError(path, error.strerror) from None
     except FileNotFoundError:
         raise UnreadableImageError(path, "there is no such file") from None
     except IsADirectoryError:
@@ -101,9 +109,13 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image
         kinds = "JPEG, PNG, WebP, BMP or GIF"
         raise UnreadableImageError(path, f"is no {kinds} picture, or its header is damaged") from None
     except Image.DecompressionBombError:  # Pillow's own bound, which stands above ours
-        raise UnreadableImageError(path, _TOO_LARGE) from None
+        raise UnreadableImageError(path, f"is too large: {_TOO_LARGE}") from None
     except Exception as error:  # whatever a decoder throws at a damaged or hostile file
         raise UnreadableImageError(path, f"cannot be decoded ({error or type(error).__name__})") from error
+
+
+def _opened(path: Path, content: bytes | None) -> IO[bytes]:
+    return open_regular(path) if content is None else BytesIO(content)
 
 
 def header(path: Path, content: bytes | None = None) -> tuple[int, int, int]:
@@ -124,7 +136,7 @@ def header(path: Path, content: bytes | None = None) -> tuple[int, int, int]:
 
 def _exif_at_end(path: Path, content: bytes | None) -> bool:
     """Whether a PNG has an eXIf chunk behind its pixels; chunk after chunk is skipped."""
-    with path.open("rb") if content is None else BytesIO(content) as file:
+    with _opened(path, content) as file:
         file.seek(PNG_SIGNATURE)
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)
@@ -136,7 +148,7 @@ def _exif_at_end(path: Path, content: bytes | None) -> bool:
 
 def _refuse_oversize(path: Path, size: tuple[int, int]) -> None:
     width, height = size
-    if width * height > MAX_PIXELS:
+    if width * height > MAX_PIXELS or max(size) > MAX_SIDE:
         raise UnreadableImageError(path, f"is {width}×{height}: {_TOO_LARGE}")
 
 

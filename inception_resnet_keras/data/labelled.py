@@ -20,6 +20,7 @@ from PIL import Image
 from ..common.arguments import count_or_share, is_integer
 from ..common.devices import usable_cores
 from ..common.errors import InputError
+from ..common.files import open_regular, read_bytes
 from .images import UnreadableImageError, decode, resized
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class Files:
         self.paths = paths
 
     def read(self, index: int) -> bytes:
-        return Path(self.paths[index]).read_bytes()
+        return read_bytes(self.paths[index])
 
     def graph(self, index: tf.Tensor) -> tf.Tensor:
         import tensorflow as tf
@@ -176,7 +177,7 @@ class Ranges:
         self.paths, self.numbers, self.offsets, self.lengths = paths, numbers, offsets, lengths
 
     def read(self, index: int) -> bytes:
-        with self.paths[self.numbers[index]].open("rb", buffering=0) as file:
+        with open_regular(self.paths[self.numbers[index]]) as file:
             file.seek(int(self.offsets[index]))
             content = file.read(int(self.lengths[index])) or b""
         if len(content) != self.lengths[index]:

@@ -22,8 +22,8 @@ from PIL import Image
 from ..common.arguments import is_integer, positive_integer
 from ..common.devices import usable_cores
 from ..common.errors import InputError, refuse
-from ..common.files import new_files, write_json
-from .images import JPEG, MAX_PIXELS, PILLOW, PLAIN, UnreadableImageError
+from ..common.files import new_files, open_regular, read_text, require_regular, write_json
+from .images import JPEG, MAX_PIXELS, MAX_SIDE, PILLOW, PLAIN, UnreadableImageError
 from .labelled import CorruptPictures, Ranges, Source
 
 INDEX = "index.json"
@@ -216,7 +216,7 @@ def verify_packed(path: Path) -> int:
     shards = _index(path)["shards"]
     for shard in shards:
         try:
-            with (path / shard["file"]).open("rb") as file:
+            with open_regular(path / shard["file"]) as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise InputError(f"{path / shard['file']}: cannot be read ({error.strerror})") from None
@@ -228,7 +228,7 @@ def verify_packed(path: Path) -> int:
 def _index(path: Path) -> dict[str, Any]:
     """The checked index.json of a packed folder; a shard lies in the folder, whatever its name says."""
     try:
-        index = json.loads((path / INDEX).read_text(encoding="utf-8"))
+        index = json.loads(read_text(path / INDEX))
         if index["format"] != FORMAT:
             raise InputError(f"{path / INDEX}: is of format {index['format']!r}; {FORMAT!r} is read")
         return {
@@ -248,7 +248,7 @@ def _index(path: Path) -> dict[str, Any]:
 def read_records(file: Path) -> Iterator[tuple[int, bytes]]:
     """(offset, data) of each record of a TFRecord file; InputError where it ends within one."""
     size = file.stat().st_size
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         offset = 0
         while offset < size:
             head = stream.read(LENGTH_BYTES)
@@ -262,6 +262,7 @@ def read_records(file: Path) -> Iterator[tuple[int, bytes]]:
 
 def _table(path: Path, count: int) -> dict[str, np.ndarray]:
     """The index's columns, whose size is checked before they are read."""
+    require_regular(path)
     with zipfile.ZipFile(path) as archive:
         if sum(info.file_size for info in archive.infolist()) > 8192 * (count + 1):
             raise InputError(f"{path}: is larger than an index of {count} pictures can be")
@@ -278,7 +279,8 @@ def _check(path: Path, source: Source, places: Ranges, shard_bytes: np.ndarray, 
     fits = _within(source.labels, len(source.class_names)) and _within(places.numbers, len(shard_bytes))
     fits = fits and set(np.unique(source.kinds)) <= {JPEG, PLAIN, PILLOW}
     fits = fits and bool(
-        (source.sizes > 0).all() and (source.sizes[:, 0].astype(float) * source.sizes[:, 1] <= MAX_PIXELS).all()
+        ((source.sizes > 0) & (source.sizes <= MAX_SIDE)).all()
+        and (source.sizes[:, 0].astype(float) * source.sizes[:, 1] <= MAX_PIXELS).all()
     )
     if fits:
         room = shard_bytes[places.numbers] - places.offsets

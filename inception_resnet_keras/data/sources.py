@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from enum import Enum
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from PIL import Image
 from ..common.arguments import is_unicode
 from ..common.devices import usable_cores
 from ..common.errors import LONGEST_SHOWN, InputError
+from ..common.files import open_regular, require_regular
 from . import DIGITS, SOURCE_HELP
 from .images import PILLOW, PLAIN, SUFFIXES, UnreadableImageError, header
 from .labelled import CorruptPictures, Files, Memory, Ranges, Source
@@ -64,6 +65,7 @@ def source_kind(path_or_name: str | Path) -> SourceKind:
         return SourceKind.MANIFEST
     if text == DIGITS and not path.exists():
         return SourceKind.DIGITS
+    require_regular(path)
     found = "a file" if path.exists() else "nothing"
     raise InputError(f"{path}: found {found} there; labelled pictures are {SOURCE_HELP}")
 
@@ -255,7 +257,7 @@ def manifest_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dic
     Raises InputError where it is no CSV file in UTF-8, lacks a column, or has a row with more values than columns.
     """
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        with TextIOWrapper(open_regular(path), "utf-8-sig", "surrogateescape", newline="") as file:
             rows = csv.DictReader(file, strict=True)
             names = rows.fieldnames or ()
             if missing := set(columns) - set(names):

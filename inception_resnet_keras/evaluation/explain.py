@@ -272,6 +272,7 @@ def _array(tensor: Any) -> np.ndarray:
 
 
 SHOWN_SIDE = 640  # pixels that the longer side of a shown picture has at most
+TALLEST = 4  # times its width that a panel is high: a picture one pixel wide would need a sheet of 2000 inches
 CLIPPED = 99.5  # per cent of the pixels that the gradients' colours tell apart
 
 
@@ -282,7 +283,8 @@ def draw_explanation(picture: np.ndarray, explanation: Explanation, what: str, p
     height, width = shown.shape[:2]
     place = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5)}  # a map over the whole picture
     side = 3.6
-    figure = Figure(figsize=(3 * side, side * height / width + 0.8), layout="constrained")
+    tall = side * min(height / width, TALLEST)
+    figure = Figure(figsize=(3 * side, tall + 0.8), layout="constrained")
     panels, bars = figure.subplots(2, 3, height_ratios=(1, 0.03))
     cells = "×".join(map(str, explanation.cam.shape))
     titles = (label(what), f"Grad-CAM at {explanation.endpoint} ({cells})", "integrated gradients")

@@ -19,7 +19,7 @@ from PIL import Image
 
 from ..common.arguments import boolean, path_of, positive_integer
 from ..common.errors import InputError
-from ..common.files import new_folder, write_csv, write_json
+from ..common.files import new_folder, read_text, write_csv, write_json
 from ..data.crops import Changes, CropMode, Interpolation, View
 from ..data.images import SUFFIXES, UnreadableImageError, decode
 from ..data.labelled import CorruptPictures
@@ -59,7 +59,7 @@ def read_pairs(path: Path) -> list[Pair]:
     try:
         if path.stat().st_size > LARGEST:
             raise InputError(f"{path}: has {path.stat().st_size:,} bytes: that is no file of pairs")
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, "utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path}: is no text in UTF-8; LFW's pairs.txt is one") from None
     except OSError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 from ..common.arguments import is_integer, is_number
 from ..common.devices import is_out_of_memory, use_gpus
 from ..common.errors import NO_MEMORY, InputError, NoMemoryError, reason_of
-from ..common.files import replacing
+from ..common.files import read_text, replacing
 
 if TYPE_CHECKING:
     import keras
@@ -173,7 +173,7 @@ def read_run_config(path: Path) -> dict[str, Any]:
     Raises InputError where it is missing or damaged.
     """
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(read_text(path))
         if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict):
             raise TypeError("it has no table `config`")
         if not isinstance(stored.get("run", ""), str):

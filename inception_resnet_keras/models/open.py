@@ -26,6 +26,7 @@ import numpy as np
 from .. import networks
 from ..common.arguments import boolean, text_of
 from ..common.errors import InputError, refuse
+from ..common.files import require_regular
 from ..data.crops import View
 from ..data.preprocessing import scale_pixels
 from ..networks.rows import PREPROCESSINGS, RAW, Network, Preprocessing
@@ -190,6 +191,7 @@ def _locate_path(
             f"{text}: there is no such file, folder or registered name; a run's folder, a .keras file, or "
             f"[NETWORK[:VARIANT]=]WEIGHTS is needed, weights being a checkpoint's path or one of {known}"
         )
+    require_regular(path)
     if not wanted and _is_whole_model(path):
         file = find_keras_file(path)
         _refuse_options(text, ema=ema, preprocessing=None if file == path else preprocessing)

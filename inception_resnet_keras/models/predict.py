@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..common.arguments import positive_integer
 from ..common.errors import InputError
+from ..common.files import require_regular
 from ..data.crops import cut, decoding_size
 from ..data.images import UnreadableImageError, decode
 from ..data.preprocessing import Convention
@@ -39,6 +40,7 @@ def expand(paths: Iterable[str | PathLike[str]]) -> list[Path]:
                 raise InputError(f"{path}: has no picture in it")
             files += found
         elif path.exists():
+            require_regular(path)
             files.append(path)
         else:
             raise InputError(f"{path}: there is no such file or folder")

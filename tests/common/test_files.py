@@ -5,24 +5,32 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from inception_resnet_keras.common import files
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.common.files import (
+    IrregularFileError,
     new_files,
     new_folder,
     only_writer,
+    open_regular,
+    read_text,
     remove_partial,
     replacing,
     write_csv,
     write_json,
 )
+
+from ..fifos import make_fifo, without_waiting
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 
@@ -307,3 +315,37 @@ def test_no_folder_lies_among_pictures(tmp_path: Path, monkeypatch: pytest.Monke
         (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
         with pytest.raises(InputError, match="cannot be made"), new_folder(None, parent, "a"):
             pytest.fail("no folder is to be made")
+
+
+@POSIX
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    fifo = make_fifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(fifo)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(tmp_path / "socket"))
+        for name, kind in {"fifo": "a FIFO", "link": "a FIFO", "socket": "a socket", os.devnull: "a device"}.items():
+            with pytest.raises(IrregularFileError) as refusal:
+                without_waiting(fifo, partial(open_regular, tmp_path / name))
+            assert str(refusal.value).startswith(f"{tmp_path / name}: is {kind}, and only regular files are read")
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+        open_regular(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "none")
+    (tmp_path / "text").write_bytes(b"\xef\xbb\xbfa\r\nb\r")
+    assert read_text(tmp_path / "text", "utf-8-sig") == "a\nb\n"
+
+
+@POSIX
+def test_a_fifo_that_takes_a_files_place_after_the_check_is_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "picture.png"
+    path.touch()
+
+    def replaced(checked: Path) -> None:
+        checked.unlink()
+        make_fifo(checked)
+
+    monkeypatch.setattr(files, "require_regular", replaced)  # the check passes, and then the file is another one
+    with pytest.raises(IrregularFileError, match="is a FIFO"):
+        without_waiting(path, lambda: open_regular(path))

@@ -1,8 +1,13 @@
 import contextlib
+import os
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inception_resnet_keras.data.images import MAX_PIXELS, UnreadableImageError, read_image
+from inception_resnet_keras.data.images import MAX_PIXELS, MAX_SIDE, UnreadableImageError, header, read_image
+
+from ..fifos import make_fifo, without_waiting
 
 RED = (255, 0, 0)
 
@@ -101,14 +108,17 @@ def test_a_central_crop_is_the_middle(tmp_path: Path, suffix: str, crop: float) 
     assert np.abs(same[0, 0].astype(int) - gradient(800, 1200)[rows, columns]).max() <= 6
 
 
-def png_claiming(width: int, height: int) -> bytes:
+def png_claiming(width: int, height: int, pixels: bytes = zlib.compress(b"\0" * 100), colour: int = 2) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
-    )
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def grey_png(width: int, height: int) -> bytes:
+    """A whole black picture: each row a byte for its filter, then its pixels."""
+    return png_claiming(width, height, zlib.compress(bytes((width + 1) * height), 1), colour=0)
 
 
 @pytest.mark.parametrize("side", [2**13 + 1, 2**16, 2**31 - 1])
@@ -122,7 +132,58 @@ def test_a_picture_too_large_is_refused_before_it_is_decoded(tmp_path: Path, sid
     assert time.process_time() - started < 1
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
-    assert f"more than the {MAX_PIXELS:,} pixels" in str(error.value)
+    assert f"at most {MAX_PIXELS:,} pixels" in str(error.value)
+
+
+NARROW = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from inception_resnet_keras.data.crops import View, cut
+from inception_resnet_keras.data.images import UnreadableImageError, decode, header, read_image
+
+def used():
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024)
+
+before = used()
+for path in map(Path, sys.argv[2:]):
+    if sys.argv[1] == "refused":
+        for read in (header, decode, read_image):
+            try:
+                read(path)
+            except UnreadableImageError as error:
+                assert f"{path}: is " in str(error) and "at most 67,108,864 pixels, and 65,535 of width" in str(error)
+            else:
+                raise SystemExit(f"{read} takes {path}")
+    else:
+        assert read_image(path, (299, 299), crop=0.875).shape == (299, 299, 3)
+        for view in (View((299, 299), 0.875, "center", "bicubic"), View((299, 299), 1, "squash", "lanczos")):
+            assert cut(decode(path), view, 12).shape == (12, 299, 299, 3)
+            assert cut(decode(path), view, 1).shape == (1, 299, 299, 3)
+print((used() - before) / 1e6)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no getrusage")
+@pytest.mark.parametrize(("says", "length", "megabytes"), [("refused", MAX_PIXELS, 20), ("read", MAX_SIDE, 200)])
+def test_a_picture_one_pixel_wide_takes_little_memory(tmp_path: Path, says: str, length: int, megabytes: int) -> None:
+    """The first was once decoded in 2 GB, from a file of 130 kB."""
+    (tmp_path / "high.png").write_bytes(grey_png(1, length))
+    (tmp_path / "wide.png").write_bytes(grey_png(length, 1))
+    command = [sys.executable, "-c", NARROW, says, str(tmp_path / "high.png"), str(tmp_path / "wide.png")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < megabytes
+
+
+@pytest.mark.skipif(os.name != "posix", reason="FIFOs are POSIX's")
+def test_a_fifo_is_no_picture_and_is_not_waited_for(tmp_path: Path) -> None:
+    fifo = make_fifo(tmp_path / "a.png")
+    readers: tuple[Callable[[Path], object], ...] = (read_image, header)
+    for read in readers:
+        with pytest.raises(UnreadableImageError, match=r"a\.png: is a FIFO, and only regular files are read"):
+            without_waiting(fifo, partial(read, fifo))
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp"])

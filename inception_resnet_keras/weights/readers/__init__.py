@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 from ...common.errors import InputError
+from ...common.files import require_regular
 from . import hdf5, safetensors, tf_checkpoint, torch_files
 from .checkpoint import Checkpoint, Tensor, damage
 
@@ -52,6 +53,7 @@ def open_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     if not tf_checkpoint.prefix_of(file):
         if not file.exists():
             raise InputError(f"weights: got {str(path)!r}, which is no file; it takes {FORMATS}")
+        require_regular(file)
         file = _checkpoint_meant(file)
     if tf_checkpoint.prefix_of(file):
         with damage(file, "the checkpoint"):
