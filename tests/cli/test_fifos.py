@@ -38,7 +38,6 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="FIFOs are POSIX's")
         "train --recipe a.toml",
         "train --weights a.h5",
         "pack a.csv out",
-        "export RUN --format onnx --validate a.csv",
     ],
 )
 def test_as_an_argument_it_is_refused_in_one_line(
