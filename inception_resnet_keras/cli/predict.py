@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..common.devices import missing_gpu
     from ..common.console import cell, print_json, printable
+    from ..common.devices import missing_gpu
     from ..models.predict import predict
 
     predictions = predict(

@@ -12,7 +12,6 @@ from typing import Any, TypeGuard
 
 from .errors import refuse
 
-
 LONGEST_INTEGER = 63  # bits: more is no count of anything, and no engine takes it
 MOST = 2**31 - 1  # of what is counted; products of two such numbers stay integers of 64 bits
 
@@ -41,14 +40,9 @@ def is_unicode(text: str) -> bool:
 
 def positive_integer(argument: str, value: Any, most: int = MOST) -> int:
     if not is_integer(value) or not 1 <= value <= most:
-        raise refuse(
-            argument, value, "an integer of at least 1" + (f", at most {most}" if _is_above(value, most) else "")
-        )
+        above = isinstance(value, int) and value > most
+        raise refuse(argument, value, "an integer of at least 1" + (f", at most {most}" if above else ""))
     return int(value)
-
-
-def _is_above(value: Any, most: int) -> bool:
-    return isinstance(value, numbers.Integral) and value > most
 
 
 def number_between(argument: str, value: Any, low: float, high: float, takes: str) -> float:

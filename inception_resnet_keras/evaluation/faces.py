@@ -19,7 +19,7 @@ from PIL import Image
 
 from ..common.arguments import boolean, path_of, positive_integer
 from ..common.errors import InputError
-from ..common.files import new_folder, read_text, write_csv, write_json
+from ..common.files import new_folder, read_short_text, write_csv, write_json
 from ..data.crops import Changes, CropMode, Interpolation, View
 from ..data.images import SUFFIXES, UnreadableImageError, decode
 from ..data.labelled import CorruptPictures
@@ -57,13 +57,13 @@ class Pair(NamedTuple):
 def read_pairs(path: Path) -> list[Pair]:
     """The pairs of a file, fold by fold, in each the pairs of one person first; InputError where it is no such file."""
     try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"{path}: has {path.stat().st_size:,} bytes: that is no file of pairs")
-        text = read_text(path, "utf-8-sig")
+        text = read_short_text(path, LARGEST)
     except UnicodeDecodeError:
         raise InputError(f"{path}: is no text in UTF-8; LFW's pairs.txt is one") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); LFW's pairs.txt is needed") from None
+    except ValueError as error:
+        raise InputError(f"{path}: {error}: that is no file of pairs") from None
     return parse_pairs(text, str(path))
 
 

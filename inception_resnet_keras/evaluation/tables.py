@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from ..common.console import cell, say
 
@@ -82,7 +83,7 @@ def _models(found: Evaluation) -> Table:
         score, calibration = model.figures, model.figures.calibration
         if model is found.average:
             table.add_section()
-        cells = [
+        cells: list[Text | str] = [
             cell(model.name),
             f"{score.top1:.2%}",
             f"{(score.interval[1] - score.interval[0]) / 2:.2%}",

@@ -12,7 +12,6 @@ from .edits import with_depths, with_scales
 from .rows import Network
 from .trace import minimum_side
 
-
 MOST_BLOCKS = 1000  # of a kind: fifty times the paper's, and about what memory holds
 LONGEST_SIDE = 2**16
 
@@ -24,7 +23,8 @@ def apply_depths(network: Network, depths: Any) -> Network:
     blocks = block_names(network)
     fits = isinstance(depths, Sequence) and not isinstance(depths, str) and len(depths) == len(blocks)
     if not fits or not all(is_integer(number) and 1 <= number <= MOST_BLOCKS for number in depths):
-        takes = f"None or {len(blocks)} integers of at least 1, at most {MOST_BLOCKS}, for blocks {', '.join(blocks).upper()}"
+        letters = ", ".join(blocks).upper()
+        takes = f"None or {len(blocks)} integers of at least 1, at most {MOST_BLOCKS}, for blocks {letters}"
         raise refuse("depths", depths, takes)
     return with_depths(network, [int(number) for number in depths])
 
