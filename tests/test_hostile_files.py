@@ -306,6 +306,23 @@ def test_no_file_reaches_beyond_itself(
         assert verb == "bench" or len(output.err.strip().splitlines()) <= 1, (name, output.err)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("format", "times"), [("keras", 100), ("saved_model", 100), ("onnx", 300), ("openvino", 100), ("litert", 500)]
+)
+def test_a_mutated_model_is_refused_or_runs(format: str, times: int, run: Path, exported: Any, tmp_path: Path) -> None:
+    """In a child that dies of a crash, a hang (20 s a file) or 2 GB more than it began with."""
+    file = run / "model.keras" if format == "keras" else exported[format][0]
+    file = file / "saved_model.pb" if format == "saved_model" else file
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", "model", str(file), str(times), "7"],
+        cwd=Path(__file__).parents[1], env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout.split()[-1]) > times // 4
+
+
 def test_texts_of_hdf5_without_an_end_are_refused(run: Path, tmp_path: Path) -> None:
     """Zeroed bytes in a global heap sent HDF5 into an endless loop, as weights, as a whole model and in a .keras."""
 

@@ -100,7 +100,7 @@ class Runtime(ABC):
     def __init__(self, path: Path, threads: int | None = None, trust: bool = False) -> None:
         self.path, self.threads, self.trust = path, threads, trust
         self._turn = Lock()  # requests and interpreters hold one call's tensors at a time
-        self.card: Card = self._open()
+        self.card: Card = self._open() if self.kind == "keras" else open_with_library(path, self._open)
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """What the model says of pictures.
@@ -150,6 +150,8 @@ def open_with_library(path: Path, opening: Callable[[], Any]) -> Any:
     """What a library opens; any error on a damaged file becomes an InputError, and lack of memory NoMemoryError."""
     try:
         return opening()
+    except (InputError, ImportError):  # the one says what is wrong, the other that the file is not
+        raise
     except Exception as error:  # each library has its own, down to plain RuntimeError
         if is_out_of_memory(error) or _LITERT_HAS_NO_MEMORY in str(error):
             raise NoMemoryError(f"{path}: {NO_MEMORY}") from error

@@ -375,7 +375,7 @@ def test_a_changed_number_is_noticed_or_the_format_says_that_it_cannot(files: di
 def test_ten_thousand_mutations_end_in_an_error(name: str, times: int, files: dict[str, Path], tmp_path: Path) -> None:
     """In a child that dies of a crash, a hang (5 s a file) or 256 MB more than it began with."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.weights.fuzz", str(files[name]), str(times), "7"],
+        [sys.executable, "-m", "tests.fuzz", "checkpoint", str(files[name]), str(times), "7"],
         cwd=ROOT, capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

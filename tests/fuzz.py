@@ -1,7 +1,8 @@
-"""Mutates a file many times and opens it: `python -m tests.weights.fuzz FILE TIMES SEED`.
+"""Mutates a file many times and opens it: `python -m tests.fuzz checkpoint|model FILE TIMES SEED`.
 
-A child process of the test, so that a crash, a hang or an allocation is seen for what it is. Every try
-must end in an InputError or in tensors no larger than the file; anything else ends the process.
+A child process of the test, so that a crash, a hang or an allocation is seen for what it is. Every try of a checkpoint
+must end in an InputError or in tensors no larger than the file; every try of a model, in whatever format it was
+exported, in an InputError or in outputs for one picture. Anything else ends the process.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from pathlib import Path
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.weights.readers import open_checkpoint
 
-SECONDS = 5  # a try
-GROWTH = 256 * 1024  # kB of memory over what the first tries needed
+SECONDS = {"checkpoint": 5, "model": 20}  # a try
+GROWTH = {"checkpoint": 256 * 1024, "model": 2 * 1024**2}  # kB of memory over what the first tries needed
 TOKENS = (0, 1, 0x7F, 0x80, 0xFF, ord("c"), ord("R"), ord("Q"), ord("o"), ord("i"), ord("b"), ord("r"), ord("."))
 
 
@@ -45,7 +46,21 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
-def attempt(path: Path) -> bool:
+def attempt_model(path: Path) -> bool:
+    """Whether the model was refused, when it was opened or when it was run on a picture."""
+    import numpy as np
+
+    from inception_resnet_keras.models.open import open_model
+
+    try:
+        opened = open_model(path)
+        opened.run(np.zeros((1, *opened.view.size, 3), np.float32))
+    except InputError:
+        return True
+    return False
+
+
+def attempt_checkpoint(path: Path) -> bool:
     """Whether the file was refused; a file that opens may hold no more than its size, four times over."""
     try:
         with open_checkpoint(path) as checkpoint:
@@ -56,27 +71,35 @@ def attempt(path: Path) -> bool:
     return False
 
 
-def main(file: str, times: int, seed: int) -> int:
+def main(kind: str, file: str, times: int, seed: int) -> int:
     rng = random.Random(seed)
     source = Path(file)
+    attempt = attempt_checkpoint if kind == "checkpoint" else attempt_model
     refused = 0
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / source.name
-        for beside in source.parent.glob(f"{source.stem}.data-*"):
-            shutil.copy(beside, folder)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "files"
+        if source.name == "saved_model.pb":  # the file of a folder, which is what is opened
+            opened = shutil.copytree(source.parent, folder)
+        else:
+            folder.mkdir()
+            opened = folder / source.name
+            for beside in (*source.parent.glob(f"{source.stem}.data-*"), *source.parent.glob(f"{source.stem}.bin")):
+                shutil.copy(beside, folder)
+        path = folder / source.name
         data = source.read_bytes()
-        attempt(source)  # brings in what the format needs, TensorFlow perhaps, before the clock runs
+        path.write_bytes(data)
+        attempt(opened)  # brings in what the format needs, TensorFlow perhaps, before the clock runs
         base = 0
         for number in range(times):
             path.write_bytes(mutated(data, rng))
-            signal.alarm(SECONDS)
-            refused += attempt(path)
+            signal.alarm(SECONDS[kind])
+            refused += attempt(opened)
             signal.alarm(0)
             now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             base = now if number < 20 else base
-            assert now - base < GROWTH, f"try {number} needed {now - base} kB"
+            assert now - base < GROWTH[kind], f"try {number} needed {now - base} kB"
     return refused
 
 
 if __name__ == "__main__":
-    print(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    print(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
