@@ -1,8 +1,8 @@
 """Kills the training of a whole network in every phase: `python -m tests.training.whole_kills [KILLS] [SEED]`.
 
-Start-up, first compilation, steps, checkpoints, evaluation, the model's and the report's writing: each kill is aimed at
-one of these phases in turn, a random moment after it began. The run that was killed and resumed must end with the bits
-of a run that was not. It takes about a quarter of an hour on two cores, so it is no test of the suite;
+Start-up, first compilation, steps, checkpoints, evaluation, the models' and the report's writing: each kill is aimed at
+one of these phases, a random moment after it began. Every run that was killed and resumed must end with the bits of one
+that was not. It takes about a quarter of an hour on two cores, so it is no test of the suite;
 `test_kills.py` is that, with a network of few layers.
 """
 
@@ -70,36 +70,47 @@ def main(kills: int = 20, seed: int = 1602) -> int:
     whole, killed = folder / "whole", folder / "killed"
     if start([*begin, f"--out={whole}"], folder / "whole.txt").wait():
         raise SystemExit((folder / "whole.txt").read_text())
-    done: dict[str, int] = {}
-    names = list(PHASES)
-    for number in range(kills):
-        phase = names[number % len(names)]
-        began, within = PHASES[phase]
-        out = folder / f"{number:02}.txt"
-        resumed = (killed / "config.json").exists()
-        process = start(["--resume", str(killed)] if resumed else [*begin, f"--out={killed}"], out)
-        deadline = time.monotonic() + PATIENCE
-        while process.poll() is None and not began(killed, out.read_text(errors="replace")):
-            assert time.monotonic() < deadline, phase
-            time.sleep(0.002)
-        time.sleep(chance.uniform(0, within))
-        ended = process.poll()
-        process.kill()
-        process.wait()
-        print(f"kill {number + 1}: {phase}, {'resumed' if resumed else 'begun'}, had ended: {ended}", flush=True)
-        if ended is not None and ended != 0:
-            raise SystemExit(out.read_text())
-        done[phase] = done.get(phase, 0) + (ended is None)
-        if ended == 0:
-            break
-    if ended != 0:
-        assert start(["--resume", str(killed)], folder / "last.txt").wait() == 0, (folder / "last.txt").read_text()
-    one, other = weights(whole), weights(killed)
-    different = [name for name in one if name not in other or not np.array_equal(one[name], other[name])]
-    print(f"{sum(done.values())} kills, {done}; {len(one)} arrays, {len(different)} differ: {different[:3]}")
-    files = [sorted(path.name for path in run.iterdir()) for run in (whole, killed)]
-    print("the same files" if files[0] == files[1] else f"other files: {files}")
-    return int(bool(different) or len(one) != len(other) or files[0] != files[1])
+    expected = weights(whole), sorted(path.name for path in whole.iterdir())
+    done = dict.fromkeys(PHASES, 0)
+    while sum(done.values()) < kills:  # in as many runs as it takes: each is resumed until it ends
+        killed = folder / f"killed-{sum(done.values())}"
+        arguments = [*begin, f"--out={killed}"]
+        while sum(done.values()) < kills:
+            phase = min(PHASES, key=lambda name: done[name] + chance.random() / 2)
+            if killed_in(phase, killed, arguments, chance, folder / "output.txt"):
+                done[phase] += 1
+                print(f"kill {sum(done.values())}: {phase} of {killed.name}", flush=True)
+            elif (killed / "report.json").exists():
+                break
+            if (killed / "config.json").exists():
+                arguments = ["--resume", str(killed)]
+        if not (killed / "report.json").exists() and start(arguments, folder / "output.txt").wait():
+            raise SystemExit((folder / "output.txt").read_text())
+        found = weights(killed)
+        different = [name for name, value in expected[0].items() if not np.array_equal(value, found[name])]
+        print(f"{killed.name}: {len(found)} arrays, {len(different)} differ {different[:3]}", flush=True)
+        if different or len(found) != len(expected[0]) or sorted(p.name for p in killed.iterdir()) != expected[1]:
+            return 1
+    print(done)
+    return 0
+
+
+def killed_in(phase: str, run: Path, arguments: list[str], chance: random.Random, out: Path) -> bool:
+    """Start a training and kill it in a phase; False if it ended before. Raises SystemExit if it failed."""
+    began, within = PHASES[phase]
+    out.write_text("")
+    process = start(arguments, out)
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and not began(run, out.read_text(errors="replace")):
+        assert time.monotonic() < deadline, phase
+        time.sleep(0.002)
+    time.sleep(chance.uniform(0, within))
+    ended = process.poll()
+    process.kill()
+    process.wait()
+    if ended:
+        raise SystemExit(out.read_text())
+    return ended is None
 
 
 if __name__ == "__main__":
