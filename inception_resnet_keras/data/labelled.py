@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 SHOWN = 5
+SAMPLED = 64  # pictures whose bytes are part of a fingerprint
 NOTHING_LEFT = "no picture of a batch can be read"
 
 
@@ -90,6 +91,18 @@ class Source:
         """SHA-256 of the classes and of every picture's name and label, in their order."""
         told = [list(self.class_names), list(self.names), self.labels.tolist()]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the digest, of all sizes, and of the bytes of some pictures, spread evenly over the source.
+
+        It differs where the same names stand for other pictures, without reading all of them.
+        """
+        found = hashlib.sha256(self.digest.encode())
+        found.update(np.ascontiguousarray(self.sizes).tobytes())
+        for index in np.linspace(0, len(self) - 1, min(len(self), SAMPLED)).astype(int).tolist():
+            found.update(hashlib.sha256(self._content(index)).digest())
+        return found.hexdigest()
 
     def read_all(self, size: tuple[int, int], crop: float = 1.0) -> np.ndarray:
         """Every picture, uint8 (n, height, width, 3); UnreadableImageError at the first that cannot be read."""

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,6 +85,39 @@ def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
         return 0, 1
     number = int(resolver.task_id) + (chiefs if resolver.task_type == "worker" else 0)
     return number, chiefs + workers
+
+
+def sum_over_workers(strategy: tf.distribute.Strategy, numbers: np.ndarray) -> np.ndarray:
+    """The sum of every worker's `numbers`, float32 (n,)."""
+    import tensorflow as tf
+
+    workers = worker(strategy)[1]
+    if workers == 1:
+        return numbers
+    # Each replica of a worker contributes its share.
+    share = numbers / np.float32(strategy.num_replicas_in_sync // workers)
+    shares = strategy.experimental_distribute_values_from_function(lambda _: tf.convert_to_tensor(share))
+    total: np.ndarray = strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None).numpy()
+    return total
+
+
+def require_agreement(
+    strategy: tf.distribute.Strategy, values: Mapping[str, str], folder: Path, error: Exception | None = None
+) -> None:
+    """Raises InputError, on every worker, if the workers disagree on one of the values.
+
+    values: This worker's values by name. folder: The run's. error: What this worker has failed with, which it raises
+    only here: the others would wait for it.
+    """
+    told = {name: f"{value} {error or ''}" for name, value in values.items()}
+    differing = disagreements(told, partial(sum_over_workers, strategy), worker(strategy)[1])
+    if error:
+        raise error
+    if differing:
+        raise InputError(
+            f"the workers do not agree on the {' and the '.join(differing)}: give all of them the same command, the "
+            f"same data, and {folder} on storage that all of them see"
+        )
 
 
 def disagreements(

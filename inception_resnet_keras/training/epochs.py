@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..common.console import command, say
+from ..common.console import printable, say
 from ..common.errors import InputError
 from ..data.images import UnreadableImageError
 from ..data.labelled import Source
@@ -26,7 +26,6 @@ from .step import StepMetrics
 from .trouble import diagnose, explain_out_of_memory
 
 LONG_EVALUATION = 30.0  # seconds; a longer one is preceded by a checkpoint
-ABORTED = "Collective ops is aborted"  # in TensorFlow's message if another worker has ended
 LEAST_PROBABILITY = 1e-7  # the bound of Keras's own cross entropy
 
 
@@ -87,22 +86,13 @@ class Trainer:
 
         Raises:
             InterruptedRun: After the step, or the batch of held-out pictures, in which any worker asked to stop.
-            InputError: Another worker has ended, a value is not finite, or too many pictures are unreadable.
+            InputError: A value is not finite, or too many pictures are unreadable.
         """
         try:
             return self._train_epochs()
         except InterruptedRun:
             self._exchange_unreadable()  # a resumed epoch does not read these pictures again
             raise
-        except tf.errors.OpError as error:
-            if self.shard[1] == 1 or ABORTED not in str(error):
-                raise
-            run = self.writer.run
-            again = command("train", "--resume", run.path) if run.has_checkpoint() else "the same command"
-            raise InputError(
-                "another worker has ended, and this one cannot go on without it: what that one said tells why. Start "
-                f"all of them again with: {again}"
-            ) from error
 
     def _train_epochs(self) -> tuple[Source, np.ndarray]:
         session, position = self.session, self.session.position

@@ -32,7 +32,7 @@ from ..common.files import LOCK, new_folder, only_writer, remove_partial, replac
 from ..data.labelled import Source
 from ..data.splits import SPLIT_FILE, is_split_of, read_split, write_split
 from ..models.model_file import RUN_CONFIG, Card, read_run_config, save_model
-from .cluster import disagreements, worker
+from .cluster import require_agreement, worker
 from .config import TrainConfig
 from .progress import reading
 
@@ -130,9 +130,16 @@ class RunFolder:
             return []
         try:
             with self.history.open(encoding="utf-8", newline="") as file:
-                return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
-        except (ValueError, TypeError, AttributeError, csv.Error) as error:  # too many or too few fields in a row
-            raise InputError(f"{self.history}: is damaged ({error}); it must hold a row of numbers an epoch") from None
+                rows = list(csv.DictReader(file))
+            for row in rows:
+                if None in row or None in row.values():
+                    raise ValueError("a row has more or fewer values than there are columns")
+            return [{key: _number(value) for key, value in row.items()} for row in rows]
+        except (ValueError, csv.Error) as error:
+            raise InputError(
+                f"{self.history}: is damaged ({str(error)[:200]}); it must hold a row of numbers an epoch, and without "
+                "it or a checkpoint the run cannot be gone on with; its models may be whole"
+            ) from None
 
     def has_checkpoint(self) -> bool:
         return bool(Checkpoints(self.checkpoints).paths())
@@ -383,19 +390,20 @@ class RunWriter:
     def resume(self) -> bool:
         """Restores the newest whole checkpoint; returns False if there is no checkpoint.
 
-        Raises InputError, on every worker, if every checkpoint is damaged or the workers disagree on the checkpoint,
-        the pictures or the settings.
+        Raises InputError, on every worker, if every checkpoint is damaged or the workers disagree on the checkpoint.
         """
         if self.chief:
             self.run.remove_partial_files()
-        error: InputError | None = None
+        error: Exception | None = None
         found = FoundCheckpoint(None, None, [])
         try:
             found = self.checkpoints.newest()
             self._restore(found)
-        except InputError as refusal:
+        except (InputError, OSError) as refusal:
             error = refusal  # raised after the other workers have heard of it; they would wait for this one
-        self._require_agreement(error)
+        step = self.session.position.step
+        checkpoint = {"checkpoint": f"{step} of {self.identity}" if step else "none"}
+        require_agreement(self.session.strategy, checkpoint, self.run.path, error)
         if self.chief:
             for path, _ in found.damaged:
                 path.unlink(missing_ok=True)  # counted among the newest, it would push out a whole one
@@ -429,22 +437,6 @@ class RunWriter:
             self._write(lambda: self.run.write_history(history))
         if self._events:
             self._events.write(history)
-
-    def _require_agreement(self, error: InputError | None) -> None:
-        session = self.session
-        values = {
-            "checkpoint": f"{self.identity if session.position.step else ''} {session.position.step} {error}",
-            "pictures": json.dumps([session.steps, session.classes, session.pictures]),
-            "settings": json.dumps(session.config.settings()),
-        }
-        differing = disagreements(values, session.stepper.sum_over_workers, worker(session.strategy)[1])
-        if error:
-            raise error
-        if differing:
-            raise InputError(
-                f"the workers do not agree on the {' and the '.join(differing)}: give all of them the same command, "
-                f"the same data, and {self.run.path} on storage that all of them see"
-            )
 
     def save_split(self, training: Source, held_out: Source) -> None:
         """Writes which pictures are trained on and which are held out, unless the run has that file already."""

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..networks import names
-from .cluster import worker
+from .cluster import sum_over_workers, worker
 from .config import TrainConfig
 
 SUM = tf.distribute.ReduceOp.SUM
@@ -249,11 +249,7 @@ class Stepper:
 
     def sum_over_workers(self, numbers: np.ndarray) -> np.ndarray:
         """The sum of every worker's `numbers`, float32 (n,)."""
-        if worker(self.strategy)[1] == 1:
-            return numbers
-        share = numbers / np.float32(self._local_replicas)  # each replica of a worker contributes its share
-        shares = self.strategy.experimental_distribute_values_from_function(lambda _: tf.convert_to_tensor(share))
-        return self.strategy.reduce(SUM, shares, axis=None).numpy()
+        return sum_over_workers(self.strategy, numbers)
 
     def _split(self, rows: Any) -> Any:
         """A worker's rows, split over its replicas."""

@@ -30,9 +30,10 @@ from ..data.pipeline import checked_shard
 from ..data.sources import open_source, require_source
 from ..data.splits import held_out_split
 from ..evaluation.report import Report, classification_report
+from ..models.model_file import require_same_run
 from ..weights import registry
 from ..weights.load import is_name, require
-from .cluster import make_strategy, worker
+from .cluster import make_strategy, require_agreement, worker
 from .config import CHANGEABLE, TrainConfig, configured, read_stored_config
 from .progress import InterruptedRun, TrainingProgress, reading, stop_requests
 from .run import RUNS, RunFolder, RunWriter, new_run, require_space, require_tensorboard
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 BATCH_NORM_MOMENTUM_RANGE = (0.8, 0.9997)
+ABORTED = "Collective ops is aborted"  # in TensorFlow's message if another worker has ended
 SETTLING_MEMORIES = 3  # batch-norm statistics settle within so many of their memories, 1 / (1 - momentum) steps
 
 
@@ -218,7 +220,9 @@ def resume(
 
 
 def _require_unfinished(run: RunFolder, config: TrainConfig) -> None:
-    """Raises InputError if nothing is left to train, or training would start anew over the run's model."""
+    """Raises InputError if nothing is left to train, or another run's model or the run's own would be overwritten."""
+    for model in (run.model, run.best):
+        require_same_run(model)
     if run.has_checkpoint():
         return  # it holds the history too, and is removed only after the report is written
     epochs = len(run.read_history())
@@ -234,9 +238,11 @@ def _require_unfinished(run: RunFolder, config: TrainConfig) -> None:
 
 def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, console: Console) -> TrainingResult:
     """Trains. On Ctrl-C, prints the resume command if a checkpoint exists."""
+    import tensorflow as tf
+
     try:
         # Pictures
-        training, held_out = open_pictures(config, console)
+        training, held_out = _agreed_pictures(config, run, strategy, console)
         # Session: a new one, or the one of the newest checkpoint
         session = _new_session(config, training, held_out, strategy)
         writer = RunWriter(run, session, console)
@@ -258,6 +264,14 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         if run.has_checkpoint():
             say(console, f"go on with: {command('train', '--resume', run.path)}")
         raise
+    except tf.errors.OpError as error:
+        if worker(strategy)[1] == 1 or ABORTED not in str(error):
+            raise
+        again = command("train", "--resume", run.path) if run.has_checkpoint() else "the same command"
+        raise InputError(
+            "another worker has ended, and this one cannot go on without it: what that one said tells why. Start all "
+            f"of them again with: {again}"
+        ) from error
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -306,6 +320,27 @@ def _require_weights(config: TrainConfig, weights: str) -> None:
 # ----------------------------------------------------------------------------------------------------------------------
 # Pictures
 # ----------------------------------------------------------------------------------------------------------------------
+def _agreed_pictures(
+    config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, console: Console
+) -> tuple[Source, Source]:
+    """The training and the held-out pictures, which are the same for every worker, as the settings are.
+
+    Of other classes, say, the workers' networks would differ, and TensorFlow would fail when it builds them.
+    """
+    if worker(strategy)[1] == 1:
+        return open_pictures(config, console)
+    opened: tuple[Source, ...] = ()
+    error: Exception | None = None
+    try:
+        opened = open_pictures(config, console)
+    except (InputError, OSError) as refusal:
+        error = refusal
+    pictures = " ".join(source.fingerprint for source in opened)
+    require_agreement(strategy, {"pictures": pictures, "settings": json.dumps(config.settings())}, run.path, error)
+    training, held_out = opened
+    return training, held_out
+
+
 def open_pictures(config: TrainConfig, console: Console) -> tuple[Source, Source]:
     """Opens the training and the held-out pictures: headers are read, nothing is decoded."""
     with reading(console) as bars:
