@@ -198,17 +198,19 @@ def open_regular(path: str | Path) -> io.BufferedReader:
     Raises IrregularFileError for a FIFO, a socket or a device, also for one that takes the file's place meanwhile;
     and OSError as `open` does.
     """
-    require_regular(path)
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    return os.fdopen(_descriptor(path), "rb")
+
+
+def read_start(path: str | Path, count: int) -> bytes:
+    """The first `count` bytes of a regular file, or all if it has fewer; the errors are `open_regular`'s."""
+    descriptor = _descriptor(path)
     try:
-        mode = os.fstat(descriptor).st_mode
-        _refuse_irregular(path, mode)
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
+        start = os.read(descriptor, count)
+        while len(start) < count and (more := os.read(descriptor, count - len(start))):
+            start += more
+        return start
+    finally:
         os.close(descriptor)
-        raise
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -221,6 +223,20 @@ def read_text(path: str | Path, encoding: str = "utf-8") -> str:
     """The text of a regular file, its lines ending in a line feed; the errors are `open_regular`'s and UnicodeError."""
     with io.TextIOWrapper(open_regular(path), encoding) as file:
         return file.read()
+
+
+def _descriptor(path: str | Path) -> int:
+    require_regular(path)
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(descriptor).st_mode
+        _refuse_irregular(path, mode)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def read_short_text(path: Path, most: int) -> str:

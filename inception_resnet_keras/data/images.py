@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from ..common.errors import InputError
-from ..common.files import IrregularFileError, open_regular
+from ..common.files import IrregularFileError, open_regular, read_start
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
@@ -24,6 +25,9 @@ MAX_PIXELS = 64 * 1024 * 1024  # 192 MiB once decoded; a scanner's A4 page at 60
 MAX_SIDE = 65_535
 JPEG, PLAIN, PILLOW = range(3)  # how a picture is decoded: its crop only; by TensorFlow; by read_image
 PNG_SIGNATURE = 8  # bytes
+HEADER_BYTES = 4096  # a header that is longer is Pillow's to read
+_JPEG_SCAN, _JPEG_FRAMES = 0xFFDA, (0xFFC0, 0xFFC1, 0xFFC2)
+_PNG_LENGTHS = {b"gAMA": 4, b"sRGB": 1, b"pHYs": 9}  # of chunks that do not change pixels
 # What TensorFlow decodes to the pixels that read_image gives; the rest takes Pillow's path.
 _PLAIN_MODES = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P"), "WEBP": ("RGB",)}
 _16_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # of these formats only PNG has them
@@ -118,8 +122,12 @@ def _opened(path: Path, content: bytes | None) -> IO[bytes]:
     return open_regular(path) if content is None else BytesIO(content)
 
 
-def header(path: Path, content: bytes | None = None) -> tuple[int, int, int]:
+def header(path: str | Path, content: bytes | None = None) -> tuple[int, int, int]:
     """(height, width, kind) of a picture, from its header; UnreadableImageError where it has none."""
+    return _plain_header(path, content) or _pillow_header(Path(path), content)
+
+
+def _pillow_header(path: Path, content: bytes | None) -> tuple[int, int, int]:
     with open_image(path, content) as file:
         width, height = file.size
         # Pillow decodes a whole PNG to look for an orientation behind its pixels.
@@ -132,6 +140,80 @@ def header(path: Path, content: bytes | None = None) -> tuple[int, int, int]:
         if orientation != 1 or not plain or animated:
             return height, width, PILLOW
         return height, width, JPEG if file.format == "JPEG" else PLAIN
+
+
+def _plain_header(path: str | Path, content: bytes | None) -> tuple[int, int, int] | None:
+    """The same of the plain JPEG and PNG files that most are, in a fifth of the time; None where Pillow must look."""
+    try:
+        start = read_start(path, HEADER_BYTES) if content is None else content[:HEADER_BYTES]
+        if start.startswith(b"\xff\xd8\xff"):
+            size, kind = _jpeg_size(start), JPEG
+        elif start.startswith(b"\x89PNG\r\n\x1a\n"):
+            size, kind = _png_size(start), PLAIN
+            whole = start if len(start) < HEADER_BYTES else content
+            if size and _exif_at_end(Path(path), whole):
+                return None
+        else:
+            return None
+    except (OSError, ValueError, struct.error):  # ValueError: of a path that no file can have
+        return None
+    if size is None or not all(0 < side <= MAX_SIDE for side in size) or size[0] * size[1] > MAX_PIXELS:
+        return None
+    return (*size, kind)
+
+
+def _jpeg_size(start: bytes) -> tuple[int, int] | None:
+    """(height, width) of a grey or colour JPEG that is not turned and has one frame; struct.error if it ends."""
+    place, size = 2, None
+    while True:
+        marker, length = struct.unpack_from(">HH", start, place)
+        segment = start[place + 4 : place + 2 + length]
+        if len(segment) != length - 2:
+            return None
+        if marker == _JPEG_SCAN:
+            return size
+        if marker in _JPEG_FRAMES:
+            bits, height, width, layers = struct.unpack_from(">BHHB", segment)
+            if size or bits != 8 or layers not in (1, 3) or len(segment) != 6 + 3 * layers:
+                return None
+            size = height, width
+        elif not _is_plain_segment(marker, segment):
+            return None
+        place += 2 + length
+
+
+def _is_plain_segment(marker: int, segment: bytes) -> bool:
+    """Whether a JPEG's segment says nothing of how its picture is turned, and is one that Pillow takes."""
+    if marker == 0xFFDB:  # quantisation tables of 8 bits
+        return len(segment) % 65 == 0 and all(number < 16 for number in segment[::65])
+    if marker in (0xFFE0, 0xFFEE):  # JFIF's and Adobe's
+        return len(segment) >= 12
+    if marker == 0xFFE2:
+        return segment.startswith(b"ICC_PROFILE\0") and len(segment) >= 14
+    return marker in (0xFFC4, 0xFFDD, 0xFFFE)  # Huffman tables, restart interval, comment
+
+
+def _png_size(start: bytes) -> tuple[int, int] | None:
+    """(height, width) of a grey, RGB or palette PNG of 8 bits, opaque and not animated; struct.error if it ends."""
+    place, size, palette = PNG_SIGNATURE, None, True
+    while True:
+        length, kind = struct.unpack_from(">I4s", start, place)
+        if kind == b"IDAT":
+            return size if palette else None
+        data = start[place + 8 : place + 8 + length]
+        [checksum] = struct.unpack_from(">I", start, place + 8 + length)
+        if zlib.crc32(kind + data) != checksum or (kind == b"IHDR") != (size is None):
+            return None
+        if kind == b"IHDR":
+            width, height, depth, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", data)
+            if depth != 8 or colour not in (0, 2, 3) or compression or filtering or interlace > 1:
+                return None
+            size, palette = (height, width), colour != 3
+        elif kind == b"PLTE" and length % 3 == 0 and 0 < length <= 768:
+            palette = True
+        elif _PNG_LENGTHS.get(kind) != length:
+            return None
+        place += 12 + length
 
 
 def _exif_at_end(path: Path, content: bytes | None) -> bool:

@@ -61,7 +61,7 @@ class Source:
     def take(self, chosen: np.ndarray) -> Source:
         return replace(
             self,
-            names=[self.names[index] for index in chosen],
+            names=[self.names[index] for index in chosen.tolist()],
             labels=self.labels[chosen],
             sizes=self.sizes[chosen],
             kinds=self.kinds[chosen],
@@ -148,7 +148,7 @@ class Files:
         return tf.io.read_file(tf.gather(self._tensor, index))
 
     def take(self, chosen: np.ndarray) -> Files:
-        return Files([self.paths[index] for index in chosen])
+        return Files([self.paths[index] for index in chosen.tolist()])
 
     @cached_property
     def _tensor(self) -> tf.Tensor:
@@ -173,7 +173,7 @@ class Memory:
         return tf.gather(self._tensor, index)
 
     def take(self, chosen: np.ndarray) -> Memory:
-        return Memory([self.contents[index] for index in chosen])
+        return Memory([self.contents[index] for index in chosen.tolist()])
 
     @cached_property
     def _tensor(self) -> tf.Tensor:

@@ -72,7 +72,9 @@ def draw_held_out(source: Source, seed: int) -> np.ndarray:
 
     Returns int64 (n,), sorted. Raises InputError where a class has a single picture.
     """
-    by_class = [np.flatnonzero(source.labels == label) for label in range(len(source.class_names))]
+    by_label = np.argsort(source.labels, kind="stable")
+    ends = np.cumsum(np.bincount(source.labels, minlength=len(source.class_names)))
+    by_class = np.split(by_label, ends[:-1])
     single = [
         f"{source.class_names[label]!r} ({source.names[members[0]]})"
         for label, members in enumerate(by_class)
@@ -114,13 +116,13 @@ def read_split(path: Path) -> Split:
     """Reads a split.csv; InputError where it is missing or damaged."""
     rows: list[tuple[str, ...]] = []
     for line, row in manifest_rows(path, COLUMNS):
-        whole = row["path"] and row["label"] and row["split"] in PARTS
-        if not whole or not re.fullmatch("([0-9a-f]{64})?", row["sha256"]):
+        name, label, part, digest = row
+        if not name or not label or part not in PARTS or not re.fullmatch("([0-9a-f]{64})?", digest):
             raise InputError(
                 f"{path}, line {line}: is no row of path,label,{TRAIN} or {VAL},SHA-256: the file is damaged; restore "
                 "it, or delete it to go on without"
             )
-        rows.append(tuple(row[name] for name in COLUMNS))
+        rows.append(tuple(row))
     if not rows:
         raise InputError(f"{path}: names no pictures: it is damaged; restore it, or delete it to go on without")
     return Split(path, *zip(*rows, strict=True))

@@ -60,7 +60,7 @@ def validation_files(place: Path) -> list[Path]:
     require_source(place, "validate")
     kind = source_kind(place)
     if kind is SourceKind.MANIFEST:
-        return _mixed(read_manifest(*manifest_part(place))[0])
+        return _mixed(list(map(Path, read_manifest(*manifest_part(place))[0])))
     return shuffled_pictures("validate", place) if kind is SourceKind.FOLDER else []
 
 

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from inception_resnet_keras.data import images
 from inception_resnet_keras.data.images import MAX_PIXELS, MAX_SIDE, UnreadableImageError, header, read_image
 
 from ..fifos import make_fifo, without_waiting
@@ -223,3 +225,63 @@ def test_damage_is_a_reason_or_a_picture_never_another_error(
     path.write_bytes(content)
     with contextlib.suppress(UnreadableImageError):
         assert read_image(path, (8, 8)).shape == (8, 8, 3)
+
+
+def plain_files(folder: Path) -> list[Path]:
+    """JPEG and PNG files as programs write them, of every kind that their headers tell apart."""
+    folder.mkdir(exist_ok=True)
+    image = Image.fromarray(gradient(30, 20))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    options: dict[str, dict[str, Any]] = {
+        "plain.jpg": {},
+        "progressive.jpg": {"progressive": True, "optimize": True},
+        "comment.jpg": {"comment": b"a", "dpi": (72, 72), "restart_marker_rows": 1},
+        "profile.jpg": {"icc_profile": b"p" * 300},
+        "turned.jpg": {"exif": turned},
+        "plain.png": {"dpi": (72, 72)},
+        "turned.png": {"exif": turned},
+        "profile.png": {"icc_profile": b"p" * 300},
+    }
+    for name, saved in options.items():
+        image.save(folder / name, **saved)
+    for mode in ("1", "L", "LA", "P", "RGBA", "I;16"):
+        image.convert("L" if mode == "I;16" else mode).convert(mode).save(folder / f"{mode[0]}{len(mode)}.png")
+    image.convert("P").save(folder / "transparent.png", transparency=0)
+    image.save(folder / "animated.png", save_all=True, append_images=[image.rotate(90)])
+    for mode in ("L", "CMYK"):
+        image.convert(mode).save(folder / f"{mode}.jpg")
+    at_end = (folder / "plain.png").read_bytes()
+    exif = (folder / "turned.png").read_bytes()
+    chunk = exif[exif.index(b"eXIf") - 4 :][: 12 + len(turned.tobytes()[6:])]
+    (folder / "turned at its end.png").write_bytes(at_end[:-12] + chunk + at_end[-12:])
+    return sorted(folder.iterdir())
+
+
+def test_plain_headers_are_read_as_pillow_reads_them(tmp_path: Path) -> None:
+    quick = {file.name for file in plain_files(tmp_path) if images._plain_header(file, None)}
+    assert quick == {
+        *("plain.jpg", "progressive.jpg", "comment.jpg", "profile.jpg", "L.jpg"),
+        *("plain.png", "L1.png", "P1.png"),
+    }
+    for file in plain_files(tmp_path):
+        assert header(file) == header(file, file.read_bytes()) == images._pillow_header(file, None)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(data=st.data())
+def test_damaged_plain_headers_are_left_to_pillow(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "plain"
+    name = data.draw(
+        st.sampled_from([file.name for file in (plain_files(folder) if not folder.exists() else folder.iterdir())])
+    )
+    content = bytearray((folder / name).read_bytes())
+    end = data.draw(st.sampled_from([len(content), min(700, len(content))]))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, end - 1))] = data.draw(st.integers(0, 255))
+    damaged = bytes(content[: data.draw(st.sampled_from([len(content), len(content) // 2, 100]))])
+    quick = images._plain_header(folder / name, damaged)
+    if quick:
+        assert quick == images._pillow_header(folder / name, damaged)
