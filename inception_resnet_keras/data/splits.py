@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -91,25 +91,62 @@ def draw_held_out(source: Source, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(held))
 
 
-def write_split(path: Path, training: Source, held_out: Source, progress: Progress = lambda done, total: None) -> None:
-    """Writes a split.csv, whole or not at all; every picture is decoded once, in threads.
+def write_split(
+    path: Path,
+    training: Source,
+    held_out: Source,
+    progress: Progress = lambda done, total: None,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+) -> None:
+    """Writes a split.csv: at once without hashes, and again when every picture was decoded once, in threads.
 
-    A picture that cannot be decoded gets no hash, and is not listed as corrupt: training does that.
+    Whenever the process is killed, the file names every picture. Hashes that the file has already are kept. A picture
+    that cannot be decoded gets none, and is not listed as corrupt: training does that.
 
     Args:
         path: The file to write.
         training: The pictures to train on.
         held_out: The held-out ones, with the same class names.
         progress: Called with the number of pictures hashed, and their total.
+        stopped: Whether to give up; the hashes so far are written.
     """
-    total = len(training) + len(held_out)
-    hashes = chain(_pixel_hashes(training, range(len(training))), _pixel_hashes(held_out, range(len(held_out))))
+    hashes = _known_hashes(path, training, held_out)
+    if hashes is None:
+        hashes = [""] * (len(training) + len(held_out))
+        _write_rows(path, training, held_out, hashes)
+    missing = [index for index, digest in enumerate(hashes) if not digest]
+    first, threads = len(training), max(1, usable_cores() // 4)  # the rest are for who trains meanwhile
+    found = chain(
+        _pixel_hashes(training, (index for index in missing if index < first), threads),
+        _pixel_hashes(held_out, (index - first for index in missing if index >= first), threads),
+    )
+    changed = False
+    for done, (index, digest) in enumerate(zip(missing, found, strict=True), len(hashes) - len(missing) + 1):
+        hashes[index] = digest
+        changed |= bool(digest)
+        progress(done, len(hashes))
+        if stopped():
+            break
+    if changed:
+        _write_rows(path, training, held_out, hashes)
+
+
+def _known_hashes(path: Path, training: Source, held_out: Source) -> list[str] | None:
+    """The hashes of a split.csv that names these pictures in this order; None where there is none, or it is damaged."""
+    try:
+        split = read_split(path)
+    except InputError:
+        return None
+    same = list(zip(split.paths, split.labels, split.parts, strict=True)) == list(_rows(training, held_out))
+    return list(split.hashes) if same else None
+
+
+def _write_rows(path: Path, training: Source, held_out: Source, hashes: Sequence[str]) -> None:
     with replacing(path) as beside, beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for done, (row, digest) in enumerate(zip(_rows(training, held_out), hashes, strict=True), 1):
-            writer.writerow((*row, digest))
-            progress(done, total)
+        writer.writerows((*row, digest) for row, digest in zip(_rows(training, held_out), hashes, strict=True))
 
 
 def read_split(path: Path) -> Split:
@@ -130,11 +167,7 @@ def read_split(path: Path) -> Split:
 
 def is_split_of(path: Path, training: Source, held_out: Source) -> bool:
     """Whether a split.csv is there, whole, and names these pictures in this order."""
-    try:
-        split = read_split(path)
-    except InputError:
-        return False
-    return list(zip(split.paths, split.labels, split.parts, strict=True)) == list(_rows(training, held_out))
+    return _known_hashes(path, training, held_out) is not None
 
 
 def pixel_hash(image: Image.Image) -> str:
@@ -172,7 +205,9 @@ def compare(source: Source, splits: Sequence[Split], progress: Progress = lambda
     known = [_rows_by_path(source.names, split) if files else [None] * len(source) for split in splits]
     unknown = [index for index in range(len(source)) if any(rows[index] is None for rows in known)]
     hashes: dict[int, str] = {}
-    for done, (index, digest) in enumerate(zip(unknown, _pixel_hashes(source, unknown), strict=True), 1):
+    for done, (index, digest) in enumerate(
+        zip(unknown, _pixel_hashes(source, unknown, usable_cores()), strict=True), 1
+    ):
         hashes[index] = digest
         progress(done, len(unknown))
     return [_use(split, rows, hashes) for split, rows in zip(splits, known, strict=True)]
@@ -222,7 +257,7 @@ def _rows(training: Source, held_out: Source) -> Iterator[tuple[str, str, str]]:
             yield (os.path.join(os.getcwd(), name) if files else name), source.class_names[label], part
 
 
-def _pixel_hashes(source: Source, indices: Iterable[int]) -> Iterator[str]:
+def _pixel_hashes(source: Source, indices: Iterable[int], threads: int) -> Iterator[str]:
     """The hashes of some pictures, in order; "" for one that cannot be decoded."""
 
     def hashed(index: int) -> str:
@@ -231,7 +266,6 @@ def _pixel_hashes(source: Source, indices: Iterable[int]) -> Iterator[str]:
         except (UnreadableImageError, OSError):
             return ""
 
-    threads = usable_cores()
     rest = iter(indices)
     with ThreadPoolExecutor(threads) as executor:
         # Bounded, so that an interrupted run ends at once and never holds many decoded pictures.

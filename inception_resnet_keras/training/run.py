@@ -15,12 +15,14 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -438,25 +440,42 @@ class RunWriter:
         if self._events:
             self._events.write(history)
 
-    def save_split(self, training: Source, held_out: Source) -> None:
-        """Writes which pictures are trained on and which are held out, unless the run has that file already."""
+    @contextmanager
+    def saving_split(self, training: Source, held_out: Source) -> Iterator[None]:
+        """Writes which pictures are trained on and held out, and their hashes from a thread, while the block trains.
+
+        When the block ends, the hashes that are still missing are waited for; if it fails, those so far are written.
+        """
         if not self.chief:
+            yield
             return
-        if not is_split_of(self.run.split, training, held_out):
-            if os.path.lexists(self.run.split):
-                say(
-                    self.console,
-                    f"{self.run.split}: is damaged or of other pictures; it is written anew from those that the run is "
-                    "trained on",
-                    style="yellow",
-                )
-            with reading(self.console) as bars:
-                bar = bars.add_task("hashing pictures", total=len(training) + len(held_out))
+        if os.path.lexists(self.run.split) and not is_split_of(self.run.split, training, held_out):
+            say(
+                self.console,
+                f"{self.run.split}: is damaged or of other pictures; it is written anew from those that the run is "
+                "trained on",
+                style="yellow",
+            )
+        stop, hashed = Event(), [0]
 
-                def show(done: int, _: int) -> None:
-                    bars.update(bar, completed=done)
+        def show(done: int, _: int) -> None:
+            hashed[0] = done
 
-                self._write(lambda: write_split(self.run.split, training, held_out, progress=show))
+        def write() -> None:
+            write_split(self.run.split, training, held_out, show, stopped=stop.is_set)
+
+        with ThreadPoolExecutor(1) as thread:
+            writing = thread.submit(write)
+            try:
+                yield
+                with reading(self.console) as bars:
+                    bar = bars.add_task("hashing pictures", total=len(training) + len(held_out))
+                    while not writing.done():
+                        wait([writing], timeout=0.1)
+                        bars.update(bar, completed=hashed[0])
+            finally:
+                stop.set()
+            self._write(writing.result)
         self._write(self.run.record_split)
 
     def save_checkpoint_if_due(self) -> None:

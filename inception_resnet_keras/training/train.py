@@ -251,9 +251,9 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         elif writer.chief and (config, []) != read_stored_config(run.config):
             run.change_config(config)
         _introduce(writer, training, held_out)
-        writer.save_split(training, held_out)
         # Epochs
-        evaluated, probabilities = _train_epochs(writer, training, held_out)
+        with writer.saving_split(training, held_out):
+            evaluated, probabilities = _train_epochs(writer, training, held_out)
         # Report
         report = _report(training, held_out, evaluated, probabilities)
         if writer.chief:

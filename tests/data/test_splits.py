@@ -237,7 +237,7 @@ def test_a_damaged_split_is_refused(tmp_path: Path, damage: object, says: str) -
     assert not is_split_of(file, *parts)
 
 
-def test_a_split_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_split_names_every_picture_whenever_it_is_interrupted(tmp_path: Path) -> None:
     parts = held_out_split(open_source(write_digits(tmp_path / "data", per_class=5)), 3)
 
     def interrupted(done: int, total: int) -> None:
@@ -246,4 +246,17 @@ def test_a_split_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         write_split(tmp_path / "split.csv", *parts, progress=interrupted)
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "split.csv"]
+    assert is_split_of(tmp_path / "split.csv", *parts)
+    assert not any(read_split(tmp_path / "split.csv").hashes)
+
+    asked = iter([False] * 6 + [True])
+    write_split(tmp_path / "split.csv", *parts, stopped=lambda: next(asked))
+    before = read_split(tmp_path / "split.csv").hashes
+    assert [bool(digest) for digest in before] == [True] * 7 + [False] * 8
+    calls: list[int] = []
+    write_split(tmp_path / "split.csv", *parts, progress=lambda done, _: calls.append(done))
+    assert calls == list(range(8, 16))  # what is hashed is not hashed again
+    after = read_split(tmp_path / "split.csv").hashes
+    assert all(after)
+    assert after[:7] == before[:7]
