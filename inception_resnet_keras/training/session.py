@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -138,6 +139,10 @@ class Session:
         arrays = {key: np.asarray(variable.numpy()) for key, variable in self.variables().items()}
         data = {"classes": self.classes, "steps": self.steps, "pictures": self.pictures}
         return arrays, {**data, "position": vars(self.position)}
+
+    def state_bytes(self) -> int:
+        """The size of a checkpoint's arrays, without a copy of them."""
+        return sum(math.prod(each.shape) * tf.as_dtype(each.dtype).size for each in self.variables().values())
 
     def set_state(self, path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Restores a state that was read from `path`.

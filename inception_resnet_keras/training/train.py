@@ -417,8 +417,7 @@ def _start(writer: RunWriter) -> None:
         say_lines(writer.console, session.load_pretrained(config.weights))
     if writer.chief:
         # Room for the checkpoints that are kept and the one being written, and likewise for the two models.
-        arrays, _ = session.state()
-        checkpoint = sum(array.nbytes for array in arrays.values())
+        checkpoint = session.state_bytes()
         model = 4 * session.model.count_params()
         require_space(run.path, (config.keep + 1) * checkpoint + 3 * model)
         steps, replicas = config.epochs * session.steps, session.strategy.num_replicas_in_sync

@@ -1,0 +1,126 @@
+"""Seconds and memory from the start of a process to the first batch that `train` gives to its step:
+
+    python -m inception_resnet_keras.training.start_up
+
+Of a folder of 100,000 pictures, and of a CSV file that names a million. The pictures are JPEGs of 48×40 in a temporary
+folder, hard links to a few dozen files: their content is in the system's cache, so that a disk's time is not measured.
+Each source is opened by a process of its own, which ends where its first step would begin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NoReturn
+from unittest.mock import patch
+
+import numpy as np
+from PIL import Image
+
+DISTINCT = 64
+PER_CLASS = 1000
+
+
+def write_pictures(folder: Path, count: int) -> list[str]:
+    """So many names of pictures below a folder, a thousand a class, relative to it; all of them exist."""
+    random, names = np.random.default_rng(0), []
+    contents = folder.with_name(f"{folder.name} contents")
+    contents.mkdir()
+    for number in range(DISTINCT):
+        Image.fromarray(random.integers(0, 256, (40, 48, 3), np.uint8)).save(contents / f"{number}.jpg")
+    for first in range(0, count, PER_CLASS):
+        label = f"class {first // PER_CLASS:04d}"
+        (folder / label).mkdir(parents=True)
+        for number in range(first, min(first + PER_CLASS, count)):
+            name = f"{label}/picture {number:07d}.jpg"
+            content = contents / f"{number % DISTINCT}.jpg"
+            try:
+                os.link(content, folder / name)
+            except OSError:  # a file has as many links as its system allows: go on with a copy
+                copy = content.read_bytes()
+                content.unlink()
+                content.write_bytes(copy)
+                os.link(content, folder / name)
+            names.append(name)
+    return names
+
+
+def measure(source: Path, out: Path) -> dict[str, float]:
+    """Seconds until the pictures are open and until the first batch, and the peak of memory, in MB."""
+    command = [sys.executable, "-m", __spec__.name, "--open", str(source), "--run", str(out)]
+    begun = time.monotonic()
+    with subprocess.Popen([*command, "--begun", str(begun)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = [json.loads(line) for line in process.stdout]
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"the process ended with {process.returncode}")
+    found = {name: seconds for line in said for name, seconds in line.items()}
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, else KiB
+    return found | {"MB": usage.ru_maxrss / unit, "processor seconds": usage.ru_utime + usage.ru_stime}
+
+
+def open_and_stop(source: str, out: Path, begun: float) -> None:
+    """What `train` does up to its first step, with the times on the way printed; ends the process."""
+    from rich.console import Console
+
+    from . import train
+    from .config import TrainConfig
+    from .epochs import Trainer
+
+    def tell(what: str) -> None:
+        print(json.dumps({what: time.monotonic() - begun}), flush=True)
+
+    def open_pictures(*arguments: Any, opened: Callable[..., Any] = train.open_pictures) -> Any:
+        pictures = opened(*arguments)
+        tell("pictures open")
+        return pictures
+
+    def first_step(*_: Any) -> NoReturn:
+        tell("first batch")
+        os._exit(0)
+
+    config = TrainConfig.from_settings({"data": source, "model": "inception_resnet_v1", "batch_size": 32})
+    with patch.object(train, "open_pictures", open_pictures), patch.object(Trainer, "_step", first_step):
+        train.train_config(config, out, console=Console(quiet=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=100_000, help="in the folder (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the CSV file (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=1, help="(default: %(default)s)")
+    for hidden in ("--open", "--run", "--begun"):  # of the processes that are measured
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.open:
+        open_and_stop(args.open, Path(args.run), float(args.begun))
+        return
+    with TemporaryDirectory() as temporary:
+        sources = []
+        if args.pictures:
+            sources.append(Path(temporary, "pictures"))
+            write_pictures(sources[0], args.pictures)
+        if args.rows:
+            sources.append(Path(temporary, "rows.csv"))
+            names = write_pictures(sources[-1].with_suffix(""), args.rows)
+            rows = (f"rows/{name},{name.partition('/')[0]}\n" for name in names)
+            sources[-1].write_text("path,label\n" + "".join(rows), encoding="utf-8")
+        for number in range(args.rounds):
+            for source in sources:
+                found = measure(source, Path(temporary, f"run {source.stem} {number}"))
+                print(
+                    f"{source.name}: " + ", ".join(f"{name} {value:,.1f}" for name, value in found.items()), flush=True
+                )
+
+
+if __name__ == "__main__":
+    main()
