@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..common.console import printable, say
+from ..common.console import say
 from ..common.errors import InputError
 from ..data.images import UnreadableImageError
 from ..data.labelled import Source
