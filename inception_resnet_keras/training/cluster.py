@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -152,15 +153,41 @@ def _resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
     try:
         config = json.loads(os.environ["TF_CONFIG"])
         task = config["task"]
-        address = config["cluster"][task["type"]][int(task["index"])]
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+        index = int(task["index"])
+        if index < 0:  # Python would count it from the end
+            raise ValueError(f"task.index is {index}")
+        address = config["cluster"][task["type"]][index]
+        port = _port(address)
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError, AttributeError) as error:
         raise InputError(
             f"TF_CONFIG: is damaged ({error!r}); it takes "
             '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}'
         ) from None
     if task["type"] not in ("chief", "worker"):
         raise InputError(f"TF_CONFIG: {address} is a {task['type']!r}; only chief and worker train")
+    _require_free(port, address)
     return resolvers.TFConfigClusterResolver()
+
+
+def _port(address: str) -> int:
+    """The port of a "host:port"; ValueError where it has none."""
+    port = int(address.rpartition(":")[2]) if ":" in address else 0
+    if not 0 < port < 2**16:
+        raise ValueError(f"{address!r} has no port from 1 to {2**16 - 1}")
+    return port
+
+
+def _require_free(port: int, address: str) -> None:
+    """Raises InputError if another process listens on this worker's port: TensorFlow would end the process."""
+    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    try:
+        # With SO_REUSEADDR, which lets a worker that is started again have its port at once.
+        socket.create_server(("", port), family=family, dualstack_ipv6=family == socket.AF_INET6).close()
+    except OSError as error:
+        raise InputError(
+            f"TF_CONFIG: this worker cannot listen on port {port} of {address} ({error.strerror}): end the process that "
+            "has it, or give the worker another port, in the TF_CONFIG of every worker"
+        ) from None
 
 
 def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
