@@ -44,7 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         subparser = verbs.add_parser(verb, help=module.HELP, description=module.__doc__)
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run, verb=verb)
-    args = parser.parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    for argument in arguments:
+        if argument.startswith("--") and argument.endswith("=--"):  # argparse would give it an empty list
+            parser.error(f"argument {argument[:-3]}: expected one argument")
+    args = parser.parse_args(arguments)
     try:
         return args.run(args) or 0
     except InputError as error:

@@ -185,8 +185,8 @@ def _require_free(port: int, address: str) -> None:
         socket.create_server(("", port), family=family, dualstack_ipv6=family == socket.AF_INET6).close()
     except OSError as error:
         raise InputError(
-            f"TF_CONFIG: this worker cannot listen on port {port} of {address} ({error.strerror}): end the process that "
-            "has it, or give the worker another port, in the TF_CONFIG of every worker"
+            f"TF_CONFIG: this worker cannot listen on port {port} of {address} ({error.strerror}): end the process "
+            "that has it, or give the worker another port, in the TF_CONFIG of every worker"
         ) from None
 
 
