@@ -36,19 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without × shows ? for it
-    parser = _Parser(PROGRAM, description="Inception-v4 and Inception-ResNet-v1/v2 in Keras.")
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for verb in VERBS:
-        module = import_module(f".{verb}", __name__)
-        subparser = verbs.add_parser(verb, help=module.HELP, description=module.__doc__)
-        module.add_arguments(subparser)
-        subparser.set_defaults(run=module.run, verb=verb)
-    arguments = sys.argv[1:] if argv is None else argv
-    for argument in arguments:
-        if argument.startswith("--") and argument.endswith("=--"):  # argparse would give it an empty list
-            parser.error(f"argument {argument[:-3]}: expected one argument")
-    args = parser.parse_args(arguments)
+    args = _parsed(sys.argv[1:] if argv is None else argv)
     try:
         return args.run(args) or 0
     except InputError as error:
@@ -68,3 +56,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{PROGRAM} {args.verb}: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        from ..common.devices import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise  # a bug, which keeps its traceback
+        why = printable(str(error)[:200]) or type(error).__name__
+        advice = "give smaller batches or pictures, end other programs, or give the machine or container more"
+        print(f"{PROGRAM} {args.verb}: the memory does not suffice ({why}): {advice}", file=sys.stderr)
+        return 1
+
+
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(PROGRAM, description="Inception-v4 and Inception-ResNet-v1/v2 in Keras.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for verb in VERBS:
+        module = import_module(f".{verb}", __name__)
+        subparser = verbs.add_parser(verb, help=module.HELP, description=module.__doc__)
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run, verb=verb)
+    for argument in argv:
+        if argument.startswith("--") and argument.endswith("=--"):  # argparse would give it an empty list
+            parser.error(f"argument {argument[:-3]}: expected one argument")
+    return parser.parse_args(argv)

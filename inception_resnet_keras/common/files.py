@@ -107,7 +107,7 @@ def new_folder(out: Path | None, parent: Path, name: str, not_below: Iterable[st
     """
     place = out or parent
     for pictures in map(Path, not_below):
-        if pictures.is_dir() and place.resolve().is_relative_to(pictures.resolve()):
+        if pictures.is_dir() and real_path(place).is_relative_to(real_path(pictures)):
             raise InputError(
                 f"{place}: lies in the folder of pictures {pictures}, where it would be taken for a class; give a "
                 "folder elsewhere with --out"
@@ -237,6 +237,11 @@ def _descriptor(path: str | Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def real_path(path: str | Path) -> Path:
+    """The absolute path with links followed; of links in a loop the path itself, where `Path.resolve` raises."""
+    return Path(os.path.realpath(path))
 
 
 def read_short_text(path: Path, most: int) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..common.errors import InputError
+from ..common.files import real_path
 from ..data import DIGITS
 from ..data.images import UnreadableImageError, read_image
 from ..data.labelled import Source
@@ -75,10 +76,10 @@ def held_out(files: Sequence[Path]) -> int:
 
 def overlaps(used: list[Path], files: dict[str, list[Path]], compared: str, at_most: int) -> Iterator[str]:
     """What int8 was quantised on and is judged by: such pictures say less of others."""
-    calibrated = {file.resolve() for file in used}
+    calibrated = {real_path(file) for file in used}
     judged = {compared: files[compared][:at_most]}
     for name, seen in (judged | {key: files[key] for key in ("validate",) if key in files}).items():
-        both = sum(file.resolve() in calibrated for file in seen)
+        both = sum(real_path(file) in calibrated for file in seen)
         if both:
             yield (
                 f"{both} of the {len(seen)} pictures of {name} are among those that int8 was calibrated on: "

@@ -20,7 +20,7 @@ from PIL import Image
 
 from ..common.arguments import boolean, one_of, path_of, positive_integer, text_of
 from ..common.errors import InputError, refuse
-from ..common.files import new_folder, write_csv, write_json
+from ..common.files import new_folder, real_path, write_csv, write_json
 from ..data.crops import CROPS, Changes, CropMode, Crops, Interpolation, View
 from ..data.labelled import Source
 from ..data.preprocessing import Convention
@@ -176,7 +176,7 @@ def evaluate(
     chosen = choose([display_name(model) for model in several], None if data is None else text_of("data", data))
     dataset = chosen.data
     written = None if out is None else path_of("out", out)
-    with new_folder(written, EVALUATIONS, Path(dataset.replace(":", "-")).resolve().name, [dataset]) as folder:
+    with new_folder(written, EVALUATIONS, real_path(dataset.replace(":", "-")).name, [dataset]) as folder:
         told = partial(progress, "reading headers")
         source = open_source(chosen.place, least_classes=1, max_corrupt=max_corrupt, progress=told)
         source, note = chosen.select(source, partial(progress, "comparing with the training pictures"))

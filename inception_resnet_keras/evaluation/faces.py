@@ -19,7 +19,7 @@ from PIL import Image
 
 from ..common.arguments import boolean, path_of, positive_integer
 from ..common.errors import InputError
-from ..common.files import new_folder, read_short_text, write_csv, write_json
+from ..common.files import new_folder, read_short_text, real_path, write_csv, write_json
 from ..data.crops import Changes, CropMode, Interpolation, View
 from ..data.images import SUFFIXES, UnreadableImageError, decode
 from ..data.labelled import CorruptPictures
@@ -225,7 +225,7 @@ def verify_faces(
         )
     if not data.is_dir():
         raise InputError(f"{data}: is no folder; one is needed with a folder of pictures a person")
-    with new_folder(written, EVALUATIONS, f"{data.resolve().name}-{pairs.stem}", [data]) as folder:
+    with new_folder(written, EVALUATIONS, f"{real_path(data).name}-{pairs.stem}", [data]) as folder:
         faces = sorted({face for pair in every for face in pair[1:]})
         corrupt = CorruptPictures(max_corrupt, len(faces))
         paths = _paths(data, faces, corrupt)

@@ -248,6 +248,8 @@ def _loaded(path: Path, compile: bool = False) -> keras.Model:
     try:
         with _layers_of_applications():
             return keras.saving.load_model(path, compile=compile)
+    except RecursionError:
+        raise InputError(f"{path}: cannot be read as a Keras model: its layers are nested too deeply") from None
     except Exception as error:  # Keras and HDF5 raise anything down to plain RuntimeError on a damaged file
         if is_out_of_memory(error):
             raise NoMemoryError(f"{path}: {NO_MEMORY}") from error

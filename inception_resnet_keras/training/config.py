@@ -19,7 +19,7 @@ from .. import networks
 from ..common.arguments import boolean, count_or_share, is_integer, nearest, number_between, one_of, positive_integer
 from ..common.console import PROGRAM
 from ..common.errors import InputError, refuse
-from ..common.files import read_short_text
+from ..common.files import read_short_text, real_path
 from ..data import DIGITS, DIGITS_SEED
 from ..data.options import DataOptions
 from ..models.model_file import damaged_run_config, read_run_config
@@ -211,7 +211,7 @@ class TrainConfig:
         """Name of the training data, which the run's folder is named after."""
         if self.data is None:
             return DIGITS
-        return Path(self.data).resolve().name.removesuffix(".csv").replace(":", "-")
+        return real_path(self.data).name.removesuffix(".csv").replace(":", "-")
 
     @property
     def split_seed(self) -> int:

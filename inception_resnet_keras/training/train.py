@@ -22,7 +22,7 @@ from ..common.arguments import path_of, text_of
 from ..common.console import command, printable, say, say_lines
 from ..common.devices import missing_gpu
 from ..common.errors import InputError, refuse
-from ..common.files import only_writer, write_json
+from ..common.files import only_writer, real_path, write_json
 from ..data import DIGITS
 from ..data.images import UnreadableImageError
 from ..data.labelled import Source
@@ -301,7 +301,7 @@ def require_runs_outside(config: TrainConfig) -> None:
     """Raises InputError if runs/ lies in a folder of pictures, which would take it for a class."""
     for name in ("data", "val"):
         place = getattr(config, name)
-        if place and RUNS.resolve().is_relative_to(Path(place).resolve()):
+        if place and real_path(RUNS).is_relative_to(real_path(place)):
             raise InputError(f"{name}: {place} holds this folder's {RUNS}/, where the run would lie: give --out")
 
 
