@@ -241,7 +241,7 @@ def _index(path: Path) -> dict[str, Any]:
         }
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f"{path / INDEX}: is missing or damaged ({error}); pack the pictures again") from None
 
 
