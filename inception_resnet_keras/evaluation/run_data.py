@@ -89,6 +89,16 @@ class TrainedRun:
             "any more, and the figures are of pictures it was trained on too"
         )
 
+    def unhashed(self) -> str:
+        """What is to be said where the run ended before all its pictures were hashed; else ""."""
+        missing = self.split.hashes.count("") if self.split is not None else 0
+        if not missing or (self.folder / "report.json").exists():  # of a finished run they cannot be decoded
+            return ""
+        return (
+            f"{self.name} was interrupted before {missing:,} of its pictures were hashed: copies of those are not "
+            "recognised until `train --resume` has hashed them"
+        )
+
 
 @dataclass(frozen=True)
 class EvaluationData:
@@ -126,6 +136,7 @@ class EvaluationData:
         answers = iter(compare(source, splits, progress))
         uses = [next(answers) if run.split is not None else None for run in runs]
         notes += [_relation(run, use, own=run in own) for run, use in zip(runs, uses, strict=True)]
+        notes += [run.unhashed() for run in runs]
         return source, "; ".join(filter(None, notes))
 
 

@@ -223,6 +223,8 @@ class Trainer:
         self.session.position.unreadable = sorted(both.items())
 
     def _restore_unreadable(self) -> None:
+        if not self.session.position.unreadable:
+            return
         for source in (self.training, self.held_out):
             names = set(source.names)
             for name, reason in self.session.position.unreadable:

@@ -181,6 +181,18 @@ def test_a_run_without_a_split_says_that_they_cannot_be_known(model: Path, digit
     assert selected([small], None)[0] == held_out_split(open_source("digits"), 0)[1].names
 
 
+def test_a_run_that_ended_before_its_pictures_were_hashed_says_so(model: Path, digits: Path, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", model, data=str(digits), seed=SEED, split=False)
+    parts = held_out_split(open_source(digits), SEED)
+    asked = iter([False] * 9 + [True])
+    write_split(tmp_path / "run" / "split.csv", *parts, stopped=lambda: next(asked))
+    copy = Path(shutil.copytree(digits, tmp_path / "copy"))
+    note = f"{run} was interrupted before 50 of its pictures were hashed: copies of those are not recognised"
+    assert note in selected([run], str(copy))[1]
+    write_split(tmp_path / "run" / "split.csv", *parts)
+    assert "was interrupted" not in selected([run], str(copy))[1]
+
+
 def test_only_what_a_run_left_is_read_as_one(model: Path, digits: Path, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", model, data=str(digits), seed=SEED)
     found = find_run(f"{run}/model.keras")

@@ -36,6 +36,7 @@ def test_as_many_pictures_under_other_names_or_labels_are_noticed(tmp_path: Path
     before = held_out_split(open_source(folder), 0)
     begun = session(*before)
     state = begun.state()
+    assert begun.state_bytes() == sum(array.nbytes for array in state[0].values())
     path = tmp_path / "run" / "checkpoints" / "step-00000000.ckpt"
     session(*held_out_split(open_source(folder), 0)).set_state(path, *state)
 
