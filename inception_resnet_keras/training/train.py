@@ -269,8 +269,8 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
             raise
         again = command("train", "--resume", run.path) if run.has_checkpoint() else "the same command"
         raise InputError(
-            "another worker has ended, and this one cannot go on without it: what that one said tells why. Start all "
-            f"of them again with: {again}"
+            "another worker has ended, and this one cannot go on without it: what that one said tells why, unless it "
+            f"stood still for 10 seconds, which counts as ended. Start all of them again with: {again}"
         ) from error
 
 
