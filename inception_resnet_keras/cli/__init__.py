@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM} {args.verb}: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"{PROGRAM} {args.verb}: {printable(error)}", file=sys.stderr)
+        what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error
+        print(f"{PROGRAM} {args.verb}: {printable(what)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if error.name not in ENGINES:

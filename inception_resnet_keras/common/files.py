@@ -154,10 +154,14 @@ def only_writer(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{folder}: cannot be written to ({error.strerror})") from None
     try:
-        write_json(writer, {"host": platform.node(), "process": os.getpid()})
+        try:
+            write_json(writer, {"host": platform.node(), "process": os.getpid()})
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written to ({error.strerror})") from None
         yield
     finally:
-        writer.unlink(missing_ok=True)
+        with suppress(OSError):
+            writer.unlink(missing_ok=True)
         lock.release()
 
 
@@ -305,7 +309,10 @@ def _hidden_folder(target: Path) -> Iterator[Path]:
     folder = target.with_name(name).absolute()
     _in_use.add(name)
     try:
-        folder.mkdir()
+        try:
+            folder.mkdir()
+        except OSError as error:  # of which the user knows the target, not the hidden folder
+            raise type(error)(error.errno, error.strerror, str(target)) from None
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -158,6 +158,8 @@ def has_card(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return MEMBER in archive.namelist()
+    except PermissionError:
+        raise  # not damaged: its owner can mend that
     except (zipfile.BadZipFile, OSError):
         return False
 
@@ -219,6 +221,8 @@ def has_graph(path: Path) -> bool:
 
             with open_hdf5(path) as file:
                 return "model_config" in file.attrs
+    except PermissionError:
+        raise  # not damaged: its owner can mend that
     except (zipfile.BadZipFile, OSError, RuntimeError):
         pass  # damaged: whoever reads the file says so
     return False

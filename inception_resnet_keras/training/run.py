@@ -538,7 +538,7 @@ class RunWriter:
             kept = f"the checkpoint before is whole: {paths[0]}" if paths else "none was saved before"
             raise InputError(
                 f"{self.run.path}: the run could not be saved ({error.strerror or error}); {kept}. "
-                f"Free some space, then go on: {command('train', '--resume', self.run.path)}"
+                f"Mend that, then go on: {command('train', '--resume', self.run.path)}"
             ) from error
 
 
