@@ -312,7 +312,7 @@ def manifest_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, lis
             if missing := set(columns) - set(names):
                 raise InputError(
                     f"{path}: lacks the column {' and '.join(sorted(missing))}; its first line names the columns, "
-                    f"{' and '.join(columns)}, and is {','.join(names)[:LONGEST_SHOWN]!r}"
+                    f"{' and '.join(columns)}, and is {','.join(names)!r:.{LONGEST_SHOWN}}"
                 )
             # Written by `train`: a space at a name's end belongs to it, and a byte that is not UTF-8.
             exact = "sha256" in names

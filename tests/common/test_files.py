@@ -254,6 +254,8 @@ def test_a_table(tmp_path: Path) -> None:
 
 
 def test_json_keeps_any_text(tmp_path: Path) -> None:
+    write_json(tmp_path / "of bytes.json", {"data": os.fsdecode(b"caf\xe9")})  # a name that is no UTF-8
+    assert json.loads((tmp_path / "of bytes.json").read_text("utf-8")) == {"data": os.fsdecode(b"caf\xe9")}
     write_json(tmp_path / "a.json", {"klasse": "größer"})
     assert "größer" in (tmp_path / "a.json").read_text(encoding="utf-8")
 

@@ -1,12 +1,14 @@
 """The split of a run's pictures: how it is drawn, kept, and what it knows of other pictures."""
 
 import csv
+import os
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -226,15 +228,43 @@ def test_pictures_that_are_no_files_are_known_by_their_names_and_content(tmp_pat
         (lambda text: text.partition("\n")[0], "names no pictures: it is damaged"),
         (lambda text: text.partition("\n")[2], "lacks the column"),
         (lambda text: text + '"', "is no CSV file"),
+        (lambda text: text.rstrip() + ",more\n", "line 16: has more values than the 4 columns"),
+        (lambda text: text.replace(",val,", "\0,", 1), "line 14: is no row"),
+        (lambda text: text[:200] + "\0" * 200, "is no row"),
+        (lambda text: "[" * 200_000, "is no CSV file.*field larger than field limit"),
+        (lambda text: "\0" * 100_000, "lacks the column"),
+        (lambda text: text.encode("utf-16").decode("latin1"), "lacks the column"),
+        (lambda text: "", "lacks the column"),
     ],
 )
 def test_a_damaged_split_is_refused(tmp_path: Path, damage: object, says: str) -> None:
     file, parts = tmp_path / "split.csv", held_out_split(open_source(write_digits(tmp_path / "data", per_class=5)), 3)
     write_split(file, *parts)
     file.write_text(damage(file.read_text()))  # type: ignore[operator]
-    with pytest.raises(InputError, match=rf"split\.csv.*{says}"):
+    with pytest.raises(InputError, match=rf"split\.csv.*{says}") as error:
         read_split(file)
+    assert len(str(error.value)) < 1000
     assert not is_split_of(file, *parts)
+
+
+def test_names_may_have_bytes_that_are_no_utf8_but_classes_and_manifests_may_not(tmp_path: Path) -> None:
+    data = write_digits(tmp_path / "data", per_class=5)
+    for number, path in enumerate(sorted((data / "0").iterdir())):
+        path.rename(path.with_name(os.fsdecode(b"caf\xe9 %d.png" % number)))
+    source = open_source(data)
+    assert os.fsdecode(b"caf\xe9 0.png") in source.names[0]
+    file = tmp_path / "split.csv"
+    parts = held_out_split(source, 3)
+    write_split(file, *parts)
+    assert is_split_of(file, *parts)
+    assert open_source(f"{file}:val").names == list(parts[1].names)
+    assert source.contents.graph(tf.constant(0)).numpy() == source.contents.read(0)  # as the pipeline reads it
+    (tmp_path / "mine.csv").write_bytes(b"path,label\ncaf\xe9.png,0\n")
+    with pytest.raises(InputError, match=r"mine\.csv: is no CSV file in UTF-8"):
+        open_source(tmp_path / "mine.csv")
+    (data / "0").rename(data / os.fsdecode(b"\xe9"))
+    with pytest.raises(InputError, match=r"the name of class .* is not UTF-8, as a model's classes are: rename it"):
+        open_source(data)
 
 
 def test_a_split_names_every_picture_whenever_it_is_interrupted(tmp_path: Path) -> None:

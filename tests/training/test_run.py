@@ -1,5 +1,8 @@
 """The folder of a run: its place, its checkpoints, its event files."""
 
+import hashlib
+import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -93,6 +96,39 @@ def test_every_truncation_is_noticed(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(DamagedCheckpointError):
             read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [{}, ARRAYS, {"meta": np.frombuffer(b"[" * 100_000, np.uint8)}, {"meta": np.frombuffer(b"[]", np.uint8)}],
+)
+def test_one_of_another_program_is_passed_over(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Its hash is right: nothing has changed in it since it was written."""
+    kept = Checkpoints(tmp_path)
+    kept.save(1, ARRAYS, META)
+    path = tmp_path / "step-00000002.ckpt"
+    with path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    path.write_bytes(path.read_bytes() + b"sha256 " + hashlib.sha256(path.read_bytes()).hexdigest().encode())
+    found = kept.newest()
+    assert found.path == tmp_path / "step-00000001.ckpt"
+    [(damaged, reason)] = found.damaged
+    assert damaged == path
+    assert reason.startswith("cannot be read (")
+
+
+def test_the_newest_is_that_of_the_highest_step_whatever_the_clock_said(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path)
+    for step in (99_999_998, 99_999_999, 100_000_000):
+        os.utime(kept.save(step, ARRAYS, {"which": step}), (2e9 - step,) * 2)
+    copy = tmp_path / "step-99999999 (copy).ckpt"
+    shutil.copy(kept.paths()[0], copy)
+    assert [path.name for path in kept.paths()] == ["step-100000000.ckpt", "step-99999999.ckpt"]
+    found = kept.newest()
+    assert found.checkpoint
+    assert found.checkpoint.meta == {"which": 100_000_000}
+    kept.clear()
+    assert list(tmp_path.iterdir()) == [copy]  # a user's own file
 
 
 def test_one_that_cannot_be_reached_is_not_taken_for_damaged(tmp_path: Path) -> None:

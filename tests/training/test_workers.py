@@ -41,8 +41,9 @@ def start(
     *arguments: object,
     program: Sequence[str] = ("-m", "tests.training.workers"),
     last: Sequence[str] = (),
+    each: Sequence[str] = (),
 ) -> list[subprocess.Popen[str]]:
-    """So many workers that run the same command, as a scheduler starts them; `last` is given to the last one too."""
+    """So many workers that run the same command, as a scheduler starts them; `last` is given to the last one too, and one of `each` to each."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     workers = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
     for each in sockets:
@@ -50,7 +51,7 @@ def start(
     command = [sys.executable, *program, *map(str, arguments)]
     return [
         subprocess.Popen(
-            [*command, *(last if index == count - 1 else ())],
+            [*command, *(last if index == count - 1 else ()), *each[index : index + 1]],
             cwd=ROOT,
             env=environment(workers, index),
             stdout=subprocess.PIPE,
@@ -138,6 +139,44 @@ def test_workers_that_were_told_otherwise_all_end_at_once(
     assert [worker.returncode for worker in workers] == [1, 1], said
     assert all("the workers do not agree on the settings" in text for text in said), said
     assert not run.exists()
+
+
+@pytest.mark.slow
+def test_workers_of_other_classes_end_before_they_build(tmp_path: Path) -> None:
+    """Their networks would have other shapes, and TensorFlow would end with a trace."""
+    data = write_digits(tmp_path / "three"), write_digits(tmp_path / "four", classes=4)
+    workers = start(
+        2,
+        "train",
+        "--model=few",
+        "--size=32",
+        f"--out={tmp_path / 'run'}",
+        each=[f"--data={each}" for each in data],
+        program=("-m", "tests.tiny_cli"),
+    )
+    said = [worker.communicate(timeout=500)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [1, 1], said
+    assert all("the workers do not agree on the pictures and the settings" in text for text in said), said
+    assert not any("Traceback" in text for text in said), said
+
+
+@pytest.mark.slow
+def test_a_slow_worker_is_waited_for(one: tuple[list[str], dict[str, np.ndarray]], tmp_path: Path) -> None:
+    begin, expected = one
+    workers = start(2, tmp_path / "two", *begin, f"--out={tmp_path / 'run'}")
+    try:
+        for number, worker in enumerate(workers):
+            while len(list((tmp_path / "run").glob("checkpoints/step-*.ckpt"))) <= number:
+                assert all(each.poll() is None for each in workers), [each.communicate()[0] for each in workers]
+                time.sleep(0.02)
+            worker.send_signal(signal.SIGSTOP)
+            time.sleep(3)  # TensorFlow takes one that stands still for 10 s for dead
+            worker.send_signal(signal.SIGCONT)
+        finish(workers)
+    finally:
+        for worker in workers:
+            worker.kill()
+    require_equal([dict(np.load(tmp_path / f"two.{number}.npz")) for number in (0, 1)], expected)
 
 
 TOO_MANY = "4 of 48 pictures cannot be read, max_corrupt allows 3: "
