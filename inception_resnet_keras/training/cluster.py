@@ -6,13 +6,17 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..common.console import printable
 from ..common.devices import use_gpus
 from ..common.errors import InputError, refuse
 from .config import TrainConfig
@@ -61,7 +65,9 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     gpus = len(use_gpus())
     kind = strategy_kind(config, gpus=gpus)
     if kind == "multiworker":
-        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=_resolver())
+        resolver = _resolver()
+        wait_for_workers(*_addresses(resolver), config.worker_minutes)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     elif kind == "mirrored":
         strategy = tf.distribute.MirroredStrategy(_devices(tf))
     else:
@@ -79,13 +85,109 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
 
 def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
     """(number of this worker, number of workers). Worker 0 is the chief, the only one that writes files."""
-    resolver = strategy.cluster_resolver
-    spec = resolver.cluster_spec().as_dict() if resolver else {}
-    chiefs, workers = len(spec.get("chief", ())), len(spec.get("worker", ()))
-    if chiefs + workers < 2:
+    if not strategy.cluster_resolver:
         return 0, 1
-    number = int(resolver.task_id) + (chiefs if resolver.task_type == "worker" else 0)
-    return number, chiefs + workers
+    addresses, number = _addresses(strategy.cluster_resolver)
+    return (number, len(addresses)) if len(addresses) > 1 else (0, 1)
+
+
+def _addresses(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> tuple[list[str], int]:
+    """host:port of every worker, the chief's first, and the number of this one."""
+    spec = resolver.cluster_spec().as_dict()
+    chiefs, workers = list(spec.get("chief", ())), list(spec.get("worker", ()))
+    return [*chiefs, *workers], int(resolver.task_id) + (len(chiefs) if resolver.task_type == "worker" else 0)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Waiting for the other workers
+# ----------------------------------------------------------------------------------------------------------------------
+SAID_AFTER = 10.0  # seconds
+_AGAIN = 0.2  # seconds between two tries to reach the chief
+_GO = b"go\n"
+
+
+def wait_for_workers(addresses: Sequence[str], number: int, minutes: float) -> None:
+    """Waits until every worker is there; after 10 seconds it prints whom it waits for.
+
+    TensorFlow itself waits for an hour and says nothing. The chief listens at its own address, where every other worker
+    tells its number and waits for the answer, which comes when all have told theirs.
+
+    Args:
+        addresses: host:port of every worker, the chief's first. number: This worker's.
+        minutes: How long to wait.
+
+    Raises:
+        InputError: Somebody did not come.
+    """
+    if len(addresses) < 2:
+        return
+    waiting = _Waiting(minutes)
+    if number:
+        _report_to_chief(addresses[0], number, waiting)
+    else:
+        _gather_workers(addresses, waiting)
+
+
+class _Waiting:
+    """How long somebody has been waited for."""
+
+    def __init__(self, minutes: float) -> None:
+        self.minutes, self.start, self.said = minutes, time.monotonic(), False
+
+    def check(self, missing: Sequence[str], what: str) -> None:
+        """Prints once whom it waits for; raises InputError when the time is over."""
+        waited, names = time.monotonic() - self.start, ", ".join(missing)
+        if waited >= 60 * self.minutes:
+            raise InputError(
+                f"{what} {names} did not come within {self.minutes:g} minutes (--set worker_minutes): start the same "
+                "command on every worker, with the same addresses in TF_CONFIG, which all must be able to reach"
+            )
+        if waited >= SAID_AFTER and not self.said:
+            self.said = True
+            print(
+                printable(f"waiting for {what} {names}, {self.minutes:g} minutes at most"), file=sys.stderr, flush=True
+            )
+
+
+def _gather_workers(addresses: Sequence[str], waiting: _Waiting) -> None:
+    """What the chief does: it lets all workers go when all have told their number."""
+    there: dict[int, socket.socket] = {}
+    with ExitStack() as connections:
+        server = connections.enter_context(_listen(_port(addresses[0])))
+        server.settimeout(_AGAIN)
+        while missing := [address for number, address in enumerate(addresses) if number and number not in there]:
+            waiting.check(missing, "the worker" if len(missing) == 1 else "the workers")
+            with suppress(OSError, ValueError):  # nobody came meanwhile, or somebody who is no worker
+                connection = connections.enter_context(server.accept()[0])
+                connection.settimeout(1)
+                number = int(connection.recv(16))
+                if 0 < number < len(addresses):
+                    there[number] = connection
+        for connection in there.values():
+            with suppress(OSError):
+                connection.sendall(_GO)
+        for connection in there.values():  # who closes first keeps its port for a minute: that must not be the chief's
+            with suppress(OSError):
+                connection.recv(1)
+
+
+def _report_to_chief(address: str, number: int, waiting: _Waiting) -> None:
+    """What a worker does: it tells its number until the chief answers."""
+    host, port = address.rpartition(":")[0].strip("[]"), _port(address)
+    while True:
+        waiting.check([address], "the chief")
+        with suppress(OSError), socket.create_connection((host, port), timeout=1) as connection:
+            connection.sendall(f"{number}\n".encode())
+            while True:  # the chief is there, and waits for others
+                waiting.check([address], "the chief, which waits for other workers:")
+                try:
+                    answer = connection.recv(len(_GO))
+                except TimeoutError:
+                    continue
+                if answer == _GO:
+                    return
+                break
+        time.sleep(_AGAIN)
 
 
 def sum_over_workers(strategy: tf.distribute.Strategy, numbers: np.ndarray) -> np.ndarray:
@@ -179,15 +281,19 @@ def _port(address: str) -> int:
 
 def _require_free(port: int, address: str) -> None:
     """Raises InputError if another process listens on this worker's port: TensorFlow would end the process."""
-    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
     try:
-        # With SO_REUSEADDR, which lets a worker that is started again have its port at once.
-        socket.create_server(("", port), family=family, dualstack_ipv6=family == socket.AF_INET6).close()
+        _listen(port).close()
     except OSError as error:
         raise InputError(
             f"TF_CONFIG: this worker cannot listen on port {port} of {address} ({error.strerror}): end the process "
             "that has it, or give the worker another port, in the TF_CONFIG of every worker"
         ) from None
+
+
+def _listen(port: int) -> socket.socket:
+    """A server on every interface, with SO_REUSEADDR, so that a worker that is started again has its port at once."""
+    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    return socket.create_server(("", port), family=family, dualstack_ipv6=family == socket.AF_INET6)
 
 
 def _slurm_resolver() -> tf.distribute.cluster_resolver.ClusterResolver:

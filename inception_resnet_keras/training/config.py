@@ -48,6 +48,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "average": (0, 1, f"{IN_0_1}; 0 averages nothing"),
     "layer_rate": (1e-6, 1 + 1e-9, "a number above 0, at most 1"),
     "checkpoint_minutes": (0, INFINITY, f"{AT_LEAST_0}; 0 writes one at every step"),
+    "worker_minutes": (0.01, 1e4, "a number of at least 0.01"),
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -104,6 +105,7 @@ class TrainConfig:
         layer_rate: Factor between the learning rates of a stage and of the one above it.
         freeze_batch_norm: Keep the statistics and offsets of the pretrained batch-norm layers.
 
+        worker_minutes: Minutes to wait for the other workers to come, before the run is given up.
         checkpoint_minutes: Minutes between checkpoints; one is also written at the end of each epoch.
         keep: Number of checkpoints to keep, the newest ones.
         deterministic: Give the same bits in every run on one CPU with the same number of threads. Slower: pictures are
@@ -154,6 +156,7 @@ class TrainConfig:
     unfreeze_from: str | None = None
     layer_rate: float = 1.0
     freeze_batch_norm: bool = False
+    worker_minutes: float = 10.0
     checkpoint_minutes: float = 10.0
     keep: int = 2
     deterministic: bool = False
@@ -289,11 +292,11 @@ FLAGS = (
 )
 # Settings that may change on `--resume`: they affect how training runs, not what is learned.
 CHANGEABLE = (
-    *("strategy", "jit", "accumulate", "remat", "checkpoint_minutes", "keep", "cache", "parallel_calls"),
-    "tensorboard",
+    *("strategy", "jit", "accumulate", "remat", "worker_minutes", "checkpoint_minutes", "keep", "cache"),
+    *("parallel_calls", "tensorboard"),
 )
 # Settings that the first config.json files lack; those versions behaved as the defaults of these settings.
-ADDED_LATER = (*(key for key in DATA_OPTIONS if key != "shift"), "max_corrupt")
+ADDED_LATER = (*(key for key in DATA_OPTIONS if key != "shift"), "max_corrupt", "worker_minutes")
 
 
 def _toml(value: Any) -> str:
