@@ -64,7 +64,7 @@ def test_of_many_classes_those_that_are_confused_are_drawn(tmp_path: Path, monke
     names = [f"class {n}" for n in range(61)]
     report = classification_report(labels, probabilities, names, [""] * 122)
     drawn = []
-    monkeypatch.setattr(plots, "_write", lambda figure, path: drawn.append(figure.axes[0]))
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure.axes[0]))
     plots.plot_confusion(report, tmp_path / "confusion.png")
     shown = [label.get_text() for label in drawn[0].get_xticklabels()]
     assert len(shown) == 40
@@ -87,6 +87,18 @@ def test_curves_say_their_figures(tmp_path: Path) -> None:
     plots.plot_pairs([("a\nb", True, 1.5, [Image.new("RGB", (9, 5))] * 2)], 3, tmp_path / "pairs.png")
     plots.plot_pairs([], 0, tmp_path / "none.png")
     assert all(ink(path) > 0.003 for path in tmp_path.iterdir())
+
+
+def test_any_name_is_drawn_as_it_is(tmp_path: Path) -> None:
+    r"""No formula, of which \frac without its braces is none; one line; and no warning of signs the font lacks."""
+    names = [r"$\frac$", "a$b_{$", "two\nlines", "\x1b[31m", "😀", r"\$", "[b]"]
+    wrong = np.eye(len(names))[[1, 2, 3, 4, 5, 6, 0]]
+    report = classification_report(np.arange(len(names)), wrong, names, names)
+    plots.plot_confusion(report, tmp_path / "confusion.png")
+    plots.plot_mistakes(report, np.zeros((len(names), 8, 8, 3), np.uint8), tmp_path / "mistakes.png")
+    plots.plot_reliability([("$\\frac$", calibration(np.arange(len(names)), wrong))], tmp_path / "reliability.png")
+    assert plots.label(names[0]) == r"\$\frac\$"  # as matplotlib wants signs that are no formula's
+    assert plots.label(names[2]) == r"two\nlines"
 
 
 def test_many_classes_with_long_names_fit(tmp_path: Path) -> None:

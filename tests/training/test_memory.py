@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 from rich.console import Console
 
@@ -36,8 +36,8 @@ def test_steps_and_predictions_keep_no_memory(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(TrainingProgress, "step", noted)
     data = write_digits(tmp_path / "digits")
-    settings = {"model": FEW.name, "size": SIDE, "epochs": 50, "batch_size": 4}
-    run = train(data, out=tmp_path / "run", console=Console(quiet=True), **settings)
+    quiet = Console(quiet=True)
+    run = train(data, out=tmp_path / "run", console=quiet, model=FEW.name, size=SIDE, epochs=50, batch_size=4)
     assert len(held) >= STEPS
     assert held[-1] - held[100] < MEGABYTES << 20
 

@@ -35,7 +35,7 @@ def test_two_devices_are_one_and_a_run_goes_on_on_either(tmp_path: Path) -> None
     said = tmp_path / "said.txt"
     one, two = tmp_path / "one", tmp_path / "two"
     single = forked.start([*begin, "--epochs=4", f"--out={one}"], tmp_path / "one.txt")
-    # Its schedule would be another of other epochs: it is stopped as early as it can be, and gone on with.
+    # Stopped as early as it can be, and gone on with: of fewer epochs, its learning rates would be others.
     process = forked.start([*begin, "--epochs=4", "--strategy=mirrored", f"--out={two}"], said, two_devices)
     forked.wait_for(process, said, "epoch 1/4")
     os.kill(process.pid, signal.SIGINT)

@@ -43,11 +43,14 @@ def start(
     last: Sequence[str] = (),
     each: Sequence[str] = (),
 ) -> list[subprocess.Popen[str]]:
-    """So many workers that run the same command, as a scheduler starts them; `last` is given to the last one too, and one of `each` to each."""
+    """So many workers that run the same command, as a scheduler starts them.
+
+    `last` is given to the last one too, and one of `each` to each.
+    """
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    workers = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-    for each in sockets:
-        each.close()
+    workers = [f"127.0.0.1:{place.getsockname()[1]}" for place in sockets]
+    for place in sockets:
+        place.close()
     command = [sys.executable, *program, *map(str, arguments)]
     return [
         subprocess.Popen(
@@ -145,15 +148,9 @@ def test_workers_that_were_told_otherwise_all_end_at_once(
 def test_workers_of_other_classes_end_before_they_build(tmp_path: Path) -> None:
     """Their networks would have other shapes, and TensorFlow would end with a trace."""
     data = write_digits(tmp_path / "three"), write_digits(tmp_path / "four", classes=4)
-    workers = start(
-        2,
-        "train",
-        "--model=few",
-        "--size=32",
-        f"--out={tmp_path / 'run'}",
-        each=[f"--data={each}" for each in data],
-        program=("-m", "tests.tiny_cli"),
-    )
+    begin = ("train", "--model=few", "--size=32", f"--out={tmp_path / 'run'}")
+    each = [f"--data={folder}" for folder in data]
+    workers = start(2, *begin, program=("-m", "tests.tiny_cli"), each=each)
     said = [worker.communicate(timeout=500)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [1, 1], said
     assert all("the workers do not agree on the pictures and the settings" in text for text in said), said
