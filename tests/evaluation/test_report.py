@@ -64,7 +64,7 @@ def test_of_many_classes_those_that_are_confused_are_drawn(tmp_path: Path, monke
     names = [f"class {n}" for n in range(61)]
     report = classification_report(labels, probabilities, names, [""] * 122)
     drawn = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: drawn.append(figure.axes[0]))
+    monkeypatch.setattr(plots, "_write", lambda figure, path: drawn.append(figure.axes[0]))
     plots.plot_confusion(report, tmp_path / "confusion.png")
     shown = [label.get_text() for label in drawn[0].get_xticklabels()]
     assert len(shown) == 40
