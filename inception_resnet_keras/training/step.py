@@ -271,36 +271,94 @@ def averaged(model: keras.Model) -> list[keras.Variable]:
 
 def _training_forward(model: keras.Model, config: TrainConfig) -> Callable[[Any], Any]:
     """`model(images, training=True)`, computed as the configuration asks."""
-    prepare = read_in_pairs if config.deterministic else lambda part: part
+
+    def prepare(part: keras.Model) -> keras.Model:
+        return training_graph(part, in_pairs=config.deterministic)
+
     if config.remat:
         return rematerialised(model, prepare)
     prepared = prepare(model)
     return lambda images: prepared(images, training=True)
 
 
+def training_graph(model: keras.Model, *, in_pairs: bool = False) -> keras.Model:
+    """A model over the same layers and weights for training steps, with batch norm in one kernel.
+
+    in_pairs: Whether nothing is read more than twice; see `_Readers`.
+    """
+    call = _Readers().call if in_pairs else None
+    return keras.models.clone_model(model, clone_function=_fused, call_function=call)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Batch norm in one kernel
+# ----------------------------------------------------------------------------------------------------------------------
+def _fused(layer: keras.Layer) -> keras.Layer:
+    """What computes a layer in a training step: the layer itself, or for batch norm one kernel with its variables."""
+    plain = type(layer) is keras.layers.BatchNormalization and not (layer.synchronized or layer.renorm)
+    if plain and layer.trainable and len(layer.input.shape) == 4 and layer.axis in (-1, 3):
+        return _FusedBatchNorm(layer)
+    return layer
+
+
+class _FusedBatchNorm(keras.layers.Layer):
+    """Batch norm over the last axis of a map, by statistics of the batch, as Keras's layer computes it.
+
+    Keras passes over the map for each moment, and again for the affine map; TensorFlow's kernel does all at once, in
+    float32 also for maps in half precision.
+    """
+
+    def __init__(self, norm: keras.layers.BatchNormalization) -> None:
+        super().__init__(dtype=norm.dtype_policy, name=norm.name)
+        self.norm = norm
+
+    def call(self, x: tf.Tensor, mask: None = None) -> tf.Tensor:
+        del mask  # pictures have none, and Keras passes it to whatever stands for its layer
+        norm = self.norm
+        ones = tf.ones(x.shape[-1])
+        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=ones if norm.gamma is None else tf.convert_to_tensor(norm.gamma),
+            offset=tf.zeros_like(ones) if norm.beta is None else tf.convert_to_tensor(norm.beta),
+            mean=tf.constant([], tf.float32),
+            variance=tf.constant([], tf.float32),
+            epsilon=norm.epsilon,
+            is_training=True,
+        )
+        # The kernel's variance is the estimate for the population; Keras averages that of the batch.
+        count = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
+        variance *= (count - 1) / count
+        for average, value in ((norm.moving_mean, mean), (norm.moving_variance, variance)):
+            average.assign(average * norm.momentum + tf.stop_gradient(value) * (1 - norm.momentum))
+        return y
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return shape
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Determinism
 # ----------------------------------------------------------------------------------------------------------------------
-def read_in_pairs(model: keras.Model) -> keras.Model:
-    """The same layers in a graph where nothing is read more than twice, so that gradients are summed two at a time.
+class _Readers:
+    """Calls a graph's layers so that nothing is read more than twice, and gradients are summed two at a time.
 
     Where a map feeds three or more branches, TensorFlow sums their gradients in one operation, in an order that depends
     on which buffer is free at that moment; its op determinism does not cover this. The sum of two has no order. One
     inter-op thread would do as well, at the same price, but must be set before TensorFlow computes anything.
     """
-    rest: dict[int, tuple[Any, Any]] = {}  # by tensor: itself, which keeps its id taken, and what the next reader reads
+    def __init__(self) -> None:
+        # By tensor: itself, which keeps its id taken, and what the next reader reads.
+        self._rest: dict[int, tuple[Any, Any]] = {}
 
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        return layer(*keras.tree.map_structure(read, args), **keras.tree.map_structure(read, kwargs))
+    def call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        return layer(*keras.tree.map_structure(self._read, args), **keras.tree.map_structure(self._read, kwargs))
 
-    def read(tensor: Any) -> Any:
+    def _read(self, tensor: Any) -> Any:
         if not keras.backend.is_keras_tensor(tensor):
             return tensor
-        now = rest.get(id(tensor), (tensor, tensor))[1]
-        rest[id(tensor)] = (tensor, _Copy(dtype=now.dtype)(now))
+        now = self._rest.get(id(tensor), (tensor, tensor))[1]
+        self._rest[id(tensor)] = (tensor, _Copy(dtype=now.dtype)(now))
         return now
-
-    return keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
 
 
 class _Copy(keras.layers.Layer):
