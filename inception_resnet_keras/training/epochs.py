@@ -25,6 +25,8 @@ from .session import Position
 from .step import StepMetrics
 from .trouble import diagnose, explain_out_of_memory
 
+SHOWN_EVERY = 0.1  # seconds between two looks at the figures
+MOST_HELD = 512 * 1024**2  # bytes of batches whose steps were started and not looked at
 LONG_EVALUATION = 30.0  # seconds; a longer one is preceded by a checkpoint
 LEAST_PROBABILITY = 1e-7  # the bound of Keras's own cross entropy
 
@@ -53,6 +55,9 @@ class Trainer:
         self.session = session = writer.session
         self.training, self.held_out = training, held_out
         self.shard = worker(session.strategy)
+        self._started: list[tuple[tf.Tensor, tf.Tensor, Any]] = []  # steps, with their figures, not waited for yet
+        self._waits: list[tuple[float, float]] = []  # of each: seconds it waited for data, and took until it started
+        self._shown = time.monotonic()
         self._reported = set(unreadable_pictures(training, held_out))
         self._restore_unreadable()
         config, position = session.config, session.position
@@ -116,34 +121,63 @@ class Trainer:
         position = self.session.position
         start = before = time.monotonic()
         earlier, earlier_training = position.seconds, position.training_seconds  # of a resumed epoch
-        while position.batch < self.session.steps:
+        while position.batch + len(self._started) < self.session.steps:
             images, labels = next(self._training_batches)
             waited = time.monotonic() - before
+            stop = self.stop_requested()
             with explain_out_of_memory(self.session, images, labels, self.progress.console):
-                metrics = self._step(images, labels)
+                stop = self._start_step(images, labels, stop)
+                self._waits.append((waited, time.monotonic() - before))
+                if stop or self._figures_are_due() or self.writer.checkpoint_is_due():
+                    self._finish_steps()
             spent = time.monotonic() - start
             position.seconds, position.training_seconds = earlier + spent, earlier_training + spent
-            self.progress.step(position, int(metrics.count), metrics.loss, waited, time.monotonic() - before)
             self._record_unreadable()
-            if metrics.stop:
+            if stop:
                 raise InterruptedRun
-            self.writer.save_checkpoint_if_due()
+            if self.writer.checkpoint_is_due():
+                self.writer.save_checkpoint()
             before = time.monotonic()  # saving does not count as waiting for data
+        self._finish_steps()
 
-    def _step(self, images: tf.Tensor, labels: tf.Tensor) -> StepMetrics:
+    def _start_step(self, images: tf.Tensor, labels: tf.Tensor, stop: bool) -> bool:
+        """Starts a step; returns whether to stop after it, which several workers decide together."""
+        stepper, position = self.session.stepper, self.session.position
+        if stepper.replicas == 1:
+            metrics = stepper.step(images, labels, position.step + len(self._started))
+            self._started.append((images, labels, metrics))
+            return stop
+        metrics, gradients = stepper.compute(images, labels, stop=stop)
+        self._require_finite(images, metrics, gradients)
+        stepper.apply(gradients, position.step)
+        self._started.append((images, labels, metrics))
+        return metrics.stop > 0
+
+    def _figures_are_due(self) -> bool:
+        """Whether to wait for the steps that were started: while none is waited for, the device is never idle."""
+        held = sum(images.shape.num_elements() * images.dtype.size for images, *_ in self._started)
+        return time.monotonic() - self._shown >= SHOWN_EVERY or held >= MOST_HELD
+
+    def _finish_steps(self) -> None:
+        """Waits for the steps that were started, and advances the position by them."""
+        position = self.session.position
+        for (images, labels, figures), (waited, seconds) in zip(self._started, self._waits, strict=True):
+            metrics = figures if isinstance(figures, StepMetrics) else StepMetrics(*figures.numpy().tolist())
+            if metrics.broken(self.session.config.precision):
+                self._require_finite(images, metrics, self.session.stepper.compute(images, labels)[1])
+            position.add_step(metrics)
+            self.progress.step(position, int(metrics.count), metrics.loss, waited, seconds)
+        self._started.clear()
+        self._waits.clear()
+        self._shown = time.monotonic()
+
+    def _require_finite(self, images: tf.Tensor, metrics: StepMetrics, gradients: Any) -> None:
         session, position = self.session, self.session.position
-        metrics, gradients = session.stepper.compute(images, labels, stop=self.stop_requested())
-        # mixed_float16 finds its loss scale by infinite gradients, and skips such steps itself.
-        finite_gradient = math.isfinite(metrics.gradient) or session.config.precision == "mixed_float16"
-        if not math.isfinite(metrics.loss) or not finite_gradient:
-            what = "loss" if not math.isfinite(metrics.loss) else "gradient"
+        if what := metrics.broken(session.config.precision):
             raise InputError(
                 f"the {what} of epoch {position.epoch + 1}, step {position.batch + 1} is not finite, so it was not "
                 f"taken. {diagnose(session.model, images, metrics, gradients)}. {self.writer.divergence_advice()}"
             )
-        session.stepper.apply(gradients, position.step)
-        position.add_step(metrics)
-        return metrics
 
     def _end_epoch(self) -> tuple[Source, np.ndarray]:
         """Evaluates and saves the epoch, which counts as finished once its checkpoint is written."""

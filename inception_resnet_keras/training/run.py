@@ -478,9 +478,8 @@ class RunWriter:
             self._write(writing.result)
         self._write(self.run.record_split)
 
-    def save_checkpoint_if_due(self) -> None:
-        if time.monotonic() - self._last_checkpoint >= 60 * self.session.config.checkpoint_minutes:
-            self.save_checkpoint()
+    def checkpoint_is_due(self) -> bool:
+        return time.monotonic() - self._last_checkpoint >= 60 * self.session.config.checkpoint_minutes
 
     def save_checkpoint(self) -> None:
         self.require_finite()

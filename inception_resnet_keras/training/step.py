@@ -1,12 +1,13 @@
 """One training step on `tf.distribute`: gradients, then the optimizer, then the moving average of the weights.
 
-Gradients and optimizer are two calls, so that a loss or gradient that is not finite is seen before it changes a
-weight. Everything here is public API of TensorFlow and Keras. `Model.fit` fails under `MultiWorkerMirroredStrategy`
-(keras issue 20585).
+On one replica a step is one call, which decides on the device that a loss or gradient that is not finite changes no
+weight. On several, gradients and optimizer are two calls, with that decision between them. Everything here is public
+API of TensorFlow and Keras. `Model.fit` fails under `MultiWorkerMirroredStrategy` (keras issue 20585).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -45,6 +46,15 @@ class StepMetrics:
     def loss(self) -> float:
         return self.classifier + self.auxiliary + self.penalty
 
+    def broken(self, precision: str) -> str:
+        """What is not finite, "loss" or "gradient", so that the step is not taken; else "".
+
+        mixed_float16 finds its loss scale by infinite gradients, and skips such steps itself.
+        """
+        if not math.isfinite(self.loss):
+            return "loss"
+        return "" if math.isfinite(self.gradient) or precision == "mixed_float16" else "gradient"
+
 
 class Stepper:
     """Training and prediction steps of a model. Make a new one when the `trainable` flags change.
@@ -71,10 +81,43 @@ class Stepper:
         self._local_replicas = self.replicas // worker(strategy)[1]
         self._forward = _training_forward(model, config)
         self._variables = list(model.trainable_variables)
+        self._failed = tf.Variable(False, trainable=False)  # whether a step was not taken, after which none is
         self._micro_batch_size = max(1, -(-config.batch_size // (self.replicas * config.accumulate)))
         if config.jit:  # XLA compiles the work on one micro-batch; accumulation stays outside
             compiled = tf.function(self._micro_batch_gradients, autograph=False, jit_compile=True)
             self._micro_batch_gradients = compiled  # type: ignore[method-assign]
+
+    def step(self, images: Any, labels: Any, number: int) -> tf.Tensor:
+        """Starts optimizer step `number` of the run, counted from 0, on one replica.
+
+        A step whose loss or gradient is not finite is not taken, nor is any step after it.
+
+        Args:
+            images: The batch, (n, height, width, 3), values 0 to 255.
+            labels: int (n,), or float32 (n, classes) for mixed pictures.
+            number: Of the step.
+
+        Returns:
+            The metrics in the order of `StepMetrics`, on the device: nothing waits for them.
+        """
+        return self._take_step(*map(tf.convert_to_tensor, (images, labels)), tf.constant(number, tf.float32))
+
+    @graph
+    def _take_step(self, images: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+        metrics, gradients = self._replica_gradients(images, labels, tf.zeros(1))
+        finite = tf.math.is_finite(tf.reduce_sum(metrics[:3]))
+        if self.config.precision != "mixed_float16":
+            finite &= tf.math.is_finite(metrics[5])
+        take = finite & ~self._failed
+        self._failed.assign(~take)
+
+        def apply() -> bool:
+            self.optimizer.apply([tf.convert_to_tensor(gradient) for gradient in gradients])
+            self._update_averages(number)
+            return True
+
+        tf.cond(take, apply, lambda: False)
+        return metrics
 
     # Gradients
 
@@ -174,6 +217,9 @@ class Stepper:
             self.optimizer.apply([tf.identity(gradient) for gradient in gradients])
 
         self.strategy.run(on_replica, tuple(gradients))
+        self._update_averages(step)
+
+    def _update_averages(self, step: tf.Tensor) -> None:
         if self.averages:
             # The decay is smaller in the first steps, as in TensorFlow 1's ExponentialMovingAverage(num_updates=step).
             decay = tf.minimum(self.config.average, (1 + step) / (10 + step))
@@ -346,6 +392,7 @@ class _Readers:
     on which buffer is free at that moment; its op determinism does not cover this. The sum of two has no order. One
     inter-op thread would do as well, at the same price, but must be set before TensorFlow computes anything.
     """
+
     def __init__(self) -> None:
         # By tensor: itself, which keeps its id taken, and what the next reader reads.
         self._rest: dict[int, tuple[Any, Any]] = {}

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from inception_resnet_keras.training.step import read_in_pairs
+from inception_resnet_keras.training.step import training_graph
 
 from .. import tiny
 
@@ -34,16 +34,17 @@ def _tensors(model: keras.Model) -> set[int]:
 def test_nothing_is_read_more_than_twice_and_the_model_stays_as_it_is() -> None:
     model = tiny.build(aux_head=True, include_preprocessing=True)
     before, saved = model.get_config(), [id(weight) for weight in model.weights]
-    paired = read_in_pairs(model)
+    paired = training_graph(model, in_pairs=True)
     assert max(readers(model).values()) > 2
     assert max(readers(paired).values()) == 2
     assert model.get_config() == before
     assert {id(weight) for weight in paired.weights} == set(saved)
     images = np.random.default_rng(0).uniform(0, 255, (2, tiny.SIDE, tiny.SIDE, 3)).astype(np.float32)
-    for one, other in zip(model(images), paired(images), strict=True):
+    plain = training_graph(model)
+    for one, other in zip(plain(images, training=True), paired(images, training=True), strict=True):
         np.testing.assert_array_equal(one, other)
     half = tiny.build(dtype="mixed_bfloat16")
-    assert {layer.compute_dtype for layer in read_in_pairs(half).layers} == {"bfloat16", "float32"}
+    assert {layer.compute_dtype for layer in training_graph(half, in_pairs=True).layers} == {"bfloat16", "float32"}
 
 
 PROGRAM = """

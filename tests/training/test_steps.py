@@ -13,7 +13,7 @@ from inception_resnet_keras.training.cluster import disagreements, make_strategy
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.optimizers import TensorFlow1RMSprop, make_optimizer, schedule
 from inception_resnet_keras.training.session import Session
-from inception_resnet_keras.training.step import StepMetrics
+from inception_resnet_keras.training.step import StepMetrics, Stepper
 
 from ..tiny import KNOWN
 
@@ -119,6 +119,70 @@ def test_micro_batches_accumulate_to_the_batch_and_the_average_moves_once_a_step
     assert furthest(whole, parts) < 1e-6
     for mine, theirs in zip(whole.averages, parts.averages, strict=True):
         np.testing.assert_allclose(mine.numpy(), theirs.numpy(), atol=1e-6)
+
+
+def test_one_call_is_the_same_step_as_two() -> None:
+    (two, losses), (one, _) = stepped(average=0.9), stepped(0, average=0.9)
+    for step in range(3):
+        figures = one.stepper.step(PIXELS[step], LABELS[step], step)
+        assert StepMetrics(*figures.numpy().tolist()).loss == pytest.approx(losses[step], rel=1e-6)
+    assert furthest(one, two) < 1e-6
+    for mine, theirs in zip(one.averages, two.averages, strict=True):
+        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_a_step_that_is_not_finite_changes_no_weight_nor_does_one_after_it(precision: str) -> None:
+    session, _ = stepped(0, precision=precision)
+    figures = session.stepper.step(PIXELS[0], LABELS[0], 0)
+    assert StepMetrics(*figures.numpy().tolist()).broken(precision) == ""
+    before = [variable.numpy() for variable in session.model.trainable_variables]
+    figures = [session.stepper.step(pixels, LABELS[1], 1) for pixels in (PIXELS[1] * np.float32("nan"), PIXELS[1])]
+    assert StepMetrics(*figures[0].numpy().tolist()).broken(precision) == "loss"
+    for variable, value in zip(session.model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def sessions_with_and_without_the_kernel(**settings: Any) -> tuple[Session, Session]:
+    """The second one computes batch norm by Keras's own layers."""
+    fused, plain = stepped(0, **settings)[0], stepped(0, **settings)[0]
+    plain.stepper._forward = lambda images: plain.model(images, training=True)
+    return fused, plain
+
+
+@pytest.mark.parametrize("settings", [{}, {"accumulate": 2}, {"remat": True}, {"deterministic": True}])
+def test_batch_norm_in_one_kernel_is_kerass(settings: dict[str, Any]) -> None:
+    """Weights and statistics, after a step and after fifty: the kernel's variance is unbiased, and Keras's biased."""
+    fused, plain = sessions_with_and_without_the_kernel(learning_rate=0.001, model="tiny", aux_weight=0.4, **settings)
+    for step in range(50):
+        for session in (fused, plain):
+            session.stepper.step(PIXELS[step % 3], LABELS[step % 3], step)
+        if step == 0:
+            assert furthest(fused, plain) < 1e-6
+    assert furthest(fused, plain) < 1e-4
+
+
+def test_batch_norm_in_half_precision_follows_kerass() -> None:
+    fused, plain = sessions_with_and_without_the_kernel(precision="mixed_bfloat16", learning_rate=0.001)
+    losses = np.array(
+        [
+            [session.stepper.step(PIXELS[step % 3], LABELS[step % 3], step).numpy()[0] for session in (fused, plain)]
+            for step in range(12)
+        ]
+    )
+    np.testing.assert_allclose(losses[:, 0], losses[:, 1], rtol=0.02)
+
+
+def test_frozen_batch_norm_stays_frozen() -> None:
+    session, _ = stepped(0)
+    norms = [layer for layer in session.model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in norms[:2]:
+        layer.trainable = False
+    frozen = Stepper(session.model, session.optimizer, session.config, session.strategy)
+    before = [layer.moving_mean.numpy() for layer in norms]
+    frozen._forward(PIXELS[0])
+    changed = [not np.array_equal(layer.moving_mean.numpy(), old) for layer, old in zip(norms, before, strict=True)]
+    assert changed == [False, False, *[True] * (len(norms) - 2)]
 
 
 def test_the_average_is_of_all_weights_by_hand_and_evaluates_in_their_place() -> None:
