@@ -319,7 +319,7 @@ def _training_forward(model: keras.Model, config: TrainConfig) -> Callable[[Any]
     """`model(images, training=True)`, computed as the configuration asks."""
 
     def prepare(part: keras.Model) -> keras.Model:
-        return training_graph(part, in_pairs=config.deterministic)
+        return training_graph(part, in_pairs=config.deterministic, fused=not config.jit)
 
     if config.remat:
         return rematerialised(model, prepare)
@@ -327,13 +327,14 @@ def _training_forward(model: keras.Model, config: TrainConfig) -> Callable[[Any]
     return lambda images: prepared(images, training=True)
 
 
-def training_graph(model: keras.Model, *, in_pairs: bool = False) -> keras.Model:
-    """A model over the same layers and weights for training steps, with batch norm in one kernel.
+def training_graph(model: keras.Model, *, in_pairs: bool = False, fused: bool = True) -> keras.Model:
+    """A model over the same layers and weights for training steps.
 
     in_pairs: Whether nothing is read more than twice; see `_Readers`.
+    fused: Whether batch norm is one kernel; XLA fuses Keras's operations itself.
     """
     call = _Readers().call if in_pairs else None
-    return keras.models.clone_model(model, clone_function=_fused, call_function=call)
+    return keras.models.clone_model(model, clone_function=_fused if fused else lambda layer: layer, call_function=call)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
