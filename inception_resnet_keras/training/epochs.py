@@ -220,7 +220,10 @@ class Trainer:
         if not parts:
             raise InputError("val: no held-out picture can be read")
         evaluated = self.held_out.take(np.concatenate(numbers))
-        return evaluated, require_finite("val: the trained model", np.concatenate(parts), evaluated.names)
+        try:
+            return evaluated, require_finite("val: the trained model", np.concatenate(parts), evaluated.names)
+        except InputError as error:
+            raise InputError(f"{error}. {self.writer.divergence_advice()}") from None
 
     def _history_row(self, evaluated: Source, probabilities: np.ndarray) -> dict[str, float]:
         position = self.session.position
