@@ -22,6 +22,14 @@ LABELS = np.random.default_rng(1).integers(0, 3, (3, 8))
 
 
 @pytest.fixture(autouse=True)
+def _no_test_before_has_asked_for_determinism() -> None:
+    """Which XLA cannot give, and which TensorFlow's public API never takes back."""
+    from tensorflow.python.framework.config import disable_op_determinism
+
+    disable_op_determinism()
+
+
+@pytest.fixture(autouse=True)
 def _small_ones_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, variants in KNOWN.items():
         monkeypatch.setitem(networks.NETWORKS, name, variants)
