@@ -278,7 +278,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(KEYS), VALUES)
 def test_every_setting_is_checked(capsys: pytest.CaptureFixture[str], key: str, value: str) -> None:
     assert complaint(["train", "--data=/nowhere", "--set", f"{key}={value}"], capsys) is None

@@ -268,7 +268,7 @@ def test_plain_headers_are_read_as_pillow_reads_them(tmp_path: Path) -> None:
         assert header(file) == header(file, file.read_bytes()) == images._pillow_header(file, None)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(data=st.data())
 def test_damaged_plain_headers_are_left_to_pillow(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
