@@ -4,7 +4,6 @@
 """
 
 import sys
-from typing import Any
 
 import numpy as np
 
@@ -12,19 +11,19 @@ from inception_resnet_keras import networks
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.data.labelled import Source
 from inception_resnet_keras.training.epochs import Trainer
-from inception_resnet_keras.training.step import StepMetrics, Stepper
+from inception_resnet_keras.training.session import Position
+from inception_resnet_keras.training.step import StepMetrics
 
 from ..tiny import FEW
 
 
 def run(file: str, arguments: list[str]) -> int:
     losses: list[float] = []
-    compute, train = Stepper.compute, Trainer.train
+    add_step, train = Position.add_step, Trainer.train
 
-    def noted(self: Stepper, *given: np.ndarray, **options: Any) -> tuple[StepMetrics, object]:
-        metrics, gradients = compute(self, *given, **options)
+    def noted(self: Position, metrics: StepMetrics) -> None:
         losses.append(metrics.loss)
-        return metrics, gradients
+        add_step(self, metrics)
 
     def kept(self: Trainer) -> tuple[Source, np.ndarray]:
         found = train(self)
@@ -33,7 +32,7 @@ def run(file: str, arguments: list[str]) -> int:
         np.savez(f"{file}.{self.shard[0]}.npz", losses=np.array(losses), together=together, **weights)
         return found
 
-    Stepper.compute, Trainer.train = noted, kept  # type: ignore[method-assign]
+    Position.add_step, Trainer.train = noted, kept  # type: ignore[method-assign]
     networks.NETWORKS[FEW.name] = {FEW.variant: FEW}
     return main(arguments)
 
