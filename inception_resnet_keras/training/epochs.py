@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,21 @@ SHOWN_EVERY = 0.1  # seconds between two looks at the figures
 MOST_HELD = 512 * 1024**2  # bytes of batches whose steps were started and not looked at
 LONG_EVALUATION = 30.0  # seconds; a longer one is preceded by a checkpoint
 LEAST_PROBABILITY = 1e-7  # the bound of Keras's own cross entropy
+
+
+@dataclass(frozen=True)
+class _StartedStep:
+    """A step that nobody has waited for yet.
+
+    images, labels: Its batch. metrics: Its metrics, on the device if one replica took it.
+    waited: Seconds it waited for data. seconds: Seconds until it was started, that wait included.
+    """
+
+    images: tf.Tensor
+    labels: tf.Tensor
+    metrics: tf.Tensor | StepMetrics
+    waited: float
+    seconds: float
 
 
 class Trainer:
@@ -55,8 +71,7 @@ class Trainer:
         self.session = session = writer.session
         self.training, self.held_out = training, held_out
         self.shard = worker(session.strategy)
-        self._started: list[tuple[tf.Tensor, tf.Tensor, Any]] = []  # steps, with their figures, not waited for yet
-        self._waits: list[tuple[float, float]] = []  # of each: seconds it waited for data, and took until it started
+        self._started: list[_StartedStep] = []
         self._shown = time.monotonic()
         self._reported = set(unreadable_pictures(training, held_out))
         self._restore_unreadable()
@@ -124,51 +139,51 @@ class Trainer:
         while position.batch + len(self._started) < self.session.steps:
             images, labels = next(self._training_batches)
             waited = time.monotonic() - before
-            stop = self.stop_requested()
             with explain_out_of_memory(self.session, images, labels, self.progress.console):
-                stop = self._start_step(images, labels, stop)
-                self._waits.append((waited, time.monotonic() - before))
-                if stop or self._figures_are_due() or self.writer.checkpoint_is_due():
+                metrics, stop = self._start_step(images, labels)
+                self._started.append(_StartedStep(images, labels, metrics, waited, time.monotonic() - before))
+                # Asked once: a checkpoint must not be written while a step that changed the weights is not counted.
+                save = self.writer.checkpoint_is_due()
+                if stop or save or self._figures_are_due():
                     self._finish_steps()
             spent = time.monotonic() - start
             position.seconds, position.training_seconds = earlier + spent, earlier_training + spent
             self._record_unreadable()
             if stop:
                 raise InterruptedRun
-            if self.writer.checkpoint_is_due():
+            if save:
                 self.writer.save_checkpoint()
             before = time.monotonic()  # saving does not count as waiting for data
         self._finish_steps()
 
-    def _start_step(self, images: tf.Tensor, labels: tf.Tensor, stop: bool) -> bool:
-        """Starts a step; returns whether to stop after it, which several workers decide together."""
-        stepper, position = self.session.stepper, self.session.position
+    def _start_step(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor | StepMetrics, bool]:
+        """Starts a step; returns its metrics, and whether to stop after it, which several workers decide together."""
+        stepper, position, stop = self.session.stepper, self.session.position, self.stop_requested()
         if stepper.replicas == 1:
-            metrics = stepper.step(images, labels, position.step + len(self._started))
-            self._started.append((images, labels, metrics))
-            return stop
+            return stepper.step(images, labels, position.step + len(self._started)), stop
         metrics, gradients = stepper.compute(images, labels, stop=stop)
         self._require_finite(images, metrics, gradients)
         stepper.apply(gradients, position.step)
-        self._started.append((images, labels, metrics))
-        return metrics.stop > 0
+        return metrics, metrics.stop > 0
 
     def _figures_are_due(self) -> bool:
         """Whether to wait for the steps that were started: while none is waited for, the device is never idle."""
-        held = sum(images.shape.num_elements() * images.dtype.size for images, *_ in self._started)
+        held = sum(step.images.shape.num_elements() * step.images.dtype.size for step in self._started)
         return time.monotonic() - self._shown >= SHOWN_EVERY or held >= MOST_HELD
 
     def _finish_steps(self) -> None:
         """Waits for the steps that were started, and advances the position by them."""
         position = self.session.position
-        for (images, labels, figures), (waited, seconds) in zip(self._started, self._waits, strict=True):
-            metrics = figures if isinstance(figures, StepMetrics) else StepMetrics(*figures.numpy().tolist())
-            if metrics.broken(self.session.config.precision):
-                self._require_finite(images, metrics, self.session.stepper.compute(images, labels)[1])
+        for step in self._started:
+            metrics = step.metrics
+            if not isinstance(metrics, StepMetrics):
+                metrics = StepMetrics(*metrics.numpy().tolist())
+                if metrics.broken(self.session.config.precision):
+                    gradients = self.session.stepper.compute(step.images, step.labels)[1]
+                    self._require_finite(step.images, metrics, gradients)
             position.add_step(metrics)
-            self.progress.step(position, int(metrics.count), metrics.loss, waited, seconds)
+            self.progress.step(position, int(metrics.count), metrics.loss, step.waited, step.seconds)
         self._started.clear()
-        self._waits.clear()
         self._shown = time.monotonic()
 
     def _require_finite(self, images: tf.Tensor, metrics: StepMetrics, gradients: Any) -> None:

@@ -105,7 +105,7 @@ class Stepper:
     @graph
     def _take_step(self, images: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         metrics, gradients = self._replica_gradients(images, labels, tf.zeros(1))
-        finite = tf.math.is_finite(tf.reduce_sum(metrics[:3]))
+        finite = tf.math.is_finite(tf.reduce_sum(metrics[:3]))  # what `StepMetrics.broken` says of it on the host
         if self.config.precision != "mixed_float16":
             finite &= tf.math.is_finite(metrics[5])
         take = finite & ~self._failed

@@ -13,6 +13,8 @@ import sys
 import time
 import zipfile
 from collections import Counter
+from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,8 +27,9 @@ from inception_resnet_keras import networks
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.data.splits import read_split
 from inception_resnet_keras.models.model_file import MEMBER, load_model
+from inception_resnet_keras.training import epochs
 from inception_resnet_keras.training.config import ADDED_LATER
-from inception_resnet_keras.training.run import Checkpoints
+from inception_resnet_keras.training.run import Checkpoints, RunWriter
 
 from .. import forked
 from ..pictures import write_digits
@@ -341,6 +344,27 @@ def test_too_little_space_is_told_before_training(
     assert status == 1
     assert "are needed to save this model safely" in error
     assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_counts_every_step_that_its_weights_took(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where steps are started and not waited for, and a checkpoint becomes due at any moment between them."""
+    due, save = cycle((False, True, False)), Checkpoints.save
+    saved: list[tuple[int, int, int]] = []
+
+    def noted(self: Checkpoints, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Path:
+        [taken] = [int(array) for key, array in arrays.items() if key.endswith("/iteration")]
+        saved.append((step, meta["position"]["step"], taken))
+        return save(self, step, arrays, meta)
+
+    monkeypatch.setattr(epochs, "SHOWN_EVERY", float("inf"))
+    monkeypatch.setattr(RunWriter, "checkpoint_is_due", lambda self: next(due))
+    monkeypatch.setattr(Checkpoints, "save", noted)
+    status, _, error = here(capsys, train_arguments(data, tmp_path / "run", "--epochs=2", "--batch-size=4"))
+    assert status == 0, error
+    assert len(saved) > 4
+    assert all(step == counted == taken for step, counted, taken in saved), saved
 
 
 def test_a_loss_that_is_no_longer_finite_stops_the_run_before_it_harms_and_is_explained(
