@@ -1,6 +1,7 @@
 """Real processes of the command line that begin at once: forked from a server that has imported the engines already."""
 
 import multiprocessing
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -51,3 +52,12 @@ def _command(arguments: list[str], said: str, prepare: Callable[[], None] | None
             prepare()
         status = main(arguments)
     sys.exit(status)
+
+
+def free_addresses(count: int) -> list[str]:
+    """host:port of this machine, where nobody listens now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    return addresses

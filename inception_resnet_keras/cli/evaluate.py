@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..common.errors import InputError
 from ..data import SOURCE_HELP
+from ..models.saved_model import TRUST_HELP
 from ..networks.rows import PREPROCESSINGS
 from .pack import number_or_share
 
@@ -56,12 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="unreadable pictures that may be left out: a number, or a share below 1 (default: %(default)s)",
     )
     add("--pairs", type=Path, metavar="FILE", help="LFW's pairs.txt: verify faces by the model's embedding")
-    add(
-        "--trust",
-        action="store_true",
-        help="load a SavedModel with operations that `export` does not write: it can run any program, so only if you "
-        "trust whoever made it",
-    )
+    add("--trust", action="store_true", help=TRUST_HELP)
     add("--mirror", action="store_true", help="with --pairs: look at each face mirrored too")
     add("--json", action="store_true", help="print JSON instead of tables")
 

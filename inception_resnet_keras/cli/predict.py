@@ -7,6 +7,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from ..models.saved_model import TRUST_HELP
 from ..networks.rows import PREPROCESSINGS
 
 HELP = "the likeliest classes of pictures, by a model of any kind"
@@ -27,12 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(PREPROCESSINGS),
         help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
     )
-    parser.add_argument(
-        "--trust",
-        action="store_true",
-        help="load a SavedModel with operations that `export` does not write: it can run any program, so only if you "
-        "trust whoever made it",
-    )
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 

@@ -43,9 +43,9 @@ def shown(value: Any) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """The reason for a library's error in one line: its kind and at most 300 characters of its text.
+    """The reason for a library's error in one line: its kind and the beginning of its text.
 
     Keras quotes a layer's whole configuration before the reason.
     """
     text = " ".join(str(error).rpartition("Exception encountered:")[2].split())
-    return f"{type(error).__name__}: {text}".removesuffix(": ")[:300]
+    return f"{type(error).__name__}: {text}".removesuffix(": ")[:LONGEST_SHOWN]

@@ -97,6 +97,7 @@ def write_split(
     held_out: Source,
     progress: Progress = lambda done, total: None,
     *,
+    replacing_other: Callable[[], object] = lambda: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Writes a split.csv: at once without hashes, and again when every picture was decoded once, in threads.
@@ -109,10 +110,13 @@ def write_split(
         training: The pictures to train on.
         held_out: The held-out ones, with the same class names.
         progress: Called with the number of pictures hashed, and their total.
+        replacing_other: Called before a file that is damaged, or names other pictures, is written anew.
         stopped: Whether to give up; the hashes so far are written.
     """
-    hashes = _known_hashes(path, training, held_out)
+    hashes = known_hashes(path, training, held_out)
     if hashes is None:
+        if os.path.lexists(path):
+            replacing_other()
         hashes = [""] * (len(training) + len(held_out))
         _write_rows(path, training, held_out, hashes)
     missing = [index for index, digest in enumerate(hashes) if not digest]
@@ -132,7 +136,7 @@ def write_split(
         _write_rows(path, training, held_out, hashes)
 
 
-def _known_hashes(path: Path, training: Source, held_out: Source) -> list[str] | None:
+def known_hashes(path: Path, training: Source, held_out: Source) -> list[str] | None:
     """The hashes of a split.csv that names these pictures in this order; None where there is none, or it is damaged."""
     try:
         split = read_split(path)
@@ -163,11 +167,6 @@ def read_split(path: Path) -> Split:
     if not rows:
         raise InputError(f"{path}: names no pictures: it is damaged; restore it, or delete it to go on without")
     return Split(path, *zip(*rows, strict=True))
-
-
-def is_split_of(path: Path, training: Source, held_out: Source) -> bool:
-    """Whether a split.csv is there, whole, and names these pictures in this order."""
-    return _known_hashes(path, training, held_out) is not None
 
 
 def pixel_hash(image: Image.Image) -> str:

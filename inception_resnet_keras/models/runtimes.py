@@ -100,7 +100,7 @@ class Runtime(ABC):
     def __init__(self, path: Path, threads: int | None = None, trust: bool = False) -> None:
         self.path, self.threads, self.trust = path, threads, trust
         self._turn = Lock()  # requests and interpreters hold one call's tensors at a time
-        self.card: Card = self._open() if self.kind == "keras" else open_with_library(path, self._open)
+        self.card: Card = self._guarded(self._open)
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """What the model says of pictures.
@@ -120,10 +120,12 @@ class Runtime(ABC):
             raise refuse("images", found, f"an array of shape (n, {', '.join(map(str, shape))}), n at least 1")
         taken = np.ascontiguousarray(images, np.float32)
         with self._turn:  # a damaged file may open, and fail only when it is run
-            outputs = (
-                self._run(taken) if self.kind == "keras" else open_with_library(self.path, lambda: self._run(taken))
-            )
+            outputs = self._guarded(lambda: self._run(taken))
             return np.array(outputs, np.float32)  # a copy: what a runtime gives may be its own memory
+
+    def _guarded(self, work: Callable[[], Any]) -> Any:
+        """The result of work with the format's library, whose errors on a damaged file become InputErrors."""
+        return guarded(self.path, work)
 
     @abstractmethod
     def _open(self) -> Card:
@@ -146,10 +148,10 @@ def required(module: str, extra: str) -> Any:
         ) from None
 
 
-def open_with_library(path: Path, opening: Callable[[], Any]) -> Any:
-    """What a library opens; any error on a damaged file becomes an InputError, and lack of memory NoMemoryError."""
+def guarded(path: Path, work: Callable[[], Any]) -> Any:
+    """The result of work on a file; any error of a library becomes an InputError, and lack of memory NoMemoryError."""
     try:
-        return opening()
+        return work()
     except (InputError, ImportError):  # the one says what is wrong, the other that the file is not
         raise
     except Exception as error:  # each library has its own, down to plain RuntimeError
@@ -211,6 +213,9 @@ class KerasRuntime(Runtime):
         self._first = channels_first(self.model)
         return card
 
+    def _guarded(self, work: Callable[[], Any]) -> Any:
+        return work()  # `load_model` names what is wrong with a file, and what then fails is no fault of it
+
     def _run(self, images: np.ndarray) -> np.ndarray:
         if self._first:
             images = np.moveaxis(images, -1, 1)
@@ -231,7 +236,7 @@ class SavedModelRuntime(Runtime):
         if not self.trust:
             refuse_unknown_operations(self.path)
         # Kept: the signature alone does not hold it.
-        self._loaded = open_with_library(self.path, lambda: tf.saved_model.load(self.path))
+        self._loaded = tf.saved_model.load(self.path)
         try:
             self._signature = self._loaded.signatures["serving_default"]
             takes = self._signature.structured_input_signature[1][INPUT].shape
@@ -266,10 +271,10 @@ class OpenVinoRuntime(Runtime):
         if self.path.stat().st_size > MAX_XML:
             raise InputError(f"{self.path}: has more than the {MAX_XML // 1024**2} MiB that a network's graph can have")
         core = ov.Core()
-        model = open_with_library(self.path, lambda: core.read_model(self.path))
+        model = core.read_model(self.path)
         if not model.has_rt_info([CARD_KEY]):
             raise InputError(f"{self.path}: {NO_CARD}")
-        text = open_with_library(self.path, lambda: model.get_rt_info([CARD_KEY]).astype(str))
+        text = model.get_rt_info([CARD_KEY]).astype(str)
         card = parse_card(self.path, text, ExportCard)
         check_card(self.path, card, dimensions(model.input(0)), dimensions(model.output(0)))
         hint, has = self.HALVES.get(card.precision, ("f32", "FP32"))
@@ -287,7 +292,7 @@ class OpenVinoRuntime(Runtime):
             kept = {"CACHE_DIR": str(cache), "CACHE_MODE": "OPTIMIZE_SIZE"}  # without the weights
             with suppress(RuntimeError):  # a full disk, or what OpenVINO does not catch: then without
                 return core.compile_model(self.path, "CPU", settings | kept)  # by path: else it finds none of these
-        return open_with_library(self.path, lambda: core.compile_model(model, "CPU", settings))
+        return core.compile_model(model, "CPU", settings)
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         return self._request.infer([images], share_inputs=True)[0]
@@ -306,10 +311,7 @@ class OnnxRuntime(Runtime):
             options.intra_op_num_threads = self.threads
         with TemporaryDirectory() as empty:  # a file may name others that hold its weights: none is read
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
-            self._session = open_with_library(
-                self.path,
-                lambda: ort.InferenceSession(str(self.path), options, ["CPUExecutionProvider"], enable_fallback=0),
-            )
+            self._session = ort.InferenceSession(str(self.path), options, ["CPUExecutionProvider"], enable_fallback=0)
         text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
         if text is None:
             raise InputError(f"{self.path}: {NO_CARD}")
@@ -332,9 +334,7 @@ class LiteRtRuntime(Runtime):
         card = read_archive_card(self.path)
         litert = required("ai_edge_litert.interpreter", "litert")
         threads = self.threads or usable_cores()  # by itself it takes one
-        self._interpreter = open_with_library(
-            self.path, lambda: litert.Interpreter(model_path=str(self.path), num_threads=threads)
-        )
+        self._interpreter = litert.Interpreter(model_path=str(self.path), num_threads=threads)
         takes, gives = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
         check_card(self.path, card, takes["shape_signature"].tolist(), gives["shape_signature"].tolist())
         self._takes, self._gives, self._batch = takes["index"], gives["index"], 0

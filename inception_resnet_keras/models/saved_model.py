@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import InputError
+from ..common.files import require_regular
 
 SAVED_MODEL_FILE = "saved_model.pb"
 
@@ -47,6 +48,10 @@ _USER_OBJECTS = ("_generic_user_object", "signature_map", "trackable_list_wrappe
 _REGISTERED = ("", "tf.TrackableConstant")
 _COLLECTIONS = ("saved_model_main_op",)  # TensorFlow 2 writes one that does nothing, and does not run it
 _LARGEST_FILLED = 64 * 1024**2  # bytes of a constant that is one number repeated; those of `export` are a few kB
+TRUST_HELP = (
+    "load a SavedModel with operations that `export` does not write: it can run any program, so only if you trust "
+    "whoever made it"
+)
 _TRUST = "A SavedModel is a program, which could read, write and send files: if you trust whoever made it, give --trust"
 
 
@@ -61,8 +66,7 @@ def refuse_unknown_operations(path: Path) -> None:
     from tensorflow.core.protobuf import saved_model_pb2
 
     for file in path.rglob("*"):
-        if not (file.is_file() or file.is_dir()):
-            raise InputError(f"{file}: is not a regular file, so that reading it might never end; remove it")
+        require_regular(file)
     model = saved_model_pb2.SavedModel()
     try:
         model.ParseFromString((path / SAVED_MODEL_FILE).read_bytes())

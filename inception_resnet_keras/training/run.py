@@ -32,7 +32,7 @@ from ..common.console import command, say
 from ..common.errors import InputError
 from ..common.files import LOCK, new_folder, only_writer, remove_partial, replacing, write_csv, write_json
 from ..data.labelled import Source
-from ..data.splits import SPLIT_FILE, is_split_of, read_split, write_split
+from ..data.splits import SPLIT_FILE, read_split, write_split
 from ..models.model_file import RUN_CONFIG, Card, read_run_config, save_model
 from .cluster import require_agreement, worker
 from .config import TrainConfig
@@ -87,7 +87,7 @@ class RunFolder:
         return self.path / SPLIT_FILE
 
     def identity(self) -> str:
-        """What the run's files are told from other runs' by; a new one before config.json is written.
+        """What distinguishes the run's files from those of other runs; a new identity if config.json is missing.
 
         "" for a run of an earlier version, whose files have none. Raises InputError where config.json is damaged.
         """
@@ -117,7 +117,7 @@ class RunFolder:
         write_json(self.config, {**stored, "command": config.command(), "config": config.settings()})
 
     def record_split(self) -> None:
-        """Keeps the digest of split.csv in config.json, from which a cut or foreign one is told."""
+        """Writes the digest of split.csv to config.json, so that a cut or foreign split.csv is recognised."""
         stored, digest = read_run_config(self.config), read_split(self.split).digest
         if stored.get("split") != digest:
             write_json(self.config, {**stored, "split": digest})
@@ -139,8 +139,8 @@ class RunFolder:
             return [{key: _number(value) for key, value in row.items()} for row in rows]
         except (ValueError, csv.Error) as error:
             raise InputError(
-                f"{self.history}: is damaged ({str(error)[:200]}); it must hold a row of numbers an epoch, and without "
-                "it or a checkpoint the run cannot be gone on with; its models may be whole"
+                f"{self.history}: is damaged ({str(error)[:200]}); it must hold one row of numbers per epoch. The run "
+                "can be resumed only with it or with a checkpoint; its models may be whole"
             ) from None
 
     def has_checkpoint(self) -> bool:
@@ -449,20 +449,21 @@ class RunWriter:
         if not self.chief:
             yield
             return
-        if os.path.lexists(self.run.split) and not is_split_of(self.run.split, training, held_out):
+        stop, hashed = Event(), [0]
+
+        def show(done: int, _: int) -> None:
+            hashed[0] = done
+
+        def warn() -> None:
             say(
                 self.console,
                 f"{self.run.split}: is damaged or of other pictures; it is written anew from those that the run is "
                 "trained on",
                 style="yellow",
             )
-        stop, hashed = Event(), [0]
-
-        def show(done: int, _: int) -> None:
-            hashed[0] = done
 
         def write() -> None:
-            write_split(self.run.split, training, held_out, show, stopped=stop.is_set)
+            write_split(self.run.split, training, held_out, show, replacing_other=warn, stopped=stop.is_set)
 
         with ThreadPoolExecutor(1) as thread:
             writing = thread.submit(write)

@@ -24,7 +24,7 @@ from inception_resnet_keras.data.splits import (
     compare,
     held_out_indices,
     held_out_split,
-    is_split_of,
+    known_hashes,
     pixel_hash,
     read_split,
     write_split,
@@ -102,8 +102,8 @@ def test_a_split_comes_back_as_it_was_written_whatever_the_names(names: list[str
         file = Path(folder) / "split.csv"
         write_split(file, *parts)
         split = read_split(file)
-        assert is_split_of(file, *parts)
-        assert not is_split_of(file, *parts[::-1])
+        assert known_hashes(file, *parts)
+        assert not known_hashes(file, *parts[::-1])
         assert read_manifest(file, "val") == (
             paths[2:],
             [classes[n % 2] for n in range(2, count)],
@@ -244,7 +244,7 @@ def test_a_damaged_split_is_refused(tmp_path: Path, damage: object, says: str) -
     with pytest.raises(InputError, match=rf"split\.csv.*{says}") as error:
         read_split(file)
     assert len(str(error.value)) < 1000
-    assert not is_split_of(file, *parts)
+    assert not known_hashes(file, *parts)
 
 
 def test_names_may_have_bytes_that_are_no_utf8_but_classes_and_manifests_may_not(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_names_may_have_bytes_that_are_no_utf8_but_classes_and_manifests_may_not
     file = tmp_path / "split.csv"
     parts = held_out_split(source, 3)
     write_split(file, *parts)
-    assert is_split_of(file, *parts)
+    assert known_hashes(file, *parts)
     assert open_source(f"{file}:val").names == list(parts[1].names)
     assert source.contents.graph(tf.constant(0)).numpy() == source.contents.read(0)  # as the pipeline reads it
     (tmp_path / "mine.csv").write_bytes(b"path,label\ncaf\xe9.png,0\n")
@@ -277,7 +277,7 @@ def test_a_split_names_every_picture_whenever_it_is_interrupted(tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt):
         write_split(tmp_path / "split.csv", *parts, progress=interrupted)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "split.csv"]
-    assert is_split_of(tmp_path / "split.csv", *parts)
+    assert known_hashes(tmp_path / "split.csv", *parts)
     assert not any(read_split(tmp_path / "split.csv").hashes)
 
     asked = iter([False] * 6 + [True])

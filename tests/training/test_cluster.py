@@ -9,6 +9,8 @@ import pytest
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.training import cluster
 
+from ..forked import free_addresses
+
 
 def told(monkeypatch: pytest.MonkeyPatch, address: str, index: Any = 0) -> None:
     config = {"cluster": {"worker": [address, "127.0.0.1:1"]}, "task": {"type": "worker", "index": index}}
@@ -40,18 +42,10 @@ def test_a_port_that_another_process_has_is_named(monkeypatch: pytest.MonkeyPatc
     assert cluster._resolver().task_id == 0  # it is free again
 
 
-def addresses(count: int) -> list[str]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    found = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
-    return found
-
-
 def test_workers_go_on_when_all_have_come_whoever_is_first(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """And somebody who is no worker is none; who waits for long says for whom."""
     monkeypatch.setattr(cluster, "SAID_AFTER", 0.5)
-    there = addresses(4)
+    there = free_addresses(4)
     with ThreadPoolExecutor(4) as pool:
         done = [pool.submit(cluster.wait_for_workers, there, number, 1) for number in (2, 0, 1)]
         time.sleep(1.5)
@@ -68,6 +62,6 @@ def test_workers_go_on_when_all_have_come_whoever_is_first(monkeypatch: pytest.M
 
 @pytest.mark.parametrize(("number", "missing"), [(0, "the worker {1}"), (1, "the chief {0}")])
 def test_who_does_not_come_is_named(number: int, missing: str) -> None:
-    there = addresses(2)
+    there = free_addresses(2)
     with pytest.raises(InputError, match=rf"{missing.format(*there)} did not come within 0.01 minutes"):
         cluster.wait_for_workers(there, number, 0.01)

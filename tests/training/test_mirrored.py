@@ -35,7 +35,7 @@ def test_two_devices_are_one_and_a_run_goes_on_on_either(tmp_path: Path) -> None
     said = tmp_path / "said.txt"
     one, two = tmp_path / "one", tmp_path / "two"
     single = forked.start([*begin, "--epochs=4", f"--out={one}"], tmp_path / "one.txt")
-    # Stopped as early as it can be, and gone on with: of fewer epochs, its learning rates would be others.
+    # Stopped as early as possible and resumed: a run of fewer epochs would have other learning rates.
     process = forked.start([*begin, "--epochs=4", "--strategy=mirrored", f"--out={two}"], said, two_devices)
     forked.wait_for(process, said, "epoch 1/4")
     os.kill(process.pid, signal.SIGINT)
@@ -45,7 +45,7 @@ def test_two_devices_are_one_and_a_run_goes_on_on_either(tmp_path: Path) -> None
     runs = [two]
     if process.exitcode == 130:
         assert json.loads((two / "config.json").read_text())["chosen"]["replicas"] == 2
-        runs.append(Path(shutil.copytree(two, tmp_path / "gone on with on one")))
+        runs.append(Path(shutil.copytree(two, tmp_path / "resumed on one")))
         forked.finish(forked.start(["train", "--resume", str(runs[0])], said, two_devices), said)
         forked.finish(forked.start(["train", "--resume", str(runs[1]), "--strategy=one"], said), said)
     expected = load_model(one / "model.keras")[0].weights

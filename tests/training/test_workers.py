@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 from inception_resnet_keras.training.run import Checkpoints
 
 from ..data.photographs import write_photographs
+from ..forked import free_addresses
 from ..pictures import write_digits
 
 ROOT = Path(__file__).parents[2]
@@ -47,10 +47,7 @@ def start(
 
     `last` is given to the last one too, and one of `each` to each.
     """
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    workers = [f"127.0.0.1:{place.getsockname()[1]}" for place in sockets]
-    for place in sockets:
-        place.close()
+    workers = free_addresses(count)
     command = [sys.executable, *program, *map(str, arguments)]
     return [
         subprocess.Popen(
