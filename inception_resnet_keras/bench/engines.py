@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from ..training.trouble import MemoryMeter
 
 APPLICATIONS, TIMM = "keras-applications", "timm:"
-OPTIMIZED, APART = "optimized", "apart"  # forms of a Keras model
+OPTIMIZED, APART = "optimized", "apart"  # forms of a Keras model in inference
+FIT, PLAIN = "fit", "plain"  # other training steps of the same network
+FORMS = (OPTIMIZED, APART, FIT, PLAIN)
 TIMM_NETWORKS = ("inception_resnet_v2", "inception_v4")
 IN_TENSORFLOW, IN_TORCH = ("graph", "xla"), ("eager", "compile")
 IN_KERAS = (*IN_TENSORFLOW, *FORMATS)  # the engines of a Keras model, those that need an export included
@@ -48,7 +50,9 @@ A contender is WHAT[+FORM][@ENGINE[,PRECISION]]
              a run's folder, or any Keras model in a .keras or .h5 file
              an exported model: a .onnx, .xml or .tflite file, or a SavedModel's folder; it runs as it was exported
   FORM       of graph and xla: {OPTIMIZED} by optimize_for_inference first, as exports always are;
-             {APART}: the same, with sibling 1×1 convolutions left apart
+             {APART}: the same, with sibling 1×1 convolutions left apart;
+             of a network's training: {FIT}, by Keras's `fit` in place of the step of `train`,
+             {PLAIN}, by that step with Keras's batch norm in place of the fused kernel
   ENGINE     of Keras models: {", ".join(IN_TENSORFLOW)}, or exported first: {", ".join(FORMATS)}
              of timm: {", ".join(IN_TORCH)}
   PRECISION  {(chr(10) + 13 * " ").join(f"of {engine}: {', '.join(kinds)}" for engine, kinds in PRECISIONS.items())}
@@ -63,7 +67,7 @@ class Contender:
 
     kind: "network", "applications", "timm", "file" (a Keras model) or "exported".
     what: A network as "name:variant", a peer's name, or a path. precision: "" of an exported file, which has its own.
-    form: OPTIMIZED, APART, or "" for the network as built.
+    form: One of `FORMS`, or "" for the network as built, and trained as `train` does.
     """
 
     kind: str
@@ -87,7 +91,12 @@ class Contender:
     @property
     def trainable(self) -> bool:
         """Whether training steps are timed: of a named network, as built, in Keras or PyTorch."""
-        return self.table != ("", "") and not self.form and self.engine not in FORMATS
+        return self.table != ("", "") and self.form not in (OPTIMIZED, APART) and self.engine not in FORMATS
+
+    @property
+    def inferring(self) -> bool:
+        """Whether inference is timed: forms of training are the network as built in it."""
+        return self.form not in (FIT, PLAIN)
 
 
 def parse(text: str) -> Contender:
@@ -96,7 +105,7 @@ def parse(text: str) -> Contender:
     if not at or "/" in how or "\\" in how or Path(text).exists():  # a folder's name may contain an @
         what, how = text, ""
     engine, _, precision = how.partition(",")
-    form = next((form for form in (OPTIMIZED, APART) if what.endswith(f"+{form}")), "")
+    form = next((form for form in FORMS if what.endswith(f"+{form}")), "")
     argument = f"contender {text!r}"
     kind, what, engines = _subject(argument, what.removesuffix(f"+{form}") if form else what)
     engine = one_of(f"{argument}: engine", ALIASES.get(engine, engine) or engines[0], engines)
@@ -104,6 +113,8 @@ def parse(text: str) -> Contender:
     precision = one_of(f"{argument}: precision", precision or precisions[0], precisions)
     if form and engine not in IN_TENSORFLOW:
         raise InputError(f"{argument}: {form} is for graph and xla, and exports are optimized; leave it out")
+    if form in (FIT, PLAIN) and kind != "network":
+        raise InputError(f"{argument}: {form} is of training a network of this package; leave it out")
     return Contender(kind, what, engine, precision, form)
 
 
@@ -141,6 +152,7 @@ class Preset(NamedTuple):
     contenders: list[str]
     inference: tuple[int, ...]
     training: tuple[int, ...] = ()
+    size: int = 299
 
 
 _SLIM, _V4 = "inception_resnet_v2:slim", "inception_v4:slim"
@@ -154,9 +166,12 @@ _ON_GPU = [
     *(f"{network}{form}@{engine},{precision}" for network, precision, engine, form in _HOW_ON_GPU),
     *(f"{TIMM}{network}@{engine},bfloat16" for network, engine in product(TIMM_NETWORKS, IN_TORCH)),
 ]
+_V1 = "inception_resnet_v1:paper"
+_IN_TRAINING = f"{_V1}+{FIT}@graph {_V1}+{FIT}@xla {_V1}+{PLAIN}@graph {_V1}@graph {_V1}@graph,mixed_bfloat16"
 PRESETS = {
     "cpu": Preset("ResNet-v2 slim: TensorFlow, exports, and the peers", _ON_CPU.split(), (1, 8)),
     "gpu": Preset("ResNet-v2 slim and v4, and the peers", _ON_GPU, (1, 32, 128, 256), (64, 128, 256)),
+    "train": Preset("training steps of ResNet-v1, by `fit` and as in `train`", _IN_TRAINING.split(), (), (16,), 224),
 }
 
 
@@ -238,7 +253,11 @@ def open_keras(contender: Contender, file: Path, size: int, policy: str = "float
     """A Keras model in `policy`, and its `reference` in float32; whoever wrote the file."""
     from ..deploy.prepare import prepare
 
-    options: dict[str, Any] = {"class_names": None, "preprocessing": None, "optimize": contender.form != ""}
+    options: dict[str, Any] = {
+        "class_names": None,
+        "preprocessing": None,
+        "optimize": contender.form in (OPTIMIZED, APART),
+    }
     model = prepare(file, "float32", **options, join_siblings=contender.form != APART, policy=policy)
     if model.card.size != (size, size):
         raise InputError(f"it takes pictures of {model.card.size[0]}×{model.card.size[1]}: give that as --size")
@@ -289,7 +308,7 @@ def compare_outputs(outputs: np.ndarray, reference: np.ndarray, precision: str) 
 
 # Engines, each in a contender's own process.
 Step = Callable[[], Any]
-RATE = 1e-3  # learning rate: small, so that what is timed stays finite
+RATE = 1e-5  # learning rate: small, so that what is timed stays finite
 
 
 def synthetic(batch: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -386,32 +405,49 @@ class KerasEngine(Engine):
             return self.tf.identity(self.tf.constant(images))
 
     def fetch(self, handle: Any) -> np.ndarray | None:
-        return handle.numpy() if isinstance(handle, self.tf.Tensor) else None  # training steps have waited themselves
+        import numpy as np
+
+        if isinstance(handle, dict):  # of `fit`
+            handle = handle["loss"]
+        found: np.ndarray = handle.numpy()
+        if not np.isfinite(found).all():
+            raise InputError("what it computes is not finite")
+        return found
 
     def training(self, batch: int) -> Step:
-        """The optimizer step of `train`, or `Setting.steps` of them, or Keras's own `train_on_batch`."""
+        """The optimizer step of `train`, or `Setting.steps` of them, or a step of Keras's `fit`."""
         import keras
 
         images, labels = map(self.load, synthetic(batch, self.size))
         if self.contender.kind == "applications":
             keras.config.set_dtype_policy(self.policy)
             model = keras.applications.InceptionResNetV2(weights=None, input_shape=(self.size, self.size, 3))
-            sgd = keras.optimizers.SGD(RATE, momentum=0.9, nesterov=True)
-            model.compile(sgd, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=self.xla)
-            return partial(model.train_on_batch, images / 127.5 - 1, labels)
+            return self._fit(model, keras.optimizers.Adam(RATE), images / 127.5 - 1, labels)
 
         from ..training.cluster import make_strategy
         from ..training.config import TrainConfig
         from ..training.session import Session
+        from ..training.step import Stepper
 
         name, variant = self.contender.table
         config = TrainConfig(model=name, variant=variant, size=self.size, batch_size=batch, strategy="one")
-        config = replace(config, optimizer="sgd", schedule="constant", warmup=0.0, learning_rate=RATE)
+        config = replace(config, schedule="constant", warmup=0.0, learning_rate=RATE)
         config = replace(config, precision=self.policy, jit=self.xla)
-        stepper = Session(config, list(map(str, range(1000))), 1000, 0.99, make_strategy(config)).stepper
+        session = Session(config, list(map(str, range(1000))), 1000, 0.99, make_strategy(config))
+        if self.contender.form == FIT:
+            return self._fit(session.model, session.optimizer, images, labels)
+        stepper = session.stepper
+        if self.contender.form == PLAIN:
+            stepper = Stepper(session.model, session.optimizer, config, session.strategy, fused=False)
         if self.setting.steps > 1:
             return lambda: stepper.repeat(images, labels, self.tf.constant(self.setting.steps))
-        return lambda: stepper.apply(stepper.compute(images, labels)[1], 0)
+        return lambda: stepper.step(images, labels, 0)
+
+    def _fit(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, images: Any, labels: Any) -> Step:
+        """What `fit` calls for every batch, without its callbacks."""
+        model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=self.xla)
+        model.make_train_function()
+        return partial(model.train_function, iter(self.tf.data.Dataset.from_tensors((images, labels)).repeat()))
 
 
 class TorchEngine(Engine):
@@ -454,7 +490,7 @@ class TorchEngine(Engine):
         torch, (pixels, classes) = self.torch, synthetic(batch, self.size)
         images, labels = self.load(pixels), torch.from_numpy(classes).to(self.device)
         self.network.train()
-        optimizer = torch.optim.SGD(self.network.parameters(), lr=RATE, momentum=0.9, nesterov=True)
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=RATE)
 
         def step() -> Any:
             optimizer.zero_grad(set_to_none=True)

@@ -29,9 +29,10 @@ from ..common.errors import InputError, refuse
 from ..deploy.formats import FORMATS
 from ..networks.trace import minimum_side, trace
 from . import engines
-from .engines import Contender, Engine, Setting
+from .engines import FIT, Contender, Engine, Setting
 
-TASKS = ("inference", "training")
+TIMED = {"inference": "inferring", "training": "trainable"}  # the contender's property that says whether
+TASKS = tuple(TIMED)
 MOST_PIXELS = 4096  # per side
 
 
@@ -66,8 +67,8 @@ class Plan(Setting):
                 raise refuse("size", self.size, f"an integer from {least} to {MOST_PIXELS} for {contender}")
             if self.on_gpu and contender.engine in FORMATS:
                 raise InputError(f"contender {contender}: {contender.engine} runs on the CPU: give --device cpu")
-            if self.steps > 1 and contender.kind in ("applications", "timm"):
-                raise InputError(f"contender {contender}: only networks of this package take several steps per call")
+            if self.steps > 1 and (contender.kind in ("applications", "timm") or contender.form == FIT):
+                raise InputError(f"contender {contender}: only steps as in `train` are several per call")
             if not self.on_gpu and contender.precision == "tf32":
                 raise InputError(f"contender {contender}: tf32 is a type of NVIDIA GPUs: give --device gpu")
 
@@ -112,8 +113,9 @@ def gpus() -> list[str]:
 
 # Inside a worker's process.
 LEAST_CALLS, MOST_CALLS = 3, 1000
-# Steps that are waited for together: a GPU works on one while the next is queued, as in real use.
-QUEUED = {"cpu": 1, "gpu": 4}
+# Calls that are waited for together, as in real use: a GPU works on one while the next is queued, and no training step
+# is waited for before the next one is started.
+QUEUED = {("cpu", "inference"): 1, ("cpu", "training"): 4, ("gpu", "inference"): 4, ("gpu", "training"): 4}
 
 
 def measure(files: tuple[str, str | None], contender: Contender, task: str, plan: Plan) -> Iterator[tuple[str, Any]]:
@@ -140,7 +142,7 @@ def measure(files: tuple[str, str | None], contender: Contender, task: str, plan
             if reference is not None:
                 yield "check", check_outputs(engine, reference, batch)
         engine.fetch(step())  # some libraries arrange weights in the second call
-        seconds = time_steps(step, engine.fetch, plan.seconds, QUEUED[plan.device])
+        seconds = time_steps(step, engine.fetch, plan.seconds, QUEUED[plan.device, task])
         yield "turn", {**figures, "seconds": [each / step_count for each in seconds], "peak_memory": meter.read()[1]}
         del step
 
@@ -322,7 +324,7 @@ class Benchmark:
         name, facts = str(contender), self.facts[str(contender)]
         left = [batch for batch in getattr(self.plan, task) if f"{task} {batch}" not in facts["failures"]]
         wrong = "check" in facts and not facts["check"]["passed"]
-        if contender not in self.files or wrong or not left or (task == "training" and not contender.trainable):
+        if contender not in self.files or wrong or not left or not getattr(contender, TIMED[task]):
             return
         self.tell(f"{name}: {task}")
         model, reference = self.files[contender]

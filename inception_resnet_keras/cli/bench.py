@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = f"{GRAMMAR}\n\nPresets"
     for name, preset in PRESETS.items():
-        parser.epilog += f"\n  {name}  {preset.about}; batches {preset.inference}, of training {preset.training}"
+        about = f"{preset.about}; batches {preset.inference}, of training {preset.training}, {preset.size} pixels"
+        parser.epilog += f"\n  {name:5}  {about}"
     add = parser.add_argument
     add("contenders", nargs="*", metavar="CONTENDER", help="see below (default: the device's preset)")
     add("--preset", choices=list(PRESETS), help="a set of contenders and batches, before those that are named")
@@ -28,10 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--baseline", metavar="CONTENDER", help="that all are compared with (default: keras-applications, or the first)"
     )
     add("--batch", type=_sizes, metavar="N,…", help="images per call (default: the preset's, or 1,8)")
-    add("--train", action="store_true", help="training steps too, of the preset's batches, or of 32 images")
+    add(
+        "--train",
+        action="store_true",
+        help="training steps too, of the preset's batches, or of 32 images; alone, --preset train",
+    )
     add("--train-batch", type=_sizes, metavar="N,…", help="training steps too, of so many images")
     add("--no-inference", action="store_true", help="training steps alone")
-    add("--size", type=int, default=299, help="side of the images in pixels (default: %(default)s)")
+    add("--size", type=int, help="side of the images in pixels (default: the preset's, or 299)")
     add("--rounds", type=int, default=5, help="turns of each contender (default: %(default)s)")
     add("--seconds", type=float, default=2.0, help="of a measurement, at least three calls (default: %(default)s)")
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="(default: the preset's, or a GPU if any)")
@@ -75,18 +80,23 @@ def run(args: argparse.Namespace) -> int:
 
 def plan_of(args: argparse.Namespace) -> Any:
     """The Plan that the options ask for."""
+    from ..bench.engines import Setting
     from ..bench.run import Plan, gpus
 
-    device = args.device if args.device != "auto" else args.preset or ("gpu" if gpus() else "cpu")
-    preset = PRESETS[args.preset or device] if args.preset or not args.contenders else None
+    device = args.device
+    if device == "auto":
+        device = args.preset if args.preset in ("cpu", "gpu") else "gpu" if gpus() else "cpu"
+    chosen = args.preset or (None if args.contenders else "train" if args.train else device)
+    preset = PRESETS[chosen] if chosen else None
     contenders = [*map(parse, [*(preset.contenders if preset else []), *args.contenders])]
     contenders.sort(key=lambda contender: contender.kind != "applications")
     if args.baseline is not None:
         contenders.insert(0, parse(args.baseline))
     inference = () if args.no_inference else args.batch or (preset.inference if preset else (1, 8))
     training = args.train_batch or (preset.training if preset else ()) or ((32,) if args.train else ())
-    options = {name: getattr(args, name) for name in ("size", "rounds", "seconds", "threads")}
+    options = {name: getattr(args, name) for name in ("rounds", "seconds", "threads")}
     options |= {"device": device, "steps": args.steps_per_call}
+    options["size"] = args.size if args.size is not None else preset.size if preset else Setting.size
     return Plan(contenders=tuple(dict.fromkeys(contenders)), inference=inference, training=training, **options)
 
 

@@ -60,7 +60,7 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
 
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-        # It would join the sums of two that `step.training_graph` makes into sums of many, whose order varies.
+        # It would join the sums of two that `forward.training_graph` makes into sums of many, whose order varies.
         tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
     gpus = len(use_gpus())
     kind = strategy_kind(config, gpus=gpus)

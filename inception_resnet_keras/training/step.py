@@ -8,18 +8,18 @@ API of TensorFlow and Keras. `Model.fit` fails under `MultiWorkerMirroredStrateg
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ..networks import names
 from .cluster import sum_over_workers, worker
 from .config import TrainConfig
+from .forward import training_forward
 
 SUM = tf.distribute.ReduceOp.SUM
 graph = tf.function(autograph=False)  # every branch below is Python's, decided when a function is traced
@@ -65,6 +65,7 @@ class Stepper:
         config: The run's settings.
         strategy: The distribution strategy.
         averages: The moving average of each of `averaged(model)`; empty for none.
+        fused: Whether batch norm is computed by TensorFlow's fused kernel where it can be.
     """
 
     def __init__(
@@ -74,14 +75,19 @@ class Stepper:
         config: TrainConfig,
         strategy: tf.distribute.Strategy,
         averages: Sequence[tf.Variable] = (),
+        *,
+        fused: bool = True,
     ) -> None:
         self.model, self.optimizer, self.config, self.strategy = model, optimizer, config, strategy
         self.averages = averages
         self.replicas = strategy.num_replicas_in_sync
         self._local_replicas = self.replicas // worker(strategy)[1]
-        self._forward = _training_forward(model, config)
+        self._forward = training_forward(model, config, fused=fused)
         self._variables = list(model.trainable_variables)
         self._failed = tf.Variable(False, trainable=False)  # whether a step was not taken, after which none is
+        # Keras updates a weight in a dozen passes over memory, of which XLA makes one; its bits are not promised.
+        one_pass = sys.platform == "linux" and not config.deterministic
+        self._update_weights = tf.function(optimizer.apply, autograph=False, jit_compile=one_pass)
         self._micro_batch_size = max(1, -(-config.batch_size // (self.replicas * config.accumulate)))
         if config.jit:  # XLA compiles the work on one micro-batch; accumulation stays outside
             compiled = tf.function(self._micro_batch_gradients, autograph=False, jit_compile=True)
@@ -112,7 +118,7 @@ class Stepper:
         self._failed.assign(~take)
 
         def apply() -> bool:
-            self.optimizer.apply([tf.convert_to_tensor(gradient) for gradient in gradients])
+            self._update_weights([tf.convert_to_tensor(gradient) for gradient in gradients])
             self._update_averages(number)
             return True
 
@@ -230,8 +236,6 @@ class Stepper:
     def repeat(self, images: tf.Tensor, labels: tf.Tensor, steps: Any) -> tf.Tensor:
         """Takes `steps` optimizer steps on the same batch in one call, on one replica, for benchmarks.
 
-        Metrics are not checked between the steps, and no moving average is updated.
-
         Args:
             images: float32 tensor (n, height, width, 3), values 0 to 255.
             labels: int tensor (n,).
@@ -242,9 +246,7 @@ class Stepper:
         """
 
         def one_step(done: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            metrics, gradients = self._compute_on_replicas(images, labels, tf.zeros(1))
-            self.optimizer.apply([tf.convert_to_tensor(gradient) for gradient in gradients])
-            return done + 1, metrics
+            return done + 1, self._take_step(images, labels, tf.cast(done, tf.float32))
 
         _, metrics = tf.while_loop(lambda done, _: done < steps, one_step, (0, tf.zeros(len(fields(StepMetrics)))))
         return metrics
@@ -313,171 +315,3 @@ class Stepper:
 def averaged(model: keras.Model) -> list[keras.Variable]:
     """The variables that have a moving average: all weights, batch-norm statistics included."""
     return list(model.weights)
-
-
-def _training_forward(model: keras.Model, config: TrainConfig) -> Callable[[Any], Any]:
-    """`model(images, training=True)`, computed as the configuration asks."""
-
-    def prepare(part: keras.Model) -> keras.Model:
-        return training_graph(part, in_pairs=config.deterministic, fused=not config.jit)
-
-    if config.remat:
-        return rematerialised(model, prepare)
-    prepared = prepare(model)
-    return lambda images: prepared(images, training=True)
-
-
-def training_graph(model: keras.Model, *, in_pairs: bool = False, fused: bool = True) -> keras.Model:
-    """A model over the same layers and weights for training steps.
-
-    in_pairs: Whether nothing is read more than twice; see `_Readers`.
-    fused: Whether batch norm is one kernel; XLA fuses Keras's operations itself.
-    """
-    call = _Readers().call if in_pairs else None
-    return keras.models.clone_model(model, clone_function=_fused if fused else lambda layer: layer, call_function=call)
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# Batch norm in one kernel
-# ----------------------------------------------------------------------------------------------------------------------
-def _fused(layer: keras.Layer) -> keras.Layer:
-    """What computes a layer in a training step: the layer itself, or for batch norm one kernel with its variables."""
-    plain = type(layer) is keras.layers.BatchNormalization and not (layer.synchronized or layer.renorm)
-    if plain and layer.trainable and len(layer.input.shape) == 4 and layer.axis in (-1, 3):
-        return _FusedBatchNorm(layer)
-    return layer
-
-
-class _FusedBatchNorm(keras.layers.Layer):
-    """Batch norm over the last axis of a map, by statistics of the batch, as Keras's layer computes it.
-
-    Keras passes over the map for each moment, and again for the affine map; TensorFlow's kernel does all at once, in
-    float32 also for maps in half precision.
-    """
-
-    def __init__(self, norm: keras.layers.BatchNormalization) -> None:
-        super().__init__(dtype=norm.dtype_policy, name=norm.name)
-        self.norm = norm
-
-    def call(self, x: tf.Tensor, mask: None = None) -> tf.Tensor:
-        del mask  # pictures have none, and Keras passes it to whatever stands for its layer
-        norm = self.norm
-        ones = tf.ones(x.shape[-1])
-        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=x,
-            scale=ones if norm.gamma is None else tf.convert_to_tensor(norm.gamma),
-            offset=tf.zeros_like(ones) if norm.beta is None else tf.convert_to_tensor(norm.beta),
-            mean=tf.constant([], tf.float32),
-            variance=tf.constant([], tf.float32),
-            epsilon=norm.epsilon,
-            is_training=True,
-        )
-        # The kernel's variance is the estimate for the population; Keras averages that of the batch.
-        count = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
-        variance *= (count - 1) / count
-        for average, value in ((norm.moving_mean, mean), (norm.moving_variance, variance)):
-            average.assign(average * norm.momentum + tf.stop_gradient(value) * (1 - norm.momentum))
-        return y
-
-    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return shape
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# Determinism
-# ----------------------------------------------------------------------------------------------------------------------
-class _Readers:
-    """Calls a graph's layers so that nothing is read more than twice, and gradients are summed two at a time.
-
-    Where a map feeds three or more branches, TensorFlow sums their gradients in one operation, in an order that depends
-    on which buffer is free at that moment; its op determinism does not cover this. The sum of two has no order. One
-    inter-op thread would do as well, at the same price, but must be set before TensorFlow computes anything.
-    """
-
-    def __init__(self) -> None:
-        # By tensor: itself, which keeps its id taken, and what the next reader reads.
-        self._rest: dict[int, tuple[Any, Any]] = {}
-
-    def call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
-        return layer(*keras.tree.map_structure(self._read, args), **keras.tree.map_structure(self._read, kwargs))
-
-    def _read(self, tensor: Any) -> Any:
-        if not keras.backend.is_keras_tensor(tensor):
-            return tensor
-        now = self._rest.get(id(tensor), (tensor, tensor))[1]
-        self._rest[id(tensor)] = (tensor, _Copy(dtype=now.dtype)(now))
-        return now
-
-
-class _Copy(keras.layers.Layer):
-    """The same numbers as a tensor of its own, which Keras's Identity does not make."""
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.identity(x)
-
-    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return shape
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# Rematerialisation
-# ----------------------------------------------------------------------------------------------------------------------
-def rematerialised(
-    model: keras.Model, prepare: Callable[[keras.Model], keras.Model] = lambda part: part
-) -> Callable[[Any], Any]:
-    """`model(images, training=True)` that keeps only the stages' outputs and recomputes the rest for the gradients.
-
-    Batch-norm statistics are updated once: the updates of the second computation are dropped. Stages have no dropout,
-    so that both computations give the same. `prepare` is applied to each part that the model is cut into.
-    """
-    # Cut the model into one sub-model per stage, and a tail from the last stage (and the auxiliary head's) on.
-    cuts = _stage_outputs(model)
-    tensors = [model.inputs[0], *cuts]
-    segments = [prepare(keras.Model(before, after)) for before, after in pairwise(tensors)]
-    aux = -1
-    if len(model.outputs) > 1:
-        aux = next((index for index, tensor in enumerate(cuts) if tensor is _auxiliary_input(model)), -1)
-    tail = prepare(keras.Model([cuts[-1], *([cuts[aux]] if aux >= 0 and aux != len(cuts) - 1 else [])], model.outputs))
-
-    def forward(images: Any) -> Any:
-        x, kept = images, []
-        for segment in segments:
-            x = _recomputed(segment)(x)
-            kept.append(x)
-        outputs = tail([x] if len(tail.inputs) == 1 else [x, kept[aux]], training=True)
-        return outputs[0] if isinstance(outputs, list) and len(outputs) == 1 else outputs
-
-    return forward
-
-
-def _stage_outputs(model: keras.Model) -> list[Any]:
-    """The last tensor of each stage, from the input on."""
-    last: dict[str, Any] = {}
-    for layer in model.layers:
-        stage = names.stage(layer.name)
-        if stage and not names.in_branch(layer.name):
-            last[stage] = layer.output
-    return list(last.values())
-
-
-def _auxiliary_input(model: keras.Model) -> Any:
-    return next(layer for layer in model.layers if names.place(layer.name) == names.AUX).input
-
-
-def _recomputed(segment: keras.Model) -> Callable[[Any], Any]:
-    @tf.custom_gradient
-    def call(x: tf.Tensor) -> Any:
-        y = segment(x, training=True)
-
-        def gradient(upstream: tf.Tensor, variables: Any = ()) -> Any:
-            # Starts after `upstream` is there; otherwise the graph optimizer merges it with the first computation.
-            with tf.control_dependencies([upstream]), keras.StatelessScope(), tf.GradientTape() as tape:
-                again = tf.identity(x)
-                tape.watch(again)
-                output = segment(again, training=True)
-            gradients = tape.gradient(output, [again, *variables], output_gradients=upstream)
-            return (gradients[0], gradients[1:]) if variables else gradients[0]
-
-        return y, gradient
-
-    return call

@@ -102,7 +102,8 @@ def test_a_plan_that_cannot_be_is_refused(options: dict[str, Any], says: str) ->
     [
         ("inception_v4@openvino", {"device": "gpu"}, "runs on the CPU"),
         ("inception_v4@graph,tf32", {}, "tf32 is a type of NVIDIA GPUs"),
-        ("keras-applications", {"steps": 2}, "several steps per call"),
+        ("keras-applications", {"steps": 2}, "several per call"),
+        ("inception_resnet_v1+fit", {"steps": 2}, "several per call"),
     ],
 )
 def test_a_contender_that_the_plan_cannot_run_is_refused(line: str, options: dict[str, Any], says: str) -> None:
@@ -121,6 +122,8 @@ def test_a_contender_that_the_plan_cannot_run_is_refused(line: str, options: dic
         (["inception_v4", "--baseline", "inception_v4@xla"], ["inception_v4@xla", "inception_v4"], ()),
         (["inception_v4:slim", "inception_v4", "inception_v4:slim"], ["inception_v4:slim", "inception_v4"], ()),
         (["--preset", "cpu", "--train"], PRESETS["cpu"].contenders, (32,)),
+        (["--train"], PRESETS["train"].contenders, PRESETS["train"].training),
+        (["--train", "--train-batch", "32"], PRESETS["train"].contenders, (32,)),
         (["--preset", "gpu", "--device", "gpu"], PRESETS["gpu"].contenders, PRESETS["gpu"].training),
         (["--preset", "gpu", "--device", "gpu", "--train-batch", "16"], PRESETS["gpu"].contenders, (16,)),
     ],

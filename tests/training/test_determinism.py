@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from inception_resnet_keras.training.step import training_graph
+from inception_resnet_keras.training.forward import training_graph
 
 from .. import tiny
 

@@ -1,0 +1,250 @@
+"""The forward pass of training steps: a model's own layers and weights, computed in other ways.
+
+The model that is built, evaluated and saved stays plain Keras; what is here stands beside it and shares its variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import keras
+import lazy_loader  # type: ignore[import-untyped]
+
+from ..common.errors import InputError, refuse
+from ..networks import names
+from ..networks.keras_graph import functional
+from .config import TrainConfig
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+else:
+    tf = lazy_loader.load("tensorflow")  # so that where it is missing, the public function says so
+
+
+def training_forward(model: keras.Model, config: TrainConfig, *, fused: bool = True) -> Callable[[Any], Any]:
+    """`model(images, training=True)`, computed as the configuration asks.
+
+    fused: Whether batch norm is one kernel; never under XLA, which fuses Keras's operations itself.
+    """
+
+    def prepare(part: keras.Model) -> keras.Model:
+        return training_graph(part, in_pairs=config.deterministic, fused=fused and not config.jit)
+
+    if config.remat:
+        return rematerialised(model, prepare)
+    prepared = prepare(model)
+    return lambda images: prepared(images, training=True)
+
+
+def training_graph(model: keras.Model, *, in_pairs: bool = False, fused: bool = True) -> keras.Model:
+    """A model over the same layers and weights for training steps.
+
+    in_pairs: Whether nothing is read more than twice; see `_Readers`.
+    fused: Whether batch norm is one kernel.
+    """
+    call = _Readers().call if in_pairs else None
+    return keras.models.clone_model(model, clone_function=_fused if fused else lambda layer: layer, call_function=call)
+
+
+def optimize_for_training(model: keras.Model) -> keras.Model:
+    """A model for `fit` that computes the same as another, faster, with the same weights.
+
+    Each batch norm that is trained runs in TensorFlow's fused kernel, as in `train`, in place of Keras's
+    separate passes for the mean, the variance and the affine map. Both models share their variables: compile
+    and fit the result, then evaluate and save the model that was given, which stays plain Keras. Batch norm
+    that is frozen, synchronised, renormalised, over another axis than the last or of other than image maps
+    keeps Keras's computation. Set `trainable` flags before the call, and call again when they change.
+
+    Keras compiles `fit` with XLA unless it is told otherwise, and XLA fuses Keras's operations itself: the
+    result is compiled without it.
+
+    Args:
+        model: A functional or sequential Keras model, built or loaded. It is not changed, but for the weights
+            that training changes.
+
+    Returns:
+        A functional model over the same variables, not compiled. Its outputs are those of `model` (float32: to
+        about 1e-6 of their size in training, the same ones otherwise). It cannot be saved; its weights can, in
+        files that `model.load_weights` reads.
+
+    Raises:
+        ValueError: The model is no Keras model, or one whose graph is not known, or Keras's backend is another
+            than TensorFlow.
+
+    Examples:
+        ```python
+        faster = optimize_for_training(model)
+        faster.compile("adam", "sparse_categorical_crossentropy")
+        faster.fit(images, labels)
+        model.save("model.keras")
+        ```
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(f"optimize_for_training: is of TensorFlow, and Keras's backend is {keras.backend.backend()}")
+    graph = functional(model)
+    if graph is None:
+        raise refuse("model", model, "a functional Keras model, or a sequential one that has an input")
+    return keras.models.clone_model(graph, clone_function=_fused, recursive=True)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Batch norm in one kernel
+# ----------------------------------------------------------------------------------------------------------------------
+def _fused(layer: keras.Layer) -> keras.Layer:
+    """What computes a layer in a training step: the layer itself, or for batch norm one kernel with its variables."""
+    plain = type(layer) is keras.layers.BatchNormalization and not (layer.synchronized or layer.renorm)
+    if plain and layer.trainable and layer.input_spec.ndim == 4 and layer.axis in (-1, 3):
+        return _FusedBatchNorm(layer)
+    return layer
+
+
+class _FusedBatchNorm(keras.layers.Layer):
+    """Batch norm over the last axis of a map, by statistics of the batch, as Keras's layer computes it.
+
+    Keras passes over the map for each moment, and again for the affine map; TensorFlow's kernel does all at once, in
+    float32 also for maps in half precision. Outside training the layer itself computes.
+    """
+
+    def __init__(self, norm: keras.layers.BatchNormalization) -> None:
+        super().__init__(dtype=norm.dtype_policy, name=norm.name)
+        self.supports_jit = False  # XLA has the kernel too, and is slower with it than with Keras's operations
+        # The variables in Keras's order, so that weights are saved as those of the layer.
+        self.gamma, self.beta = norm.gamma, norm.beta
+        self.moving_mean, self.moving_variance = norm.moving_mean, norm.moving_variance
+        self.momentum, self.epsilon = norm.momentum, norm.epsilon
+        self._in_inference = partial(norm, training=False)
+
+    def call(self, x: tf.Tensor, training: bool | None = None, mask: Any = None) -> tf.Tensor:
+        if not training:
+            return self._in_inference(x)
+        if mask is not None:
+            raise InputError(f"{self.name}: batch norm of masked maps is computed by Keras's layer alone")
+        ones = tf.ones(x.shape[-1])
+        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=ones if self.gamma is None else tf.convert_to_tensor(self.gamma),
+            offset=tf.zeros_like(ones) if self.beta is None else tf.convert_to_tensor(self.beta),
+            mean=tf.constant([], tf.float32),
+            variance=tf.constant([], tf.float32),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        # The kernel's variance is the estimate for the population; Keras averages that of the batch.
+        count = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
+        variance *= (count - 1) / count
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign(average * self.momentum + tf.stop_gradient(value) * (1 - self.momentum))
+        return y
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return shape
+
+    def get_config(self) -> dict[str, Any]:
+        raise InputError("model: is for training alone: save the one that optimize_for_training was given")
+
+
+# Keras names the entries of a file of weights by their layers' classes.
+_FusedBatchNorm.__name__ = keras.layers.BatchNormalization.__name__
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Determinism
+# ----------------------------------------------------------------------------------------------------------------------
+class _Readers:
+    """Calls a graph's layers so that nothing is read more than twice, and gradients are summed two at a time.
+
+    Where a map feeds three or more branches, TensorFlow sums their gradients in one operation, in an order that depends
+    on which buffer is free at that moment; its op determinism does not cover this. The sum of two has no order. One
+    inter-op thread would do as well, at the same price, but must be set before TensorFlow computes anything.
+    """
+
+    def __init__(self) -> None:
+        # By tensor: itself, which keeps its id taken, and what the next reader reads.
+        self._rest: dict[int, tuple[Any, Any]] = {}
+
+    def call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        return layer(*keras.tree.map_structure(self._read, args), **keras.tree.map_structure(self._read, kwargs))
+
+    def _read(self, tensor: Any) -> Any:
+        if not keras.backend.is_keras_tensor(tensor):
+            return tensor
+        now = self._rest.get(id(tensor), (tensor, tensor))[1]
+        self._rest[id(tensor)] = (tensor, _Copy(dtype=now.dtype)(now))
+        return now
+
+
+class _Copy(keras.layers.Layer):
+    """The same numbers as a tensor of its own, which Keras's Identity does not make."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.identity(x)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return shape
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Rematerialisation
+# ----------------------------------------------------------------------------------------------------------------------
+def rematerialised(
+    model: keras.Model, prepare: Callable[[keras.Model], keras.Model] = lambda part: part
+) -> Callable[[Any], Any]:
+    """`model(images, training=True)` that keeps only the stages' outputs and recomputes the rest for the gradients.
+
+    Batch-norm statistics are updated once: the updates of the second computation are dropped. Stages have no dropout,
+    so that both computations give the same. `prepare` is applied to each part that the model is cut into.
+    """
+    # Cut the model into one sub-model per stage, and a tail from the last stage (and the auxiliary head's) on.
+    cuts = _stage_outputs(model)
+    tensors = [model.inputs[0], *cuts]
+    segments = [prepare(keras.Model(before, after)) for before, after in pairwise(tensors)]
+    aux = -1
+    if len(model.outputs) > 1:
+        aux = next((index for index, tensor in enumerate(cuts) if tensor is _auxiliary_input(model)), -1)
+    tail = prepare(keras.Model([cuts[-1], *([cuts[aux]] if aux >= 0 and aux != len(cuts) - 1 else [])], model.outputs))
+
+    def forward(images: Any) -> Any:
+        x, kept = images, []
+        for segment in segments:
+            x = _recomputed(segment)(x)
+            kept.append(x)
+        outputs = tail([x] if len(tail.inputs) == 1 else [x, kept[aux]], training=True)
+        return outputs[0] if isinstance(outputs, list) and len(outputs) == 1 else outputs
+
+    return forward
+
+
+def _stage_outputs(model: keras.Model) -> list[Any]:
+    """The last tensor of each stage, from the input on."""
+    last: dict[str, Any] = {}
+    for layer in model.layers:
+        stage = names.stage(layer.name)
+        if stage and not names.in_branch(layer.name):
+            last[stage] = layer.output
+    return list(last.values())
+
+
+def _auxiliary_input(model: keras.Model) -> Any:
+    return next(layer for layer in model.layers if names.place(layer.name) == names.AUX).input
+
+
+def _recomputed(segment: keras.Model) -> Callable[[Any], Any]:
+    @tf.custom_gradient
+    def call(x: tf.Tensor) -> Any:
+        y = segment(x, training=True)
+
+        def gradient(upstream: tf.Tensor, variables: Any = ()) -> Any:
+            # Starts after `upstream` is there; otherwise the graph optimizer merges it with the first computation.
+            with tf.control_dependencies([upstream]), keras.StatelessScope(), tf.GradientTape() as tape:
+                again = tf.identity(x)
+                tape.watch(again)
+                output = segment(again, training=True)
+            gradients = tape.gradient(output, [again, *variables], output_gradients=upstream)
+            return (gradients[0], gradients[1:]) if variables else gradients[0]
+
+        return y, gradient
+
+    return call

@@ -1,0 +1,137 @@
+"""A model for `fit` in TensorFlow's fused batch norm, against Keras's own training of the same model."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from inception_resnet_keras import create_inception_resnet_v1, networks, optimize_for_inference, optimize_for_training
+from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.networks.build import build
+from inception_resnet_keras.training.forward import _FusedBatchNorm
+
+from ..tiny import KNOWN
+
+PIXELS = np.random.default_rng(0).uniform(-1, 1, (16, 32, 32, 3)).astype(np.float32)
+LABELS = np.random.default_rng(1).integers(0, 3, 16)
+
+
+@pytest.fixture(autouse=True)
+def _small_ones_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, variants in KNOWN.items():
+        monkeypatch.setitem(networks.NETWORKS, name, variants)
+
+
+def tiny_model(**options: Any) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    usual: dict[str, Any] = {"input_shape": (32, 32, 3), "dropout_rate": 0.0, "batch_norm_momentum": 0.9}
+    return build(networks.find("tiny"), 3, **usual | options)
+
+
+def fit(model: keras.Model, epochs: int = 2, rate: float = 0.01) -> list[float]:
+    model.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy")
+    history = model.fit(PIXELS, LABELS, batch_size=8, epochs=epochs, shuffle=False, verbose=0)
+    losses: list[float] = history.history["loss"]
+    return losses
+
+
+def fused(model: keras.Model) -> list[str]:
+    return [layer.name for layer in model._flatten_layers() if isinstance(layer, _FusedBatchNorm)]
+
+
+def assert_same_weights(one: keras.Model, other: keras.Model, tolerance: float) -> None:
+    for mine, theirs in zip(one.weights, other.weights, strict=True):
+        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), atol=tolerance, err_msg=mine.path)
+
+
+def test_fit_trains_the_model_that_was_given_as_keras_does() -> None:
+    model, other = tiny_model(weight_decay=1e-3), tiny_model(weight_decay=1e-3)
+    faster = optimize_for_training(model)
+    assert len(fused(faster)) == sum(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers)
+    assert fused(model) == []
+    assert fit(faster) == pytest.approx(fit(other), rel=1e-4)
+    assert_same_weights(model, other, 1e-5)
+    for mine in (faster, model):  # the result evaluates by the moving statistics, as the model does
+        np.testing.assert_allclose(mine.predict(PIXELS, verbose=0), other.predict(PIXELS, verbose=0), atol=1e-4)
+
+
+def test_weights_of_the_result_are_the_models_in_files_too(tmp_path: Path) -> None:
+    model = tiny_model()
+    faster = optimize_for_training(model)
+    fit(faster, 1)
+    faster.save_weights(tmp_path / "some.weights.h5")
+    fresh = tiny_model()
+    fresh.load_weights(tmp_path / "some.weights.h5")
+    assert_same_weights(fresh, model, 0)
+    assert [weight.path for weight in faster.weights] == [weight.path for weight in model.weights]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in model.layers]
+    with pytest.raises(InputError, match="save the one that optimize_for_training was given"):
+        faster.save(tmp_path / "faster.keras")
+
+
+def test_what_the_kernel_cannot_compute_stays_keras() -> None:
+    image = keras.Input((8, 8, 4))
+    norm = keras.layers.BatchNormalization
+    shared = norm(name="shared")
+    maps = norm(name="map", scale=False)(shared(shared(image)))
+    others = [
+        norm(axis=1, name="rows")(maps),
+        norm(synchronized=True, name="synchronized")(maps),
+        norm(renorm=True, name="renorm")(maps),
+        norm(trainable=False, name="frozen")(maps),
+    ]
+    vector = norm(name="vector")(keras.layers.GlobalAveragePooling2D()(keras.layers.Add()(others)))
+    model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(vector))
+    nested = keras.Sequential([keras.Input((8, 8, 4)), model])
+    faster = optimize_for_training(nested)
+    assert set(fused(faster)) == {"shared", "map"}
+    before = {layer.name: layer.moving_mean.numpy() for layer in model.layers if hasattr(layer, "moving_mean")}
+    faster.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    faster.fit(PIXELS[:, :8, :8, :1].repeat(4, axis=-1), LABELS, verbose=0)
+    changed = {
+        layer.name
+        for layer in model.layers
+        if hasattr(layer, "moving_mean") and not np.array_equal(layer.moving_mean.numpy(), before[layer.name])
+    }
+    assert changed == set(before) - {"frozen"}
+
+
+def test_keras_does_not_compile_it_by_xla_unasked() -> None:
+    model = tiny_model()
+    faster = optimize_for_training(model)
+    faster.compile("sgd", "sparse_categorical_crossentropy")
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    assert not faster.jit_compile
+
+
+def test_what_is_no_functional_model_is_refused() -> None:
+    with pytest.raises(InputError, match="model: got 3; it takes a functional Keras model"):
+        optimize_for_training(3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_a_whole_network_trains_as_in_keras(policy: str) -> None:
+    """One step on the whole Inception-ResNet-v1, and what its folded form says after it."""
+    found = []
+    for prepare in (optimize_for_training, lambda model: model):
+        keras.utils.set_random_seed(0)
+        model = create_inception_resnet_v1(num_classes=3, input_shape=(107, 107, 3), dropout_rate=0.0, dtype=policy)
+        trained = prepare(model)
+        trained.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy", jit_compile=False)
+        images = np.random.default_rng(0).uniform(-1, 1, (8, 107, 107, 3)).astype(np.float32)
+        loss = trained.train_on_batch(images, LABELS[:8])
+        found.append((float(loss), [weight.numpy() for weight in model.weights], model))
+    (loss, weights, model), (other_loss, others, _) = found
+    assert loss == pytest.approx(other_loss, rel=1e-5 if policy == "float32" else 0.05)
+    if policy == "float32":
+        for mine, theirs in zip(weights, others, strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=1e-4)
+    folded = optimize_for_inference(model)
+    np.testing.assert_allclose(
+        np.asarray(folded(images)), np.asarray(model(images)), atol=1e-5 if policy == "float32" else 0.05
+    )
