@@ -4,11 +4,11 @@ from .data.preprocessing import preprocess_input as preprocess_input
 from .data.preprocessing import warn_if_unscaled as warn_if_unscaled
 from .deploy.convert import convert_checkpoint as convert_checkpoint
 from .deploy.export import export_model as export_model
-from .deploy.folding import optimize_for_inference as optimize_for_inference
 from .diagrams.api import plot_architecture as plot_architecture
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.explain import explain as explain
 from .evaluation.faces import verify_faces as verify_faces
+from .models.folding import optimize_for_inference as optimize_for_inference
 from .models.predict import predict as predict
 from .networks.batch_norm import settle_batch_norm as settle_batch_norm
 from .networks.factories import create_inception_resnet_v1 as create_inception_resnet_v1

@@ -305,6 +305,9 @@ class Benchmark:
         if contender.kind == "exported":
             self.files[contender] = contender.what, None
             return
+        if not self.plan.inference and contender.kind != "timm":  # Keras's networks are built anew to be trained
+            self.files[contender] = "", None
+            return
         self.tell(f"preparing {contender}")
         folder = self.folder / str([each.what for each in self.plan.contenders].index(contender.what))
         try:

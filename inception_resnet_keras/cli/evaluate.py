@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..common.errors import InputError
 from ..data import SOURCE_HELP
+from ..models.precision import PRECISION_HELP, PRECISIONS
 from ..models.saved_model import TRUST_HELP
 from ..networks.rows import PREPROCESSINGS
 from .pack import number_or_share
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(PREPROCESSINGS),
         help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
     )
+    add("--precision", choices=PRECISIONS, help=PRECISION_HELP)
     add("--batch-size", type=int, default=32, metavar="N", help="crops at once (default: %(default)s)")
     add(
         "--max-corrupt",
@@ -153,7 +155,7 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
 def _shared(args: argparse.Namespace) -> dict[str, Any]:
     """The options that classifiers and faces have in common."""
     names = (
-        *("out", "crop_fraction", "crop_mode", "interpolation", "ema", "preprocessing", "batch_size"),
+        *("out", "crop_fraction", "crop_mode", "interpolation", "ema", "preprocessing", "precision", "batch_size"),
         *("trust", "max_corrupt"),
     )
     return {name: getattr(args, name) for name in names}

@@ -7,6 +7,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from ..models.precision import PRECISION_HELP, PRECISIONS
 from ..models.saved_model import TRUST_HELP
 from ..networks.rows import PREPROCESSINGS
 
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(PREPROCESSINGS),
         help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
     )
+    parser.add_argument("--precision", choices=PRECISIONS, help=PRECISION_HELP)
     parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -43,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         top=args.top,
         classes=args.classes,
         preprocessing=args.preprocessing,
+        precision=args.precision,
         trust=args.trust,
         note=lambda text: print(f"note: {printable(text)}", file=sys.stderr),
     )

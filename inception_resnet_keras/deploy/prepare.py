@@ -11,17 +11,15 @@ from typing import Any
 import keras
 
 from ..common.errors import InputError, refuse
+from ..models.folding import FLOAT32, in_policy, optimize_for_inference
 from ..models.model_file import Card, ExportCard, Output, Precision, read_card_if_any
 from ..models.open import KerasModel, display_name, examine, find_keras_file
 from ..models.runtimes import INPUT, OUTPUT
-from ..networks import names
 from ..networks.build import standardized
 from ..networks.ends import OutputKind
 from ..networks.recognise import channels_first, leaves
 from ..networks.rows import RAW, Network, Preprocessing
 from ..weights.labels import read_class_names
-
-FLOAT32 = "float32"
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def prepare(
     name, variant = _names(card, found.network, model)
     inner = keras.Model(model.input, output, name=model.name)
     reference = in_policy(inner, FLOAT32) if _other_policy(inner) else inner
-    faster = _optimized(reference, join_siblings) if optimize else reference
+    faster = optimize_for_inference(reference, join_siblings=join_siblings) if optimize else reference
     if policy != FLOAT32:
         faster = in_policy(faster, policy)
     ends = (size, scaling, activation, channels_first(model))
@@ -75,32 +73,6 @@ def prepare(
         ExportCard(name, variant, classes, size, card.central_crop if card else 1.0, precision=precision, output=kind),
         notes,
     )
-
-
-def in_policy(model: keras.Model, policy: str) -> keras.Model:
-    """A copy that computes in another dtype policy; what reads pixels and gives probabilities stays in float32."""
-    kept = (names.PREPROCESS, names.LOGITS, names.PREDICTIONS, names.EMBEDDING)
-
-    def copied(layer: keras.Layer) -> keras.Layer:
-        config = layer.get_config()
-        if not isinstance(layer, keras.layers.InputLayer):
-            config = _with_policy(config, FLOAT32 if layer.name in kept else policy)
-        return layer.__class__.from_config(config)
-
-    copy = keras.models.clone_model(model, clone_function=copied, recursive=True)
-    for old, new in zip(model.layers, copy.layers, strict=True):
-        new.set_weights(old.get_weights())
-    return copy
-
-
-def _with_policy(config: Any, policy: str) -> Any:
-    """A layer's configuration in another policy, and with it those of layers that it wraps."""
-    wrapped = {
-        key: {**value, "config": _with_policy(value["config"], policy)}
-        for key, value in config.items()
-        if isinstance(value, dict) and isinstance(value.get("config"), dict) and "dtype" in value["config"]
-    }
-    return {**config, **wrapped, **({"dtype": policy} if "dtype" in config else {})}
 
 
 def _examined(source: Any, preprocessing: str | None) -> KerasModel:
@@ -142,12 +114,6 @@ def _classes(
 
 def _other_policy(model: keras.Model) -> bool:
     return any(layer.compute_dtype != FLOAT32 for layer in leaves(model))
-
-
-def _optimized(model: keras.Model, join_siblings: bool) -> keras.Model:
-    from .folding import optimize_for_inference
-
-    return optimize_for_inference(model, join_siblings=join_siblings)
 
 
 def _with_ends(

@@ -25,6 +25,7 @@ from ..data.images import SUFFIXES, UnreadableImageError, decode
 from ..data.labelled import CorruptPictures
 from ..data.preprocessing import Convention
 from ..models.open import GivenModel, display_name, locate
+from ..models.precision import Precision, check_precision, speed_up
 from .evaluate import ASSUMED, AVERAGES_LEFT, EVALUATIONS, MAX_CORRUPT, read_again
 from .metrics import Verification, squared_distances, verify
 from .predictions import ProgressCallback, one_pass
@@ -175,6 +176,7 @@ def verify_faces(
     interpolation: Interpolation | None = None,
     ema: bool = False,
     preprocessing: Convention | None = None,
+    precision: Precision | None = None,
     trust: bool = False,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
@@ -192,7 +194,7 @@ def verify_faces(
         mirror: Whether to embed each face mirrored too, and average the distances.
         crop_fraction, crop_mode, interpolation: As for `evaluate`, for images with more than the face.
         ema: Whether to take the moving averages that a checkpoint may have beside its weights.
-        preprocessing, trust: As for `evaluate`.
+        preprocessing, precision, trust: As for `evaluate`.
         batch_size: Number of images that go through the model at once, at least 1.
         max_corrupt: Images that may be missing or unreadable: a number, or a fraction below 1.
         progress: Called with the current step, the number of images done and the number of all images.
@@ -216,6 +218,7 @@ def verify_faces(
     changes = Changes(crop_fraction, crop_mode, interpolation)
     name = display_name(model)
     source = locate(model, ema=boolean("ema", ema), preprocessing=preprocessing, trust=trust)
+    check_precision(source, precision)
     pairs, data = path_of("pairs", pairs), path_of("data", data)
     written = None if out is None else path_of("out", out)
     every = read_pairs(pairs)
@@ -230,7 +233,7 @@ def verify_faces(
         corrupt = CorruptPictures(max_corrupt, len(faces))
         paths = _paths(data, faces, corrupt)
         there = list(paths)
-        subject = source.open(embedding=True)
+        subject = speed_up(source.open(embedding=True), precision, batch_size)
         view = changes.of(subject.view)
 
         def decoded(index: int, enough: tuple[float, float] | None) -> Image.Image:

@@ -69,6 +69,7 @@ class OpenedModel:
     notes: What was assumed, or added to the model, one sentence each.
     model: The Keras model behind `run`; None for what `export` wrote.
     preprocessing: What `run` makes of pixels before the model reads them.
+    runner: What runs the Keras model inside `run`; None for what `export` wrote.
     """
 
     name: str
@@ -84,6 +85,7 @@ class OpenedModel:
     notes: tuple[str, ...] = ()
     model: keras.Model | None = None
     preprocessing: Preprocessing = RAW
+    runner: KerasRun | None = None
 
     def keras_input(self, images: np.ndarray) -> np.ndarray:
         """What `model` reads, of pixels of 0-255 (n, height, width, 3): preprocessed, in its own data format."""
@@ -369,21 +371,22 @@ def _open_keras(
     if embedding:
         vector = classifier_input(model)
         view = card_view(card) if card else View(found.size)
-        embed = partial(normalised, keras_run(keras.Model(model.input, vector), found.preprocessing))
+        runner = KerasRun(keras.Model(model.input, vector), found.preprocessing)
+        embed = partial(normalised, runner)
         opened = OpenedModel(name, network, None, False, vector.shape[-1], view, embed)
-        return replace(opened, notes=tuple(notes), model=model, preprocessing=found.preprocessing)
+        return replace(opened, notes=tuple(notes), model=model, preprocessing=found.preprocessing, runner=runner)
     if found.ending == "embedding":
         raise _no_classifier(name)
     if activation := found.activation:
         notes.append(f"it gives logits: a {activation} makes probabilities of them")
         model = keras.Model(model.input, keras.layers.Activation(activation, dtype="float32")(model.output))
-    run, outputs = keras_run(model, found.preprocessing), model.output.shape[-1]
+    runner, outputs = KerasRun(model, found.preprocessing), model.output.shape[-1]
     classes = card.classes if card else None
     of_imagenet = imagenet and classes is None and found.network is not None and label_offset(outputs) is not None
     published = None if card or found.network is None else _view_by(found.source, found.network, found.size)
     view = card_view(card) if card else published or View(found.size, IMAGENET_CROP.fraction if of_imagenet else 1.0)
-    opened = OpenedModel(name, network, classes, False, outputs, view, run, assumed=not card and published is None)
-    opened = replace(opened, notes=tuple(notes), model=model, preprocessing=found.preprocessing)
+    opened = OpenedModel(name, network, classes, False, outputs, view, runner, assumed=not card and published is None)
+    opened = replace(opened, notes=tuple(notes), model=model, preprocessing=found.preprocessing, runner=runner)
     return _as_imagenet(opened) if of_imagenet else opened
 
 
@@ -392,23 +395,32 @@ def card_view(card: Card) -> View:
     return View(card.size, card.central_crop)
 
 
-def keras_run(model: keras.Model, preprocessing: Preprocessing = RAW) -> Run:
-    """A model on arrays, compiled for batches of the first one's length: a shorter one is filled up."""
-    from ..networks.recognise import channels_first
+class KerasRun:
+    """A model on arrays, compiled for batches of the first one's length: a shorter one is filled up.
 
-    first = channels_first(model)
-    length = 0
+    model: What is run; it may be replaced by one that computes the same. preprocessing: What pixels become before.
+    """
 
-    def run(images: np.ndarray) -> np.ndarray:
-        nonlocal length
-        length = max(length, len(images))
-        missing = length - len(images)
+    def __init__(self, model: keras.Model, preprocessing: Preprocessing = RAW) -> None:
+        self.model, self.preprocessing = model, preprocessing
+        self._length = 0
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Pixels of 0-255, float32 (n, height, width, 3), to float32 (n, outputs)."""
+        self._length = max(self._length, len(images))
+        missing = self._length - len(images)
         batch = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else images
-        batch = scale_pixels(batch, preprocessing)
-        found = model.predict_on_batch(np.moveaxis(batch, -1, 1) if first else batch)
-        return np.asarray(found)[: len(images)]
+        return np.asarray(self.model.predict_on_batch(self._input(batch)))[: len(images)]
 
-    return run
+    def apply(self, model: keras.Model, images: np.ndarray) -> Any:
+        """What another model of the same input gives for pixels, without compiling it."""
+        return model(self._input(images), training=False)
+
+    def _input(self, images: np.ndarray) -> np.ndarray:
+        from ..networks.recognise import channels_first
+
+        scaled = scale_pixels(images, self.preprocessing)
+        return np.moveaxis(scaled, -1, 1) if channels_first(self.model) else scaled
 
 
 def require_finite(name: str, outputs: np.ndarray, pictures: Sequence[object]) -> np.ndarray:

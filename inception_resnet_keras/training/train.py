@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from ..data.sources import open_source, require_source
 from ..data.splits import held_out_split
 from ..evaluation.report import Report, classification_report
 from ..models.model_file import require_same_run
+from ..models.precision import AUTO, choose_precision
 from ..weights import registry
 from ..weights.load import is_name, require
 from .cluster import make_strategy, require_agreement, worker
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 BATCH_NORM_MOMENTUM_RANGE = (0.8, 0.9997)
 ABORTED = "Collective ops is aborted"  # in TensorFlow's message if another worker has ended
+PROBE_CLASSES = 10  # of the steps that choose a precision
 SETTLING_MEMORIES = 3  # batch-norm statistics settle within so many of their memories, 1 / (1 - momentum) steps
 
 
@@ -243,6 +245,7 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
     try:
         # Pictures
         training, held_out = _agreed_pictures(config, run, strategy, console)
+        config = with_chosen_precision(config, strategy, console)
         # Session: a new one, or the one of the newest checkpoint
         session = _new_session(config, training, held_out, strategy)
         writer = RunWriter(run, session, console)
@@ -291,6 +294,8 @@ def require_ready(config: TrainConfig, worker: tuple[int, int], *, resumed: bool
     for name in ("data", "val"):
         if (place := getattr(config, name)) is not None:
             require_source(place, name)
+    if config.precision == AUTO and worker[1] > 1:
+        raise InputError("precision: auto is of one process; give several workers float32 or mixed_bfloat16")
     if config.tensorboard:
         require_tensorboard()
     if config.weights is not None and not resumed:
@@ -408,6 +413,34 @@ def _new_session(config: TrainConfig, training: Source, held_out: Source, strate
         momentum = batch_norm_momentum_for(config.epochs * steps)
     digests = (training.digest, held_out.digest)
     return Session(config, list(training.class_names), steps, momentum, strategy, pictures=digests)
+
+
+def with_chosen_precision(config: TrainConfig, strategy: tf.distribute.Strategy, console: Console) -> TrainConfig:
+    """The configuration with a precision in place of "auto": what a few steps on drawn pictures say."""
+    if config.precision != AUTO:
+        return config
+    from .session import Session
+
+    classes = [str(number) for number in range(PROBE_CLASSES)]
+    pictures = np.random.default_rng(0).uniform(0, 255, (config.batch_size, config.size, config.size, 3))
+    images, labels = pictures.astype(np.float32), np.arange(config.batch_size) % PROBE_CLASSES
+
+    def make(precision: str) -> Callable[[], object]:
+        session = Session(replace(config, precision=precision), classes, 100, 0.9, strategy)
+        stepper = session.stepper
+
+        def step() -> None:
+            if stepper.replicas == 1:
+                stepper.step(images, labels, 0).numpy()
+            else:
+                stepper.apply(stepper.compute(images, labels)[1], 0)
+
+        return step
+
+    say(console, "precision: timing a step in float32 and in bfloat16")
+    chosen, reason = choose_precision(make)
+    say(console, f"precision {reason}")
+    return replace(config, precision=chosen)
 
 
 def _start(writer: RunWriter) -> None:

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from inception_resnet_keras.deploy.prepare import in_policy, prepare
+from inception_resnet_keras.deploy.prepare import prepare
+from inception_resnet_keras.models.folding import in_policy
 from inception_resnet_keras.networks.recognise import leaves
 
 from .. import tiny

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from inception_resnet_keras import create_inception_resnet_v1, export_model, inspect_checkpoint, preprocess_input
-from inception_resnet_keras.deploy.folding import optimize_for_inference
 from inception_resnet_keras.deploy.prepare import prepare
 from inception_resnet_keras.evaluation.faces import verify_faces
 from inception_resnet_keras.models import open as opening
+from inception_resnet_keras.models.folding import optimize_for_inference
 from inception_resnet_keras.models.model_file import Card, save_model
 from inception_resnet_keras.networks.ends import pixel_input
 from inception_resnet_keras.networks.rows import PER_IMAGE, RAW

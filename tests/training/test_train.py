@@ -19,7 +19,7 @@ from inception_resnet_keras.evaluation.report import Report, classification_repo
 from inception_resnet_keras.models.model_file import read_card
 from inception_resnet_keras.models.predict import predict
 from inception_resnet_keras.training import train as train_module
-from inception_resnet_keras.training.config import TrainConfig
+from inception_resnet_keras.training.config import TrainConfig, read_stored_config
 from inception_resnet_keras.training.train import (
     batch_norm_hint,
     batch_norm_momentum_for,
@@ -210,3 +210,24 @@ def test_workers_that_cannot_share_pairs_are_told_first(unread: Path) -> None:
     require_ready(config(data=str(unread), batch_size=6), (0, 2))
     with pytest.raises(InputError, match=r"batch_size: got 6; .*an even number each"):
         require_ready(config(data=str(unread), batch_size=6, mixup=0.2), (0, 2))
+
+
+def test_auto_precision_is_chosen_by_a_probe_and_kept_with_the_run(tmp_path: Path) -> None:
+    said = io.StringIO()
+    console = Console(file=said, width=200)
+    write_digits(tmp_path / "digits", classes=3, per_class=10)
+    asked = config(data=str(tmp_path / "digits"), precision="auto")
+    result = train_config(asked, tmp_path / "run", console=console)
+    kept = read_stored_config(result.folder.config)[0].precision
+    assert kept in ("float32", "mixed_bfloat16")
+    assert f"precision {kept}: " in said.getvalue()
+    # The probe leaves no trace: the same run with the precision named gives the same losses.
+    named = train_config(config(data=str(tmp_path / "digits"), precision=kept), tmp_path / "named", console=QUIET)
+    assert named.history[0]["loss"] == pytest.approx(result.history[0]["loss"], rel=1e-4)
+
+
+def test_auto_precision_is_refused_where_a_probe_cannot_decide() -> None:
+    with pytest.raises(InputError, match="precision: got 'auto'; it takes a named one with deterministic"):
+        config(precision="auto", deterministic=True)
+    with pytest.raises(InputError, match="precision: auto is of one process"):
+        require_ready(config(precision="auto"), (0, 2))

@@ -1,4 +1,4 @@
-"""A model for inference alone: fewer, wider steps that compute the same."""
+"""A model for inference alone: fewer, wider steps that compute the same, in any precision."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ _IDENTITIES = (
     keras.layers.ActivityRegularization,
 )
 
+FLOAT32 = "float32"
 _AFFINE = (keras.layers.Conv2D, keras.layers.Dense)
 _OF_TRAINING = ("regularizer", "constraint", "initializer")
 
@@ -296,3 +297,32 @@ def _joined(group: list[_Fold], x: Any) -> list[Any]:
     parts: list[Any] = keras.ops.split(y, ends[:-1], axis=first.axis)
     producer(parts[0]).name = names.split(first.layer.name)  # or it would be a counter's
     return parts
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Another precision
+# ----------------------------------------------------------------------------------------------------------------------
+def in_policy(model: keras.Model, policy: str) -> keras.Model:
+    """A copy that computes in another dtype policy; what reads pixels and gives probabilities stays in float32."""
+    kept = (names.PREPROCESS, names.LOGITS, names.PREDICTIONS, names.EMBEDDING)
+
+    def copied(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        if not isinstance(layer, keras.layers.InputLayer):
+            config = _with_policy(config, FLOAT32 if layer.name in kept else policy)
+        return layer.__class__.from_config(config)
+
+    copy = keras.models.clone_model(model, clone_function=copied, recursive=True)
+    for old, new in zip(model.layers, copy.layers, strict=True):
+        new.set_weights(old.get_weights())
+    return copy
+
+
+def _with_policy(config: Any, policy: str) -> Any:
+    """A layer's configuration in another policy, and with it those of layers that it wraps."""
+    wrapped = {
+        key: {**value, "config": _with_policy(value["config"], policy)}
+        for key, value in config.items()
+        if isinstance(value, dict) and isinstance(value.get("config"), dict) and "dtype" in value["config"]
+    }
+    return {**config, **wrapped, **({"dtype": policy} if "dtype" in config else {})}

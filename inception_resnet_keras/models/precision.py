@@ -1,0 +1,144 @@
+"""A Keras model in fewer steps, and in half precision where that is asked for, or found faster by a timed probe."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from ..common.arguments import one_of
+from ..common.devices import has_gpu, is_out_of_memory
+from ..common.errors import InputError
+from .open import KerasRun, ModelSource, OpenedModel
+
+if TYPE_CHECKING:
+    import keras
+
+AUTO, FLOAT32, HALF = "auto", "float32", "mixed_bfloat16"
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"]
+PRECISIONS = get_args(Precision)
+PRECISION_HELP = (
+    "of a Keras model: auto takes mixed_bfloat16 where a short probe finds it a fifth faster (default: its own)"
+)
+FASTER = 1.2  # times as fast as float32, for half precision to be chosen
+PROBE_CALLS = 5  # timed ones, after two that compile and arrange
+PROBE_BATCH = 8  # pictures at the most
+CPU_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86, and of ARM
+# The largest difference that folding may make, as a share of the largest output.
+FOLDING_BOUND, HALF_BOUND = 1e-3, 1e-1
+
+
+def has_half_precision(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the machine has a GPU, or a CPU with instructions for bfloat16, as Linux lists them."""
+    try:
+        text = cpuinfo.read_text()
+    except OSError:
+        text = ""
+    return has_gpu() or bool(CPU_FLAGS & set(text.split()))
+
+
+def choose_precision(make: Callable[[str], Callable[[], object]], *, has_half: bool | None = None) -> tuple[str, str]:
+    """Times the same work in float32 and in bfloat16, one after the other.
+
+    Args:
+        make: Makes the work for a precision, which is called without arguments and waited for.
+        has_half: Whether the machine has half precision at all; None to look.
+
+    Returns:
+        The precision, mixed_bfloat16 only where it is `FASTER`, and a sentence that says why.
+    """
+    if not (has_half_precision() if has_half is None else has_half):
+        return FLOAT32, "float32: there is no GPU, nor a CPU with instructions for bfloat16"
+    full, half = (_seconds(make, precision) for precision in (FLOAT32, HALF))
+    chosen = HALF if half * FASTER <= full and half < math.inf else FLOAT32
+    ratio = f"{full / half:.2f} times as fast" if max(full, half) < math.inf else "which one of them has no memory for"
+    return chosen, f"{chosen}: bfloat16 took {1e3 * half:.3g} ms and float32 {1e3 * full:.3g} ms here, {ratio}"
+
+
+def _seconds(make: Callable[[str], Callable[[], object]], precision: str) -> float:
+    """The least of a few calls' seconds, since other programs only ever slow them; infinite if the memory is short."""
+    found = []
+    try:
+        work = make(precision)
+        for _ in range(2 + PROBE_CALLS):
+            started = time.perf_counter()
+            work()
+            found.append(time.perf_counter() - started)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return math.inf
+    finally:
+        work = None  # type: ignore[assignment]
+        gc.collect()  # or both would be in memory at once
+    return min(found[2:])
+
+
+def check_precision(source: ModelSource, precision: str | None) -> None:
+    """Raises InputError, before the model is opened, where a precision is asked for that it cannot take."""
+    if precision is None:
+        return
+    one_of("precision", precision, PRECISIONS)
+    if source.exported:
+        raise InputError(f"precision: {source.name} computes as it was exported; leave it out, or export it in another")
+
+
+def speed_up(opened: OpenedModel, precision: str | None, batch_size: int) -> OpenedModel:
+    """Folds the Keras model that is run, and has it compute in `precision`; of an exported model, the model unchanged.
+
+    `opened.model` stays as it was. The folded model is compared with it on one picture, and is not taken if it differs
+    by more than rounding explains.
+
+    precision: One of `PRECISIONS`, or None for the model's own. batch_size: Pictures that are computed at once.
+    """
+    from ..networks.recognise import leaves
+    from .folding import optimize_for_inference
+
+    runner = opened.runner
+    if runner is None:
+        return opened
+    given = runner.model
+    pixels = np.random.default_rng(0).uniform(0, 255, (1, *opened.view.size, 3)).astype(np.float32)
+    bound = FOLDING_BOUND if all(layer.compute_dtype == FLOAT32 for layer in leaves(given)) else HALF_BOUND
+    try:
+        folded = optimize_for_inference(given)
+        expected, found = (np.asarray(runner.apply(model, pixels)) for model in (given, folded))
+        if np.isfinite(expected).all() and not np.abs(found - expected).max() <= bound * np.abs(expected).max():
+            folded = given
+    except InputError:  # a layer that cannot be copied: the model is run as it is
+        folded = given
+    if precision is None:
+        runner.model = folded
+        return opened
+
+    def in_precision(name: str) -> Callable[[], object]:
+        again = KerasRun(_in_policy(opened.name, folded, name), runner.preprocessing)
+        batch = np.repeat(pixels, min(batch_size, PROBE_BATCH), axis=0)
+        return lambda: again(batch)
+
+    why: tuple[str, ...] = ()
+    if precision == AUTO:
+        precision, reason = choose_precision(in_precision)
+        why = (f"precision {reason}",)
+    elif precision != FLOAT32:
+        why = (f"it is computed in {precision}",)
+    runner.model = _in_policy(opened.name, folded, precision)
+    return replace(opened, notes=opened.notes + why)
+
+
+def _in_policy(name: str, model: keras.Model, precision: str) -> keras.Model:
+    from .folding import in_policy
+
+    try:
+        return in_policy(model, precision)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise InputError(
+            f"precision: {name} cannot be computed in {precision}, because a layer of it cannot be copied "
+            f"({type(error).__name__}: {str(error).splitlines()[0]:.200}); leave it out"
+        ) from None
