@@ -16,6 +16,7 @@ from .networks.factories import create_inception_resnet_v2 as create_inception_r
 from .networks.factories import create_inception_v4 as create_inception_v4
 from .networks.features import endpoints as endpoints
 from .networks.features import feature_extractor as feature_extractor
+from .networks.geometry import feature_geometry as feature_geometry
 from .training.forward import optimize_for_training as optimize_for_training
 from .training.train import finetune as finetune
 from .training.train import train as train

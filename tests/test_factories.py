@@ -19,6 +19,7 @@ from inception_resnet_keras.networks.checks import apply_depths, apply_scale, ch
 
 from . import tiny
 
+EDITS = ("scale", "variant", "depths", "padding", "output_stride")  # which table is built, not how
 FACTORIES = ["create_inception_v4", "create_inception_resnet_v1", "create_inception_resnet_v2"]
 V2 = networks.find("inception_resnet_v2")
 NOT_A_SHARE = [-0.1, 1, 1.5, math.nan, math.inf, "0.2", None, True, 10**400]
@@ -50,6 +51,8 @@ REFUSED: dict[str, list[Any]] = {
     "batch_norm_momentum": NOT_A_SHARE,
     "weight_decay": [-1e-9, math.nan, math.inf, "0", None, False, 10**400],
     "include_preprocessing": NOT_A_FLAG,
+    "padding": ["Same", "", None, True, 1, ["same"]],
+    "output_stride": [32, 4, 0, -8, 8.0, "16", True, [8]],
     "dtype": ["float12", 3, "int32", "string", "bool", "complex64", "float8_from_float32", "int8_from_float32", {}],
 }
 
@@ -206,7 +209,7 @@ def test_the_factories_take_the_arguments_of_build(name: str) -> None:
     built = dict(inspect.signature(build).parameters)
     del built["network"], built["synchronized_batch_norm"]
     factory = inspect.signature(getattr(package, name)).parameters
-    shared = [argument for argument in factory if argument not in ("scale", "variant", "depths")]
+    shared = [argument for argument in factory if argument not in EDITS]
     assert shared == list(built)
     assert all(factory[argument] == built[argument] for argument in shared)
     assert ("scale" in factory) == (name != "create_inception_v4")

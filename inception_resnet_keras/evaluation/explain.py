@@ -154,7 +154,8 @@ def map_endpoint(model: keras.Model, size: Sequence[int], endpoint: str | None, 
     """The endpoint to read, checked to be a map; None for the last of at least 5×5 for pictures of `size`."""
     import keras
 
-    from ..networks.features import STRIDES, endpoints
+    from ..networks.features import endpoints
+    from ..networks.names import STRIDES
 
     maps = {name: tensor for name, tensor in endpoints(model).items() if len(tensor.shape) == 4}
     if endpoint is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..common.errors import refuse
 from . import inception_resnet_v1, inception_resnet_v2, inception_v4, names
-from .rows import Network, Repeat
+from .rows import Conv, Fork, Network, Padding, Pool, Repeat, Residual
 
 NETWORKS: dict[str, dict[str, Network]] = {
     name: {network.variant: network for network in variants}
@@ -48,6 +49,54 @@ def scales(network: Network) -> tuple[float, ...]:
     return tuple(own.get(block, 1.0) for block in block_names(network))
 
 
+def padding(network: Network) -> Padding:
+    """ "same" for a trunk that pads everywhere, so that its maps are aligned; else "valid"."""
+    return "valid" if any(row.padding == "valid" for row in _windows(_trunk(network))) else "same"
+
+
+def output_stride(network: Network) -> int | None:
+    """The stride of the last map of a network whose last blocks are dilated; None for one without dilation."""
+    dilated = any(row.dilation > 1 for row in _windows(_trunk(network)))
+    return stride_of(_trunk(network)) if dilated else None
+
+
+def stride_of(rows: Iterable[Any]) -> int:
+    """Cells of a map that rows read, from one cell of the map that they give to the next."""
+    stride = 1
+    for row in rows:
+        match row:
+            case Conv() | Pool():
+                stride *= row.stride
+            case Fork() | Residual():
+                stride *= max(map(stride_of, row.branches))
+            case Repeat():
+                stride *= stride_of([row.block]) ** row.times
+    return stride
+
+
+def _trunk(network: Network) -> list[Any]:
+    return [*network.stem, *network.stages, *network.final]
+
+
+def _windows(rows: Iterable[Any]) -> Iterator[Conv | Pool]:
+    """Every convolution and pool in rows."""
+    for row in rows:
+        match row:
+            case Conv() | Pool():
+                yield row
+            case Fork() | Residual():
+                yield from (window for branch in row.branches for window in _windows(branch))
+            case Repeat():
+                yield from _windows([row.block])
+
+
+def edited(network: Network) -> list[str]:
+    """What pictures and summaries say of a table whose maps were aligned or made denser; empty for a table as it is."""
+    stride = output_stride(network)
+    aligned = ["same padding"] if padding(network) == "same" else []
+    return aligned + ([] if stride is None else [f"output stride {stride}"])
+
+
 def figure(network: Network, stage: str) -> str:
     """The paper's figure of a stage of the network, such as `a03` or `stem`; empty where it has none."""
     if stage == names.STEM:
@@ -57,7 +106,12 @@ def figure(network: Network, stage: str) -> str:
 
 
 def head(network: Network, classes: int | None = None) -> dict[str, Any]:
-    """What `walk.trace` is to end in: so many classes; None for the variant's own, an embedding or 1000 classes."""
+    """What `trace` is to end in: so many classes; None for the variant's own, an embedding or 1000 classes.
+
+    A network that ends before its last block ends in its last map, whatever `classes` is.
+    """
+    if not network.top:
+        return {"classes": None}
     if network.embedding and classes is None:
         return {"embedding": True}
     return {"classes": 1000 if classes is None else classes}

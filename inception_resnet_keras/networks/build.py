@@ -15,9 +15,9 @@ import keras
 from ..common.arguments import boolean, number_between, one_of, positive_integer
 from ..common.errors import refuse
 from . import names
-from .checks import check_aux_head, check_image_shape
+from .checks import check_aux_head, check_image_shape, check_include_top
 from .rows import BATCH_NORM_EPSILON, DROPOUT_RATE, Conv, Network, Pool
-from .traversal import Walker, kernel_of
+from .traversal import Walker, kernel_of, reach_of
 
 Pooling = Literal["avg", "max"]
 DEFAULT_CLASSES = 1000  # of a network without an embedding: ImageNet's
@@ -147,7 +147,7 @@ def _check_arguments(
     """Raise InputError for the first argument that is out of range, or for a checkpoint that does not open."""
     if num_classes is not None:
         positive_integer("num_classes", num_classes)
-    boolean("include_top", include_top)
+    check_include_top(network, include_top)
     one_of("pooling", pooling, (None, "avg", "max"))
     below_one = "a number in [0, 1)"
     number_between("dropout_rate", dropout_rate, 0, 1, below_one)
@@ -247,6 +247,7 @@ class KerasOperations(Walker[Any]):
             kernel_of(row, height, width),
             strides=row.stride,
             padding=row.padding,
+            dilation_rate=row.dilation,
             use_bias=row.linear,
             kernel_regularizer=self.regularizer,
             data_format=self.data_format,
@@ -260,6 +261,10 @@ class KerasOperations(Walker[Any]):
         )
 
     def pool(self, x: Any, row: Pool, name: str) -> Any:
+        if row.dilation > 1:
+            # A nested model, whose operations any Keras can open: Keras's pools have no dilation.
+            cells = keras.Input(batch_shape=x.shape, dtype=x.dtype)
+            return keras.Model(cells, dilated_pool(cells, row, self.axis), name=name)(x)
         layer = keras.layers.MaxPooling2D if row.kind == "max" else keras.layers.AveragePooling2D
         return layer(
             row.size,
@@ -337,6 +342,32 @@ def standardized(images: Any) -> Any:
     # √N·c / max(‖c‖, 1) is c / max(deviation, 1/√N).
     length = ops.sqrt(ops.sum(ops.square(centred), axis=axes, keepdims=True))
     return centred * ops.sqrt(count) / ops.maximum(length, 1.0)
+
+
+def dilated_pool(x: Any, row: Pool, channel_axis: int) -> Any:
+    """An average pool with "same" padding and stride 1 whose cells lie `row.dilation` apart, border cells uncounted."""
+    if (row.kind, row.padding, row.stride) != ("avg", "same", 1):
+        raise ValueError(
+            f"dilation: a {row.kind} pool with {row.padding} padding and stride {row.stride} has none here"
+        )
+    ops = keras.ops
+    ones = ops.ones_like(x[:, :1] if channel_axis == 1 else x[..., :1])
+    total, count = x, ones
+    for axis in (2, 3) if channel_axis == 1 else (1, 2):
+        total, count = (_summed(cells, row, axis) for cells in (total, count))
+    return total / count
+
+
+def _summed(x: Any, row: Pool, axis: int) -> Any:
+    """The sums of each cell and those beside it along an axis, cells outside counted as zeros."""
+    reach = reach_of(row.size, row.dilation) - 1
+    before, none = reach // 2, (0, 0)
+    padded = keras.ops.pad(x, [(before, reach - before) if each == axis else none for each in range(4)])
+    whole = (slice(None),) * axis
+    total = padded[(*whole, slice(0, -reach))]
+    for start in range(row.dilation, reach, row.dilation):
+        total = total + padded[(*whole, slice(start, start - reach))]
+    return total + padded[(*whole, slice(reach, None))]
 
 
 def channel_axis(data_format: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..common.arguments import boolean, is_integer, is_number
 from ..common.errors import refuse
-from . import block_names
+from . import block_names, output_stride
 from .edits import with_depths, with_scales
 from .rows import Network
 from .trace import minimum_side
@@ -54,9 +54,20 @@ def apply_scale(network: Network, scale: Any) -> Network:
     return with_scales(network, [float(number) for number in scales])
 
 
+def check_include_top(network: Network, include_top: bool) -> None:
+    """Raise InputError where `include_top` is no bool, or True for a network that ends before its last block."""
+    if boolean("include_top", include_top) and not network.top:
+        last = block_names(network)[-1].upper()
+        stride = f"output_stride={output_stride(network)}"
+        raise refuse("include_top", include_top, f"False with {stride}: the network then ends after its blocks {last}")
+
+
 def check_aux_head(network: Network, aux_head: bool) -> None:
-    """Raise InputError where `aux_head` is no bool, or True for a variant without an auxiliary head."""
+    """Raise InputError where `aux_head` is no bool, or True for a network without an auxiliary head."""
     if boolean("aux_head", aux_head) and not network.aux:
+        if not network.top:
+            stride = f"output_stride={output_stride(network)}"
+            raise refuse("aux_head", aux_head, f"False with {stride}: the head fits maps of stride 16 only")
         raise refuse("aux_head", aux_head, f"False: the {network.variant} variant has no auxiliary head")
 
 

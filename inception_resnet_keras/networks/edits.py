@@ -1,14 +1,18 @@
+"""Edits of a network's table: a table in, a table out."""
+
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..common.arguments import is_integer, one_of
 from ..common.errors import refuse
-from . import block_names, depths
-from .rows import Conv, Fork, Network, Repeat, Residual
+from . import block_names, depths, stride_of
+from .rows import Conv, Fork, Network, Padding, Pool, Repeat, Residual
 
+OUTPUT_STRIDES = (16, 8)
 LEAST_FILTERS = 4  # of a convolution that is made narrower: fewer, and an unlucky start lets nothing through
 
 
@@ -57,24 +61,112 @@ def with_width(network: Network, factor: float) -> Network:
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
         raise refuse("factor", factor, "a number above 0")
 
-    def scaled(rows: Iterable[Any]) -> tuple[Any, ...]:
-        return tuple(map(one, rows))
-
-    def one(row: Any) -> Any:
-        match row:
-            case Conv():
-                return replace(row, filters=max(min(LEAST_FILTERS, row.filters), round(row.filters * factor)))
-            case Fork() | Residual():
-                return replace(row, branches=tuple(map(scaled, row.branches)))
-            case Repeat():
-                return replace(row, block=one(row.block))
-            case _:
-                return row
+    def scaled(row: Conv | Pool) -> Conv | Pool:
+        if isinstance(row, Pool):
+            return row
+        return replace(row, filters=max(min(LEAST_FILTERS, row.filters), round(row.filters * factor)))
 
     return replace(
         network,
-        stem=scaled(network.stem),
-        stages=scaled(network.stages),
-        final=scaled(network.final),
-        aux=scaled(network.aux),
+        stem=_each(network.stem, scaled),
+        stages=_each(network.stages, scaled),
+        final=_each(network.final, scaled),
+        aux=_each(network.aux, scaled),
     )
+
+
+def with_padding(network: Network, padding: Padding) -> Network:
+    """The network with aligned maps, as TF-Slim's `align_feature_maps` makes them.
+
+    Args:
+        network: A table.
+        padding: "valid" returns the table as it is. "same" pads wherever the figures do not (their "V"), so that every
+            map of the trunk has its input's sides over its stride, rounded up. The auxiliary head keeps its windows.
+
+    Raises:
+        InputError: `padding` is neither.
+
+    Examples:
+        >>> from inception_resnet_keras.networks import find
+        >>> from inception_resnet_keras.networks.trace import trace
+        >>> aligned = with_padding(find("inception_v4"), "same")
+        >>> [node.shape for node in trace(aligned, (256, 256)) if node.name in ("stem_fork_3_concat", "c03_concat")]
+        [(32, 32, 384), (8, 8, 1536)]
+    """
+    one_of("padding", padding, ("valid", "same"))
+    if padding == "valid":
+        return network
+
+    def aligned(row: Conv | Pool) -> Conv | Pool:
+        return replace(row, padding="same")
+
+    return replace(
+        network,
+        stem=_each(network.stem, aligned),
+        stages=_each(network.stages, aligned),
+        final=_each(network.final, aligned),
+    )
+
+
+def with_output_stride(network: Network, output_stride: int | None) -> Network:
+    """The network with denser maps: the same function at more places (atrous, or dilated, convolution).
+
+    The reduction that would exceed `output_stride` keeps a stride of 1, and the windows of the blocks after it are
+    dilated by the stride that it lost. The network ends before the next reduction, as TF-Slim's does: it then has no
+    heads (`top` is False). The weights are the same.
+
+    Args:
+        network: A table.
+        output_stride: 16: Reduction-B has stride 1, blocks C are dilated by 2. 8: Reduction-A has stride 1, blocks B
+            are dilated by 2 and end the network. None returns the table as it is.
+
+    Raises:
+        InputError: `output_stride` is none of these.
+
+    Examples:
+        >>> from inception_resnet_keras.networks import find
+        >>> from inception_resnet_keras.networks.trace import trace
+        >>> dense = with_output_stride(find("inception_resnet_v2"), 8)
+        >>> trace(dense, classes=None)[-1].shape
+        (33, 33, 1152)
+    """
+    if output_stride is None:
+        return network
+    if not is_integer(output_stride) or output_stride not in OUTPUT_STRIDES:
+        raise refuse("output_stride", output_stride, f"None, {' or '.join(map(str, OUTPUT_STRIDES))}")
+    reached, dilation = stride_of(network.stem), 1
+    stages: list[Any] = []
+    for stage in network.stages:
+        own = stride_of([stage])
+        if own == 1 or reached * own <= output_stride:
+            reached *= own
+            stages += _each([stage], _dilated_by(dilation))
+        elif dilation == 1:
+            dilation = own
+            stages += _each([stage], lambda row: replace(row, stride=1))
+        else:
+            return replace(network, stages=stages, final=(), aux=(), top=False)
+    return replace(network, stages=stages, final=_each(network.final, _dilated_by(dilation)))
+
+
+def _dilated_by(dilation: int) -> Callable[[Conv | Pool], Conv | Pool]:
+    def dilated(row: Conv | Pool) -> Conv | Pool:
+        window = row.size if isinstance(row, Pool) else row.kernel
+        return row if window in (1, (1, 1)) else replace(row, dilation=dilation * row.dilation)
+
+    return dilated
+
+
+def _each(rows: Iterable[Any], edit: Callable[[Conv | Pool], Conv | Pool]) -> tuple[Any, ...]:
+    """Rows with each convolution and pool in them edited."""
+
+    def edited(row: Any) -> Any:
+        match row:
+            case Fork() | Residual():
+                return replace(row, branches=tuple(_each(branch, edit) for branch in row.branches))
+            case Repeat():
+                return replace(row, block=edited(row.block))
+            case _:
+                return edit(row)
+
+    return tuple(map(edited, rows))

@@ -11,7 +11,8 @@ import keras
 from .. import networks
 from .build import BATCH_NORM_MOMENTUM, Pooling, build
 from .checks import apply_depths, apply_scale
-from .rows import DROPOUT_RATE
+from .edits import with_output_stride, with_padding
+from .rows import DROPOUT_RATE, Padding
 
 
 def create_inception_v4(
@@ -26,6 +27,8 @@ def create_inception_v4(
     classifier_activation: str | Callable[..., object] | None = "softmax",
     dropout_rate: float = DROPOUT_RATE,
     aux_head: bool = False,
+    padding: Padding = "valid",
+    output_stride: Literal[16, 8] | None = None,
     batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
     weight_decay: float = 0.0,
     include_preprocessing: bool = False,
@@ -45,13 +48,21 @@ def create_inception_v4(
         pooling: Without a top: None returns the last feature map; "avg" or "max" pools it to one vector
             per image. Ignored with a top.
         input_shape: (height, width, channels), or (channels, height, width) under the "channels_first"
-            image data format. Height and width are at least 75 pixels, or None for any size. None is
-            (299, 299, 3) in the current data format.
+            image data format. Height and width are at least 75 pixels (fewer with `padding` or
+            `output_stride`), or None for any size. None is (299, 299, 3) in the current data format.
         input_tensor: Keras tensor to use as the image instead of a new input; `input_shape` is then ignored.
         classifier_activation: Activation of the classifier, a name or a function; None returns logits.
         dropout_rate: Fraction dropped before the classifier, in [0, 1). The paper keeps 0.8.
         aux_head: Whether to build the auxiliary classifier after the last block B. The model then has two
             outputs, the main classifier's first. Height and width must be known, and at least 107.
+        padding: "valid" is the paper's and every release's. "same" aligns the maps: each has exactly its input's
+            sides over its stride, rounded up, as detectors and segmenters want them (TF-Slim's
+            `align_feature_maps`). The weights are the same; numbers differ, near the borders most.
+        output_stride: Stride of the last map, 32 for None. 16 and 8 compute the same function at more places: the
+            reduction beyond it has stride 1, and the blocks after it are dilated by 2 (TF-Slim's `output_stride`).
+            With 16 these are Reduction-B and blocks C. With 8 they are Reduction-A and blocks B, after which the
+            network ends: it needs `include_top=False` and no auxiliary head. The weights are the same; a whole
+            network's file leaves what comes after B.
         batch_norm_momentum: Momentum of the moving averages, in [0, 1). The paper's 0.9997 needs about ten
             thousand steps to settle; use a lower value for short runs.
         weight_decay: Coefficient of Keras's L2 regularizer on every kernel, at least 0: it adds the
@@ -82,6 +93,7 @@ def create_inception_v4(
         (None, 10)
     """
     network = apply_depths(networks.find("inception_v4", variant), depths)
+    network = with_output_stride(with_padding(network, padding), output_stride)
     return build(
         network,
         num_classes,
@@ -115,6 +127,8 @@ def create_inception_resnet_v1(
     classifier_activation: str | Callable[..., object] | None = "softmax",
     dropout_rate: float = DROPOUT_RATE,
     aux_head: bool = False,
+    padding: Padding = "valid",
+    output_stride: Literal[16, 8] | None = None,
     batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
     weight_decay: float = 0.0,
     include_preprocessing: bool = False,
@@ -152,6 +166,7 @@ def create_inception_resnet_v1(
         (None, 512)
     """
     network = apply_scale(apply_depths(networks.find("inception_resnet_v1", variant), depths), scale)
+    network = with_output_stride(with_padding(network, padding), output_stride)
     return build(
         network,
         num_classes,
@@ -185,6 +200,8 @@ def create_inception_resnet_v2(
     classifier_activation: str | Callable[..., object] | None = "softmax",
     dropout_rate: float = DROPOUT_RATE,
     aux_head: bool = False,
+    padding: Padding = "valid",
+    output_stride: Literal[16, 8] | None = None,
     batch_norm_momentum: float = BATCH_NORM_MOMENTUM,
     weight_decay: float = 0.0,
     include_preprocessing: bool = False,
@@ -218,6 +235,7 @@ def create_inception_resnet_v2(
         (None, 2144)
     """
     network = apply_scale(apply_depths(networks.find("inception_resnet_v2", variant), depths), scale)
+    network = with_output_stride(with_padding(network, padding), output_stride)
     return build(
         network,
         num_classes,

@@ -10,8 +10,9 @@ import keras
 from ..common.errors import InputError, refuse
 from . import names
 from .keras_graph import Call, Graph, flattened
+from .recognise import leaves
 
-STRIDES = tuple(f"stride_{stride}" for stride in (2, 4, 8, 16, 32))
+_PYRAMID = names.STRIDES[1:]
 HEADS = {name for head in names.HEADS for name in (head, names.inside(names.AUX, head))} - {names.DROPOUT}
 
 
@@ -26,7 +27,8 @@ def endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:
         By name: `stem`, each block (`a01` … `c05`), `reduction_a`, `reduction_b`, `final` where the
         variant has one, `pooled`, `logits`, `predictions` and `aux_logits` where they were built;
         and `stride_2` to `stride_32`, the last map of each stride (the usual C1 to C5; the
-        networks' valid padding makes a map slightly smaller than its input over the stride).
+        networks' valid padding makes a map slightly smaller than its input over the stride, unless they are built
+        with padding="same"). `feature_geometry` says where the cells of each map lie in the picture.
 
     Raises:
         ValueError: The model holds no layer of these networks' names.
@@ -53,16 +55,17 @@ def endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:
     maps: dict[str, Any] = {}
     strides: dict[int, int] = {}
     for call in calls:  # from the input on: a call stands after all that it reads
+        stride = _stride(call, strides)
+        strides |= {id(output): stride for output in call.outputs}
         if len(call.outputs) != 1:
             continue
         (output,), name = call.outputs, call.operation.name
-        strides[id(output)] = stride = _stride(call, strides)
         stage = names.stage(name)
         if stage and not names.in_branch(name):
             stages[stage] = maps[f"stride_{stride}"] = output
         elif name in HEADS:
             heads[name] = output
-    return stages | heads | {name: maps[name] for name in STRIDES if name in maps}
+    return stages | heads | {name: maps[name] for name in names.STRIDES if name in maps}
 
 
 def feature_extractor(model: keras.Model, names: str | Sequence[str] | None = None) -> keras.Model:
@@ -71,7 +74,8 @@ def feature_extractor(model: keras.Model, names: str | Sequence[str] | None = No
     Args:
         model: A model of this project, built or loaded.
         names: Names that `endpoints` has, or one of them; None for the last maps of strides 4, 8,
-            16 and 32, as detection and segmentation necks take them.
+            16 and 32, as detection and segmentation necks take them; up to the network's output stride, where it
+            has one.
 
     Returns:
         A model from the same input to a dict of the named tensors.
@@ -86,8 +90,10 @@ def feature_extractor(model: keras.Model, names: str | Sequence[str] | None = No
         {'stride_8': (None, 15, 15, 256), 'c01': (None, 3, 3, 1792)}
     """
     found = endpoints(model)
-    wanted = STRIDES[1:] if names is None else [names] if isinstance(names, str) else names
-    if names is None and (missing := [name for name in wanted if name not in found]):
+    wanted = _PYRAMID if names is None else [names] if isinstance(names, str) else names
+    if names is None and _is_dilated(model):  # an output stride of 8 or 16: there are no coarser maps
+        wanted = [name for name in _PYRAMID if name in found]
+    elif names is None and (missing := [name for name in wanted if name not in found]):
         raise InputError(
             f"model: {model.name!r} ends before {' and '.join(missing)}; give names, one or more of {', '.join(found)}"
         )
@@ -99,6 +105,12 @@ def feature_extractor(model: keras.Model, names: str | Sequence[str] | None = No
 def _inputs(model: keras.Model) -> Any:
     """A model's inputs; a single one without a list, as Keras warns of a list that is fed a tensor."""
     return model.inputs[0] if len(model.inputs) == 1 else model.inputs
+
+
+def _is_dilated(model: keras.Model) -> bool:
+    """Whether a convolution in a model is dilated, as those behind an output stride of 8 or 16 are."""
+    rates = (keras.tree.flatten(getattr(layer, "dilation_rate", 1)) for layer in leaves(model))
+    return any(rate > 1 for flat in rates for rate in flat)
 
 
 def _stride(call: Call, strides: dict[int, int]) -> int:

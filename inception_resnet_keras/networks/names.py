@@ -20,6 +20,7 @@ INPUT, PREPROCESS = "image", "preprocess"
 POOLED, DROPOUT, LOGITS, PREDICTIONS, EMBEDDING = "pooled", "dropout", "logits", "predictions", "embedding"
 FORK, BRANCH = "fork", "branch"
 BATCH_NORM, RELU, SCALE, SUM = "bn", "relu", "scale", "sum"
+STRIDES = tuple(f"stride_{stride}" for stride in (2, 4, 8, 16, 32))  # endpoints: the last map of each stride
 HEADS = (POOLED, DROPOUT, LOGITS, PREDICTIONS, EMBEDDING)
 
 # Numbers are short, so that no name from a hostile file is slow to read.
@@ -110,6 +111,12 @@ def block_of(stage: str) -> str:
     """`a` of the stage `a03`; empty for a stage that is no numbered block."""
     match = _BLOCK.fullmatch(stage)
     return match[1] if match else ""
+
+
+def block_or_stage(layer_name: str) -> str:
+    """`a` of any block a, else the stage: which row of a table's stages a layer is of; empty for others."""
+    found = stage(layer_name) or ""
+    return block_of(found) or found
 
 
 def in_branch(layer_name: str) -> bool:

@@ -16,7 +16,7 @@ from .. import networks
 from ..common.arguments import is_number
 from ..common.errors import InputError
 from . import edits, names
-from .rows import BATCH_NORM_EPSILON, Conv, Network, Preprocessing, Repeat
+from .rows import BATCH_NORM_EPSILON, Conv, Network, Padding, Pool, Preprocessing, Repeat
 from .trace import Node, side_of_aux_kernel, trace, weight_shapes
 
 Shape = tuple[int, ...]
@@ -86,6 +86,16 @@ class NetworkDescription:
         return networks.depths(self.network)
 
     @property
+    def padding(self) -> Padding:
+        """ "valid" or "same", as the factories take it; "valid" where unknown."""
+        return networks.padding(self.network)
+
+    @property
+    def output_stride(self) -> int | None:
+        """16 or 8, as the factories take it; None for the usual 32, and where unknown."""
+        return networks.output_stride(self.network)
+
+    @property
     def preprocessing(self) -> Preprocessing:
         """What the network's pixels of 0-255 become before its first layer."""
         return self.network.preprocessing
@@ -116,9 +126,10 @@ class NetworkDescription:
         """What weights do not show, as arguments of the factory; empty where it is unknown."""
         if not self.configured:
             return {}
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = self._density()
         if self.scales is not None:
-            settings["scale"] = self.scales
+            own = networks.scales(networks.find(self.name, self.variant))
+            settings["scale"] = self.scales + own[len(self.scales) :]
         if self.input_shape is not None:
             settings["input_shape"] = self.input_shape
         settings["include_preprocessing"] = bool(self.include_preprocessing)
@@ -135,8 +146,10 @@ class NetworkDescription:
         Raises:
             InputError: A setting is unknown or out of range.
         """
-        blocks = len(networks.block_names(self.network))
+        blocks = len(networks.block_names(networks.find(self.name, self.variant)))
         takes = {
+            "padding": lambda value: value in ("valid", "same"),
+            "output_stride": lambda value: value in (None, *edits.OUTPUT_STRIDES),
             "scale": lambda value: _is_list(value, blocks) and all(is_number(one) and 0 < one <= 1 for one in value),
             "input_shape": lambda value: _is_list(value, 3) and all(map(_is_side, value)),
             "include_preprocessing": lambda value: isinstance(value, bool),
@@ -148,13 +161,17 @@ class NetworkDescription:
             raise InputError(f"has settings that no factory takes: {', '.join(wrong)[:300]}")
         network, scales = self.network, settings.get("scale")
         if scales is not None:
+            scales = tuple(scales[: len(networks.block_names(network))])
             network = edits.with_scales(network, scales)
+        network = edits.with_padding(network, settings.get("padding", "valid"))
+        if network.top:
+            network = edits.with_output_stride(network, settings.get("output_stride"))
         shape = settings.get("input_shape")
         return replace(
             self,
             network=network,
             configured=True,
-            scales=None if scales is None else tuple(scales),
+            scales=scales,
             input_shape=None if shape is None else tuple(shape),
             include_preprocessing=settings.get("include_preprocessing"),
             activation=settings.get("classifier_activation"),
@@ -162,10 +179,18 @@ class NetworkDescription:
         )
 
     def network_options(self) -> dict[str, Any]:
-        """The factory's arguments that choose the table: the variant, and depths that are not the variant's own."""
-        own = networks.find(self.name, self.variant)
-        depths = {} if networks.depths(own) == self.depths else {"depths": self.depths}
-        return {"variant": self.variant, **depths}
+        """The factory's arguments that choose the table: the variant, and what differs from the variant's own."""
+        own = networks.depths(networks.find(self.name, self.variant))
+        depths = self.depths + own[len(self.depths) :]  # of a network that ends before its last blocks, any will do
+        options: dict[str, Any] = {"variant": self.variant}
+        if depths != own:
+            options["depths"] = depths
+        return options | self._density()
+
+    def _density(self) -> dict[str, Any]:
+        """The factory's arguments that align the table's maps or make them denser."""
+        density = {"padding": self.padding, "output_stride": self.output_stride}
+        return {key: value for key, value in density.items() if value not in ("valid", None)}
 
     def factory_options(self) -> dict[str, Any]:
         """The factory's arguments that differ from its defaults."""
@@ -250,6 +275,7 @@ def recognise(
 def describe(network: Network, shapes: Mapping[str, Shape], layers: Layers | None = None) -> NetworkDescription:
     """What weights and layers are as one network of the tables, at the table's own depths, however few of them fit."""
     channels = _channels(shapes)
+    network = _with_density(network, shapes, layers or {})
     width = _nodes(network, channels)[-1].shape[-1]
     embedding = _width(shapes, names.inside(names.EMBEDDING, "dense"))
     aux = _aux_width(network)
@@ -265,9 +291,9 @@ def describe(network: Network, shapes: Mapping[str, Shape], layers: Layers | Non
     return _configured(found, layers) if layers else found
 
 
-def recognise_model(model: Any) -> NetworkDescription | None:
+def recognise_model(model: Any, *, least: float = LEAST_SCORE) -> NetworkDescription | None:
     """As `recognise`, for a Keras model, built or loaded. A network nested in another model is not looked for."""
-    return recognise(model_shapes(model), model_layers(model))
+    return recognise(model_shapes(model), model_layers(model), least=least)
 
 
 def model_shapes(model: Any) -> dict[str, Shape]:
@@ -378,6 +404,40 @@ def _deepened(network: Network, counts: Mapping[str, int], layers: Layers) -> Ne
         return network
 
 
+def _with_density(network: Network, shapes: Mapping[str, Shape], layers: Layers) -> Network:
+    """The table with the padding and the output stride that the layers show.
+
+    Weights alone show neither. But where they are all those that an output stride of 8 leaves, and none of what it
+    ends before, they are taken for that network's.
+    """
+    shallow = edits.with_depths(network, [1] * len(networks.block_names(network)))  # quick to trace
+    rows = _windows(shallow)
+    valid = [name for name, row in rows.items() if row.padding == "valid" and name in layers]
+    if valid and all(layers[name].get("padding") == "same" for name in valid):
+        network = edits.with_padding(network, "same")
+    present = {names.block_or_stage(name) for name in (layers or shapes)}
+    for output_stride in edits.OUTPUT_STRIDES:
+        dense = _windows(edits.with_output_stride(shallow, output_stride))
+        slower = [name for name, row in dense.items() if row.stride != rows[name].stride]
+        left_out = {names.block_or_stage(name) for name in rows} - {names.block_or_stage(name) for name in dense}
+        if left_out & present:
+            continue
+        edited = edits.with_output_stride(network, output_stride)
+        if layers:
+            fits = all(_plain(layers.get(name, {}).get("strides")) == (1, 1) for name in slower)
+        else:
+            channels = _channels(shapes)
+            fits = bool(left_out) and _present(edited, channels, shapes) == len(_trunk(edited, channels))
+        if fits:
+            return edited
+    return network
+
+
+def _windows(network: Network) -> dict[str, Conv | Pool]:
+    """The convolutions and pools before the heads, by name."""
+    return {node.name: node.row for node in _nodes(network, 3) if node.row is not None}
+
+
 def _configured(found: NetworkDescription, layers: Layers) -> NetworkDescription:
     """The description with what weights do not show, from the layers' configurations."""
     scales = _scales(found.network, layers) if networks.is_residual(found.network) else None
@@ -476,6 +536,9 @@ def _layer_settings(node: Node, layers: Layers) -> dict[str, tuple[Any, Any]]:
     layer, row = layers[node.name], node.row
     if isinstance(row, Conv):
         wanted: dict[str, Any] = {"filters": row.filters, "kernel_size": row.kernel, "use_bias": row.linear}
+        wanted["dilation_rate"] = (row.dilation, row.dilation)
+    elif row is not None and row.dilation > 1:
+        return {"class": ("Functional", layer["class"])}
     elif row is not None:
         kind = {"max": "MaxPooling2D", "avg": "AveragePooling2D"}[row.kind]
         wanted = {"pool_size": (row.size, row.size), "class": kind}
@@ -490,16 +553,15 @@ def _layer_settings(node: Node, layers: Layers) -> dict[str, tuple[Any, Any]]:
 
 
 def _departures(nodes: Iterable[Node], layers: Layers) -> Iterator[str]:
-    """Where layers that have weights, and the sums, are not set as the table wants them; what is unknown is passed."""
+    """Where convolutions, pools and sums are not set as the table wants them; what is unknown is passed."""
     for node in nodes:
-        if node.name not in layers or node.op not in ("conv", "sum"):
+        if node.name not in layers or node.op not in ("conv", "pool", "sum"):
             continue
         settings = _layer_settings(node, layers)
         if isinstance(node.row, Conv):
             norm, relu = (layers.get(of(node.name), {}) for of in (names.batch_norm, names.relu))
             if node.row.kernel == (1, 1):
                 settings.pop("padding")  # either does the same
-            settings["dilation_rate"] = (1, 1), _plain(layers[node.name].get("dilation_rate"))
             settings["an epsilon of"] = BATCH_NORM_EPSILON, norm.get("epsilon")
             settings["activation"] = "relu", _activation(relu)
         for setting, (wanted, got) in settings.items():

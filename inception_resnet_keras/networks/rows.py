@@ -24,6 +24,7 @@ class Conv:
     stride: int = 1
     padding: Padding = "same"
     linear: bool = False
+    dilation: int = 1  # cells from one of the kernel's rows or columns to the next
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Pool:
     size: int = 3
     stride: int = 1
     padding: Padding = "same"
+    dilation: int = 1
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ class Network:
     embedding: int | None = None  # width of an L2-normalised embedding before the classifier
     preprocessing: Preprocessing = INCEPTION
     size: int = 299  # pixels a side of the images that it was made for
+    top: bool = True  # whether the heads read the last map; not where the network ends before its last block
 
     def __post_init__(self) -> None:
         for rows in ("stem", "stages", "final", "aux"):

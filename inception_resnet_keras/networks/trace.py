@@ -9,7 +9,7 @@ from functools import cache
 
 from . import names
 from .rows import Conv, Network, Pool
-from .traversal import Walker, kernel_of
+from .traversal import Walker, kernel_of, reach_of
 
 Shape = tuple[int | None, int | None, int] | tuple[int]
 _LARGEST_SIDE = 10_000  # of an image, in pixels
@@ -54,13 +54,13 @@ class Node:
         return self.trainable + self.statistics
 
 
-def _output_side(side: int | None, window: int | None, stride: int, padding: str, name: str) -> int | None:
-    """Output side of a window; window None is the whole side."""
+def _output_side(side: int | None, window: int, stride: int, padding: str, name: str) -> int | None:
+    """Output side of a window."""
     if side is None:
         return None
     if padding == "same":
         return -(-side // stride)
-    out = (side - (window or side)) // stride + 1
+    out = (side - window) // stride + 1
     if out < 1:
         raise ValueError(f"{name}: a map side of {side} is smaller than its window of {window}")
     return out
@@ -84,8 +84,8 @@ class Tracer(Walker[Node]):
         height, width, channels = _map(x)
         kernel_height, kernel_width = kernel_of(row, height, width)
         out = (
-            _output_side(height, kernel_height, row.stride, row.padding, name),
-            _output_side(width, kernel_width, row.stride, row.padding, name),
+            _output_side(height, reach_of(kernel_height, row.dilation), row.stride, row.padding, name),
+            _output_side(width, reach_of(kernel_width, row.dilation), row.stride, row.padding, name),
         )
         kernel = kernel_height * kernel_width * channels * row.filters
         return self._add(
@@ -102,8 +102,9 @@ class Tracer(Walker[Node]):
 
     def pool(self, x: Node, row: Pool, name: str) -> Node:
         height, width, channels = _map(x)
-        height = _output_side(height, row.size, row.stride, row.padding, name)
-        width = _output_side(width, row.size, row.stride, row.padding, name)
+        reach = reach_of(row.size, row.dilation)
+        height = _output_side(height, reach, row.stride, row.padding, name)
+        width = _output_side(width, reach, row.stride, row.padding, name)
         return self._add(name, "pool", (x,), (height, width, channels), row=row)
 
     def concat(self, branches: list[Node], name: str) -> Node:
@@ -166,6 +167,8 @@ def trace(
     """
     if aux_head and not network.aux:
         raise ValueError(f"aux_head: the {network.variant} variant has no auxiliary head")
+    if not network.top and (embedding or classes is not None):
+        raise ValueError(f"classes: {network.name} ends before its last block, so that it has no head; give None")
     tracer = Tracer()
     x, aux_input = tracer.trunk(network, tracer.input(*size, channels))
     if embedding:

@@ -137,3 +137,8 @@ def kernel_of(row: Conv, height: int | None, width: int | None) -> tuple[int, in
             raise ValueError("a kernel as large as the map needs a map of known height and width")
         return height, width
     return row.kernel if isinstance(row.kernel, tuple) else (row.kernel, row.kernel)
+
+
+def reach_of(size: int, dilation: int) -> int:
+    """How many cells a window spans from its first to its last, both counted."""
+    return (size - 1) * dilation + 1

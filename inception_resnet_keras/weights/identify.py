@@ -278,7 +278,9 @@ def _of_variant(found: Identity, shapes: Mapping[str, Shape], checkpoint: Checkp
     if table is None or named == found.description.variant or not table.embedding:
         return found.description
     plain = {name: shapes[file] for name, file in found.names.items()}
-    other = describe(edits.with_depths(table, found.description.depths), plain, checkpoint.layers)
+    depths = found.description.depths
+    whole = edits.with_depths(table, depths + networks.depths(table)[len(depths) :])  # it may end before its last
+    other = describe(whole, plain, checkpoint.layers)
     fits = found.description.embedding in (None, table.embedding) and other.score >= found.score
     return other if fits else found.description
 

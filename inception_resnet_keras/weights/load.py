@@ -156,7 +156,8 @@ def _other_scales(model: keras.Model, made: LoadPlan) -> list[str]:
         return []
     says = "the file's graph with" if trained else f"{made.report.source}'s own network with"
     trained = trained or networks.scales(networks.find(made.report.network, made.report.variant))
-    for block, mine, theirs in zip(networks.block_names(here.network), here.scales, trained, strict=True):
+    # Either may end before its last blocks.
+    for block, mine, theirs in zip(networks.block_names(here.network), here.scales, trained, strict=False):
         if abs(mine - theirs) > 1e-9:
             return [f"residual scales differ: block {block}01 of the model sums with {mine}, {says} {theirs}"]
     return []
@@ -399,9 +400,12 @@ class _Mapping:
         self.names = identity.names if identity else self.sets.names
         self.ema = ema and self.sets.averages is None  # else the names are the averages' already
         self.origins: Mapping[str, Origin] = identity.origins if identity else {}
+        built = recognise(model)
         network = identity.network if identity else None
-        if network is None and (found := recognise(model)) and found.score == 1:
-            network = found.network
+        if network is None and built and built.score == 1:
+            network = built.network
+        self.blocks = {names.block_or_stage(key) for key in model}
+        self.ends_early = bool(built and not built.network.top)
         self.report = LoadReport(
             path=str(checkpoint.path),
             format=checkpoint.format,
@@ -525,9 +529,9 @@ class _Mapping:
     def account_for_the_rest(self) -> None:
         """What the file has and the model has not: dropped for a reason, or a problem."""
         canonical = {file: name for name, file in self.names.items()}
-        heads = {origin.name: _head(origin.key) for origin in self.origins.values()}
-        heads |= {origin.gamma: _head(origin.key) for origin in self.origins.values() if origin.gamma}
-        known = {origin.name for origin in self.origins.values()} | set(heads)
+        keys = {origin.name: origin.key for origin in self.origins.values()}
+        keys |= {origin.gamma: origin.key for origin in self.origins.values() if origin.gamma}
+        known = set(keys)
         strict = self._needs_head() or bool(self.problems)  # a tensor without a place may be what another one lacks
         for name in self.checkpoint.tensors:
             if name in self.used:
@@ -537,13 +541,16 @@ class _Mapping:
                 continue
             plain = canonical[name]
             passed = [what for what, pattern in self.table.passed_over.items() if pattern.fullmatch(plain)]
-            head = _head(plain) if self.table is OURS else heads.get(plain, "")
+            key = plain if self.table is OURS else keys.get(plain, "")
+            head = _head(key)
             if passed:
                 self._note(self.report.dropped, passed[0], name)
             elif self.ema and self.names.get(f"{plain}{EMA}") in self.used:
                 self._note(self.report.dropped, "raw weights: their running averages were asked for", name)
             elif head and head not in self.heads:
                 self._note(self.report.dropped, f"{_HEADS[head]}: the model has none", name)
+            elif self.ends_early and names.stage(key) and names.block_or_stage(key) not in self.blocks:
+                self._note(self.report.dropped, "what comes after the blocks that the model ends with", name)
             elif head and self.new_head and self._replaced(plain):
                 self._note(self.report.dropped, f"{_HEADS[head]}: a new one was asked for", name)
             elif not strict and not (_of_network(plain) if self.table is OURS else plain in known):

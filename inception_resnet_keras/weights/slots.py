@@ -75,7 +75,8 @@ class Slot:
 @lru_cache(maxsize=32)
 def slots(network: Network) -> tuple[Slot, ...]:
     """All of a network's layers with weights, heads included, in the order of the walk."""
-    nodes = trace(network, classes=_TRACED_CLASSES, aux_head=bool(network.aux))
+    classes = _TRACED_CLASSES if network.top else None
+    nodes = trace(network, classes=classes, aux_head=bool(network.aux))
     walk = _Walk(network, nodes)
     units: dict[tuple[str, ...], int] = {}
     found: list[Slot] = []

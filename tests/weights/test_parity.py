@@ -97,6 +97,47 @@ def test_inception_resnet_v2_of_slim(tmp_path: Path) -> None:
     same(aux, golden["aux_logits"])
 
 
+ENDPOINTS = {  # TF-Slim's, and the layers that end here where they end there
+    "Conv2d_2b_3x3": "stem_conv_3_relu",
+    "Conv2d_4a_3x3": "stem_conv_5_relu",
+    "Mixed_5b": "stem_fork_1_concat",
+    "Mixed_6a": "reduction_a_concat",
+    "PreAuxLogits": "b20_relu",
+    "Conv2d_7b_1x1": "final_conv_1_relu",
+}
+
+
+@pytest.fixture(scope="module")
+def slim_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    values = synthetic.arrays("slim_inception_resnet_v2")
+    return synthetic.write_tensorflow(tmp_path_factory.mktemp("slim") / "model.ckpt", values, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("align", {"padding": "same"}),
+        ("stride8", {"output_stride": 8}),
+        ("align_stride8", {"padding": "same", "output_stride": 8}),
+    ],
+)
+def test_aligned_maps_and_output_stride_of_slim(slim_file: Path, name: str, options: dict[str, Any]) -> None:
+    """`align_feature_maps` and `output_stride` of its `inception_resnet_v2_base`, images of 256 pixels."""
+    model = irk.create_inception_resnet_v2(include_top=False, variant="slim", input_shape=(256, 256, 3), **options)
+    report = irk.load_weights(model, slim_file)
+    behind = report.dropped.get("what comes after the blocks that the model ends with", [])
+    assert (report.loaded, len(behind)) == ((684, 212) if "output_stride" in options else (896, 0))
+    golden = synthetic.outputs(f"slim_inception_resnet_v2_{name}_256")
+    built = {end: layer for end, layer in ENDPOINTS.items() if f"{end}/shape" in golden}
+    assert len(built) == (5 if "output_stride" in options else 6)
+    maps = predict(keras.Model(model.input, {end: model.get_layer(layer).output for end, layer in built.items()}), 256)
+    for end, found in maps.items():
+        assert found.shape == tuple(golden[f"{end}/shape"])
+        same(found.mean(axis=(1, 2)), golden[f"{end}/mean"])
+        same(found[:, :3, :3, :8], golden[f"{end}/corner"])
+        same(found[:, -2:, -2:, :8], golden[f"{end}/last"])
+
+
 def test_inception_resnet_v2_of_timm_and_keras_applications(tmp_path: Path) -> None:
     model = irk.create_inception_resnet_v2(**CLASSIFIER)
     assert model.count_params() == 55_873_736

@@ -1,0 +1,144 @@
+"""Where the cells of a map lie in the picture, counted from a network's table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ..common.arguments import is_integer
+from ..common.errors import refuse
+from . import names
+from .rows import Conv, Network, Pool
+from .trace import Node, trace
+from .traversal import kernel_of, reach_of
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class FeatureGeometry:
+    """Where the cells of one map lie in the picture. Pairs are (height, width), in pixels.
+
+    stride: From one cell to the next, in both directions.
+    offset: The point that the cell (0, 0) is centred on; 0 is the centre of the first pixel, so that a picture's edge
+        lies at -0.5. The cell (i, j) is centred on (offset[0] + i · stride, offset[1] + j · stride).
+    receptive_field: How many pixels a cell sees, centred on its point; of a cell near the border some lie outside.
+    """
+
+    stride: int
+    offset: tuple[float, float]
+    receptive_field: tuple[int, int]
+
+
+def feature_geometry(
+    model: keras.Model | Network, size: Sequence[int | None] | None = None
+) -> dict[str, FeatureGeometry]:
+    """Where the cells of each endpoint's map lie in the picture.
+
+    Whoever resizes a map to another map or to the picture needs it: maps are neither exact halves of one another nor
+    centred alike. With "valid" padding the first cell lies inside the picture; with "same" its place depends on
+    whether the sides are even.
+
+    Args:
+        model: A model of this project, built or loaded; or a network's table, edited or not.
+        size: (height, width) of the picture, where the model does not know them. With "valid" padding they are not
+            needed.
+
+    Returns:
+        By the names of `endpoints`, for those that are maps. The picture is what the network's first layer reads.
+
+    Raises:
+        ValueError: The model is none of the tables' networks (give the table that it was built from); or the padding
+            is "same" and a side is not known.
+
+    Examples:
+        >>> from inception_resnet_keras import create_inception_resnet_v1, feature_geometry
+        >>> model = create_inception_resnet_v1(include_top=False, input_shape=(None, None, 3))
+        >>> feature_geometry(model)["stem"]
+        FeatureGeometry(stride=8, offset=(13.0, 13.0), receptive_field=(31, 31))
+    """
+    network, own, present = _of_model(model)
+    height, width = _sides(own, size)
+    maps: dict[str, FeatureGeometry] = {}
+    by_stride: dict[str, FeatureGeometry] = {}
+    nodes: dict[str, Node] = {}
+    found: dict[str, FeatureGeometry] = {}
+    for node in trace(network, (height, width), classes=None):
+        nodes[node.name] = node
+        found[node.name] = geometry = _of_node(node, nodes, found)
+        stage = names.stage(node.name)
+        if stage and not names.in_branch(node.name) and (present is None or node.name in present):
+            maps[stage] = by_stride[f"stride_{geometry.stride}"] = geometry
+    return maps | {name: by_stride[name] for name in names.STRIDES if name in by_stride}
+
+
+def _of_model(model: Any) -> tuple[Network, tuple[int | None, int | None], set[str] | None]:
+    """A model's table, its picture's sides, and its layers' names; a table has all its layers."""
+    if isinstance(model, Network):
+        return model, (None, None), None
+    from .keras_graph import flattened
+    from .recognise import model_layers, recognise_model
+
+    flat = flattened(model)
+    found = None if flat is None else recognise_model(flat, least=0)
+    if flat is None or found is None or not any(map(names.stage, model_layers(flat))) or found.departures:
+        takes = "a model as the factories build it, or the table that it was built from"
+        raise refuse("model", getattr(model, "name", model), takes)
+    return found.network, found.size, set(model_layers(flat))
+
+
+def _sides(own: tuple[int | None, int | None], size: Any) -> tuple[int | None, int | None]:
+    """(height, width) of the picture: a model's own, else those given."""
+    if size is None:
+        return own
+    takes = "None, or (height, width) in pixels" + (f", which are {own} of this model" if any(own) else "")
+    if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
+        raise refuse("size", size, takes)
+    for given, known in zip(size, own, strict=True):
+        if given is not None and (not is_integer(given) or given < 1 or (known and given != known)):
+            raise refuse("size", size, takes)
+    height, width = (known or given for given, known in zip(size, own, strict=True))
+    return height, width
+
+
+def _of_node(node: Node, nodes: dict[str, Node], found: dict[str, FeatureGeometry]) -> FeatureGeometry:
+    """Of one operation's map, from those that it reads."""
+    if not node.inputs:
+        return FeatureGeometry(1, (0.0, 0.0), (1, 1))
+    row = node.row
+    if row is None:
+        return _united([found[name] for name in node.inputs])
+    before, sides = found[node.inputs[0]], nodes[node.inputs[0]].shape[:2]
+    kernel = kernel_of(row, *sides) if isinstance(row, Conv) else (row.size, row.size)
+    reaches = [reach_of(size, row.dilation) for size in kernel]
+    firsts = [_padded(row, side, reach) + (reach - 1) / 2 for side, reach in zip(sides, reaches, strict=True)]
+    offset = [old + first * before.stride for old, first in zip(before.offset, firsts, strict=True)]
+    seen = [old + (reach - 1) * before.stride for old, reach in zip(before.receptive_field, reaches, strict=True)]
+    return FeatureGeometry(before.stride * row.stride, (offset[0], offset[1]), (seen[0], seen[1]))
+
+
+def _padded(row: Conv | Pool, side: int | None, reach: int) -> int:
+    """The first cell of the map that a window's first position covers: 0, or below it where the map is padded."""
+    if row.padding == "valid":
+        return 0
+    if row.stride == 1:
+        return -((reach - 1) // 2)
+    if side is None:
+        raise refuse(
+            "size", None, '(height, width) of the picture: with padding="same" the cells\' places depend on it'
+        )
+    # TensorFlow's "same": what is missing, its smaller half in front.
+    return -(max((-(-side // row.stride) - 1) * row.stride + reach - side, 0) // 2)
+
+
+def _united(parts: list[FeatureGeometry]) -> FeatureGeometry:
+    """Of a map that reads several of one stride: a cell sees what those of all of them see."""
+    axes = []
+    for axis in range(2):
+        lows = [part.offset[axis] - (part.receptive_field[axis] - 1) / 2 for part in parts]
+        highs = [part.offset[axis] + (part.receptive_field[axis] - 1) / 2 for part in parts]
+        axes.append(((min(lows) + max(highs)) / 2, round(max(highs) - min(lows)) + 1))
+    (top, tall), (left, wide) = axes
+    return replace(parts[0], offset=(top, left), receptive_field=(tall, wide))
