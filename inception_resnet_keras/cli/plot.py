@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import networks
 from ..common.console import printable
 from ..common.errors import InputError
+from ..networks.edits import OUTPUT_STRIDES
 
 if TYPE_CHECKING:
     pass
@@ -32,9 +33,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, help="pixels a side of the image (default: the variant's own)")
     parser.add_argument("--classes", type=int, help="width of the classifier (default: the variant's own head)")
     parser.add_argument("--aux-head", action="store_true", help="draw the auxiliary classifier too")
+    add_density(parser)
     parser.add_argument("--upwards", action="store_true", help="the image at the bottom, as in the paper")
     parser.add_argument("--format", choices=SUFFIXES, help="default: what --out ends in, else svg")
     parser.add_argument("--out", type=Path, help="the file to write, over what is there (default: in this folder)")
+
+
+def add_density(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--padding", choices=("valid", "same"), default="valid", help="same: every map is aligned")
+    parser.add_argument(
+        "--output-stride", type=int, choices=OUTPUT_STRIDES, help="of the last map, dilated from there on (default: 32)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -56,6 +65,8 @@ def run(args: argparse.Namespace) -> None:
         input_shape=None if args.size is None else (args.size, args.size, 3),
         num_classes=args.classes,
         aux_head=args.aux_head,
+        padding=args.padding,
+        output_stride=args.output_stride,
         upwards=args.upwards,
         format=args.format,
     )

@@ -10,8 +10,10 @@ from ..common.arguments import positive_integer
 from ..common.errors import InputError, refuse
 from ..networks import names
 from ..networks.checks import LONGEST_SIDE
+from ..networks.edits import with_output_stride, with_padding
 from ..networks.rows import Network
 from ..networks.trace import Stage, merged, stages, trace
+from .plot import add_density
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,13 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", default="paper", help="of the network's table (default: %(default)s)")
     parser.add_argument("--size", type=int, help="side of the image in pixels (default: the variant's own)")
     parser.add_argument("--classes", type=int, help="of the classifier (default: the variant's own head)")
+    add_density(parser)
     parser.add_argument("--blocks", action="store_true", help="a line for each block, equal ones too")
 
 
 def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    network = networks.find(args.network, args.variant)
+    network = with_padding(networks.find(args.network, args.variant), args.padding)
+    network = with_output_stride(network, args.output_stride)
     if args.classes is not None:
         positive_integer("--classes", args.classes)
     size = network.size if args.size is None else args.size
@@ -50,7 +54,7 @@ def _table(network: Network, shown: list[Stage], every: list[Stage]) -> Table:
 
     trainable, statistics = (sum(getattr(stage, key) for stage in every) for key in ("trainable", "statistics"))
     table = Table(
-        title=f"{network.name} ({network.variant})",
+        title=f"{network.name} ({', '.join([network.variant, *networks.edited(network)])})",
         caption=f"{trainable:,} trainable parameters, {statistics:,} statistics; "
         f"{every[-1].depth} convolutions and dense layers on the longest path",
         show_footer=True,

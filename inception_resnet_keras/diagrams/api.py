@@ -14,6 +14,8 @@ from ..common.arguments import boolean, one_of, positive_integer
 from ..common.errors import InputError, refuse
 from ..common.files import replacing
 from ..networks.checks import apply_depths, apply_scale, check_aux_head, check_image_shape
+from ..networks.edits import with_output_stride, with_padding
+from ..networks.rows import Padding
 from . import mermaid, svg
 from .explorer import page
 from .graph import INPUT, Graph, graph_of
@@ -139,6 +141,8 @@ def plot_architecture(
     input_shape: Sequence[int | None] | None = None,
     num_classes: int | None = None,
     aux_head: bool = False,
+    padding: Padding = "valid",
+    output_stride: Literal[16, 8] | None = None,
     upwards: bool = False,
     format: Format | None = None,
 ) -> Diagram:
@@ -152,7 +156,8 @@ def plot_architecture(
         level: "overview" (the paper's Figures 9 and 15), "modules" (Figures 3 to 8 and 10 to 19)
             or "layers" (every Keras layer, a card a block).
         module: With level="modules", the only one to draw, such as "stem", "a" or "reduction_b".
-        variant, depths, scale, aux_head: As the factories take them; of a model they are its own.
+        variant, depths, scale, aux_head, padding, output_stride: As the factories take them; of a model they are its
+            own. With output_stride=8 the network ends after its blocks B, without a head.
         input_shape: (height, width, channels); a height or width may be None. None for the
             variant's own: (160, 160, 3) for "facenet" and "facenet_128", (299, 299, 3) for the others.
         num_classes: Width of the classifier, at least 1. None for the variant's own head: an
@@ -171,6 +176,7 @@ def plot_architecture(
     one_of("format", format, (None, *dict.fromkeys(FORMATS.values())))
     if isinstance(network, str):
         table = apply_scale(apply_depths(networks.find(network, variant), depths), scale)
+        table = with_output_stride(with_padding(table, padding), output_stride)
         check_aux_head(table, aux_head)
         shape = (table.size, table.size, 3) if input_shape is None else input_shape
         height, width, channels = check_image_shape(table, shape, "channels_last", aux_head=aux_head)
@@ -178,8 +184,9 @@ def plot_architecture(
         graph = graph_of(table, (height, width), channels=channels or 3, classes=classes, aux_head=aux_head)
     else:
         defaults = inspect.signature(plot_architecture).parameters
-        told = {"variant": variant, "depths": depths, "scale": scale, "input_shape": input_shape}
-        for argument, value in (told | {"num_classes": num_classes, "aux_head": aux_head}).items():
+        told: dict[str, Any] = {"variant": variant, "depths": depths, "scale": scale, "input_shape": input_shape}
+        told |= {"num_classes": num_classes, "aux_head": aux_head, "padding": padding, "output_stride": output_stride}
+        for argument, value in told.items():
             if value != defaults[argument].default:
                 raise refuse(argument, value, "nothing where a model is drawn: it has its own")
         graph = model_graph(network)

@@ -74,7 +74,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Graph:
-    """A network to be drawn. notes: pairs of a mark and its footnote."""
+    """A network to be drawn. variant: Its table's, and how it was edited. notes: pairs of a mark and its footnote."""
 
     name: str
     variant: str
@@ -151,7 +151,7 @@ def graph_of(
     parts = [_marked(part, marks) for part in parts]
     return Graph(
         network.name,
-        network.variant,
+        ", ".join([network.variant, *networks.edited(network)]),
         title or network_title(network.name),
         network.figure,
         tuple(parts),
@@ -338,8 +338,11 @@ def _detail(node: Node) -> str:
 
 
 def _window(row: Conv | Pool) -> list[str]:
-    """The marks of the paper's figures: stride where it is not 1, V for valid padding."""
-    return [*([f"stride {row.stride}"] if row.stride > 1 else []), *(["V"] if row.padding == "valid" else [])]
+    """The marks of the paper's figures: stride where it is not 1, V for valid padding; and dilation."""
+    numbers = [
+        f"{word} {number}" for word, number in (("stride", row.stride), ("dilation", row.dilation)) if number > 1
+    ]
+    return [*numbers, *(["V"] if row.padding == "valid" else [])]
 
 
 def shape_text(shape: Shape) -> str:

@@ -83,6 +83,8 @@ class Finding:
             "scales": None if found.scales is None else list(found.scales),
             "channels": found.channels,
             "input_shape": None if found.input_shape is None else list(found.input_shape),
+            "padding": found.padding if found.configured else None,
+            "output_stride": found.output_stride,
             "include_preprocessing": found.include_preprocessing,
             "preprocessing": found.preprocessing.name,
             "classes": found.classes,
@@ -126,7 +128,7 @@ class Finding:
         lines = [
             f"{self.path}: {self.format}, {self.tensors} tensors, {self.parameters:,} numbers",
             f"  {self.source}'s {found.name} ({found.variant}), {found.score:.0%} of it there",
-            f"  {classes}, {head}",
+            f"  {', '.join([classes, head, *networks.edited(found.network)])}",
             f"  {pixels}",
             *also,
             f"  {loaded}",
