@@ -3,9 +3,10 @@
     uv run --extra cpu python examples/segmentation.py
 
 The maps of strides 4 to 32 are brought to one width and added from the coarsest to the finest, as feature pyramid
-networks do (arXiv 1612.03144); a 1×1 convolution on the finest says for each cell whether it shows a digit. Real
-digits are laid over real photographs, the two that scikit-learn ships, so the right answer is known. A detector's
-neck begins the same way: it keeps every level of `pyramid` and puts its heads on each. Leaves segmented.png.
+networks do (arXiv 1612.03144); `feature_geometry` says where in the picture the cells of each lie. A 1×1 convolution
+on the finest says for each cell whether it shows a digit. Real digits are laid over real photographs, the two that
+scikit-learn ships, so the right answer is known. A detector's neck begins the same way: it keeps every level of
+`pyramid` and puts its heads on each. Leaves segmented.png.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from new_folder import new_folder
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from inception_resnet_keras import feature_extractor, networks
+from inception_resnet_keras import feature_extractor, feature_geometry, networks
 from inception_resnet_keras.common.files import replacing
 from inception_resnet_keras.networks import edits
 from inception_resnet_keras.networks.build import build
+from inception_resnet_keras.networks.geometry import FeatureGeometry
 
 WIDTH = 64  # channels of the pyramid
+PIXELS = FeatureGeometry(stride=1, offset=(0.0, 0.0), receptive_field=(1, 1))  # the picture itself, as a map
 
 
 def main() -> None:
@@ -62,32 +65,49 @@ def main() -> None:
 
 def segmenter(model: str, width: float, size: int) -> keras.Model:
     """(n, size, size, 3), pixels of 0-255, to (n, size, size, 1), probabilities."""
+    table = edits.with_width(networks.find(model), width)
     trunk = build(
-        edits.with_width(networks.find(model), width),
+        table,
         include_top=False,
         input_shape=(size, size, 3),
         include_preprocessing=True,
         batch_norm_momentum=0.9,
     )
     features = feature_extractor(trunk)  # strides 4, 8, 16 and 32
-    finest = pyramid(features.output)["stride_4"]
+    places = feature_geometry(table, (size, size))
+    finest = pyramid(features.output, places)["stride_4"]
     x = keras.layers.Conv2D(WIDTH, 3, padding="same", activation="relu", name="smooth")(finest)
     x = keras.layers.Conv2D(1, 1, name="digit")(x)
-    x = keras.layers.Resizing(size, size, name="full_size")(x)
+    x = at_places(x, places["stride_4"], PIXELS, (size, size))
     return keras.Model(features.input, keras.layers.Activation("sigmoid", dtype="float32", name="probability")(x))
 
 
-def pyramid(maps: dict[str, Any]) -> dict[str, Any]:
-    """Maps of one width: each stride's own, and all that the coarser ones say, resized to it and added."""
+def pyramid(maps: dict[str, Any], places: dict[str, FeatureGeometry]) -> dict[str, Any]:
+    """Maps of one width: each stride's own, and all that the coarser ones say, read at its cells' places and added."""
     levels: dict[str, Any] = {}
-    above = None
+    above = coarser = None
     for name, tensor in reversed(maps.items()):
         x = keras.layers.Conv2D(WIDTH, 1, name=f"{name}_lateral")(tensor)
-        if above is not None:  # valid padding makes the maps 7, 15, 31: not exact halves, so resized, not doubled
-            above = keras.layers.Resizing(*x.shape[1:3], name=f"{name}_from_above")(above)
-            x = keras.layers.Add(name=f"{name}_sum")([x, above])
+        if coarser is not None:  # valid padding makes the maps 7, 15, 31: no exact halves, nor centred alike
+            x = keras.layers.Add(name=f"{name}_sum")([x, at_places(above, coarser, places[name], x.shape[1:3])])
         levels[name] = above = x
+        coarser = places[name]
     return levels
+
+
+def at_places(x: Any, here: FeatureGeometry, there: FeatureGeometry, sides: tuple[int, int]) -> Any:
+    """A map read at the places of another map's cells, which has these sides: between cells linearly."""
+    rows, columns = (
+        between(x.shape[1 + axis], here.offset[axis], here.stride, there.offset[axis] + there.stride * np.arange(side))
+        for axis, side in enumerate(sides)
+    )
+    return keras.ops.einsum("yh,xw,bhwc->byxc", rows, columns, x)
+
+
+def between(cells: int, offset: float, stride: int, places: np.ndarray) -> np.ndarray:
+    """(places, cells): the share that each cell along an axis has of the value at a place."""
+    at = np.clip((places - offset) / stride, 0, cells - 1)
+    return np.maximum(1 - np.abs(at[:, None] - np.arange(cells)), 0).astype(np.float32)
 
 
 def scenes(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
