@@ -7,7 +7,7 @@ from typing import Any
 from .. import networks
 from ..common.errors import InputError
 from ..networks import names
-from ..networks.recognise import NetworkDescription, differences, model_layers, model_shapes, recognise
+from ..networks.recognise import NetworkDescription, differences, layer_prefix, model_layers, model_shapes, recognise
 from .graph import Graph, graph_of, network_title
 
 
@@ -61,5 +61,6 @@ def _words(found: NetworkDescription) -> dict[str, tuple[str, str]]:
 
 
 def _title(model: Any, found: NetworkDescription) -> str:
-    title = network_title(found.name)
-    return title if model.name == found.name else f"{title} “{model.name}”"
+    title, prefix = network_title(found.name), layer_prefix(model)
+    title = title if model.name == found.name else f"{title} “{model.name}”"
+    return f"{title}, layers “{prefix}…”" if prefix else title

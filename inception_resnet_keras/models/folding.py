@@ -86,8 +86,8 @@ def _without_auxiliary(outputs: Any) -> Any:
     """A model's outputs less those of the auxiliary head, where others are left."""
     if not isinstance(outputs, list | tuple):
         return outputs
-    auxiliary = {names.inside(names.AUX, end) for end in (names.LOGITS, names.PREDICTIONS)}
-    kept = [tensor for tensor in outputs if producer(tensor).name not in auxiliary]
+    auxiliary = tuple(names.inside(names.AUX, end) for end in (names.LOGITS, names.PREDICTIONS))
+    kept = [tensor for tensor in outputs if not producer(tensor).name.endswith(auxiliary)]  # a prefix may stand before
     if not kept or len(kept) == len(outputs):
         return outputs
     return kept[0] if len(kept) == 1 else kept

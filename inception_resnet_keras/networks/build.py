@@ -30,6 +30,7 @@ def build(
     network: Network,
     num_classes: int | None = None,
     *,
+    classes: int | None = None,
     include_top: bool = True,
     pooling: Pooling | None = None,
     input_shape: Sequence[int | None] | None = None,
@@ -45,6 +46,7 @@ def build(
     channels: Literal["adapt"] | None = None,
     dtype: str | keras.DTypePolicy | None = None,
     name: str | None = None,
+    layer_prefix: str | bool = False,
 ) -> keras.Model:
     """Build the Keras model of a network's table.
 
@@ -58,6 +60,7 @@ def build(
     The other arguments, the returned model and the errors are those of `factories.create_inception_v4`.
     """
     # Nothing is built before every argument is known to be right.
+    num_classes = _classes(num_classes, classes)
     data_format = keras.config.image_data_format()
     shape = _image_shape(input_shape, input_tensor, data_format)
     policy, activation = _policy(dtype), _activation(classifier_activation)
@@ -80,6 +83,7 @@ def build(
         name=name,
     )
     classes = DEFAULT_CLASSES if num_classes is None else int(num_classes)
+    prefix = _prefix(layer_prefix, name or network.name)
     operations = KerasOperations(
         dropout_rate=float(dropout_rate),
         batch_norm_momentum=float(batch_norm_momentum),
@@ -87,10 +91,11 @@ def build(
         weight_decay=float(weight_decay),
         data_format=data_format,
         dtype=policy,
+        prefix=prefix,
     )
 
     # The image.
-    image = keras.Input(tuple(shape), name=names.INPUT) if input_tensor is None else input_tensor
+    image = keras.Input(tuple(shape), name=f"{prefix}{names.INPUT}") if input_tensor is None else input_tensor
     x = operations.rescale_pixels(image, network) if include_preprocessing else image
 
     # The stem, the blocks, the reductions.
@@ -181,6 +186,26 @@ def _image_shape(input_shape: Any, input_tensor: Any, data_format: str) -> Any:
     return tuple(input_tensor.shape[1:])
 
 
+def _classes(num_classes: Any, classes: Any) -> Any:
+    """Width of the classifier, by either of its two names. Raises InputError where they differ."""
+    if classes is None:
+        return num_classes
+    positive_integer("classes", classes)
+    if num_classes not in (None, classes):
+        raise refuse("classes", classes, f"num_classes' own {num_classes!r}, whose other name it is, or None")
+    return classes
+
+
+def _prefix(layer_prefix: Any, model_name: str) -> str:
+    """What stands before the layers' names."""
+    prefix = f"{model_name}_" if layer_prefix is True else layer_prefix or ""
+    own = isinstance(prefix, str) and names.stage(f"{prefix}{names.STEM}_")
+    if not isinstance(layer_prefix, str | bool) or "/" in prefix or (prefix and own):
+        takes = "True (the model's name), False, or a text without / that no layer's own name begins with"
+        raise refuse("layer_prefix", layer_prefix, takes)
+    return prefix
+
+
 def _activation(given: Any) -> Any:
     """The classifier's activation as a function; None for None and "linear", which change nothing."""
     try:
@@ -213,6 +238,7 @@ class KerasOperations(Walker[Any]):
 
     dropout_rate, batch_norm_momentum, synchronized_batch_norm, weight_decay, dtype: As `build` takes them, checked.
     data_format: "channels_last" or "channels_first".
+    prefix: What stands before every layer's name.
     """
 
     def __init__(
@@ -224,8 +250,9 @@ class KerasOperations(Walker[Any]):
         weight_decay: float,
         data_format: str,
         dtype: Any,
+        prefix: str = "",
     ) -> None:
-        self.dropout_rate = dropout_rate
+        self.dropout_rate, self.prefix = dropout_rate, prefix
         self.batch_norm_momentum, self.synchronized_batch_norm = batch_norm_momentum, synchronized_batch_norm
         self.regularizer = keras.regularizers.L2(weight_decay) if weight_decay else None
         self.data_format, self.axis, self.dtype = data_format, channel_axis(data_format), dtype
@@ -236,8 +263,9 @@ class KerasOperations(Walker[Any]):
         if scaling.per_image:
             # A nested model, whose operations any Keras can open: no layer of Keras divides by a floored deviation.
             pixels = keras.Input(image.shape[1:], dtype=FLOAT32)
-            return keras.Model(pixels, standardized(pixels), name=names.PREPROCESS)(image)
-        return keras.layers.Rescaling(scaling.scale, scaling.offset, dtype=FLOAT32, name=names.PREPROCESS)(image)
+            return keras.Model(pixels, standardized(pixels), name=self.prefix + names.PREPROCESS)(image)
+        name = self.prefix + names.PREPROCESS
+        return keras.layers.Rescaling(scaling.scale, scaling.offset, dtype=FLOAT32, name=name)(image)
 
     def conv(self, x: Any, row: Conv, name: str) -> Any:
         """Convolution without bias → batch norm without gamma → ReLU; a linear row is a convolution with bias."""
@@ -252,7 +280,7 @@ class KerasOperations(Walker[Any]):
             kernel_regularizer=self.regularizer,
             data_format=self.data_format,
             dtype=self.dtype,
-            name=name,
+            name=self.prefix + name,
         )(x)
         if row.linear:
             return x
@@ -264,7 +292,7 @@ class KerasOperations(Walker[Any]):
         if row.dilation > 1:
             # A nested model, whose operations any Keras can open: Keras's pools have no dilation.
             cells = keras.Input(batch_shape=x.shape, dtype=x.dtype)
-            return keras.Model(cells, dilated_pool(cells, row, self.axis), name=name)(x)
+            return keras.Model(cells, dilated_pool(cells, row, self.axis), name=self.prefix + name)(x)
         layer = keras.layers.MaxPooling2D if row.kind == "max" else keras.layers.AveragePooling2D
         return layer(
             row.size,
@@ -272,32 +300,33 @@ class KerasOperations(Walker[Any]):
             padding=row.padding,
             data_format=self.data_format,
             dtype=self.dtype,
-            name=name,
+            name=self.prefix + name,
         )(x)
 
     def concat(self, branches: list[Any], name: str) -> Any:
-        return keras.layers.Concatenate(axis=self.axis, dtype=self.dtype, name=name)(branches)
+        return keras.layers.Concatenate(axis=self.axis, dtype=self.dtype, name=self.prefix + name)(branches)
 
     def residual_sum(self, x: Any, branch: Any, scale: float, place: str) -> Any:
         """x + scale · branch."""
         if scale != 1.0:
-            branch = keras.layers.Rescaling(scale, dtype=self.dtype, name=names.scale(place))(branch)
-        return keras.layers.Add(dtype=self.dtype, name=names.inside(place, names.SUM))([x, branch])
+            branch = keras.layers.Rescaling(scale, dtype=self.dtype, name=self.prefix + names.scale(place))(branch)
+        return keras.layers.Add(dtype=self.dtype, name=self.prefix + names.inside(place, names.SUM))([x, branch])
 
     def relu(self, x: Any, name: str) -> Any:
-        return keras.layers.Activation("relu", dtype=self.dtype, name=name)(x)
+        return keras.layers.Activation("relu", dtype=self.dtype, name=self.prefix + name)(x)
 
     def global_pool(self, x: Any, kind: str, name: str) -> Any:
         layer = keras.layers.GlobalMaxPooling2D if kind == "max" else keras.layers.GlobalAveragePooling2D
-        return layer(data_format=self.data_format, dtype=self.dtype, name=name)(x)
+        return layer(data_format=self.data_format, dtype=self.dtype, name=self.prefix + name)(x)
 
     def flatten(self, x: Any, name: str) -> Any:
-        return keras.layers.Flatten(data_format=self.data_format, dtype=self.dtype, name=name)(x)
+        return keras.layers.Flatten(data_format=self.data_format, dtype=self.dtype, name=self.prefix + name)(x)
 
     def dropout(self, x: Any, name: str) -> Any:
-        return keras.layers.Dropout(self.dropout_rate, dtype=self.dtype, name=name)(x)
+        return keras.layers.Dropout(self.dropout_rate, dtype=self.dtype, name=self.prefix + name)(x)
 
     def dense(self, x: Any, units: int, name: str, *, bias: bool = True) -> Any:
+        name = self.prefix + name
         layer = keras.layers.Dense(units, use_bias=bias, kernel_regularizer=self.regularizer, dtype=FLOAT32, name=name)
         return layer(x)
 
@@ -307,13 +336,13 @@ class KerasOperations(Walker[Any]):
 
     def unit_norm(self, x: Any, name: str) -> Any:
         """x / ‖x‖₂."""
-        return keras.layers.UnitNormalization(dtype=FLOAT32, name=name)(x)
+        return keras.layers.UnitNormalization(dtype=FLOAT32, name=self.prefix + name)(x)
 
     def activation(self, logits: Any, activation: Any, name: str) -> Any:
         """The classifier's activation; None leaves the logits."""
         if activation is None:
             return logits
-        return keras.layers.Activation(activation, dtype=FLOAT32, name=name)(logits)
+        return keras.layers.Activation(activation, dtype=FLOAT32, name=self.prefix + name)(logits)
 
     def width(self, x: Any) -> int:
         return x.shape[self.axis]
@@ -327,7 +356,7 @@ class KerasOperations(Walker[Any]):
             scale=False,
             synchronized=self.synchronized_batch_norm,
             dtype=dtype,
-            name=name,
+            name=self.prefix + name,
         )(x)
 
 

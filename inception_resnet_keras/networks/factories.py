@@ -20,6 +20,7 @@ def create_inception_v4(
     *,
     variant: Literal["paper", "slim"] = "paper",
     depths: Sequence[int] | None = None,
+    classes: int | None = None,
     include_top: bool = True,
     pooling: Pooling | None = None,
     input_shape: Sequence[int | None] | None = None,
@@ -36,6 +37,7 @@ def create_inception_v4(
     channels: Literal["adapt"] | None = None,
     dtype: str | keras.DTypePolicy | None = None,
     name: str | None = None,
+    layer_prefix: str | bool = False,
 ) -> keras.Model:
     """Inception-v4: Figure 9 of the paper, composed of Figures 3 to 8.
 
@@ -44,6 +46,7 @@ def create_inception_v4(
         variant: The table to build. "paper" is the paper's figures, with misprints corrected; "slim" is
             the network that was released with weights for ImageNet. guides/variants.md describes how they differ.
         depths: Number of blocks A, B and C, each at least 1. None is the variant's own.
+        classes: Another name of `num_classes`, the one that `keras.applications` has.
         include_top: Whether to build the classifier: average pooling, dropout, a dense layer.
         pooling: Without a top: None returns the last feature map; "avg" or "max" pools it to one vector
             per image. Ignored with a top.
@@ -75,6 +78,8 @@ def create_inception_v4(
             that a grey image gives what its RGB copy gives; see `load_weights`. None refuses them.
         dtype: Keras dtype policy; None is the global one. Logits and predictions are float32 under any policy.
         name: Name of the model; None is the network's, such as "inception_v4".
+        layer_prefix: What stands before every layer's name, for two networks in one model: a text such as "left_",
+            or True for the model's name and "_". Weights load, and endpoints are named, as without it.
 
     Returns:
         A functional `keras.Model` from (batch, height, width, channels) to float32 (batch, num_classes);
@@ -97,6 +102,7 @@ def create_inception_v4(
     return build(
         network,
         num_classes,
+        classes=classes,
         include_top=include_top,
         pooling=pooling,
         input_shape=input_shape,
@@ -111,6 +117,7 @@ def create_inception_v4(
         channels=channels,
         dtype=dtype,
         name=name,
+        layer_prefix=layer_prefix,
     )
 
 
@@ -120,6 +127,7 @@ def create_inception_resnet_v1(
     *,
     variant: Literal["paper", "facenet", "facenet_128"] = "paper",
     depths: Sequence[int] | None = None,
+    classes: int | None = None,
     include_top: bool = True,
     pooling: Pooling | None = None,
     input_shape: Sequence[int | None] | None = None,
@@ -136,6 +144,7 @@ def create_inception_resnet_v1(
     channels: Literal["adapt"] | None = None,
     dtype: str | keras.DTypePolicy | None = None,
     name: str | None = None,
+    layer_prefix: str | bool = False,
 ) -> keras.Model:
     """Inception-ResNet-v1: Figure 15 of the paper, composed of Figures 7 and 10 to 14.
 
@@ -170,6 +179,7 @@ def create_inception_resnet_v1(
     return build(
         network,
         num_classes,
+        classes=classes,
         include_top=include_top,
         pooling=pooling,
         input_shape=input_shape,
@@ -184,6 +194,7 @@ def create_inception_resnet_v1(
         channels=channels,
         dtype=dtype,
         name=name,
+        layer_prefix=layer_prefix,
     )
 
 
@@ -193,6 +204,7 @@ def create_inception_resnet_v2(
     *,
     variant: Literal["paper", "slim"] = "paper",
     depths: Sequence[int] | None = None,
+    classes: int | None = None,
     include_top: bool = True,
     pooling: Pooling | None = None,
     input_shape: Sequence[int | None] | None = None,
@@ -209,6 +221,7 @@ def create_inception_resnet_v2(
     channels: Literal["adapt"] | None = None,
     dtype: str | keras.DTypePolicy | None = None,
     name: str | None = None,
+    layer_prefix: str | bool = False,
 ) -> keras.Model:
     """Inception-ResNet-v2: Figure 15 of the paper, composed of Figures 3, 7 and 16 to 19.
 
@@ -239,6 +252,7 @@ def create_inception_resnet_v2(
     return build(
         network,
         num_classes,
+        classes=classes,
         include_top=include_top,
         pooling=pooling,
         input_shape=input_shape,
@@ -253,4 +267,5 @@ def create_inception_resnet_v2(
         channels=channels,
         dtype=dtype,
         name=name,
+        layer_prefix=layer_prefix,
     )

@@ -28,7 +28,8 @@ def endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:
         variant has one, `pooled`, `logits`, `predictions` and `aux_logits` where they were built;
         and `stride_2` to `stride_32`, the last map of each stride (the usual C1 to C5; the
         networks' valid padding makes a map slightly smaller than its input over the stride, unless they are built
-        with padding="same"). `feature_geometry` says where the cells of each map lie in the picture.
+        with padding="same"). `feature_geometry` says where the cells of each map lie in the picture. A
+        `layer_prefix` is taken off these names, unless the model holds several networks.
 
     Raises:
         ValueError: The model holds no layer of these networks' names.
@@ -45,11 +46,21 @@ def endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:
         raise refuse("model", model, "a Keras model of this project")
     flat = flattened(model)
     calls = [] if flat is None else Graph(flat, flat.output).calls
-    if not any(names.stage(call.operation.name) for call in calls):
+    layers = [call.operation.name for call in calls]
+    networks = names.prefixes(layers) or [""]  # a part of a network may have no stem
+    if not any(names.stage(layer.removeprefix(prefix)) for layer in layers for prefix in networks):
         raise InputError(
             f"model: {model.name!r} has no layer named as this project's are, such as 'stem_conv_1', neither itself "
             "nor in a functional model inside it"
         )
+    ends: dict[str, Any] = {}
+    for prefix in networks:
+        ends |= {f"{prefix}{name}" if networks[1:] else name: end for name, end in _endpoints(calls, prefix).items()}
+    return ends
+
+
+def _endpoints(calls: Sequence[Call], prefix: str) -> dict[str, keras.KerasTensor]:
+    """The endpoints of the network whose layers' names begin with a prefix."""
     stages: dict[str, Any] = {}
     heads: dict[str, Any] = {}
     maps: dict[str, Any] = {}
@@ -59,7 +70,9 @@ def endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:
         strides |= {id(output): stride for output in call.outputs}
         if len(call.outputs) != 1:
             continue
-        (output,), name = call.outputs, call.operation.name
+        if not call.operation.name.startswith(prefix):
+            continue
+        (output,), name = call.outputs, call.operation.name.removeprefix(prefix)
         stage = names.stage(name)
         if stage and not names.in_branch(name):
             stages[stage] = maps[f"stride_{stride}"] = output

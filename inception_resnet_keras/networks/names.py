@@ -8,11 +8,15 @@
 
 A convolution's batch norm and ReLU carry its name and a suffix: `a03_branch_2_conv_1_bn`. Of an optimised
 model, one that stands for several carries the first one's: `a03_branch_1_conv_1_joined`, `…_split`.
+
+A model that was built with `layer_prefix=` has one text before all its names. It is found by `prefixes`, and taken off
+before a name is read.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 STEM, FINAL, AUX = "stem", "final", "aux"
@@ -29,6 +33,26 @@ _HEAD = re.compile(rf"(?P<head>{'|'.join((AUX, *HEADS))})(?![a-z0-9])")
 _BLOCK = re.compile(r"([a-z])[0-9]{2,6}")
 _BRANCH = re.compile(r"((?:fork_[0-9]+_)?branch_)([0-9]+)(_.*)")
 _WORD = re.compile(r"([a-z]+)(?:_([0-9]{1,6}))?")
+
+
+def prefixes(layer_names: Iterable[str]) -> list[str]:
+    """What stands before the names of each network among these layers: "" for names without a prefix.
+
+    Every network's first convolution tells: `left_stem_conv_1` is the one of a network built with
+    `layer_prefix="left_"`.
+
+    Examples:
+        >>> prefixes(["left_stem_conv_1", "left_stem_conv_1_bn", "stem_conv_1", "logits"])
+        ['left_', '']
+    """
+    first = inside(STEM, "conv", 1)
+    return list(dict.fromkeys(name.removesuffix(first) for name in layer_names if name.endswith(first)))
+
+
+def only_prefix(layer_names: Iterable[str]) -> str:
+    """What stands before the names of the one network among these layers; "" where there are none, or several."""
+    found = prefixes(layer_names)
+    return found[0] if len(found) == 1 else ""
 
 
 @dataclass(frozen=True)

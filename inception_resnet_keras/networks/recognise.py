@@ -297,13 +297,26 @@ def recognise_model(model: Any, *, least: float = LEAST_SCORE) -> NetworkDescrip
 
 
 def model_shapes(model: Any) -> dict[str, Shape]:
-    """The shapes of a Keras model's weights, by `layer/variable`."""
-    return {f"{layer.name}/{weight.name}": tuple(weight.shape) for layer in model.layers for weight in layer.weights}
+    """The shapes of a Keras model's weights, by `layer/variable`, without the prefix of the model's layers."""
+    prefix = layer_prefix(model)
+    return {
+        f"{layer.name.removeprefix(prefix)}/{weight.name}": tuple(weight.shape)
+        for layer in model.layers
+        for weight in layer.weights
+    }
 
 
 def model_layers(model: Any) -> dict[str, dict[str, Any]]:
-    """The configurations of a Keras model's layers by name, each with its class's name as "class"."""
-    return {layer.name: {**_config(layer), "class": type(layer).__name__} for layer in model.layers}
+    """The configurations of a Keras model's layers, each with its class's name as "class", by name without a prefix."""
+    prefix = layer_prefix(model)
+    return {
+        layer.name.removeprefix(prefix): {**_config(layer), "class": type(layer).__name__} for layer in model.layers
+    }
+
+
+def layer_prefix(model: Any) -> str:
+    """What stands before the names of a model's network, as `layer_prefix=` put it there; "" for nothing."""
+    return names.only_prefix(layer.name for layer in model.layers)
 
 
 def differences(found: NetworkDescription, layers: Layers) -> list[str]:

@@ -31,6 +31,7 @@ _COUNTED = re.compile(r"(.*?)(?:_([0-9]{1,9}))?")
 _COUNTER = re.compile(rf"({'|'.join(sorted({kind for table in OTHERS for kind in table.counters}))})_[0-9]{{1,9}}(?=/)")
 _SEPARATOR = re.compile(r"[./]")
 _DEEPEST_NAME = 10  # separators in a source's own names; they have 8 at most
+_MOST_PREFIXES = 8  # of layers' names, as `layer_prefix=` gives them, that are looked for in one file
 _LEAST_OWN = 8  # tensors under a prefix, of names that this project gives
 _LEAST_SHARE = 0.1  # of a network's tensors: fewer under a prefix are there by chance
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
@@ -195,8 +196,12 @@ class NameIndex:
     def __init__(self, names: Iterable[str]) -> None:
         self.names = [name for name in names if not is_training_state(name)]
         self.ends: dict[str, list[tuple[str, str]]] = {}
+        layers = {name.rpartition("/")[0].rpartition("/")[2] for name in self.names}
+        prefixes = [prefix for prefix in own_names.prefixes(sorted(layers)) if prefix][:_MOST_PREFIXES]
         for name in self.names:
-            for at in (0, *[match.end() for match in _SEPARATOR.finditer(name)][-_DEEPEST_NAME:]):
+            starts = [0, *[match.end() for match in _SEPARATOR.finditer(name)][-_DEEPEST_NAME:]]
+            starts += [at + len(prefix) for at in starts for prefix in prefixes if name.startswith(prefix, at)]
+            for at in starts:
                 end = name[at:]
                 self.ends.setdefault(_uncounted(end), []).append((name[:at], end))
 
@@ -297,7 +302,9 @@ def _sets_of_ours(index: NameIndex, ema: bool) -> TensorSets:
 
 
 def _of_ours(shapes: Mapping[str, Shape], layers: Layers | None, sets: TensorSets) -> Identity | None:
-    layers = _layers_around(sets.names, layers or {}) or layers
+    prefix = sets.prefixes[0].rpartition("/")[2]  # of the layers' own names
+    around = _layers_around([f"{prefix}{name}" for name in sets.names], layers or {})
+    layers = {name.removeprefix(prefix): layer for name, layer in around.items()} if around else layers
     description = recognise({name: shapes[file] for name, file in sets.names.items()}, layers)
     return Identity(OURS, description, sets.names, sets) if description else None
 

@@ -112,12 +112,21 @@ def load_weights(
 def weights_by_name(model: keras.Model) -> dict[str, Any]:
     """A model's weights by `layer/variable`, in its order; of nested models too, without these models' names.
 
+    A `layer_prefix` is taken off.
+
     Raises InputError where two networks stand side by side in it.
     """
     found: dict[str, Any] = {}
+    prefixes = names.prefixes(layer.name for layer in leaves(model))
+    if len(set(prefixes)) > 1:
+        raise InputError(
+            f"model: {model.name!r} holds several networks, with layers' names that begin with "
+            f"{', '.join(map(repr, prefixes))}; load the weights of each alone, as they are built"
+        )
+    prefix = "".join(prefixes)
     for layer in leaves(model):
         for weight in layer.weights:
-            key = f"{layer.name}/{weight.name}"
+            key = f"{layer.name.removeprefix(prefix)}/{weight.name}"
             if key in found and _of_network(key):
                 raise InputError(
                     f"model: {model.name!r} has two layers {layer.name!r}: it holds several networks; load the weights "

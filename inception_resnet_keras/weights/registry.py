@@ -126,8 +126,14 @@ def resolve(name: str, model: Mapping[str, Shape], new_head: NewHead = False) ->
     files = [WEIGHTS[file] for file in files_of(name)]
     found = recognise(model)
     fitting = [file for file in files if found and (file.network, file.variant) == (found.name, found.variant)]
-    if found is None or not fitting or "depths" in found.network_options():
+    if found is None or not fitting:
         raise _needs(name, files, found)
+    if "depths" in found.network_options():
+        own = networks.depths(networks.find(found.name, found.variant))[: len(found.depths)]
+        raise InputError(
+            f"weights: {name!r} is of a network with {own} blocks, and the model has {found.depths}: leave depths "
+            "out, or give weights=None"
+        )
     classes = None if new_head is True else found.classes
     has_aux = any(names.place(key) == names.AUX for key in model)
     aux_head = has_aux and not new_head
@@ -164,10 +170,7 @@ def _needs(name: str, files: list[Weights], found: NetworkDescription | None) ->
     family = [file for file in files if found and file.network == found.name]
     fits = dict.fromkeys(f'create_{file.network}(variant="{file.variant}")' for file in family or files)
     got = f"{found.name} ({found.variant})" if found else "a network of its own tables"
-    return InputError(
-        f"weights: {name!r} was trained in another network than {got}: it fits {' or '.join(fits)}, "
-        "with the variant's own depths"
-    )
+    return InputError(f"weights: {name!r} was trained in another network than {got}: it fits {' or '.join(fits)}")
 
 
 def fetch(name: str, model: Mapping[str, Shape], new_head: NewHead = False) -> Path:

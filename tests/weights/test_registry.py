@@ -68,7 +68,11 @@ def test_a_name_means_the_file_that_fits(
         ("imagenet", V1, "it fits create_inception_resnet_v2"),
         ("vggface2", V2, r"it fits create_inception_resnet_v1\(variant=\"facenet\"\)"),
         ("imagenet-ens-adv", V4, r"it fits create_inception_resnet_v2\(variant=\"slim\"\)"),
-        ("imagenet", edits.with_depths(V2, (5, 10, 5)), "with the variant's own depths"),
+        (
+            "imagenet",
+            edits.with_depths(V2, (5, 10, 5)),
+            r"of a network with \(10, 20, 10\) blocks, and the model has \(5, 10, 5\): leave depths out",
+        ),
         ("imagnet", V2, "it takes 'imagenet' perhaps: None, the path of a checkpoint, or 'imagenet'"),
     ],
 )
