@@ -24,6 +24,7 @@ from typing import Any
 
 from .. import networks
 from ..common.arguments import number_between, one_of, positive_integer
+from ..common.chatter import hush_engine
 from ..common.devices import is_out_of_memory, largest_that_fits, usable_cores
 from ..common.errors import InputError, refuse
 from ..deploy.formats import FORMATS
@@ -246,7 +247,7 @@ def run_apart(folder: Path, on_gpu: bool, function: Callable[..., Iterable[Any]]
 
 
 def _work(pipe: Any, log: str, on_gpu: bool, function: Callable[..., Iterable[Any]], arguments: Any) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    hush_engine()  # the last line of the log is shown where the process dies
     os.environ |= {"KERAS_BACKEND": "tensorflow"} | ({} if on_gpu else {"CUDA_VISIBLE_DEVICES": "-1"})
     with open(log, "wb") as file:
         for stream in (sys.stdout, sys.stderr):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
 from .. import __version__
+from ..common.chatter import hush_engine
 from ..common.console import PROGRAM, printable
 from ..common.errors import InputError
 
@@ -32,7 +32,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit status: 0, or 1 for bad input, 2 for a wrong call, 130 for Ctrl-C."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's advice to builders is noise to users
+    hush_engine()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without × shows ? for it
