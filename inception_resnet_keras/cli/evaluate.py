@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,32 +73,13 @@ def run(args: argparse.Namespace) -> None:
         _evaluate(args, console)
 
 
-@contextmanager
-def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar, or where there is no terminal a line now and then."""
-    from ..common.console import say
-    from ..training.progress import PLAIN_LINE_EVERY, reading
-
-    said = time.monotonic()
-
-    def tell(what: str, done: int, total: int) -> None:
-        nonlocal said
-        bars.update(bar, description=what, completed=done, total=total)
-        if not console.is_terminal and time.monotonic() - said > PLAIN_LINE_EVERY:
-            said = time.monotonic()
-            say(console, f"{what}: {done:,} of {total:,} pictures")
-
-    with reading(console) as bars:
-        bar = bars.add_task("", total=None)
-        yield tell
-
-
 def _evaluate(args: argparse.Namespace, console: Console) -> None:
+    from ..common.bars import progress_of
     from ..common.console import print_json, say
     from ..evaluation.evaluate import evaluate
     from ..evaluation.tables import show_evaluation
 
-    with _progress(console) as progress:
+    with progress_of(console) as progress:
         found = evaluate(
             args.models,
             args.data,
@@ -122,6 +100,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
 
 
 def _verify(args: argparse.Namespace, console: Console) -> None:
+    from ..common.bars import progress_of
     from ..common.console import print_json, say
     from ..evaluation.faces import verify_faces
     from ..evaluation.tables import show_verified
@@ -132,7 +111,7 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
         raise InputError("--pairs: --data is missing: the folder with a folder of pictures a person")
     if args.crops != 1 or args.classes:
         raise InputError("--pairs: --crops and --classes are of classifiers; --mirror looks at faces mirrored too")
-    with _progress(console) as progress:
+    with progress_of(console) as progress:
         found = verify_faces(
             args.models[0],
             args.pairs,

@@ -40,10 +40,10 @@ def run(args: argparse.Namespace) -> None:
 def _pack(args: argparse.Namespace) -> None:
     from rich.console import Console
 
+    from ..common.bars import reading
     from ..common.console import say
     from ..data.packed import pack
     from ..data.sources import open_source
-    from ..training.progress import reading
 
     console = Console()
     with reading(console) as bars:

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import networks
-from ..common.console import cell, command, say
+from ..common.console import command, say
 from ..common.errors import InputError
 from ..data import DIGITS, SOURCE_HELP
 from ..training.config import CHANGEABLE, CHOICES, DEFAULTS, FLAGS, KEYS, configured, read_settings, recipe_names
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from ..evaluation.report import Report
+    pass
 
 HELP = "train a network on pictures"
 
@@ -101,6 +99,7 @@ def run(args: argparse.Namespace) -> None:
 
     from rich.console import Console
 
+    from ..evaluation.tables import class_table
     from ..training.train import resume, train_config
 
     console = Console()
@@ -111,7 +110,7 @@ def run(args: argparse.Namespace) -> None:
     )
     if not trained.chief:
         return
-    console.print(_table(trained.report))
+    console.print(class_table(trained.report))
     say(console, f"held-out accuracy {trained.report.accuracy:.2%}", style="bold")
     folder = trained.folder.path
     say(console, f"everything is in {folder}; to use it: {command('predict', folder)} IMAGE")
@@ -119,15 +118,3 @@ def run(args: argparse.Namespace) -> None:
 
 def _as_given(name: str) -> str:
     return f"--{name.replace('_', '-')}" if name in (*FLAGS, "recipe") else f"--set {name}"
-
-
-def _table(report: Report) -> Table:
-    from rich.table import Table
-
-    table = Table(title="held-out pictures, class by class", title_justify="left")
-    table.add_column("class", overflow="fold")
-    for column in ("precision", "recall", "pictures"):
-        table.add_column(column, justify="right")
-    for score in report.classes:
-        table.add_row(cell(score.name), f"{score.precision:.1%}", f"{score.recall:.1%}", f"{score.support:,}")
-    return table

@@ -8,7 +8,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
@@ -93,6 +93,56 @@ def pack(
         _check_classes(source, np.array(kept, np.int64))
         _write_index(folder, source, np.array(kept), np.array(rows, np.int64), shards.written)
     return PackedFolder(out, len(kept), len(shards.written), sum(shard["bytes"] for shard in shards.written))
+
+
+def write_packed(
+    pictures: Iterable[tuple[bytes, int, tuple[int, int]]],
+    out: Path,
+    class_names: Sequence[str] | None,
+    *,
+    what: str,
+    shard_bytes: int = SHARD_BYTES,
+) -> PackedFolder:
+    """Write pictures that come one by one into a new folder, as `pack` does, in their order.
+
+    Args:
+        pictures: Each one's bytes, a PNG that TensorFlow reads as `read_image` does, its label, and (height, width).
+        out: The folder to make; it must not exist.
+        class_names: In the order of the labels. None names them by their numbers.
+        what: What errors call the pictures.
+        shard_bytes: A shard is closed when it has as many bytes.
+
+    Raises:
+        InputError: There is no picture, or a class has none.
+    """
+    labels, sizes, rows = [], [], []
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with new_files(out) as hidden:
+        folder = hidden / out.name
+        folder.mkdir()
+        shards = _Shards(folder, shard_bytes)
+        for number, (content, label, size) in enumerate(pictures):
+            rows.append((*shards.add(content, label, f"image {number}"), PLAIN))
+            labels.append(label)
+            sizes.append(size)
+        shards.close()
+        if not labels:
+            raise InputError(f"{what} holds no picture")
+        names = list(map(str, range(max(labels) + 1) if class_names is None else class_names))
+        there = set(labels)
+        if missing := [name for number, name in enumerate(names) if number not in there]:
+            raise InputError(f"{what} has no picture of class {missing[0]!r}; of {len(names)} classes each needs one")
+        source = Source(
+            class_names=names,
+            names=[f"image {number}" for number in range(len(labels))],
+            labels=np.array(labels, np.int64),
+            sizes=np.array(sizes, np.int32),
+            kinds=np.full(len(labels), PLAIN, np.uint8),
+            contents=Ranges([], *np.zeros((3, len(labels)), np.int64)),
+            corrupt=CorruptPictures(0, len(labels)),
+        )
+        _write_index(folder, source, np.arange(len(labels)), np.array(rows, np.int64), shards.written)
+    return PackedFolder(out, len(labels), len(shards.written), sum(shard["bytes"] for shard in shards.written))
 
 
 class _Shards:

@@ -119,10 +119,13 @@ class Diagram:
     def _repr_svg_(self) -> str | None:
         return self.svg() if svg.can_draw() else None
 
-    def _repr_html_(self) -> str | None:
-        """Without Graphviz, the explorer in a frame."""
+    def _repr_html_(self) -> str:
+        """The drawing inline, so that it follows the notebook's background; without Graphviz the explorer in a frame.
+
+        Notebooks show an SVG by itself as an image, which knows nothing of the page.
+        """
         if svg.can_draw():
-            return None
+            return f'<div style="overflow-x:auto">{self.svg()}</div>'
         return (
             f'<iframe sandbox="allow-scripts" style="width:100%;height:640px;border:0" '
             f'title="{escape(self.title)}" srcdoc="{escape(self.html())}"></iframe>'

@@ -238,28 +238,65 @@ _TEXT = re.compile(
 )
 
 
+SCOPE = "inception-resnet-keras"  # the class of our drawings, which every style rule begins with
+# How pages say that they are light or dark, whatever the reader's system is: JupyterLab, Notebook and nbconvert, VS
+# Code, Colab, and the documentation themes of Sphinx and MkDocs.
+LIGHT_PAGES = (
+    *('[data-jp-theme-light="true"]', ".vscode-light", '[theme="light"]', '[data-theme="light"]'),
+    '[data-md-color-scheme="default"]',
+)
+DARK_PAGES = (
+    *('[data-jp-theme-light="false"]', ".vscode-dark", ".vscode-high-contrast", '[theme="dark"]'),
+    *('[data-theme="dark"]', '[data-md-color-scheme="slate"]'),
+)
+# What notebooks call the colour of their own background, which the drawing then stands on.
+BACKGROUNDS = ("--jp-layout-color0", "--vscode-editor-background")
+
+
 def themed(svg: str, title: str, source: str) -> str:
-    """The drawing in light and dark by the reader's preference, its text as wide in any font.
+    """The drawing in light and dark, its text as wide in any font; inline in a page, it changes nothing else of it.
+
+    It is light or dark as the page says that it stands in, a notebook for example; elsewhere by the reader's
+    preference.
 
     source: The DOT text that it was drawn from, which it carries as its metadata.
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # two drawings on a page would share them
     svg = re.sub(r'width="([\d.]+)pt" height="([\d.]+)pt"', r'width="\1" height="\2"', svg, count=1)
-    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
+    svg = svg.replace("<svg ", f'<svg class="{SCOPE}" role="img" aria-label="{escape(title)}" ', 1)
     svg = svg.replace(">", f">\n<metadata>{escape(source)}</metadata>\n<style>{_rules()}</style>", 1)
     return _TEXT.sub(_as_wide, svg)
 
 
+@cache
 def _rules() -> str:
     """A colour is used for one thing only, so that its dark one replaces it wherever it stands."""
-    dark = "".join(
-        f'[{what}="{colour.light}"]{{{what}:{colour.dark}}}' for colour in COLOURS for what in ("fill", "stroke")
-    )
+    ours = f".{SCOPE}"
     families = "".join(
-        f'[font-family="{font}"]{{font-family:{web}}}' for font, web in ((FONT, WEB_FONT), (MONO, WEB_MONO))
+        f'{ours} [font-family="{font}"]{{font-family:{web}}}' for font, web in ((FONT, WEB_FONT), (MONO, WEB_MONO))
     )
-    return f"{families}@media (prefers-color-scheme:dark){{{dark}}}"
+    distinct = list(dict.fromkeys(COLOURS))
+    uses = "".join(
+        f'{ours} [{what}="{colour.light}"]{{{what}:var(--c{number},{colour.light})}}'
+        for number, colour in enumerate(distinct)
+        for what in ("fill", "stroke")
+    )
+
+    def values(theme: str) -> str:
+        """Every colour in a theme; the paper's is the notebook's own."""
+        colours = [getattr(colour, theme) for colour in distinct]
+        for background in BACKGROUNDS[::-1]:
+            colours[0] = f"var({background},{colours[0]})"
+        return "{" + ";".join(f"--c{number}:{colour}" for number, colour in enumerate(colours)) + "}"
+
+    def within(pages: tuple[str, ...]) -> str:
+        return ",".join(f"{page} {ours}" for page in pages)
+
+    preferred = f"@media (prefers-color-scheme:dark){{{ours}{values('dark')}}}"
+    told = f"{within(LIGHT_PAGES)}{values('light')}{within(DARK_PAGES)}{values('dark')}"
+    return f"{families}{uses}{preferred}{told}"
 
 
 def _as_wide(match: re.Match[str]) -> str:

@@ -9,7 +9,7 @@ labels, or give `tfds:imagenet2012:validation`. Its ground truth file has number
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ..common.arguments import boolean, one_of, path_of, positive_integer, text_of
+from ..common.bars import progress_of
 from ..common.errors import InputError, refuse
 from ..common.files import new_folder, real_path, write_csv, write_json
 from ..data.crops import CROPS, Changes, CropMode, Crops, Interpolation, View
@@ -30,10 +31,11 @@ from ..models.precision import Precision, check_precision, speed_up
 from ..weights.labels import CLASSES, read_class_names
 from . import metrics, plots
 from .classes import Classes, columns, imagenet, places
-from .metrics import Calibration, Figures, figures, true_class_ranks
+from .metrics import Calibration, figures, true_class_ranks
 from .predictions import ProgressCallback, classify
-from .report import Report, classification_report, most_confused
+from .report import Report, classification_report
 from .run_data import choose
+from .tables import Evaluation, Model
 
 EVALUATIONS = Path("evaluations")
 MAX_CORRUPT = 100
@@ -44,66 +46,6 @@ ASSUMED = (
     "nothing says how much of a picture its weights were made for: this is assumed; --crop-fraction, --crop-mode and "
     "--interpolation take something else"
 )
-
-
-@dataclass(frozen=True)
-class Model:
-    """One evaluated model: how it looked at the pictures, its figures, and the paper's and its source's beside them.
-
-    paper: (table, top-1, top-5), shares in [0, 1]; None where it has none for this network and these crops, or
-        the pictures are not of all 1000 classes.
-    published: accuracy as the weights' source has it, %, likewise.
-    notes: what was assumed.
-    """
-
-    name: str
-    network: str
-    view: View | None
-    figures: Figures
-    paper: tuple[str, float, float] | None
-    published: dict[str, float]
-    notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate` found.
-
-    data: as it was asked for. crops: a picture. classes: the models'; report has which of them occur.
-    models: each one alone, in the order given. average: of their probabilities; None of a single model.
-    report: class by class, confusion matrix, mistakes and what could not be read, of the average or the one model.
-    note: how the pictures relate to those that a run was trained on; "" where nothing is known.
-    folder: where it is written.
-    """
-
-    data: str
-    crops: int
-    classes: list[str]
-    models: list[Model]
-    average: Model | None
-    report: Report
-    note: str
-    folder: Path
-
-    @property
-    def reported(self) -> Model:
-        """What the report is of."""
-        return self.average or self.models[0]
-
-    def as_json(self) -> dict[str, object]:
-        """All but the confusion matrix and the single pictures, which are CSV files beside it."""
-        return {
-            "data": self.data,
-            "note": self.note,
-            "pictures": self.reported.figures.pictures,
-            "classes": len(self.classes),
-            "crops": self.crops,
-            "models": [asdict(model) for model in self.models],
-            "average": asdict(self.average) if self.average else None,
-            "most_confused": most_confused(self.report),
-            "per_class": [asdict(score) for score in self.report.classes if score.support],
-            "left_out": [list(entry) for entry in self.report.unreadable],
-        }
 
 
 def evaluate(
@@ -122,7 +64,7 @@ def evaluate(
     trust: bool = False,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
-    progress: ProgressCallback = lambda what, done, total: None,
+    progress: ProgressCallback | None = None,
 ) -> Evaluation:
     """Evaluate classifiers, and the average of their probabilities, on labelled images.
 
@@ -150,7 +92,8 @@ def evaluate(
             program, so pass True only if you trust whoever made it.
         batch_size: Number of crops that go through a model at once, at least 1.
         max_corrupt: Images that may be unreadable: a number, or a fraction below 1.
-        progress: Called with the current step, the number of images done and the number of all images.
+        progress: Called with the current step, the number of images done and the number of all images. None shows
+            them: as a bar in a terminal, as a line that changes in a notebook.
 
     Returns:
         The accuracy and calibration of each model and of the average, the report by class, and the folder
@@ -183,10 +126,11 @@ def evaluate(
     chosen = choose([display_name(model) for model in several], None if data is None else text_of("data", data))
     dataset = chosen.data
     written = None if out is None else path_of("out", out)
-    with new_folder(written, EVALUATIONS, real_path(dataset.replace(":", "-")).name, [dataset]) as folder:
-        told = partial(progress, "reading headers")
+    target = EVALUATIONS, real_path(dataset.replace(":", "-")).name, [dataset]
+    with new_folder(written, *target) as folder, progress_of(given=progress) as tell:
+        told = partial(tell, "reading headers")
         source = open_source(chosen.place, least_classes=1, max_corrupt=max_corrupt, progress=told)
-        source, note = chosen.select(source, partial(progress, "comparing with the training pictures"))
+        source, note = chosen.select(source, partial(tell, "comparing with the training pictures"))
         subjects = [speed_up(each.open(), precision, batch_size) for each in sources]
         if named and all(subject.classes for subject in subjects):
             raise InputError("classes: names are given for models that carry their classes' names: leave them out")
@@ -210,7 +154,7 @@ def evaluate(
             subjects,
             crops=crops,
             batch_size=batch_size,
-            progress=partial(progress, "evaluating"),
+            progress=partial(tell, "evaluating"),
         )
         if not len(read):
             raise InputError(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from ..common import notebook
 from ..common.arguments import is_integer, positive_integer
 from ..common.errors import InputError, refuse
 from ..common.files import replacing
@@ -53,6 +55,9 @@ class Explanation:
     gradients: float32 (height, width) of the picture: each pixel's part in the score, above 0 for, below
         against. They add up to the score's difference from a grey picture's, but for `gap`.
     difference: that difference. gap: what the steps taken miss of it.
+    picture: uint8 (height, width, 3), what was explained, as it is seen.
+
+    A notebook shows it drawn.
     """
 
     number: int | None
@@ -63,6 +68,37 @@ class Explanation:
     gradients: np.ndarray
     difference: float
     gap: float
+    picture: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"<Explanation of {self.what} at {self.endpoint}>"
+
+    @property
+    def what(self) -> str:
+        """What is explained, in a few words."""
+        if self.number is None:
+            return f"similarity {self.score:.3f}"
+        return f"class {self.number}" + ("" if self.probability is None else f" ({self.probability:.1%})")
+
+    def _repr_html_(self) -> str:
+        drawn = BytesIO()
+        explanation_figure(self.picture, self, self.what).savefig(drawn, format="png", dpi=100)
+        return notebook.page(notebook.picture(drawn.getvalue(), f"why {self.what}", 900))
+
+
+SHOWN_AT_MOST = 12  # explanations that a notebook draws
+
+
+class Explanations(list[Explanation]):
+    """Explanations, in the order of the pictures; a notebook shows the first of them drawn, below one another."""
+
+    def __repr__(self) -> str:
+        return f"[{', '.join(map(repr, self))}]"
+
+    def _repr_html_(self) -> str:
+        left = len(self) - SHOWN_AT_MOST
+        more = notebook.line(f"and {left} more: show each by its number" if left > 0 else "")
+        return notebook.page(*(each._repr_html_() for each in self[:SHOWN_AT_MOST]), more)
 
 
 def explain(
@@ -75,7 +111,7 @@ def explain(
     steps: int = STEPS,
     batch_size: int = 8,
     names: Sequence[object] | None = None,
-) -> list[Explanation]:
+) -> Explanations:
     """Explains a model's answers.
 
     Args:
@@ -93,7 +129,7 @@ def explain(
         names: What errors call the pictures; None for their numbers.
 
     Returns:
-        One explanation a picture, in order.
+        One explanation a picture, in order: a list, which a notebook shows drawn.
 
     Raises:
         ValueError: The model has neither classifier nor embedding, or gives NaN; or an argument does not fit it or
@@ -135,10 +171,10 @@ def explain(
         numbers = [None] * len(pixels)
         other = network.run(_pixels("against", against, model)[:1])
         directions = np.repeat(require_finite(f"model {model.name!r}", other, ["against"]), len(pixels), axis=0)
-    found = [
+    found = Explanations(
         network.explained(picture, direction, number, place)
         for picture, direction, number in zip(pixels, directions, numbers, strict=True)
-    ]
+    )
     require_finite(f"model {model.name!r}", np.stack([each.gradients for each in found]), named)
     return found
 
@@ -193,6 +229,7 @@ class _Network:
             gradients=gradients,
             difference=difference,
             gap=float(difference - gradients.sum()),
+            picture=_seen(self._last(picture)),
         )
 
     def integrated(self, picture: np.ndarray, grey: np.ndarray, direction: np.ndarray) -> np.ndarray:
@@ -266,6 +303,20 @@ def _probability(outputs: dict[str, np.ndarray], number: int) -> float:
     return float(shifted[number] / shifted.sum())
 
 
+def _seen(pixels: np.ndarray) -> np.ndarray:
+    """A model's input (height, width, channels) as it is seen: pixels of 0-255, or of -1 to 1, or stretched to that."""
+    low, high = float(pixels.min()), float(pixels.max())
+    if low >= 0 and 1 < high <= 255:
+        shown = pixels
+    elif -1 <= low < 0 and high <= 1:
+        shown = (pixels + 1) * 127.5
+    else:
+        shown = (pixels - low) * (255 / max(high - low, 1e-6))
+    if shown.shape[-1] != 3:
+        shown = np.repeat(shown.mean(axis=-1, keepdims=True), 3, axis=-1)
+    return np.rint(shown).astype(np.uint8)
+
+
 def _array(tensor: Any) -> np.ndarray:
     import tensorflow as tf
 
@@ -278,6 +329,12 @@ CLIPPED = 99.5  # per cent of the pixels that the gradients' colours tell apart
 
 
 def draw_explanation(picture: np.ndarray, explanation: Explanation, what: str, path: Path) -> None:
+    """Writes the figure as a file, which `path` names; the other arguments are `explanation_figure`'s."""
+    with replacing(path) as beside:
+        explanation_figure(picture, explanation, what).savefig(beside, dpi=130)
+
+
+def explanation_figure(picture: np.ndarray, explanation: Explanation, what: str) -> Figure:
     """Three panels side by side. picture: uint8 (height, width, 3); what: the class and its probability."""
     step = max(1, -(-max(picture.shape[:2]) // SHOWN_SIDE))
     shown = picture[::step, ::step]
@@ -324,8 +381,7 @@ def draw_explanation(picture: np.ndarray, explanation: Explanation, what: str, p
         bar.outline.set_visible(False)
         axis.get_xticklabels()[0].set_horizontalalignment("left")
         axis.get_xticklabels()[-1].set_horizontalalignment("right")
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=130)
+    return figure
 
 
 STEEP = 0.05  # share of the score's difference that steps may miss before more are advised

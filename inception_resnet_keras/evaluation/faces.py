@@ -8,7 +8,7 @@ name_0001 and name_0004) and as many of two (`name<tab>1<tab>other<tab>2`). http
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -18,17 +18,19 @@ import numpy as np
 from PIL import Image
 
 from ..common.arguments import boolean, path_of, positive_integer
+from ..common.bars import progress_of
 from ..common.errors import InputError
 from ..common.files import new_folder, read_short_text, real_path, write_csv, write_json
-from ..data.crops import Changes, CropMode, Interpolation, View
+from ..data.crops import Changes, CropMode, Interpolation
 from ..data.images import SUFFIXES, UnreadableImageError, decode
 from ..data.labelled import CorruptPictures
 from ..data.preprocessing import Convention
 from ..models.open import GivenModel, display_name, locate
 from ..models.precision import Precision, check_precision, speed_up
 from .evaluate import ASSUMED, AVERAGES_LEFT, EVALUATIONS, MAX_CORRUPT, read_again
-from .metrics import Verification, squared_distances, verify
+from .metrics import squared_distances, verify
 from .predictions import ProgressCallback, one_pass
+from .tables import FaceVerification
 
 LARGEST = 16 * 1024**2  # bytes; LFW's own has 160 thousand
 
@@ -131,39 +133,6 @@ def _number(told: str, text: str) -> int:
     return int(text)
 
 
-@dataclass(frozen=True)
-class FaceVerification:
-    """What `verify_faces` found.
-
-    model, pairs, data: as they were asked for. mirrored: whether each face was looked at mirrored too. view: how.
-    pictures: how many were embedded. one_person, two_persons: how many pairs of each kind were judged.
-    left_out: how many pairs were not, since `unreadable` (name, reason) has one of their pictures.
-    notes: what was assumed, or left out.
-    published: accuracy as the weights' source has it, %, by measure: LFW's is of that set's own 6,000 pairs.
-    folder: where it is written.
-    """
-
-    model: str
-    pairs: str
-    data: str
-    mirrored: bool
-    view: View
-    pictures: int
-    one_person: int
-    two_persons: int
-    left_out: int
-    verification: Verification
-    unreadable: list[tuple[str, str]]
-    notes: list[str]
-    published: dict[str, float]
-    folder: Path
-
-    def as_json(self) -> dict[str, object]:
-        found = asdict(self)
-        del found["folder"]
-        return found
-
-
 def verify_faces(
     model: GivenModel,
     pairs: str | PathLike[str],
@@ -180,7 +149,7 @@ def verify_faces(
     trust: bool = False,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
-    progress: ProgressCallback = lambda what, done, total: None,
+    progress: ProgressCallback | None = None,
 ) -> FaceVerification:
     """Verify pairs of faces by the squared distance of their embeddings, which have unit length.
 
@@ -197,7 +166,7 @@ def verify_faces(
         preprocessing, precision, trust: As for `evaluate`.
         batch_size: Number of images that go through the model at once, at least 1.
         max_corrupt: Images that may be missing or unreadable: a number, or a fraction below 1.
-        progress: Called with the current step, the number of images done and the number of all images.
+        progress: As for `evaluate`.
 
     Returns:
         The accuracy over the folds, the ROC curve, the pairs left out, and the folder with everything that
@@ -228,7 +197,8 @@ def verify_faces(
         )
     if not data.is_dir():
         raise InputError(f"{data}: is no folder; one is needed with a folder of pictures a person")
-    with new_folder(written, EVALUATIONS, f"{real_path(data).name}-{pairs.stem}", [data]) as folder:
+    target = EVALUATIONS, f"{real_path(data).name}-{pairs.stem}", [data]
+    with new_folder(written, *target) as folder, progress_of(given=progress) as tell:
         faces = sorted({face for pair in every for face in pair[1:]})
         corrupt = CorruptPictures(max_corrupt, len(faces))
         paths = _paths(data, faces, corrupt)
@@ -249,7 +219,7 @@ def verify_faces(
             [replace(subject, view=view)],
             flip=mirror,
             batch_size=batch_size,
-            progress=partial(progress, "embedding"),
+            progress=partial(tell, "embedding"),
         )
         place = {there[index]: row for row, index in enumerate(read)}
         judged = [pair for pair in every if pair.first in place and pair.second in place]

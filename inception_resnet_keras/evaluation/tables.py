@@ -1,29 +1,138 @@
-"""What an evaluation found, as tables and lines for a terminal."""
+"""What an evaluation found, and how a terminal and a notebook show it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
+from ..common import notebook
 from ..common.console import cell, say
+from .metrics import Figures, Verification
+from .report import Report, most_confused
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..data.crops import View
-    from .evaluate import Evaluation, Model
-    from .faces import FaceVerification
 
 LEGEND = (
     "±: 95 % interval (Wilson). ECE: expected calibration error. T: the temperature to divide the logits by, "
     "fitted on these pictures; after T: the ECE then, on halves that T was not fitted on. NLL: in nats."
 )
 
+# What `evaluate` draws, with what it shows and its width in a notebook, in pixels.
+DRAWN = (
+    ("reliability", "accuracy beside confidence", 480),
+    ("confusion_matrix", "the confusion matrix", 560),
+)
 VALIDATION = 50_000  # pictures of ILSVRC 2012's validation set, which published figures are of
 CLASSES_SHOWN = 40  # of more classes, those with the least recall
+
+
+@dataclass(frozen=True)
+class Model:
+    """One evaluated model: how it looked at the pictures, its figures, and the paper's and its source's beside them.
+
+    paper: (table, top-1, top-5), shares in [0, 1]; None where it has none for this network and these crops, or
+        the pictures are not of all 1000 classes.
+    published: accuracy as the weights' source has it, %, likewise.
+    notes: what was assumed.
+    """
+
+    name: str
+    network: str
+    view: View | None
+    figures: Figures
+    paper: tuple[str, float, float] | None
+    published: dict[str, float]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    data: as it was asked for. crops: a picture. classes: the models'; report has which of them occur.
+    models: each one alone, in the order given. average: of their probabilities; None of a single model.
+    report: class by class, confusion matrix, mistakes and what could not be read, of the average or the one model.
+    note: how the pictures relate to those that a run was trained on; "" where nothing is known.
+    folder: where it is written.
+    """
+
+    data: str
+    crops: int
+    classes: list[str]
+    models: list[Model]
+    average: Model | None
+    report: Report
+    note: str
+    folder: Path
+
+    @property
+    def reported(self) -> Model:
+        """What the report is of."""
+        return self.average or self.models[0]
+
+    def __repr__(self) -> str:
+        scores = self.reported.figures
+        names = ", ".join(model.name for model in self.models)
+        return f"<Evaluation of {names} on {self.data}: top-1 {scores.top1:.2%} of {scores.pictures:,} pictures>"
+
+    def _repr_html_(self) -> str:
+        return evaluation_html(self)
+
+    def as_json(self) -> dict[str, object]:
+        """All but the confusion matrix and the single pictures, which are CSV files beside it."""
+        return {
+            "data": self.data,
+            "note": self.note,
+            "pictures": self.reported.figures.pictures,
+            "classes": len(self.classes),
+            "crops": self.crops,
+            "models": [asdict(model) for model in self.models],
+            "average": asdict(self.average) if self.average else None,
+            "most_confused": most_confused(self.report),
+            "per_class": [asdict(score) for score in self.report.classes if score.support],
+            "left_out": [list(entry) for entry in self.report.unreadable],
+        }
+
+
+@dataclass(frozen=True)
+class FaceVerification:
+    """What `verify_faces` found.
+
+    model, pairs, data: as they were asked for. mirrored: whether each face was looked at mirrored too. view: how.
+    pictures: how many were embedded. one_person, two_persons: how many pairs of each kind were judged.
+    left_out: how many pairs were not, since `unreadable` (name, reason) has one of their pictures.
+    notes: what was assumed, or left out.
+    published: accuracy as the weights' source has it, %, by measure: LFW's is of that set's own 6,000 pairs.
+    folder: where it is written.
+    """
+
+    model: str
+    pairs: str
+    data: str
+    mirrored: bool
+    view: View
+    pictures: int
+    one_person: int
+    two_persons: int
+    left_out: int
+    verification: Verification
+    unreadable: list[tuple[str, str]]
+    notes: list[str]
+    published: dict[str, float]
+    folder: Path
+
+    def as_json(self) -> dict[str, object]:
+        found = asdict(self)
+        del found["folder"]
+        return found
 
 
 def show_evaluation(console: Console, found: Evaluation) -> None:
@@ -38,6 +147,21 @@ def show_evaluation(console: Console, found: Evaluation) -> None:
         for line in model.notes:
             say(console, f"{model.name}: {line}", style="yellow")
     console.print(_classes(found))
+
+
+def evaluation_html(found: Evaluation) -> str:
+    """The same for a notebook, with the pictures that were drawn of it."""
+    models = list(filter(None, [*found.models, found.average]))
+    said = [line for model in models for line in _published(model, found.reported.figures.pictures)]
+    return notebook.page(
+        notebook.heading(_heading(found)),
+        notebook.line(found.note),
+        notebook.table(_models(found)),
+        *map(notebook.line, [LEGEND, *said, *(f"{model.name}: {line}" for model in models for line in model.notes)]),
+        notebook.table(_classes(found)),
+        *(notebook.picture(found.folder / f"{name}.png", what, width) for name, what, width in DRAWN),
+        notebook.line(f"everything is in {found.folder}"),
+    )
 
 
 def show_verified(console: Console, found: FaceVerification) -> None:
@@ -56,6 +180,17 @@ def show_verified(console: Console, found: FaceVerification) -> None:
     for share, accepts in scores.true_accepts.items():
         said = "too few pairs of two persons to tell" if accepts is None else f"{accepts:.2%}"
         say(console, f"true accepts at {share} false ones: {said}")
+
+
+def class_table(report: Report) -> Table:
+    """Precision and recall of a run's classes on its held-out pictures."""
+    table = Table(title="held-out pictures, class by class", title_justify="left")
+    table.add_column("class", overflow="fold")
+    for column in ("precision", "recall", "pictures"):
+        table.add_column(column, justify="right")
+    for score in report.classes:
+        table.add_row(cell(score.name), f"{score.precision:.1%}", f"{score.recall:.1%}", f"{score.support:,}")
+    return table
 
 
 def _heading(found: Evaluation) -> str:

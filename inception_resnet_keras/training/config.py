@@ -23,6 +23,7 @@ from ..common.files import read_short_text, real_path
 from ..data import DIGITS, DIGITS_SEED
 from ..data.options import DataOptions
 from ..models.model_file import damaged_run_config, read_run_config
+from ..networks.checks import apply_depths, apply_scale
 from ..networks.rows import Network
 from ..networks.trace import minimum_side, trace
 
@@ -72,6 +73,8 @@ class TrainConfig:
         val: The held-out pictures, in the same forms. `None` holds out a fifth of `data`, drawn by `seed`.
         model: Name of the network: "inception_v4", "inception_resnet_v1" or "inception_resnet_v2".
         variant: Variant of the network's table.
+        depths: How many of the blocks A, B and C; empty for the variant's own.
+        scale: Residual scales of the blocks A, B and C; empty for the variant's own.
         size: Side that pictures are resized to, in pixels, at most 4096.
         epochs: Number of epochs, at least 1.
         batch_size: Pictures per optimizer step, summed over all workers.
@@ -129,6 +132,8 @@ class TrainConfig:
     val: str | None = None
     model: str = "inception_resnet_v1"
     variant: str = "paper"
+    depths: tuple[int, ...] = ()
+    scale: tuple[float, ...] = ()
     size: int = 75
     epochs: int = 5
     batch_size: int = 32
@@ -169,7 +174,10 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        network = self._check_network()
+        for name in ("depths", "scale"):
+            if isinstance(value := getattr(self, name), list):  # TOML and JSON have no tuples
+                object.__setattr__(self, name, tuple(value))
+        network = self.network
         self._check_single_settings()
         self._check_combinations(network)
         self._check_fine_tuning(network)
@@ -226,7 +234,7 @@ class TrainConfig:
         """The command line that repeats this run in another folder."""
         flags, pairs = [], []
         for key, value in self.settings().items():
-            if value is None or (value == DEFAULTS[key] and (key in SWITCHES or key not in FLAGS)):
+            if value in (None, ()) or (value == DEFAULTS[key] and (key in SWITCHES or key not in FLAGS)):
                 continue
             if key not in FLAGS:
                 pairs.append(f"--set={key}={_toml(value)}")
@@ -235,9 +243,14 @@ class TrainConfig:
                 flags.append(flag if key in SWITCHES else f"{flag}={value}")
         return shlex.join([PROGRAM, "train", *flags, *pairs])
 
-    def _check_network(self) -> Network:
+    @property
+    def network(self) -> Network:
+        """The table that is trained. InputError where there is no such network, or not of these depths or scales."""
         one_of("model", self.model, list(networks.NETWORKS))
-        return networks.find(self.model, self.variant)
+        table = apply_depths(networks.find(self.model, self.variant), self.depths or None)
+        if self.scale and not networks.is_residual(table):
+            raise refuse("scale", self.scale, f"nothing: {self.model} has no residual sums")
+        return apply_scale(table, self.scale or True)
 
     def _check_single_settings(self) -> None:
         for name, (low, high, takes) in RANGES.items():
@@ -299,7 +312,10 @@ CHANGEABLE = (
     *("parallel_calls", "tensorboard"),
 )
 # Settings that the first config.json files lack; those versions behaved as the defaults of these settings.
-ADDED_LATER = (*(key for key in DATA_OPTIONS if key != "shift"), "max_corrupt", "worker_minutes")
+ADDED_LATER = (
+    *(key for key in DATA_OPTIONS if key != "shift"),
+    *("max_corrupt", "worker_minutes", "depths", "scale"),
+)
 
 
 def _toml(value: Any) -> str:
@@ -372,7 +388,8 @@ def _check_type(where: str, key: str, value: Any) -> Any:
         return value
     if float in kinds and type(value) is int and is_integer(value):
         return float(value)
-    takes = f"{_KINDS[kinds[-1]]} (without it: {json.dumps(DEFAULTS[key])})"
+    kind = "a number per block A, B and C" if key in ("depths", "scale") else _KINDS[kinds[-1]]
+    takes = f"{kind} (without it: {json.dumps(DEFAULTS[key])})"
     raise refuse(f"{where}: {key}", value, takes)
 
 

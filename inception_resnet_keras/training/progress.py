@@ -10,29 +10,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ..common.bars import PLAIN_LINE_EVERY
 from ..common.console import say
 
 if TYPE_CHECKING:
     from .session import Position
-
-PLAIN_LINE_EVERY = 30.0  # seconds between two lines without a terminal
 
 
 class _ImagesPerSecond(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(f"{speed:,.1f} images/s" if speed else "– images/s")
-
-
-@contextmanager
-def reading(console: Console) -> Iterator[Progress]:
-    """A progress bar for reading pictures; without a terminal it shows nothing."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        yield progress
 
 
 class TrainingProgress:

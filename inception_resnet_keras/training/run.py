@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
+from ..common.bars import reading
 from ..common.console import command, say
 from ..common.errors import InputError
 from ..common.files import LOCK, new_folder, only_writer, remove_partial, replacing, write_csv, write_json
@@ -36,7 +37,6 @@ from ..data.splits import SPLIT_FILE, read_split, write_split
 from ..models.model_file import RUN_CONFIG, Card, read_run_config, save_model
 from .cluster import require_agreement, worker
 from .config import TrainConfig
-from .progress import reading
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -85,6 +85,12 @@ class RunFolder:
     @property
     def split(self) -> Path:
         return self.path / SPLIT_FILE
+
+    @property
+    def given(self) -> dict[str, Path]:
+        """Where what was given in memory is kept, by its setting: the run is resumed and evaluated with it."""
+        names = {"data": "pictures", "val": "held_out_pictures", "weights": "pretrained.keras"}
+        return {setting: self.path / name for setting, name in names.items()}
 
     def identity(self) -> str:
         """What distinguishes the run's files from those of other runs; a new identity if config.json is missing.
@@ -157,6 +163,8 @@ class RunFolder:
             return
         for file in (self.config, self.split, self.path / LOCK):
             file.unlink(missing_ok=True)
+        for kept in self.given.values():
+            shutil.rmtree(kept) if kept.is_dir() else kept.unlink(missing_ok=True)
         if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
             self.checkpoints.rmdir()
 

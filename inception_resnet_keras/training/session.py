@@ -13,7 +13,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .. import networks
 from ..common.errors import InputError
 from ..networks.build import build
 from .config import TrainConfig
@@ -196,7 +195,7 @@ def assign_variables(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarr
 
 def _build_model(config: TrainConfig, classes: int, momentum: float, synchronized: bool) -> keras.Model:
     return build(
-        networks.find(config.model, config.variant),
+        config.network,
         classes,
         input_shape=_input_shape(config.size),
         batch_norm_momentum=momentum,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from os import PathLike, fspath
@@ -18,33 +19,40 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
+from ..common import notebook
 from ..common.arguments import path_of, text_of
+from ..common.bars import reading
 from ..common.console import command, printable, say, say_lines
 from ..common.devices import missing_gpu
 from ..common.errors import InputError, refuse
 from ..common.files import only_writer, real_path, write_json
 from ..data import DIGITS
+from ..data.datasets import is_dataset
 from ..data.images import UnreadableImageError
 from ..data.labelled import Source
 from ..data.pipeline import checked_shard
 from ..data.sources import open_source, require_source
 from ..data.splits import held_out_split
 from ..evaluation.report import Report, classification_report
+from ..evaluation.tables import class_table
 from ..models.model_file import require_same_run
 from ..models.precision import AUTO, choose_precision
 from ..weights import registry
 from ..weights.load import is_name, require
 from .cluster import make_strategy, require_agreement, worker
 from .config import CHANGEABLE, TrainConfig, configured, read_stored_config
-from .progress import InterruptedRun, TrainingProgress, reading, stop_requests
+from .in_memory import is_model, written
+from .progress import InterruptedRun, TrainingProgress, stop_requests
 from .run import RUNS, RunFolder, RunWriter, new_run, require_space, require_tensorboard
 from .trouble import estimate_activations, gpu_peak_bytes
 
 if TYPE_CHECKING:
+    import keras
     import tensorflow as tf
 
     from .session import Session
 
+LEARNING_CURVES = "learning_curves.png"
 BATCH_NORM_MOMENTUM_RANGE = (0.8, 0.9997)
 ABORTED = "Collective ops is aborted"  # in TensorFlow's message if another worker has ended
 PROBE_CLASSES = 10  # of the steps that choose a precision
@@ -64,10 +72,28 @@ class TrainingResult:
     report: Report
     chief: bool = True
 
+    def __repr__(self) -> str:
+        return (
+            f"<TrainingResult: {len(self.history)} epochs, held-out accuracy {self.report.accuracy:.2%}, "
+            f"in {self.folder.path}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The accuracy, the learning curves and the classes, for a notebook."""
+        curves = self.folder.path / LEARNING_CURVES
+        return notebook.page(
+            notebook.heading(f"held-out accuracy {self.report.accuracy:.2%} after {len(self.history)} epochs"),
+            notebook.picture(curves, "loss and accuracy by epoch", 760),
+            notebook.table(class_table(self.report)),
+            notebook.line(f"everything is in {self.folder.path}"),
+        )
+
 
 def train(
-    data: str | PathLike[str] | None = None,
+    data: str | PathLike[str] | tf.data.Dataset | None = None,
     *,
+    model: str | keras.Model | None = None,
+    class_names: Sequence[str] | None = None,
     out: str | PathLike[str] | None = None,
     recipe: str | PathLike[str] | None = None,
     console: Console | None = None,
@@ -77,14 +103,20 @@ def train(
 
     Args:
         data: The training images: a folder with one folder of images per class, a .csv of path,label, a
-            folder that `pack` wrote, or "tfds:NAME[:SPLIT]". None is the recipe's, or scikit-learn's
-            handwritten digits.
+            folder that `pack` wrote, or "tfds:NAME[:SPLIT]"; or a `tf.data.Dataset` of images and labels,
+            as `data.datasets.pack_dataset` takes it, which is written into the run's folder first (as PNG).
+            None is the recipe's, or scikit-learn's handwritten digits.
+        model: The network's name, such as "inception_v4"; or a model of this package, whose table, size and
+            weights, without its classifier, the run starts from. None is the recipe's.
+        class_names: The names of a dataset's classes, in the order of its labels. None takes its own
+            `class_names`, else their numbers.
         out: The run's folder, new or empty. None is the next free number below runs/.
         recipe: The name of a recipe, such as "modern", or a TOML file. None is the defaults of
             `training.config.TrainConfig`.
         console: Where progress is printed. None is the terminal.
-        settings: Fields of `training.config.TrainConfig`, such as `model`, `size`, `epochs`, `batch_size` or
-            `val` (held-out images; without it a fifth of `data` is held out). They override the recipe.
+        settings: Fields of `training.config.TrainConfig`, such as `depths`, `size`, `epochs`, `batch_size` or
+            `val` (held-out images, in the same forms as `data`; without it a fifth of `data` is held out). They
+            override the recipe.
 
     Returns:
         The run: its folder with `model.keras` in it, its history, and the report on the held-out images.
@@ -101,15 +133,23 @@ def train(
         print(run.report.accuracy, run.folder.model)
         ```
     """
-    chosen = settings if data is None else {"data": data, **settings}
+    chosen = {**settings} | ({} if data is None else {"data": data}) | ({} if model is None else {"model": model})
     flags = {name: fspath(value) if isinstance(value, PathLike) else value for name, value in chosen.items()}
-    config = configured(None if recipe is None else text_of("recipe", recipe), (), flags)
-    return train_config(config, None if out is None else path_of("out", out), console=console)
+    recipe = None if recipe is None else text_of("recipe", recipe)
+    out = None if out is None else path_of("out", out)
+    console = console or Console()
+    if class_names is not None and not is_dataset(data):
+        raise refuse("class_names", class_names, "None where data is no tf.data.Dataset: folders and files name them")
+    if not any(is_dataset(value) or is_model(value) for value in flags.values()):
+        return train_config(configured(recipe, (), flags), out, console=console)
+    with written(flags, out or RUNS / "run", class_names, console) as (chosen, places):
+        return train_config(configured(recipe, (), chosen), out, console=console, written=places)
 
 
 def finetune(
-    data: str | PathLike[str],
+    data: str | PathLike[str] | tf.data.Dataset,
     *,
+    model: str | keras.Model | None = None,
     weights: str | PathLike[str] | None = None,
     out: str | PathLike[str] | None = None,
     recipe: str | PathLike[str] = "finetune",
@@ -119,15 +159,19 @@ def finetune(
     """Train a pretrained network on your own images: first a new classifier, then the upper stages too.
 
     Args:
-        data: The training images, as for `train`.
-        weights: A checkpoint that `load_weights` reads, or a registered name. None is the recipe's.
+        data: The training images, as for `train`: a path, a name or a `tf.data.Dataset`.
+        model: The network's name; or a pretrained model of this package, loaded or in memory, whose table (with
+            its depths and scales), size and weights are taken. It stays as it is. None is the recipe's.
+        weights: A checkpoint that `load_weights` reads, or a registered name. None is the recipe's, or
+            the model's own.
         out: The run's folder, new or empty. None is the next free number below runs/.
         recipe: The name or TOML file of a recipe.
         console: Where progress is printed. None is the terminal.
-        settings: Fields of `training.config.TrainConfig`, which override the recipe, such as `epochs`,
-            `head_epochs` (epochs that train the classifier alone), `unfreeze_from` (the first stage that
-            is trained after them), `layer_rate` (how much slower each stage below learns) and
-            `freeze_batch_norm` (keeps every statistic of the trunk bit by bit).
+        settings: `class_names`, as for `train`, and fields of `training.config.TrainConfig`, which override the
+            recipe, such as `depths` (of weights that have not the variant's own), `epochs`, `head_epochs` (epochs
+            that train the classifier alone), `unfreeze_from` (the first stage that is trained after them),
+            `layer_rate` (how much slower each stage below learns) and `freeze_batch_norm` (keeps every statistic of
+            the trunk bit by bit).
 
     Returns:
         The run, as from `train`.
@@ -139,14 +183,20 @@ def finetune(
     Examples:
         ```python
         run = finetune("photos", weights="imagenet", epochs=12, head_epochs=4, unfreeze_from="b11")
+        photos = keras.utils.image_dataset_from_directory("photos")
+        run = finetune(photos, model=create_inception_v4(variant="slim", weights="imagenet"), unfreeze_from="b05")
         ```
     """
     chosen = settings if weights is None else {"weights": weights, **settings}
-    return train(data, out=out, recipe=recipe, console=console, **chosen)
+    return train(data, model=model, out=out, recipe=recipe, console=console, **chosen)
 
 
 def train_config(
-    config: TrainConfig, out: str | PathLike[str] | None = None, *, console: Console | None = None
+    config: TrainConfig,
+    out: str | PathLike[str] | None = None,
+    *,
+    console: Console | None = None,
+    written: Mapping[str, Path] | None = None,
 ) -> TrainingResult:
     """Trains a network on pictures and writes a run's folder, as `train` does.
 
@@ -154,6 +204,7 @@ def train_config(
         config: The settings, which were checked when they were made.
         out: The run's folder, new or empty. `None` takes the next free number below runs/.
         console: Where progress is shown. `None` uses the terminal.
+        written: By setting, files and folders that the settings name and that move into the run's folder.
 
     Returns:
         The finished run, with the model's report on the held-out pictures.
@@ -169,12 +220,19 @@ def train_config(
     console = _chief_console(console, number)
     if workers > 1 and out is None:
         raise InputError("out: several workers need one folder that all of them see: give --out")
+    if workers > 1 and written:
+        raise InputError(f"{next(iter(written))}: several workers need it as files: each would write its own")
     config = config.with_absolute_paths()
     require_ready(config, (number, workers))
     if out is None:
         require_runs_outside(config)
     # The chief creates the folder; the other workers write nothing in it.
     with nullcontext(RunFolder(out)) if number and out else new_run(out, config) as run:
+        if written:
+            for setting, place in written.items():
+                shutil.move(place, run.given[setting])
+            config = config.with_settings({setting: str(run.given[setting]) for setting in written})
+            config = config.with_absolute_paths()
         return _run(config, run, strategy, console)
 
 
@@ -546,7 +604,7 @@ def write_report(writer: RunWriter, evaluated: Source, report: Report) -> None:
             return np.full((*size, 3), 255, np.uint8)
 
     mistakes = [read_or_white(mistake.index) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
-    plots.plot_learning_curves(history, run.path / "learning_curves.png")
+    plots.plot_learning_curves(history, run.path / LEARNING_CURVES)
     plots.plot_confusion(report, run.path / "confusion_matrix.png")
     plots.plot_mistakes(report, mistakes, run.path / "mistakes.png")
     write_json(run.report, {**report.as_json(), "peak_gpu_bytes": peak})

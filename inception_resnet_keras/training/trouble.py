@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
-from .. import networks
 from ..common.console import say
 from ..common.devices import is_out_of_memory, largest_that_fits
 from ..common.errors import InputError
@@ -156,8 +155,7 @@ def estimate_activations(config: TrainConfig, replicas: int = 1) -> ActivationBy
     A convolution's output is kept for its batch norm, and its ReLU's output for the next layer; pooled and
     concatenated maps are kept, and so is a block's output. What single operations need while they run is not counted.
     """
-    network = networks.find(config.model, config.variant)
-    nodes = trace(network, (config.size, config.size), aux_head=config.aux_weight > 0)
+    nodes = trace(config.network, (config.size, config.size), aux_head=config.aux_weight > 0)
     readers: dict[str, list[str]] = {}
     for node in nodes:
         for name in node.inputs:

@@ -20,6 +20,7 @@ import keras
 import numpy as np
 
 from .. import networks
+from ..common import notebook
 from ..common.arguments import one_of
 from ..common.console import printable
 from ..common.errors import InputError, refuse
@@ -208,9 +209,29 @@ class LoadReport:
     notes: list[str] = field(default_factory=list)
     prefix: str = ""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
+        which = f"{self.network} ({self.variant}), " if self.network else ""
+        return f"<LoadReport: {which}{self.loaded} weights from {self.path!r}, {len(self.notes)} notes>"
+
+    def _repr_html_(self) -> str:
+        """What became of the tensors, a row each kind, for a notebook."""
+        found = [["loaded", self.loaded, "", ""]]
+        groups = [("dropped", self.dropped), ("changed", self.changed), ("left fresh", {"": self.fresh})]
+        found += [
+            [kind, len(names), why, _first(names)] for kind, group in groups for why, names in group.items() if names
+        ]
+        return notebook.page(
+            notebook.heading(self._what()),
+            notebook.rows(("weights", "count", "why", "which"), found),
+            *(notebook.line(f"note: {note}") for note in self.notes),
+        )
+
+    def _what(self) -> str:
         which = f" of {self.network} ({self.variant})" if self.network else ""
-        lines = [f"{self.path}: {self.format}, {self.source}{which}", f"  loaded: {self.loaded} weights"]
+        return f"{self.path}: {self.format}, {self.source}{which}"
+
+    def __str__(self) -> str:
+        lines = [self._what(), f"  loaded: {self.loaded} weights"]
         if self.prefix:
             lines.append(f"  prefix: {self.prefix!r} before the names, stripped")
         lines += [f"  dropped: {_listed(names)}: {reason}" for reason, names in self.dropped.items()]
@@ -222,7 +243,11 @@ class LoadReport:
 
 def _listed(names: list[str], most: int = 4) -> str:
     """`3 (a, b, c)`, or `900 (a, b, c, d, …)`."""
-    return f"{len(names)} ({', '.join(names[:most])}{', …' if len(names) > most else ''})"
+    return f"{len(names)} ({_first(names, most)})"
+
+
+def _first(names: list[str], most: int = 4) -> str:
+    return f"{', '.join(names[:most])}{', …' if len(names) > most else ''}"
 
 
 @dataclass

@@ -414,7 +414,9 @@ def test_what_was_exported_has_no_gradients(saved: Path, tmp_path: Path, capsys:
 
 def test_a_picture_one_pixel_wide_is_drawn_on_a_sheet_that_can_be_written(tmp_path: Path) -> None:
     nothing = np.zeros((5, 5), np.float32)
-    explained = explain_module.Explanation(0, 0.5, 1.0, "b10", nothing, np.zeros((9, 9), np.float32), 1.0, 0.0)
+    explained = explain_module.Explanation(
+        0, 0.5, 1.0, "b10", nothing, np.zeros((9, 9), np.float32), 1.0, 0.0, np.zeros((9, 9, 3), np.uint8)
+    )
     for name, shape in {"high.png": (65_535, 1, 3), "wide.png": (1, 65_535, 3)}.items():
         explain_module.draw_explanation(np.zeros(shape, np.uint8), explained, "a class", tmp_path / name)
         with Image.open(tmp_path / name) as drawn:

@@ -1,0 +1,124 @@
+"""Labelled images of a `tf.data.Dataset`, written as a packed folder: from there on they are pictures like others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..common.errors import InputError, refuse
+from .images import MAX_SIDE
+from .packed import PackedFolder, write_packed
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+TAKES = "a tf.data.Dataset of (image, label): pixels of 0-255 (height, width, 1 or 3), integers or one-hot vectors"
+
+
+def is_dataset(data: Any) -> bool:
+    """Whether something is a `tf.data.Dataset`; TensorFlow is not imported for it."""
+    return any(kind.__module__.startswith("tensorflow.") and "Dataset" in kind.__name__ for kind in type(data).__mro__)
+
+
+def pack_dataset(
+    dataset: tf.data.Dataset,
+    out: Path,
+    *,
+    argument: str = "data",
+    class_names: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PackedFolder:
+    """Write the images of a dataset, read once and in its order, as PNG into a new packed folder.
+
+    Args:
+        dataset: Images with labels, batched or one by one, such as `keras.utils.image_dataset_from_directory` gives:
+            uint8 or float pixels of 0-255, (height, width, channels) with one channel or three, of any sizes; labels
+            as integers, or as one-hot vectors. Float pixels are rounded.
+        out: The folder to make; it must not exist.
+        argument: What errors call the dataset.
+        class_names: Names in the order of the labels. None takes the dataset's own `class_names`, else numbers.
+        progress: Called with the number of images done, and of all, 0 where that is unknown.
+
+    Raises:
+        InputError: The dataset has no end, is empty, has elements of another kind, pixels that are not of 0-255 or a
+            label without a name; or a class has no image. Nothing of `out` is left.
+    """
+    import tensorflow as tf
+
+    images, labels = _element(dataset, argument)
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise InputError(f"{argument}: the dataset repeats without end: leave out .repeat()")
+    batched = images.shape.rank == 4
+    if batched:
+        dataset = dataset.unbatch()
+    one_hot = labels.shape.rank == (2 if batched else 1)
+    total = max(int(dataset.cardinality()), 0)
+    encoded = dataset.map(lambda image, label: (*_encoded(image), label), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    names = class_names if class_names is not None else getattr(dataset, "class_names", None)
+    bounds = np.array([np.inf, -np.inf])
+
+    def pictures() -> Iterator[tuple[bytes, int, tuple[int, int]]]:
+        for number, (content, size, low, high, label) in enumerate(encoded):
+            where = f"{argument}: image {number}"
+            bounds[:] = min(bounds[0], float(low)), max(bounds[1], float(high))
+            if not (float(low) >= 0 and float(high) <= 255):  # nor NaN
+                raise InputError(f"{where} has values from {low:g} to {high:g}; pixels of 0-255 are needed, unscaled")
+            height, width, channels = size.numpy().tolist()
+            if channels not in (1, 3) or max(height, width) > MAX_SIDE:
+                raise InputError(
+                    f"{where} is of {height}×{width}×{channels}; it takes 1 or 3 channels, {MAX_SIDE} a side"
+                )
+            yield content.numpy(), _number(label.numpy(), one_hot, names, where), (height, width)
+            progress(number + 1, total)
+        if images.dtype.is_floating and bounds[1] <= 1:
+            raise InputError(
+                f"{argument}: no value is above {bounds[1]:g}; pixels of 0-255 are needed: leave out what scales them"
+            )
+
+    return write_packed(pictures(), out, names, what=f"{argument}: the dataset")
+
+
+def _element(dataset: tf.data.Dataset, argument: str) -> tuple[Any, Any]:
+    """The specs of the images and of the labels."""
+    spec = dataset.element_spec
+    if isinstance(spec, dict) and {"image", "label"} <= spec.keys():
+        raise InputError(f"{argument}: its elements are dicts; give pairs: .map(lambda x: (x['image'], x['label']))")
+    pair = isinstance(spec, tuple) and len(spec) == 2 and all(hasattr(one, "shape") for one in spec)
+    if not pair or spec[0].shape.rank not in (3, 4):
+        raise refuse(argument, f"a dataset of {spec}", TAKES)
+    images, labels = spec
+    rank = images.shape.rank - 3
+    if images.shape[-1] not in (1, 3, None) or labels.shape.rank not in (rank, rank + 1):
+        raise refuse(argument, f"a dataset of {spec}", TAKES)
+    return images, labels
+
+
+def _encoded(image: Any) -> tuple[Any, Any, Any, Any]:
+    """PNG, the shape, and the least and largest value, within the dataset's own threads."""
+    import tensorflow as tf
+
+    values = tf.cast(image, tf.float32)
+    pixels = tf.cast(tf.clip_by_value(tf.round(values), 0, 255), tf.uint8)
+    # A NaN is neither least nor largest, so that it is asked for.
+    bad = tf.reduce_any(tf.math.is_nan(values))
+    low = tf.where(bad, tf.constant(float("nan")), tf.reduce_min(values))
+    return tf.io.encode_png(pixels), tf.shape(image), low, tf.reduce_max(values)
+
+
+def _number(label: np.ndarray, one_hot: bool, names: Sequence[str] | None, where: str) -> int:
+    """A label as the number of its class."""
+    if one_hot and label.size > 1:
+        if not (np.isin(label, (0, 1)).all() and label.sum() == 1):
+            raise InputError(f"{where} has the label {label.tolist()}; an integer or a one-hot vector is needed")
+        number = int(label.argmax())
+    else:
+        number = int(label.reshape(()))
+        if number != label.reshape(()):
+            raise InputError(f"{where} has the label {label}; an integer is needed")
+    if number < 0 or (names is not None and number >= len(names)):
+        classes = "the classes" if names is None else f"the {len(names)} classes"
+        raise InputError(f"{where} has the label {number}, which is none of {classes}, counted from 0")
+    return number

@@ -1,0 +1,115 @@
+"""What is given in memory, written as the files that a run is trained from: it can then be resumed and evaluated."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from .. import networks
+from ..common.bars import reading
+from ..common.errors import InputError, refuse
+from ..data.datasets import is_dataset, pack_dataset
+from ..data.packed import open_packed
+from ..networks.checks import apply_depths, apply_scale
+from ..networks.recognise import image_size, recognise_model
+
+if TYPE_CHECKING:
+    import keras
+
+
+def is_model(value: Any) -> bool:
+    """Whether something is a Keras model; Keras is not imported for it."""
+    return hasattr(value, "layers") and hasattr(value, "get_layer")
+
+
+@contextmanager
+def written(
+    settings: Mapping[str, Any], run: Path, class_names: Sequence[str] | None, console: Console
+) -> Iterator[tuple[dict[str, Any], dict[str, Path]]]:
+    """Write datasets and a model into a folder beside the run's, which is removed at the end of the block.
+
+    Args:
+        settings: The settings, in which `data` and `val` may be datasets and `model` a Keras model.
+        run: A path in the folder that the run will lie in.
+        class_names: Of the datasets.
+        console: Where progress is shown.
+
+    Yields:
+        The settings with the names of files, and these files by setting.
+
+    Raises:
+        InputError: A dataset or the model cannot be used.
+    """
+    made = dict(settings)
+    model: Any = settings.get("model")
+    if is_model(model):
+        made |= model_settings(model, settings)
+    new = not run.parent.exists()
+    run.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(mkdtemp(prefix=".given-", dir=run.parent))
+    places: dict[str, Path] = {}
+    try:
+        for setting in ("data", "val"):
+            if is_dataset(dataset := settings.get(setting)):
+                places[setting] = folder / setting
+                _pack(dataset, places[setting], setting, class_names, console)
+                class_names = open_packed(places[setting], 0).class_names  # of the held-out pictures too
+        if is_model(model):
+            places["weights"] = folder / "pretrained.keras"
+            model.save(places["weights"])
+        yield made | {setting: str(place) for setting, place in places.items()}, places
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if new:
+            with suppress(OSError):  # the run lies in it
+                run.parent.rmdir()
+
+
+def _pack(dataset: Any, out: Path, setting: str, class_names: Sequence[str] | None, console: Console) -> None:
+    with reading(console) as bars:
+        bar = bars.add_task("writing the dataset's pictures", total=None)
+
+        def show(done: int, total: int) -> None:
+            bars.update(bar, completed=done, total=total or None)
+
+        pack_dataset(dataset, out, argument=setting, class_names=class_names, progress=show)
+
+
+def model_settings(model: keras.Model, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a pretrained model stands for beside its weights: its table, and its size if it has one.
+
+    Raises InputError if it is none of the package's networks, or computes something else than a run trains, and if a
+    setting says something else than the model.
+    """
+    found = recognise_model(model)
+    if found is None or found.score < 1:
+        raise refuse("model", f"the Keras model {model.name!r}", "a model of this package, its name, or None")
+    if found.departures:
+        raise InputError(f"model: {model.name!r} computes something else than {found.name}: {found.departures[0]}")
+    if found.channels != 3:
+        raise InputError(f"model: {model.name!r} reads images of {found.channels} channels; a run's have three")
+    own = networks.find(found.name, found.variant)
+    table: dict[str, Any] = {"variant": found.variant, "depths": (), "scale": ()}
+    if found.depths != networks.depths(own):
+        table["depths"] = found.depths
+    if found.scales is not None and found.scales != networks.scales(own):
+        table["scale"] = found.scales
+    if apply_scale(apply_depths(own, table["depths"] or None), table["scale"] or True) != found.network:
+        raise InputError(f"model: {model.name!r} is an edited {found.name}, which a run does not train")
+    for name in ("weights", *table):
+        given = settings.get(name)
+        if given is not None and (name == "weights" or _plain(given) != _plain(table[name])):
+            raise refuse(name, given, "nothing beside a model, which has its own")
+    height, width = image_size(model)
+    size = {"size": height} if height and height == width and "size" not in settings else {}
+    return {"model": found.name, **table, **size}
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else value
