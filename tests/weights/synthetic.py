@@ -152,3 +152,17 @@ def write_legacy_hdf5(path: Path, values: Arrays) -> Path:
             for name, weight in zip(names, weights, strict=True):
                 group.create_dataset(weight, data=values[name])
     return path
+
+
+def crc32c_by_tensorflow(data: bytes) -> int:
+    """The CRC-32C that TensorFlow writes after a record of a TFRecord file, unmasked."""
+    import tempfile
+
+    import tensorflow as tf
+
+    with tempfile.NamedTemporaryFile() as file:
+        with tf.io.TFRecordWriter(file.name) as writer:
+            writer.write(data)
+        masked = int.from_bytes(Path(file.name).read_bytes()[-4:], "little")
+    rotated = (masked - 0xA282EAD8) & 0xFFFFFFFF
+    return (rotated >> 17 | rotated << 15) & 0xFFFFFFFF

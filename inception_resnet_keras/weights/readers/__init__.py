@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...common.errors import InputError
 from ...common.files import require_regular
-from . import hdf5, safetensors, tf_checkpoint, torch_files
+from . import hdf5, safetensors, tf_checkpoint, tf_tables, torch_files
 from .checkpoint import Checkpoint, Tensor, damage
 
 __all__ = ["Checkpoint", "Tensor", "holds_checkpoints", "is_checkpoint", "open_checkpoint"]
@@ -121,7 +121,7 @@ def _reader_of(file: Path) -> Callable[[Path], Checkpoint] | None:
     for start, reader in starts.items():
         if head.startswith(start):
             return reader
-    if tf_checkpoint.tail(file) == tf_checkpoint.TABLE_MAGIC:
+    if tf_checkpoint.tail(file) == tf_tables.TABLE_MAGIC:
         return tf_checkpoint.read
     return safetensors.read if head[8:9] == b"{" else None
 

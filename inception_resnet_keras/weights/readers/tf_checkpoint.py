@@ -14,15 +14,14 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast
-
-import numpy as np
+from typing import IO, cast
 
 from ...common.errors import InputError
 from .checkpoint import Checkpoint, Tensor, within
+from .tf_tables import DTYPES, STRING, TABLE_MAGIC, Bundle, SingleFile
 
-TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # the last eight bytes of a V1 file and of a V2 index
 ARCHIVE_LIMIT = 2 * 2**30  # bytes unpacked; the published ones hold under 300 MB
 HEADER_LIMIT = 2**20  # bytes of all headers together
 MEMBER_LIMIT = 64
@@ -40,38 +39,27 @@ def prefix_of(path: Path) -> Path | None:
 
 def read(path: Path, *, at: Path | None = None) -> Checkpoint:
     """`at`: the V1 file or V2 prefix itself where `path` is the archive that it was taken out of."""
-    tf = _tensorflow()
     prefix = at or prefix_of(path) or path
     files = [file for file in prefix.parent.glob("*") if file.name == prefix.name or _is_data(file, prefix)]
     size = sum(file.stat().st_size for file in files)
-    reader = tf.train.load_checkpoint(str(prefix))
-    types = reader.get_variable_to_dtype_map()
-    if any(name == _OBJECT_GRAPH or name.endswith(_OBJECT_VARIABLE) for name in types):
+    reader = Bundle(prefix) if prefix_of(prefix) else SingleFile(prefix)
+    if any(entry.name == _OBJECT_GRAPH or entry.name.endswith(_OBJECT_VARIABLE) for entry in reader.entries):
         raise InputError(
             f"{path}: is an object checkpoint of TensorFlow 2 (tf.train.Checkpoint, or save_weights without .h5), which"
             " has places of Python objects in place of names: load it with the code that wrote it, and save that model "
             "with model.save_weights('….weights.h5'), or '….h5' in Keras 2"
         )
     tensors: dict[str, Tensor] = {}
-    for name, shape in sorted(reader.get_variable_to_shape_map().items()):
-        dtype = types[name].as_numpy_dtype
-        known = all(isinstance(side, int) and side >= 0 for side in shape)
-        if types[name] == tf.string or not known:
+    for entry in sorted(reader.entries, key=lambda entry: entry.name):
+        if entry.dtype == STRING or entry.shape is None:
             continue  # no weights
-        tensor = Tensor(tuple(shape), np.dtype(dtype).name, lambda name=name: np.asarray(reader.get_tensor(name)))  # type: ignore[misc]
-        within(path, name, tensor.size * np.dtype(dtype).itemsize, size)
-        tensors[name] = tensor
+        if entry.dtype not in DTYPES:
+            raise InputError(f"{path}: {entry.name} is of TensorFlow's type {entry.dtype}, which no weights are of")
+        dtype = DTYPES[entry.dtype]
+        tensor = Tensor(entry.shape, dtype.name, partial(reader.read, entry))
+        within(path, entry.name, tensor.size * dtype.itemsize, size)
+        tensors[entry.name] = tensor
     return Checkpoint(path, "TensorFlow checkpoint", tensors)
-
-
-def _tensorflow() -> Any:
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise InputError(
-            f"TensorFlow's checkpoints need TensorFlow ({error}): pip install 'inception-resnet-keras[cpu]', or [gpu]"
-        ) from None
-    return tf
 
 
 def _is_data(file: Path, prefix: Path) -> bool:

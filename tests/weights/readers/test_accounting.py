@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import sys
 from pathlib import Path
 
 import h5py
@@ -81,10 +80,3 @@ def test_numbers_of_eight_bits_are_told(tmp_path: Path) -> None:
 def test_what_this_machine_lacks_is_not_damage(error: Exception) -> None:
     with pytest.raises(type(error)), damage(Path("a"), "it"):
         raise error
-
-
-def test_a_missing_tensorflow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "model.ckpt.index").write_bytes(bytes(48))
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(InputError, match=r"need TensorFlow .*pip install 'inception-resnet-keras\[cpu\]'"):
-        open_checkpoint(tmp_path / "model.ckpt")
