@@ -57,11 +57,9 @@ def preprocess_input(x: Any, convention: Convention = "inception") -> Any:
     if scaling.per_image and np.ndim(x) < 3:
         raise refuse("x", f"shape {np.shape(x)}", f"images of (…, height, width, channels) with {convention!r}")
     if _is_tensor(x):
-        import keras
-
         if hasattr(x, "numpy"):  # one with values, not of a `tf.data` pipeline or a functional graph
-            _warn_if_scaled(keras.ops.convert_to_numpy(x))
-        return scale_pixels(keras.ops.cast(x, "float32"), scaling)
+            _warn_if_scaled(np.asarray(x) if _is_tensorflow(x) else _keras_ops().convert_to_numpy(x))
+        return scale_pixels(_as_float(x), scaling)
     pixels = np.asarray(x)
     if pixels.dtype.kind not in "buif":
         raise refuse("x", x, "pixels: an array, nested lists or a tensor of numbers")
@@ -76,6 +74,10 @@ def scale_pixels(pixels: Any, preprocessing: Preprocessing) -> Any:
     if preprocessing.per_image:
         return _standardized(pixels)
     mean, divisor = (np.asarray(number, np.float32) for number in (preprocessing.mean, preprocessing.divisor))
+    if _is_tensor(pixels) and not _is_tensorflow(pixels):
+        ops = _keras_ops()
+        scaled = ops.divide(ops.subtract(pixels, mean), divisor)
+        return ops.flip(scaled, axis=-1) if preprocessing.reverse else scaled  # PyTorch has no slice of a step of -1
     scaled = (pixels - mean) / divisor
     return scaled[..., ::-1] if preprocessing.reverse else scaled
 
@@ -83,6 +85,10 @@ def scale_pixels(pixels: Any, preprocessing: Preprocessing) -> Any:
 def _standardized(images: Any) -> Any:
     """(x - mean) / max(standard deviation, 1/√N) over the N numbers of each image, its last three axes."""
     axes = (-3, -2, -1)
+    if _is_tensorflow(images):
+        import tensorflow as tf
+
+        return tf.image.per_image_standardization(images)
     if _is_tensor(images):
         from ..networks.build import standardized
 
@@ -127,6 +133,25 @@ def warn_if_unscaled(x: ArrayLike, *, what: str = "the model's input") -> bool:
 def _is_tensor(x: Any) -> bool:
     """A tensor of the engine, with values or without."""
     return hasattr(x, "shape") and not isinstance(x, np.ndarray | np.generic)
+
+
+def _is_tensorflow(x: Any) -> bool:
+    """A tensor of TensorFlow, as `tf.data` has them whatever engine Keras runs on."""
+    return type(x).__module__.partition(".")[0] == "tensorflow"
+
+
+def _as_float(x: Any) -> Any:
+    if _is_tensorflow(x):
+        import tensorflow as tf
+
+        return tf.cast(x, tf.float32)
+    return _keras_ops().cast(x, "float32")
+
+
+def _keras_ops() -> Any:
+    import keras
+
+    return keras.ops
 
 
 def _warn_if_scaled(pixels: np.ndarray) -> None:

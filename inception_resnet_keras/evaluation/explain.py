@@ -6,13 +6,14 @@ Both explain a logit, not the softmax, whose gradient vanishes where the model i
 Libraries were tried first (with Keras 3.15, TensorFlow 2.21). xplique 2.0.2 wants TensorFlow 2.20 at most, and
 `tensorflow[and-cuda]` on Linux; shap 0.54 wants Python 3.12 and has no Grad-CAM; captum and grad-cam are for
 PyTorch. tf-keras-vis 0.8.7 runs, but neither it nor saliency 0.2.1 has been released since March 2024, and what they
-would take over is the few lines of `_differentiate` and what follows it, without channels-first or embeddings.
+would take over is the few lines of `gradients` and what follows it, without channels-first or embeddings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -30,15 +31,16 @@ from ..common.files import replacing
 from ..data.crops import central_crop, cut, decoding_size
 from ..data.images import UnreadableImageError, decode, read_image
 from ..data.preprocessing import Convention
+from ..models.open import GivenModel, OpenedModel, locate, require_finite
+from ..models.predict import expand
+from ..networks.recognise import channels_first
 from ..weights.labels import quoted
 from .classes import Classes, imagenet, number_of
+from .gradients import ScoreGradient, float_array
 from .plots import label
 
 if TYPE_CHECKING:
     import keras
-from ..models.open import GivenModel, OpenedModel, locate, require_finite
-from ..models.predict import expand
-from ..networks.recognise import channels_first
 
 STEPS = 32
 LEAST_SIDE = 5  # cells a side of the map that is taken where none is named: fewer tell no place
@@ -160,7 +162,8 @@ def explain(
     outputs = {"map": maps[place], "head": head}
     if against is None and (output := keras.tree.flatten(model.output)[0]) is not head:
         outputs["predictions"] = output
-    network = _Network(keras.Model(model.input, outputs), first, steps, batch_size)
+    above = keras.Model([model.input, maps[place]], {"head": head})
+    network = _Network(keras.Model([model.input], outputs), above, first, steps, batch_size)
     named = [f"images[{number}]" for number in range(len(pixels))] if names is None else names
     heads = require_finite(f"model {model.name!r}", network.run(pixels), named)
     numbers: Sequence[int | None]
@@ -207,19 +210,24 @@ def map_endpoint(model: keras.Model, size: Sequence[int], endpoint: str | None, 
 
 @dataclass(frozen=True)
 class _Network:
-    """model: from the image to "map", "head" and, where it has them, "predictions"."""
+    """model: from the image to "map", "head" and, where it has them, "predictions".
+
+    above: from the image and the map to "head"; the image for what the head reads of it past the map.
+    """
 
     model: keras.Model
+    above: keras.Model
     first: bool  # channels
     steps: int
     batch_size: int
 
     def explained(self, picture: np.ndarray, direction: np.ndarray, number: int | None, place: str) -> Explanation:
-        outputs, score, slopes = self.differentiate(picture[None], direction, of="map")
+        outputs, score, _ = self.by_image([picture[None]], direction)
+        _, _, slopes = self.by_map([picture[None], outputs["map"]], direction)
         cam = np.maximum(self._last(outputs["map"][0]) @ self._last(slopes[0]).mean(axis=(0, 1)), 0)
         grey = np.full_like(picture, self.grey)
         gradients = self.integrated(picture, grey, direction)
-        difference = float(score[0] - self.differentiate(grey[None], direction, of="image")[1][0])
+        difference = float(score[0] - self.by_image([grey[None]], direction)[1][0])
         return Explanation(
             number=number,
             probability=None if number is None else _probability(outputs, number),
@@ -238,28 +246,22 @@ class _Network:
         for start in range(0, self.steps, self.batch_size):
             numbers = np.arange(start, min(start + self.batch_size, self.steps), dtype=np.float32)
             shares = (numbers[:, None, None, None] + 0.5) / self.steps  # each step's middle
-            total += self.differentiate(grey + shares * (picture - grey), direction, of="image")[2].sum(axis=0)
+            total += self.by_image([grey + shares * (picture - grey)], direction)[2].sum(axis=0)
         return self._last((picture - grey) * total / self.steps).sum(axis=-1)
 
-    def differentiate(
-        self, pixels: np.ndarray, direction: np.ndarray, *, of: str
-    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        """Outputs, the head along `direction`, and its gradient by the "map" or the "image", a picture each."""
-        import tensorflow as tf
+    @cached_property
+    def by_image(self) -> ScoreGradient:
+        return ScoreGradient(self.model)
 
-        image = tf.convert_to_tensor(pixels)
-        with tf.GradientTape() as tape:
-            tape.watch(image)
-            outputs = self.model(image, training=False)
-            scores = tf.reduce_sum(tf.cast(outputs["head"], tf.float32) * direction, axis=-1)
-        gradient = tape.gradient(scores, outputs["map"] if of == "map" else image)
-        return {name: _array(output) for name, output in outputs.items()}, _array(scores), _array(gradient)
+    @cached_property
+    def by_map(self) -> ScoreGradient:
+        return ScoreGradient(self.above, by=1)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """The head's numbers."""
         size = self.batch_size
         parts = [pixels[start : start + size] for start in range(0, len(pixels), size)]
-        return np.concatenate([_array(self.model(part, training=False)["head"]) for part in parts])
+        return np.concatenate([float_array(self.model([part], training=False)["head"]) for part in parts])
 
     @property
     def grey(self) -> float:
@@ -315,12 +317,6 @@ def _seen(pixels: np.ndarray) -> np.ndarray:
     if shown.shape[-1] != 3:
         shown = np.repeat(shown.mean(axis=-1, keepdims=True), 3, axis=-1)
     return np.rint(shown).astype(np.uint8)
-
-
-def _array(tensor: Any) -> np.ndarray:
-    import tensorflow as tf
-
-    return np.asarray(tf.cast(tensor, tf.float32))
 
 
 SHOWN_SIDE = 640  # pixels that the longer side of a shown picture has at most
