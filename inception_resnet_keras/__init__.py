@@ -4,10 +4,19 @@ The public names are listed in `__init__.pyi`, each beside its home: type checke
 Nothing heavy is imported before it is used.
 """
 
+from typing import Any
+
 import lazy_loader
 
 __version__ = "0.1.0"
-__getattr__, _public_names, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_attribute, _public_names, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    from .common.packages import named_extras
+
+    with named_extras():
+        return _attribute(name)
 
 
 def __dir__() -> list[str]:

@@ -27,6 +27,7 @@ from ..common.arguments import number_between, one_of, positive_integer
 from ..common.chatter import hush_engine
 from ..common.devices import is_out_of_memory, largest_that_fits, usable_cores
 from ..common.errors import InputError, refuse
+from ..common.packages import required
 from ..deploy.formats import FORMATS
 from ..networks.trace import minimum_side, trace
 from . import engines
@@ -83,11 +84,7 @@ KERNEL_FLAGS = ("avx", "amx", "asimd", "sve", "i8mm")  # decide which kernels a 
 
 def describe() -> dict[str, Any]:
     """The machine, the versions and the date."""
-    try:
-        import cpuinfo  # type: ignore[import-untyped]
-        import psutil  # type: ignore[import-untyped]
-    except ModuleNotFoundError as error:
-        raise InputError(f"bench: {error.name} is missing: pip install 'inception-resnet-keras[bench]'") from None
+    cpuinfo, psutil = required("cpuinfo", "bench"), required("psutil", "bench")
     installed = {each.name.replace("_", "-"): each.version for each in distributions()}
     processor = cpuinfo.get_cpu_info()
     return {

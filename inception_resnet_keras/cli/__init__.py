@@ -16,13 +16,12 @@ from .. import __version__
 from ..common.chatter import hush_engine
 from ..common.console import PROGRAM, printable
 from ..common.errors import InputError
+from ..common.packages import named_extras
 
 VERBS = (
     *("train", "predict", "evaluate", "explain", "export", "bench"),
     *("summary", "plot", "convert", "inspect", "pack"),
 )
-
-ENGINES = ("tensorflow", "jax", "torch")  # what Keras can be set to run on
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,21 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a terminal without × shows ? for it
     args = _parsed(sys.argv[1:] if argv is None else argv)
     try:
-        return args.run(args) or 0
+        with named_extras():
+            return args.run(args) or 0
     except InputError as error:
         print(f"{PROGRAM} {args.verb}: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error
         print(f"{PROGRAM} {args.verb}: {printable(what)}", file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        if error.name not in ENGINES:
-            raise
-        advice = "pip install 'inception-resnet-keras[cpu]', or [gpu]"
-        if error.name != "tensorflow":
-            advice += ", and unset KERAS_BACKEND (or the backend in ~/.keras/keras.json): TensorFlow is the engine here"
-        print(f"{PROGRAM} {args.verb}: {error.name} is not installed: {advice}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{PROGRAM} {args.verb}: interrupted", file=sys.stderr)

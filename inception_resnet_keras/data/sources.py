@@ -22,6 +22,7 @@ from ..common.arguments import is_unicode
 from ..common.devices import usable_cores
 from ..common.errors import LONGEST_SHOWN, InputError
 from ..common.files import open_regular, require_regular
+from ..common.packages import required
 from . import DIGITS, SOURCE_HELP
 from .images import PILLOW, PLAIN, SUFFIXES, UnreadableImageError, header
 from .labelled import CorruptPictures, Files, Memory, Ranges, Source
@@ -385,7 +386,7 @@ def _scanned(path: Path, files: Sequence[str], labels: Sequence[str], max_corrup
 
 
 def _digits(max_corrupt: float) -> Source:
-    from sklearn.datasets import load_digits
+    load_digits = required("sklearn.datasets", DIGITS).load_digits
 
     bunch = load_digits()
     labels = bunch.target.astype(np.int64)
@@ -444,12 +445,7 @@ def tfds_split(text: str) -> tuple[Any, Any, list[Path]]:
 
 
 def _builder(name: str) -> Any:
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError:
-        raise InputError(
-            "tfds: needs tensorflow-datasets; install it with: pip install 'inception-resnet-keras[tfds]'"
-        ) from None
+    tfds = required("tensorflow_datasets", "tfds:")
     try:
         builder = tfds.builder(name)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
@@ -464,12 +460,11 @@ def _builder(name: str) -> Any:
 
 def _examples(files: list[Path], total: int, progress: Progress) -> Iterator[tuple[Any, ...]]:
     """File number, offset and length of the picture, label, header and, where that is unreadable, why."""
-    from tensorflow.train import Example
-
+    example_of = required("tensorflow", "tfds:").train.Example.FromString
     done = 0
     for number, file in enumerate(files):
         for offset, record in read_records(file):
-            feature = Example.FromString(record).features.feature
+            feature = example_of(record).features.feature
             image, label = feature["image"].bytes_list.value[0], feature["label"].int64_list.value[0]
             reason = ""
             found = (0, 0, PILLOW)

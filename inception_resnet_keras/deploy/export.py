@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from ..common.arguments import boolean
 from ..common.errors import InputError, refuse
 from ..common.files import new_files, write_json
+from ..common.packages import require_tensorflow
 from . import formats
 
 if TYPE_CHECKING:
@@ -83,20 +84,13 @@ def export_model(
             folder has no pictures, the model cannot be exported, Keras runs on another engine than
             TensorFlow, or a bound was passed. Nothing is then left of it.
     """
+    require_tensorflow("export")
     target, chosen = formats.chosen(format, precision)
     out = formats.checked_out(target, Path(out))
     boolean("optimize", optimize)
     if (calibrate is not None) != (chosen == "int8"):
         takes = "a folder of pictures such as the model will see" if chosen == "int8" else f"None for {chosen}"
         raise refuse("calibrate", calibrate, f"{takes}; int8 is quantised on them, nothing else is")
-
-    import keras
-
-    if (engine := keras.config.backend()) != "tensorflow":
-        raise InputError(
-            f"KERAS_BACKEND: Keras runs on {engine} here, and exports are written by TensorFlow: unset KERAS_BACKEND "
-            "(or the backend in ~/.keras/keras.json)"
-        )
 
     from .pictures import (
         CALIBRATED_ON,

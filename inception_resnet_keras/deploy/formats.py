@@ -9,6 +9,7 @@ from typing import Literal
 
 from ..common.arguments import is_unicode, one_of
 from ..common.errors import InputError, refuse
+from ..common.packages import install
 from ..models.model_file import PRECISIONS, Precision
 
 FormatName = Literal["saved_model", "onnx", "openvino", "litert"]
@@ -55,7 +56,7 @@ def chosen(format: str, precision: str) -> tuple[Format, Precision]:
     if missing := [module for module in needed if find_spec(module) is None]:
         raise InputError(
             f"format: {target.name} in {found} is written with {', '.join(missing)}, not installed here: "
-            "pip install 'inception-resnet-keras[export]'"
+            f"{install('export')}"
         )
     return target, found
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..common.errors import InputError
 from ..common.files import real_path
+from ..common.packages import required
 from ..data import DIGITS
 from ..data.images import UnreadableImageError, read_image
 from ..data.labelled import Source
@@ -118,7 +119,7 @@ def sample_of(source: Source, size: tuple[int, int], crop: float, at_most: int, 
 
 def shipped(size: tuple[int, int]) -> Sample:
     """Ten handwritten digits, and two photographs whole and by quarters."""
-    from sklearn.datasets import load_sample_images
+    load_sample_images = required("sklearn.datasets", "export").load_sample_images
 
     photographs: Sequence[np.ndarray] = load_sample_images().images
     crops = []

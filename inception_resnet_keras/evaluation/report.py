@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from ..common.packages import required
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -59,11 +61,11 @@ def classification_report(
         class_names, picture_names: what the report calls them.
         unreadable: files that were left out, with reasons, to be listed.
     """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+    metrics = required("sklearn.metrics", "a report")
 
     predicted = probabilities.argmax(axis=1)
     every = np.arange(len(class_names))
-    scores = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
+    scores = metrics.precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
     confidence_and_correct = probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     return Report(
@@ -72,7 +74,7 @@ def classification_report(
             ClassScore(name, float(precision), float(recall), float(f1), int(support))
             for name, precision, recall, f1, support in zip(class_names, *scores, strict=True)
         ],
-        confusion=confusion_matrix(labels, predicted, labels=every).tolist(),
+        confusion=metrics.confusion_matrix(labels, predicted, labels=every).tolist(),
         mistakes=[
             Mistake(
                 int(index),

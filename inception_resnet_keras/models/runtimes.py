@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
-from importlib import import_module
 from lzma import LZMAError
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +22,7 @@ import numpy as np
 from ..common.arguments import boolean, is_unicode, positive_integer
 from ..common.devices import is_out_of_memory, usable_cores, use_gpus
 from ..common.errors import NO_MEMORY, InputError, NoMemoryError, refuse
+from ..common.packages import required
 from .model_file import MEMBER, Card, ExportCard, load_model, parse_card, read_member
 from .saved_model import SAVED_MODEL_FILE, refuse_unknown_operations
 
@@ -136,18 +136,6 @@ class Runtime(ABC):
         """Of checked float32 pictures."""
 
 
-def required(module: str, extra: str) -> Any:
-    library = module.partition(".")[0]
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != library:
-            raise
-        raise InputError(
-            f"{library} is not installed, which runs this format: pip install 'inception-resnet-keras[{extra}]'"
-        ) from None
-
-
 def guarded(path: Path, work: Callable[[], Any]) -> Any:
     """The result of work on a file; any error of a library becomes an InputError, and lack of memory NoMemoryError."""
     try:
@@ -219,7 +207,9 @@ class KerasRuntime(Runtime):
     def _run(self, images: np.ndarray) -> np.ndarray:
         if self._first:
             images = np.moveaxis(images, -1, 1)
-        return np.asarray(self.model(images, training=False))
+        import keras
+
+        return keras.ops.convert_to_numpy(self.model(images, training=False))
 
 
 class SavedModelRuntime(Runtime):
@@ -229,7 +219,7 @@ class SavedModelRuntime(Runtime):
 
     def _open(self) -> Card:
         card = read_file_card(self.path, self.path / SAVED_MODEL_CARD)
-        tf = required("tensorflow", "cpu")
+        tf = required("tensorflow", "this SavedModel")
         if self.threads is not None:
             use_threads(self.threads)
         use_gpus()
@@ -264,7 +254,7 @@ class OpenVinoRuntime(Runtime):
     HALVES: ClassVar = {"float16": ("f16", "FP16"), "bfloat16": ("bf16", "BF16")}
 
     def _open(self) -> Card:
-        ov = required("openvino", "openvino")
+        ov = required("openvino", "an OpenVINO model")
         weights = self.path.with_suffix(".bin")
         if not weights.is_file():
             raise InputError(f"{self.path}: its weights are missing: {weights.name} belongs beside it")
@@ -304,7 +294,7 @@ class OnnxRuntime(Runtime):
     kind = "onnx"
 
     def _open(self) -> Card:
-        ort = required("onnxruntime", "onnx")
+        ort = required("onnxruntime", "an ONNX model")
         options = ort.SessionOptions()
         options.log_severity_level = 3  # its warnings are for builders
         if self.threads is not None:
@@ -332,7 +322,7 @@ class LiteRtRuntime(Runtime):
 
     def _open(self) -> Card:
         card = read_archive_card(self.path)
-        litert = required("ai_edge_litert.interpreter", "litert")
+        litert = required("ai_edge_litert.interpreter", "a .tflite model")
         threads = self.threads or usable_cores()  # by itself it takes one
         self._interpreter = litert.Interpreter(model_path=str(self.path), num_threads=threads)
         takes, gives = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]

@@ -32,6 +32,7 @@ from ..common.bars import reading
 from ..common.console import command, say
 from ..common.errors import InputError
 from ..common.files import LOCK, new_folder, only_writer, remove_partial, replacing, write_csv, write_json
+from ..common.packages import required
 from ..data.labelled import Source
 from ..data.splits import SPLIT_FILE, read_split, write_split
 from ..models.model_file import RUN_CONFIG, Card, read_run_config, save_model
@@ -578,4 +579,4 @@ class EventWriter:
 def require_tensorboard() -> None:
     """Raises InputError if the tensorboard package is missing."""
     if find_spec("tensorboard") is None:
-        raise InputError("tensorboard: the package is missing: pip install 'inception-resnet-keras[tensorboard]'")
+        required("tensorboard", "--tensorboard")

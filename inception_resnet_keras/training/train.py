@@ -26,11 +26,11 @@ from ..common.console import command, printable, say, say_lines
 from ..common.devices import missing_gpu
 from ..common.errors import InputError, refuse
 from ..common.files import only_writer, real_path, write_json
+from ..common.packages import require_tensorflow
 from ..data import DIGITS
 from ..data.datasets import is_dataset
 from ..data.images import UnreadableImageError
 from ..data.labelled import Source
-from ..data.pipeline import checked_shard
 from ..data.sources import open_source, require_source
 from ..data.splits import held_out_split
 from ..evaluation.report import Report, classification_report
@@ -133,6 +133,7 @@ def train(
         print(run.report.accuracy, run.folder.model)
         ```
     """
+    require_tensorflow("train")
     chosen = {**settings} | ({} if data is None else {"data": data}) | ({} if model is None else {"model": model})
     flags = {name: fspath(value) if isinstance(value, PathLike) else value for name, value in chosen.items()}
     recipe = None if recipe is None else text_of("recipe", recipe)
@@ -187,6 +188,7 @@ def finetune(
         run = finetune(photos, model=create_inception_v4(variant="slim", weights="imagenet"), unfreeze_from="b05")
         ```
     """
+    require_tensorflow("finetune")
     chosen = settings if weights is None else {"weights": weights, **settings}
     return train(data, model=model, out=out, recipe=recipe, console=console, **chosen)
 
@@ -214,6 +216,7 @@ def train_config(
             no longer finite, with a diagnosis.
         KeyboardInterrupt: After Ctrl-C or SIGTERM; the folder holds a checkpoint of what was trained.
     """
+    require_tensorflow("train")
     out = None if out is None else Path(out)
     strategy = make_strategy(config)
     number, workers = worker(strategy)
@@ -253,6 +256,7 @@ def resume(
         InputError: The folder holds no run, all epochs are trained, or a setting may not change; and as `train`.
         KeyboardInterrupt: As `train`.
     """
+    require_tensorflow("train")
     run = RunFolder(Path(path))
     settings = settings or {}
     if fixed := [name for name in settings if name not in CHANGEABLE]:
@@ -348,6 +352,8 @@ def require_ready(config: TrainConfig, worker: tuple[int, int], *, resumed: bool
 
     worker: Number of this worker, and number of workers. resumed: A checkpoint replaces `weights`.
     """
+    from ..data.pipeline import checked_shard  # which needs TensorFlow
+
     checked_shard(worker, config.batch_size, pairs=config.data_options.mixes)
     for name in ("data", "val"):
         if (place := getattr(config, name)) is not None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from .. import networks
 from ..common.errors import InputError, refuse
+from ..common.packages import required
 from ..networks import names
 from ..networks.recognise import NetworkDescription, Shape, recognise
 from . import download
@@ -184,14 +185,9 @@ def fetch(name: str, model: Mapping[str, Shape], new_head: NewHead = False) -> P
 def _from_hub(location: str) -> Path:
     """The hub's library keeps its own cache, and verifies what it fetches."""
     repository, _, file = location.removeprefix("hub:").rpartition("/")
+    hub = required("huggingface_hub", repository)
     try:
-        from huggingface_hub import hf_hub_download
-    except ImportError:
-        raise InputError(
-            f"weights: {repository} needs huggingface_hub: pip install 'inception-resnet-keras[weights]'"
-        ) from None
-    try:
-        return Path(hf_hub_download(repository, file))
+        return Path(hub.hf_hub_download(repository, file))
     except Exception as error:  # what network stacks raise has no common class
         page = f"https://huggingface.co/{repository}/resolve/main/{file}"
         raise InputError(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...common.errors import InputError
+from ...common.packages import required
 from .checkpoint import Checkpoint, Tensor
 
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32"}
@@ -28,13 +29,7 @@ def read(path: Path) -> Checkpoint:
 
 def require() -> Any:
     """`safe_open`, or an error that names the extra."""
-    try:
-        from safetensors import safe_open
-    except ImportError:
-        raise InputError(
-            "safetensors files need the safetensors package: pip install 'inception-resnet-keras[weights]'"
-        ) from None
-    return safe_open
+    return required("safetensors", "a .safetensors file").safe_open
 
 
 def save(path: Path, arrays: dict[str, Any], metadata: dict[str, str]) -> None:
