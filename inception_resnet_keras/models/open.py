@@ -412,9 +412,12 @@ class KerasRun:
         batch = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else images
         return np.asarray(self.model.predict_on_batch(self._input(batch)))[: len(images)]
 
-    def apply(self, model: keras.Model, images: np.ndarray) -> Any:
+    def apply(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
         """What another model of the same input gives for pixels, without compiling it."""
-        return model(self._input(images), training=False)
+        import keras
+
+        found: np.ndarray = keras.ops.convert_to_numpy(model(self._input(images), training=False))
+        return found
 
     def _input(self, images: np.ndarray) -> np.ndarray:
         from ..networks.recognise import channels_first

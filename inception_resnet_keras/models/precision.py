@@ -108,7 +108,7 @@ def speed_up(opened: OpenedModel, precision: str | None, batch_size: int) -> Ope
     bound = FOLDING_BOUND if all(layer.compute_dtype == FLOAT32 for layer in leaves(given)) else HALF_BOUND
     try:
         folded = optimize_for_inference(given)
-        expected, found = (np.asarray(runner.apply(model, pixels)) for model in (given, folded))
+        expected, found = (runner.apply(model, pixels) for model in (given, folded))
         if np.isfinite(expected).all() and not np.abs(found - expected).max() <= bound * np.abs(expected).max():
             folded = given
     except InputError:  # a layer that cannot be copied: the model is run as it is

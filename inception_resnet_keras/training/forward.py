@@ -14,6 +14,7 @@ import keras
 import lazy_loader  # type: ignore[import-untyped]
 
 from ..common.errors import InputError, refuse
+from ..common.packages import require_tensorflow
 from ..networks import names
 from ..networks.keras_graph import functional
 from .config import TrainConfig
@@ -82,8 +83,7 @@ def optimize_for_training(model: keras.Model) -> keras.Model:
         model.save("model.keras")
         ```
     """
-    if keras.backend.backend() != "tensorflow":
-        raise InputError(f"optimize_for_training: is of TensorFlow, and Keras's backend is {keras.backend.backend()}")
+    require_tensorflow("optimize_for_training")
     graph = functional(model)
     if graph is None:
         raise refuse("model", model, "a functional Keras model, or a sequential one that has an input")
