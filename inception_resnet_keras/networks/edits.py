@@ -56,7 +56,7 @@ def with_width(network: Network, factor: float) -> Network:
         >>> trace(with_width(find("inception_resnet_v2"), 0.25), classes=10)[-1].parameters
         5370
         >>> with_width(find("inception_v4"), 0.5).stem[0]
-        Conv(filters=16, kernel=3, stride=2, padding='valid', linear=False)
+        Conv(filters=16, kernel=3, stride=2, padding='valid', linear=False, dilation=1)
     """
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
         raise refuse("factor", factor, "a number above 0")
