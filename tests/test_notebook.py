@@ -22,7 +22,11 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         root = os.pathsep.join([str(NOTEBOOK.parents[1]), os.environ.get("PYTHONPATH", "")])
         patch.setenv("PYTHONPATH", root)
         nbclient.NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(folder)}}).execute()
-    return {cell.source.split()[0].partition("(")[0]: cell.outputs for cell in notebook.cells if "outputs" in cell}
+    return {
+        cell.source.removeprefix("%env TF_CPP_MIN_LOG_LEVEL=2\n").split()[0].partition("(")[0]: cell.outputs
+        for cell in notebook.cells
+        if "outputs" in cell
+    }
 
 
 def shown(cell: list[Any]) -> dict[str, str]:

@@ -182,13 +182,17 @@ def show_verified(console: Console, found: FaceVerification) -> None:
         say(console, f"true accepts at {share} false ones: {said}")
 
 
-def class_table(report: Report) -> Table:
-    """Precision and recall of a run's classes on its held-out pictures."""
-    table = Table(title="held-out pictures, class by class", title_justify="left")
+def class_table(report: Report, most: int | None = None) -> Table:
+    """Precision and recall of a run's classes on its held-out pictures; of more than `most`, those of least recall."""
+    title, scores = "held-out pictures, class by class", report.classes
+    if most is not None and len(scores) > most:
+        title += f": the {most} of least recall; all {len(scores)} are in report.json"
+        scores = sorted(scores, key=lambda score: score.recall)[:most]
+    table = Table(title=title, title_justify="left")
     table.add_column("class", overflow="fold")
     for column in ("precision", "recall", "pictures"):
         table.add_column(column, justify="right")
-    for score in report.classes:
+    for score in scores:
         table.add_row(cell(score.name), f"{score.precision:.1%}", f"{score.recall:.1%}", f"{score.support:,}")
     return table
 

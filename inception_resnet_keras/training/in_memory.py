@@ -55,9 +55,9 @@ def written(
     folder = Path(mkdtemp(prefix=".given-", dir=run.parent))
     places: dict[str, Path] = {}
     try:
-        for setting in ("data", "val"):
+        for setting, name in (("data", "dataset"), ("val", "held_out")):
             if is_dataset(dataset := settings.get(setting)):
-                places[setting] = folder / setting
+                places[setting] = folder / name  # the run's folder is named after it
                 _pack(dataset, places[setting], setting, class_names, console)
                 class_names = open_packed(places[setting], 0).class_names  # of the held-out pictures too
         if is_model(model):

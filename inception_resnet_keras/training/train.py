@@ -34,7 +34,7 @@ from ..data.labelled import Source
 from ..data.sources import open_source, require_source
 from ..data.splits import held_out_split
 from ..evaluation.report import Report, classification_report
-from ..evaluation.tables import class_table
+from ..evaluation.tables import CLASSES_SHOWN, class_table
 from ..models.model_file import require_same_run
 from ..models.precision import AUTO, choose_precision
 from ..weights import registry
@@ -84,7 +84,7 @@ class TrainingResult:
         return notebook.page(
             notebook.heading(f"held-out accuracy {self.report.accuracy:.2%} after {len(self.history)} epochs"),
             notebook.picture(curves, "loss and accuracy by epoch", 760),
-            notebook.table(class_table(self.report)),
+            notebook.table(class_table(self.report, CLASSES_SHOWN)),
             notebook.line(f"everything is in {self.folder.path}"),
         )
 
