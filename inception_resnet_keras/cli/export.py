@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..common.console import command, say, say_lines
+from ..common.packages import require_tensorflow
 from ..data import SOURCE_HELP
 from ..deploy.formats import FORMATS, chosen, default_name
 from ..models.model_file import PRECISIONS
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    require_tensorflow("export")
     from ..models.open import find_keras_file
 
     target, precision = chosen(args.format, args.precision)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from .errors import InputError
@@ -72,12 +75,27 @@ def require_tensorflow(what: str) -> None:
 
     what: The subject of the sentence, such as "train".
     """
-    import_keras = required("keras", what)
-    if (engine := import_keras.config.backend()) != "tensorflow":
+    if (engine := configured_engine()) != "tensorflow":
         raise InputError(
             f"KERAS_BACKEND: Keras runs on {engine} here, and {what} needs TensorFlow: unset KERAS_BACKEND (or the "
             f"backend in ~/.keras/keras.json), with {install('cpu')} or [gpu]"
         )
+    if "tensorflow" not in sys.modules and find_spec("tensorflow") is None:
+        raise MissingPackageError(f"tensorflow is not installed, which {what} needs: {install('cpu')}, or [gpu]")
+
+
+def configured_engine() -> str:
+    """What Keras runs on, or will: nothing is imported for it."""
+    if keras := sys.modules.get("keras"):
+        return str(keras.config.backend())
+    if engine := os.environ.get("KERAS_BACKEND"):
+        return engine
+    home = os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser()
+    try:
+        settings = json.loads(Path(home, "keras.json").read_text(encoding="utf-8"))
+        return str(settings.get("backend", "tensorflow"))
+    except (OSError, ValueError, AttributeError):
+        return "tensorflow"
 
 
 def _needed(what: str) -> str:

@@ -17,7 +17,9 @@ def write_model(path: Path, classes: Sequence[str] = "012", side: int = tiny.SID
     model = tiny.randomised(built, seed)
     logits = model.get_layer("logits")
     noise = np.random.default_rng(seed).uniform(0, 255, (16, side, side, 3)).astype(np.float32)
-    features = np.asarray(keras.Model(model.input, logits.input)(noise))
-    logits.kernel.assign(logits.kernel / np.abs(features).mean())  # else the likeliest class has all
+    features = keras.ops.convert_to_numpy(keras.Model(model.input, logits.input)(noise))
+    logits.kernel.assign(
+        keras.ops.convert_to_numpy(logits.kernel) / np.abs(features).mean()
+    )  # else the likeliest class has all
     save_model(model, path, Card("tiny", "paper", list(classes), (side, side)))
     return path
