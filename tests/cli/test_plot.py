@@ -86,3 +86,18 @@ def test_a_format_that_the_name_denies_is_refused(folder: Path, capsys: pytest.C
     assert main(["plot", "inception_v4", "--out", "p.svg", "--format", "png"]) == 1
     assert "format: got 'png'; it takes 'svg', which 'p.svg' ends in" in capsys.readouterr().err
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("verb", ["plot", "summary"])
+def test_aligned_and_dense_networks_are_named_with_their_sizes(
+    verb: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dense = ["--padding", "same", "--output-stride", "8", "--size", "256"]
+    assert main([verb, "inception_v4", *dense]) == 0
+    said = capsys.readouterr().out
+    text = (folder / said.strip()).read_text() if verb == "plot" else said
+    assert "same padding" in text
+    assert "output stride 8" in text
+    assert "32×32×1024" in text
+    assert "Reduction-B" not in text
+    assert "reduction_b" not in text

@@ -1,0 +1,59 @@
+"""Aligned, dilated and prefixed networks through export, convert, predict and explain, against their Keras models."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from inception_resnet_keras import (
+    convert_checkpoint,
+    create_inception_v4,
+    export_model,
+    inspect_checkpoint,
+    load_weights,
+    predict,
+    settle_batch_norm,
+)
+from inception_resnet_keras.cli import main
+from inception_resnet_keras.models.open import open_model
+
+from ..pictures import write_digits
+
+SIDE = 107
+DENSE = {"padding": "same", "output_stride": 16}
+
+
+def network(**options: Any) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    small: dict[str, Any] = {"num_classes": 3, "depths": (1, 1, 1), "input_shape": (SIDE, SIDE, 3)}
+    return create_inception_v4(include_preprocessing=True, **small, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [DENSE, {"layer_prefix": "left_"}], ids=["dense", "prefixed"])
+def test_every_verb_takes_it(options: dict[str, Any], tmp_path: Path) -> None:
+    pictures = write_digits(tmp_path / "pictures", classes=3, per_class=3)
+    pixels = np.random.default_rng(0).uniform(0, 255, (4, SIDE, SIDE, 3)).astype(np.float32)
+    model = network(**options)
+    settle_batch_norm(model, pixels)
+    file = tmp_path / "model.keras"
+    model.save(file)
+    expected = model.predict(pixels, verbose=0)
+    # Exported; the SavedModel is loaded without trust, by its operations.
+    for kind, name in (("onnx", "model.onnx"), ("saved_model", "saved_model")):
+        export_model(file, tmp_path / name, kind, check=pictures, min_agreement=0.0)
+        np.testing.assert_allclose(open_model(tmp_path / name).run(pixels), expected, atol=2e-5)
+    # Converted, and loaded again.
+    convert_checkpoint(file, tmp_path / "weights.safetensors")
+    again = network(**options)
+    load_weights(again, tmp_path / "weights.safetensors")
+    np.testing.assert_allclose(again.predict(pixels, verbose=0), expected, atol=1e-6)
+    # As it stands.
+    np.testing.assert_allclose(open_model(file).run(pixels), expected, atol=1e-6)
+    [picture, *_] = sorted(pictures.rglob("*.png"))
+    assert sum(share for _, share in predict(file, picture)[0].top) == pytest.approx(1, abs=1e-5)
+    assert main(["explain", str(file), str(picture), "--out", str(tmp_path / "explained")]) == 0
+    found = inspect_checkpoint(file).options
+    assert {key: found.get(key) for key in DENSE} == ({**DENSE} if options is DENSE else dict.fromkeys(DENSE))
