@@ -42,7 +42,8 @@ def test_every_verb_takes_it(options: dict[str, Any], tmp_path: Path) -> None:
     model.save(file)
     expected = model.predict(pixels, verbose=0)
     # Exported; the SavedModel is loaded without trust, by its operations.
-    for kind, name in (("onnx", "model.onnx"), ("saved_model", "saved_model")):
+    exports: dict[Any, str] = {"onnx": "model.onnx", "saved_model": "saved_model"}
+    for kind, name in exports.items():
         export_model(file, tmp_path / name, kind, check=pictures, min_agreement=0.0)
         np.testing.assert_allclose(open_model(tmp_path / name).run(pixels), expected, atol=2e-5)
     # Converted, and loaded again.
