@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 TAKES = "a tf.data.Dataset of (image, label): pixels of 0-255 (height, width, 1 or 3), integers or one-hot vectors"
+
+
+class Dataset(Protocol):
+    """What type checkers know of a `tf.data.Dataset`, which has no types of its own."""
+
+    @property
+    def element_spec(self) -> Any: ...
+
+    def cardinality(self) -> Any: ...
 
 
 def is_dataset(data: Any) -> bool:

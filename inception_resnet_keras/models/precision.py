@@ -97,12 +97,12 @@ def speed_up(opened: OpenedModel, precision: str | None, batch_size: int) -> Ope
 
     precision: One of `PRECISIONS`, or None for the model's own. batch_size: Pictures that are computed at once.
     """
+    runner = opened.runner
+    if runner is None:  # an exported model's library may be all that is installed
+        return opened
     from ..networks.recognise import leaves
     from .folding import optimize_for_inference
 
-    runner = opened.runner
-    if runner is None:
-        return opened
     given = runner.model
     pixels = np.random.default_rng(0).uniform(0, 255, (1, *opened.view.size, 3)).astype(np.float32)
     bound = FOLDING_BOUND if all(layer.compute_dtype == FLOAT32 for layer in leaves(given)) else HALF_BOUND

@@ -28,7 +28,7 @@ from ..common.errors import InputError, refuse
 from ..common.files import only_writer, real_path, write_json
 from ..common.packages import require_tensorflow
 from ..data import DIGITS
-from ..data.datasets import is_dataset
+from ..data.datasets import Dataset, is_dataset
 from ..data.images import UnreadableImageError
 from ..data.labelled import Source
 from ..data.sources import open_source, require_source
@@ -90,7 +90,7 @@ class TrainingResult:
 
 
 def train(
-    data: str | PathLike[str] | tf.data.Dataset | None = None,
+    data: str | PathLike[str] | Dataset | None = None,
     *,
     model: str | keras.Model | None = None,
     class_names: Sequence[str] | None = None,
@@ -148,7 +148,7 @@ def train(
 
 
 def finetune(
-    data: str | PathLike[str] | tf.data.Dataset,
+    data: str | PathLike[str] | Dataset,
     *,
     model: str | keras.Model | None = None,
     weights: str | PathLike[str] | None = None,

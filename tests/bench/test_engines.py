@@ -127,10 +127,14 @@ def test_presets_are_contenders_with_batches(name: str) -> None:
     preset = PRESETS[name]
     found = list(map(parse, preset.contenders))
     assert len(set(found)) == len(found)
-    assert found[0].kind == "applications"
     assert preset.inference == tuple(sorted(preset.inference))
-    assert {each.kind for each in found} == {"applications", "network", "timm"}
     assert any(each.form for each in found)
+    if name == "train":
+        assert str(found[0]) == "inception_resnet_v1:paper+fit@graph"
+        assert all(each.trainable for each in found)
+    else:
+        assert found[0].kind == "applications"
+        assert {each.kind for each in found} == {"applications", "network", "timm"}
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
