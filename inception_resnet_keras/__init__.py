@@ -4,6 +4,7 @@ The public names are listed in `__init__.pyi`, each beside its home: type checke
 Nothing heavy is imported before it is used.
 """
 
+from importlib import import_module
 from typing import Any
 
 import lazy_loader
@@ -16,7 +17,8 @@ def __getattr__(name: str) -> Any:
     from .common.packages import named_extras
 
     with named_extras():
-        return _attribute(name)
+        # `hub` is no public name of its own, since `from inception_resnet_keras import *` must not need keras-hub.
+        return import_module(".hub", __name__) if name == "hub" else _attribute(name)
 
 
 def __dir__() -> list[str]:

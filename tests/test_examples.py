@@ -158,6 +158,14 @@ def test_segmentation(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert is_a_picture(tmp_path / "segmented.png")
 
 
+@pytest.mark.slow
+def test_hub_segmentation(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("keras_hub", reason="needs keras-hub: pip install 'inception-resnet-keras[hub]'")
+    run("hub_segmentation", "--size", 32, "--epochs", 1, "--pictures", 16, "--out", tmp_path)
+    assert re.search(r"circle [\d.]+%, square [\d.]+%, triangle [\d.]+%", capsys.readouterr().out)
+    assert is_a_picture(tmp_path / "segmented.png")
+
+
 def test_plotting(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("plotting", "--out", tmp_path)
     assert len(capsys.readouterr().out.splitlines()) == 5

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 ENGINE = "tensorflow"
 # How Abseil marks notes (I for information) before its log is set up, and the line it writes before the first of them.
 NOTE = b"I0000 "
+LITERT_NOTE = b"INFO: Created TensorFlow Lite "
 HEADING = b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR"
 PATIENCE = 5.0  # seconds for the last lines to pass
 
@@ -101,7 +102,7 @@ def notes_left_out() -> Iterator[None]:
 def pass_on(lines: Iterable[bytes], stream: BinaryIO) -> None:
     """Write the lines that are no notes of Abseil's, each at once."""
     for line in lines:
-        if not line.startswith((NOTE, HEADING)):
+        if not line.startswith((NOTE, HEADING, LITERT_NOTE)):
             stream.write(line)
             stream.flush()
 

@@ -30,6 +30,7 @@ PACKAGES = {
     "ai_edge_litert": ("LiteRT", "litert"),
     "tensorflow_datasets": ("tensorflow-datasets", "tfds"),
     "tensorboard": ("tensorboard", "tensorboard"),
+    "keras_hub": ("keras-hub", "hub"),
     "psutil": ("psutil", "bench"),
     "cpuinfo": ("py-cpuinfo", "bench"),
 }

@@ -1,3 +1,5 @@
+import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -6,14 +8,16 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from rich.console import Console
 
-from inception_resnet_keras import finetune, networks, predict, train
+from inception_resnet_keras import evaluate, finetune, networks, predict, train
 from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.models.model_file import load_model
 from inception_resnet_keras.networks import names
 from inception_resnet_keras.networks.rows import Conv, Repeat, Residual
-from inception_resnet_keras.training.config import TrainConfig, read_config
+from inception_resnet_keras.training.config import TrainConfig, configured, read_config
 from inception_resnet_keras.training.train import TrainingResult, train_config
 
 from .. import tiny
@@ -114,3 +118,114 @@ def test_what_train_and_predict_cannot_use_is_refused(tmp_path: Path) -> None:
     for argument, value in (("top", 0), ("batch_size", 0)):
         with pytest.raises(InputError, match=f"^{argument}: got 0; it takes an integer of at least 1"):
             predict(tmp_path, [], **{argument: value})  # type: ignore[arg-type]
+
+
+def in_memory(folder: Path, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    source = open_source(write_digits(folder / "given", classes=classes))
+    return source.read_all((32, 32)), source.labels
+
+
+@pytest.mark.slow
+def test_a_model_in_memory_stands_for_its_table_and_weights(trunk: TrainingResult, tmp_path: Path) -> None:
+    """The same bits as from the model's file, on the same pictures; the model stays as it was."""
+    model, options = load_model(trunk.folder.model)[0], {"epochs": 2, "head_epochs": 1, "unfreeze_from": "c01"}
+    before = [np.array(weight) for weight in model.get_weights()]
+    data = write_digits(tmp_path / "digits", classes=3)
+    settings: dict[str, Any] = {"batch_size": 16, "learning_rate": 0.02, "console": QUIET, **options}
+    runs = [
+        finetune(data, model=model, out=tmp_path / "memory", **settings),
+        finetune(
+            data, model="few", variant="paper", size=32, weights=trunk.folder.model, out=tmp_path / "file", **settings
+        ),
+    ]
+    of_memory, of_file = (load_model(run.folder.model)[0].get_weights() for run in runs)
+    assert all(map(np.array_equal, of_memory, of_file))
+    assert all(map(np.array_equal, before, model.get_weights()))
+    config = read_config(runs[0].folder.config)
+    assert (config.model, config.variant, config.size) == ("few", "paper", 32)
+    assert config.weights == str(runs[0].folder.path / "pretrained.keras")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.slow
+def test_a_dataset_in_memory_is_the_pictures_of_a_run(trunk: TrainingResult, tmp_path: Path) -> None:
+    images, labels = in_memory(tmp_path)
+    one_hot = keras.utils.to_categorical(labels, 3)
+    datasets = {
+        "single": tf.data.Dataset.from_tensor_slices((images, labels)),
+        "batched": tf.data.Dataset.from_tensor_slices((images.astype(np.float32) + 0.2, one_hot)).batch(7),
+    }
+    settings: dict[str, Any] = {
+        "epochs": 1,
+        "head_epochs": 1,
+        "unfreeze_from": None,
+        "batch_size": 16,
+        "console": QUIET,
+    }
+    found = {}
+    for name, dataset in datasets.items():
+        run = finetune(
+            dataset,
+            model=load_model(trunk.folder.model)[0],
+            class_names=["zero", "one", "two"],
+            val=datasets["single"] if name == "batched" else None,
+            out=tmp_path / name,
+            console=QUIET,
+            **settings,
+        )
+        assert [score.name for score in run.report.classes] == ["zero", "one", "two"]
+        found[name] = open_source(run.folder.path / "pictures")
+        order = [int(name.removeprefix("image ")) for name in found[name].names]
+        np.testing.assert_array_equal(found[name].read_all((32, 32)), images[order])
+        np.testing.assert_array_equal(found[name].labels, labels[order])
+        assert (run.folder.path / "held_out_pictures").is_dir() == (name == "batched")
+    evaluated = evaluate(tmp_path / "single", out=tmp_path / "evaluation", progress=lambda *_: None)
+    assert evaluated.reported.figures.top1 == finetuned_accuracy(tmp_path / "single")
+
+
+def finetuned_accuracy(run: Path) -> float:
+    return float(json.loads((run / "report.json").read_text())["accuracy"])
+
+
+def test_depths_and_scales_are_settings_of_a_run(tmp_path: Path) -> None:
+    config = TrainConfig(model="inception_resnet_v1", depths=(1, 2, 1), scale=(0.3, 0.2, 0.1))
+    assert networks.depths(config.network) == (1, 2, 1)
+    assert networks.scales(config.network) == (0.3, 0.2, 0.1)
+    assert configured(None, ["model=inception_resnet_v1", "depths=[1, 2, 1]", "scale=[0.3, 0.2, 0.1]"]) == config
+    assert TrainConfig.from_settings(json.loads(json.dumps(config.settings()))) == config
+    assert "--set=depths=[1, 2, 1]" in shlex.split(config.command())
+    wrongs: list[tuple[dict[str, Any], str]] = [
+        ({"depths": (1, 2)}, r"depths: got \(1, 2\); it takes None or 3 integers"),
+        ({"scale": (2.0, 1.0, 1.0)}, "scale: got"),
+        ({"model": "inception_v4", "scale": (0.1, 0.1, 0.1)}, "scale: .* inception_v4 has no residual sums"),
+    ]
+    for wrong, says in wrongs:
+        with pytest.raises(InputError, match=says):
+            TrainConfig(**{"model": "inception_resnet_v1", **wrong})
+
+
+def test_what_cannot_be_used_in_memory_is_refused_and_leaves_nothing(trunk: TrainingResult, tmp_path: Path) -> None:
+    images, labels = in_memory(tmp_path)
+    pairs, model = tf.data.Dataset.from_tensor_slices, load_model(trunk.folder.model)[0]
+    out = tmp_path / "new" / "run"
+    for dataset, says in (
+        (pairs((images, labels)).repeat(), "data: the dataset repeats without end"),
+        (pairs(images), "data: got .*; it takes a tf.data.Dataset of"),
+        (pairs((images / np.float32(255), labels)), "data: no value is above 0.99.*; pixels of 0-255"),
+        (pairs((images.astype(np.float32) - 128, labels)), "data: image 0 has values from -128"),
+        (pairs((images, labels + 1)), "data: image .* has the label 3, which is none of the 3 classes"),
+        (pairs((images, np.zeros_like(labels))), "data: the dataset has no picture of class 'b'"),
+        (pairs((images[:0], labels[:0])), "data: the dataset holds no picture"),
+        (pairs({"image": images, "label": labels}), "data: its elements are dicts; give pairs"),
+    ):
+        with pytest.raises(InputError, match=says):
+            finetune(dataset, model=model, class_names=["a", "b", "c"], out=out, console=QUIET)
+    for arguments, says in (
+        ({"model": keras.Sequential([keras.Input((8, 8, 3))])}, "model: got .*; it takes a model of this package"),
+        ({"model": model, "weights": "imagenet"}, "weights: got 'imagenet'; it takes nothing beside a model"),
+        ({"model": model, "depths": (9, 9, 9)}, "depths: got .*; it takes nothing beside a model"),
+        ({"model": "few", "class_names": ["a"]}, "class_names: got .*; it takes None where data is no"),
+    ):
+        with pytest.raises(InputError, match=says):
+            finetune(tmp_path / "given", out=out, console=QUIET, **arguments)
+    assert not out.parent.exists()
