@@ -10,7 +10,7 @@ run by itself.
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, BinaryIO, cast
@@ -23,13 +23,18 @@ HEADING = b"WARNING: All log messages before absl::InitializeLog() is called are
 PATIENCE = 5.0  # seconds for the last lines to pass
 
 
+_hushed = False
+
+
 def hush_engine() -> None:
     """Let TensorFlow be quiet when it is first imported, by whatever module; where it is loaded already, do nothing.
 
     Its notes stay where the environment variable TF_CPP_MIN_LOG_LEVEL is 0, which asks for them; where it is not set,
     it becomes 2: errors only.
     """
+    global _hushed  # noqa: PLW0603 - of the process, as its streams are
     level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    _hushed = level != "0"
     if level != "0" and ENGINE not in sys.modules and not any(isinstance(each, _Finder) for each in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
@@ -99,8 +104,15 @@ def notes_left_out() -> Iterator[None]:
             reader.wait(PATIENCE)
 
 
+@contextmanager
+def hushed() -> Iterator[None]:
+    """The same, if `hush_engine` was called in this process; for an engine that writes a note later than TensorFlow."""
+    with notes_left_out() if _hushed else nullcontext():
+        yield
+
+
 def pass_on(lines: Iterable[bytes], stream: BinaryIO) -> None:
-    """Write the lines that are no notes of Abseil's, each at once."""
+    """Write the lines that are no notes of an engine's start, each at once."""
     for line in lines:
         if not line.startswith((NOTE, HEADING, LITERT_NOTE)):
             stream.write(line)

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from hashlib import sha256
 from lzma import LZMAError
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..common.arguments import boolean, is_unicode, positive_integer
+from ..common.chatter import hushed
 from ..common.devices import is_out_of_memory, usable_cores, use_gpus
 from ..common.errors import NO_MEMORY, InputError, NoMemoryError, refuse
 from ..common.packages import required
@@ -333,7 +334,8 @@ class LiteRtRuntime(Runtime):
     def _run(self, images: np.ndarray) -> np.ndarray:
         if len(images) != self._batch:
             self._interpreter.resize_tensor_input(self._takes, images.shape, strict=True)
-            self._interpreter.allocate_tensors()
+            with hushed() if self._batch == 0 else nullcontext():  # it notes how it computes, the first time
+                self._interpreter.allocate_tensors()
             self._batch = len(images)
         self._interpreter.set_tensor(self._takes, images)
         self._interpreter.invoke()

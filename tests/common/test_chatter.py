@@ -100,6 +100,16 @@ def test_a_program_that_the_engine_starts_holds_nothing_up(engine: Path, monkeyp
     assert time.monotonic() - begun > 3
 
 
+def test_a_later_engines_note_is_left_out_where_the_command_line_asked_for_it() -> None:
+    note = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
+    program = (
+        "import os\nfrom inception_resnet_keras.common.chatter import hush_engine, hushed\n{}\n"
+        f"with hushed():\n    os.write(2, {note!r} + b'an error\\n')\nos.write(2, {note!r})"
+    )
+    assert started(program.format("")).stderr == f"{note.decode()}an error\n{note.decode()}"
+    assert started(program.format("hush_engine()")).stderr == f"an error\n{note.decode()}"
+
+
 def test_chatter_that_was_asked_for_stays(engine: Path) -> None:
     assert started(f"{START}import tensorflow", engine, level="0").stderr == f"{CHATTER}{ERROR}{CHATTER}the last words"
     assert started(f"{START}import tensorflow", engine, level="3").stderr == f"{ERROR}the last words"
