@@ -94,6 +94,12 @@ def model_settings(model: keras.Model, settings: Mapping[str, Any]) -> dict[str,
         raise InputError(f"model: {model.name!r} computes something else than {found.name}: {found.departures[0]}")
     if found.channels != 3:
         raise InputError(f"model: {model.name!r} reads images of {found.channels} channels; a run's have three")
+    # First of all: a network of output stride 8 has no blocks C, and depths without them are no setting.
+    if density := networks.edited(found.network):
+        raise InputError(
+            f"model: {model.name!r} is {found.name} with {' and '.join(density)}, which a run does not train; build "
+            "it without padding= and output_stride=, or train this one with Keras's fit"
+        )
     own = networks.find(found.name, found.variant)
     table: dict[str, Any] = {"variant": found.variant, "depths": (), "scale": ()}
     if found.depths != networks.depths(own):

@@ -11,13 +11,14 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from inception_resnet_keras import evaluate, finetune, networks, predict, train
+from inception_resnet_keras import create_inception_resnet_v1, evaluate, finetune, networks, predict, train
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.models.model_file import load_model
 from inception_resnet_keras.networks import names
 from inception_resnet_keras.networks.rows import Conv, Repeat, Residual
 from inception_resnet_keras.training.config import TrainConfig, configured, read_config
+from inception_resnet_keras.training.in_memory import model_settings
 from inception_resnet_keras.training.train import TrainingResult, train_config
 
 from .. import tiny
@@ -97,6 +98,29 @@ def test_what_cannot_be_tuned_is_told_before_training(trunk: TrainingResult, tmp
         )
 
 
+@pytest.mark.parametrize(
+    ("edits", "density"),
+    [
+        ({"padding": "same", "output_stride": 16}, "same padding and output stride 16"),
+        ({"output_stride": 8, "include_top": False}, "output stride 8"),
+    ],
+)
+def test_a_dense_model_is_refused_before_work_starts(edits: dict[str, Any], density: str, tmp_path: Path) -> None:
+    model = create_inception_resnet_v1(depths=(1, 1, 1), **edits)
+    data = write_digits(tmp_path / "data", classes=3, per_class=4)
+    with pytest.raises(InputError, match=rf"^model: 'inception_resnet_v1' is .* with {density}, which a run does not"):
+        finetune(data, model=model, out=tmp_path / "runs" / "run", console=QUIET)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_prefixed_model_is_trained_as_one_without() -> None:
+    options: dict[str, Any] = {"num_classes": 3, "depths": (1, 2, 1), "input_shape": (107, 107, 3)}
+    prefixed = create_inception_resnet_v1(layer_prefix="left_", **options)
+    settings = model_settings(prefixed, {})
+    assert settings == model_settings(create_inception_resnet_v1(**options), {})
+    assert settings["depths"] == (1, 2, 1)
+
+
 def test_train_and_predict_take_paths_of_both_kinds_and_settings_over_a_recipe(tmp_path: Path) -> None:
     data, val = (write_digits(tmp_path / name, classes=3, per_class=10) for name in ("digits", "held out"))
     recipe = tmp_path / "mine.toml"
@@ -170,7 +194,6 @@ def test_a_dataset_in_memory_is_the_pictures_of_a_run(trunk: TrainingResult, tmp
             class_names=["zero", "one", "two"],
             val=datasets["single"] if name == "batched" else None,
             out=tmp_path / name,
-            console=QUIET,
             **settings,
         )
         assert [score.name for score in run.report.classes] == ["zero", "one", "two"]
