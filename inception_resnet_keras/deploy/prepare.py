@@ -11,11 +11,11 @@ from typing import Any
 import keras
 
 from ..common.errors import InputError, refuse
-from ..models.folding import FLOAT32, in_policy, optimize_for_inference
+from ..models.folding import in_policy, optimize_for_inference
 from ..models.model_file import Card, ExportCard, Output, Precision, read_card_if_any
 from ..models.open import KerasModel, display_name, examine, find_keras_file
 from ..models.runtimes import INPUT, OUTPUT
-from ..networks.build import standardized
+from ..networks.build import FLOAT32, standardized
 from ..networks.ends import OutputKind
 from ..networks.recognise import channels_first, leaves
 from ..networks.rows import RAW, Network, Preprocessing

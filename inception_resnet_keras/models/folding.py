@@ -12,7 +12,7 @@ import numpy as np
 from ..common.arguments import boolean
 from ..common.errors import refuse
 from ..networks import names
-from ..networks.build import channel_axis
+from ..networks.build import FLOAT32, channel_axis
 from ..networks.keras_graph import (
     Call,
     Copier,
@@ -37,7 +37,6 @@ _IDENTITIES = (
     keras.layers.ActivityRegularization,
 )
 
-FLOAT32 = "float32"
 _AFFINE = (keras.layers.Conv2D, keras.layers.Dense)
 _OF_TRAINING = ("regularizer", "constraint", "initializer")
 

@@ -89,10 +89,8 @@ class OpenedModel:
 
     def keras_input(self, images: np.ndarray) -> np.ndarray:
         """What `model` reads, of pixels of 0-255 (n, height, width, 3): preprocessed, in its own data format."""
-        from ..networks.recognise import channels_first
-
-        scaled = scale_pixels(images, self.preprocessing)
-        return np.moveaxis(scaled, -1, 1) if channels_first(self.model) else scaled
+        assert self.runner is not None
+        return self.runner.keras_input(images)
 
 
 @dataclass(frozen=True)
@@ -410,16 +408,16 @@ class KerasRun:
         self._length = max(self._length, len(images))
         missing = self._length - len(images)
         batch = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else images
-        return np.asarray(self.model.predict_on_batch(self._input(batch)))[: len(images)]
+        return np.asarray(self.model.predict_on_batch(self.keras_input(batch)))[: len(images)]
 
     def apply(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
         """What another model of the same input gives for pixels, without compiling it."""
         import keras
 
-        found: np.ndarray = keras.ops.convert_to_numpy(model(self._input(images), training=False))
+        found: np.ndarray = keras.ops.convert_to_numpy(model(self.keras_input(images), training=False))
         return found
 
-    def _input(self, images: np.ndarray) -> np.ndarray:
+    def keras_input(self, images: np.ndarray) -> np.ndarray:
         from ..networks.recognise import channels_first
 
         scaled = scale_pixels(images, self.preprocessing)

@@ -59,8 +59,7 @@ def optimize_for_training(model: keras.Model) -> keras.Model:
     that is frozen, synchronised, renormalised, over another axis than the last or of other than image maps
     keeps Keras's computation. Set `trainable` flags before the call, and call again when they change.
 
-    Keras compiles `fit` with XLA unless it is told otherwise, and XLA fuses Keras's operations itself: the
-    result is compiled without it.
+    By default `fit` is compiled by XLA, which fuses Keras's operations itself. The result turns that default off.
 
     Args:
         model: A functional or sequential Keras model, built or loaded. It is not changed, but for the weights
