@@ -37,13 +37,18 @@ class Source:
 
     class_names: in the order of the labels.
     names: where each comes from, for reports: a path, or "digit 17".
-    labels: int64 (n,), indices into class_names.
+    labels: int64 (n,), indices into class_names; with several labels per picture uint8 (n, classes), 1 where a class
+        applies (`multi_label`).
     sizes: int32 (n, 2), height and width, upright.
     kinds: uint8 (n,): JPEG, PLAIN or PILLOW, how each is decoded.
     contents: gives each picture's bytes.
     corrupt: the pictures that could not be read: found when the source was opened, and left out, or
         since. What is taken from a source shares it.
     beside: what lies beside the pictures and is not read, each place with why.
+    parts: "train", "val" or "test" per picture, where the source itself declares a split; else None.
+    groups: the group of each picture, such as a patient, where the source names groups; else None. Pictures of one
+        group belong on one side of a split.
+    weights: float32 (n,), the weight of each picture in the loss, where the source gives weights; else None.
     """
 
     class_names: Sequence[str]
@@ -54,6 +59,14 @@ class Source:
     contents: Contents
     corrupt: CorruptPictures
     beside: Sequence[tuple[str, str]] = ()
+    parts: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
+    weights: np.ndarray | None = None
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a picture may have several labels, or none."""
+        return self.labels.ndim == 2
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -66,6 +79,9 @@ class Source:
             sizes=self.sizes[chosen],
             kinds=self.kinds[chosen],
             contents=self.contents.take(chosen),
+            parts=None if self.parts is None else [self.parts[index] for index in chosen.tolist()],
+            groups=None if self.groups is None else [self.groups[index] for index in chosen.tolist()],
+            weights=None if self.weights is None else self.weights[chosen],
         )
 
     def read(self, index: int, size: tuple[int, int] | None = None, crop: float = 1.0) -> np.ndarray:
