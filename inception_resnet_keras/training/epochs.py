@@ -36,15 +36,18 @@ LEAST_PROBABILITY = 1e-7  # the bound of Keras's own cross entropy
 class _StartedStep:
     """A step that nobody has waited for yet.
 
-    images, labels: Its batch. metrics: Its metrics, on the device if one replica took it.
+    images, labels: Its batch. metrics: Its metrics, on the device.
     waited: Seconds it waited for data. seconds: Seconds until it was started, that wait included.
     """
 
     images: tf.Tensor
     labels: tf.Tensor
-    metrics: tf.Tensor | StepMetrics
+    metrics: tf.Tensor
     waited: float
     seconds: float
+
+    def wait(self) -> StepMetrics:
+        return StepMetrics(*self.metrics.numpy().tolist())
 
 
 class Trainer:
@@ -72,6 +75,7 @@ class Trainer:
         self.training, self.held_out = training, held_out
         self.shard = worker(session.strategy)
         self._started: list[_StartedStep] = []
+        self._asked: tf.Tensor | None = None  # metrics of the step before, in which a worker may have asked to stop
         self._shown = time.monotonic()
         self._reported = set(unreadable_pictures(training, held_out))
         self._restore_unreadable()
@@ -138,13 +142,16 @@ class Trainer:
         earlier, earlier_training = position.seconds, position.training_seconds  # of a resumed epoch
         while position.batch + len(self._started) < self.session.steps:
             images, labels = next(self._training_batches)
-            waited = time.monotonic() - before
+            waited, stop = time.monotonic() - before, self.stop_requested()
             with explain_out_of_memory(self.session, images, labels, self.progress.console):
-                metrics, stop = self._start_step(images, labels)
+                number = position.step + len(self._started)
+                metrics = self.session.stepper.step(images, labels, number, stop=stop)
                 self._started.append(_StartedStep(images, labels, metrics, waited, time.monotonic() - before))
+                if self.shard[1] > 1:
+                    stop = self._workers_stop()
                 # Asked once: a checkpoint must not be written while a step that changed the weights is not counted.
-                save = self.writer.checkpoint_is_due()
-                if stop or save or self._figures_are_due():
+                save = self.writer.checkpoint_is_due() and self._may_finish_alone()
+                if stop or save or (self.shard[1] == 1 and self._figures_are_due()):
                     self._finish_steps()
             spent = time.monotonic() - start
             position.seconds, position.training_seconds = earlier + spent, earlier_training + spent
@@ -156,43 +163,45 @@ class Trainer:
             before = time.monotonic()  # saving does not count as waiting for data
         self._finish_steps()
 
-    def _start_step(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor | StepMetrics, bool]:
-        """Starts a step; returns its metrics, and whether to stop after it, which several workers decide together."""
-        stepper, position, stop = self.session.stepper, self.session.position, self.stop_requested()
-        if stepper.replicas == 1:
-            return stepper.step(images, labels, position.step + len(self._started)), stop
-        metrics, gradients = stepper.compute(images, labels, stop=stop)
-        self._require_finite(images, metrics, gradients)
-        stepper.apply(gradients, position.step)
-        return metrics, metrics.stop > 0
+    def _workers_stop(self) -> bool:
+        """Whether the workers stop after the step just started.
+
+        They decide by the step before it, which every worker waits for while the new one is computed: all of them
+        stop after the same step, and none stands idle.
+        """
+        self._finish_steps(unfinished=1)
+        before, self._asked = self._asked, self._started[-1].metrics
+        return before is not None and before.numpy()[-1] > 0
+
+    def _may_finish_alone(self) -> bool:
+        """Whether a worker may wait for its newest step by itself.
+
+        A step that is not finite is diagnosed by all workers together, after the next step.
+        """
+        return self.shard[1] == 1 or not self._started[-1].wait().broken(self.session.config.precision)
 
     def _figures_are_due(self) -> bool:
         """Whether to wait for the steps that were started: while none is waited for, the device is never idle."""
         held = sum(step.images.shape.num_elements() * step.images.dtype.size for step in self._started)
         return time.monotonic() - self._shown >= SHOWN_EVERY or held >= MOST_HELD
 
-    def _finish_steps(self) -> None:
-        """Waits for the steps that were started, and advances the position by them."""
+    def _finish_steps(self, unfinished: int = 0) -> None:
+        """Waits for the steps that were started, but for the newest `unfinished`, and advances the position by them."""
         position = self.session.position
-        for step in self._started:
-            metrics = step.metrics
-            if not isinstance(metrics, StepMetrics):
-                metrics = StepMetrics(*metrics.numpy().tolist())
-                if metrics.broken(self.session.config.precision):
-                    gradients = self.session.stepper.compute(step.images, step.labels)[1]
-                    self._require_finite(step.images, metrics, gradients)
+        while len(self._started) > unfinished:
+            step = self._started[0]
+            metrics = step.wait()
+            if what := metrics.broken(self.session.config.precision):
+                _, gradients = self.session.stepper.compute(step.images, step.labels)
+                problem = diagnose(self.session.model, step.images, metrics, gradients)
+                raise InputError(
+                    f"the {what} of epoch {position.epoch + 1}, step {position.batch + 1} is not finite, so it was not "
+                    f"taken. {problem}. {self.writer.divergence_advice()}"
+                )
             position.add_step(metrics)
             self.progress.step(position, int(metrics.count), metrics.loss, step.waited, step.seconds)
-        self._started.clear()
+            del self._started[0]
         self._shown = time.monotonic()
-
-    def _require_finite(self, images: tf.Tensor, metrics: StepMetrics, gradients: Any) -> None:
-        session, position = self.session, self.session.position
-        if what := metrics.broken(session.config.precision):
-            raise InputError(
-                f"the {what} of epoch {position.epoch + 1}, step {position.batch + 1} is not finite, so it was not "
-                f"taken. {diagnose(session.model, images, metrics, gradients)}. {self.writer.divergence_advice()}"
-            )
 
     def _end_epoch(self) -> tuple[Source, np.ndarray]:
         """Evaluates and saves the epoch, which counts as finished once its checkpoint is written."""

@@ -1,8 +1,8 @@
 """One training step on `tf.distribute`: gradients, then the optimizer, then the moving average of the weights.
 
-On one replica a step is one call, which decides on the device that a loss or gradient that is not finite changes no
-weight. On several, gradients and optimizer are two calls, with that decision between them. Everything here is public
-API of TensorFlow and Keras. `Model.fit` fails under `MultiWorkerMirroredStrategy` (keras issue 20585).
+A step is one call, on one replica and on several. It decides on the device that a loss or gradient that is not finite
+changes no weight. Everything here is public API of TensorFlow and Keras. `Model.fit` fails under
+`MultiWorkerMirroredStrategy` (keras issue 20585).
 """
 
 from __future__ import annotations
@@ -93,50 +93,70 @@ class Stepper:
             compiled = tf.function(self._micro_batch_gradients, autograph=False, jit_compile=True)
             self._micro_batch_gradients = compiled  # type: ignore[method-assign]
 
-    def step(self, images: Any, labels: Any, number: int) -> tf.Tensor:
-        """Starts optimizer step `number` of the run, counted from 0, on one replica.
+    def step(self, images: Any, labels: Any, number: int, *, stop: bool = False) -> tf.Tensor:
+        """Starts optimizer step `number` of the run, counted from 0.
 
         A step whose loss or gradient is not finite is not taken, nor is any step after it.
 
         Args:
-            images: The batch, (n, height, width, 3), values 0 to 255.
+            images: This worker's part of the batch, (n, height, width, 3), values 0 to 255.
             labels: int (n,), or float32 (n, classes) for mixed pictures.
             number: Of the step.
+            stop: Whether this worker asks to stop; the metrics count those that do.
 
         Returns:
             The metrics in the order of `StepMetrics`, on the device: nothing waits for them.
         """
-        return self._take_step(*map(tf.convert_to_tensor, (images, labels)), tf.constant(number, tf.float32))
+        return self._take_step(*self._inputs(images, labels, stop), tf.constant(number, tf.float32))
 
     @graph
-    def _take_step(self, images: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-        metrics, gradients = self._replica_gradients(images, labels, tf.zeros(1))
-        finite = tf.math.is_finite(tf.reduce_sum(metrics[:3]))  # what `StepMetrics.broken` says of it on the host
+    def _take_step(self, images: Any, labels: Any, stop: Any, number: tf.Tensor) -> tf.Tensor:
+        metrics, gradients = self.strategy.run(self._replica_gradients, (images, labels, stop))
+        metrics = self.strategy.reduce(SUM, metrics, axis=None)
+        finite = tf.math.is_finite(tf.reduce_sum(metrics[:3]))  # the same test as `StepMetrics.broken`
         if self.config.precision != "mixed_float16":
             finite &= tf.math.is_finite(metrics[5])
         take = finite & ~self._failed
         self._failed.assign(~take)
 
         def apply() -> bool:
-            self._update_weights([tf.convert_to_tensor(gradient) for gradient in gradients])
+            self.strategy.run(self._apply_on_replica, tuple(gradients))
             self._update_averages(number)
             return True
 
         tf.cond(take, apply, lambda: False)
         return metrics
 
+    def _apply_on_replica(self, *gradients: tf.Tensor) -> None:
+        # A reduction over replicas needs tensors that are placed on a device, hence the identity.
+        gradients = tuple(tf.identity(gradient) for gradient in gradients)
+        if self.replicas == 1:
+            self._update_weights(list(gradients))
+        else:
+            self.optimizer.apply(list(gradients))
+
+    def _update_averages(self, number: tf.Tensor) -> None:
+        if self.averages:
+            # The decay is smaller in the first steps, as in TensorFlow 1's ExponentialMovingAverage(num_updates=step).
+            decay = tf.minimum(self.config.average, (1 + number) / (10 + number))
+            for average, variable in zip(self.averages, averaged(self.model), strict=True):
+                average.assign(decay * average + (1 - decay) * variable.value)
+
+    def _inputs(self, images: Any, labels: Any, stop: bool) -> tuple[Any, Any, Any]:
+        """This worker's part of a batch and its stop request, for its replicas."""
+        stops = np.full(self._local_replicas, stop, np.float32)
+        return self._split(images), self._split(labels), self._split(stops)
+
     # Gradients
 
-    def compute(self, images: Any, labels: Any, *, stop: bool = False) -> tuple[StepMetrics, Any]:
-        """Metrics and gradients of a batch; no trainable weight changes.
+    def compute(self, images: Any, labels: Any) -> tuple[StepMetrics, Any]:
+        """Metrics and gradients of a batch, waited for; no trainable weight changes.
 
         Args:
             images: This worker's part of the batch, (n, height, width, 3), values 0 to 255.
             labels: int (n,), or float32 (n, classes) for mixed pictures.
-            stop: Whether this worker asks to stop; the metrics count those that do.
         """
-        stops = np.full(self._local_replicas, stop, np.float32)
-        metrics, gradients = self._compute_on_replicas(*map(self._split, (images, labels, stops)))
+        metrics, gradients = self._compute_on_replicas(*self._inputs(images, labels, False))
         return StepMetrics(*metrics.numpy().tolist()), gradients
 
     @graph
@@ -212,26 +232,6 @@ class Stepper:
 
     # Weights
 
-    def apply(self, gradients: Any, step: int) -> None:
-        """Takes optimizer step number `step` of the run, counted from 0, then updates the moving average."""
-        self._apply_on_replicas(gradients, tf.constant(step, tf.float32))
-
-    @graph
-    def _apply_on_replicas(self, gradients: Any, step: tf.Tensor) -> None:
-        def on_replica(*gradients: tf.Tensor) -> None:
-            # A reduction over replicas needs tensors that are placed on a device, hence the identity.
-            self.optimizer.apply([tf.identity(gradient) for gradient in gradients])
-
-        self.strategy.run(on_replica, tuple(gradients))
-        self._update_averages(step)
-
-    def _update_averages(self, step: tf.Tensor) -> None:
-        if self.averages:
-            # The decay is smaller in the first steps, as in TensorFlow 1's ExponentialMovingAverage(num_updates=step).
-            decay = tf.minimum(self.config.average, (1 + step) / (10 + step))
-            for average, variable in zip(self.averages, averaged(self.model), strict=True):
-                average.assign(decay * average + (1 - decay) * variable.value)
-
     @graph
     def repeat(self, images: tf.Tensor, labels: tf.Tensor, steps: Any) -> tf.Tensor:
         """Takes `steps` optimizer steps on the same batch in one call, on one replica, for benchmarks.
@@ -246,7 +246,7 @@ class Stepper:
         """
 
         def one_step(done: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return done + 1, self._take_step(images, labels, tf.cast(done, tf.float32))
+            return done + 1, self._take_step(images, labels, tf.zeros(1), tf.cast(done, tf.float32))
 
         _, metrics = tf.while_loop(lambda done, _: done < steps, one_step, (0, tf.zeros(len(fields(StepMetrics)))))
         return metrics

@@ -46,9 +46,7 @@ def stepped(steps: int = 3, **settings: Any) -> tuple[Session, list[float]]:
     session = Session(made, ["a", "b", "c"], 3, 0.8, make_strategy(made))
     losses = []
     for step in range(steps):
-        metrics, gradients = session.stepper.compute(PIXELS[step], LABELS[step])
-        session.stepper.apply(gradients, step)
-        losses.append(metrics.loss)
+        losses.append(StepMetrics(*session.stepper.step(PIXELS[step], LABELS[step], step).numpy().tolist()).loss)
     return session, losses
 
 
@@ -129,14 +127,17 @@ def test_micro_batches_accumulate_to_the_batch_and_the_average_moves_once_a_step
         np.testing.assert_allclose(mine.numpy(), theirs.numpy(), atol=1e-6)
 
 
-def test_one_call_is_the_same_step_as_two() -> None:
-    (two, losses), (one, _) = stepped(average=0.9), stepped(0, average=0.9)
-    for step in range(3):
-        figures = one.stepper.step(PIXELS[step], LABELS[step], step)
-        assert StepMetrics(*figures.numpy().tolist()).loss == pytest.approx(losses[step], rel=1e-6)
-    assert furthest(one, two) < 1e-6
-    for mine, theirs in zip(one.averages, two.averages, strict=True):
-        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), atol=1e-6)
+def test_a_step_is_the_gradient_that_compute_gives_times_the_rate() -> None:
+    session, _ = stepped(0, average=0.9, momentum=0.0, schedule="constant", warmup=0.0)
+    before = [variable.numpy() for variable in session.model.trainable_variables]
+    averages = [average.numpy() for average in session.averages]
+    metrics, gradients = stepped(0)[0].stepper.compute(PIXELS[0], LABELS[0])
+    figures = StepMetrics(*session.stepper.step(PIXELS[0], LABELS[0], 0).numpy().tolist())
+    assert figures.loss == pytest.approx(metrics.loss, rel=1e-6)
+    for variable, value, gradient in zip(session.model.trainable_variables, before, gradients, strict=True):
+        np.testing.assert_allclose(variable.numpy(), value - 0.01 * gradient.numpy(), atol=1e-6)
+    for average, value, weight in zip(session.averages, averages, session.model.weights, strict=True):
+        np.testing.assert_allclose(average.numpy(), 0.1 * value + 0.9 * weight.numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
@@ -198,8 +199,7 @@ def test_the_average_is_of_all_weights_by_hand_and_evaluates_in_their_place() ->
     session, _ = stepped(0, average=0.9)
     expected = [weight.numpy() for weight in session.model.weights]
     for step in range(3):
-        _, gradients = session.stepper.compute(PIXELS[step], LABELS[step])
-        session.stepper.apply(gradients, step)
+        session.stepper.step(PIXELS[step], LABELS[step], step)
         kept = min(0.9, (1 + step) / (10 + step))
         expected = [
             kept * mine + (1 - kept) * weight.numpy()
@@ -248,9 +248,7 @@ def test_half_precision_trains_float32_weights(precision: str) -> None:
     before = [variable.numpy() for variable in session.model.trainable_variables]
     losses = []
     for step in range(12):
-        metrics, gradients = session.stepper.compute(PIXELS[0], LABELS[0])
-        session.stepper.apply(gradients, step)
-        losses.append(metrics.loss)
+        losses.append(StepMetrics(*session.stepper.step(PIXELS[0], LABELS[0], step).numpy().tolist()).loss)
     assert losses[0] == pytest.approx(stepped(1)[1][0], rel=0.02)
     assert losses[-1] < losses[0]
     variables = session.model.trainable_variables
