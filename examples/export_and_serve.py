@@ -22,7 +22,7 @@ from new_folder import new_folder
 
 from inception_resnet_keras import export_model, predict, train
 from inception_resnet_keras.common.console import printable
-from inception_resnet_keras.data.sources import picture_files
+from inception_resnet_keras.data.folders import picture_files
 
 NAME = "inception"  # of the model, to the server
 

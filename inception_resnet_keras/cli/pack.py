@@ -61,7 +61,9 @@ def _pack(args: argparse.Namespace) -> None:
             shard_bytes=args.shard_mb * 1024**2,
             progress=lambda done, _: bars.update(bar, completed=done),
         )
-    for name, reason in source.corrupt.listed():
+    for note in source.notes:
+        say(console, note)
+    for name, reason in (*source.corrupt.listed(), *source.beside):
         say(console, f"left out: {name}: {reason}", style="yellow")
     say(
         console,

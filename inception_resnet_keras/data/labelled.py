@@ -26,6 +26,18 @@ from .images import UnreadableImageError, decode, resized
 if TYPE_CHECKING:
     import tensorflow as tf
 
+# The parts of a split, and how folders and the column split of a CSV file call them, in any case.
+PARTS = ("train", "val", "test")
+TRAIN, VAL, TEST = PARTS
+PART_NAMES = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "val": VAL,
+    "valid": VAL,
+    "validation": VAL,
+    "test": TEST,
+    "testing": TEST,
+}
 SHOWN = 5
 SAMPLED = 64  # pictures whose bytes are part of a fingerprint
 NOTHING_LEFT = "no picture of a batch can be read"
@@ -45,6 +57,7 @@ class Source:
     corrupt: the pictures that could not be read: found when the source was opened, and left out, or
         since. What is taken from a source shares it.
     beside: what lies beside the pictures and is not read, each place with why.
+    notes: how the source was understood where it could be otherwise, each a sentence to print.
     parts: "train", "val" or "test" per picture, where the source itself declares a split; else None.
     groups: the group of each picture, such as a patient, where the source names groups; else None. Pictures of one
         group belong on one side of a split.
@@ -62,6 +75,7 @@ class Source:
     parts: Sequence[str] | None = None
     groups: Sequence[str] | None = None
     weights: np.ndarray | None = None
+    notes: Sequence[str] = ()
 
     @property
     def multi_label(self) -> bool:
@@ -70,6 +84,22 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def test_part(self, name: str) -> tuple[Source, str]:
+        """The pictures to evaluate a model on, and a sentence that says which.
+
+        These are the test part where the source declares one, else all pictures. The sentence is empty for a source
+        without parts.
+
+        name: What the sentence calls the source.
+        """
+        if self.parts is None:
+            return self, ""
+        chosen = np.flatnonzero(np.array(self.parts) == TEST)
+        if len(chosen):
+            return self.take(chosen), f"the test part of {name} is evaluated: {len(chosen):,} of {len(self):,} pictures"
+        declared = " and ".join(part for part in PARTS if part in self.parts)
+        return self, f"{name} declares {declared} and no test part: all its {len(self):,} pictures are evaluated"
 
     def take(self, chosen: np.ndarray) -> Source:
         return replace(
@@ -136,6 +166,24 @@ class Source:
             return self.contents.read(index)
         except OSError:
             return b""  # told as corrupt when its turn comes
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Labelled picture files that are named by a folder or a CSV file, before any of them is opened.
+
+    The fields are as in `Source`; files: the paths. lines: int64 (n,), the line of each in a CSV file.
+    """
+
+    files: Sequence[str]
+    class_names: Sequence[str]
+    labels: np.ndarray
+    parts: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
+    weights: np.ndarray | None = None
+    beside: Sequence[tuple[str, str]] = ()
+    notes: Sequence[str] = ()
+    lines: np.ndarray | None = None
 
 
 class Contents(Protocol):

@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -24,13 +24,16 @@ from ..common.devices import usable_cores
 from ..common.errors import InputError, refuse
 from ..common.files import new_files, open_regular, read_text, require_regular, write_json
 from .images import JPEG, MAX_PIXELS, MAX_SIDE, PILLOW, PLAIN, UnreadableImageError
-from .labelled import CorruptPictures, Ranges, Source
+from .labelled import PARTS, CorruptPictures, Ranges, Source
 
 INDEX = "index.json"
 TABLE = "index.npz"
 FORMAT = "inception-resnet-keras pictures 1"
+# Of pictures with several labels, parts, groups or weights, which a version that reads only the first would ignore.
+RICHER_FORMAT = "inception-resnet-keras pictures 2"
 LENGTH_BYTES, FOOTER_BYTES = 12, 4  # of a TFRecord: its length and that's checksum; the data's checksum
 COLUMNS = ("labels", "sizes", "kinds", "shards", "offsets", "lengths", "names")
+OPTIONAL = ("parts", "groups", "weights")
 SHARD_BYTES = 128 * 1024**2
 AT_ONCE = 256  # pictures that are read ahead
 
@@ -86,7 +89,7 @@ def pack(
         for done, (index, packed) in enumerate(_read(source, order), 1):
             if packed is not None:
                 content, kind = packed
-                rows.append((*shards.add(content, int(source.labels[index]), source.names[index]), kind))
+                rows.append((*shards.add(content, _labels(source.labels[index]), source.names[index]), kind))
                 kept.append(index)
             progress(done, len(source))
         shards.close()
@@ -122,7 +125,7 @@ def write_packed(
         folder.mkdir()
         shards = _Shards(folder, shard_bytes)
         for number, (content, label, size) in enumerate(pictures):
-            rows.append((*shards.add(content, label, f"image {number}"), PLAIN))
+            rows.append((*shards.add(content, [label], f"image {number}"), PLAIN))
             labels.append(label)
             sizes.append(size)
         shards.close()
@@ -154,7 +157,7 @@ class _Shards:
         self._writer: Any = None
         self._position = 0
 
-    def add(self, content: bytes, label: int, name: str) -> tuple[int, int, int]:
+    def add(self, content: bytes, labels: Sequence[int], name: str) -> tuple[int, int, int]:
         """Writes a record; returns the shard's number, and offset and length of the picture within it."""
         import tensorflow as tf
 
@@ -163,7 +166,7 @@ class _Shards:
         example = tf.train.Example()
         feature = example.features.feature
         feature["image/encoded"].bytes_list.value.append(content)
-        feature["image/class/label"].int64_list.value.append(label)
+        feature["image/class/label"].int64_list.value.extend(labels)
         feature["image/filename"].bytes_list.value.append(name.encode("utf-8", "surrogateescape"))
         record = example.SerializeToString(deterministic=True)
         self._writer.write(record)
@@ -207,15 +210,30 @@ def _read(source: Source, order: np.ndarray) -> Iterator[tuple[int, tuple[bytes,
             yield from zip(chunk, threads.map(checked, chunk), strict=True)
 
 
+def _labels(label: np.ndarray) -> list[int]:
+    """The numbers of a picture's classes: of its one, or of those that its row of 0 and 1 marks."""
+    return [int(number) for number in np.flatnonzero(label)] if label.ndim else [int(label)]
+
+
+def _used(labels: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(labels.any(axis=0)) if labels.ndim == 2 else np.unique(labels)
+
+
 def _check_classes(source: Source, kept: np.ndarray) -> None:
-    for label in np.setdiff1d(np.unique(source.labels), np.unique(source.labels[kept])):
+    for label in np.setdiff1d(_used(source.labels), _used(source.labels[kept])):
         raise InputError(f"class {source.class_names[label]!r} has no readable picture; nothing was written")
 
 
 def _write_index(
     folder: Path, source: Source, kept: np.ndarray, rows: np.ndarray, shards: list[dict[str, Any]]
 ) -> None:
-    names = "\0".join(source.names[index].replace("\0", "") for index in kept)
+    optional: dict[str, Any] = {}
+    if source.parts is not None:
+        optional["parts"] = np.array([PARTS.index(source.parts[index]) for index in kept], np.uint8)
+    if source.groups is not None:
+        optional["groups"] = _joined(source.groups, kept)
+    if source.weights is not None:
+        optional["weights"] = source.weights[kept]
     np.savez_compressed(
         folder / TABLE,
         labels=source.labels[kept],
@@ -224,10 +242,21 @@ def _write_index(
         shards=rows[:, 0],
         offsets=rows[:, 1],
         lengths=rows[:, 2],
-        names=np.frombuffer(names.encode("utf-8", "surrogateescape"), np.uint8),
+        names=_joined(source.names, kept),
+        **optional,
     )
-    index = {"format": FORMAT, "pictures": len(kept), "class_names": list(source.class_names), "shards": shards}
+    written_as = RICHER_FORMAT if optional or source.multi_label else FORMAT
+    index = {"format": written_as, "pictures": len(kept), "class_names": list(source.class_names), "shards": shards}
     write_json(folder / INDEX, index)
+
+
+def _joined(texts: Sequence[str], kept: np.ndarray) -> np.ndarray:
+    joined = "\0".join(texts[index].replace("\0", "") for index in kept)
+    return np.frombuffer(joined.encode("utf-8", "surrogateescape"), np.uint8)
+
+
+def _divided(column: np.ndarray) -> list[str]:
+    return bytes(column).decode("utf-8", "surrogateescape").split("\0")
 
 
 def open_packed(path: Path, max_corrupt: float) -> Source:
@@ -242,7 +271,8 @@ def open_packed(path: Path, max_corrupt: float) -> Source:
             raise InputError(f"{file}: {state}; copy it again, or pack the pictures again")
     try:
         table = _table(path / TABLE, count)
-        names = bytes(table["names"]).decode("utf-8", "surrogateescape").split("\0")
+        names = _divided(table["names"])
+        groups = _divided(table["groups"]) if "groups" in table else None
     except (OSError, ValueError, KeyError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path / TABLE}: is missing or damaged ({error}); pack the pictures again") from None
     places = Ranges(
@@ -256,9 +286,14 @@ def open_packed(path: Path, max_corrupt: float) -> Source:
         kinds=table["kinds"],
         contents=places,
         corrupt=CorruptPictures(max_corrupt, count),
+        groups=groups,
+        weights=table.get("weights"),
     )
     _check(path / TABLE, source, places, np.array([shard["bytes"] for shard in shards]), count)
-    return source
+    if "parts" not in table:
+        return source
+    _require_column(path / TABLE, "parts", table["parts"], count, len(PARTS) - 1)
+    return replace(source, parts=[PARTS[number] for number in table["parts"].tolist()])
 
 
 def verify_packed(path: Path) -> int:
@@ -279,7 +314,7 @@ def _index(path: Path) -> dict[str, Any]:
     """The checked index.json of a packed folder; a shard lies in the folder, whatever its name says."""
     try:
         index = json.loads(read_text(path / INDEX))
-        if index["format"] != FORMAT:
+        if index["format"] not in (FORMAT, RICHER_FORMAT):
             raise InputError(f"{path / INDEX}: is of format {index['format']!r}; {FORMAT!r} is read")
         return {
             "pictures": int(index["pictures"]),
@@ -317,7 +352,7 @@ def _table(path: Path, count: int) -> dict[str, np.ndarray]:
         if sum(info.file_size for info in archive.infolist()) > 8192 * (count + 1):
             raise InputError(f"{path}: is larger than an index of {count} pictures can be")
     with np.load(path, allow_pickle=False) as columns:
-        return {name: columns[name] for name in COLUMNS}
+        return {name: columns[name] for name in (*COLUMNS, *(name for name in OPTIONAL if name in columns))}
 
 
 def _check(path: Path, source: Source, places: Ranges, shard_bytes: np.ndarray, count: int) -> None:
@@ -326,7 +361,14 @@ def _check(path: Path, source: Source, places: Ranges, shard_bytes: np.ndarray, 
     integers = all(column.dtype.kind in "iu" and len(column) == count for column in columns)
     if not integers or source.sizes.shape != (count, 2) or len(source.names) != count or count < 1:
         raise InputError(f"{path}: its columns are not those of {count} pictures; pack the pictures again")
-    fits = _within(source.labels, len(source.class_names)) and _within(places.numbers, len(shard_bytes))
+    if source.groups is not None and len(source.groups) != count:
+        raise InputError(f"{path}: its groups are not those of {count} pictures; pack the pictures again")
+    if source.weights is not None:
+        _require_column(path, "weights", source.weights, count, float(np.finfo(np.float32).max))
+    classes = len(source.class_names)
+    if source.multi_label and source.labels.shape != (count, classes):
+        raise InputError(f"{path}: its labels are not those of {count} pictures of {classes} classes; pack them again")
+    fits = _within(source.labels, 2 if source.multi_label else classes) and _within(places.numbers, len(shard_bytes))
     fits = fits and set(np.unique(source.kinds)) <= {JPEG, PLAIN, PILLOW}
     fits = fits and bool(
         ((source.sizes > 0) & (source.sizes <= MAX_SIDE)).all()
@@ -337,6 +379,12 @@ def _check(path: Path, source: Source, places: Ranges, shard_bytes: np.ndarray, 
         fits = bool(((places.offsets >= 0) & (places.lengths > 0) & (places.lengths <= room)).all())
     if not fits:
         raise InputError(f"{path}: points outside its shards, classes or sizes; pack the pictures again")
+
+
+def _require_column(path: Path, name: str, column: np.ndarray, count: int, most: float) -> None:
+    """Raises InputError for a column of another length, or with a value outside 0 to `most`."""
+    if column.shape != (count,) or column.dtype.kind not in "uif" or not ((column >= 0) & (column <= most)).all():
+        raise InputError(f"{path}: its {name} are not those of {count} pictures; pack the pictures again")
 
 
 def _within(values: np.ndarray, bound: int) -> bool:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from enum import Enum
-from io import BytesIO, TextIOWrapper
-from itertools import chain, repeat
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +17,19 @@ from PIL import Image
 
 from ..common.arguments import is_unicode
 from ..common.devices import usable_cores
-from ..common.errors import LONGEST_SHOWN, InputError
-from ..common.files import open_regular, require_regular
+from ..common.errors import InputError
+from ..common.files import require_regular
 from ..common.packages import required
 from . import DIGITS, SOURCE_HELP
-from .images import PILLOW, PLAIN, SUFFIXES, UnreadableImageError, header
-from .labelled import CorruptPictures, Files, Memory, Ranges, Source
+from .folders import list_folder, require_part
+from .images import PILLOW, PLAIN, UnreadableImageError, header
+from .labelled import PART_NAMES, PARTS, TEST, TRAIN, VAL, CorruptPictures, Files, Listing, Memory, Ranges, Source
+from .manifest import read_manifest, taken, without_repeated
 from .packed import INDEX, open_packed, read_records
 
 MAX_CORRUPT = 0.01
 SCANNED_AT_ONCE = 256  # headers
 WAITING = 4  # times as long as they are worked on, headers are waited for
-PARTS = ("train", "val")  # what the column split of a run's split.csv says
 TFDS = "tfds:"
 Progress = Callable[[int, int], None]
 
@@ -40,7 +38,7 @@ class SourceKind(Enum):
     """What a source of labelled pictures can be."""
 
     DIGITS = "scikit-learn's handwritten digits"
-    FOLDER = "a folder with one folder per class"
+    FOLDER = "a folder with one folder per class, or with train, val and test folders of them"
     MANIFEST = "a .csv of path,label"
     PACKED = "a folder that pack wrote"
     TFDS = "a dataset that tensorflow-datasets prepared"
@@ -62,11 +60,12 @@ def source_kind(path_or_name: str | Path) -> SourceKind:
     text, path = str(path_or_name), Path(path_or_name)
     if text.startswith(TFDS):
         return SourceKind.TFDS
-    if (path / INDEX).is_file():
+    named, _ = source_part(path_or_name)
+    if (named / INDEX).is_file():
         return SourceKind.PACKED
-    if path.is_dir():
+    if named.is_dir():
         return SourceKind.FOLDER
-    if manifest_part(path_or_name)[0].suffix.lower() == ".csv":
+    if named.suffix.lower() == ".csv":
         return SourceKind.MANIFEST
     if text == DIGITS and not path.exists():
         return SourceKind.DIGITS
@@ -75,9 +74,22 @@ def source_kind(path_or_name: str | Path) -> SourceKind:
     raise InputError(f"{path}: found {found} there; labelled pictures are {SOURCE_HELP}")
 
 
+def source_part(path_or_name: str | Path) -> tuple[Path, str | None]:
+    """The path of a source and the part of its split that is named behind it.
+
+    "RUN/split.csv:val" and "FOLDER:validation" name the part "val" of that file and folder. The part is None of any
+    other name, also of a file or folder whose own name ends so.
+    """
+    name, colon, word = str(path_or_name).rpartition(":")
+    part = PART_NAMES.get(word.casefold())
+    if colon and part and not Path(path_or_name).exists() and (name.lower().endswith(".csv") or Path(name).is_dir()):
+        return Path(name), part
+    return Path(path_or_name), None
+
+
 def absolute_source(path_or_name: str) -> str:
     """The same source, named so that it is found from any folder: a path that exists becomes absolute."""
-    path, part = manifest_part(path_or_name)
+    path, part = source_part(path_or_name)
     if not path.exists():
         return path_or_name
     return f"{os.path.abspath(path)}:{part}" if part else os.path.abspath(path)
@@ -85,7 +97,7 @@ def absolute_source(path_or_name: str) -> str:
 
 def same_source(one: str, other: str) -> bool:
     """Whether two paths or names stand for the same source."""
-    (path, part), (other_path, other_part) = manifest_part(one), manifest_part(other)
+    (path, part), (other_path, other_part) = source_part(one), source_part(other)
     if path.exists() and other_path.exists():
         return part == other_part and path.samefile(other_path)
     if path.exists() or other_path.exists():
@@ -112,17 +124,21 @@ def require_source(path_or_name: str | Path, argument: str) -> None:
         if kind is SourceKind.TFDS:
             tfds_split(str(path_or_name))
         elif kind is SourceKind.PACKED:
-            open_packed(Path(path_or_name), 1)
+            path, part = source_part(path_or_name)
+            _packed_part(path, part, 1)
         elif kind is SourceKind.MANIFEST:
-            manifest, part = manifest_part(path_or_name)
+            manifest, part = source_part(path_or_name)
             _checked.clear()
             signature = _signature(manifest, part)
             _checked[signature] = read_manifest(manifest, part)
+        elif kind is SourceKind.FOLDER:
+            path, part = source_part(path_or_name)
+            require_part(path, part)
     except InputError as error:
         raise InputError(f"{argument}: {error}") from None
 
 
-_checked: dict[tuple[object, ...], tuple[list[str], list[str]]] = {}  # read for a check, kept until it is opened
+_checked: dict[tuple[object, ...], Listing] = {}  # read for a check, kept until it is opened
 
 
 def _signature(manifest: Path, part: str | None) -> tuple[object, ...]:
@@ -145,12 +161,13 @@ def open_source(
     """Opens labelled pictures: reads every header, decodes nothing.
 
     Args:
-        path_or_name: A folder with one folder per class; a .csv file with the columns path (absolute, or
-            relative to the file) and label (a class's name), others being ignored; the split.csv of a run,
-            "RUN/split.csv:train" and "RUN/split.csv:val" for either part of it; a folder that `pack` wrote;
-            "tfds:NAME" or "tfds:NAME:SPLIT" (split "train" by default), a dataset that tensorflow-datasets
-            has prepared on this machine; or "digits", scikit-learn's 1,797 handwritten ones, unless a file
-            or folder has that name.
+        path_or_name: A folder with one folder per class, or with folders named train, val and test (see
+            `folders.list_folder`) that hold those; a .csv file with the columns path (absolute, or relative to the
+            file) and label, and optionally split, group and weight (see `manifest`), such as the split.csv of a run; a
+            folder that `pack` wrote; "tfds:NAME" or "tfds:NAME:SPLIT" (split "train" by default), a dataset that
+            tensorflow-datasets has prepared on this machine; or "digits", scikit-learn's 1,797 handwritten ones, unless
+            a file or folder has that name. "SOURCE:train", "SOURCE:val" and "SOURCE:test" are one part of a folder, a
+            .csv or a packed folder that declares parts; the source then declares none.
         class_names: The classes of the training set, for a held-out set: this one may lack some, and
             may have no others. None takes its own, sorted by name.
         least_classes: The least number of classes, where `class_names` is None.
@@ -158,188 +175,47 @@ def open_source(
         progress: Called with the number of headers read, and their total.
 
     Raises:
-        InputError: Nothing usable is there, classes do not fit, a class has no picture, or more
-            pictures than `max_corrupt` have no readable header.
+        InputError: Nothing usable is there, classes do not fit, a class has no picture, a part declares a class that
+            the training part lacks, or more pictures than `max_corrupt` have no readable header.
 
     Example:
         source = open_source("digits")
         assert source.read(0).shape == (8, 8, 3)
     """
-    path, kind = Path(path_or_name), source_kind(path_or_name)
+    kind, (path, part) = source_kind(path_or_name), source_part(path_or_name)
     if kind is SourceKind.DIGITS:
         source = _digits(max_corrupt)
     elif kind is SourceKind.TFDS:
         source = _open_tfds(str(path_or_name), max_corrupt, progress)
     elif kind is SourceKind.PACKED:
-        source = open_packed(path, max_corrupt)
-    elif kind is SourceKind.MANIFEST:
-        manifest, part = manifest_part(path_or_name)
-        rows = _checked.pop(_signature(manifest, part), None) or read_manifest(manifest, part)
-        source = _scanned(manifest, *rows, max_corrupt, progress)
+        source = _packed_part(path, part, max_corrupt)
     else:
-        by_class = files_by_class(path)
-        files = list(chain.from_iterable(by_class.values()))
-        labels = list(chain.from_iterable(repeat(name, len(files)) for name, files in by_class.items()))
-        source = _scanned(path, files, labels, max_corrupt, progress)
-        source = replace(source, beside=not_read(path))
+        listing = _checked.pop(_signature(path, part), None) or list_files(path_or_name)
+        source = _scanned(path, listing, max_corrupt, progress)
     return _with_classes(source, str(path_or_name), class_names, least_classes)
 
 
-def picture_files(path: Path) -> list[Path]:
-    """The files below a folder that are named as pictures, sorted; links are followed, hidden files passed over."""
-    return list(map(Path, _picture_names(path)))
+def list_files(path_or_name: str | Path) -> Listing:
+    """The pictures of a source whose pictures are files, by name: none is opened. Raises as `open_source` does."""
+    path, part = source_part(path_or_name)
+    return list_folder(path, part) if path.is_dir() else read_manifest(path, part)
 
 
-def _picture_names(path: Path) -> list[str]:
-    """The same as text, which a million files take a fifth of the memory as. In the order of paths, part by part."""
-    return sorted((file for file in _files(path) if _suffix(file) in SUFFIXES), key=lambda file: file.split(os.sep))
+def _packed_part(path: Path, part: str | None, max_corrupt: float) -> Source:
+    source = open_packed(path, max_corrupt)
+    if part is None:
+        return source
+    if part not in (source.parts or ()):
+        parts = " and ".join(each for each in PARTS if each in (source.parts or ())) or "none"
+        raise InputError(f"{path}: has no part {part!r}; it has {parts}")
+    return replace(source.take(np.flatnonzero(np.array(source.parts) == part)), parts=None)
 
 
-def files_by_class(path: Path) -> dict[str, list[str]]:
-    """The pictures of each class's folder; InputError where there are no such folders, or a class has none."""
-    classes = [entry for entry in path.iterdir() if entry.is_dir() and not _passed_over(entry)]
-    if not classes:
-        loose = len(_picture_names(path))
-        found = f"{loose} pictures outside any class" if loose else "nothing"
-        raise InputError(f"{path}: holds {found}; put each class's pictures in a folder of the class's name")
-    by_class = {entry.name: _picture_names(entry) for entry in sorted(classes)}
-    for name, files in by_class.items():
-        if not files:
-            raise InputError(
-                f"{path / name}: class {name!r} has no picture, no file ending in {', '.join(SUFFIXES)}; add some, or "
-                "remove the folder"
-            )
-    return by_class
-
-
-def not_read(path: Path) -> list[tuple[str, str]]:
-    """What else lies in a folder of classes, each kind with why it is not read: nothing vanishes unsaid."""
-    kinds: Counter[str] = Counter()
-    for entry in path.iterdir():
-        if entry.is_dir() and not _passed_over(entry):
-            kinds.update(suffix for file in _files(entry) if (suffix := _suffix(file)) not in SUFFIXES)
-    found = [
-        (str(path), f"{count:,} files that end in {suffix or 'nothing'} are not read: {', '.join(SUFFIXES)} are")
-        for suffix, count in sorted(kinds.items())
-    ]
-    loose = sum(entry.suffix.lower() in SUFFIXES for entry in path.iterdir() if not entry.is_dir())
-    return found + ([(str(path), f"{loose:,} pictures beside the classes' folders are not read")] if loose else [])
-
-
-def _passed_over(folder: Path) -> bool:
-    """Hidden folders, those that archivers leave (`__MACOSX`), and training runs are no classes."""
-    return folder.name.startswith((".", "__")) or (folder / "model.keras").exists()
-
-
-def _suffix(file: str) -> str:
-    """As `Path.suffix` has it, in lower case."""
-    suffix = os.path.splitext(file)[1].lower()
-    return "" if suffix == "." else suffix
-
-
-def _files(path: Path) -> Iterator[str]:
-    """Every file below a folder but hidden ones; links are followed, each folder is entered once."""
-    entered: set[str] = set()
-    for here, folders, files in os.walk(path, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        true = os.path.realpath(here)
-        if true in entered:
-            folders.clear()
-            continue
-        entered.add(true)
-        yield from (os.path.join(here, name) for name in files if not name.startswith("."))
-
-
-def manifest_part(path_or_name: str | Path) -> tuple[Path, str | None]:
-    """ "RUN/split.csv:val" as the path of the file and the part of it; the part is None of any other name."""
-    name, colon, part = str(path_or_name).rpartition(":")
-    if colon and part in PARTS and name.lower().endswith(".csv") and not Path(path_or_name).exists():
-        return Path(name), part
-    return Path(path_or_name), None
-
-
-def read_manifest(path: Path, part: str | None = None) -> tuple[list[str], list[str]]:
-    """Files and labels of a CSV file with the columns path (absolute, or relative to the file) and label.
-
-    part: takes only the rows whose column split says so.
-
-    Raises InputError where it is no such file, names nothing, or a line lacks one or repeats a path.
-    """
-    names: list[str] = []
-    labels: list[str] = []
-    seen: set[str] = set()
-    classes: dict[str, str] = {}  # so that a class's name is kept once
-    rows = manifest_rows(path, ("path", "label", *(("split",) if part else ())))
-    for line, (name, label, *parts) in rows:
-        if parts and parts[0] != part:
-            continue
-        if not name or not label:
-            raise InputError(f"{path}, line {line}: has no {'label' if name else 'path'}")
-        if name in seen:
-            raise InputError(f"{path}, line {line}: {name!r} stands in line {_line_of(path, name, part)} already")
-        seen.add(name)
-        names.append(name)
-        labels.append(classes.setdefault(label, label))
-    del seen
-    files = [_below(path.parent, name) for name in names]
-    if not files:
-        of_part = f" whose split is {part!r}" if part else ""
-        raise InputError(f"{path}: names no pictures{of_part}; a line a picture is needed: path,label")
-    return files, labels
-
-
-def _below(folder: Path, name: str) -> str:
-    """`str(folder / name)`, in a tenth of the time where the name is plain."""
-    if name[0] in "./" or "//" in name or "/." in name or name[-1] == "/" or os.name != "posix":
-        return str(folder / name)
-    return name if str(folder) == "." else os.path.join(folder, name)
-
-
-def _line_of(path: Path, name: str, part: str | None) -> int:
-    """The first line of a manifest that names a picture."""
-    rows = manifest_rows(path, ("path", *(("split",) if part else ())))
-    return next(line for line, (other, *parts) in rows if other == name and (not parts or parts[0] == part))
-
-
-def manifest_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Line number of each row of a CSV file that has these columns at least, and their values; a lacking one is "".
-
-    Raises InputError where it is no CSV file in UTF-8, lacks a column, or has a row with more values than columns.
-    """
-    try:
-        with TextIOWrapper(open_regular(path), "utf-8-sig", "surrogateescape", newline="") as file:
-            rows = csv.reader(file, strict=True)
-            names = next(rows, [])
-            if missing := set(columns) - set(names):
-                raise InputError(
-                    f"{path}: lacks the column {' and '.join(sorted(missing))}; its first line names the columns, "
-                    f"{' and '.join(columns)}, and is {','.join(names)!r:.{LONGEST_SHOWN}}"
-                )
-            # Written by `train`: a space at a name's end belongs to it, and a byte that is not UTF-8.
-            exact = "sha256" in names
-            places = [len(names) - 1 - names[::-1].index(name) for name in columns]  # of two columns of a name the last
-            for row in rows:
-                if not row:
-                    continue
-                if len(row) > len(names):
-                    raise InputError(
-                        f"{path}, line {rows.line_num}: has more values than the {len(names)} columns of the first "
-                        "line; put a value with a comma in it in quotes"
-                    )
-                values = [row[place] if place < len(row) else "" for place in places]
-                if not exact and not all(text.isascii() or is_unicode(text) for text in values):
-                    raise InputError(f"{path}: is no CSV file in UTF-8: line {rows.line_num} is not")
-                yield rows.line_num, values if exact else [text.strip() for text in values]
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except csv.Error as error:
-        raise InputError(f"{path}: is no CSV file in UTF-8: {error}") from None
-
-
-def _scanned(path: Path, files: Sequence[str], labels: Sequence[str], max_corrupt: float, progress: Progress) -> Source:
+def _scanned(path: Path, listing: Listing, max_corrupt: float, progress: Progress) -> Source:
     """A source of files, those without a readable header left out."""
-    corrupt = CorruptPictures(max_corrupt, len(files))
+    files = listing.files
     headers = np.zeros((len(files), 3), np.int32)
+    identities = np.zeros((len(files), 2), np.uint64)  # device and number of each file that a CSV names
     unreadable: dict[int, str] = {}
 
     def scan(start: int) -> None:
@@ -347,8 +223,13 @@ def _scanned(path: Path, files: Sequence[str], labels: Sequence[str], max_corrup
         for index in range(start, min(start + SCANNED_AT_ONCE, len(files))):
             try:
                 headers[index] = header(files[index])
+                if listing.lines is not None:
+                    status = os.stat(files[index])
+                    identities[index] = status.st_dev, status.st_ino
             except UnreadableImageError as error:
                 unreadable[index] = error.reason
+            except OSError as error:  # it went away since its header was read
+                unreadable[index] = error.strerror or str(error)
 
     # Many threads only where the disk or the network is waited for: else they wait for one another, which costs more.
     at_once, done = 1, 0
@@ -361,28 +242,65 @@ def _scanned(path: Path, files: Sequence[str], labels: Sequence[str], max_corrup
             at_once = 4 * usable_cores() if waits else 1
             done = min(starts[-1] + SCANNED_AT_ONCE, len(files))
             progress(done, len(files))
-    class_names = sorted(set(labels))
-    numbers = {name: number for number, name in enumerate(class_names)}
-    every = Source(
-        class_names=class_names,
-        names=files,
-        labels=np.fromiter((numbers[label] for label in labels), np.int64, len(labels)),
-        sizes=headers[:, :2],
-        kinds=headers[:, 2].astype(np.uint8),
-        contents=Files(files),
-        corrupt=corrupt,
-    )
-    readable = np.setdiff1d(np.arange(len(files)), list(unreadable))
-    lacking = np.setdiff1d(np.arange(len(class_names)), every.labels[readable])
-    if len(lacking):
-        first = min(number for number in unreadable if every.labels[number] == lacking[0])
-        raise InputError(
-            f"{path}: class {class_names[lacking[0]]!r} has no readable picture: {files[first]}: {unreadable[first]}"
-        )
+    _require_readable_classes(path, listing, unreadable)
+    corrupt = CorruptPictures(max_corrupt, len(files))
     for index, reason in unreadable.items():
         corrupt.list_one(files[index], reason)
     corrupt.check()
-    return every.take(readable) if unreadable else every
+    readable = np.setdiff1d(np.arange(len(files)), list(unreadable))
+    headers, read = headers[readable], taken(listing, readable) if unreadable else listing
+    if listing.lines is not None:
+        repeated = _same_files(read.files, identities[readable])
+        read = without_repeated(path, read, repeated)
+        headers = np.delete(headers, [again for _, again in repeated], axis=0)
+    return Source(
+        class_names=read.class_names,
+        names=read.files,
+        labels=read.labels,
+        sizes=headers[:, :2],
+        kinds=headers[:, 2].astype(np.uint8),
+        contents=Files(read.files),
+        corrupt=corrupt,
+        beside=read.beside,
+        parts=read.parts,
+        groups=read.groups,
+        weights=read.weights,
+        notes=read.notes,
+    )
+
+
+def _require_readable_classes(path: Path, listing: Listing, unreadable: dict[int, str]) -> None:
+    """Raises InputError for a class whose pictures all lack a readable header."""
+    readable = np.setdiff1d(np.arange(len(listing.files)), list(unreadable))
+    lacking = np.setdiff1d(_labels_used(listing.labels), _labels_used(listing.labels[readable]))
+    if len(lacking):
+        of_class = listing.labels[:, lacking[0]] if listing.labels.ndim == 2 else listing.labels == lacking[0]
+        first = min(index for index in unreadable if of_class[index])
+        raise InputError(
+            f"{path}: class {listing.class_names[lacking[0]]!r} has no readable picture: {listing.files[first]}: "
+            f"{unreadable[first]}"
+        )
+
+
+def _labels_used(labels: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(labels.any(axis=0)) if labels.ndim == 2 else np.unique(labels)
+
+
+def _same_files(files: Sequence[str], identities: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs of paths that are one file under another spelling or by a link, the first of each file with every other.
+
+    A file system that numbers files by chance does not join two of them: equal numbers are looked at again together.
+    """
+    order = np.lexsort((*identities.T, np.arange(len(files)))[::-1])
+    alike = (identities[order[1:]] == identities[order[:-1]]).all(axis=1)
+    pairs = []
+    first = 0
+    for place, same in enumerate(alike.tolist(), 1):
+        if not same:
+            first = place
+        elif os.path.samefile(files[order[first]], files[order[place]]):
+            pairs.append((int(order[first]), int(order[place])))
+    return sorted(pairs, key=lambda pair: pair[1])
 
 
 def _digits(max_corrupt: float) -> Source:
@@ -480,6 +398,7 @@ def _examples(files: list[Path], total: int, progress: Progress) -> Iterator[tup
 def _with_classes(source: Source, told: str, class_names: Sequence[str] | None, least: int) -> Source:
     if unnamed := [name for name in source.class_names if not is_unicode(name)]:
         raise InputError(f"{told}: the name of class {unnamed[0]!r} is not UTF-8, as a model's classes are: rename it")
+    _require_trained_classes(source, told)
     if class_names is None:
         if len(source.class_names) < least:
             raise InputError(f"{told}: holds one class only, {source.class_names[0]!r}; at least two are needed")
@@ -488,4 +407,24 @@ def _with_classes(source: Source, told: str, class_names: Sequence[str] | None, 
     if unknown := [name for name in source.class_names if name not in numbers]:
         raise InputError(f"{told}: has classes that the training set lacks: {', '.join(unknown[:10])}")
     renumbered = np.array([numbers[name] for name in source.class_names], np.int64)
-    return replace(source, class_names=list(class_names), labels=renumbered[source.labels])
+    if source.multi_label:
+        labels = np.zeros((len(source), len(class_names)), np.uint8)
+        labels[:, renumbered] = source.labels
+    else:
+        labels = renumbered[source.labels]
+    return replace(source, class_names=list(class_names), labels=labels)
+
+
+def _require_trained_classes(source: Source, told: str) -> None:
+    """Raises InputError for a class that a declared part has and the training part lacks: it could not be learned."""
+    if source.parts is None or TRAIN not in source.parts:
+        return
+    parts = np.array(source.parts)
+    for part in (VAL, TEST):
+        used, trained = (_labels_used(source.labels[parts == each]) for each in (part, TRAIN))
+        if missing := [source.class_names[label] for label in np.setdiff1d(used, trained).tolist()]:
+            shown = ", ".join([repr(name) for name in missing[:10]] + ["…"] * (len(missing) > 10))
+            raise InputError(
+                f"{told}: the {part} part has {len(missing)} classes without a training picture: {shown}; give them "
+                f"training pictures, or remove them"
+            )

@@ -26,12 +26,12 @@ from ..common.devices import usable_cores
 from ..common.errors import InputError
 from ..common.files import replacing
 from .images import UnreadableImageError, decode
-from .labelled import Files, Source
-from .sources import PARTS, Progress, manifest_rows
+from .labelled import PARTS, TRAIN, VAL, Files, Source
+from .manifest import manifest_rows
+from .sources import Progress
 
 SPLIT_FILE = "split.csv"
 COLUMNS = ("path", "label", "split", "sha256")
-TRAIN, VAL = PARTS
 HELD_OUT_SHARE = 0.2
 UNKNOWN, HELD_OUT, TRAINED_ON = range(3)  # what a split says of a picture
 HASHED_AT_ONCE = 64  # pictures, per thread; Ctrl-C waits for them

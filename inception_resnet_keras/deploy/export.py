@@ -137,6 +137,9 @@ def export_model(
         prepared.notes.extend(overlaps(used[:CALIBRATED_ON], files, next(iter(given)), CHECKED_ON))
     if "validate" in given:
         labelled = _validation(given["validate"], prepared.card)
+        labelled, note = labelled.test_part(str(validate))
+        prepared.notes.extend([*labelled.notes, *([note] if note else [])])
+        prepared.notes.extend(f"{name}: {reason}" for name, reason in labelled.beside)
     compared = shipped(size)
     if given:
         first = next(iter(given))

@@ -14,17 +14,10 @@ from ..common.errors import InputError
 from ..common.files import real_path
 from ..common.packages import required
 from ..data import DIGITS
+from ..data.folders import picture_files
 from ..data.images import UnreadableImageError, read_image
-from ..data.labelled import Source
-from ..data.sources import (
-    SourceKind,
-    manifest_part,
-    open_source,
-    picture_files,
-    read_manifest,
-    require_source,
-    source_kind,
-)
+from ..data.labelled import TEST, Source
+from ..data.sources import list_files, open_source, require_source, source_kind
 
 CALIBRATED_ON = 300  # at most: what nncf recommends
 CHECKED_ON = 64  # at most
@@ -58,12 +51,13 @@ def shuffled_pictures(argument: str, folder: Path) -> list[Path]:
 
 
 def validation_files(place: Path) -> list[Path]:
-    """`validate`'s pictures in such an order; none where the source's pictures are no files of their own."""
+    """`validate`'s pictures in such an order, of a split source its test part; none where they are no files."""
     require_source(place, "validate")
-    kind = source_kind(place)
-    if kind is SourceKind.MANIFEST:
-        return _mixed(list(map(Path, read_manifest(*manifest_part(place))[0])))
-    return shuffled_pictures("validate", place) if kind is SourceKind.FOLDER else []
+    if not source_kind(place).has_files:
+        return []
+    listing = list_files(place)
+    parts = listing.parts if listing.parts and TEST in listing.parts else [TEST] * len(listing.files)
+    return _mixed([Path(file) for file, part in zip(listing.files, parts, strict=True) if part == TEST])
 
 
 def _mixed(files: Sequence[Path]) -> list[Path]:

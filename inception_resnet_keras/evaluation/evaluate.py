@@ -25,7 +25,7 @@ from ..common.files import new_folder, real_path, write_csv, write_json
 from ..data.crops import CROPS, Changes, CropMode, Crops, Interpolation, View
 from ..data.labelled import Source
 from ..data.preprocessing import Convention
-from ..data.sources import open_source
+from ..data.sources import open_source, source_part
 from ..models.open import GivenModel, OpenedModel, display_name, locate
 from ..models.precision import Precision, check_precision, speed_up
 from ..weights.labels import CLASSES, read_class_names
@@ -73,8 +73,9 @@ def evaluate(
             such as "inception_v4=imagenet", a checkpoint, or a Keras model that takes pixels of 0-255 (one of
             this package: built with include_preprocessing=True).
         data: A folder with one folder of images per class, a .csv of path,label, a folder that `pack` wrote,
-            "tfds:NAME:SPLIT" or "digits". Some of the models' classes may be missing in it. If a run was trained
-            on it, the images that the run held out are evaluated. None, for a single run, is its held-out images.
+            "tfds:NAME:SPLIT" or "digits". Some of the models' classes may be missing in it. If it declares a test
+            part, that is evaluated; "FOLDER:val" names another part. If a run was trained on it, the images that the
+            run held out are evaluated. None, for a single run, is its held-out images.
         out: The folder to write, new or empty. None is the next free one below evaluations/.
         crops: Crops per image, 1, 12 or 144 (the paper's); their probabilities are averaged.
         crop_fraction, crop_mode, interpolation: How an image becomes the network's input, instead of what the
@@ -126,7 +127,7 @@ def evaluate(
     chosen = choose([display_name(model) for model in several], None if data is None else text_of("data", data))
     dataset = chosen.data
     written = None if out is None else path_of("out", out)
-    target = EVALUATIONS, real_path(dataset.replace(":", "-")).name, [dataset]
+    target = EVALUATIONS, real_path(dataset.replace(":", "-")).name, [source_part(dataset)[0]]
     with new_folder(written, *target) as folder, progress_of(given=progress) as tell:
         told = partial(tell, "reading headers")
         source = open_source(chosen.place, least_classes=1, max_corrupt=max_corrupt, progress=told)

@@ -18,7 +18,7 @@ import numpy as np
 from ..common.arguments import is_integer
 from ..common.errors import InputError
 from ..data import DIGITS, DIGITS_SEED
-from ..data.labelled import Source
+from ..data.labelled import TEST, Source
 from ..data.sources import Progress, same_source, source_kind
 from ..data.splits import (
     HELD_OUT,
@@ -106,7 +106,8 @@ class EvaluationData:
 
     data: the source, as reports call it. place: what `open_source` opens. note: how the pictures relate to the runs.
     own: runs whose held-out pictures these are; with `held_out_only`, they are selected from what is opened.
-    others: runs that were not trained on `data` by name, but may be on the same pictures.
+    others: runs that were not trained on `data` by name, but may be on the same pictures. by_name: whether the user
+    named `data`, of which the test part is then evaluated, where it declares one.
     """
 
     data: str
@@ -115,14 +116,20 @@ class EvaluationData:
     own: Sequence[TrainedRun] = ()
     others: Sequence[TrainedRun] = ()
     held_out_only: bool = False
+    by_name: bool = False
 
     def select(self, source: Source, progress: Progress = lambda done, total: None) -> tuple[Source, str]:
-        """Selects the pictures to evaluate from the opened source, and says how they relate to the runs.
+        """Selects the pictures to evaluate from the opened source, and says which and how they relate to the runs.
 
         Every picture is looked for in every run's split.csv, by path and by content.
         """
-        own, notes = self.own, [self.note]
-        if self.held_out_only:
+        own, others, notes = self.own, self.others, [*source.notes, self.note]
+        if self.by_name and TEST in (source.parts or ()):
+            source, note = source.test_part(self.data)
+            own, others, notes = (), [*own, *others], [*source.notes, note]
+        elif self.by_name and not self.held_out_only:
+            notes.append(source.test_part(self.data)[1])
+        elif self.held_out_only:
             chosen = [run.held_out_in(source) for run in own]
             if all(np.array_equal(each, chosen[0]) for each in chosen):
                 if not len(chosen[0]):
@@ -131,7 +138,7 @@ class EvaluationData:
                 notes += [run.changes(self.data, len(source)) for run in own]
             else:
                 own, notes = (), [_trained_on_these(own)]
-        runs = [*own, *self.others]
+        runs = [*own, *others]
         splits = [split for run in runs if (split := run.split) is not None]
         answers = iter(compare(source, splits, progress))
         uses = [next(answers) if run.split is not None else None for run in runs]
@@ -162,10 +169,10 @@ def choose(models: Sequence[str], data: str | None) -> EvaluationData:
     here = [run for run in runs if run.is_trained_on(data)]
     others = [run for run in runs if run not in here]
     if not here:
-        return EvaluationData(data, data, others=others)
+        return EvaluationData(data, data, others=others, by_name=True)
     if any(run.val for run in here):
-        return EvaluationData(data, data, _trained_on_these(here), others=others)
-    return EvaluationData(data, data, _fifth_note(data, here), here, others, held_out_only=True)
+        return EvaluationData(data, data, _trained_on_these(here), others=others, by_name=True)
+    return EvaluationData(data, data, _fifth_note(data, here), here, others, held_out_only=True, by_name=True)
 
 
 def find_run(model: str) -> TrainedRun | None:

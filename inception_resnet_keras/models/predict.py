@@ -14,9 +14,9 @@ from ..common.arguments import positive_integer
 from ..common.errors import InputError
 from ..common.files import require_regular
 from ..data.crops import cut, decoding_size
+from ..data.folders import picture_files
 from ..data.images import UnreadableImageError, decode
 from ..data.preprocessing import Convention
-from ..data.sources import picture_files
 from ..weights.labels import class_index, read_class_names
 from .open import GivenModel, OpenedModel, locate, require_finite
 from .precision import Precision, check_precision, speed_up

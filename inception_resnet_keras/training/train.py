@@ -31,7 +31,7 @@ from ..data import DIGITS
 from ..data.datasets import Dataset, is_dataset
 from ..data.images import UnreadableImageError
 from ..data.labelled import Source
-from ..data.sources import open_source, require_source
+from ..data.sources import open_source, require_source, source_part
 from ..data.splits import held_out_split
 from ..evaluation.report import Report, classification_report
 from ..evaluation.tables import CLASSES_SHOWN, class_table
@@ -370,7 +370,7 @@ def require_runs_outside(config: TrainConfig) -> None:
     """Raises InputError if runs/ lies in a folder of pictures, which would take it for a class."""
     for name in ("data", "val"):
         place = getattr(config, name)
-        if place and real_path(RUNS).is_relative_to(real_path(place)):
+        if place and real_path(RUNS).is_relative_to(real_path(source_part(place)[0])):
             raise InputError(f"{name}: {place} holds this folder's {RUNS}/, where the run would lie: give --out")
 
 
@@ -542,6 +542,8 @@ def _introduce(writer: RunWriter, training: Source, held_out: Source) -> None:
             f"rematerialised: about {activations.rematerialised / 1e9:.2f} GB of maps kept a replica, in place of "
             f"{activations.kept / 1e9:.2f} GB",
         )
+    for note in dict.fromkeys((*training.notes, *held_out.notes)):
+        say(console, note)
     for name, reason in unreadable_pictures(training, held_out):
         say(console, f"left out: {name}: {reason}", style="yellow")
 

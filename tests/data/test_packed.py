@@ -52,6 +52,40 @@ def test_what_is_packed_comes_back(tmp_path: Path) -> None:
     assert (again / INDEX).read_bytes() == (path / INDEX).read_bytes()
 
 
+def test_parts_groups_weights_and_several_labels_come_back(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "set", (3, 2))
+    lines = [
+        "path,labels,split,group,weight",
+        "set/class 0/0.jpg,a|b,train,p1,1",
+        "set/class 0/1.jpg,b,train,p1,0.5",
+        "set/class 0/2.jpg,a,val,p2,2",
+        "set/class 1/0.jpg,,test,,0",
+    ]
+    (tmp_path / "set.csv").write_text("\n".join(lines))
+    source = open_source(tmp_path / "set.csv")
+    pack(source, tmp_path / "packed")
+    found = open_source(tmp_path / "packed")
+    order = np.array([source.names.index(name) for name in found.names])
+    assert order.tolist() != [0, 1, 2, 3]
+    same = source.take(order)
+    np.testing.assert_array_equal(found.labels, same.labels)
+    assert found.labels.dtype == np.uint8
+    assert found.weights is not None
+    np.testing.assert_array_equal(found.weights, same.weights)
+    assert (found.parts, found.groups) == (same.parts, same.groups)
+    assert open_source(f"{tmp_path / 'packed'}:val").names == [source.names[2]]
+    pack(open_source(tmp_path / "set"), tmp_path / "plain")
+    with pytest.raises(InputError, match="has no part 'val'; it has none"):
+        open_source(f"{tmp_path / 'plain'}:val")
+    assert json.loads((tmp_path / "packed" / INDEX).read_text())["format"].endswith("pictures 2")
+    assert json.loads((tmp_path / "plain" / INDEX).read_text())["format"].endswith("pictures 1")
+    table = dict(np.load(tmp_path / "packed" / TABLE))
+    for name, column in (("parts", np.full(4, 3, np.uint8)), ("weights", np.full(4, np.nan, np.float32))):
+        np.savez_compressed(tmp_path / "packed" / TABLE, **{**table, name: column})
+        with pytest.raises(InputError, match=f"its {name} are not those of 4 pictures"):
+            open_source(tmp_path / "packed")
+
+
 def test_batches_of_what_was_packed(tmp_path: Path) -> None:
     source, path = packed(tmp_path)
     found = open_source(path)

@@ -7,14 +7,12 @@ import pytest
 from PIL import Image
 
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.data.images import JPEG, PILLOW, PLAIN, SUFFIXES, UnreadableImageError, header, read_image
+from inception_resnet_keras.data.images import JPEG, PILLOW, PLAIN, UnreadableImageError, header, read_image
 from inception_resnet_keras.data.labelled import NOTHING_LEFT, CorruptPictures
 from inception_resnet_keras.data.packed import pack
 from inception_resnet_keras.data.sources import (
     SourceKind,
     absolute_source,
-    files_by_class,
-    not_read,
     open_source,
     require_source,
     same_source,
@@ -72,35 +70,6 @@ def test_a_png_is_turned_wherever_it_says_so_and_is_not_decoded_to_find_out(tmp_
     assert header(tmp_path / "half.png") == (50, 70, PLAIN)
 
 
-def test_a_folder_a_class(tmp_path: Path) -> None:
-    write_digits(tmp_path, classes=2, per_class=3)
-    (tmp_path / "1" / "deeper").mkdir()
-    (tmp_path / "1" / "000.png").rename(tmp_path / "1" / "deeper" / "x.PNG")
-    (tmp_path / "1" / "._000.png").write_text("hidden")
-    (tmp_path / "1" / "notes.txt").write_text("passed over")
-    (tmp_path / ".cache").mkdir()
-    found = files_by_class(tmp_path)
-    assert {name: len(files) for name, files in found.items()} == {"0": 3, "1": 3}
-    told = f"1 files that end in .txt are not read: {', '.join(SUFFIXES)} are"
-    assert not_read(tmp_path) == [(str(tmp_path), told)]
-    assert open_source(tmp_path).beside == not_read(tmp_path)
-
-
-def test_folders_that_are_no_source_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found nothing there"):
-        open_source(tmp_path / "none")
-    with pytest.raises(InputError, match="holds nothing"):
-        files_by_class(tmp_path)
-    write_digits(tmp_path / "one", classes=1, per_class=2)
-    with pytest.raises(InputError, match="2 pictures outside any class"):
-        files_by_class(tmp_path / "one" / "0")
-    with pytest.raises(InputError, match="found a file there"):
-        open_source(tmp_path / "one" / "0" / "000.png")
-    (tmp_path / "one" / "cats").mkdir()
-    with pytest.raises(InputError, match=r"class 'cats' has no picture.*\.webp"):
-        files_by_class(tmp_path / "one")
-
-
 def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     write_digits(tmp_path / "data", classes=2, per_class=2)
     write_digits(tmp_path / "elsewhere", classes=1, per_class=3)
@@ -112,58 +81,9 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     assert [reason for _, reason in source.corrupt.listed()] == ["there is no such file"]
 
 
-def test_what_is_no_class_is_passed_over_and_what_lies_beside_is_told(tmp_path: Path) -> None:
-    write_digits(tmp_path, classes=2, per_class=3)
-    for name in ("__MACOSX", "run"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "a.png").write_bytes((tmp_path / "0" / "000.png").read_bytes())
-    (tmp_path / "run" / "model.keras").touch()
-    (tmp_path / "0" / "002.png").rename(tmp_path / "loose.png")
-    assert list(files_by_class(tmp_path)) == ["0", "1"]
-    assert [reason for _, reason in not_read(tmp_path)] == ["1 pictures beside the classes' folders are not read"]
-
-
 def manifest(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def test_a_manifest(tmp_path: Path) -> None:
-    write_photographs(tmp_path / "pictures", (2, 1))
-    absolute = tmp_path / "pictures" / "class 0" / "1.jpg"
-    text = f"\ufefflabel,path,note\nzebra,pictures/class 0/0.jpg,x\ncat,pictures/class 1/0.jpg,\nzebra,{absolute},\n"
-    source = open_source(manifest(tmp_path / "set.csv", text))
-    assert source.class_names == ["cat", "zebra"]
-    assert source.labels.tolist() == [1, 0, 1]
-    assert source.names == [
-        str(tmp_path / "pictures/class 0/0.jpg"),
-        str(tmp_path / "pictures/class 1/0.jpg"),
-        str(absolute),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "lacks the column label and path"),
-        ("path,class\na.jpg,x\n", "lacks the column label; its first line names .* 'path,class'"),
-        ("path,label\n", "names no pictures"),
-        ("path,label\na.jpg,\n", "line 2: has no label"),
-        ("path,label\n,x\n", "line 2: has no path"),
-        ("path,label\na.jpg\n", "line 2: has no label"),
-        ("path,label\na.jpg,x\nb.jpg,y\na.jpg,y\n", "line 4: 'a.jpg' stands in line 2 already"),
-        ('path,label\n"a.jpg,x\n', "is no CSV file in UTF-8"),
-        ("path,label\na.jpg,x\nb.jpg,y\n", r"class 'x' has no readable picture: .*a\.jpg: there is no such file"),
-    ],
-)
-def test_a_manifests_faults_are_told(tmp_path: Path, text: str, says: str) -> None:
-    with pytest.raises(InputError, match=rf"set\.csv.*{says}"):
-        open_source(manifest(tmp_path / "set.csv", text))
-    (tmp_path / "latin.csv").write_bytes("path,label\né.jpg,x\n".encode("latin-1"))
-    with pytest.raises(InputError, match="is no CSV file in UTF-8"):
-        open_source(tmp_path / "latin.csv")
-    with pytest.raises(InputError, match="no such file"):
-        open_source(tmp_path / "none.csv")
 
 
 def test_a_folder_named_digits_is_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,21 +137,6 @@ def test_a_source_is_found_from_any_folder_and_under_any_name(tmp_path: Path, mo
     for one, other in (("set.csv", "set.csv:val"), ("set.csv:train", "set.csv:val"), ("set.csv", "digits")):
         assert not same_source(one, other)
     assert not same_source("tfds:mnist", "tfds:mnist:test")
-
-
-def test_a_manifest_of_a_split_is_a_source_and_so_is_each_part(tmp_path: Path) -> None:
-    write_photographs(tmp_path / "set", (3, 2))
-    rows = ["set/class 0/0.jpg,a,train", "set/class 0/1.jpg,a,val", "set/class 1/0.jpg,b,val", "set/class 0/2.jpg,a,"]
-    file = manifest(tmp_path / "split.csv", "\n".join(["path,label,split", *rows]))
-    assert len(open_source(file)) == 4
-    assert open_source(f"{file}:val").names == [
-        str(tmp_path / "set/class 0/1.jpg"),
-        str(tmp_path / "set/class 1/0.jpg"),
-    ]
-    assert len(open_source(f"{file}:train", least_classes=1)) == 1
-    manifest(file, "\n".join(["path,label,split", *rows[1:]]))
-    with pytest.raises(InputError, match="names no pictures whose split is 'train'"):
-        open_source(f"{file}:train")
 
 
 def test_classes_of_a_held_out_set(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from PIL import Image
 
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.labelled import CorruptPictures, Files, Memory, Source
+from inception_resnet_keras.data.manifest import read_manifest
 from inception_resnet_keras.data.packed import pack
-from inception_resnet_keras.data.sources import open_source, read_manifest
+from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.data.splits import (
     HELD_OUT,
     TRAINED_ON,
@@ -104,7 +105,8 @@ def test_a_split_comes_back_as_it_was_written_whatever_the_names(names: list[str
         split = read_split(file)
         assert known_hashes(file, *parts)
         assert not known_hashes(file, *parts[::-1])
-        assert read_manifest(file, "val") == (
+        listing = read_manifest(file, "val")
+        assert (listing.files, [listing.class_names[label] for label in listing.labels]) == (
             paths[2:],
             [classes[n % 2] for n in range(2, count)],
         )
@@ -224,7 +226,7 @@ def test_pictures_that_are_no_files_are_known_by_their_names_and_content(tmp_pat
     ("damage", "says"),
     [
         (lambda text: text[:-10], "line 16: is no row .*delete it"),
-        (lambda text: text.replace(",val,", ",test,"), "line 14: is no row of path,label,train or val,SHA-256"),
+        (lambda text: text.replace(",val,", ",other,"), "line 14: is no row of path,label,train or val,SHA-256"),
         (lambda text: text.partition("\n")[0], "names no pictures: it is damaged"),
         (lambda text: text.partition("\n")[2], "lacks the column"),
         (lambda text: text + '"', "is no CSV file"),

@@ -16,9 +16,10 @@ import pytest
 from inception_resnet_keras import export_model
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.data.folders import picture_files
 from inception_resnet_keras.data.images import read_image
 from inception_resnet_keras.data.packed import pack
-from inception_resnet_keras.data.sources import open_source, picture_files
+from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.deploy.check import Check
 from inception_resnet_keras.deploy.formats import FORMATS
 from inception_resnet_keras.models.model_file import ExportCard

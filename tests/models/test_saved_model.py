@@ -16,7 +16,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from inception_resnet_keras import evaluate, export_model, networks, predict, verify_faces
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.data.sources import picture_files
+from inception_resnet_keras.data.folders import picture_files
 from inception_resnet_keras.models.runtimes import open_runtime
 from inception_resnet_keras.models.saved_model import OPERATIONS, SAVERS, refuse_unknown_operations
 from inception_resnet_keras.networks import factories

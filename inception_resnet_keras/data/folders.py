@@ -1,0 +1,244 @@
+"""Folders of labelled pictures: a folder with one folder per class, or with such a folder for each part of a split."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, repeat
+from pathlib import Path
+
+import numpy as np
+
+from ..common.errors import InputError
+from .images import SUFFIXES
+from .labelled import PART_NAMES, PARTS, TRAIN, Listing
+
+READ = f"{', '.join(SUFFIXES)} are"
+TO_CSV = "or name each picture in a CSV file with the columns path and label"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a folder's subfolders are understood.
+
+    parts: the folder of each part of a split, in the order of PARTS; empty where the subfolders are classes.
+    beside: what is not read, each place with why. notes: what could be understood otherwise, each a sentence.
+    """
+
+    parts: Mapping[str, Path]
+    beside: list[tuple[str, str]]
+    notes: list[str]
+
+
+def list_folder(path: Path, part: str | None = None) -> Listing:
+    """The pictures of a folder and their labels; nothing is opened.
+
+    Args:
+        path: A folder with one folder per class; or with folders named train, val and test (or training, valid,
+            validation, testing, in any case) that each hold one folder per class.
+        part: Takes only this part of a split.
+
+    Returns:
+        The pictures, with the part of each where the folder is split and `part` is None.
+
+    Raises:
+        InputError: There are no such folders, a class has no picture, the folder has no such part, or it cannot be
+            decided whether its folders are classes or parts.
+    """
+    layout = require_part(path, part)
+    if not layout.parts:
+        by_class = files_by_class(path)
+        notes = [*layout.notes, *_split_within_classes(path)]
+        return _listing({None: by_class}, beside=not_read(path), notes=notes)
+    chosen = {part: layout.parts[part]} if part else dict(layout.parts)
+    by_part: dict[str | None, dict[str, list[str]]] = {}
+    beside = list(layout.beside)
+    for name, folder in chosen.items():
+        by_part[name], empty = _classes_of_part(folder)
+        beside += [*empty, *not_read(folder)]
+    if part:
+        return _listing({None: by_part[part]}, beside=beside, notes=layout.notes)
+    counts = [
+        f"{name} {sum(map(len, classes.values())):,} ({layout.parts[str(name)].name})"
+        for name, classes in by_part.items()
+    ]
+    note = f"{path}: is split by its folders, into {', '.join(counts)} pictures"
+    return _listing(by_part, beside=beside, notes=[*layout.notes, note])
+
+
+def require_part(path: Path, part: str | None) -> Layout:
+    """How a folder's subfolders are understood; InputError where that is ambiguous, or the folder lacks the part."""
+    layout = read_layout(path)
+    if part and part not in layout.parts:
+        has = f"it has {' and '.join(layout.parts)}" if layout.parts else "its folders are classes"
+        raise InputError(f"{path}: has no part {part!r}; {has}")
+    return layout
+
+
+def read_layout(path: Path) -> Layout:
+    """Whether a folder's subfolders are classes or parts; InputError where that is ambiguous."""
+    folders = class_folders(path)
+    named = [folder for folder in folders if folder.name.casefold() in PART_NAMES]
+    if not named:
+        return Layout({}, [], [])
+    with_classes = [folder for folder in named if any(map(_has_pictures, class_folders(folder)))]
+    others = [folder for folder in folders if folder not in named]
+    other_pictures = [folder for folder in others if _has_pictures(folder)]
+    if other_pictures and with_classes:
+        raise InputError(
+            f"{path}: holds {_listed(with_classes)}, with folders in them as the parts of a split have, and "
+            f"{_listed(other_pictures)} beside: if it is split, move what is no part elsewhere; if these are classes, "
+            f"put the pictures of {_listed(with_classes)} directly into the folder, {TO_CSV}"
+        )
+    if other_pictures:
+        taken = "is taken as a class, not as a part" if len(named) == 1 else "are taken as classes, not as parts"
+        note = f"{path}: {_listed(named)} {taken} of a split, because it lies beside {_listed(other_pictures)}"
+        return Layout({}, [], [note if len(named) == 1 else note.replace("it lies", "they lie")])
+    if not with_classes:
+        if not any(map(_has_pictures, named)):
+            raise InputError(f"{path}: its folders {_listed(named)} hold no pictures")
+        raise InputError(
+            f"{path}: holds {_listed(named)}, named as the parts of a split, with pictures but no folders in them: put "
+            f"each class's pictures in a folder of the class's name within them, {TO_CSV}"
+        )
+    parts: dict[str, Path] = {}
+    for folder in with_classes:
+        part = PART_NAMES[folder.name.casefold()]
+        if part in parts:
+            both = f"{parts[part].name} and {folder.name}"
+            raise InputError(f"{path}: holds both {both}, two names of one part: join them")
+        parts[part] = folder
+    beside = [(str(folder), "holds no pictures") for folder in others]
+    for folder in named:
+        if folder in with_classes:
+            continue
+        loose = len(picture_names(folder))
+        if loose and PART_NAMES[folder.name.casefold()] == TRAIN:
+            has = f"holds {loose:,} pictures and no folder of a class, as {_listed(with_classes)} does"
+            raise InputError(f"{folder}: {has}; put each class's pictures in a folder of the class's name")
+        unlabelled = f"its {loose:,} pictures lie in no folder of a class, so they have no labels: they are not read"
+        beside.append((str(folder), unlabelled if loose else "holds no pictures"))
+    if loose := _loose(path):
+        beside.append((str(path), f"{loose:,} pictures beside the parts' folders are not read"))
+    return Layout({part: parts[part] for part in PARTS if part in parts}, beside, [])
+
+
+def picture_files(path: Path) -> list[Path]:
+    """The files below a folder that are named as pictures, sorted; links are followed, hidden files passed over."""
+    return list(map(Path, picture_names(path)))
+
+
+def picture_names(path: Path) -> list[str]:
+    """The same as text, which a million files take a fifth of the memory as. In the order of paths, part by part."""
+    return sorted((file for file in _files(path) if _suffix(file) in SUFFIXES), key=lambda file: file.split(os.sep))
+
+
+def files_by_class(path: Path) -> dict[str, list[str]]:
+    """The pictures of each class's folder; InputError where there are no such folders, or a class has none."""
+    classes = class_folders(path)
+    if not classes:
+        loose = len(picture_names(path))
+        found = f"{loose} pictures outside any class" if loose else "nothing"
+        raise InputError(f"{path}: holds {found}; put each class's pictures in a folder of the class's name")
+    by_class = {entry.name: picture_names(entry) for entry in classes}
+    for name, files in by_class.items():
+        if not files:
+            raise InputError(
+                f"{path / name}: class {name!r} has no picture, no file ending in {', '.join(SUFFIXES)}; add some, or "
+                "remove the folder"
+            )
+    return by_class
+
+
+def class_folders(path: Path) -> list[Path]:
+    """The folders in a folder that may be classes, sorted.
+
+    Hidden folders, those that archivers leave (`__MACOSX`), and training runs are passed over.
+    """
+    with os.scandir(path) as entries:  # which asks the disk for no file's kind, unlike `Path.iterdir`
+        folders = [path / entry.name for entry in entries if not entry.name.startswith((".", "__")) and entry.is_dir()]
+    return sorted(folder for folder in folders if not (folder / "model.keras").exists())
+
+
+def not_read(path: Path) -> list[tuple[str, str]]:
+    """What else lies in a folder of classes, each kind with why it is not read: nothing vanishes unsaid."""
+    kinds: Counter[str] = Counter()
+    for entry in class_folders(path):
+        kinds.update(suffix for file in _files(entry) if (suffix := _suffix(file)) not in SUFFIXES)
+    found = [
+        (str(path), f"{count:,} files that end in {suffix or 'nothing'} are not read: {READ}")
+        for suffix, count in sorted(kinds.items())
+    ]
+    loose = _loose(path)
+    return found + ([(str(path), f"{loose:,} pictures beside the classes' folders are not read")] if loose else [])
+
+
+def _classes_of_part(folder: Path) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:
+    """The pictures of each class in a part's folder, and its folders without any, each with why it is not read."""
+    by_class = {entry.name: picture_names(entry) for entry in class_folders(folder)}
+    empty = [(str(folder / name), "holds no pictures") for name, files in by_class.items() if not files]
+    return {name: files for name, files in by_class.items() if files}, empty
+
+
+def _split_within_classes(path: Path) -> list[str]:
+    """A note where each class's folder is divided into folders that are named as the parts of a split."""
+    within = [{folder.name.casefold() for folder in class_folders(entry)} for entry in class_folders(path)]
+    if not all(names and names <= PART_NAMES.keys() for names in within):
+        return []
+    names = " and ".join(sorted(set.union(*within)))
+    return [
+        f"{path}: the folders {names} within each class are not taken as the parts of a split; for that, put the "
+        "classes' folders into the parts' folders"
+    ]
+
+
+def _listing(
+    by_part: Mapping[str | None, Mapping[str, list[str]]], *, beside: list[tuple[str, str]], notes: list[str]
+) -> Listing:
+    class_names = sorted({name for classes in by_part.values() for name in classes})
+    numbers = {name: number for number, name in enumerate(class_names)}
+    groups = [(part, numbers[name], files) for part, classes in by_part.items() for name, files in classes.items()]
+    parts = list(chain.from_iterable(repeat(part or "", len(files)) for part, _, files in groups))
+    return Listing(
+        files=list(chain.from_iterable(files for _, _, files in groups)),
+        class_names=class_names,
+        labels=np.repeat([number for _, number, _ in groups], [len(files) for _, _, files in groups]).astype(np.int64),
+        parts=None if None in by_part else parts,
+        beside=beside,
+        notes=notes,
+    )
+
+
+def _listed(folders: Iterable[Path]) -> str:
+    names = [folder.name for folder in folders]
+    return ", ".join(names[:10] + ["…"] * (len(names) > 10))
+
+
+def _loose(path: Path) -> int:
+    """How many pictures lie in a folder itself."""
+    return sum(entry.suffix.lower() in SUFFIXES for entry in path.iterdir() if not entry.is_dir())
+
+
+def _has_pictures(path: Path) -> bool:
+    return any(_suffix(file) in SUFFIXES for file in _files(path))
+
+
+def _suffix(file: str) -> str:
+    """As `Path.suffix` has it, in lower case."""
+    suffix = os.path.splitext(file)[1].lower()
+    return "" if suffix == "." else suffix
+
+
+def _files(path: Path) -> Iterator[str]:
+    """Every file below a folder but hidden ones; links are followed, each folder is entered once."""
+    entered: set[str] = set()
+    for here, folders, files in os.walk(path, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        true = os.path.realpath(here)
+        if true in entered:
+            folders.clear()
+            continue
+        entered.add(true)
+        yield from (os.path.join(here, name) for name in files if not name.startswith("."))

@@ -1,0 +1,418 @@
+"""CSV files that name pictures with their labels, and may give parts, groups and weights.
+
+The columns are path (absolute, or relative to the file) and label, and optionally split (train, val or test), group
+and weight, in any order and case. Several labels of one picture stand in its cell, with "|" or ";" between them, or
+there is no column label and one column per label that holds 0 or 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..common.arguments import is_unicode
+from ..common.errors import LONGEST_SHOWN, InputError, shown
+from ..common.files import open_regular
+from .labelled import PART_NAMES, PARTS, TRAIN, Listing
+
+SEPARATORS = ("|", ";")
+LABEL, LABELS = "label", "labels"  # the second always holds several labels; a run's split.csv has it
+KNOWN = ("path", LABEL, LABELS, "split", "group", "weight", "sha256")
+BITS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+MOST_NUMBERS = 20  # labels that are numbers with a fraction are classes up to so many, a measurement beyond
+
+
+def read_manifest(path: Path, part: str | None = None) -> Listing:
+    """The pictures that a CSV file names; none is looked for on the disk.
+
+    Args:
+        path: The file.
+        part: Takes only the rows whose column split says so.
+
+    Returns:
+        The pictures in the file's order, one that several lines name alike once.
+
+    Raises:
+        InputError: It is no such file, names nothing, a line lacks a value or has one that is not accepted, or lines
+            that name one picture contradict each other.
+    """
+    header = manifest_header(path)
+    columns = _columns(path, header)
+    if part and "split" not in columns:
+        raise InputError(f"{path}: lacks the column split, which says which rows are {part!r}")
+    rows = _Rows(path, header, columns)
+    rows.read(part)
+    class_names, labels, notes = rows.labels()
+    listing = Listing(
+        files=rows.files,
+        class_names=class_names,
+        labels=labels,
+        parts=rows.parts if "split" in columns and not part else None,
+        groups=rows.groups if "group" in columns else None,
+        weights=rows.checked_weights() if "weight" in columns else None,
+        notes=[*notes, *rows.notes(part)],
+        beside=rows.not_read(),
+        lines=np.array(rows.lines, np.int64),
+    )
+    return without_repeated(path, listing, rows.repeated)
+
+
+def without_repeated(path: Path, listing: Listing, pairs: Sequence[tuple[int, int]]) -> Listing:
+    """The same pictures, each counted once.
+
+    Args:
+        path: The CSV file.
+        listing: Its rows.
+        pairs: Numbers of rows that name one picture, the one that stays first.
+
+    Raises:
+        InputError: Two rows of one picture have different labels, parts, groups or weights.
+    """
+    if not pairs:
+        return listing
+    assert listing.lines is not None
+    for first, again in pairs:
+        one, other = _values(listing, first), _values(listing, again)
+        if differing := [what for what in one if one[what] != other[what]]:
+            what = differing[0]
+            spelt = "" if listing.files[first] == listing.files[again] else f", as {listing.files[first]}"
+            raise InputError(
+                f"{path}, line {listing.lines[again]}: {listing.files[again]} stands in line {listing.lines[first]} "
+                f"already{spelt}, with {what} {one[what]!r} in place of {other[what]!r}; keep one of the two lines"
+            )
+    first, again = pairs[0]
+    count = f"{len(pairs):,} lines name a picture again" if len(pairs) > 1 else "one line names a picture again"
+    reason = (
+        f"{count}, as line {listing.lines[again]} ({listing.files[again]}) that of line {listing.lines[first]} "
+        f"({listing.files[first]}): a picture counts once; a column weight would make it count more"
+    )
+    kept = np.setdiff1d(np.arange(len(listing.files)), [again for _, again in pairs])
+    return replace(taken(listing, kept), beside=[*listing.beside, (str(path), reason)])
+
+
+def taken(listing: Listing, kept: np.ndarray) -> Listing:
+    """Some rows of a listing."""
+    rows = kept.tolist()
+    return replace(
+        listing,
+        files=[listing.files[row] for row in rows],
+        labels=listing.labels[kept],
+        parts=None if listing.parts is None else [listing.parts[row] for row in rows],
+        groups=None if listing.groups is None else [listing.groups[row] for row in rows],
+        weights=None if listing.weights is None else listing.weights[kept],
+        lines=None if listing.lines is None else listing.lines[kept],
+    )
+
+
+def manifest_header(path: Path) -> list[str]:
+    """The names of a CSV file's columns, as they are written; InputError where it is no CSV file in UTF-8."""
+    with _reader(path) as rows:
+        header: list[str] = next(rows, [])
+        return header
+
+
+def manifest_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Line number of each row of a CSV file that has these columns at least, and their values; a lacking one is "".
+
+    Raises InputError where it is no CSV file in UTF-8, lacks a column, or has a row with more values than columns.
+    """
+    with _reader(path) as rows:
+        names: list[str] = next(rows, [])
+        if missing := set(columns) - set(names):
+            raise InputError(
+                f"{path}: lacks the column {' and '.join(sorted(missing))}; its first line names the columns, "
+                f"{' and '.join(columns)}, and is {','.join(names)!r:.{LONGEST_SHOWN}}"
+            )
+        # Written by `train`: a space at a name's end belongs to it, and a byte that is not UTF-8.
+        exact = "sha256" in names
+        places = [len(names) - 1 - names[::-1].index(name) for name in columns]  # of two columns of a name the last
+        for row in rows:
+            if not row:
+                continue
+            if len(row) > len(names):
+                raise InputError(
+                    f"{path}, line {rows.line_num}: has more values than the {len(names)} columns of the first "
+                    "line; put a value with a comma in it in quotes"
+                )
+            values = [row[place] if place < len(row) else "" for place in places]
+            if not exact and not all(text.isascii() or is_unicode(text) for text in values):
+                raise InputError(f"{path}: is no CSV file in UTF-8: line {rows.line_num} is not")
+            yield rows.line_num, values if exact else [text.strip() for text in values]
+
+
+@contextmanager
+def _reader(path: Path) -> Iterator[Any]:
+    """The rows of a CSV file; its faults, within the block too, are raised as InputErrors."""
+    try:
+        with TextIOWrapper(open_regular(path), "utf-8-sig", "surrogateescape", newline="") as file:
+            yield csv.reader(file, strict=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except csv.Error as error:
+        raise InputError(f"{path}: is no CSV file in UTF-8: {error}") from None
+
+
+def _columns(path: Path, header: Sequence[str]) -> dict[str, str]:
+    """The known columns that a file has, each with the name it is written with."""
+    columns: dict[str, str] = {}
+    for name in header:
+        known = name.strip().casefold()
+        if known not in KNOWN:
+            continue
+        if known in columns:
+            raise InputError(f"{path}: has two columns {known!r}; rename or remove one")
+        columns[known] = name
+    if LABEL in columns and LABELS in columns:
+        raise InputError(f"{path}: has both a column label and a column labels; remove one")
+    label_given = LABEL in columns or LABELS in columns
+    if "path" not in columns or (not label_given and len(header) <= len(columns)):
+        missing = " and ".join(name for name in (LABEL, "path") if name not in columns)
+        raise InputError(
+            f"{path}: lacks the column {missing}; its first line names the columns, path and label, and is "
+            f"{','.join(header)!r:.{LONGEST_SHOWN}}"
+        )
+    return columns
+
+
+class _Rows:
+    """What the lines of a CSV file say, gathered line by line and understood once all are read.
+
+    columns: the known columns with their names in the header. of_label: the names of the columns that are a label each.
+    """
+
+    def __init__(self, path: Path, header: Sequence[str], columns: dict[str, str]) -> None:
+        self.path, self.columns = path, columns
+        self.exact = "sha256" in header  # written by `train`
+        self.cell = LABELS if LABELS in columns else LABEL if LABEL in columns else None
+        self.other = [name for name in header if name not in columns.values()]
+        self.of_label = [] if self.cell else self.other
+        self.read_rows = 0  # of every part
+        self.files: list[str] = []
+        self.lines = array("q")
+        self.numbers = array("q")  # of each row's label cell
+        self.cells: dict[str, int] = {}  # each different cell, numbered, with ...
+        self.cell_lines: list[int] = []  # ... the first line that has it
+        self.bits = bytearray()
+        self.parts: list[str] = []
+        self.groups: list[str] = []
+        self.weights = array("d")
+        self.repeated: list[tuple[int, int]] = []
+
+    def read(self, part: str | None) -> None:
+        """Reads every line; keeps those of the part. Labels are read of all, so that every part is understood alike."""
+        path, columns = self.path, self.columns
+        optional = [name for name in ("split", "group", "weight") if name in columns]
+        wanted = [columns["path"], *([columns[self.cell]] if self.cell else self.of_label)]
+        known = 1 + (1 if self.cell else len(self.of_label))
+        first: dict[str, int] = {}
+        groups: dict[str, str] = {}
+        label_of = self._cell if self.cell else self._bits
+        for line, values in manifest_rows(path, [*wanted, *(columns[name] for name in optional)]):
+            name, given = values[0], dict(zip(optional, values[known:], strict=True))
+            if not name:
+                raise InputError(f"{path}, line {line}: has no path")
+            self.read_rows += 1
+            declared = self._part(line, given["split"]) if "split" in given else None
+            kept = part is None or declared == part
+            label_of(line, values[1:known], kept)
+            if not kept:
+                continue
+            file = _below(path.parent, name)
+            number = first.setdefault(file, len(self.files))
+            if number != len(self.files):
+                self.repeated.append((number, len(self.files)))
+            self.files.append(file)
+            self.lines.append(line)
+            if declared is not None:
+                self.parts.append(declared)
+            if "group" in given:
+                self.groups.append(groups.setdefault(given["group"], given["group"]))
+            if "weight" in given:
+                self.weights.append(self._weight(line, given["weight"]))
+        if not self.files:
+            of_part = f" whose split is {part!r}" if part else ""
+            raise InputError(f"{path}: names no pictures{of_part}; a line a picture is needed: path,label")
+
+    def _cell(self, line: int, values: Sequence[str], kept: bool) -> None:
+        number = self.cells.setdefault(values[0], len(self.cells))
+        if number == len(self.cell_lines):
+            self.cell_lines.append(line)
+        if kept:
+            self.numbers.append(number)
+
+    def _bits(self, line: int, values: Sequence[str], kept: bool) -> None:
+        try:
+            row = bytes([BITS[value] for value in values])
+        except KeyError:
+            name, value = next(pair for pair in zip(self.of_label, values, strict=True) if pair[1] not in BITS)
+            raise InputError(
+                f"{self.path}: lacks the column label, and its other columns are not one per label either, which hold "
+                f"0 or 1: {name!r} holds {shown(value)} in line {line}. Name the column of the labels 'label', or "
+                f"remove the column {name!r}"
+            ) from None
+        if kept:
+            self.bits += row
+
+    def _part(self, line: int, value: str) -> str:
+        part = PART_NAMES.get(value.casefold())
+        if part is None:
+            raise InputError(
+                f"{self.path}, line {line}: the column split holds {shown(value)}; it takes {', '.join(PART_NAMES)}. "
+                "Rename the column if it is about something else"
+            )
+        return part
+
+    def _weight(self, line: int, value: str) -> float:
+        try:
+            weight = float(value)
+        except ValueError:
+            weight = math.nan
+        if not 0 <= weight <= float(np.finfo(np.float32).max):
+            raise InputError(
+                f"{self.path}, line {line}: the column weight holds {shown(value)}; it takes a number of at least 0"
+            )
+        return weight
+
+    def checked_weights(self) -> np.ndarray:
+        weights = np.array(self.weights, np.float32)
+        trained = np.array([part == TRAIN for part in self.parts]) if TRAIN in self.parts else slice(None)
+        if not weights[trained].any():
+            raise InputError(f"{self.path}: every training weight is 0; a picture of weight 0 is not learned from")
+        return weights
+
+    def labels(self) -> tuple[list[str], np.ndarray, list[str]]:
+        """Class names, labels as in `Source`, and how they were understood."""
+        if not self.cell:
+            return self._one_column_per_label()
+        separator = self._separator()
+        if separator is None:
+            return self._one_label()
+        return self._several_labels(separator)
+
+    def _separator(self) -> str | None:
+        """What stands between the labels of one cell; None where each cell is one class."""
+        if self.exact:
+            return SEPARATORS[0] if self.cell == LABELS else None
+        used = {separator: cell for cell in self.cells for separator in SEPARATORS if separator in cell}
+        if len(used) == 2:
+            lines = " and ".join(str(self.cell_lines[self.cells[cell]]) for cell in used.values())
+            raise InputError(
+                f"{self.path}: cells of the column {self.cell} hold both | and ; (lines {lines}), so that it cannot be "
+                "told which separates labels; use one of them, and neither within a name"
+            )
+        return next(iter(used)) if used else SEPARATORS[0] if self.cell == LABELS else None
+
+    def _one_label(self) -> tuple[list[str], np.ndarray, list[str]]:
+        if "" in self.cells:
+            raise InputError(f"{self.path}, line {self.cell_lines[self.cells['']]}: has no label")
+        if not self.exact:
+            self._refuse_regression()
+        used = np.unique(np.array(self.numbers, np.int64)).tolist()
+        texts = list(self.cells)
+        class_names = sorted(texts[number] for number in used)
+        places = np.zeros(len(texts), np.int64)
+        for place, name in enumerate(class_names):
+            places[self.cells[name]] = place
+        return class_names, places[np.array(self.numbers, np.int64)], []
+
+    def _several_labels(self, separator: str) -> tuple[list[str], np.ndarray, list[str]]:
+        of_cell: list[list[str]] = []
+        for cell, line in zip(self.cells, self.cell_lines, strict=True):
+            names = cell.split(separator) if cell else []
+            if not self.exact:
+                names = [name.strip() for name in names]
+            if "" in names:
+                raise InputError(f"{self.path}, line {line}: an empty label stands in {shown(cell)}; remove it")
+            of_cell.append(names)
+        class_names = sorted({name for names in of_cell for name in names})
+        numbers = {name: number for number, name in enumerate(class_names)}
+        table = np.zeros((len(of_cell), len(class_names)), np.uint8)
+        for row, names in enumerate(of_cell):
+            table[row, [numbers[name] for name in names]] = 1
+        labels = table[np.array(self.numbers, np.int64)]
+        how = f"with {separator!r} between them in the column {self.cell}"
+        return class_names, labels, [self._several(labels, how)]
+
+    def _one_column_per_label(self) -> tuple[list[str], np.ndarray, list[str]]:
+        names = [name.strip() for name in self.of_label]
+        if len(names) == 1:
+            raise InputError(
+                f"{self.path}: lacks the column label, and one column of 0 and 1, {names[0]!r}, is not several labels: "
+                "name it 'label' to have the two classes 0 and 1"
+            )
+        for name in names:
+            if not name or names.count(name) > 1 or SEPARATORS[0] in name:
+                raise InputError(
+                    f"{self.path}: without a column label each other column's name is a label, and {shown(name)} is "
+                    f"empty, given twice or has {SEPARATORS[0]!r} in it: rename it"
+                )
+        order = sorted(range(len(names)), key=names.__getitem__)
+        labels = np.frombuffer(bytes(self.bits), np.uint8).reshape(len(self.files), len(names))[:, order].copy()
+        return [names[place] for place in order], labels, [self._several(labels, "a column of 0 and 1 for each")]
+
+    def _several(self, labels: np.ndarray, how: str) -> str:
+        without = int((~labels.any(axis=1)).sum())
+        return (
+            f"{self.path}: a picture may have several of {labels.shape[1]} labels ({how}): "
+            f"{labels.sum(axis=1, dtype=np.int64).mean():.2f} on average, none for {without:,} pictures"
+        )
+
+    def _refuse_regression(self) -> None:
+        """Raises InputError where the labels are measurements, not classes."""
+        try:
+            numbers = [float(cell) for cell in self.cells]
+        except ValueError:
+            return
+        fractions = [number for number in numbers if math.isfinite(number) and number != int(number)]
+        if fractions and (len(numbers) > MOST_NUMBERS or 2 * len(numbers) > self.read_rows):
+            raise InputError(
+                f"{self.path}: the column label holds {len(numbers):,} different numbers, such as {fractions[0]:g}: "
+                "to predict a number (regression) is not supported, only classes; give each picture the name of a "
+                "class, such as a range of the number"
+            )
+
+    def notes(self, part: str | None) -> list[str]:
+        if part or "split" not in self.columns:
+            return []
+        counts = ", ".join(f"{name} {count:,}" for name in PARTS if (count := self.parts.count(name)))
+        return [f"{self.path}: the column split divides the pictures into {counts}"]
+
+    def not_read(self) -> list[tuple[str, str]]:
+        """The columns that nothing was read from."""
+        if not self.cell or not self.other or self.exact:
+            return []
+        names = ", ".join(map(repr, self.other[:20])) + (", …" if len(self.other) > 20 else "")
+        which = f"the column {names} is" if len(self.other) == 1 else f"the columns {names} are"
+        takes = ", ".join(("path", LABEL, "split", "group", "weight"))
+        return [(str(self.path), f"{which} not read: {takes} are, and what the setting group names")]
+
+
+def _values(listing: Listing, row: int) -> dict[str, Any]:
+    """What a line says of its picture."""
+    label = listing.labels[row]
+    numbers = np.flatnonzero(label).tolist() if label.ndim else [int(label)]
+    values: dict[str, Any] = {"label": SEPARATORS[0].join(listing.class_names[number] for number in numbers)}
+    if listing.parts is not None:
+        values["split"] = listing.parts[row]
+    if listing.groups is not None:
+        values["group"] = listing.groups[row]
+    if listing.weights is not None:
+        values["weight"] = float(listing.weights[row])
+    return values
+
+
+def _below(folder: Path, name: str) -> str:
+    """`str(folder / name)`, in a tenth of the time where the name is plain."""
+    if name[0] in "./" or "//" in name or "/." in name or name[-1] == "/" or os.name != "posix":
+        return str(folder / name)
+    return name if str(folder) == "." else os.path.join(folder, name)
