@@ -40,14 +40,15 @@ def config(**settings: Any) -> TrainConfig:
     return TrainConfig.from_settings({**usual, **settings})
 
 
+def step_loss(session: Session, batch: int, step: int) -> float:
+    return StepMetrics(*session.stepper.step(PIXELS[batch], LABELS[batch], step).numpy().tolist()).loss
+
+
 def stepped(steps: int = 3, **settings: Any) -> tuple[Session, list[float]]:
     """A session after some steps, and their losses."""
     made = config(**settings)
     session = Session(made, ["a", "b", "c"], 3, 0.8, make_strategy(made))
-    losses = []
-    for step in range(steps):
-        losses.append(StepMetrics(*session.stepper.step(PIXELS[step], LABELS[step], step).numpy().tolist()).loss)
-    return session, losses
+    return session, [step_loss(session, step, step) for step in range(steps)]
 
 
 def furthest(one: Session, other: Session) -> float:
@@ -246,9 +247,7 @@ def test_half_precision_trains_float32_weights(precision: str) -> None:
     made = config(precision=precision)
     session = Session(made, ["a", "b", "c"], 12, 0.8, make_strategy(made))
     before = [variable.numpy() for variable in session.model.trainable_variables]
-    losses = []
-    for step in range(12):
-        losses.append(StepMetrics(*session.stepper.step(PIXELS[0], LABELS[0], step).numpy().tolist()).loss)
+    losses = [step_loss(session, 0, step) for step in range(12)]
     assert losses[0] == pytest.approx(stepped(1)[1][0], rel=0.02)
     assert losses[-1] < losses[0]
     variables = session.model.trainable_variables
