@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from ..common.console import say
     from ..evaluation.explain import explain_files
 
+    console = Console()
     drawn = explain_files(
         args.model,
         args.images,
@@ -46,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
         endpoint=args.endpoint,
         steps=args.steps,
         preprocessing=args.preprocessing,
+        note=lambda text: say(console, text, style="yellow"),
     )
-    console = Console()
     for one in drawn:
         if one.error:
             say(console, f"left out: {one.path}: {one.error}", style="yellow")

@@ -1,4 +1,7 @@
-"""Prints the likeliest classes of pictures, by a model of any kind."""
+"""Predicts the classes of pictures, by a model of any kind or the average of several.
+
+Prints the likeliest classes of each picture, or writes every class's probability for every picture to a CSV file.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,19 @@ import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..common.errors import InputError
 from ..models.precision import PRECISION_HELP, PRECISIONS
 from ..models.saved_model import TRUST_HELP
 from ..networks.rows import PREPROCESSINGS
 
-HELP = "the likeliest classes of pictures, by a model of any kind"
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..models.predict import Predictions
+
+HELP = "the likeliest classes of pictures, by a model of any kind or the average of several"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +32,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "[NETWORK[:VARIANT]=]WEIGHTS: a checkpoint or a registered name, such as inception_v4=imagenet",
     )
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of them")
+    parser.add_argument(
+        "--with",
+        dest="others",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="MODEL",
+        help="more models of the same classes: the average of all of them is predicted (give it after the pictures)",
+    )
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write every class's probability, a row a file, instead of the table"
+    )
+    parser.add_argument("--per-model", action="store_true", help="with --csv and --with: add each model's columns")
+    parser.add_argument(
+        "--crops", type=int, default=1, metavar="N", help="a picture: 1, 12 or 144, averaged (default: %(default)s)"
+    )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="classes per picture (default: %(default)s)")
     parser.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line, for a model without any")
     parser.add_argument(
@@ -30,41 +56,66 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
     )
     parser.add_argument("--precision", choices=PRECISIONS, help=PRECISION_HELP)
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="crops at once (default: %(default)s)")
     parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..common.console import cell, print_json, printable
+    from rich.console import Console
+
+    from ..common.bars import progress_of
+    from ..common.console import print_json, printable, say
     from ..common.devices import missing_gpu
+    from ..common.files import require_new_file
     from ..models.predict import predict
 
-    predictions = predict(
-        args.model,
-        args.images,
-        top=args.top,
-        classes=args.classes,
-        preprocessing=args.preprocessing,
-        precision=args.precision,
-        trust=args.trust,
-        note=lambda text: print(f"note: {printable(text)}", file=sys.stderr),
-    )
+    if args.per_model and not (args.csv and args.others):
+        raise InputError("--per-model: adds columns to the file of --csv for each model of --with; give both")
+    if args.csv:
+        require_new_file(args.csv)  # before hours of work
+    errors = Console(stderr=True)
+    with progress_of(errors) as progress:
+        predictions = predict(
+            [args.model, *args.others],
+            args.images,
+            top=args.top,
+            crops=args.crops,
+            batch_size=args.batch_size,
+            classes=args.classes,
+            preprocessing=args.preprocessing,
+            precision=args.precision,
+            trust=args.trust,
+            note=lambda text: print(f"note: {printable(text)}", file=sys.stderr),
+            progress=progress,
+        )
     if sys.modules.get("tensorflow") and (gpu := missing_gpu()):
         print(gpu, file=sys.stderr)
+    if args.csv:
+        predictions.to_csv(args.csv, per_model=args.per_model)
     if args.json:
         print_json([asdict(prediction) for prediction in predictions], indent=2)
+    elif args.csv:
+        say(Console(), f"{args.csv}: {predictions.summary()}")
     else:
-        from rich.console import Console
-        from rich.table import Table
+        _show(Console(), predictions)
+    for line in predictions.left_out():
+        say(errors, line, style="yellow")
+    return 0 if len(predictions.paths) else 1
 
-        table = Table()
-        for column in ("picture", "class"):
-            table.add_column(column, overflow="fold")
-        table.add_column("probability", justify="right")
-        for prediction in predictions:
-            rows = [(name, f"{probability:.1%}") for name, probability in prediction.top]
-            for rank, (name, probability) in enumerate(rows or [(f"left out: {prediction.error}", "")]):
-                table.add_row(cell(prediction.path if rank == 0 else ""), cell(name), probability)
-            table.add_section()
-        Console().print(table)
-    return 0 if any(prediction.top for prediction in predictions) else 1
+
+def _show(console: Console, predictions: Predictions) -> None:
+    from rich.table import Table
+
+    from ..common.console import cell
+
+    table = Table()
+    for column in ("picture", "class"):
+        table.add_column(column, overflow="fold")
+    table.add_column("probability", justify="right")
+    for prediction in predictions:
+        rows = [(name, f"{probability:.1%}") for name, probability in prediction.top]
+        for rank, (name, probability) in enumerate(rows or [(f"left out: {prediction.error}", "")]):
+            table.add_row(cell(prediction.path if rank == 0 else ""), cell(name), probability)
+        table.add_section()
+    console.print(table)

@@ -71,8 +71,7 @@ def new_files(*targets: Path) -> Iterator[Path]:
             (folder / "model.xml").write_text(graph)
     """
     for target in targets:
-        if os.path.lexists(target):
-            raise InputError(f"{target}: is there already; nothing is overwritten, give another name")
+        _refuse_existing(target)
     with _hidden_folder(targets[-1]) as folder:
         yield folder
         for target in targets:
@@ -88,6 +87,24 @@ def new_files(*targets: Path) -> Iterator[Path]:
                     _remove(target)
             raise
         _flush_names(targets[-1].parent)
+
+
+def require_new_file(path: Path) -> None:
+    """A cheap check, before long work, that `new_files` can write a file; it leaves nothing behind.
+
+    Raises:
+        InputError: The file exists, or its folder does not exist or cannot be written to.
+    """
+    _refuse_existing(path)
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}; make it first, or give another name")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: its folder cannot be written to; give another name")
+
+
+def _refuse_existing(path: Path) -> None:
+    if os.path.lexists(path):
+        raise InputError(f"{path}: is there already; nothing is overwritten, give another name")
 
 
 @contextmanager

@@ -66,6 +66,10 @@ class View:
         """Whether `read_image` makes the same pixels, as training and `predict` do."""
         return (self.mode, self.interpolation) == ("squash", "bilinear")
 
+    def for_crops(self, count: int) -> View:
+        """The view where `count` crops are looked at: the places of 12 and 144 are fixed, and their input is square."""
+        return self if count == 1 else View((self.side(), self.side()), interpolation=self.interpolation)
+
     def side(self) -> int:
         """Of a square input; InputError for another."""
         if self.size[0] != self.size[1]:

@@ -135,6 +135,24 @@ def picture_names(path: Path) -> list[str]:
     return sorted((file for file in _files(path) if _suffix(file) in SUFFIXES), key=lambda file: file.split(os.sep))
 
 
+def pictures_and_others(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """The pictures below a folder, as `picture_files` has them, and whatever else lies there, sorted, each with why.
+
+    A hidden folder, one that cannot be listed, and a second way to a folder stand for what is in them.
+    """
+    others: list[tuple[str, str]] = []
+    pictures: list[str] = []
+    for file in _files(path, others):
+        if (suffix := _suffix(file)) in SUFFIXES:
+            pictures.append(file)
+        else:
+            others.append((file, f"ends in {suffix or 'nothing'}, and pictures end in {', '.join(SUFFIXES)}"))
+    return (
+        sorted(pictures, key=lambda file: file.split(os.sep)),
+        sorted(others, key=lambda other: other[0].split(os.sep)),
+    )
+
+
 def files_by_class(path: Path) -> dict[str, list[str]]:
     """The pictures of each class's folder; InputError where there are no such folders, or a class has none."""
     classes = class_folders(path)
@@ -231,14 +249,25 @@ def _suffix(file: str) -> str:
     return "" if suffix == "." else suffix
 
 
-def _files(path: Path) -> Iterator[str]:
-    """Every file below a folder but hidden ones; links are followed, each folder is entered once."""
+def _files(path: Path, left: list[tuple[str, str]] | None = None) -> Iterator[str]:
+    """Every file below a folder but hidden ones; links are followed, each folder is entered once.
+
+    left: What is not entered or given is appended to it, with why.
+    """
+    left = [] if left is None else left
     entered: set[str] = set()
-    for here, folders, files in os.walk(path, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+
+    def failed(error: OSError) -> None:
+        left.append((str(error.filename), f"cannot be listed ({error.strerror})"))
+
+    for here, folders, files in os.walk(path, followlinks=True, onerror=failed):
         true = os.path.realpath(here)
         if true in entered:
             folders.clear()
+            left.append((here, "leads to a folder that is read already"))
             continue
         entered.add(true)
+        for names, what in ((folders, "a hidden folder"), (files, "a hidden file")):
+            left += ((os.path.join(here, name), f"is {what}") for name in names if name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (os.path.join(here, name) for name in files if not name.startswith("."))

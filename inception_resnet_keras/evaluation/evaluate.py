@@ -22,17 +22,17 @@ from ..common.arguments import boolean, one_of, path_of, positive_integer, text_
 from ..common.bars import progress_of
 from ..common.errors import InputError, refuse
 from ..common.files import new_folder, real_path, write_csv, write_json
-from ..data.crops import CROPS, Changes, CropMode, Crops, Interpolation, View
+from ..data.crops import CROPS, Changes, CropMode, Crops, Interpolation
 from ..data.labelled import Source
 from ..data.preprocessing import Convention
 from ..data.sources import open_source, source_part
+from ..models.classes import Classes, classes_of, columns, places
+from ..models.one_pass import ProgressCallback, average, classify
 from ..models.open import GivenModel, OpenedModel, display_name, locate
 from ..models.precision import Precision, check_precision, speed_up
 from ..weights.labels import CLASSES, read_class_names
 from . import metrics, plots
-from .classes import Classes, columns, imagenet, places
 from .metrics import Calibration, figures, true_class_ranks
-from .predictions import ProgressCallback, classify
 from .report import Report, classification_report
 from .run_data import choose
 from .tables import Evaluation, Model
@@ -138,12 +138,12 @@ def evaluate(
         subjects = [
             replace(
                 subject,
-                view=_view(changes.of(subject.view), crops),
+                view=changes.of(subject.view).for_crops(crops),
                 assumed=subject.assumed and crops == 1 and changes == Changes(),
             )
             for subject in subjects
         ]
-        known = [_classes(subject, named, source) for subject in subjects]
+        known = [classes_of(subject, named, source.class_names) for subject in subjects]
         numbers = places(source.class_names, known[0], told=dataset, model=subjects[0].name)
         orders = [
             columns(known[0], other, model=subject.name, first_model=subjects[0].name)
@@ -168,26 +168,6 @@ def evaluate(
         curves = [(model.name, model.figures.calibration) for model in models_and_average]
         write_evaluation(folder, seen, evaluation.report, curves, evaluation.as_json())
     return evaluation
-
-
-def _view(view: View, crops: int) -> View:
-    """Of many crops, whose places are fixed, nothing counts of a view but its size, a square one, and interpolation."""
-    return view if crops == 1 else View((view.side(), view.side()), interpolation=view.interpolation)
-
-
-def _classes(subject: OpenedModel, named: list[str] | None, source: Source) -> Classes:
-    if subject.classes:
-        return Classes(subject.classes)
-    if named is not None:
-        if len(named) != subject.outputs:
-            raise InputError(f"classes: {len(named)} names are given, {subject.name} has {subject.outputs}")
-        return Classes(named)
-    if subject.imagenet:
-        return imagenet(source.class_names)
-    raise InputError(
-        f"{subject.name}: carries no names of its {subject.outputs} classes; give a file with one a line, in the order "
-        "of its outputs, as --classes"
-    )
 
 
 def _evaluation(
@@ -238,7 +218,7 @@ class EvaluatedPictures:
 
     @cached_property
     def average(self) -> np.ndarray:
-        return np.stack(self.probabilities).mean(axis=0, dtype=np.float64).astype(np.float32)
+        return average(self.probabilities)
 
     @cached_property
     def names(self) -> list[str]:

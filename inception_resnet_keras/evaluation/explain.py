@@ -11,7 +11,7 @@ would take over is the few lines of `gradients` and what follows it, without cha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -31,11 +31,11 @@ from ..common.files import replacing
 from ..data.crops import central_crop, cut, decoding_size
 from ..data.images import UnreadableImageError, decode, read_image
 from ..data.preprocessing import Convention
+from ..models.classes import Classes, classes_of, number_of
 from ..models.open import GivenModel, OpenedModel, locate, require_finite
-from ..models.predict import expand
+from ..models.predict import by_reason, list_pictures
 from ..networks.recognise import channels_first
 from ..weights.labels import quoted
-from .classes import Classes, imagenet, number_of
 from .gradients import ScoreGradient, float_array
 from .plots import label
 
@@ -457,6 +457,7 @@ def explain_files(
     endpoint: str | None = None,
     steps: int | None = None,
     preprocessing: Convention | None = None,
+    note: Callable[[str], object] = lambda text: None,
 ) -> list[ExplanationFile]:
     """Draws why a saved model says what it says of pictures.
 
@@ -471,6 +472,7 @@ def explain_files(
         endpoint: The map that Grad-CAM reads, as `features.endpoints` names it; None as `explain` has it.
         steps: Of integrated gradients; None for 32.
         preprocessing: How the model takes pixels, as `preprocess_input` names it; None measures it.
+        note: Called with what was passed over in the folders, one line for each reason.
 
     Returns:
         One a file, in order; a file that cannot be read has an error.
@@ -480,7 +482,10 @@ def explain_files(
     """
     if steps is not None:
         positive_integer("steps", steps)
-    files = expand(images)
+    names, passed_over = list_pictures(images)
+    files = list(map(Path, names))
+    for line in by_reason("passed over", passed_over):
+        note(line)
     targets = _targets(files, out)
     if against is not None and class_name is not None:
         raise refuse("--class", class_name, "None beside --against: a similarity to a picture has no class")
@@ -533,13 +538,10 @@ def _open(model: GivenModel, *, embedding: bool, preprocessing: Convention | Non
 
 
 def _classes(subject: OpenedModel) -> Classes | None:
-    if subject.classes:
-        return Classes(subject.classes)
-    if not subject.imagenet:
-        return None
+    """None where nothing names them, or ImageNet's index is not in Keras's cache and cannot be fetched: numbers do."""
     try:
-        return imagenet(())
-    except InputError:  # the index is not in Keras's cache, and cannot be fetched: numbers do
+        return classes_of(subject)
+    except InputError:
         return None
 
 

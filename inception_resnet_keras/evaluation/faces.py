@@ -25,11 +25,11 @@ from ..data.crops import Changes, CropMode, Interpolation
 from ..data.images import SUFFIXES, UnreadableImageError, decode
 from ..data.labelled import CorruptPictures
 from ..data.preprocessing import Convention
+from ..models.one_pass import ProgressCallback, one_pass
 from ..models.open import GivenModel, display_name, locate
 from ..models.precision import Precision, check_precision, speed_up
 from .evaluate import ASSUMED, AVERAGES_LEFT, EVALUATIONS, MAX_CORRUPT, read_again
 from .metrics import squared_distances, verify
-from .predictions import ProgressCallback, one_pass
 from .tables import FaceVerification
 
 LARGEST = 16 * 1024**2  # bytes; LFW's own has 160 thousand

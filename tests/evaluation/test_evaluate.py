@@ -203,9 +203,7 @@ def test_classes_that_the_model_has_not_are_refused_with_the_lists(models: list[
     ):
         evaluate(models[:1], folder, out=tmp_path / "out")
     other = write_model(tmp_path / "other.keras", classes="0123")
-    with pytest.raises(
-        InputError, match=r"other\.keras has 1 that .*one\.keras has not: '3'\. Evaluate them one by one"
-    ):
+    with pytest.raises(InputError, match=r"other\.keras has 1 that .*one\.keras has not: '3'\. Use them one by one"):
         evaluate(
             [models[0], str(other)], write_digits(tmp_path / "three", classes=3, per_class=1), out=tmp_path / "out"
         )

@@ -8,10 +8,10 @@ from rich.console import Console
 
 from inception_resnet_keras.data.crops import View
 from inception_resnet_keras.data.labelled import CorruptPictures, Memory, Source
-from inception_resnet_keras.evaluation.classes import Classes
 from inception_resnet_keras.evaluation.evaluate import EvaluatedPictures, Evaluation, _evaluation
 from inception_resnet_keras.evaluation.tables import show_evaluation
 from inception_resnet_keras.models import open as opening
+from inception_resnet_keras.models.classes import Classes
 from inception_resnet_keras.models.open import OpenedModel
 
 NAMES = [str(number) for number in range(1000)]

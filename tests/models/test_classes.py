@@ -3,8 +3,8 @@ from collections.abc import Iterator
 import pytest
 
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.evaluation import classes
-from inception_resnet_keras.evaluation.classes import Classes, columns, places
+from inception_resnet_keras.models import classes
+from inception_resnet_keras.models.classes import Classes, columns, places
 
 IDS = [f"n{3 * number:08d}" for number in range(1000)]
 NAMES = [f"class_{number}" for number in range(1000)]

@@ -17,7 +17,7 @@ from ..common.devices import usable_cores
 from ..common.errors import InputError
 from ..data.crops import Enough, View, cut, decoded, decoding_size
 from ..data.images import UnreadableImageError
-from ..models.open import OpenedModel, Run, require_finite
+from .open import OpenedModel, Run, require_finite
 
 Progress = Callable[[int, int], None]
 ProgressCallback = Callable[[str, int, int], None]
@@ -72,7 +72,7 @@ def one_pass(
         return {view: _with_mirrored(pixels) for view, pixels in found.items()} if flip else found
 
     read: list[int] = []
-    outputs: list[list[np.ndarray]] = [[] for _ in subjects]
+    outputs: list[np.ndarray] = []  # one array a model, filled as batches come: lists of parts would take twice that
     pictures = max(1, batch_size // (crops * (2 if flip else 1)))
     done = 0
     with ThreadPoolExecutor(usable_cores()) as threads:
@@ -81,16 +81,19 @@ def one_pass(
             readable = [found for found in batch if found is not None]
             numbers = [done + number for number, found in enumerate(batch) if found is not None]
             read += numbers
-            for subject, said in zip(subjects, outputs, strict=True):
-                if readable:
-                    each = _outputs(subject.run, [found[subject.view] for found in readable], batch_size)
-                    require_finite(subject.name, each, [names[number] for number in numbers])
-                    said.append(each.mean(axis=1, dtype=np.float64).astype(np.float32) if averaged else each)
+            for place, subject in enumerate(subjects if readable else ()):
+                each = _outputs(subject.run, [found[subject.view] for found in readable], batch_size)
+                require_finite(subject.name, each, [names[number] for number in numbers])
+                if averaged:
+                    each = each.mean(axis=1, dtype=np.float64).astype(np.float32)
+                if len(outputs) == place:
+                    outputs.append(np.empty((count, *each.shape[1:]), each.dtype))
+                outputs[place][len(read) - len(numbers) : len(read)] = each
             done += len(batch)
             progress(done, count)
     if not read:
         return np.empty(0, np.int64), [np.empty((0, 0), np.float32)] * len(subjects)
-    return np.array(read, np.int64), [np.concatenate(said) for said in outputs]
+    return np.array(read, np.int64), [said[: len(read)] for said in outputs]
 
 
 def classify(
@@ -108,6 +111,16 @@ def classify(
     """
     checked = [replace(subject, run=_checked(subject)) for subject in subjects]
     return one_pass(names, decode, checked, crops=crops, batch_size=batch_size, progress=progress, averaged=True)
+
+
+def average(outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of several models' probabilities, float32; of one model, what it gives."""
+    if len(outputs) == 1:
+        return outputs[0]
+    total = outputs[0].astype(np.float64)
+    for each in outputs[1:]:
+        total += each
+    return (total / len(outputs)).astype(np.float32)
 
 
 def mapped_ahead(
@@ -150,7 +163,7 @@ def _checked(subject: OpenedModel) -> Run:
         if found.min() < 0 or np.abs(found.sum(axis=1) - 1).max() > SUM_TOLERANCE:
             raise InputError(
                 f"{subject.name}: gives no probabilities that sum to 1 (but {found[0, :3]} …): only a model that ends "
-                "in a softmax can be evaluated"
+                "in a softmax can be evaluated or averaged"
             )
         return found
 

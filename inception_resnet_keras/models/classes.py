@@ -1,4 +1,4 @@
-"""Which of a model's outputs is which of the folder's classes: by name, never by place."""
+"""Which class each of a model's outputs is: of a folder's classes, or of another model's; by name, never by place."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from ..common.errors import InputError
 from ..weights.labels import CLASSES, class_index, quoted
+from .open import OpenedModel
 
 _WORDNET = re.compile(r"n\d{8}")
 
@@ -33,6 +34,27 @@ class Classes:
             for key in keys:
                 found[key] = number if found.get(key, number) == number else None
         return found | {name: number for number, name in enumerate(self.names)}
+
+
+def classes_of(opened: OpenedModel, named: Sequence[str] | None = None, folders: Sequence[str] = ()) -> Classes:
+    """The classes of a model: its own, else those that the user named, else ImageNet's.
+
+    named: given for models that carry none. folders: as `imagenet` takes them.
+
+    Raises InputError where nothing names its classes, or `named` are not as many as its outputs.
+    """
+    if opened.classes:
+        return Classes(opened.classes)
+    if named is not None:
+        if len(named) != opened.outputs:
+            raise InputError(f"classes: {len(named)} names are given, {opened.name} has {opened.outputs}")
+        return Classes(named)
+    if opened.imagenet:
+        return imagenet(folders)
+    raise InputError(
+        f"{opened.name}: carries no names of its {opened.outputs} classes; give a file with one a line, in the order "
+        "of its outputs, as --classes"
+    )
 
 
 def imagenet(folders: Sequence[str]) -> Classes:
@@ -89,7 +111,7 @@ def columns(first: Classes, other: Classes, *, model: str, first_model: str) -> 
         raise InputError(
             f"models of other classes cannot be averaged: {first_model} has {len(lacking)} that {model} has not"
             f"{': ' + quoted(lacking) if lacking else ''}; {model} has {len(unknown)} that {first_model} has not"
-            f"{': ' + quoted(unknown) if unknown else ''}. Evaluate them one by one"
+            f"{': ' + quoted(unknown) if unknown else ''}. Use them one by one"
         )
     return np.argsort(np.array(found, np.int64))
 

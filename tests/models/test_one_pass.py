@@ -15,7 +15,7 @@ from PIL import Image
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.crops import View, cut
 from inception_resnet_keras.data.images import UnreadableImageError
-from inception_resnet_keras.evaluation.predictions import batched, classify, mapped_ahead, one_pass
+from inception_resnet_keras.models.one_pass import batched, classify, mapped_ahead, one_pass
 from inception_resnet_keras.models.open import OpenedModel
 
 from ..data.photographs import photograph
