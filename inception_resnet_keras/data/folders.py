@@ -146,7 +146,8 @@ def pictures_and_others(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
         if (suffix := _suffix(file)) in SUFFIXES:
             pictures.append(file)
         else:
-            others.append((file, f"ends in {suffix or 'nothing'}, and pictures end in {', '.join(SUFFIXES)}"))
+            ending = f"ends in {suffix}" if suffix else "has no ending"
+            others.append((file, f"{ending}, and pictures end in {', '.join(SUFFIXES)}"))
     return (
         sorted(pictures, key=lambda file: file.split(os.sep)),
         sorted(others, key=lambda other: other[0].split(os.sep)),

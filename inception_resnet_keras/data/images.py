@@ -106,7 +106,8 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image
     except IrregularFileError as error:
         raise UnreadableImageError(path, error.strerror) from None
     except FileNotFoundError:
-        raise UnreadableImageError(path, "there is no such file") from None
+        gone = "is a link to a file that does not exist" if path.is_symlink() else "there is no such file"
+        raise UnreadableImageError(path, gone) from None
     except IsADirectoryError:
         raise UnreadableImageError(path, "is a folder, not a picture") from None
     except Image.UnidentifiedImageError:

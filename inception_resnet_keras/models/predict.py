@@ -203,7 +203,11 @@ class Predictions(Sequence[Prediction]):
         return f"and {more:,} more" if more > 0 else ""
 
     def __repr__(self) -> str:
-        lines = [f"<Predictions: {self.summary()}>", *("  ".join(filter(None, row)) for row in self._shown()), self._not_shown]
+        lines = [
+            f"<Predictions: {self.summary()}>",
+            *("  ".join(filter(None, row)) for row in self._shown()),
+            self._not_shown,
+        ]
         return "\n".join(printable(line) for line in [*lines, *self.left_out()] if line)
 
     def _repr_html_(self) -> str:
@@ -323,13 +327,13 @@ def predict(
         check_precision(source, precision)
     files, passed_over = list_pictures(given)
     Image.preinit()  # or Pillow brings forty formats besides to read one
-    opened = []
-    for source in sources:
-        each = speed_up(source.open(), precision, min(batch_size, len(files) * crops))
+    opened = [source.open() for source in sources]
+    opened = [replace(each, view=each.view.for_crops(crops)) for each in opened]
+    names, orders = _class_names(opened, classes)
+    opened = [speed_up(each, precision, min(batch_size, len(files) * crops)) for each in opened]
+    for each in opened:
         for text in each.notes:
             note(f"{each.name}: {text}")
-        opened.append(replace(each, view=each.view.for_crops(crops)))
-    names, orders = _class_names(opened, classes)
 
     errors: dict[int, str] = {}
 

@@ -289,3 +289,13 @@ def test_a_saved_model_computes_with_the_threads_asked_for(exported: Any) -> Non
     command = [sys.executable, "-c", code, str(exported["saved_model"][0])]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=400)
     assert done.stdout.split() == ["1", "1", "False"], done.stderr
+
+
+def test_models_of_several_runtimes_are_averaged(exported: Any, run: Path, digits: Path) -> None:
+    """The mean of what each gives alone; the pictures are decoded once for all."""
+    given = [run, *(exported[name][0] for name in ("saved_model", *LIBRARIES))]
+    pictures = picture_files(digits)[:3]
+    found = predict(given, pictures)
+    alone = np.stack([predict(model, pictures).probabilities for model in given])
+    np.testing.assert_allclose(found.model_probabilities, alone, atol=1e-6)
+    np.testing.assert_allclose(found.probabilities, alone.mean(axis=0), atol=1e-6)
