@@ -56,6 +56,9 @@ irk.finetune(Path("photos"), weights=Path("a.h5"), out="run")
 irk.finetune(){WRONG}
 irk.predict("RUN", ["a.png", Path("b.png")])[0].top
 irk.predict(Path("RUN"), "a.png", top=1)
+irk.predict([model, "RUN", Path("a.keras")], "photos", crops=12).probabilities.shape
+irk.predict("RUN", "photos").to_csv("out.csv").name
+irk.predict("RUN", "photos", crops=2){WRONG}
 irk.predict("RUN", [1]){WRONG}
 irk.evaluate([model, "RUN", Path("a.keras")], Path("photos"), crops=12, out="out").folder.name
 irk.evaluate("RUN", crops=10){WRONG}

@@ -90,16 +90,20 @@ def new_files(*targets: Path) -> Iterator[Path]:
 
 
 def require_new_file(path: Path) -> None:
-    """A cheap check, before long work, that `new_files` can write a file; it leaves nothing behind.
+    """A cheap check, before long work, that `new_files` can write a file: it is made, empty, and removed.
 
     Raises:
-        InputError: The file exists, or its folder does not exist or cannot be written to.
+        InputError: The file exists, its folder does not exist, or it cannot be made.
     """
     _refuse_existing(path)
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}; make it first, or give another name")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: its folder cannot be written to; give another name")
+    try:
+        with open(path, "x"):
+            pass
+        path.unlink()
+    except OSError as error:  # a long name, a folder or a disk that cannot be written to
+        raise InputError(f"{path}: cannot be made ({error.strerror}); give another name") from None
 
 
 def _refuse_existing(path: Path) -> None:

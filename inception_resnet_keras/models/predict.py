@@ -156,7 +156,7 @@ class Predictions(Sequence[Prediction]):
             The path.
 
         Raises:
-            ValueError: The file exists, or its folder does not exist or cannot be written to.
+            ValueError: The file exists, its folder does not exist, or it cannot be made.
         """
         target = path_of("path", path)
         require_new_file(target)

@@ -26,11 +26,13 @@ from inception_resnet_keras.common.files import (
     read_text,
     remove_partial,
     replacing,
+    require_new_file,
     write_csv,
     write_json,
 )
 
 from ..fifos import make_fifo, without_waiting
+from ..permissions import as_other_users
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 
@@ -351,3 +353,18 @@ def test_a_fifo_that_takes_a_files_place_after_the_check_is_refused_too(
     monkeypatch.setattr(files, "require_regular", replaced)  # the check passes, and then the file is another one
     with pytest.raises(IrregularFileError, match="is a FIFO"):
         without_waiting(path, lambda: open_regular(path))
+
+
+def test_that_a_file_can_be_written_is_known_before_the_work(tmp_path: Path) -> None:
+    require_new_file(tmp_path / "a.csv")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "a.csv").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"a\.csv: is there already; nothing is overwritten"):
+        require_new_file(tmp_path / "a.csv")
+    with pytest.raises(InputError, match=r"b\.csv: there is no folder .*nowhere; make it first"):
+        require_new_file(tmp_path / "nowhere" / "b.csv")
+    with pytest.raises(InputError, match=r"cannot be made \(File name too long\)"):
+        require_new_file(tmp_path / ("b" * 300))
+    (tmp_path / "locked").mkdir(0o555)
+    with as_other_users(), pytest.raises(InputError, match=r"b\.csv: cannot be made \(Permission denied\)"):
+        require_new_file(tmp_path / "locked" / "b.csv")

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 from inception_resnet_keras.models.model_file import Card, save_model
-
 from inception_resnet_keras.networks.rows import Network
 
 from .. import tiny

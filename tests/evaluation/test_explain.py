@@ -23,9 +23,9 @@ from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.crops import View, cut
 from inception_resnet_keras.data.images import decode
-from inception_resnet_keras.evaluation import classes as named
 from inception_resnet_keras.evaluation import explain as explain_module
 from inception_resnet_keras.evaluation.explain import explain
+from inception_resnet_keras.models import classes as named
 from inception_resnet_keras.models.model_file import Card, save_model
 from inception_resnet_keras.networks import edits
 from inception_resnet_keras.weights import registry

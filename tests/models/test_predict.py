@@ -256,6 +256,7 @@ def test_a_model_without_names_is_averaged_by_those_given(
     [
         (["--csv", "{there}"], "is there already; nothing is overwritten"),
         (["--csv", "{there}/out.csv"], "there is no folder"),
+        (["--csv", "a" * 300], "cannot be made (File name too long)"),
         (["--per-model"], "--per-model: adds columns to the file of --csv"),
     ],
 )
