@@ -29,8 +29,8 @@ from new_folder import new_folder
 from inception_resnet_keras import networks as networks_module
 from inception_resnet_keras.common.files import replacing, write_json
 from inception_resnet_keras.data.labelled import Source
+from inception_resnet_keras.data.parts import held_out_split
 from inception_resnet_keras.data.sources import open_source
-from inception_resnet_keras.data.splits import held_out_split
 from inception_resnet_keras.networks import edits
 from inception_resnet_keras.networks.build import build
 from inception_resnet_keras.networks.rows import Network

@@ -33,7 +33,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--val",
         metavar="SOURCE",
         default=absent,
-        help="held-out pictures, likewise (default: a fifth of the data, by --seed)",
+        help="held-out pictures, likewise (default: those that the data declares, or a share of it)",
+    )
+    add(
+        "--val-fraction",
+        type=float,
+        metavar="F",
+        default=absent,
+        help=f"share of each class that is held out without --val (default: {DEFAULTS['val_fraction']:g})",
+    )
+    add(
+        "--test-fraction",
+        type=float,
+        metavar="F",
+        default=absent,
+        help="share of each class for one look after the last epoch (default: 0, or the test part of the data)",
+    )
+    add(
+        "--group",
+        metavar="COLUMN",
+        default=absent,
+        help="what stays on one side of the split: a column of the .csv, 'parent' (the picture's folder), or "
+        "'re:(PATTERN)' of the path (default: the column group, if there is one)",
     )
     add("--model", choices=list(networks.NETWORKS), default=absent, help=f"(default: {DEFAULTS['model']})")
     add("--variant", default=absent, help=f"of the network's table (default: {DEFAULTS['variant']})")
@@ -112,6 +133,9 @@ def run(args: argparse.Namespace) -> None:
         return
     console.print(class_table(trained.report))
     say(console, f"held-out accuracy {trained.report.accuracy:.2%}", style="bold")
+    if trained.test:
+        pictures = sum(score.support for score in trained.test.classes)
+        say(console, f"test accuracy {trained.test.accuracy:.2%} of {pictures:,} pictures, seen once", style="bold")
     folder = trained.folder.path
     say(console, f"everything is in {folder}; to use it: {command('predict', folder)} IMAGE")
 

@@ -82,6 +82,12 @@ class Source:
         """Whether a picture may have several labels, or none."""
         return self.labels.ndim == 2
 
+    def label_texts(self) -> Iterator[str]:
+        """The class of each picture; of several per picture all, with "|" between them."""
+        if not self.multi_label:
+            return (self.class_names[label] for label in self.labels.tolist())
+        return ("|".join(self.class_names[label] for label in np.flatnonzero(row).tolist()) for row in self.labels)
+
     def __len__(self) -> int:
         return len(self.labels)
 

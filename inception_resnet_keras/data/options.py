@@ -1,7 +1,8 @@
-"""How pictures are read and varied: one frozen record, checked when it is made."""
+"""How pictures are divided, read and varied: frozen records."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ..common.arguments import boolean, is_integer, is_number, number_between, one_of, positive_integer
@@ -9,6 +10,8 @@ from ..common.errors import refuse
 
 AUGMENTATIONS = ("none", "shift", "inception")
 CACHES = ("none", "memory")
+HELD_OUT_SHARE = 0.2
+PARENT, PATTERN = "parent", "re:"  # values of the setting `group`
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,31 @@ def _ordered(argument: str, value: tuple[float, float], most: float) -> None:
     pair = isinstance(value, tuple | list) and len(value) == 2 and all(map(is_number, value))
     if not pair or not 0 < value[0] <= value[1] <= most:
         raise refuse(argument, value, f"two numbers, 0 < low ≤ high{' ≤ 1' if most == 1 else ''}")
+
+
+@dataclass(frozen=True)
+class SplitRules:
+    """How pictures are divided.
+
+    val_fraction, test_fraction: Shares of each class, in [0, 1).
+    folds: Into how many folds the pictures beside the test part are divided, in place of `val_fraction`; 0 for none.
+    fold: Which fold is held out, from 1.
+    """
+
+    val_fraction: float = HELD_OUT_SHARE
+    test_fraction: float = 0.0
+    seed: int = 0
+    folds: int = 0
+    fold: int = 0
+
+
+def require_group(group: str) -> None:
+    """Raises InputError for a pattern that is no regular expression, or has no group in parentheses."""
+    if not group.startswith(PATTERN):
+        return
+    takes = f"{PATTERN} and a regular expression with a group in parentheses, such as '{PATTERN}(patient_\\d+)'"
+    try:
+        if not re.compile(group.removeprefix(PATTERN)).groups:
+            raise refuse("group", group, takes)
+    except re.error as error:
+        raise refuse("group", group, f"{takes} ({error})") from None

@@ -1,8 +1,8 @@
-"""Training and held-out pictures: the split, split.csv that keeps it, and the search for pictures it names.
+"""A run's split.csv, which keeps the part of every picture, and the search for pictures in it.
 
-A run's split.csv has one row per picture: its path (its name, where it is no file of its own), its label, "train" or
-"val", and the SHA-256 of its decoded pixels. Whether a run was trained on a picture is answered from it: by path, and
-by content for copies, packed pictures and files that were moved.
+A run's split.csv has one row per picture: its path (its name, where it is no file of its own), its label, "train",
+"val" or "test", the SHA-256 of its decoded pixels, and its group. Whether a run was trained on a picture is answered
+from it: by path, and by content for copies, packed pictures and files that were moved.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from ..common.errors import InputError
 from ..common.files import replacing
 from .images import UnreadableImageError, decode
 from .labelled import PARTS, TRAIN, VAL, Files, Source
-from .manifest import manifest_rows
+from .manifest import LABEL, LABELS, manifest_header, manifest_rows
+from .parts import Parts, divide, named_parts
 from .sources import Progress
 
 SPLIT_FILE = "split.csv"
-COLUMNS = ("path", "label", "split", "sha256")
-HELD_OUT_SHARE = 0.2
+COLUMNS = ("path", LABEL, "split", "sha256")
+ADDED_COLUMNS = ("group",)  # which the files of earlier versions lack
 UNKNOWN, HELD_OUT, TRAINED_ON = range(3)  # what a split says of a picture
 HASHED_AT_ONCE = 64  # pictures, per thread; Ctrl-C waits for them
 
@@ -42,7 +43,8 @@ class Split:
     """The rows of a split.csv, in its order.
 
     file: the split.csv. paths: as written, absolute or relative to its folder, or names. labels: classes.
-    parts: TRAIN or VAL. hashes: SHA-256 of the pixels, hexadecimal; "" for a picture that could not be decoded.
+    parts: TRAIN, VAL or TEST. hashes: SHA-256 of the pixels, hexadecimal; "" for a picture that could not be decoded.
+    groups: the group of each picture, "" for one without.
     """
 
     file: Path
@@ -50,6 +52,7 @@ class Split:
     labels: Sequence[str]
     parts: Sequence[str]
     hashes: Sequence[str]
+    groups: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -61,40 +64,11 @@ class Split:
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def held_out_split(source: Source, seed: int) -> tuple[Source, Source]:
-    """The training pictures, and the held-out ones that `draw_held_out` draws."""
-    chosen = draw_held_out(source, seed)
-    return source.take(np.setdiff1d(np.arange(len(source)), chosen)), source.take(chosen)
-
-
-def draw_held_out(source: Source, seed: int) -> np.ndarray:
-    """Draws a fifth of every class, at least one picture; the same for the same seed.
-
-    Returns int64 (n,), sorted. Raises InputError where a class has a single picture.
-    """
-    by_label = np.argsort(source.labels, kind="stable")
-    ends = np.cumsum(np.bincount(source.labels, minlength=len(source.class_names)))
-    by_class = np.split(by_label, ends[:-1])
-    single = [
-        f"{source.class_names[label]!r} ({source.names[members[0]]})"
-        for label, members in enumerate(by_class)
-        if len(members) == 1
-    ]
-    if single:
-        listed = ", ".join(single[:10] + ["…"] * (len(single) > 10))
-        raise InputError(
-            f"{len(single)} classes have one readable picture: {listed}; at least two are needed to hold one out: "
-            "add pictures, or give held-out pictures of their own"
-        )
-    random = np.random.default_rng(seed)
-    held = [random.permutation(members)[: max(1, round(HELD_OUT_SHARE * len(members)))] for members in by_class]
-    return np.sort(np.concatenate(held))
-
-
 def write_split(
     path: Path,
     training: Source,
     held_out: Source,
+    test: Source | None = None,
     progress: Progress = lambda done, total: None,
     *,
     replacing_other: Callable[[], object] = lambda: None,
@@ -109,61 +83,100 @@ def write_split(
         path: The file to write.
         training: The pictures to train on.
         held_out: The held-out ones, with the same class names.
+        test: The test pictures, likewise.
         progress: Called with the number of pictures hashed, and their total.
         replacing_other: Called before a file that is damaged, or names other pictures, is written anew.
         stopped: Whether to give up; the hashes so far are written.
     """
-    hashes = known_hashes(path, training, held_out)
+    sources = [source for _, source in named_parts(Parts(training, held_out, test))]
+    hashes = known_hashes(path, *sources)
     if hashes is None:
         if os.path.lexists(path):
             replacing_other()
-        hashes = [""] * (len(training) + len(held_out))
-        _write_rows(path, training, held_out, hashes)
+        hashes = [""] * sum(map(len, sources))
+        _write_rows(path, sources, hashes)
     missing = [index for index, digest in enumerate(hashes) if not digest]
-    first, threads = len(training), max(1, usable_cores() // 4)  # the rest are for who trains meanwhile
-    found = chain(
-        _pixel_hashes(training, (index for index in missing if index < first), threads),
-        _pixel_hashes(held_out, (index - first for index in missing if index >= first), threads),
-    )
+    threads = max(1, usable_cores() // 4)  # the rest are for who trains meanwhile
+    found: list[Iterator[str]] = []
+    start = 0
+    for source in sources:
+        found.append(_pixel_hashes(source, _within(missing, start, start + len(source)), threads))
+        start += len(source)
     changed = False
-    for done, (index, digest) in enumerate(zip(missing, found, strict=True), len(hashes) - len(missing) + 1):
+    for done, (index, digest) in enumerate(
+        zip(missing, chain.from_iterable(found), strict=True), len(hashes) - len(missing) + 1
+    ):
         hashes[index] = digest
         changed |= bool(digest)
         progress(done, len(hashes))
         if stopped():
             break
     if changed:
-        _write_rows(path, training, held_out, hashes)
+        _write_rows(path, sources, hashes)
 
 
-def known_hashes(path: Path, training: Source, held_out: Source) -> list[str] | None:
+def _within(indices: Sequence[int], start: int, end: int) -> Iterator[int]:
+    return (index - start for index in indices if start <= index < end)
+
+
+def known_hashes(path: Path, *sources: Source) -> list[str] | None:
     """The hashes of a split.csv that names these pictures in this order; None where there is none, or it is damaged."""
     try:
         split = read_split(path)
     except InputError:
         return None
-    same = list(zip(split.paths, split.labels, split.parts, strict=True)) == list(_rows(training, held_out))
+    rows = ((name, label, part) for name, label, part, _ in _rows(sources))
+    same = list(zip(split.paths, split.labels, split.parts, strict=True)) == list(rows)
     return list(split.hashes) if same else None
 
 
-def _write_rows(path: Path, training: Source, held_out: Source, hashes: Sequence[str]) -> None:
+def _write_rows(path: Path, sources: Sequence[Source], hashes: Sequence[str]) -> None:
     with replacing(path) as beside, beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows((*row, digest) for row, digest in zip(_rows(training, held_out), hashes, strict=True))
+        label = LABELS if sources[0].multi_label else LABEL
+        writer.writerow((label if column == LABEL else column for column in (*COLUMNS, *ADDED_COLUMNS)))
+        rows = zip(_rows(sources), hashes, strict=True)
+        writer.writerows((name, label, part, digest, group) for (name, label, part, group), digest in rows)
+
+
+def kept_parts(path: Path, pictures: Source, held_out: Source | None) -> Parts | None:
+    """The parts that a run's split.csv gives these pictures; None where it is missing, damaged, or of other pictures.
+
+    held_out: As for `draw_parts`.
+    """
+    try:
+        split = read_split(path)
+    except InputError:
+        return None
+    left: dict[tuple[str, str], list[str]] = {}
+    for name, label, part in zip(split.paths, split.labels, split.parts, strict=True):
+        left.setdefault((name, label), []).append(part)
+    for key in _keys(held_out) if held_out else ():
+        if VAL not in left.get(key, ()):
+            return None
+        left[key].remove(VAL)
+    parts = [left[key].pop() if left.get(key) else "" for key in _keys(pictures)]
+    if "" in parts or any(left.values()) or (held_out and VAL in parts):
+        return None
+    divided = divide(pictures, np.array(parts))
+    return divided._replace(held_out=held_out) if held_out else divided
 
 
 def read_split(path: Path) -> Split:
     """Reads a split.csv; InputError where it is missing or damaged."""
     rows: list[tuple[str, ...]] = []
-    for line, row in manifest_rows(path, COLUMNS):
-        name, label, part, digest = row
-        if not name or not label or part not in PARTS or not re.fullmatch("([0-9a-f]{64})?", digest):
+    header = manifest_header(path)
+    added = [column for column in ADDED_COLUMNS if column in header]
+    columns = [LABELS if column == LABEL and LABELS in header else column for column in COLUMNS]
+    for line, row in manifest_rows(path, (*columns, *added)):
+        name, label, part, digest, *_ = row
+        whole = name and (label or LABELS in header) and part in PARTS and re.fullmatch("([0-9a-f]{64})?", digest)
+        if not whole:
             raise InputError(
-                f"{path}, line {line}: is no row of path,label,{TRAIN} or {VAL},SHA-256: the file is damaged; restore "
-                "it, or delete it to go on without"
+                f"{path}, line {line}: is no row of path,label,{', '.join(PARTS[:-1])} or {PARTS[-1]},SHA-256: the "
+                "file is damaged; restore it, or delete it to go on without"
             )
-        rows.append(tuple(row))
+        rows.append((*row, *[""] * (len(ADDED_COLUMNS) - len(added))))
     if not rows:
         raise InputError(f"{path}: names no pictures: it is damaged; restore it, or delete it to go on without")
     return Split(path, *zip(*rows, strict=True))
@@ -177,14 +190,14 @@ def pixel_hash(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def held_out_indices(source: Source, split: Split) -> np.ndarray:
-    """int64 (n,): which pictures of a source a split holds out, by their paths; by their names if they are no files."""
+def part_indices(source: Source, split: Split, part: str) -> np.ndarray:
+    """int64 (n,): which pictures of a source are in a part of a split, by path; by name if they are no files."""
     if isinstance(source.contents, Files):
         rows = _rows_by_path(source.names, split)
     else:
-        numbers = {name: number for number, name in enumerate(split.paths) if split.parts[number] == VAL}
+        numbers = {name: number for number, name in enumerate(split.paths) if split.parts[number] == part}
         rows = [numbers.get(name) for name in source.names]
-    return np.array([index for index, row in enumerate(rows) if row is not None and split.parts[row] == VAL], np.int64)
+    return np.array([index for index, row in enumerate(rows) if row is not None and split.parts[row] == part], np.int64)
 
 
 def compare(source: Source, splits: Sequence[Split], progress: Progress = lambda done, total: None) -> list[np.ndarray]:
@@ -248,12 +261,19 @@ def _rows_by_path(names: Sequence[str], split: Split) -> list[int | None]:
     return [rows.get(in_folder(name), rows.get(os.path.realpath(name))) for name in names]
 
 
-def _rows(training: Source, held_out: Source) -> Iterator[tuple[str, str, str]]:
-    """(path, label, part) of each picture; files get absolute paths."""
-    for source, part in ((training, TRAIN), (held_out, VAL)):
-        files = isinstance(source.contents, Files)
-        for name, label in zip(source.names, source.labels.tolist(), strict=True):
-            yield (os.path.join(os.getcwd(), name) if files else name), source.class_names[label], part
+def _rows(sources: Sequence[Source]) -> Iterator[tuple[str, str, str, str]]:
+    """(path, label, part, group) of the pictures of each part, in the order of PARTS."""
+    for source, part in zip(sources, PARTS, strict=False):
+        groups = source.groups or [""] * len(source)
+        for (name, label), group in zip(_keys(source), groups, strict=True):
+            yield name, label, part, group
+
+
+def _keys(source: Source) -> Iterator[tuple[str, str]]:
+    """(path, label) of each picture; files get absolute paths."""
+    files, folder = isinstance(source.contents, Files), os.getcwd()
+    for name, label in zip(source.names, source.label_texts(), strict=True):
+        yield (os.path.join(folder, name) if files else name), label
 
 
 def _pixel_hashes(source: Source, indices: Iterable[int], threads: int) -> Iterator[str]:

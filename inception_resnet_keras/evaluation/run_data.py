@@ -1,34 +1,36 @@
 """Pictures of training runs: which of them an evaluation takes, and whether a run was trained on those it takes.
 
-A run's split.csv answers both. Runs of versions that wrote none are read from config.json: the fifth that they held
-out is drawn again, and whether they were trained on other pictures cannot be known.
+A run's split.csv answers both. Of a run with a test part the test pictures are evaluated, else those that it held out.
+Runs of versions that wrote no split.csv are read from config.json: the fifth that they held out is drawn again, and
+whether they were trained on other pictures cannot be known.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..common.arguments import is_integer
 from ..common.errors import InputError
 from ..data import DIGITS, DIGITS_SEED
-from ..data.labelled import TEST, Source
+from ..data.labelled import TEST, VAL, Source
+from ..data.options import HELD_OUT_SHARE, SplitRules
+from ..data.parts import draw_split
 from ..data.sources import Progress, same_source, source_kind
 from ..data.splits import (
     HELD_OUT,
     SPLIT_FILE,
     TRAINED_ON,
-    VAL,
     Split,
     compare,
-    draw_held_out,
-    held_out_indices,
+    part_indices,
     read_split,
 )
 from ..models.model_file import RUN_CONFIG, damaged_run_config, has_card, read_run_config, require_same_run
@@ -40,15 +42,16 @@ class TrainedRun:
     """A run, as its config.json describes it.
 
     name: as the user gave it: the folder, or a file in it. data: what it was trained on; None for the digits.
-    val: its held-out pictures; None for a fifth of `data`, drawn by `seed`. split_digest: of its split.csv as it was
-    written; "" where that is not known.
+    val: its held-out pictures; None where they were declared by `data` or drawn from it. rules: how, with its seed;
+    None where that cannot be repeated without its split.csv. split_digest: of its split.csv as it was written; "" where
+    that is not known.
     """
 
     name: str
     folder: Path
     data: str | None
     val: str | None
-    seed: int
+    rules: SplitRules | None
     split_digest: str = ""
 
     @cached_property
@@ -71,16 +74,29 @@ class TrainedRun:
             return data == DIGITS and not Path(data).exists()
         return same_source(self.data, data)
 
+    @property
+    def part(self) -> str:
+        """The part that is evaluated."""
+        return TEST if self.split is not None and TEST in self.split.parts else VAL
+
     def held_out_in(self, source: Source) -> np.ndarray:
-        """int64 (n,): which pictures of the source that it was trained on it held out."""
+        """int64 (n,): which pictures of the source that it was trained on are of the part that is evaluated.
+
+        Raises InputError where its split.csv is missing and the split cannot be drawn again.
+        """
         if self.split is not None:
-            return held_out_indices(source, self.split)
-        return draw_held_out(source, DIGITS_SEED if self.data is None else self.seed)
+            return part_indices(source, self.split, self.part)
+        if self.rules is None:
+            raise InputError(
+                f"{self.folder / SPLIT_FILE}: is missing, and which pictures the run held out cannot be known without "
+                "it, because they were not drawn as a fifth of each class: restore it"
+            )
+        return np.flatnonzero(draw_split(replace(source, parts=None), self.rules) == VAL)
 
     def changes(self, data: str, held_out: int) -> str:
         """What is to be said where `data` no longer has the pictures that it had in training; else ""."""
         if self.split is not None:
-            missing = self.split.parts.count(VAL) - held_out
+            missing = self.split.parts.count(self.part) - held_out
             return f"{missing:,} others that {self.name} held out are no longer there" if missing > 0 else ""
         if _reported_as_many(self.folder, held_out):
             return ""
@@ -170,7 +186,7 @@ def choose(models: Sequence[str], data: str | None) -> EvaluationData:
     others = [run for run in runs if run not in here]
     if not here:
         return EvaluationData(data, data, others=others, by_name=True)
-    if any(run.val for run in here):
+    if any(run.val and run.part == VAL for run in here):
         return EvaluationData(data, data, _trained_on_these(here), others=others, by_name=True)
     return EvaluationData(data, data, _fifth_note(data, here), here, others, held_out_only=True, by_name=True)
 
@@ -191,29 +207,39 @@ def find_run(model: str) -> TrainedRun | None:
     stored = read_run_config(config)
     settings, digest = stored["config"], stored.get("split", "")
     try:
-        run = TrainedRun(model, folder, settings["data"], settings["val"], settings["seed"], digest)
+        run = TrainedRun(model, folder, settings["data"], settings["val"], _rules(settings), digest)
         if not all(place is None or isinstance(place, str) for place in (run.data, run.val)):
             raise TypeError("its pictures are no text")
-        if not is_integer(run.seed) or not isinstance(digest, str):
+        if not is_integer(settings["seed"]) or not isinstance(digest, str):
             raise TypeError("its seed is no integer, or its split no text")
     except (KeyError, TypeError) as error:
         raise damaged_run_config(config, error) from None
     return run
 
 
+def _rules(settings: Mapping[str, Any]) -> SplitRules | None:
+    """How a run drew its held-out pictures, if all that counts was the seed."""
+    drawn_otherwise = any(settings.get(name) for name in ("test_fraction", "group", "folds"))
+    if drawn_otherwise or settings.get("val_fraction", HELD_OUT_SHARE) != HELD_OUT_SHARE:
+        return None
+    return SplitRules(seed=DIGITS_SEED if settings["data"] is None else settings["seed"])
+
+
 def _held_out_by(run: TrainedRun) -> EvaluationData:
-    data = run.val or run.data or DIGITS
+    data = (run.val if run.part == VAL else None) or run.data or DIGITS
     # Files are named by the split itself; pictures without a path are selected from where they came from.
     from_split = run.split is not None and source_kind(data).has_files
-    place = f"{run.folder / SPLIT_FILE}:{VAL}" if from_split else data
-    if run.val:
+    place = f"{run.folder / SPLIT_FILE}:{run.part}" if from_split else data
+    if run.val and run.part == VAL:
         return EvaluationData(data, place, f"these are the held-out pictures that {run.name} was given", [run])
     return EvaluationData(data, place, _fifth_note(data, [run]), [run], held_out_only=not from_split)
 
 
 def _fifth_note(data: str, runs: Sequence[TrainedRun]) -> str:
     names = " and ".join(run.name for run in runs)
-    return f"these are the pictures of {data} that {names} held out: a fifth of each class"
+    if any(run.part == TEST for run in runs):
+        return f"these are the test pictures of {data}, which {names} was neither trained on nor chosen by"
+    return f"these are the pictures of {data} that {names} held out"
 
 
 def _trained_on_these(runs: Sequence[TrainedRun]) -> str:

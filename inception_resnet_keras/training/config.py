@@ -21,7 +21,7 @@ from ..common.console import PROGRAM
 from ..common.errors import InputError, refuse
 from ..common.files import read_short_text, real_path
 from ..data import DIGITS, DIGITS_SEED
-from ..data.options import DataOptions
+from ..data.options import HELD_OUT_SHARE, DataOptions, SplitRules, require_group
 from ..models.model_file import damaged_run_config, read_run_config
 from ..networks.checks import apply_depths, apply_scale
 from ..networks.rows import Network
@@ -34,6 +34,8 @@ IN_0_1 = "a number in [0, 1)"
 # Setting: (lowest value, upper bound, which is excluded, the range in words).
 RANGES: dict[str, tuple[float, float, str]] = {
     "learning_rate": (1e-12, 1e3, "a number above 0, at most 1000"),
+    "val_fraction": (1e-6, 1, "a number above 0 and below 1"),
+    "test_fraction": (0, 1, f"{IN_0_1}; 0 draws no test part"),
     "momentum": (0, 1, IN_0_1),
     "rho": (0, 1, IN_0_1),
     "epsilon": (1e-12, 1e3, "a number above 0"),
@@ -70,7 +72,15 @@ class TrainConfig:
 
     Args:
         data: The pictures, as `data.sources.open_source` opens them. `None` uses scikit-learn's handwritten digits.
-        val: The held-out pictures, in the same forms. `None` holds out a fifth of `data`, drawn by `seed`.
+        val: The held-out pictures, in the same forms. `None` takes those that `data` declares, such as a folder `val`
+            beside `train`, or a CSV file's column `split`; else a share of `data` is drawn by `seed`.
+        val_fraction: Share of each class that is held out where neither `val` nor `data` says which.
+        test_fraction: Share of each class that is kept for one look after the last epoch; 0 for none. Test pictures
+            that `data` declares are used as they are.
+        group: What keeps pictures together on one side of the split, such as the patient they are of: the name of a
+            column of the CSV file, "parent" (the name of the folder that a picture lies in), or "re:" and a regular
+            expression whose first group is searched in the path below `data`, such as "re:(patient_\\d+)". `None`
+            takes a CSV file's column `group`, if it has one.
         model: Name of the network: "inception_v4", "inception_resnet_v1" or "inception_resnet_v2".
         variant: Variant of the network's table.
         depths: How many of the blocks A, B and C; empty for the variant's own.
@@ -130,6 +140,9 @@ class TrainConfig:
 
     data: str | None = None
     val: str | None = None
+    val_fraction: float = HELD_OUT_SHARE
+    test_fraction: float = 0.0
+    group: str | None = None
     model: str = "inception_resnet_v1"
     variant: str = "paper"
     depths: tuple[int, ...] = ()
@@ -226,9 +239,10 @@ class TrainConfig:
         return real_path(self.data).name.removesuffix(".csv").replace(":", "-")
 
     @property
-    def split_seed(self) -> int:
-        """Seed of the split into training and held-out pictures where no `val` is given."""
-        return DIGITS_SEED if self.data is None else self.seed
+    def split_rules(self) -> SplitRules:
+        """How the pictures are divided where neither `val` nor `data` says it. The digits' split has its own seed."""
+        seed = DIGITS_SEED if self.data is None else self.seed
+        return SplitRules(self.val_fraction, self.test_fraction, seed)
 
     def command(self) -> str:
         """The command line that repeats this run in another folder."""
@@ -265,7 +279,7 @@ class TrainConfig:
             raise refuse("seed", self.seed, "an integer from 0 to 4294967295")
         if self.batch_norm_momentum is not None:
             number_between("batch_norm_momentum", self.batch_norm_momentum, 0, 1, f"{IN_0_1}, or nothing")
-        for name in ("data", "val", "weights", "unfreeze_from"):
+        for name in ("data", "val", "group", "weights", "unfreeze_from"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value):
                 raise refuse(name, value, "a text that is not empty, or nothing")
@@ -287,6 +301,11 @@ class TrainConfig:
             raise refuse("precision", "auto", "a named one with deterministic: what a probe finds differs between runs")
         if self.val is not None and self.data is None:
             raise InputError("val: held-out pictures need a training set: give data too")
+        if self.val_fraction + self.test_fraction >= 1:
+            taken = f"{self.val_fraction:g} are held out"
+            raise refuse("test_fraction", self.test_fraction, f"less than {1 - self.val_fraction:g}, because {taken}")
+        if self.group is not None:
+            require_group(self.group)
 
     def _check_fine_tuning(self, network: Network) -> None:
         if not is_integer(self.head_epochs) or not 0 <= self.head_epochs <= self.epochs:
@@ -303,7 +322,22 @@ DEFAULTS = TrainConfig().settings()
 KEYS = list(DEFAULTS)
 # Settings with a flag of their own; every setting has `--set key=value`.
 FLAGS = (
-    *("data", "val", "model", "variant", "size", "epochs", "batch_size", "learning_rate", "shift", "seed", "weights"),
+    *(
+        "data",
+        "val",
+        "val_fraction",
+        "test_fraction",
+        "group",
+        "model",
+        "variant",
+        "size",
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "shift",
+        "seed",
+        "weights",
+    ),
     *("strategy", "precision", "jit", "accumulate", "remat", "tensorboard"),
 )
 # Settings that may change on `--resume`: they affect how training runs, not what is learned.
@@ -314,7 +348,7 @@ CHANGEABLE = (
 # Settings that the first config.json files lack; those versions behaved as the defaults of these settings.
 ADDED_LATER = (
     *(key for key in DATA_OPTIONS if key != "shift"),
-    *("max_corrupt", "worker_minutes", "depths", "scale"),
+    *("max_corrupt", "worker_minutes", "depths", "scale", "val_fraction", "test_fraction", "group"),
 )
 
 

@@ -16,6 +16,7 @@ from ..common.console import say
 from ..common.errors import InputError
 from ..data.images import UnreadableImageError
 from ..data.labelled import Source
+from ..data.parts import Parts
 from ..data.pipeline import batches
 from ..models.open import require_finite
 from .cluster import worker
@@ -29,6 +30,7 @@ from .trouble import diagnose, explain_out_of_memory
 SHOWN_EVERY = 0.1  # seconds between two looks at the figures
 MOST_HELD = 512 * 1024**2  # bytes of batches whose steps were started and not looked at
 LONG_EVALUATION = 30.0  # seconds; a longer one is preceded by a checkpoint
+Evaluated = tuple[Source, np.ndarray]  # the pictures that could be read, and their probabilities
 LEAST_PROBABILITY = 1e-7  # the bound of Keras's own cross entropy
 
 
@@ -55,8 +57,7 @@ class Trainer:
 
     Args:
         writer: Saves the session; it has the session to train.
-        training: The training pictures.
-        held_out: The pictures to evaluate on after each epoch.
+        parts: The training pictures, the held-out ones to evaluate on after each epoch, and the test pictures.
         progress: Shows the steps.
         stop_requested: Says whether the user asked to stop.
     """
@@ -64,15 +65,14 @@ class Trainer:
     def __init__(
         self,
         writer: RunWriter,
-        training: Source,
-        held_out: Source,
+        parts: Parts,
         *,
         progress: TrainingProgress,
         stop_requested: Callable[[], bool],
     ) -> None:
         self.writer, self.progress, self.stop_requested = writer, progress, stop_requested
         self.session = session = writer.session
-        self.training, self.held_out = training, held_out
+        self.training, self.held_out, self._test = training, held_out, _ = parts
         self.shard = worker(session.strategy)
         self._started: list[_StartedStep] = []
         self._asked: tf.Tensor | None = None  # metrics of the step before, in which a worker may have asked to stop
@@ -80,13 +80,13 @@ class Trainer:
         self._reported = set(unreadable_pictures(training, held_out))
         self._restore_unreadable()
         config, position = session.config, session.position
-        common: dict[str, Any] = {
+        self._common: dict[str, Any] = {
             "options": config.data_options,
             "size": (config.size, config.size),
             "batch_size": config.batch_size,
             "seed": config.seed,
         }
-        self._held_out_batches = batches(held_out, training=False, numbered=True, **common)
+        self._held_out_batches = batches(held_out, training=False, numbered=True, **self._common)
         self._training_batches: Iterator[Any] = iter(())
         if position.epoch < config.epochs:
             # One pipeline for all remaining epochs, so that the next epoch is read while this one is evaluated.
@@ -98,11 +98,11 @@ class Trainer:
                 epochs=config.epochs - position.epoch,
                 shard=self.shard,
                 drop_remainder=session.steps < math.ceil(len(training) / config.batch_size),
-                **common,
+                **self._common,
             )
             self._training_batches = self._read(dataset)
 
-    def train(self) -> tuple[Source, np.ndarray]:
+    def train(self) -> Evaluated:
         """Trains the remaining epochs.
 
         Returns:
@@ -118,7 +118,18 @@ class Trainer:
             self._exchange_unreadable()  # a resumed epoch does not read these pictures again
             raise
 
-    def _train_epochs(self) -> tuple[Source, np.ndarray]:
+    def test(self) -> Evaluated | None:
+        """Evaluates the final model on the test pictures; None without a test part. The errors are those of `train`.
+
+        Nothing else looks at them: not the epochs, the checkpoints, nor what is chosen by held-out figures.
+        """
+        if self._test is None:
+            return None
+        test_batches = batches(self._test, training=False, numbered=True, **self._common)
+        with self.session.averaged_weights():
+            return self._evaluate(self._test, test_batches, "test")
+
+    def _train_epochs(self) -> Evaluated:
         session, position = self.session, self.session.position
         evaluation = None
         while position.epoch < session.config.epochs:
@@ -130,7 +141,7 @@ class Trainer:
         if evaluation is None:
             # Interrupted after its last epoch: only the report is left to write, of the model that is saved.
             with session.averaged_weights():
-                evaluation = self._evaluate()
+                evaluation = self._evaluate(self.held_out, self._held_out_batches, "val")
                 self.writer.save_model(best=False)
         return evaluation
 
@@ -203,7 +214,7 @@ class Trainer:
             del self._started[0]
         self._shown = time.monotonic()
 
-    def _end_epoch(self) -> tuple[Source, np.ndarray]:
+    def _end_epoch(self) -> Evaluated:
         """Evaluates and saves the epoch, which counts as finished once its checkpoint is written."""
         session, position = self.session, self.session.position
         start = time.monotonic()
@@ -213,7 +224,7 @@ class Trainer:
             self.writer.save_checkpoint()
         # Evaluate, and save the model that was evaluated.
         with session.averaged_weights():
-            evaluated, probabilities = self._evaluate()
+            evaluated, probabilities = self._evaluate(self.held_out, self._held_out_batches, "val")
             self._exchange_unreadable()
             for source in (self.training, self.held_out):
                 source.corrupt.check()
@@ -228,11 +239,11 @@ class Trainer:
         self.progress.epoch_end(position.epoch - 1, row)
         return evaluated, probabilities
 
-    def _evaluate(self) -> tuple[Source, np.ndarray]:
-        """The held-out pictures that can be read, and their probabilities."""
+    def _evaluate(self, source: Source, source_batches: tf.data.Dataset, part: str) -> Evaluated:
+        """The pictures of a part that can be read, and their probabilities."""
         numbers, parts = [], []
-        with self.progress.evaluating(len(self.held_out)) as advance:
-            for images, _, indices in self._read(self._held_out_batches):
+        with self.progress.evaluating(len(source), part) as advance:
+            for images, _, indices in self._read(source_batches):
                 if not len(indices):  # no picture of the batch can be read
                     continue
                 numbers.append(indices.numpy())
@@ -242,10 +253,10 @@ class Trainer:
                 if stop:
                     raise InterruptedRun
         if not parts:
-            raise InputError("val: no held-out picture can be read")
-        evaluated = self.held_out.take(np.concatenate(numbers))
+            raise InputError(f"{part}: no picture of this part can be read")
+        evaluated = source.take(np.concatenate(numbers))
         try:
-            return evaluated, require_finite("val: the trained model", np.concatenate(parts), evaluated.names)
+            return evaluated, require_finite(f"{part}: the trained model", np.concatenate(parts), evaluated.names)
         except InputError as error:
             raise InputError(f"{error}. {self.writer.divergence_advice()}") from None
 
@@ -269,7 +280,7 @@ class Trainer:
         iterator = iter(dataset)
         while True:
             with ExitStack() as stack:
-                for corrupt in {self.training.corrupt, self.held_out.corrupt}:
+                for corrupt in {part.corrupt for part in (self.training, self.held_out, self._test) if part}:
                     stack.enter_context(corrupt.raising_input_errors())
                 batch = next(iterator, None)
             if batch is None:

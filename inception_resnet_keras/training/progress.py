@@ -84,19 +84,20 @@ class TrainingProgress:
         )
 
     @contextmanager
-    def evaluating(self, images: int) -> Iterator[Callable[[int], None]]:
-        """Shows an evaluation of `images` held-out pictures; yields the function to call with each batch's size."""
+    def evaluating(self, images: int, part: str = "val") -> Iterator[Callable[[int], None]]:
+        """Shows an evaluation of `images` pictures; yields the function to call with each batch's size."""
+        pictures = "held-out pictures" if part == "val" else f"{part} pictures"
         epoch = self._live.tasks[0].description
         done = 0
 
         def advance(more: int) -> None:
             nonlocal done
             done += more
-            description = f"held-out pictures {done:,}/{images:,}"
+            description = f"{pictures} {done:,}/{images:,}"
             self._live.update(self._task, description=description)
             self._plain_line(description)
 
-        self._live.update(self._task, description=f"held-out pictures 0/{images:,}", refresh=True)
+        self._live.update(self._task, description=f"{pictures} 0/{images:,}", refresh=True)
         try:
             yield advance
         finally:

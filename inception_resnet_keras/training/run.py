@@ -33,7 +33,7 @@ from ..common.console import command, say
 from ..common.errors import InputError
 from ..common.files import LOCK, new_folder, only_writer, remove_partial, replacing, write_csv, write_json
 from ..common.packages import required
-from ..data.labelled import Source
+from ..data.parts import Parts
 from ..data.splits import SPLIT_FILE, read_split, write_split
 from ..models.model_file import RUN_CONFIG, Card, read_run_config, save_model
 from .cluster import require_agreement, worker
@@ -450,8 +450,8 @@ class RunWriter:
             self._events.write(history)
 
     @contextmanager
-    def saving_split(self, training: Source, held_out: Source) -> Iterator[None]:
-        """Writes which pictures are trained on and held out, and their hashes from a thread, while the block trains.
+    def saving_split(self, parts: Parts) -> Iterator[None]:
+        """Writes which part each picture is in, and the hashes from a thread, while the block trains.
 
         When the block ends, the hashes that are still missing are waited for; if it fails, those so far are written.
         """
@@ -472,14 +472,14 @@ class RunWriter:
             )
 
         def write() -> None:
-            write_split(self.run.split, training, held_out, show, replacing_other=warn, stopped=stop.is_set)
+            write_split(self.run.split, *parts, show, replacing_other=warn, stopped=stop.is_set)
 
         with ThreadPoolExecutor(1) as thread:
             writing = thread.submit(write)
             try:
                 yield
                 with reading(self.console) as bars:
-                    bar = bars.add_task("hashing pictures", total=len(training) + len(held_out))
+                    bar = bars.add_task("hashing pictures", total=sum(len(part) for part in parts if part))
                     while not writing.done():
                         wait([writing], timeout=0.1)
                         bars.update(bar, completed=hashed[0])

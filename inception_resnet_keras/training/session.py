@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ class Session:
         steps: Optimizer steps per epoch.
         momentum: Momentum of the batch-norm statistics.
         strategy: The distribution strategy.
-        pictures: Digests of the training and of the held-out pictures, which checkpoints keep.
+        pictures: Digests of the training, the held-out and, if there are any, the test pictures, which checkpoints
+            keep.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class Session:
         momentum: float,
         strategy: tf.distribute.Strategy,
         *,
-        pictures: tuple[str, str] = ("", ""),
+        pictures: Sequence[str] = ("", ""),
     ) -> None:
         self.config, self.classes, self.strategy = config, classes, strategy
         self.steps, self.momentum, self.pictures = steps, momentum, list(pictures)
@@ -172,7 +174,8 @@ class Session:
                 f"{', '.join(meta['classes'][:5])}…; now there are {self.steps} and {len(self.classes)}, "
                 f"{', '.join(self.classes[:5])}…: the pictures have changed"
             )
-        for which, before, now in zip(("training", "held-out"), meta["pictures"], self.pictures, strict=True):
+        parts = ("training", "held-out", "test")
+        for which, before, now in zip_longest(parts, meta["pictures"], self.pictures):
             if before != now:
                 raise InputError(
                     f"{path}: was written for other {which} pictures: files were added, removed, renamed or moved to "

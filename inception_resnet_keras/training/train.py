@@ -31,8 +31,9 @@ from ..data import DIGITS
 from ..data.datasets import Dataset, is_dataset
 from ..data.images import UnreadableImageError
 from ..data.labelled import Source
+from ..data.parts import Parts, draw_parts, picture_groups, split_warnings
 from ..data.sources import open_source, require_source, source_part
-from ..data.splits import held_out_split
+from ..data.splits import kept_parts
 from ..evaluation.report import Report, classification_report
 from ..evaluation.tables import CLASSES_SHOWN, class_table
 from ..models.model_file import require_same_run
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from .epochs import Evaluated
     from .session import Session
 
 LEARNING_CURVES = "learning_curves.png"
@@ -64,6 +66,7 @@ class TrainingResult:
     """A finished run.
 
     folder: Its folder. history: One row of metrics per epoch. report: The report on the held-out pictures.
+    test: The report on the test pictures, which the finished model sees once; None without a test part.
     chief: Whether this process wrote the folder; one of several workers does.
     """
 
@@ -71,6 +74,7 @@ class TrainingResult:
     history: list[dict[str, float]]
     report: Report
     chief: bool = True
+    test: Report | None = None
 
     def __repr__(self) -> str:
         return (
@@ -306,25 +310,26 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
 
     try:
         # Pictures
-        training, held_out = _agreed_pictures(config, run, strategy, console)
+        training, held_out, test = parts = _agreed_pictures(config, run, strategy, console)
         config = with_chosen_precision(config, strategy, console)
         # Session: a new one, or the one of the newest checkpoint
-        session = _new_session(config, training, held_out, strategy)
+        session = _new_session(config, parts, strategy)
         writer = RunWriter(run, session, console)
         if not writer.resume():
             _start(writer)
         elif writer.chief and (config, []) != read_stored_config(run.config):
             run.change_config(config)
-        _introduce(writer, training, held_out)
-        # Epochs
-        with writer.saving_split(training, held_out):
-            evaluated, probabilities = _train_epochs(writer, training, held_out)
+        _introduce(writer, parts)
+        # Epochs, and the only look at the test pictures
+        with writer.saving_split(parts):
+            evaluated, tested = _train_epochs(writer, parts)
         # Report
-        report = _report(training, held_out, evaluated, probabilities)
+        report = _report(training, held_out, *evaluated)
+        test_report = _report(test, test, *tested) if test and tested else None
         if writer.chief:
-            write_report(writer, evaluated, report)
+            write_report(writer, evaluated[0], report, test_report)
             writer.checkpoints.clear()  # the run is finished: its models and its report are written
-        return TrainingResult(run, session.position.history, report, writer.chief)
+        return TrainingResult(run, session.position.history, report, writer.chief, test_report)
     except KeyboardInterrupt:
         if run.has_checkpoint():
             say(console, f"go on with: {command('train', '--resume', run.path)}")
@@ -389,29 +394,30 @@ def _require_weights(config: TrainConfig, weights: str) -> None:
 # ----------------------------------------------------------------------------------------------------------------------
 # Pictures
 # ----------------------------------------------------------------------------------------------------------------------
-def _agreed_pictures(
-    config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, console: Console
-) -> tuple[Source, Source]:
-    """The training and the held-out pictures, which are the same for every worker, as the settings are.
+def _agreed_pictures(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, console: Console) -> Parts:
+    """The pictures of each part, which are the same for every worker, as the settings are.
 
     Of other classes, say, the workers' networks would differ, and TensorFlow would fail when it builds them.
     """
     if worker(strategy)[1] == 1:
-        return open_pictures(config, console)
-    opened: tuple[Source, ...] = ()
+        return open_pictures(config, console, run)
+    opened: Parts | None = None
     error: Exception | None = None
     try:
-        opened = open_pictures(config, console)
+        opened = open_pictures(config, console, run)
     except (InputError, OSError) as refusal:
         error = refusal
-    pictures = " ".join(source.fingerprint for source in opened)
+    pictures = " ".join(source.fingerprint for source in opened or () if source)
     require_agreement(strategy, {"pictures": pictures, "settings": json.dumps(config.settings())}, run.path, error)
-    training, held_out = opened
-    return training, held_out
+    assert opened  # else an error was raised, on every worker
+    return opened
 
 
-def open_pictures(config: TrainConfig, console: Console) -> tuple[Source, Source]:
-    """Opens the training and the held-out pictures: headers are read, nothing is decoded."""
+def open_pictures(config: TrainConfig, console: Console, run: RunFolder | None = None) -> Parts:
+    """Opens the pictures and divides them: headers are read, nothing is decoded.
+
+    run: Where a run that is resumed keeps its split, which is taken from there if it names the same pictures.
+    """
     with reading(console) as bars:
 
         def open_with_bar(place: str, **options: Any) -> Source:
@@ -424,9 +430,11 @@ def open_pictures(config: TrainConfig, console: Console) -> tuple[Source, Source
             )
 
         pictures = open_with_bar(config.data or DIGITS)
-        if config.val is None:
-            return held_out_split(pictures, config.split_seed)
-        return pictures, open_with_bar(config.val, class_names=pictures.class_names)
+        given = None if config.val is None else open_with_bar(config.val, class_names=pictures.class_names)
+    pictures = replace(pictures, groups=picture_groups(pictures, config.group, config.data or DIGITS))
+    if run is not None and (kept := kept_parts(run.split, pictures, given)) is not None:
+        return kept
+    return draw_parts(pictures, given, config.split_rules)
 
 
 def steps_per_epoch(pictures: int, config: TrainConfig, replicas: int) -> int:
@@ -465,17 +473,17 @@ def batch_norm_hint(momentum: float, steps: int) -> str:
     )
 
 
-def _new_session(config: TrainConfig, training: Source, held_out: Source, strategy: tf.distribute.Strategy) -> Session:
+def _new_session(config: TrainConfig, parts: Parts, strategy: tf.distribute.Strategy) -> Session:
     from .session import Session
 
-    replicas = strategy.num_replicas_in_sync
+    replicas, training = strategy.num_replicas_in_sync, parts.training
     steps = steps_per_epoch(len(training), config, replicas)
     if not steps:
         raise InputError(f"{len(training)} pictures cannot be shared by {replicas} replicas")
     momentum = config.batch_norm_momentum
     if momentum is None:
         momentum = batch_norm_momentum_for(config.epochs * steps)
-    digests = (training.digest, held_out.digest)
+    digests = tuple(part.digest for part in parts if part)
     return Session(config, list(training.class_names), steps, momentum, strategy, pictures=digests)
 
 
@@ -515,17 +523,18 @@ def _start(writer: RunWriter) -> None:
         run.write_config(config, {**derived, "activation_bytes": activations}, writer.identity)
 
 
-def _introduce(writer: RunWriter, training: Source, held_out: Source) -> None:
+def _introduce(writer: RunWriter, parts: Parts) -> None:
     """Prints what is trained on what, and what the user should know before it starts."""
     from .epochs import unreadable_pictures
 
+    training, held_out, test = parts
     session, console, config = writer.session, writer.console, writer.session.config
     steps = config.epochs * session.steps
     say(
         console,
         f"{config.model} ({config.variant}), {session.model.count_params():,} parameters, on {len(training):,} "
-        f"pictures of {len(training.class_names)} classes at {config.size}×{config.size}; {len(held_out):,} held out "
-        f"→ {writer.run.path}",
+        f"pictures of {len(training.class_names)} classes at {config.size}×{config.size}; {len(held_out):,} held out"
+        f"{f', {len(test):,} for one test at the end' if test else ''} → {writer.run.path}",
     )
     if config.freeze_batch_norm:
         say(console, "batch norm is frozen: its statistics stay those of the weights")
@@ -546,15 +555,18 @@ def _introduce(writer: RunWriter, training: Source, held_out: Source) -> None:
         say(console, note)
     for name, reason in unreadable_pictures(training, held_out):
         say(console, f"left out: {name}: {reason}", style="yellow")
+    for warning in split_warnings(parts):
+        say(console, warning, style="yellow")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Epochs: the loop itself is `epochs.Trainer`
 # ----------------------------------------------------------------------------------------------------------------------
-def _train_epochs(writer: RunWriter, training: Source, held_out: Source) -> tuple[Source, np.ndarray]:
-    """Trains the remaining epochs; the held-out pictures that could be read, and their probabilities."""
+def _train_epochs(writer: RunWriter, parts: Parts) -> tuple[Evaluated, Evaluated | None]:
+    """Trains the remaining epochs; the held-out and the test pictures that could be read, and their probabilities."""
     from .epochs import Trainer
 
+    training = parts.training
     session, console = writer.session, writer.console
     epochs, steps, position = session.config.epochs, session.steps, session.position
     images = min(len(training), steps * session.config.batch_size)
@@ -563,9 +575,10 @@ def _train_epochs(writer: RunWriter, training: Source, held_out: Source) -> tupl
         stop_requests(console) as stop_requested,
         TrainingProgress(console, epochs=epochs, images=images, steps=steps, done=done) as progress,
     ):
-        trainer = Trainer(writer, training, held_out, progress=progress, stop_requested=stop_requested)
+        trainer = Trainer(writer, parts, progress=progress, stop_requested=stop_requested)
         try:
-            return trainer.train()
+            evaluated = trainer.train()
+            return evaluated, trainer.test()
         except InterruptedRun:
             writer.save_checkpoint()
             position = session.position
@@ -587,8 +600,11 @@ def _report(training: Source, held_out: Source, evaluated: Source, probabilities
     return classification_report(evaluated.labels, probabilities, evaluated.class_names, evaluated.names, unreadable)
 
 
-def write_report(writer: RunWriter, evaluated: Source, report: Report) -> None:
-    """Writes the figures, then report.json, which marks the run as complete."""
+def write_report(writer: RunWriter, evaluated: Source, report: Report, test: Report | None = None) -> None:
+    """Writes the figures, then report.json, which marks the run as complete.
+
+    evaluated, report: The held-out pictures. test: The report on the test pictures.
+    """
     from ..evaluation import plots
 
     run, config, history = writer.run, writer.session.config, writer.session.position.history
@@ -607,4 +623,5 @@ def write_report(writer: RunWriter, evaluated: Source, report: Report) -> None:
     plots.plot_learning_curves(history, run.path / LEARNING_CURVES)
     plots.plot_confusion(report, run.path / "confusion_matrix.png")
     plots.plot_mistakes(report, mistakes, run.path / "mistakes.png")
-    write_json(run.report, {**report.as_json(), "peak_gpu_bytes": peak})
+    tested = {} if test is None else {"test": test.as_json()}
+    write_json(run.report, {**report.as_json(), "peak_gpu_bytes": peak, **tested})

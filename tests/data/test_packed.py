@@ -337,5 +337,5 @@ def test_a_dataset_of_tfds(tmp_path: Path, prepared: str) -> None:
     [(images, _)] = made
     assert images.shape == (9, 20, 30, 3)
     assert pack(source, tmp_path / "packed").pictures == 9
-    training, held_out = open_pictures(TrainConfig(data=prepared, val=f"{prepared}:test"), Console(quiet=True))
+    training, held_out, _ = open_pictures(TrainConfig(data=prepared, val=f"{prepared}:test"), Console(quiet=True))
     assert (len(training), len(held_out)) == (9, 2)

@@ -17,15 +17,15 @@ from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.labelled import CorruptPictures, Files, Memory, Source
 from inception_resnet_keras.data.manifest import read_manifest
 from inception_resnet_keras.data.packed import pack
+from inception_resnet_keras.data.parts import held_out_split
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.data.splits import (
     HELD_OUT,
     TRAINED_ON,
     UNKNOWN,
     compare,
-    held_out_indices,
-    held_out_split,
     known_hashes,
+    part_indices,
     pixel_hash,
     read_split,
     write_split,
@@ -127,7 +127,7 @@ def test_a_split_is_a_source_and_its_hashes_are_of_pixels(tmp_path: Path, monkey
     assert calls == [(done, 15) for done in range(1, 16)]
     with file.open(encoding="utf-8", newline="") as rows:
         table = list(csv.DictReader(rows))
-    assert list(table[0]) == ["path", "label", "split", "sha256"]
+    assert list(table[0]) == ["path", "label", "split", "sha256", "group"]
     assert all(row["sha256"] == pixel_hash(Image.open(row["path"])) for row in table)
     monkeypatch.chdir("/")
     for place, part in ((file, (*training.names, *held_out.names)), (f"{file}:val", held_out.names)):
@@ -158,7 +158,7 @@ def test_every_picture_is_known_by_path_or_by_content(tmp_path: Path) -> None:
     source = open_source(data)
     wanted = [use[Path(name).relative_to(data)] for name in source.names]
     assert compare(source, [split])[0].tolist() == wanted
-    assert [source.names[index] for index in held_out_indices(source, split)] == list(held_out.names)
+    assert [source.names[index] for index in part_indices(source, split, "val")] == list(held_out.names)
 
     (tmp_path / "linked").symlink_to(data)
     assert compare(open_source(tmp_path / "linked"), [split, split])[1].tolist() == wanted
@@ -206,7 +206,7 @@ def test_paths_in_a_split_may_be_relative_to_it(tmp_path: Path) -> None:
     source = open_source(tmp_path / "moved" / "data")
     (tmp_path / "moved" / "data" / "0" / "000.png").write_bytes(b"of no picture any more")
     assert (compare(source, [split])[0] != UNKNOWN).all()
-    assert len(held_out_indices(source, split)) == 3
+    assert len(part_indices(source, split, "val")) == 3
 
 
 def test_pictures_that_are_no_files_are_known_by_their_names_and_content(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_pictures_that_are_no_files_are_known_by_their_names_and_content(tmp_pat
     write_split(tmp_path / "split.csv", training, held_out)
     split = read_split(tmp_path / "split.csv")
     assert split.paths[0] == training.names[0] == "digit 0"
-    assert [digits.names[index] for index in held_out_indices(digits, split)] == list(held_out.names)
+    assert [digits.names[index] for index in part_indices(digits, split, "val")] == list(held_out.names)
     assert (compare(held_out, [split])[0] == HELD_OUT).all()
     assert (compare(training, [split])[0] == TRAINED_ON).all()
     with pytest.raises(InputError, match=r"has no readable picture: .*digit .*: there is no such file"):
@@ -226,11 +226,14 @@ def test_pictures_that_are_no_files_are_known_by_their_names_and_content(tmp_pat
     ("damage", "says"),
     [
         (lambda text: text[:-10], "line 16: is no row .*delete it"),
-        (lambda text: text.replace(",val,", ",other,"), "line 14: is no row of path,label,train or val,SHA-256"),
+        (
+            lambda text: text.replace(",val,", ",other,"),
+            "line 14: is no row of path,label,train, val or test,SHA-256",
+        ),
         (lambda text: text.partition("\n")[0], "names no pictures: it is damaged"),
         (lambda text: text.partition("\n")[2], "lacks the column"),
         (lambda text: text + '"', "is no CSV file"),
-        (lambda text: text.rstrip() + ",more\n", "line 16: has more values than the 4 columns"),
+        (lambda text: text.rstrip() + ",more\n", "line 16: has more values than the 5 columns"),
         (lambda text: text.replace(",val,", "\0,", 1), "line 14: is no row"),
         (lambda text: text[:200] + "\0" * 200, "is no row"),
         (lambda text: "[" * 200_000, "is no CSV file.*field larger than field limit"),

@@ -66,7 +66,7 @@ def test_a_runs_configuration_runs_it_again(tmp_path: Path) -> None:
     assert f"--data={config.data}" in command
     assert "--learning-rate=0.0003" in command
     assert {"--set=area=[0.2, 1.0]", "--set=max_corrupt=3"} < set(command)
-    assert not any(part.startswith("--val") for part in command)
+    assert not any(part.startswith("--val=") for part in command)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_number_of_pictures_is_no_share_of_them() -> None:
     ("settings", "says"),
     [
         (["learning_rte=1"], "'learning_rte' is no setting; did you mean 'learning_rate'"),
-        (["qqqq=1"], "'qqqq' is no setting; there are data,val,model"),
+        (["qqqq=1"], "'qqqq' is no setting; there are data,val,val_fraction"),
         (["epochs=many"], "epochs: got 'many'; it takes an integer .without it: 5"),
         (["epochs=1.5"], "epochs: got 1.5; it takes an integer"),
         (["jit=1"], "jit: got 1; it takes true or false"),
@@ -246,6 +246,9 @@ def test_a_number_of_pictures_is_no_share_of_them() -> None:
         (["area=0.5"], r"area: got 0.5; it takes two numbers: \[low, high\] .without it: \[0.05, 1.0\]"),
         (["area=[1]"], r"area: got \(1,\); it takes two numbers"),
         (["max_corrupt=few"], "max_corrupt: got 'few'; it takes a number"),
+        (["val_fraction=0"], "val_fraction: got 0.0; it takes a number above 0 and below 1"),
+        (["val_fraction=0.5", "test_fraction=0.5"], "test_fraction: got 0.5; it takes less than 0.5, because 0.5"),
+        (["group=re:("], "group: got 're:\\('; it takes re: and a regular expression with a group"),
         (["mixop=0.2"], "'mixop' is no setting; did you mean 'mixup'"),
         (["aux_weight=0.4"], "size: got 75; it takes an integer from 107"),
     ],

@@ -25,6 +25,7 @@ from PIL import Image
 
 from inception_resnet_keras import networks
 from inception_resnet_keras.cli import main
+from inception_resnet_keras.data.labelled import Source
 from inception_resnet_keras.data.splits import read_split
 from inception_resnet_keras.models.model_file import MEMBER, load_model
 from inception_resnet_keras.training import epochs
@@ -121,10 +122,52 @@ def test_a_run_leaves_its_split_and_is_evaluated_on_it(
     status, _, error = here(capsys, ["evaluate", str(run), "--out", str(tmp_path / "evaluation")])
     assert status == 0, error
     evaluated = json.loads((tmp_path / "evaluation" / "report.json").read_text())
-    assert evaluated["note"] == f"these are the pictures of {data} that {run} held out: a fifth of each class"
+    assert evaluated["note"] == f"these are the pictures of {data} that {run} held out"
     assert [name for name, _ in evaluated["left_out"]] == [str(data / "1" / "004.png")]
     accuracy = json.loads((run / "report.json").read_text())["accuracy"]
     assert (evaluated["pictures"], evaluated["models"][0]["figures"]["top1"]) == (11, pytest.approx(accuracy))
+
+
+def test_groups_and_a_test_part_that_is_seen_once(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted(data.glob("*/*.png"))
+    rows = [f"{path},{path.parent.name},p{index % 13}" for index, path in enumerate(files)]
+    manifest, run = tmp_path / "set.csv", tmp_path / "run"
+    manifest.write_text("\n".join(["path,label,patient", *rows]))
+    evaluated: list[tuple[str, int]] = []
+    evaluate = epochs.Trainer._evaluate
+
+    def noted(self: epochs.Trainer, source: Source, batches: Any, part: str) -> Any:
+        evaluated.append((part, self.session.position.epoch))
+        return evaluate(self, source, batches, part)
+
+    monkeypatch.setattr(epochs.Trainer, "_evaluate", noted)
+    more = ("--epochs=3", "--batch-size=16", "--group=patient", "--test-fraction=0.2")
+    status, said, error = here(capsys, train_arguments(manifest, run, *more))
+    assert status == 0, error
+    assert evaluated == [("val", 0), ("val", 1), ("val", 2), ("test", 3)]
+    split = read_split(run / "split.csv")
+    by_group: dict[str, set[str]] = {}
+    for group, part in zip(split.groups, split.parts, strict=True):
+        by_group.setdefault(group, set()).add(part)
+    assert len(by_group) == 13
+    assert all(len(parts) == 1 for parts in by_group.values())
+    assert set(split.parts) == {"train", "val", "test"}
+    report = json.loads((run / "report.json").read_text())
+    tested = sum(score["support"] for score in report["test"]["classes"])
+    assert f"test accuracy {report['test']['accuracy']:.2%} of {tested} pictures, seen once" in said
+
+    status, _, error = here(capsys, ["evaluate", str(run), "--out", str(tmp_path / "evaluation")])
+    assert status == 0, error
+    found = json.loads((tmp_path / "evaluation" / "report.json").read_text())
+    assert found["note"].startswith(f"these are the test pictures of {manifest}")
+    assert found["pictures"] == tested
+    assert found["models"][0]["figures"]["top1"] == pytest.approx(report["test"]["accuracy"])
+    (run / "split.csv").unlink()
+    status, _, error = here(capsys, ["evaluate", str(run)])
+    assert status == 1
+    assert "cannot be known" in error
 
 
 def test_unreadable_pictures_are_left_out_and_named(finished: tuple[Path, str], data: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 from inception_resnet_keras import networks
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.labelled import Source
+from inception_resnet_keras.data.parts import held_out_split
 from inception_resnet_keras.data.sources import open_source
-from inception_resnet_keras.data.splits import held_out_split
 from inception_resnet_keras.training.cluster import make_strategy
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.epochs import expected_evaluation_seconds

@@ -57,13 +57,13 @@ def test_pictures_come_from_folders_manifests_and_shards_alike(tmp_path: Path) -
     pack(open_source(folder), tmp_path / "packed")
     told = []
     for place in (folder, manifest(folder, tmp_path / "set.csv"), tmp_path / "packed"):
-        training, held_out = open_pictures(config(data=str(place), seed=3), QUIET)
+        training, held_out, _ = open_pictures(config(data=str(place), seed=3), QUIET)
         assert (len(training), len(held_out)) == (13, 3)
         other = open_pictures(config(data=str(place), seed=4), QUIET)[1]
         assert other.names != held_out.names
         told.append(sorted(held_out.names))
     assert told[0] == told[1]  # shards are shuffled, so their held-out fifth is another
-    training, held_out = open_pictures(config(data=str(folder), val=str(tmp_path / "packed")), QUIET)
+    training, held_out, _ = open_pictures(config(data=str(folder), val=str(tmp_path / "packed")), QUIET)
     assert (len(training), len(held_out)) == (16, 16)
     digits = [open_pictures(config(seed=seed), QUIET)[1].names for seed in (0, 1)]
     assert digits[0] == digits[1]

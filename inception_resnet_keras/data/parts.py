@@ -1,0 +1,387 @@
+"""Training, held-out and test pictures: which picture is in which part, and which are kept together."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from ..common.errors import InputError, refuse
+from .labelled import PARTS, TEST, TRAIN, VAL, Source
+from .manifest import manifest_header, manifest_rows
+from .options import PARENT, PATTERN, SplitRules
+from .sources import SourceKind, source_kind, source_part
+
+MOST_FOLDS = 20  # that a share of groups is drawn from
+
+
+class Parts(NamedTuple):
+    """The pictures of a run. test: looked at once, after the last epoch; None without a test part."""
+
+    training: Source
+    held_out: Source
+    test: Source | None = None
+
+
+def held_out_split(source: Source, seed: int) -> tuple[Source, Source]:
+    """The training pictures, and a fifth of every class, at least one picture; the same for the same seed."""
+    training, held_out, _ = divide(source, draw_split(source, SplitRules(seed=seed)))
+    return training, held_out
+
+
+def divide(source: Source, parts: np.ndarray) -> Parts:
+    """The pictures of each part, in the source's order. The test part is None if no picture is in it."""
+    training, held_out, test = (source.take(np.flatnonzero(parts == part)) for part in PARTS)
+    return Parts(training, held_out, test if len(test) else None)
+
+
+def draw_split(
+    source: Source,
+    rules: SplitRules,
+    groups: Sequence[str] | None = None,
+    copies: np.ndarray | None = None,
+    *,
+    val_given: bool = False,
+) -> np.ndarray:
+    """Draws the part of every picture, stratified by class; the same for the same seed.
+
+    Parts that the source declares are used as they are. Where it declares training pictures and no held-out or no test
+    ones, those are drawn from the training pictures.
+
+    Args:
+        source: The pictures.
+        rules: Shares, seed and folds.
+        groups: The group of each picture; those of one group are kept in one part, and the classes are balanced as far
+            as that allows. A picture whose group is "" is a group of its own. None for no groups.
+        copies: int (n,), a number per picture, equal for copies, which are kept in one part too. None for no copies.
+        val_given: Draw no held-out pictures, because they are given apart.
+
+    Returns:
+        str (n,): TRAIN, VAL or TEST.
+
+    Raises:
+        InputError: A class has too few pictures or groups, or the source declares parts that contradict the rules.
+    """
+    declared = source.parts is not None and len(set(source.parts)) > 1  # one part alone was named by the user
+    parts = np.array(source.parts if declared else [TRAIN] * len(source), dtype="U8")
+    _require_drawable(parts, rules, declared=declared)
+    draws_val, draws_test = VAL not in parts and not val_given, rules.test_fraction > 0 and TEST not in parts
+    if not draws_val and not draws_test:
+        return parts
+    free = np.flatnonzero(parts == TRAIN)
+    strata = _strata(source.labels[free])
+    units = np.arange(len(free)) if copies is None else np.unique(copies[free], return_inverse=True)[1]
+    if groups is None:
+        shares = [rules.val_fraction if draws_val and not rules.folds else 0.0, rules.test_fraction * draws_test]
+        drawn = _draw_units(source.take(free), strata, units, shares, rules.seed)
+        if rules.folds:
+            rest = np.flatnonzero(drawn == TRAIN)
+            drawn[rest] = np.where(_unit_fold(source.take(free[rest]), strata[rest], units[rest], rules), VAL, TRAIN)
+    else:
+        joined = _joined(_group_numbers([groups[index] for index in free.tolist()]), units)
+        drawn = _draw_groups(source.take(free), strata, joined, rules, draws_val=draws_val, draws_test=draws_test)
+    parts[free] = drawn
+    _require_every_class(source, parts)
+    return parts
+
+
+def draw_parts(pictures: Source, held_out: Source | None, rules: SplitRules) -> Parts:
+    """Divides pictures; `held_out` are those that the user gave apart, with the same class names.
+
+    Raises InputError as `draw_split` does, and if `pictures` declares held-out ones beside those given.
+    """
+    if held_out is None:
+        return divide(pictures, draw_split(pictures, rules, pictures.groups))
+    if rules.folds:
+        raise InputError("folds: held-out pictures are given as val, and folds are drawn from the training pictures")
+    if VAL in (pictures.parts or ()):
+        raise InputError("val: data declares held-out pictures of its own; leave val out, or give data without them")
+    if len({*(held_out.parts or ())}) > 1:
+        raise InputError("val: declares several parts of its own; give the folder or the rows of one of them")
+    declared = pictures.parts or [TRAIN] * len(pictures)
+    parts = draw_split(replace(pictures, parts=declared), rules, pictures.groups, val_given=True)
+    training, _, test = divide(pictures, parts)
+    return Parts(training, held_out, test)
+
+
+def split_warnings(parts: Parts) -> list[str]:
+    """What a user should know of a split before training starts: groups in several parts, classes that lack a part."""
+    found = []
+    groups = {part: set(source.groups or ()) - {""} for part, source in named_parts(parts)}
+    for one, other in combinations(groups, 2):
+        if both := sorted(groups[one] & groups[other]):
+            shown = ", ".join(both[:5] + ["…"] * (len(both) > 5))
+            found.append(f"{len(both):,} groups are in both {one} and {other}: {shown}")
+    for part, source in named_parts(parts):
+        lacking = np.flatnonzero(_class_counts(source, np.full(len(source), True)) == 0).tolist()
+        if lacking and len(lacking) < len(source.class_names):
+            shown = ", ".join([source.class_names[label] for label in lacking[:5]] + ["…"] * (len(lacking) > 5))
+            found.append(f"{len(lacking):,} of {len(source.class_names):,} classes have no {part} picture: {shown}")
+    return found
+
+
+def named_parts(parts: Parts) -> list[tuple[str, Source]]:
+    return [(part, source) for part, source in zip(PARTS, parts, strict=True) if source is not None]
+
+
+def _require_drawable(parts: np.ndarray, rules: SplitRules, *, declared: bool) -> None:
+    if not declared:
+        return
+    if TRAIN not in parts:
+        raise InputError("data: declares held-out and test pictures and none to train on; name those train")
+    if rules.folds and VAL in parts:
+        raise InputError(
+            "folds: data declares its own held-out pictures (val), and folds are drawn from the training pictures; "
+            "leave out folds, or declare train and test only"
+        )
+    if rules.test_fraction and TEST in parts:
+        raise refuse("test_fraction", rules.test_fraction, "0, because data declares its own test pictures")
+
+
+def _strata(labels: np.ndarray) -> np.ndarray:
+    """int64 (n,): the class of each picture. With several labels per picture the combination of its labels; those that
+    occur once are one stratum together."""
+    if labels.ndim == 1:
+        return labels
+    _, numbers, counts = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
+    numbers = numbers.reshape(-1)
+    single = counts[numbers] == 1
+    return np.where(single, len(counts), numbers).astype(np.int64)
+
+
+def _draw_units(
+    source: Source, strata: np.ndarray, units: np.ndarray, shares: Sequence[float], seed: int
+) -> np.ndarray:
+    """Draws shares of every class for VAL and TEST, at least one picture each, in units of pictures that stay together.
+
+    A unit belongs to the class of its first picture. The pictures of a class are shuffled, the first are held out and
+    the next tested, so that the held-out ones do not depend on the test share.
+    """
+    numbers, first, sizes = np.unique(units, return_index=True, return_counts=True)
+    of_class = strata[first]
+    wanted = [(part, share) for part, share in zip((VAL, TEST), shares, strict=True) if share]
+    by_class = [numbers[of_class == label] for label in np.unique(strata)] if len(numbers) < len(units) else None
+    if by_class is None:  # the usual case, in one sort
+        order = np.argsort(strata, kind="stable")
+        by_class = np.split(order, np.flatnonzero(np.diff(strata[order])) + 1)
+    if not source.multi_label:
+        _require_units(source, by_class, first, len(wanted) + 1)
+    random = np.random.default_rng(seed)
+    of_unit = np.full(len(numbers), TRAIN, dtype="U8")
+    for members in by_class:
+        left = random.permutation(members)
+        count = int(sizes[members].sum())
+        for index, (part, share) in enumerate(wanted):
+            spare = len(left) - (len(wanted) - index)  # so many units may go, so that one is left for each other part
+            if spare < 1:
+                break
+            chosen = _fill(left, sizes, max(1, round(share * count)), spare)
+            of_unit[left[chosen]] = part
+            left = left[~chosen]
+    return of_unit[units]
+
+
+def _fill(order: np.ndarray, sizes: np.ndarray, target: int, most: int) -> np.ndarray:
+    """bool: which units of an order are taken, up to `target` pictures and `most` units; one at least."""
+    chosen, taken = np.zeros(len(order), bool), 0
+    for place, size in enumerate(sizes[order].tolist()):
+        if taken + size <= target and chosen.sum() < most:
+            chosen[place] = True
+            taken += size
+        if taken == target:
+            break
+    if not taken:
+        chosen[np.argmin(sizes[order])] = True
+    return chosen
+
+
+def _require_units(source: Source, by_class: Sequence[np.ndarray], first: np.ndarray, least: int) -> None:
+    """Raises InputError if a class has fewer pictures than parts, where copies count as one picture."""
+    few = [first[members[0]] for members in by_class if len(members) < least]
+    if not few:
+        return
+    names = [f"{source.class_names[source.labels[index]]!r} ({source.names[index]})" for index in few]
+    listed = ", ".join(names[:10] + ["…"] * (len(names) > 10))
+    have, needed = ("one readable picture", "two") if least == 2 else (f"fewer than {least} readable pictures", least)
+    counted = ", counting copies of one picture once" if len(first) < len(source) else ""
+    raise InputError(
+        f"{len(few)} classes have {have}{counted}: {listed}; at least {needed} are needed to hold one out: "
+        "add pictures, or give held-out pictures of their own"
+    )
+
+
+def _unit_fold(source: Source, strata: np.ndarray, units: np.ndarray, rules: SplitRules) -> np.ndarray:
+    """bool (n,): the pictures of the fold that is held out, where only copies are kept together."""
+    from sklearn.model_selection import StratifiedKFold
+
+    numbers, first, inverse = np.unique(units, return_index=True, return_inverse=True)
+    classes, counts = np.unique(strata[first], return_counts=True)
+    if not source.multi_label and counts.min() < rules.folds:
+        label = int(classes[counts.argmin()])
+        raise refuse(
+            "folds",
+            rules.folds,
+            f"at most {counts.min()}: class {source.class_names[label]!r} has so many pictures, copies counted once",
+        )
+    folds = StratifiedKFold(rules.folds, shuffle=True, random_state=rules.seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of rare combinations of labels
+        held = list(folds.split(numbers, strata[first]))[rules.fold - 1][1]
+    return np.isin(inverse, held)
+
+
+def _draw_groups(
+    source: Source, strata: np.ndarray, groups: np.ndarray, rules: SplitRules, *, draws_val: bool, draws_test: bool
+) -> np.ndarray:
+    """Draws the test and the held-out part in whole groups, with scikit-learn's StratifiedGroupKFold."""
+    parts = np.full(len(source), TRAIN, dtype="U8")
+    if draws_test:
+        parts[_held_groups(strata, groups, rules.test_fraction, rules.seed)] = TEST
+    if draws_val:
+        rest = np.flatnonzero(parts == TRAIN)
+        if rules.folds:
+            chosen = _group_folds(strata[rest], groups[rest], rules.folds, rules.seed)[rules.fold - 1]
+        else:
+            share = rules.val_fraction * len(source) / len(rest)
+            chosen = _held_groups(strata[rest], groups[rest], share, rules.seed)
+        parts[rest[chosen]] = VAL
+    return parts
+
+
+def _held_groups(strata: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """int (n,): the pictures of some groups, about `share` of each class, with every class on both sides if possible.
+
+    A share is so many of so many folds, such as 3 of 20 for 0.15; of the places where these may begin, the first that
+    leaves every class on both sides is taken, or the one that leaves the most.
+    """
+    most = min(len(np.unique(groups)), int(np.bincount(strata).max()), MOST_FOLDS)
+    if most < 2:
+        raise InputError(
+            "group: all pictures are of one group, and a group is kept on one side: nothing can be held out"
+        )
+    ratio = Fraction(share).limit_denominator(most)
+    total = ratio.denominator if 0 < ratio < 1 else most
+    taken = ratio.numerator if 0 < ratio < 1 else max(1, round(share * most) - 1)
+    folds = _group_folds(strata, groups, total, seed)
+    classes = len(np.unique(strata))
+    best: tuple[int, np.ndarray] = (-1, folds[0])
+    for start in range(total):
+        chosen = np.concatenate([folds[(start + step) % total] for step in range(taken)])
+        left = np.delete(strata, chosen)
+        # A class without training pictures cannot be learned; one without held-out pictures is only not measured.
+        score = len(np.unique(left)) * (classes + 1) + len(np.unique(strata[chosen]))
+        if len(chosen) and score > best[0]:
+            best = score, chosen
+    return best[1]
+
+
+def _group_folds(strata: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:
+    """The pictures of each fold."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    count, largest = len(np.unique(groups)), int(np.bincount(strata).max())
+    if folds > min(count, largest):
+        raise refuse(
+            "folds", folds, f"at most {min(count, largest)}: there are {count} groups, and a group is kept on one side"
+        )
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a class is rarer than the folds: whoever draws looks at every class
+        return [held for _, held in splitter.split(strata, strata, groups)]
+
+
+def _group_numbers(groups: Sequence[str]) -> np.ndarray:
+    """int64 (n,): a number per group; a picture without a group has one of its own."""
+    numbers: dict[str, int] = {}
+    return np.array(
+        [numbers.setdefault(group or f"\0{index}", len(numbers)) for index, group in enumerate(groups)], np.int64
+    )
+
+
+def _joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """int (n,): a number per picture, equal for pictures that either numbering puts together, directly or by others."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    first = int(one.max()) + 1
+    size = first + int(other.max()) + 1
+    edges = coo_array((np.ones(len(one), np.int8), (one, first + other)), shape=(size, size))
+    joined: np.ndarray = connected_components(edges, directed=False)[1][one]
+    return joined
+
+
+def _require_every_class(source: Source, parts: np.ndarray) -> None:
+    """Raises InputError if a class that has pictures has none left to train on."""
+    every, trained = _class_counts(source, np.full(len(source), True)), _class_counts(source, parts == TRAIN)
+    if lacking := np.flatnonzero((every > 0) & (trained == 0)).tolist():
+        names = ", ".join(repr(source.class_names[label]) for label in lacking[:10])
+        raise InputError(
+            f"{len(lacking)} classes would have no training picture: {names}; all of theirs belong to groups, or to "
+            "copies, that are held out together. Give another seed, a smaller val_fraction or test_fraction, or "
+            "groups that are smaller"
+        )
+
+
+def _class_counts(source: Source, chosen: np.ndarray) -> np.ndarray:
+    """int (classes,): how many of the chosen pictures have each class."""
+    if source.multi_label:
+        return source.labels[chosen].sum(axis=0, dtype=np.int64)
+    return np.bincount(source.labels[chosen], minlength=len(source.class_names))
+
+
+def picture_groups(source: Source, group: str | None, data: str) -> Sequence[str] | None:
+    """The group of each picture.
+
+    Args:
+        source: The pictures.
+        group: "parent" for the name of the folder that a picture lies in, "re:PATTERN" for the first group of a
+            regular expression that is searched in its path below `data`, or the name of a column of the CSV file that
+            `data` is. None takes the groups that the source has.
+        data: What the source was opened from.
+
+    Returns:
+        A text per picture, "" for a picture that is a group of its own; None without groups.
+
+    Raises:
+        InputError: `data` has no such column, or the pattern is not found in a path.
+    """
+    if group is None:
+        return source.groups
+    if (group == PARENT or group.startswith(PATTERN)) and source_kind(data) in (SourceKind.DIGITS, SourceKind.TFDS):
+        raise refuse("group", group, f"nothing: the pictures of {data} have no paths")
+    if group == PARENT:
+        return [os.path.basename(os.path.dirname(name)) for name in source.names]
+    if group.startswith(PATTERN):
+        root, _ = source_part(data)
+        prefix = os.path.join(root if root.is_dir() else root.parent, "")
+        pattern = re.compile(group.removeprefix(PATTERN))
+        found = [pattern.search(name.removeprefix(prefix)) for name in source.names]
+        if missing := [name for name, match in zip(source.names, found, strict=True) if not match]:
+            raise InputError(
+                f"group: {group.removeprefix(PATTERN)!r} is not found in {len(missing):,} of {len(source):,} paths, "
+                f"such as {missing[0]}; every path must have it: make what varies optional"
+            )
+        return [match[1] or "" for match in found if match]
+    return _column(source, group, data)
+
+
+def _column(source: Source, column: str, data: str) -> list[str]:
+    path, _ = source_part(data)
+    if source_kind(data) is not SourceKind.MANIFEST:
+        raise refuse("group", column, f"{PARENT}, {PATTERN}PATTERN, or a column of a .csv, which {data} is not")
+    path_column = next((name for name in manifest_header(path) if name.strip().casefold() == "path"), "path")
+    values = {
+        os.path.abspath(os.path.join(path.parent, name)): value
+        for _, (name, value) in manifest_rows(path, (path_column, column))
+    }
+    groups = [values.get(os.path.abspath(name)) for name in source.names]
+    if None in groups:
+        raise InputError(f"{path}: the column {column} has no row for {source.names[groups.index(None)]}")
+    return [group or "" for group in groups]

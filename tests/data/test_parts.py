@@ -1,0 +1,219 @@
+"""Which picture is trained on, held out or tested, and what is kept together."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.data.labelled import CorruptPictures, Memory, Source
+from inception_resnet_keras.data.options import SplitRules, require_group
+from inception_resnet_keras.data.parts import (
+    TEST,
+    TRAIN,
+    VAL,
+    divide,
+    draw_parts,
+    draw_split,
+    picture_groups,
+    split_warnings,
+)
+from inception_resnet_keras.data.sources import open_source
+
+from ..pictures import write_digits
+
+
+def labelled(counts: list[int]) -> Source:
+    """Pictures without content, so many of each class."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    count = len(labels)
+    return Source(
+        class_names=[f"c{number}" for number in range(len(counts))],
+        names=[f"p{index}" for index in range(count)],
+        labels=labels,
+        sizes=np.ones((count, 2), np.int32),
+        kinds=np.zeros(count, np.uint8),
+        contents=Memory([b"%d" % index for index in range(count)]),
+        corrupt=CorruptPictures(0, count),
+    )
+
+
+def held_fifth_as_before(labels: np.ndarray, classes: int, seed: int) -> list[int]:
+    """The draw of the versions that knew no other split, which their runs are resumed with."""
+    by_label = np.argsort(labels, kind="stable")
+    by_class = np.split(by_label, np.cumsum(np.bincount(labels, minlength=classes))[:-1])
+    random = np.random.default_rng(seed)
+    held = [random.permutation(members)[: max(1, round(0.2 * len(members)))] for members in by_class]
+    return np.sort(np.concatenate(held)).tolist()
+
+
+COUNTS = st.lists(st.integers(3, 20), min_size=2, max_size=6)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@given(counts=COUNTS, seed=SEEDS, shuffled=st.randoms())
+def test_the_default_draw_is_the_one_of_every_version(counts: list[int], seed: int, shuffled: object) -> None:
+    source = labelled(counts)
+    order = list(range(len(source)))
+    shuffled.shuffle(order)  # type: ignore[attr-defined]
+    source = source.take(np.array(order))
+    expected = held_fifth_as_before(source.labels, len(counts), seed)
+    drawn = draw_split(source, SplitRules(seed=seed))
+    assert np.flatnonzero(drawn == VAL).tolist() == expected
+    assert TEST not in drawn
+    # A test part takes from the training pictures only.
+    tested = draw_split(source, SplitRules(test_fraction=0.3, seed=seed))
+    assert np.flatnonzero(tested == VAL).tolist() == expected
+    for label in range(len(counts)):
+        of_class = tested[source.labels == label]
+        assert {*of_class.tolist()} == {TRAIN, VAL, TEST}
+
+
+@given(counts=COUNTS, seed=SEEDS, val=st.floats(0.01, 0.9), copied=st.floats(0, 1))
+def test_copies_stay_together_and_every_class_is_on_both_sides(
+    counts: list[int], seed: int, val: float, copied: float
+) -> None:
+    source = labelled(counts)
+    random = np.random.default_rng(seed)
+    copies = np.where(random.random(len(source)) < copied, random.integers(0, 3, len(source)), np.arange(len(source)))
+    copies += 1000 * source.labels  # within a class
+    few = min(len(set(copies[source.labels == label].tolist())) for label in range(len(counts))) < 2
+    if few:
+        with pytest.raises(InputError, match="have one readable picture, counting copies of one picture once"):
+            draw_split(source, SplitRules(val, seed=seed), copies=copies)
+        return
+    drawn = draw_split(source, SplitRules(val, seed=seed), copies=copies)
+    for number in set(copies.tolist()):
+        assert len(set(drawn[copies == number].tolist())) == 1
+    for label in range(len(counts)):
+        assert {*drawn[source.labels == label].tolist()} == {TRAIN, VAL}
+
+
+@given(groups=st.lists(st.integers(0, 11), min_size=40, max_size=80), seed=SEEDS, test=st.sampled_from([0.0, 0.2]))
+def test_groups_stay_on_one_side(groups: list[int], seed: int, test: float) -> None:
+    source = labelled([len(groups) // 2, len(groups) - len(groups) // 2])
+    names = [f"g{number}" if number else "" for number in groups]
+    rules = SplitRules(0.25, test, seed)
+    drawn = draw_split(source, rules, names)
+    assert drawn.tolist() == draw_split(source, rules, names).tolist()
+    for name in set(names) - {""}:
+        assert len({part for part, own in zip(drawn.tolist(), names, strict=True) if own == name}) == 1
+    assert {*drawn.tolist()} == ({TRAIN, VAL, TEST} if test else {TRAIN, VAL})
+    for label in (0, 1):
+        assert TRAIN in drawn[source.labels == label]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.15, 0.2, 0.25, 0.34, 0.5])
+def test_a_share_of_many_groups_is_met_in_every_class(share: float) -> None:
+    source = labelled([200, 100])
+    groups = [f"g{index // 4}" for index in range(300)]
+    drawn = draw_split(source, SplitRules(share), groups)
+    for label, count in enumerate((200, 100)):
+        assert (drawn[source.labels == label] == VAL).sum() / count == pytest.approx(share, abs=0.05)
+
+
+def test_groups_and_copies_are_joined() -> None:
+    source = labelled([6, 6])
+    groups = ["a", "a", "b", "b", "c", "c"] * 2
+    copies = np.arange(12)
+    copies[2] = copies[0]  # a and b
+    for seed in range(5):
+        drawn = draw_split(source, SplitRules(0.5, seed=seed), groups, copies)
+        assert len({part for part, group in zip(drawn.tolist(), groups, strict=True) if group in "ab"}) == 1
+    copies[4] = copies[3]
+    with pytest.raises(InputError, match="all pictures are of one group"):
+        draw_split(source, SplitRules(), groups, copies)
+
+
+@pytest.mark.parametrize("groups", [None, [f"g{index // 2}" for index in range(60)]])
+def test_folds_hold_out_each_picture_once(groups: list[str] | None) -> None:
+    source = labelled([40, 20])
+    copies = np.arange(60)
+    copies[:3] = 0
+    test = draw_split(source, SplitRules(0.2, 0.2, folds=4, fold=1), groups, copies) == TEST
+    held = np.zeros(60, int)
+    for fold in range(1, 5):
+        drawn = draw_split(source, SplitRules(0.2, 0.2, folds=4, fold=fold), groups, copies)
+        assert ((drawn == TEST) == test).all()
+        assert len(set(drawn[:3].tolist())) == 1
+        held += drawn == VAL
+        assert (drawn[source.labels == 1] == VAL).any()
+    assert held.tolist() == (~test).astype(int).tolist()
+    with pytest.raises(InputError, match=r"folds.*at most"):
+        draw_split(source, SplitRules(folds=41, fold=1), groups, copies)
+
+
+def test_declared_parts_are_used_as_they_are() -> None:
+    source = replace(labelled([4, 4]), parts=["train", "val", "test", "train"] * 2)
+    assert draw_split(source, SplitRules()).tolist() == source.parts
+    with pytest.raises(InputError, match=r"test_fraction.*declares its own test pictures"):
+        draw_split(source, SplitRules(test_fraction=0.2))
+    with pytest.raises(InputError, match="folds: data declares its own held-out pictures"):
+        draw_split(source, SplitRules(folds=2, fold=1))
+    with pytest.raises(InputError, match="val: data declares held-out pictures of its own"):
+        draw_parts(source, labelled([2, 2]), SplitRules())
+    without_val = replace(source, parts=["train", "train", "test", "train"] * 2)
+    drawn = draw_split(without_val, SplitRules())
+    assert ((drawn == TEST) == (np.array(without_val.parts) == TEST)).all()
+    assert [(drawn[source.labels == label] == VAL).sum() for label in (0, 1)] == [1, 1]
+    given_apart = draw_parts(without_val, labelled([1, 1]), SplitRules())
+    assert [len(part) for part in given_apart if part] == [6, 2, 2]
+    with pytest.raises(InputError, match="none to train on"):
+        draw_split(replace(source, parts=["val", "test"] * 4), SplitRules())
+    one = replace(source, parts=["val"] * 8)  # of a file's part, which was named
+    assert {*draw_split(one, SplitRules()).tolist()} == {TRAIN, VAL}
+
+
+def test_with_several_labels_their_combinations_are_spread() -> None:
+    labels = np.array([[1, 0, 0]] * 10 + [[0, 1, 1]] * 10 + [[1, 1, 1]], np.uint8)
+    source = replace(labelled([21]), labels=labels, class_names=["a", "b", "c"])
+    drawn = draw_split(source, SplitRules())
+    assert [(drawn[start : start + 10] == VAL).sum() for start in (0, 10)] == [2, 2]
+    assert drawn[20] == TRAIN  # a combination that occurs once
+
+
+def test_a_class_that_would_not_be_trained_on_is_refused() -> None:
+    source = labelled([6, 2])
+    groups = ["a", "a", "b", "b", "c", "c", "d", "d"]  # the second class is one group
+    drawn = draw_split(source, SplitRules(0.25), groups)
+    assert TRAIN in drawn[6:]
+    parts = divide(source, np.array([TRAIN, VAL] * 3 + [TRAIN] * 2))
+    assert split_warnings(parts) == ["1 of 2 classes have no val picture: c1"]
+    grouped = divide(replace(source, groups=groups), np.array([TRAIN, VAL] * 4))
+    assert split_warnings(grouped) == ["4 groups are in both train and val: a, b, c, d"]
+
+
+def test_groups_come_from_folders_patterns_and_columns(tmp_path: Path) -> None:
+    data = write_digits(tmp_path / "patient_9" / "data", classes=2, per_class=4)
+    for label in "01":
+        for number in range(4):
+            patient = data / label / f"patient_{number % 2}"
+            patient.mkdir(exist_ok=True)
+            (data / label / f"{number:03d}.png").rename(patient / f"{number}.png")
+    source = open_source(data)
+    wanted = ["patient_0"] * 2 + ["patient_1"] * 2 + ["patient_0"] * 2 + ["patient_1"] * 2
+    assert picture_groups(source, "parent", str(data)) == wanted
+    assert picture_groups(source, r"re:(patient_\d)", str(data)) == wanted  # not the folder above the data
+    with pytest.raises(InputError, match=r"group: '\(patient_1\)' is not found in 4 of 8 paths, such as .*patient_0"):
+        picture_groups(source, "re:(patient_1)", str(data))
+    with pytest.raises(InputError, match=r"group.*a column of a \.csv, which .*data is not"):
+        picture_groups(source, "patient", str(data))
+    rows = [
+        f"{Path(name).relative_to(tmp_path)},{index % 2},{'' if index == 7 else index % 3}"
+        for index, name in enumerate(source.names)
+    ]
+    manifest = tmp_path / "set.csv"
+    manifest.write_text("\n".join(["path,label,patient", *rows]))
+    named = open_source(manifest)
+    assert picture_groups(named, "patient", str(manifest)) == ["0", "1", "2", "0", "1", "2", "0", ""]
+    with pytest.raises(InputError, match="lacks the column surgeon"):
+        picture_groups(named, "surgeon", str(manifest))
+    assert picture_groups(named, None, str(manifest)) is None
+    with pytest.raises(InputError, match="the pictures of digits have no paths"):
+        picture_groups(open_source("digits"), "parent", "digits")
+    for wrong in ("re:patient", "re:(", "re:"):
+        with pytest.raises(InputError, match=r"group.*a regular expression with a group in parentheses"):
+            require_group(wrong)
