@@ -11,6 +11,7 @@ from ..common.errors import refuse
 AUGMENTATIONS = ("none", "shift", "inception")
 CACHES = ("none", "memory")
 HELD_OUT_SHARE = 0.2
+COPY_DISTANCE = 8  # of 64 bits
 PARENT, PATTERN = "parent", "re:"  # values of the setting `group`
 
 

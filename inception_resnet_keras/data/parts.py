@@ -6,7 +6,6 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..common.errors import InputError, refuse
+from .copies import LEFT_OUT
 from .labelled import PARTS, TEST, TRAIN, VAL, Source
 from .manifest import manifest_header, manifest_rows
 from .options import PARENT, PATTERN, SplitRules
@@ -36,10 +36,13 @@ def held_out_split(source: Source, seed: int) -> tuple[Source, Source]:
     return training, held_out
 
 
-def divide(source: Source, parts: np.ndarray) -> Parts:
-    """The pictures of each part, in the source's order. The test part is None if no picture is in it."""
-    training, held_out, test = (source.take(np.flatnonzero(parts == part)) for part in PARTS)
-    return Parts(training, held_out, test if len(test) else None)
+def divide(source: Source, parts: np.ndarray, held_out: Source | None = None) -> Parts:
+    """The pictures of each part, in the source's order. The test part is None if no picture is in it.
+
+    held_out: The held-out pictures that were given apart.
+    """
+    training, own, test = (source.take(np.flatnonzero(parts == part)) for part in PARTS)
+    return Parts(training, own if held_out is None else held_out, test if len(test) else None)
 
 
 def draw_split(
@@ -92,23 +95,45 @@ def draw_split(
     return parts
 
 
-def draw_parts(pictures: Source, held_out: Source | None, rules: SplitRules) -> Parts:
-    """Divides pictures; `held_out` are those that the user gave apart, with the same class names.
+def draw_parts(
+    pictures: Source, held_out: Source | None, rules: SplitRules, copies: np.ndarray | None = None
+) -> np.ndarray:
+    """The part of every picture, as `draw_split` draws it, where copies of held-out and test pictures are left out.
 
-    Raises InputError as `draw_split` does, and if `pictures` declares held-out ones beside those given.
+    Copies are kept together where parts are drawn. Where they are declared, or held-out pictures are given apart, a
+    training picture that has a copy among the held-out or test pictures is in no part.
+
+    Args:
+        pictures: The pictures.
+        held_out: The held-out ones that the user gave apart, with the same class names; None to declare or draw them.
+        rules: Shares, seed and folds.
+        copies: int (n,), a number per picture and then per held-out one, equal for copies. None ignores copies.
+
+    Returns:
+        str (n,): TRAIN, VAL, TEST or LEFT_OUT.
+
+    Raises:
+        InputError: As `draw_split`; or `pictures` declares held-out ones beside those given; or no picture is left.
     """
-    if held_out is None:
-        return divide(pictures, draw_split(pictures, rules, pictures.groups))
+    of_pictures = None if copies is None else copies[: len(pictures)]
+    if held_out is not None:
+        _require_apart(pictures, held_out, rules)
+    parts = draw_split(pictures, rules, pictures.groups, of_pictures, val_given=held_out is not None)
+    if copies is None or of_pictures is None:
+        return parts
+    elsewhere = np.concatenate([of_pictures[parts != TRAIN], copies[len(pictures) :]])
+    parts[(parts == TRAIN) & np.isin(of_pictures, elsewhere)] = LEFT_OUT
+    _require_every_class(pictures, parts)
+    return parts
+
+
+def _require_apart(pictures: Source, held_out: Source, rules: SplitRules) -> None:
     if rules.folds:
         raise InputError("folds: held-out pictures are given as val, and folds are drawn from the training pictures")
     if VAL in (pictures.parts or ()):
         raise InputError("val: data declares held-out pictures of its own; leave val out, or give data without them")
     if len({*(held_out.parts or ())}) > 1:
-        raise InputError("val: declares several parts of its own; give the folder or the rows of one of them")
-    declared = pictures.parts or [TRAIN] * len(pictures)
-    parts = draw_split(replace(pictures, parts=declared), rules, pictures.groups, val_given=True)
-    training, _, test = divide(pictures, parts)
-    return Parts(training, held_out, test)
+        raise InputError("val: declares several parts of its own; name one of them, such as FOLDER:val")
 
 
 def split_warnings(parts: Parts) -> list[str]:
@@ -323,9 +348,9 @@ def _require_every_class(source: Source, parts: np.ndarray) -> None:
     if lacking := np.flatnonzero((every > 0) & (trained == 0)).tolist():
         names = ", ".join(repr(source.class_names[label]) for label in lacking[:10])
         raise InputError(
-            f"{len(lacking)} classes would have no training picture: {names}; all of theirs belong to groups, or to "
-            "copies, that are held out together. Give another seed, a smaller val_fraction or test_fraction, or "
-            "groups that are smaller"
+            f"{len(lacking)} classes would have no training picture: {names}; all of theirs would be held out "
+            "together, with their group or as copies of one another. Give another seed, smaller fractions or "
+            "smaller groups; or copies=allow or a smaller copy_distance, if these pictures are no copies"
         )
 
 

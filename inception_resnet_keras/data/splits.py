@@ -1,8 +1,9 @@
 """A run's split.csv, which keeps the part of every picture, and the search for pictures in it.
 
 A run's split.csv has one row per picture: its path (its name, where it is no file of its own), its label, "train",
-"val" or "test", the SHA-256 of its decoded pixels, and its group. Whether a run was trained on a picture is answered
-from it: by path, and by content for copies, packed pictures and files that were moved.
+"val" or "test", the SHA-256 of its decoded pixels, its group, and its perceptual hash. Whether a run was trained on a
+picture is answered from it: by path, by content for copies, packed pictures and files that were moved, and by the
+perceptual hash for pictures that were resized or recompressed.
 """
 
 from __future__ import annotations
@@ -12,30 +13,35 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from ..common.devices import usable_cores
 from ..common.errors import InputError
 from ..common.files import replacing
-from .images import UnreadableImageError, decode
+from .copies import (
+    LEFT_OUT,
+    Fingerprints,
+    alike_pairs,
+    fingerprint_files,
+    fingerprint_pictures,
+    fingerprint_some,
+    joined,
+    near_pairs,
+)
 from .labelled import PARTS, TRAIN, VAL, Files, Source
 from .manifest import LABEL, LABELS, manifest_header, manifest_rows
+from .options import COPY_DISTANCE
 from .parts import Parts, divide, named_parts
 from .sources import Progress
 
 SPLIT_FILE = "split.csv"
 COLUMNS = ("path", LABEL, "split", "sha256")
-ADDED_COLUMNS = ("group",)  # which the files of earlier versions lack
-UNKNOWN, HELD_OUT, TRAINED_ON = range(3)  # what a split says of a picture
-HASHED_AT_ONCE = 64  # pictures, per thread; Ctrl-C waits for them
+ADDED_COLUMNS = ("group", "phash")  # which the files of earlier versions lack
+UNKNOWN, HELD_OUT, NEAR_TRAINED, TRAINED_ON = range(4)  # what a split says of a picture
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,8 @@ class Split:
 
     file: the split.csv. paths: as written, absolute or relative to its folder, or names. labels: classes.
     parts: TRAIN, VAL or TEST. hashes: SHA-256 of the pixels, hexadecimal; "" for a picture that could not be decoded.
-    groups: the group of each picture, "" for one without.
+    groups: the group of each picture, "" for one without. phashes: perceptual hashes, 16 hexadecimal digits; "" for a
+    picture without.
     """
 
     file: Path
@@ -53,6 +60,7 @@ class Split:
     parts: Sequence[str]
     hashes: Sequence[str]
     groups: Sequence[str]
+    phashes: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -64,90 +72,30 @@ class Split:
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def write_split(
-    path: Path,
-    training: Source,
-    held_out: Source,
-    test: Source | None = None,
-    progress: Progress = lambda done, total: None,
-    *,
-    replacing_other: Callable[[], object] = lambda: None,
-    stopped: Callable[[], bool] = lambda: False,
-) -> None:
-    """Writes a split.csv: at once without hashes, and again when every picture was decoded once, in threads.
-
-    Whenever the process is killed, the file names every picture. Hashes that the file has already are kept. A picture
-    that cannot be decoded gets none, and is not listed as corrupt: training does that.
+def write_split(path: Path, parts: Parts, prints: Fingerprints | None = None) -> None:
+    """Writes a split.csv.
 
     Args:
         path: The file to write.
-        training: The pictures to train on.
-        held_out: The held-out ones, with the same class names.
-        test: The test pictures, likewise.
-        progress: Called with the number of pictures hashed, and their total.
-        replacing_other: Called before a file that is damaged, or names other pictures, is written anew.
-        stopped: Whether to give up; the hashes so far are written.
+        parts: The pictures.
+        prints: Their fingerprints, part after part; None decodes every picture for them.
     """
-    sources = [source for _, source in named_parts(Parts(training, held_out, test))]
-    hashes = known_hashes(path, *sources)
-    if hashes is None:
-        if os.path.lexists(path):
-            replacing_other()
-        hashes = [""] * sum(map(len, sources))
-        _write_rows(path, sources, hashes)
-    missing = [index for index, digest in enumerate(hashes) if not digest]
-    threads = max(1, usable_cores() // 4)  # the rest are for who trains meanwhile
-    found: list[Iterator[str]] = []
-    start = 0
-    for source in sources:
-        found.append(_pixel_hashes(source, _within(missing, start, start + len(source)), threads))
-        start += len(source)
-    changed = False
-    for done, (index, digest) in enumerate(
-        zip(missing, chain.from_iterable(found), strict=True), len(hashes) - len(missing) + 1
-    ):
-        hashes[index] = digest
-        changed |= bool(digest)
-        progress(done, len(hashes))
-        if stopped():
-            break
-    if changed:
-        _write_rows(path, sources, hashes)
-
-
-def _within(indices: Sequence[int], start: int, end: int) -> Iterator[int]:
-    return (index - start for index in indices if start <= index < end)
-
-
-def known_hashes(path: Path, *sources: Source) -> list[str] | None:
-    """The hashes of a split.csv that names these pictures in this order; None where there is none, or it is damaged."""
-    try:
-        split = read_split(path)
-    except InputError:
-        return None
-    rows = ((name, label, part) for name, label, part, _ in _rows(sources))
-    same = list(zip(split.paths, split.labels, split.parts, strict=True)) == list(rows)
-    return list(split.hashes) if same else None
-
-
-def _write_rows(path: Path, sources: Sequence[Source], hashes: Sequence[str]) -> None:
+    sources = [source for _, source in named_parts(parts)]
+    prints = prints or joined([fingerprint_pictures(source) for source in sources])
+    label = LABELS if sources[0].multi_label else LABEL
+    header = [label if column == LABEL else column for column in (*COLUMNS, *ADDED_COLUMNS)]
+    rows = zip(_rows(sources), prints.pixels, prints.hash_texts(), strict=True)
     with replacing(path) as beside, beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
-        label = LABELS if sources[0].multi_label else LABEL
-        writer.writerow((label if column == LABEL else column for column in (*COLUMNS, *ADDED_COLUMNS)))
-        rows = zip(_rows(sources), hashes, strict=True)
-        writer.writerows((name, label, part, digest, group) for (name, label, part, group), digest in rows)
+        writer.writerow(header)
+        writer.writerows((*row, pixels, group, phash) for (*row, group), pixels, phash in rows)
 
 
-def kept_parts(path: Path, pictures: Source, held_out: Source | None) -> Parts | None:
-    """The parts that a run's split.csv gives these pictures; None where it is missing, damaged, or of other pictures.
+def kept_parts(split: Split, pictures: Source, held_out: Source | None, left_out: Set[str]) -> Parts | None:
+    """The parts that a split.csv gives these pictures; None where it is of other pictures.
 
-    held_out: As for `draw_parts`.
+    held_out: As for `draw_parts`. left_out: Names of pictures that are in no part.
     """
-    try:
-        split = read_split(path)
-    except InputError:
-        return None
     left: dict[tuple[str, str], list[str]] = {}
     for name, label, part in zip(split.paths, split.labels, split.parts, strict=True):
         left.setdefault((name, label), []).append(part)
@@ -155,11 +103,13 @@ def kept_parts(path: Path, pictures: Source, held_out: Source | None) -> Parts |
         if VAL not in left.get(key, ()):
             return None
         left[key].remove(VAL)
-    parts = [left[key].pop() if left.get(key) else "" for key in _keys(pictures)]
+    parts = [
+        left[key].pop() if left.get(key) else LEFT_OUT if name in left_out else ""
+        for key, name in zip(_keys(pictures), pictures.names, strict=True)
+    ]
     if "" in parts or any(left.values()) or (held_out and VAL in parts):
         return None
-    divided = divide(pictures, np.array(parts))
-    return divided._replace(held_out=held_out) if held_out else divided
+    return divide(pictures, np.array(parts), held_out)
 
 
 def read_split(path: Path) -> Split:
@@ -171,23 +121,17 @@ def read_split(path: Path) -> Split:
     for line, row in manifest_rows(path, (*columns, *added)):
         name, label, part, digest, *_ = row
         whole = name and (label or LABELS in header) and part in PARTS and re.fullmatch("([0-9a-f]{64})?", digest)
-        if not whole:
+        hashed = "phash" not in added or re.fullmatch("([0-9a-f]{16})?", row[-1])
+        if not whole or not hashed:
             raise InputError(
                 f"{path}, line {line}: is no row of path,label,{', '.join(PARTS[:-1])} or {PARTS[-1]},SHA-256: the "
                 "file is damaged; restore it, or delete it to go on without"
             )
-        rows.append((*row, *[""] * (len(ADDED_COLUMNS) - len(added))))
+        given = dict(zip(added, row[len(COLUMNS) :], strict=True))
+        rows.append((*row[: len(COLUMNS)], *(given.get(column, "") for column in ADDED_COLUMNS)))
     if not rows:
         raise InputError(f"{path}: names no pictures: it is damaged; restore it, or delete it to go on without")
     return Split(path, *zip(*rows, strict=True))
-
-
-def pixel_hash(image: Image.Image) -> str:
-    """SHA-256 of a picture's size and RGB pixels; the same of every file that decodes to the same picture."""
-    rgb = image.convert("RGB")
-    digest = hashlib.sha256(f"{rgb.width}x{rgb.height} ".encode())
-    digest.update(rgb.tobytes())
-    return digest.hexdigest()
 
 
 def part_indices(source: Source, split: Split, part: str) -> np.ndarray:
@@ -200,29 +144,67 @@ def part_indices(source: Source, split: Split, part: str) -> np.ndarray:
     return np.array([index for index, row in enumerate(rows) if row is not None and split.parts[row] == part], np.int64)
 
 
-def compare(source: Source, splits: Sequence[Split], progress: Progress = lambda done, total: None) -> list[np.ndarray]:
-    """What splits say of every picture of a source, by path and by content.
+def compare(
+    source: Source,
+    splits: Sequence[Split],
+    progress: Progress = lambda done, total: None,
+    distance: int = COPY_DISTANCE,
+) -> list[np.ndarray]:
+    """What splits say of every picture of a source, by path, by content, and by perceptual hash.
 
-    A file whose path a split has is known by it, and by the hash of its row; every other picture is decoded once.
+    A file whose path a split has is known by it, and by the hashes of its row; every other picture is decoded once.
+    Of a near-identical pair both pictures are decoded, so that a training picture that is no file of its own, or is no
+    longer there, is recognised by its content only.
 
     Args:
         source: The pictures to look for.
         splits: Where to look for them.
         progress: Called with the number of pictures decoded, and their total.
+        distance: In how many of 64 bits the perceptual hashes of near-identical pictures may differ.
 
     Returns:
-        For each split uint8 (n,): TRAINED_ON, HELD_OUT or UNKNOWN, the first that applies.
+        For each split uint8 (n,): TRAINED_ON, NEAR_TRAINED (near-identical to one trained on), HELD_OUT or UNKNOWN, the
+        first that applies.
     """
     files = isinstance(source.contents, Files)
     known = [_rows_by_path(source.names, split) if files else [None] * len(source) for split in splits]
     unknown = [index for index in range(len(source)) if any(rows[index] is None for rows in known)]
-    hashes: dict[int, str] = {}
-    for done, (index, digest) in enumerate(
-        zip(unknown, _pixel_hashes(source, unknown, usable_cores()), strict=True), 1
-    ):
-        hashes[index] = digest
-        progress(done, len(unknown))
-    return [_use(split, rows, hashes) for split, rows in zip(splits, known, strict=True)]
+    prints = fingerprint_some(source, unknown, progress)
+    hashes = dict(zip(unknown, prints.pixels, strict=True))
+    answers = [_use(split, rows, hashes) for split, rows in zip(splits, known, strict=True)]
+    for split, rows, answer in zip(splits, known, answers, strict=True):
+        phashes = dict(zip(unknown, prints.hash_texts(), strict=True))
+        phashes |= {index: split.phashes[row] for index, row in enumerate(rows) if row is not None}
+        candidates = [index for index in np.flatnonzero(answer != TRAINED_ON).tolist() if phashes[index]]
+        answer[_near_trained(source, candidates, phashes, split, distance)] = NEAR_TRAINED
+    return answers
+
+
+def _near_trained(
+    source: Source, candidates: Sequence[int], phashes: Mapping[int, str], split: Split, distance: int
+) -> list[int]:
+    """Which of some pictures of a source are near-identical to training pictures of a split."""
+    trained = [row for row, part in enumerate(split.parts) if part == TRAIN and split.phashes[row]]
+    one = _hashes_only([phashes[index] for index in candidates])
+    other = _hashes_only([split.phashes[row] for row in trained])
+    pairs, _ = near_pairs(one, other, distance, thumbnails=False)
+    if not len(pairs):
+        return []
+    # Hashes alone say too little: look at the pictures of each pair, of which there are few.
+    pictures, one_of = np.unique(pairs[:, 0], return_inverse=True)
+    rows, other_of = np.unique(pairs[:, 1], return_inverse=True)
+    looked_at = fingerprint_some(source, [candidates[index] for index in pictures.tolist()])
+    files = fingerprint_files([os.path.join(split.file.parent, split.paths[trained[row]]) for row in rows.tolist()])
+    readable = np.array([bool(digest) for digest in files.pixels])
+    chosen = np.flatnonzero(readable[other_of])
+    alike = chosen[alike_pairs(looked_at, files, one_of[chosen], other_of[chosen])]
+    return [candidates[index] for index in np.unique(pairs[alike, 0]).tolist()]
+
+
+def _hashes_only(texts: Sequence[str]) -> Fingerprints:
+    count = len(texts)
+    hashes, every = np.array([int(text, 16) for text in texts], np.uint64), np.ones(count, bool)
+    return Fingerprints([""] * count, hashes, every, np.zeros((count, 0), np.uint8), ~every)
 
 
 def _use(split: Split, rows: Sequence[int | None], hashes: dict[int, str]) -> np.ndarray:
@@ -274,19 +256,3 @@ def _keys(source: Source) -> Iterator[tuple[str, str]]:
     files, folder = isinstance(source.contents, Files), os.getcwd()
     for name, label in zip(source.names, source.label_texts(), strict=True):
         yield (os.path.join(folder, name) if files else name), label
-
-
-def _pixel_hashes(source: Source, indices: Iterable[int], threads: int) -> Iterator[str]:
-    """The hashes of some pictures, in order; "" for one that cannot be decoded."""
-
-    def hashed(index: int) -> str:
-        try:
-            return pixel_hash(decode(Path(source.names[index]), content=source.contents.read(index)))
-        except (UnreadableImageError, OSError):
-            return ""
-
-    rest = iter(indices)
-    with ThreadPoolExecutor(threads) as executor:
-        # Bounded, so that an interrupted run ends at once and never holds many decoded pictures.
-        while chunk := list(islice(rest, threads * HASHED_AT_ONCE)):
-            yield from executor.map(hashed, chunk)

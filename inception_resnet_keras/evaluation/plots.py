@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from .report import Report
 
 TRAINING, HELD_OUT = "#8a8a8a", "#0b62a4"
 SERIES = (HELD_OUT, "#c8501e", "#2f7d4f", "#7a4fa3", "#b8860b", "#444444")  # told apart by the colour-blind too
-MISTAKES_SHOWN, PAIRS_SHOWN = 16, 12
+MISTAKES_SHOWN, PAIRS_SHOWN, COPIES_SHOWN = 16, 12, 24
 NUMBERED_CLASSES = 20  # of more classes a cell has no room for its number
 MATRIX_CLASSES, MOST_CONFUSED = 60, 40  # as many as can be read; of more, so many are drawn
 LABEL_LENGTH = 18
@@ -88,6 +88,27 @@ def plot_mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray, p
     ]
     title = f"{len(cells)} of {len(report.mistakes)} mistakes, the surest first"
     _gallery(cells, title if cells else "every picture is classified rightly", path, cell=(2.5, 2.9), columns=3)
+
+
+def plot_copies(rows: Sequence[Sequence[str]], decode: Callable[[str], Image.Image], path: Path) -> None:
+    """The first pairs of copies side by side, each picture with its name, class and part.
+
+    rows: Those of a run's copies.csv. decode: Gives a picture by its name.
+    """
+    cells = []
+    for one, label, part, other, other_label, other_part, kind, bits, problem in rows[:COPIES_SHOWN]:
+        images = [thumbnail(decode(name), 200) for name in (one, other)]
+        height = max(image.shape[0] for image in images)
+        padded = [
+            np.pad(image, ((0, height - image.shape[0]), (0, 6), (0, 0)), constant_values=255) for image in images
+        ]
+        what = f"{kind}{f', {bits} bits' if bits else ''}{f': {problem}' if problem else ''}"
+        names = [
+            f"{_short(Path(name).name, 24)} ({_short(of_class, 14)}, {of_part})"
+            for name, of_class, of_part in ((one, label, part), (other, other_label, other_part))
+        ]
+        cells.append(("\n".join([what, *names]), np.concatenate(padded, axis=1)))
+    _gallery(cells, f"{len(cells)} of {len(rows):,} pairs of copies", path, cell=(3.6, 2.6), columns=2)
 
 
 def thumbnail(image: Image.Image, side: int = 400) -> np.ndarray:

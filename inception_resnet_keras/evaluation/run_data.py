@@ -21,11 +21,12 @@ from ..common.arguments import is_integer
 from ..common.errors import InputError
 from ..data import DIGITS, DIGITS_SEED
 from ..data.labelled import TEST, VAL, Source
-from ..data.options import HELD_OUT_SHARE, SplitRules
+from ..data.options import COPY_DISTANCE, HELD_OUT_SHARE, SplitRules
 from ..data.parts import draw_split
 from ..data.sources import Progress, same_source, source_kind
 from ..data.splits import (
     HELD_OUT,
+    NEAR_TRAINED,
     SPLIT_FILE,
     TRAINED_ON,
     Split,
@@ -44,7 +45,7 @@ class TrainedRun:
     name: as the user gave it: the folder, or a file in it. data: what it was trained on; None for the digits.
     val: its held-out pictures; None where they were declared by `data` or drawn from it. rules: how, with its seed;
     None where that cannot be repeated without its split.csv. split_digest: of its split.csv as it was written; "" where
-    that is not known.
+    that is not known. copy_distance: how far the perceptual hashes of near-identical pictures may differ.
     """
 
     name: str
@@ -53,6 +54,7 @@ class TrainedRun:
     val: str | None
     rules: SplitRules | None
     split_digest: str = ""
+    copy_distance: int = COPY_DISTANCE
 
     @cached_property
     def split(self) -> Split | None:
@@ -156,7 +158,8 @@ class EvaluationData:
                 own, notes = (), [_trained_on_these(own)]
         runs = [*own, *others]
         splits = [split for run in runs if (split := run.split) is not None]
-        answers = iter(compare(source, splits, progress))
+        distance = min((run.copy_distance for run in runs), default=COPY_DISTANCE)
+        answers = iter(compare(source, splits, progress, distance))
         uses = [next(answers) if run.split is not None else None for run in runs]
         notes += [_relation(run, use, own=run in own) for run, use in zip(runs, uses, strict=True)]
         notes += [run.unhashed() for run in runs]
@@ -207,11 +210,12 @@ def find_run(model: str) -> TrainedRun | None:
     stored = read_run_config(config)
     settings, digest = stored["config"], stored.get("split", "")
     try:
-        run = TrainedRun(model, folder, settings["data"], settings["val"], _rules(settings), digest)
+        distance = settings.get("copy_distance", COPY_DISTANCE)
+        run = TrainedRun(model, folder, settings["data"], settings["val"], _rules(settings), digest, distance)
         if not all(place is None or isinstance(place, str) for place in (run.data, run.val)):
             raise TypeError("its pictures are no text")
-        if not is_integer(settings["seed"]) or not isinstance(digest, str):
-            raise TypeError("its seed is no integer, or its split no text")
+        if not is_integer(settings["seed"]) or not is_integer(distance) or not isinstance(digest, str):
+            raise TypeError("its seed or copy_distance is no integer, or its split no text")
     except (KeyError, TypeError) as error:
         raise damaged_run_config(config, error) from None
     return run
@@ -257,13 +261,19 @@ def _relation(run: TrainedRun, use: np.ndarray | None, *, own: bool) -> str:
         return f"{run.name} has no {SPLIT_FILE}{earlier}: which pictures it was trained on cannot be known{certain}"
     pictures = f"of the {len(use):,} pictures"
     trained_on, held_out = (int((use == each).sum()) for each in (TRAINED_ON, HELD_OUT))
+    near = int((use == NEAR_TRAINED).sum())
+    nearly = f"{near:,} {pictures} are near-identical to some that {run.name} was trained on" if near else ""
     if own:
-        return f"{trained_on:,} {pictures} are the same as some that {run.name} was trained on" if trained_on else ""
+        same = f"{trained_on:,} {pictures} are the same as some that {run.name} was trained on" if trained_on else ""
+        return "; ".join(filter(None, (same, nearly)))
     if trained_on:
-        return (
+        among = (
             f"{trained_on:,} {pictures} are among those that {run.name} was trained on: the figures say little of new "
             "ones; without --data, those that it held out are evaluated"
         )
+        return "; ".join(filter(None, (among, nearly)))
+    if near:
+        return f"{nearly}: the figures are better than on new ones"
     if held_out:
         return f"{held_out:,} {pictures} are among those that {run.name} held out, and none was it trained on"
     return f"none {pictures} is among those that {run.name} was trained on or held out"

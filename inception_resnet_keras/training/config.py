@@ -21,7 +21,7 @@ from ..common.console import PROGRAM
 from ..common.errors import InputError, refuse
 from ..common.files import read_short_text, real_path
 from ..data import DIGITS, DIGITS_SEED
-from ..data.options import HELD_OUT_SHARE, DataOptions, SplitRules, require_group
+from ..data.options import COPY_DISTANCE, HELD_OUT_SHARE, DataOptions, SplitRules, require_group
 from ..models.model_file import damaged_run_config, read_run_config
 from ..networks.checks import apply_depths, apply_scale
 from ..networks.rows import Network
@@ -58,6 +58,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("adam", "adamw", "sgd", "rmsprop"),
     "schedule": ("cosine", "exponential", "constant"),
     "precision": ("float32", "mixed_bfloat16", "mixed_float16", "auto"),
+    "copies": ("together", "allow"),
     "strategy": ("auto", "one", "mirrored", "multiworker"),
 }
 
@@ -81,6 +82,10 @@ class TrainConfig:
             column of the CSV file, "parent" (the name of the folder that a picture lies in), or "re:" and a regular
             expression whose first group is searched in the path below `data`, such as "re:(patient_\\d+)". `None`
             takes a CSV file's column `group`, if it has one.
+        copies: "together" keeps identical and near-identical pictures on one side of a split that is drawn, and leaves
+            training pictures out that are copies of held-out or test pictures which `data` or `val` declares; "allow"
+            only reports them.
+        copy_distance: In how many of 64 bits the perceptual hashes of near-identical pictures may differ, 0 to 16.
         model: Name of the network: "inception_v4", "inception_resnet_v1" or "inception_resnet_v2".
         variant: Variant of the network's table.
         depths: How many of the blocks A, B and C; empty for the variant's own.
@@ -143,6 +148,8 @@ class TrainConfig:
     val_fraction: float = HELD_OUT_SHARE
     test_fraction: float = 0.0
     group: str | None = None
+    copies: str = "together"
+    copy_distance: int = COPY_DISTANCE
     model: str = "inception_resnet_v1"
     variant: str = "paper"
     depths: tuple[int, ...] = ()
@@ -283,6 +290,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value):
                 raise refuse(name, value, "a text that is not empty, or nothing")
+        if not is_integer(self.copy_distance) or not 0 <= self.copy_distance <= 16:
+            raise refuse("copy_distance", self.copy_distance, "an integer from 0 to 16, of 64 bits")
         if not isinstance(self.data_options, DataOptions):
             raise refuse("data_options", self.data_options, "a DataOptions")
         count_or_share("max_corrupt", self.max_corrupt, "pictures")
@@ -345,11 +354,15 @@ CHANGEABLE = (
     *("strategy", "jit", "accumulate", "remat", "worker_minutes", "checkpoint_minutes", "keep", "cache"),
     *("parallel_calls", "tensorboard"),
 )
-# Settings that the first config.json files lack; those versions behaved as the defaults of these settings.
+# Settings that the first config.json files lack; those versions behaved as the defaults of these settings,
+# or as EARLIER says.
 ADDED_LATER = (
     *(key for key in DATA_OPTIONS if key != "shift"),
     *("max_corrupt", "worker_minutes", "depths", "scale", "val_fraction", "test_fraction", "group"),
+    *("copies", "copy_distance"),
 )
+# What those versions did where it is not the default.
+EARLIER = {"copies": "allow"}
 
 
 def _toml(value: Any) -> str:
@@ -491,7 +504,8 @@ def read_stored_config(path: Path, *, newer: bool = False) -> tuple[TrainConfig,
             )
         if required := [key for key in missing if key not in ADDED_LATER]:
             raise KeyError(*required)
-        return TrainConfig.from_settings({key: settings[key] for key in KEYS if key in settings}), missing
+        known = {key: settings.get(key, EARLIER.get(key)) for key in KEYS if key in settings or key in EARLIER}
+        return TrainConfig.from_settings(known), missing
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -15,26 +15,23 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 
-from ..common.bars import reading
 from ..common.console import command, say
 from ..common.errors import InputError
 from ..common.files import LOCK, new_folder, only_writer, remove_partial, replacing, write_csv, write_json
 from ..common.packages import required
-from ..data.parts import Parts
-from ..data.splits import SPLIT_FILE, read_split, write_split
+from ..data.copies import COPIES_FILE
+from ..data.splits import SPLIT_FILE, read_split
 from ..models.model_file import RUN_CONFIG, Card, read_run_config, save_model
 from .cluster import require_agreement, worker
 from .config import TrainConfig
@@ -88,6 +85,10 @@ class RunFolder:
         return self.path / SPLIT_FILE
 
     @property
+    def copies(self) -> Path:
+        return self.path / COPIES_FILE
+
+    @property
     def given(self) -> dict[str, Path]:
         """Where what was given in memory is kept, by its setting: the run is resumed and evaluated with it."""
         names = {"data": "pictures", "val": "held_out_pictures", "weights": "pretrained.keras"}
@@ -122,6 +123,11 @@ class RunFolder:
         """Replaces the settings in config.json; what it says of the run's start stays."""
         stored = read_run_config(self.config)
         write_json(self.config, {**stored, "command": config.command(), "config": config.settings()})
+
+    def recorded_split(self) -> str:
+        """The digest of split.csv in config.json; "" where there is none yet. Raises InputError where it is damaged."""
+        digest: str = read_run_config(self.config).get("split", "") if os.path.lexists(self.config) else ""
+        return digest
 
     def record_split(self) -> None:
         """Writes the digest of split.csv to config.json, so that a cut or foreign split.csv is recognised."""
@@ -162,7 +168,7 @@ class RunFolder:
         """Removes settings and split if nothing was trained, so that the folder is empty."""
         if self.model.exists() or self.has_checkpoint():
             return
-        for file in (self.config, self.split, self.path / LOCK):
+        for file in (self.config, self.split, self.copies, self.copies.with_suffix(".png"), self.path / LOCK):
             file.unlink(missing_ok=True)
         for kept in self.given.values():
             shutil.rmtree(kept) if kept.is_dir() else kept.unlink(missing_ok=True)
@@ -445,48 +451,9 @@ class RunWriter:
         # The run may have been killed after its checkpoint and before its history was written.
         history = self.session.position.history
         if self.chief and history:
-            self._write(lambda: self.run.write_history(history))
+            self.write(lambda: self.run.write_history(history))
         if self._events:
             self._events.write(history)
-
-    @contextmanager
-    def saving_split(self, parts: Parts) -> Iterator[None]:
-        """Writes which part each picture is in, and the hashes from a thread, while the block trains.
-
-        When the block ends, the hashes that are still missing are waited for; if it fails, those so far are written.
-        """
-        if not self.chief:
-            yield
-            return
-        stop, hashed = Event(), [0]
-
-        def show(done: int, _: int) -> None:
-            hashed[0] = done
-
-        def warn() -> None:
-            say(
-                self.console,
-                f"{self.run.split}: is damaged or of other pictures; it is written anew from those that the run is "
-                "trained on",
-                style="yellow",
-            )
-
-        def write() -> None:
-            write_split(self.run.split, *parts, show, replacing_other=warn, stopped=stop.is_set)
-
-        with ThreadPoolExecutor(1) as thread:
-            writing = thread.submit(write)
-            try:
-                yield
-                with reading(self.console) as bars:
-                    bar = bars.add_task("hashing pictures", total=sum(len(part) for part in parts if part))
-                    while not writing.done():
-                        wait([writing], timeout=0.1)
-                        bars.update(bar, completed=hashed[0])
-            finally:
-                stop.set()
-            self._write(writing.result)
-        self._write(self.run.record_split)
 
     def checkpoint_is_due(self) -> bool:
         return time.monotonic() - self._last_checkpoint >= 60 * self.session.config.checkpoint_minutes
@@ -496,23 +463,23 @@ class RunWriter:
         if self.chief:
             arrays, meta = self.session.state()
             step, meta = self.session.position.step, {"run": self.identity, **meta}
-            self._write(lambda: self.checkpoints.save(step, arrays, meta))
+            self.write(lambda: self.checkpoints.save(step, arrays, meta))
         self._last_checkpoint = time.monotonic()
 
     def save_model(self, *, best: bool) -> None:
         """Saves the classifier with its present weights as model.keras and, if it is the best, as best.keras."""
         if not self.chief:
             return
-        self._write(lambda: save_model(self.session.inference_model(), self.run.model, self._card))
+        self.write(lambda: save_model(self.session.inference_model(), self.run.model, self._card))
         if best:
-            self._write(self._copy_best)
+            self.write(self._copy_best)
 
     def save_epoch(self) -> None:
         """Saves a checkpoint, and only then the epoch's row of the history."""
         self.save_checkpoint()
         if not self.chief:
             return
-        self._write(lambda: self.run.write_history(self.session.position.history))
+        self.write(lambda: self.run.write_history(self.session.position.history))
         if self._events:
             self._events.write(self.session.position.history[-1:])
 
@@ -539,7 +506,8 @@ class RunWriter:
         with replacing(self.run.best) as partial:
             shutil.copyfile(self.run.model, partial)
 
-    def _write(self, write: Callable[[], object]) -> None:
+    def write(self, write: Callable[[], object]) -> None:
+        """Calls what writes in the run's folder; raises InputError, with what is kept, where it cannot be written."""
         try:
             write()
         except OSError as error:

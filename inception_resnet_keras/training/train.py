@@ -17,23 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 
 from ..common import notebook
 from ..common.arguments import path_of, text_of
-from ..common.bars import reading
-from ..common.console import command, printable, say, say_lines
+from ..common.console import command, say, say_lines
 from ..common.devices import missing_gpu
 from ..common.errors import InputError, refuse
 from ..common.files import only_writer, real_path, write_json
 from ..common.packages import require_tensorflow
-from ..data import DIGITS
 from ..data.datasets import Dataset, is_dataset
 from ..data.images import UnreadableImageError
 from ..data.labelled import Source
-from ..data.parts import Parts, draw_parts, picture_groups, split_warnings
-from ..data.sources import open_source, require_source, source_part
-from ..data.splits import kept_parts
+from ..data.parts import Parts, split_warnings
+from ..data.sources import require_source, source_part
 from ..evaluation.report import Report, classification_report
 from ..evaluation.tables import CLASSES_SHOWN, class_table
 from ..models.model_file import require_same_run
@@ -43,6 +39,7 @@ from ..weights.load import is_name, require
 from .cluster import make_strategy, require_agreement, worker
 from .config import CHANGEABLE, TrainConfig, configured, read_stored_config
 from .in_memory import is_model, written
+from .pictures import RunPictures, describe_copies, keep_pictures, open_pictures
 from .progress import InterruptedRun, TrainingProgress, stop_requests
 from .run import RUNS, RunFolder, RunWriter, new_run, require_space, require_tensorboard
 from .trouble import estimate_activations, gpu_peak_bytes
@@ -310,7 +307,8 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
 
     try:
         # Pictures
-        training, held_out, test = parts = _agreed_pictures(config, run, strategy, console)
+        pictures = _agreed_pictures(config, run, strategy, console)
+        training, held_out, test = parts = pictures.parts
         config = with_chosen_precision(config, strategy, console)
         # Session: a new one, or the one of the newest checkpoint
         session = _new_session(config, parts, strategy)
@@ -319,10 +317,12 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
             _start(writer)
         elif writer.chief and (config, []) != read_stored_config(run.config):
             run.change_config(config)
+        if writer.chief:
+            writer.write(lambda: keep_pictures(run, pictures, console))
         _introduce(writer, parts)
+        describe_copies(pictures, console)
         # Epochs, and the only look at the test pictures
-        with writer.saving_split(parts):
-            evaluated, tested = _train_epochs(writer, parts)
+        evaluated, tested = _train_epochs(writer, parts)
         # Report
         report = _report(training, held_out, *evaluated)
         test_report = _report(test, test, *tested) if test and tested else None
@@ -394,47 +394,25 @@ def _require_weights(config: TrainConfig, weights: str) -> None:
 # ----------------------------------------------------------------------------------------------------------------------
 # Pictures
 # ----------------------------------------------------------------------------------------------------------------------
-def _agreed_pictures(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, console: Console) -> Parts:
+def _agreed_pictures(
+    config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, console: Console
+) -> RunPictures:
     """The pictures of each part, which are the same for every worker, as the settings are.
 
     Of other classes, say, the workers' networks would differ, and TensorFlow would fail when it builds them.
     """
     if worker(strategy)[1] == 1:
         return open_pictures(config, console, run)
-    opened: Parts | None = None
+    opened: RunPictures | None = None
     error: Exception | None = None
     try:
         opened = open_pictures(config, console, run)
     except (InputError, OSError) as refusal:
         error = refusal
-    pictures = " ".join(source.fingerprint for source in opened or () if source)
+    pictures = " ".join(source.fingerprint for source in (opened.parts if opened else ()) if source)
     require_agreement(strategy, {"pictures": pictures, "settings": json.dumps(config.settings())}, run.path, error)
     assert opened  # else an error was raised, on every worker
     return opened
-
-
-def open_pictures(config: TrainConfig, console: Console, run: RunFolder | None = None) -> Parts:
-    """Opens the pictures and divides them: headers are read, nothing is decoded.
-
-    run: Where a run that is resumed keeps its split, which is taken from there if it names the same pictures.
-    """
-    with reading(console) as bars:
-
-        def open_with_bar(place: str, **options: Any) -> Source:
-            bar = bars.add_task(f"reading {escape(printable(place))}", total=None)
-            return open_source(
-                place,
-                max_corrupt=config.max_corrupt,
-                progress=lambda done, total: bars.update(bar, completed=done, total=total),
-                **options,
-            )
-
-        pictures = open_with_bar(config.data or DIGITS)
-        given = None if config.val is None else open_with_bar(config.val, class_names=pictures.class_names)
-    pictures = replace(pictures, groups=picture_groups(pictures, config.group, config.data or DIGITS))
-    if run is not None and (kept := kept_parts(run.split, pictures, given)) is not None:
-        return kept
-    return draw_parts(pictures, given, config.split_rules)
 
 
 def steps_per_epoch(pictures: int, config: TrainConfig, replicas: int) -> int:

@@ -23,7 +23,7 @@ from inception_resnet_keras.data.packed import INDEX, TABLE, pack, read_records,
 from inception_resnet_keras.data.pipeline import batches
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.train import open_pictures
+from inception_resnet_keras.training.pictures import open_pictures
 
 from .photographs import write_formats, write_photographs
 
@@ -337,5 +337,5 @@ def test_a_dataset_of_tfds(tmp_path: Path, prepared: str) -> None:
     [(images, _)] = made
     assert images.shape == (9, 20, 30, 3)
     assert pack(source, tmp_path / "packed").pictures == 9
-    training, held_out, _ = open_pictures(TrainConfig(data=prepared, val=f"{prepared}:test"), Console(quiet=True))
+    training, held_out, _ = open_pictures(TrainConfig(data=prepared, val=f"{prepared}:test"), Console(quiet=True)).parts
     assert (len(training), len(held_out)) == (9, 2)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.data.copies import LEFT_OUT
 from inception_resnet_keras.data.labelled import CorruptPictures, Memory, Source
 from inception_resnet_keras.data.options import SplitRules, require_group
 from inception_resnet_keras.data.parts import (
@@ -159,12 +160,25 @@ def test_declared_parts_are_used_as_they_are() -> None:
     drawn = draw_split(without_val, SplitRules())
     assert ((drawn == TEST) == (np.array(without_val.parts) == TEST)).all()
     assert [(drawn[source.labels == label] == VAL).sum() for label in (0, 1)] == [1, 1]
-    given_apart = draw_parts(without_val, labelled([1, 1]), SplitRules())
-    assert [len(part) for part in given_apart if part] == [6, 2, 2]
+    apart = labelled([1, 1])
+    divided = divide(without_val, draw_parts(without_val, apart, SplitRules()), apart)
+    assert [len(part) for part in divided if part] == [6, 2, 2]
+    assert divided.held_out is apart
     with pytest.raises(InputError, match="none to train on"):
         draw_split(replace(source, parts=["val", "test"] * 4), SplitRules())
     one = replace(source, parts=["val"] * 8)  # of a file's part, which was named
     assert {*draw_split(one, SplitRules()).tolist()} == {TRAIN, VAL}
+
+
+def test_training_pictures_that_are_copies_of_declared_held_out_ones_are_left_out() -> None:
+    source = replace(labelled([4, 4]), parts=["train", "val", "train", "train"] * 2)
+    copies = np.array([0, 0, 2, 3, 4, 5, 2, 5])  # train and val; train and train; val and train
+    drawn = draw_parts(source, None, SplitRules(), copies)
+    assert drawn.tolist() == [LEFT_OUT, VAL, TRAIN, TRAIN, TRAIN, VAL, TRAIN, LEFT_OUT]
+    given_apart = draw_parts(labelled([4, 4]), labelled([1, 1]), SplitRules(), np.array([0, 1, 2, 3, 4, 5, 6, 7, 3, 9]))
+    assert given_apart.tolist() == [TRAIN] * 3 + [LEFT_OUT] + [TRAIN] * 4
+    with pytest.raises(InputError, match="1 classes would have no training picture: 'c1'"):
+        draw_parts(source, None, SplitRules(), np.array([0, 1, 2, 3, 5, 5, 5, 5]))
 
 
 def test_with_several_labels_their_combinations_are_spread() -> None:

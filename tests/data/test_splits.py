@@ -14,19 +14,20 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.data.copies import pixel_hash
 from inception_resnet_keras.data.labelled import CorruptPictures, Files, Memory, Source
 from inception_resnet_keras.data.manifest import read_manifest
 from inception_resnet_keras.data.packed import pack
-from inception_resnet_keras.data.parts import held_out_split
+from inception_resnet_keras.data.parts import Parts, held_out_split
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.data.splits import (
     HELD_OUT,
+    NEAR_TRAINED,
     TRAINED_ON,
     UNKNOWN,
     compare,
-    known_hashes,
+    kept_parts,
     part_indices,
-    pixel_hash,
     read_split,
     write_split,
 )
@@ -101,10 +102,14 @@ def test_a_split_comes_back_as_it_was_written_whatever_the_names(names: list[str
     parts = every.take(np.arange(2)), every.take(np.arange(2, count))
     with TemporaryDirectory() as folder:
         file = Path(folder) / "split.csv"
-        write_split(file, *parts)
+        write_split(file, Parts(*parts))
         split = read_split(file)
-        assert known_hashes(file, *parts)
-        assert not known_hashes(file, *parts[::-1])
+        kept = kept_parts(split, every, None, set())
+        assert kept
+        assert [part.names for part in (kept.training, kept.held_out)] == [part.names for part in parts]
+        assert not kept_parts(split, every.take(np.arange(1, count)), None, set())
+        assert kept_parts(split, parts[0], parts[1], set())
+        assert not kept_parts(split, parts[1], parts[0], set())
         listing = read_manifest(file, "val")
         assert (listing.files, [listing.class_names[label] for label in listing.labels]) == (
             paths[2:],
@@ -120,15 +125,14 @@ def test_a_split_is_a_source_and_its_hashes_are_of_pixels(tmp_path: Path, monkey
     write_photographs(tmp_path / "set", (10, 5))
     monkeypatch.chdir(tmp_path)
     training, held_out = held_out_split(open_source("set"), 0)
-    calls: list[tuple[int, int]] = []
     file = tmp_path / "run" / "split.csv"
     file.parent.mkdir()
-    write_split(file, training, held_out, progress=lambda *call: calls.append(call))
-    assert calls == [(done, 15) for done in range(1, 16)]
+    write_split(file, Parts(training, held_out))
     with file.open(encoding="utf-8", newline="") as rows:
         table = list(csv.DictReader(rows))
-    assert list(table[0]) == ["path", "label", "split", "sha256", "group"]
+    assert list(table[0]) == ["path", "label", "split", "sha256", "group", "phash"]
     assert all(row["sha256"] == pixel_hash(Image.open(row["path"])) for row in table)
+    assert all(int(row["phash"], 16) for row in table)
     monkeypatch.chdir("/")
     for place, part in ((file, (*training.names, *held_out.names)), (f"{file}:val", held_out.names)):
         assert open_source(place).names == [str(tmp_path / name) for name in part]
@@ -150,7 +154,7 @@ def test_equal_pixels_have_equal_hashes_and_others_have_others(tmp_path: Path) -
 def test_every_picture_is_known_by_path_or_by_content(tmp_path: Path) -> None:
     data = write_digits(tmp_path / "data", per_class=20)
     training, held_out = held_out_split(open_source(data), 3)
-    write_split(tmp_path / "split.csv", training, held_out)
+    write_split(tmp_path / "split.csv", Parts(training, held_out))
     split = read_split(tmp_path / "split.csv")
     use = {Path(name).relative_to(data): TRAINED_ON for name in training.names}
     use |= {Path(name).relative_to(data): HELD_OUT for name in held_out.names}
@@ -191,14 +195,14 @@ def test_a_copy_among_the_held_out_pictures_is_one_trained_on(tmp_path: Path) ->
     data = write_digits(tmp_path / "data", per_class=10)
     training, held_out = held_out_split(open_source(data), 3)
     shutil.copy(training.names[0], held_out.names[0])
-    write_split(tmp_path / "split.csv", training, held_out)
+    write_split(tmp_path / "split.csv", Parts(training, held_out))
     found = compare(held_out, [read_split(tmp_path / "split.csv")])[0]
     assert found.tolist() == [TRAINED_ON, *[HELD_OUT] * 5]
 
 
 def test_paths_in_a_split_may_be_relative_to_it(tmp_path: Path) -> None:
     data = write_digits(tmp_path / "data", per_class=5)
-    write_split(tmp_path / "split.csv", *held_out_split(open_source(data), 3))
+    write_split(tmp_path / "split.csv", Parts(*held_out_split(open_source(data), 3)))
     text = (tmp_path / "split.csv").read_text()
     shutil.move(data, tmp_path / "moved" / "data")
     (tmp_path / "moved" / "split.csv").write_text(text.replace(f"{tmp_path}/", ""))
@@ -212,7 +216,7 @@ def test_paths_in_a_split_may_be_relative_to_it(tmp_path: Path) -> None:
 def test_pictures_that_are_no_files_are_known_by_their_names_and_content(tmp_path: Path) -> None:
     digits = open_source("digits").take(np.arange(100))
     training, held_out = held_out_split(digits, 0)
-    write_split(tmp_path / "split.csv", training, held_out)
+    write_split(tmp_path / "split.csv", Parts(training, held_out))
     split = read_split(tmp_path / "split.csv")
     assert split.paths[0] == training.names[0] == "digit 0"
     assert [digits.names[index] for index in part_indices(digits, split, "val")] == list(held_out.names)
@@ -233,7 +237,7 @@ def test_pictures_that_are_no_files_are_known_by_their_names_and_content(tmp_pat
         (lambda text: text.partition("\n")[0], "names no pictures: it is damaged"),
         (lambda text: text.partition("\n")[2], "lacks the column"),
         (lambda text: text + '"', "is no CSV file"),
-        (lambda text: text.rstrip() + ",more\n", "line 16: has more values than the 5 columns"),
+        (lambda text: text.rstrip() + ",more\n", "line 16: has more values than the 6 columns"),
         (lambda text: text.replace(",val,", "\0,", 1), "line 14: is no row"),
         (lambda text: text[:200] + "\0" * 200, "is no row"),
         (lambda text: "[" * 200_000, "is no CSV file.*field larger than field limit"),
@@ -244,12 +248,11 @@ def test_pictures_that_are_no_files_are_known_by_their_names_and_content(tmp_pat
 )
 def test_a_damaged_split_is_refused(tmp_path: Path, damage: object, says: str) -> None:
     file, parts = tmp_path / "split.csv", held_out_split(open_source(write_digits(tmp_path / "data", per_class=5)), 3)
-    write_split(file, *parts)
+    write_split(file, Parts(*parts))
     file.write_text(damage(file.read_text()))  # type: ignore[operator]
     with pytest.raises(InputError, match=rf"split\.csv.*{says}") as error:
         read_split(file)
     assert len(str(error.value)) < 1000
-    assert not known_hashes(file, *parts)
 
 
 def test_names_may_have_bytes_that_are_no_utf8_but_classes_and_manifests_may_not(tmp_path: Path) -> None:
@@ -260,8 +263,10 @@ def test_names_may_have_bytes_that_are_no_utf8_but_classes_and_manifests_may_not
     assert os.fsdecode(b"caf\xe9 0.png") in source.names[0]
     file = tmp_path / "split.csv"
     parts = held_out_split(source, 3)
-    write_split(file, *parts)
-    assert known_hashes(file, *parts)
+    write_split(file, Parts(*parts))
+    kept = kept_parts(read_split(file), source, None, set())
+    assert kept
+    assert kept.held_out.names == parts[1].names
     assert open_source(f"{file}:val").names == list(parts[1].names)
     assert source.contents.graph(tf.constant(0)).numpy() == source.contents.read(0)  # as the pipeline reads it
     (tmp_path / "mine.csv").write_bytes(b"path,label\ncaf\xe9.png,0\n")
@@ -272,26 +277,44 @@ def test_names_may_have_bytes_that_are_no_utf8_but_classes_and_manifests_may_not
         open_source(data)
 
 
-def test_a_split_names_every_picture_whenever_it_is_interrupted(tmp_path: Path) -> None:
-    parts = held_out_split(open_source(write_digits(tmp_path / "data", per_class=5)), 3)
+def test_splits_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    source = open_source(write_digits(tmp_path / "data", per_class=5))
+    training, held_out = held_out_split(source, 3)
+    file = tmp_path / "split.csv"
+    write_split(file, Parts(training, held_out))
+    rows = [line.rsplit(",", 2)[0] for line in file.read_text().splitlines()]
+    digest = read_split(file).digest
+    file.write_text("\n".join([*rows, ""]))
+    split = read_split(file)
+    assert rows[0] == "path,label,split,sha256"
+    assert split.digest == digest
+    assert set(split.groups) == set(split.phashes) == {""}
+    assert kept_parts(split, source, None, set())
+    assert (compare(source, [split])[0] != UNKNOWN).all()
 
-    def interrupted(done: int, total: int) -> None:
-        if done == 7:
-            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        write_split(tmp_path / "split.csv", *parts, progress=interrupted)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "split.csv"]
-    assert known_hashes(tmp_path / "split.csv", *parts)
-    assert not any(read_split(tmp_path / "split.csv").hashes)
-
-    asked = iter([False] * 6 + [True])
-    write_split(tmp_path / "split.csv", *parts, stopped=lambda: next(asked))
-    before = read_split(tmp_path / "split.csv").hashes
-    assert [bool(digest) for digest in before] == [True] * 7 + [False] * 8
-    calls: list[int] = []
-    write_split(tmp_path / "split.csv", *parts, progress=lambda done, _: calls.append(done))
-    assert calls == list(range(8, 16))  # what is hashed is not hashed again
-    after = read_split(tmp_path / "split.csv").hashes
-    assert all(after)
-    assert after[:7] == before[:7]
+def test_near_identical_pictures_are_known_by_their_hashes(tmp_path: Path) -> None:
+    image = photograph(300, 400)
+    data, other = tmp_path / "data", tmp_path / "other"
+    for number in range(6):
+        for folder, size in ((data, 100), (other, 75)):  # cut from places far apart; the others are smaller, as JPEG
+            cell = image.crop((60 * number, 40 * number, 60 * number + 100, 40 * number + 100))
+            (folder / str(number % 2)).mkdir(parents=True, exist_ok=True)
+            suffix = "png" if folder == data else "jpg"
+            cell.resize((size, size)).save(folder / str(number % 2) / f"{number}.{suffix}")
+    Image.new("RGB", (100, 100), "white").save(other / "0" / "flat.png")
+    source = open_source(data)
+    parts = Parts(source.take(np.arange(4)), source.take(np.arange(4, 6)))
+    write_split(tmp_path / "split.csv", parts)
+    split = read_split(tmp_path / "split.csv")
+    near = open_source(other)
+    trained = {Path(name).stem for name in parts.training.names}
+    wanted = [NEAR_TRAINED if Path(name).stem in trained else UNKNOWN for name in near.names]
+    assert compare(near, [split])[0].tolist() == wanted
+    assert wanted.count(NEAR_TRAINED) == 4
+    (tmp_path / "held").mkdir()
+    write_split(tmp_path / "held" / "split.csv", Parts(parts.training, near))
+    known = compare(near, [read_split(tmp_path / "held" / "split.csv")])[0]  # by path, so that nothing need be decoded
+    assert known.tolist() == [NEAR_TRAINED if use == NEAR_TRAINED else HELD_OUT for use in wanted]
+    shutil.rmtree(data)
+    assert not compare(near, [split])[0].any()  # the hash alone is no proof

@@ -15,14 +15,14 @@ from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.options import SplitRules
 from inception_resnet_keras.data.packed import pack
-from inception_resnet_keras.data.parts import held_out_split
+from inception_resnet_keras.data.parts import Parts, held_out_split
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.data.splits import write_split
 from inception_resnet_keras.evaluation.evaluate import evaluate
 from inception_resnet_keras.evaluation.run_data import choose, find_run
 from inception_resnet_keras.training.config import TrainConfig
+from inception_resnet_keras.training.pictures import open_pictures
 from inception_resnet_keras.training.run import RunFolder
-from inception_resnet_keras.training.train import open_pictures
 
 from ..pictures import write_digits
 from .models import write_model
@@ -37,7 +37,8 @@ def write_run(path: Path, model: Path, *, split: bool = True, **settings: Any) -
     config = TrainConfig(**settings).with_absolute_paths()
     RunFolder(path).write_config(config, {})
     if split:
-        write_split(RunFolder(path).split, *open_pictures(config, Console(quiet=True)))
+        pictures = open_pictures(config, Console(quiet=True))
+        write_split(RunFolder(path).split, pictures.parts, pictures.prints)
     return str(path)
 
 
@@ -186,12 +187,14 @@ def test_a_run_without_a_split_says_that_they_cannot_be_known(model: Path, digit
 def test_a_run_that_ended_before_its_pictures_were_hashed_says_so(model: Path, digits: Path, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", model, data=str(digits), seed=SEED, split=False)
     parts = held_out_split(open_source(digits), SEED)
-    asked = iter([False] * 9 + [True])
-    write_split(tmp_path / "run" / "split.csv", *parts, stopped=lambda: next(asked))
+    write_split(tmp_path / "run" / "split.csv", Parts(*parts))
+    whole = [line.rsplit(",", 2)[0] for line in (tmp_path / "run" / "split.csv").read_text().splitlines()]
+    lacking = [f"{line.rpartition(',')[0]}," for line in whole[11:]]
+    (tmp_path / "run" / "split.csv").write_text("\n".join([*whole[:11], *lacking]))
     copy = Path(shutil.copytree(digits, tmp_path / "copy"))
     note = f"{run} was interrupted before 50 of its pictures were hashed: copies of those are not recognised"
     assert note in selected([run], str(copy))[1]
-    write_split(tmp_path / "run" / "split.csv", *parts)
+    write_split(tmp_path / "run" / "split.csv", Parts(*parts))
     assert "was interrupted" not in selected([run], str(copy))[1]
 
 

@@ -97,7 +97,7 @@ def test_an_older_versions_configuration_is_filled_in_where_it_did_as_the_defaul
     assert stored() == (config, [])
     assert stored(central_crop=..., area=...) == (TrainConfig(epochs=7), ["area", "central_crop"])
     assert stored(**dict.fromkeys(ADDED_LATER, ...)) == (
-        TrainConfig(epochs=7),
+        TrainConfig(epochs=7, copies="allow"),
         [name for name in whole if name in ADDED_LATER],
     )
     for name in ("shift", "epochs", "optimizer"):  # the first runs shifted nothing, say

@@ -57,15 +57,18 @@ def test_pictures_come_from_folders_manifests_and_shards_alike(tmp_path: Path) -
     pack(open_source(folder), tmp_path / "packed")
     told = []
     for place in (folder, manifest(folder, tmp_path / "set.csv"), tmp_path / "packed"):
-        training, held_out, _ = open_pictures(config(data=str(place), seed=3), QUIET)
+        training, held_out, _ = open_pictures(config(data=str(place), seed=3, copies="allow"), QUIET).parts
         assert (len(training), len(held_out)) == (13, 3)
-        other = open_pictures(config(data=str(place), seed=4), QUIET)[1]
+        other = open_pictures(config(data=str(place), seed=4, copies="allow"), QUIET).parts[1]
         assert other.names != held_out.names
         told.append(sorted(held_out.names))
     assert told[0] == told[1]  # shards are shuffled, so their held-out fifth is another
-    training, held_out, _ = open_pictures(config(data=str(folder), val=str(tmp_path / "packed")), QUIET)
+    with pytest.raises(InputError, match="2 classes would have no training picture"):  # each shifted by a pixel
+        open_pictures(config(data=str(folder), val=str(tmp_path / "packed")), QUIET)
+    given = config(data=str(folder), val=str(tmp_path / "packed"), copies="allow")
+    training, held_out, _ = open_pictures(given, QUIET).parts
     assert (len(training), len(held_out)) == (16, 16)
-    digits = [open_pictures(config(seed=seed), QUIET)[1].names for seed in (0, 1)]
+    digits = [open_pictures(config(seed=seed), QUIET).parts[1].names for seed in (0, 1)]
     assert digits[0] == digits[1]
     assert len(digits[0]) == 359
     with pytest.raises(InputError, match="found nothing there"):
@@ -86,7 +89,15 @@ def test_a_user_gets_the_probabilities_that_the_report_is_made_of(
 
     monkeypatch.setattr(train_module, "classification_report", noted)
     varied = {"augmentation": "inception", "area": [0.4, 1.0], "rand_augment": 1, "mixup": 0.2, "cutmix": 1.0}
-    settings = {**varied, "label_smoothing": 0.1, "average": 0.9, "central_crop": 0.8, "cache": "memory", "epochs": 2}
+    settings = {
+        **varied,
+        "copies": "allow",
+        "label_smoothing": 0.1,
+        "average": 0.9,
+        "central_crop": 0.8,
+        "cache": "memory",
+        "epochs": 2,
+    }
     data = manifest(folder, tmp_path / "set.csv")
     run = train_config(
         config(data=str(data), val=str(tmp_path / "packed"), **settings), tmp_path / "run", console=QUIET

@@ -1,0 +1,147 @@
+"""The pictures of a run: opened, compared with one another, divided, and kept in the run's folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+
+from ..common.bars import progress_of, reading
+from ..common.console import printable, say
+from ..common.errors import InputError
+from ..common.files import write_csv
+from ..data import DIGITS
+from ..data.copies import (
+    COPY_COLUMNS,
+    CopyReport,
+    Fingerprints,
+    clusters,
+    find_copies,
+    fingerprint_pictures,
+    joined,
+    left_out_names,
+)
+from ..data.labelled import PARTS, VAL, Source
+from ..data.parts import Parts, divide, draw_parts, picture_groups
+from ..data.sources import open_source
+from ..data.splits import kept_parts, read_split, write_split
+from .config import TrainConfig
+from .run import RunFolder
+
+TOGETHER = "together"
+
+
+@dataclass(frozen=True)
+class RunPictures:
+    """The pictures of a run.
+
+    parts: Those of each part. prints: Their fingerprints, part after part; None if the run's split.csv has them.
+    copies: The copies among them; None if a resumed run has reported them.
+    """
+
+    parts: Parts
+    prints: Fingerprints | None = None
+    copies: CopyReport | None = None
+
+
+def open_pictures(config: TrainConfig, console: Console, run: RunFolder | None = None) -> RunPictures:
+    """Opens the pictures, looks for copies among them, and divides them.
+
+    A resumed run takes its parts from its split.csv, if that names the same pictures; then nothing is decoded.
+
+    run: The run's folder.
+
+    Raises InputError where the pictures cannot be used or divided.
+    """
+    pictures, given = _open_sources(config, console)
+    pictures = replace(pictures, groups=picture_groups(pictures, config.group, config.data or DIGITS))
+    if run is not None and (kept := _kept_pictures(run, pictures, given, console)) is not None:
+        return kept
+    sources = [pictures, *([] if given is None else [given])]
+    begun = time.monotonic()
+    prints = _fingerprints(sources, console)
+    with progress_of(console) as show:
+        pairs = find_copies(prints, config.copy_distance, lambda done, total: show("looking for copies", done, total))
+    seconds = time.monotonic() - begun
+    copies = clusters(len(prints), pairs) if config.copies == TOGETHER and len(pairs) else None
+    drawn = draw_parts(pictures, given, config.split_rules, copies)
+    of_part = [np.flatnonzero(drawn == part) for part in PARTS]
+    if given is not None:
+        of_part[PARTS.index(VAL)] = np.arange(len(pictures), len(prints))
+    report = CopyReport(sources, pairs, [*drawn.tolist(), *[VAL] * (len(prints) - len(pictures))], seconds)
+    return RunPictures(divide(pictures, drawn, given), prints.take(np.concatenate(of_part)), report)
+
+
+def _kept_pictures(run: RunFolder, pictures: Source, given: Source | None, console: Console) -> RunPictures | None:
+    """The parts that the run's split.csv gives them; None where it is missing, damaged, or of other pictures."""
+    try:
+        split = read_split(run.split)
+    except InputError:
+        return None
+    if run.recorded_split() not in ("", split.digest):
+        return None
+    kept = kept_parts(split, pictures, given, left_out_names(run.copies))
+    if kept is None:
+        return None
+    # Earlier versions wrote no perceptual hashes, and a run that was stopped early lacks the others too.
+    hashed = any(split.phashes) or all(split.hashes)
+    return RunPictures(kept, None if hashed else _fingerprints([part for part in kept if part], console))
+
+
+def _open_sources(config: TrainConfig, console: Console) -> tuple[Source, Source | None]:
+    """The pictures, and the held-out ones that are given apart: headers are read."""
+    with reading(console) as bars:
+
+        def open_with_bar(place: str, **options: Any) -> Source:
+            bar = bars.add_task(f"reading {escape(printable(place))}", total=None)
+            return open_source(
+                place,
+                max_corrupt=config.max_corrupt,
+                progress=lambda done, total: bars.update(bar, completed=done, total=total),
+                **options,
+            )
+
+        pictures = open_with_bar(config.data or DIGITS)
+        return pictures, None if config.val is None else open_with_bar(config.val, class_names=pictures.class_names)
+
+
+def _fingerprints(sources: Sequence[Source], console: Console) -> Fingerprints:
+    with progress_of(console) as show:
+        return joined(
+            [fingerprint_pictures(source, lambda done, total: show("decoding", done, total)) for source in sources]
+        )
+
+
+def describe_copies(pictures: RunPictures, console: Console) -> None:
+    """Prints how many copies there are, and what of them needs a look."""
+    if pictures.copies is None:
+        return
+    found, warnings = pictures.copies.sentences()
+    say(console, found)
+    for warning in warnings:
+        say(console, warning, style="yellow")
+
+
+def keep_pictures(run: RunFolder, pictures: RunPictures, console: Console) -> None:
+    """Writes split.csv, and the copies that were found, before the first step."""
+    if pictures.prints is None:
+        return
+    if pictures.copies is not None and run.split.exists():
+        say(
+            console,
+            f"{run.split}: is damaged or of other pictures; it is written anew from those that the run is trained on",
+            style="yellow",
+        )
+    if pictures.copies is not None and len(pictures.copies.pairs):
+        from ..evaluation.plots import plot_copies
+
+        rows = pictures.copies.rows()
+        write_csv(run.copies, COPY_COLUMNS, rows)
+        plot_copies(rows, pictures.copies.decode, run.copies.with_suffix(".png"))
+    write_split(run.split, pictures.parts, pictures.prints)  # last: with it, a resumed run looks for no copies
+    run.record_split()
