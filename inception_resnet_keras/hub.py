@@ -18,7 +18,7 @@ from .networks.checks import apply_depths, apply_scale
 from .networks.edits import with_output_stride, with_padding
 from .networks.features import endpoints
 from .networks.keras_graph import flattened
-from .networks.recognise import layer_prefix, recognise_model
+from .networks.recognise import layer_prefix, whole_network
 from .networks.rows import Padding
 
 with named_extras("inception_resnet_keras.hub"):
@@ -161,13 +161,7 @@ def backbone(model: keras.Model, *, name: str | None = None) -> InceptionBackbon
     if not isinstance(model, keras.Model):
         raise refuse("model", model, "a Keras model of this package")
     flat = flattened(model) or model
-    found = recognise_model(flat)
-    if found is None or found.score < 1:
-        raise refuse(
-            "model", f"the Keras model {model.name!r}", "a whole network, as a factory of this package builds it"
-        )
-    if found.departures:
-        raise InputError(f"model: {model.name!r} computes something else than {found.name}: {found.departures[0]}")
+    found = whole_network(flat, "a whole network, as a factory of this package builds it")
     prefix = layer_prefix(flat)
     first = flat.get_layer(f"{prefix}stem_conv_1")
     sides = (found.channels, None, None) if found.data_format == "channels_first" else (None, None, found.channels)

@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import networks
 from ..common.arguments import is_number
-from ..common.errors import InputError
+from ..common.errors import InputError, refuse
 from . import edits, names
 from .rows import BATCH_NORM_EPSILON, Conv, Network, Padding, Pool, Preprocessing, Repeat
 from .trace import Node, side_of_aux_kernel, trace, weight_shapes
@@ -294,6 +294,24 @@ def describe(network: Network, shapes: Mapping[str, Shape], layers: Layers | Non
 def recognise_model(model: Any, *, least: float = LEAST_SCORE) -> NetworkDescription | None:
     """As `recognise`, for a Keras model, built or loaded. A network nested in another model is not looked for."""
     return recognise(model_shapes(model), model_layers(model), least=least)
+
+
+def whole_network(model: Any, takes: str) -> NetworkDescription:
+    """As `recognise_model`, for a model that must be a whole network and compute what its table says.
+
+    Args:
+        model: A Keras model, not nested.
+        takes: What the argument `model` of the caller takes, for the error.
+
+    Raises:
+        InputError: The model is no network of the tables, a part of one, or computes something else.
+    """
+    found = recognise_model(model)
+    if found is None or found.score < 1:
+        raise refuse("model", f"the Keras model {model.name!r}", takes)
+    if found.departures:
+        raise InputError(f"model: {model.name!r} computes something else than {found.name}: {found.departures[0]}")
+    return found
 
 
 def model_shapes(model: Any) -> dict[str, Shape]:

@@ -17,7 +17,7 @@ from ..common.errors import InputError, refuse
 from ..data.datasets import is_dataset, pack_dataset
 from ..data.packed import open_packed
 from ..networks.checks import apply_depths, apply_scale
-from ..networks.recognise import image_size, recognise_model
+from ..networks.recognise import image_size, whole_network
 
 if TYPE_CHECKING:
     import keras
@@ -87,11 +87,7 @@ def model_settings(model: keras.Model, settings: Mapping[str, Any]) -> dict[str,
     Raises InputError if it is none of the package's networks, or computes something else than a run trains, and if a
     setting says something else than the model.
     """
-    found = recognise_model(model)
-    if found is None or found.score < 1:
-        raise refuse("model", f"the Keras model {model.name!r}", "a model of this package, its name, or None")
-    if found.departures:
-        raise InputError(f"model: {model.name!r} computes something else than {found.name}: {found.departures[0]}")
+    found = whole_network(model, "a model of this package, its name, or None")
     if found.channels != 3:
         raise InputError(f"model: {model.name!r} reads images of {found.channels} channels; a run's have three")
     # First of all: a network of output stride 8 has no blocks C, and depths without them are no setting.

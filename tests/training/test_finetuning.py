@@ -172,6 +172,26 @@ def test_a_model_in_memory_stands_for_its_table_and_weights(trunk: TrainingResul
 
 
 @pytest.mark.slow
+def test_a_prefixed_model_in_memory_is_tuned_as_one_without(trunk: TrainingResult, tmp_path: Path) -> None:
+    """With rates by layer and stages computed again, which go by the layers' names: the same bits."""
+    plain = load_model(trunk.folder.model)[0]
+    prefixed = tiny.build(STAGES, num_classes=4, include_preprocessing=True, layer_prefix="left_")
+    prefixed.set_weights(plain.get_weights())
+    data = write_digits(tmp_path / "digits", classes=3)
+    settings: dict[str, Any] = {"epochs": 2, "head_epochs": 1, "unfreeze_from": "c01", "layer_rate": 0.5, "remat": True}
+    runs = [
+        finetune(data, model=model, out=tmp_path / name, batch_size=16, console=QUIET, **settings)
+        for name, model in (("plain", plain), ("prefixed", prefixed))
+    ]
+    models = [load_model(run.folder.model)[0] for run in runs]
+    for one, other in zip(*(model.weights for model in models), strict=True):
+        assert one.path == other.path  # the run's model has names without a prefix
+        np.testing.assert_array_equal(one, other, err_msg=one.path)
+    assert {names.stage(path) for path in moved(plain, models[1])} >= {"c01", "c02", "final"}
+    assert read_config(runs[1].folder.config).remat
+
+
+@pytest.mark.slow
 def test_a_dataset_in_memory_is_the_pictures_of_a_run(trunk: TrainingResult, tmp_path: Path) -> None:
     images, labels = in_memory(tmp_path)
     one_hot = keras.utils.to_categorical(labels, 3)

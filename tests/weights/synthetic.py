@@ -6,16 +6,20 @@ The recipe is the one that the outputs in tests/golden/parity were computed with
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import pickle
 import tarfile
 import zipfile
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from inception_resnet_keras.weights.readers.tf_tables import TABLE_MAGIC, crc32c
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "parity"
 Arrays = dict[str, np.ndarray]
@@ -119,6 +123,8 @@ def write_torch(path: Path, values: Arrays) -> Path:
 
 def write_tensorflow(path: Path, values: Arrays, version: int) -> Path:
     """A TensorFlow checkpoint: version 1 is one file, version 2 an index and its data."""
+    if find_spec("tensorflow") is None and version == 2:
+        return write_bundle(path, values)
     import tensorflow as tf
 
     names, data = list(values), [tf.constant(array) for array in values.values()]
@@ -127,6 +133,60 @@ def write_tensorflow(path: Path, values: Arrays, version: int) -> Path:
     else:
         tf.raw_ops.SaveV2(prefix=str(path), tensor_names=names, shape_and_slices=[""] * len(names), tensors=data)
     return path
+
+
+def write_bundle(path: Path, values: Arrays) -> Path:
+    """A TensorFlow checkpoint of version 2, written without TensorFlow: one table of one block, one file of data."""
+    kinds = {"float32": 1, "int64": 9}
+    entries, offset = [(b"", _field(1, 1) + _field(3, _field(1, 1)))], 0
+    with path.with_name(f"{path.name}.data-00000-of-00001").open("wb") as file:
+        for name in sorted(values, key=str.encode):
+            data = np.ascontiguousarray(values[name]).tobytes()
+            file.write(data)
+            shape = b"".join(_field(2, _field(1, side)) for side in values[name].shape)
+            place = _field(4, offset) + _field(5, len(data)) + bytes([6 << 3 | 5]) + _masked(data)
+            entries.append((name.encode(), _field(1, kinds[values[name].dtype.name]) + _field(2, shape) + place))
+            offset += len(data)
+    table = b""
+    handles = []
+    for block in (_block(entries), _block([])):
+        handles.append(_varint(len(table)) + _varint(len(block)))
+        table += block + b"\0" + _masked(block + b"\0")
+    index = _block([(entries[-1][0], handles[0])])
+    handles.append(_varint(len(table)) + _varint(len(index)))
+    table += index + b"\0" + _masked(index + b"\0")
+    footer = (handles[1] + handles[2]).ljust(40, b"\0") + TABLE_MAGIC
+    path.with_name(f"{path.name}.index").write_bytes(table + footer)
+    return path
+
+
+def _varint(number: int) -> bytes:
+    digits = []
+    while number > 0x7F:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*digits, number])
+
+
+def _field(number: int, value: int | bytes) -> bytes:
+    """A field of a protocol buffer: a number, or bytes with their length."""
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _masked(data: bytes) -> bytes:
+    """The checksum of a table's block, or of a tensor."""
+    checksum = crc32c(data)
+    return (((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def _block(entries: list[tuple[bytes, bytes]]) -> bytes:
+    """Each key written whole, as one is where a block restarts."""
+    rows = [b"\0" + _varint(len(key)) + _varint(len(value)) + key + value for key, value in entries]
+    starts = [0, *itertools.accumulate(map(len, rows))][: max(len(rows), 1)]
+    numbers = [*starts, len(starts)]
+    return b"".join(rows) + b"".join(number.to_bytes(4, "little") for number in numbers)
 
 
 def write_archive(path: Path, *files: Path) -> Path:

@@ -63,6 +63,20 @@ def test_every_type_comes_back_to_the_bit(tmp_path: Path, version: int) -> None:
             np.testing.assert_array_equal(found, expected, err_msg=name)
 
 
+def test_tensorflow_reads_what_the_tests_write_without_it(tmp_path: Path) -> None:
+    """So that checkpoints can be written where another engine runs alone."""
+    import tensorflow as tf
+
+    values = {name: value for name, value in VALUES.items() if value.dtype in (np.float32, np.int64)}
+    values["global_step"] = np.array(2**40, np.int64)
+    path = synthetic.write_bundle(tmp_path / "model.ckpt", values)
+    reader = tf.train.load_checkpoint(str(path))
+    assert set(reader.get_variable_to_shape_map()) == set(values)
+    for name, expected in values.items():
+        np.testing.assert_array_equal(reader.get_tensor(name), expected, err_msg=name)
+        np.testing.assert_array_equal(read(path, name), expected, err_msg=name)
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_tensors_in_several_parts_are_put_together(tmp_path: Path, version: int) -> None:
     expected = partitioned(tmp_path / "model.ckpt", version)
