@@ -84,7 +84,10 @@ def _of_model(model: Any) -> tuple[Network, tuple[int | None, int | None], set[s
     flat = flattened(model)
     found = None if flat is None else recognise_model(flat, least=0)
     if flat is None or found is None or not any(map(names.stage, model_layers(flat))) or found.departures:
-        takes = "a model as the factories build it, or the table that it was built from"
+        takes = (
+            "a model as the factories build it, before optimize_for_inference, which moves no map; or the table that "
+            "it was built from"
+        )
         raise refuse("model", getattr(model, "name", model), takes)
     return found.network, found.size, set(model_layers(flat))
 

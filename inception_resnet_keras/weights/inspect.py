@@ -117,8 +117,8 @@ class Finding:
             )
         if self.averages:
             also.append("  has running averages beside its weights: load_weights(model, path, ema=True) takes them")
-        if networks.is_residual(found.network) and self.source == OURS.source and found.scales is None:
-            also.append("  the residual scales are not in the file: the variant's own are assumed")
+        if unknown := self._unknown():
+            also.append(f"  not in the file: {', '.join(unknown)}; those of the variant are assumed")
         if not self.checksums:
             also.append(f"  {no_checksums(self.path)}")
         loaded = f"loaded by {self.call}" if self.loads else "incomplete: no call loads it"
@@ -134,6 +134,18 @@ class Finding:
             f"  {loaded}",
         ]
         return "\n".join(map(printable, lines))
+
+    def _unknown(self) -> list[str]:
+        """What our own weights do not show of the network that they were trained in."""
+        found = self.description
+        if self.source != OURS.source:
+            return []
+        unknown = ["residual scales"] if networks.is_residual(found.network) and found.scales is None else []
+        if not found.configured:
+            unknown.append("padding")
+            if found.output_stride is None:  # 8 shows by the layers that it leaves out
+                unknown.append("output stride")
+        return unknown
 
 
 def inspect_checkpoint(path: str | PathLike[str]) -> Finding:

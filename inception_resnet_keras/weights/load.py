@@ -105,7 +105,11 @@ def load_weights(
             variables[key].assign(value)
         if not (checkpoint.checksums or is_name(source)):  # what a name stands for is compared with its hash
             made.report.notes.append(no_checksums(path))
-    made.report.notes += _other_scales(model, made) + _other_layers(made)
+    flat = flattened(model)
+    here = None if flat is None else recognise_model(flat)
+    if here is not None and made.report.network:
+        made.report.notes += _other_scales(here, made) + _other_padding(here, made)
+    made.report.notes += _other_layers(made)
     log.info("%s", made.report)
     return made.report
 
@@ -155,11 +159,9 @@ def is_name(source: str | PathLike[str]) -> bool:
     return bool(like_a_name) and not is_checkpoint(Path(text))
 
 
-def _other_scales(model: keras.Model, made: LoadPlan) -> list[str]:
+def _other_scales(here: NetworkDescription, made: LoadPlan) -> list[str]:
     """Residual scales that are not those of the file, or, where it does not say them, of the release it fits."""
-    flat = flattened(model)
-    here = None if flat is None else recognise_model(flat)
-    if not made.report.network or here is None or here.scales is None:
+    if here.scales is None:
         return []
     trained = made.trained.scales if made.trained else None
     if trained is None and made.report.source == OURS.source:
@@ -171,6 +173,14 @@ def _other_scales(model: keras.Model, made: LoadPlan) -> list[str]:
         if abs(mine - theirs) > 1e-9:
             return [f"residual scales differ: block {block}01 of the model sums with {mine}, {says} {theirs}"]
     return []
+
+
+def _other_padding(here: NetworkDescription, made: LoadPlan) -> list[str]:
+    """A padding that is not that of the file's graph; a release is loaded into aligned networks on purpose."""
+    trained = made.trained
+    if trained is None or not trained.configured or trained.padding == here.padding:
+        return []
+    return [f"padding differs: the model's is {here.padding!r}, that of the file's graph {trained.padding!r}"]
 
 
 def _other_layers(made: LoadPlan) -> list[str]:

@@ -1,4 +1,4 @@
-"""Aligned, dilated and prefixed networks through export, convert, predict and explain, against their Keras models."""
+"""Aligned, dilated and prefixed networks through export, convert, evaluate, predict and explain, against Keras."""
 
 from pathlib import Path
 from typing import Any
@@ -6,10 +6,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from inception_resnet_keras import (
     convert_checkpoint,
     create_inception_v4,
+    evaluate,
     export_model,
     inspect_checkpoint,
     load_weights,
@@ -29,6 +31,20 @@ def network(**options: Any) -> keras.Model:
     keras.utils.set_random_seed(0)
     small: dict[str, Any] = {"num_classes": 3, "depths": (1, 1, 1), "input_shape": (SIDE, SIDE, 3)}
     return create_inception_v4(include_preprocessing=True, **small, **options)
+
+
+def sized(pictures: Path, out: Path) -> Path:
+    """The pictures as large as the model takes them."""
+    for file in sorted(pictures.rglob("*.png")):
+        (out / file.parent.name).mkdir(parents=True, exist_ok=True)
+        Image.open(file).convert("RGB").resize((SIDE, SIDE)).save(out / file.parent.name / file.name)
+    return out
+
+
+def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    files = sorted(folder.rglob("*.png"))
+    images = np.stack([np.asarray(Image.open(file), np.float32) for file in files])
+    return images, np.array([int(file.parent.name) for file in files])
 
 
 @pytest.mark.slow
@@ -56,5 +72,12 @@ def test_every_verb_takes_it(options: dict[str, Any], tmp_path: Path) -> None:
     [picture, *_] = sorted(pictures.rglob("*.png"))
     assert sum(share for _, share in predict(file, picture)[0].top) == pytest.approx(1, abs=1e-5)
     assert main(["explain", str(file), str(picture), "--out", str(tmp_path / "explained")]) == 0
-    found = inspect_checkpoint(file).options
-    assert {key: found.get(key) for key in DENSE} == ({**DENSE} if options is DENSE else dict.fromkeys(DENSE))
+    # Evaluated, on pictures of the model's own size: nothing is resized.
+    found = evaluate(file, sized(pictures, tmp_path / "sized"), classes=["0", "1", "2"], out=tmp_path / "evaluated")
+    images, labels = read(tmp_path / "sized")
+    wanted = model.predict(images, verbose=0)
+    assert found.reported.figures.top1 == (wanted.argmax(axis=1) == labels).mean()
+    nll = -np.log(wanted[np.arange(len(labels)), labels]).mean()
+    assert found.reported.figures.calibration.nll == pytest.approx(nll, rel=1e-5)
+    options_found = inspect_checkpoint(file).options
+    assert {key: options_found.get(key) for key in DENSE} == ({**DENSE} if options is DENSE else dict.fromkeys(DENSE))

@@ -165,6 +165,17 @@ def test_models_are_recognised_built_saved_and_as_files(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(again(images), model(images))
 
 
+def test_a_file_of_another_padding_is_loaded_and_reported(tmp_path: Path) -> None:
+    path, options = tmp_path / "model.keras", {"input_shape": (96, 80, 3), **SMALL}
+    aligned = package.create_inception_resnet_v1(padding="same", **options)
+    aligned.save(path)
+    assert package.load_weights(aligned, path).notes == []
+    dense = package.create_inception_resnet_v1(padding="same", output_stride=16, **options)
+    assert package.load_weights(dense, path).notes == []  # the same function, at more places
+    (note,) = package.load_weights(package.create_inception_resnet_v1(**options), path).notes
+    assert note == "padding differs: the model's is 'valid', that of the file's graph 'same'"
+
+
 def test_a_file_of_weights_shows_where_the_network_ends(tmp_path: Path) -> None:
     model = package.create_inception_resnet_v1(output_stride=8, input_shape=(96, 96, 3), **SMALL)
     path = tmp_path / "model.weights.h5"
