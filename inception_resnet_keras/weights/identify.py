@@ -32,6 +32,7 @@ _COUNTER = re.compile(rf"({'|'.join(sorted({kind for table in OTHERS for kind in
 _SEPARATOR = re.compile(r"[./]")
 _DEEPEST_NAME = 10  # separators in a source's own names; they have 8 at most
 _MOST_PREFIXES = 8  # of layers' names, as `layer_prefix=` gives them, that are looked for in one file
+_FIRST_KERNEL = f"{own_names.inside(own_names.STEM, 'conv', 1)}/kernel"
 _LEAST_OWN = 8  # tensors under a prefix, of names that this project gives
 _LEAST_SHARE = 0.1  # of a network's tensors: fewer under a prefix are there by chance
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
@@ -74,7 +75,7 @@ class TensorSets:
     prefixes: What stands before the chosen set's names; several where the network is split over scopes.
     others: By prefix: why a set was left, of running averages or of the weights that they are of.
     averages: Prefix of the running averages, whether they were chosen or not; None where the file has none.
-    rivals: Prefixes of other sets that are as good as the chosen one.
+    rivals: Prefixes of other networks beside the chosen one.
     """
 
     names: Mapping[str, str]
@@ -298,7 +299,11 @@ def in_keras_layout(shape: Shape, channels_first: bool) -> Shape:
 def _sets_of_ours(index: NameIndex, ema: bool) -> TensorSets:
     """The sets of names such as `a03_project/kernel`, of any network and depths."""
     known = {end for end in index.ends if end.count("/") == 1 and own_names.stage(end)}
-    return tensor_sets(index, known, least=_LEAST_OWN, ema=ema)
+    sets = tensor_sets(index, known, least=_LEAST_OWN, ema=ema)
+    # Every network begins with this weight: another prefix before it is another network, however small it is.
+    starts = {prefix for prefix, _ in index.ends.get(_FIRST_KERNEL, ()) if not _of_averages(prefix)}
+    more = sorted(starts - {*sets.prefixes, *sets.rivals, *sets.others})
+    return replace(sets, rivals=(*sets.rivals, *more))
 
 
 def _of_ours(shapes: Mapping[str, Shape], layers: Layers | None, sets: TensorSets) -> Identity | None:

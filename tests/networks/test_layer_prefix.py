@@ -55,6 +55,20 @@ def test_two_networks_on_one_image() -> None:
         package.load_weights(both, "imagenet")
 
 
+def test_a_file_of_two_networks_is_refused_with_both_prefixes(tmp_path: Path) -> None:
+    """Also if one has far fewer weights: it would be passed over in silence."""
+    image = keras.Input((75, 75, 3))
+    options: dict[str, Any] = {"include_top": False, "input_tensor": image, "depths": (1, 1, 1)}
+    large = package.create_inception_v4(layer_prefix="large_", **options)
+    small = package.create_inception_resnet_v1(layer_prefix="small_", output_stride=8, **options)
+    for path in (tmp_path / "both.keras", tmp_path / "both.weights.h5"):
+        both = keras.Model(image, [large.output, small.output])
+        (both.save if path.suffix == ".keras" else both.save_weights)(path)
+        for call in (inspect_checkpoint, lambda path: package.load_weights(large, path)):
+            with pytest.raises(InputError, match=r"several networks, with names that begin with 'large_', 'small_'"):
+                call(path)
+
+
 def test_it_is_read_everywhere(plain: Any, prefixed: Any, tmp_path: Path) -> None:
     assert list(package.endpoints(prefixed)) == list(package.endpoints(plain))
     known, same = recognise_model(prefixed), recognise_model(plain)
