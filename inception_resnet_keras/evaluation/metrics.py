@@ -155,7 +155,7 @@ class Figures:
 
     top1: the share whose likeliest class is the true one. interval: where it lies with 95 % confidence (Wilson's).
     top5: the share whose true class is among the five likeliest; None of five classes or fewer.
-    balanced: the mean over classes of top1, so that each counts alike however many pictures it has.
+    balanced: `balanced_accuracy`.
     macro_f1: the mean over classes of F1. Both are over the classes that have pictures.
     """
 
@@ -188,10 +188,24 @@ def figures(labels: np.ndarray, probabilities: np.ndarray) -> Figures:
         top1=right / len(labels),
         interval=(float(interval.low), float(interval.high)),
         top5=float((ranks < TOP).mean()) if probabilities.shape[1] > TOP else None,
-        balanced=float(scores.recall_score(labels, predicted, **averaged)),
+        balanced=balanced_accuracy(labels, predicted),
         macro_f1=float(scores.f1_score(labels, predicted, **averaged)),
         calibration=calibration(labels, probabilities),
     )
+
+
+def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
+    """The mean of the classes' recalls, in [0, 1], over the classes that have pictures.
+
+    Each class counts alike, however many pictures it has.
+
+    Args:
+        labels: int (n,), the true classes' numbers, n at least 1.
+        predicted: int (n,), the predicted ones.
+    """
+    counts = np.bincount(labels)
+    right = np.bincount(labels[predicted == labels], minlength=len(counts))
+    return float(np.mean(right[counts > 0] / counts[counts > 0]))
 
 
 def true_class_ranks(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

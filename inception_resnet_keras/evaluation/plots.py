@@ -33,6 +33,9 @@ def plot_learning_curves(history: Sequence[Mapping[str, float]], path: Path) -> 
     for axis, key in zip(axes, ("loss", "accuracy"), strict=True):
         axis.plot(epochs, [row[key] for row in history], color=TRAINING, marker="o", label="training")
         axis.plot(epochs, [row[f"val_{key}"] for row in history], color=HELD_OUT, marker="o", label="held out")
+        if key == "accuracy" and all("val_balanced_accuracy" in row for row in history):
+            balanced = [row["val_balanced_accuracy"] for row in history]
+            axis.plot(epochs, balanced, color=SERIES[1], marker=".", linestyle="--", label="held out, balanced")
         axis.set(xlabel="epoch", title=key)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         _plain(axis)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ..common.packages import required
+from .metrics import balanced_accuracy
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,33 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Report:
-    """accuracy in [0, 1]; `confusion[true][predicted]` in pictures; mistakes, the surest first."""
+    """accuracy in [0, 1]; `confusion[true][predicted]` in pictures; mistakes, the surest first.
+
+    balanced_accuracy: the mean of the classes' recalls, over the classes that have pictures.
+    rarest: the class of the fewest pictures, of several the one of the least recall; None where all have as many.
+    """
 
     accuracy: float
+    balanced_accuracy: float
+    rarest: ClassScore | None
     classes: list[ClassScore]
     confusion: list[list[int]]
     mistakes: list[Mistake]
     unreadable: list[tuple[str, str]]
+
+    @property
+    def headline(self) -> str:
+        """Such as "accuracy 96.19%, balanced accuracy 60.00%; rarest class 'b', 5 pictures: recall 20.0%"."""
+        text = f"accuracy {self.accuracy:.2%}, balanced accuracy {self.balanced_accuracy:.2%}"
+        return f"{text}; {self.rarest_class}" if self.rarest else text
+
+    @property
+    def rarest_class(self) -> str:
+        """The rarest class and its recall; "" where all classes have as many pictures."""
+        if self.rarest is None:
+            return ""
+        name, pictures, recall = self.rarest.name, self.rarest.support, self.rarest.recall
+        return f"rarest class {name!r}, {pictures:,} picture{'s' * (pictures > 1)}: recall {recall:.1%}"
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
@@ -68,12 +89,17 @@ def classification_report(
     scores = metrics.precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
     confidence_and_correct = probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
+    classes = [
+        ClassScore(name, float(precision), float(recall), float(f1), int(support))
+        for name, precision, recall, f1, support in zip(class_names, *scores, strict=True)
+    ]
+    occurring = [score for score in classes if score.support]
+    even = len({score.support for score in occurring}) == 1
     return Report(
         accuracy=float(np.mean(predicted == labels)),
-        classes=[
-            ClassScore(name, float(precision), float(recall), float(f1), int(support))
-            for name, precision, recall, f1, support in zip(class_names, *scores, strict=True)
-        ],
+        balanced_accuracy=balanced_accuracy(labels, predicted),
+        rarest=None if even else min(occurring, key=lambda score: (score.support, score.recall)),
+        classes=classes,
         confusion=metrics.confusion_matrix(labels, predicted, labels=every).tolist(),
         mistakes=[
             Mistake(

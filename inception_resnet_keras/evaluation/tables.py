@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from ..data.crops import View
 
 LEGEND = (
-    "±: 95 % interval (Wilson). ECE: expected calibration error. T: the temperature to divide the logits by, "
-    "fitted on these pictures; after T: the ECE then, on halves that T was not fitted on. NLL: in nats."
+    "±: 95 % interval (Wilson). balanced: the mean of the classes' recalls. ECE: expected calibration error. T: the "
+    "temperature to divide the logits by, fitted on these pictures; after T: the ECE then, on halves that T was not "
+    "fitted on. NLL: in nats."
 )
 
 # What `evaluate` draws, with what it shows and its width in a notebook, in pixels.
@@ -81,7 +82,8 @@ class Evaluation:
     def __repr__(self) -> str:
         scores = self.reported.figures
         names = ", ".join(model.name for model in self.models)
-        return f"<Evaluation of {names} on {self.data}: top-1 {scores.top1:.2%} of {scores.pictures:,} pictures>"
+        said = f"top-1 {scores.top1:.2%}, balanced {scores.balanced:.2%} of {scores.pictures:,} pictures"
+        return f"<Evaluation of {names} on {self.data}: {said}>"
 
     def _repr_html_(self) -> str:
         return evaluation_html(self)
@@ -96,6 +98,7 @@ class Evaluation:
             "crops": self.crops,
             "models": [asdict(model) for model in self.models],
             "average": asdict(self.average) if self.average else None,
+            "rarest": asdict(self.report.rarest) if self.report.rarest else None,
             "most_confused": most_confused(self.report),
             "per_class": [asdict(score) for score in self.report.classes if score.support],
             "left_out": [list(entry) for entry in self.report.unreadable],
@@ -140,6 +143,8 @@ def show_evaluation(console: Console, found: Evaluation) -> None:
     if found.note:
         say(console, found.note, style="yellow")
     console.print(_models(found))
+    if found.report.rarest:
+        say(console, found.report.rarest_class)
     say(console, LEGEND)
     for model in filter(None, [*found.models, found.average]):
         for line in _published(model, found.reported.figures.pictures):
@@ -157,6 +162,7 @@ def evaluation_html(found: Evaluation) -> str:
         notebook.heading(_heading(found)),
         notebook.line(found.note),
         notebook.table(_models(found)),
+        notebook.line(found.report.rarest_class),
         *map(notebook.line, [LEGEND, *said, *(f"{model.name}: {line}" for model in models for line in model.notes)]),
         notebook.table(_classes(found)),
         *(notebook.picture(found.folder / f"{name}.png", what, width) for name, what, width in DRAWN),
@@ -215,7 +221,7 @@ def _looked_at(view: View) -> str:
 def _models(found: Evaluation) -> Table:
     table = Table()
     table.add_column("model", overflow="fold")
-    for column in ("top-1", "±", "top-5", "ECE", "T", "after T", "NLL"):
+    for column in ("top-1", "±", "balanced", "top-5", "ECE", "T", "after T", "NLL"):
         table.add_column(column, justify="right")
     rows = [*found.models, *([found.average] if found.average else [])]
     for model in rows:
@@ -226,6 +232,7 @@ def _models(found: Evaluation) -> Table:
             cell(model.name),
             f"{score.top1:.2%}",
             f"{(score.interval[1] - score.interval[0]) / 2:.2%}",
+            f"{score.balanced:.2%}",
             _share(score.top5),
             f"{calibration.ece:.2%}",
             f"{calibration.temperature:.2f}" if calibration.temperature else "–",

@@ -172,13 +172,18 @@ def test_corrupt_pictures_are_listed_up_to_a_bound(
     (folder / "0" / "001.png").write_text("corrupt")
     damaged = folder / "1" / "002.png"
     damaged.write_bytes(damaged.read_bytes()[:-40])  # its header is whole: found out on the way
+    (folder / "1" / "003.png").unlink()
     (folder / "0" / "notes.txt").write_text("no picture")
     assert main(["evaluate", models[0], "--data", str(folder), "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
-    found = json.loads((tmp_path / "out" / "report.json").read_text())["models"][0]["figures"]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    found, rarest = report["models"][0]["figures"], report["rarest"]
+    assert (rarest["name"], rarest["support"]) == ("1", 2)
     for fact in (
-        "6 pictures of 2 classes",
+        "5 pictures of 2 classes",
         f"{found['top1']:.2%}",
+        f"{found['balanced']:.2%}",
+        f"rarest class '1', 2 pictures: recall {rarest['recall']:.1%}",
         "mean of the classes",
         "ECE",
         f"{tmp_path / 'out'}",
@@ -186,13 +191,12 @@ def test_corrupt_pictures_are_listed_up_to_a_bound(
         assert fact in said
     for name in ("001.png: is no JPEG", "002.png: cannot be decoded", "1 files that end in .txt are not read"):
         assert name in said
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["pictures"] == sum(score["support"] for score in report["per_class"]) == 6
+    assert report["pictures"] == sum(score["support"] for score in report["per_class"]) == 5
     assert [Path(name).name for name, _ in report["left_out"]] == ["001.png", "002.png", "some corrupt"]
     assert (
         main(["evaluate", models[0], "--data", str(folder), "--max-corrupt", "1", "--out", str(tmp_path / "no")]) == 1
     )
-    assert "2 of 8 pictures cannot be read, max_corrupt allows 1" in capsys.readouterr().err
+    assert "2 of 7 pictures cannot be read, max_corrupt allows 1" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
 
 

@@ -1,11 +1,15 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from sklearn.metrics import balanced_accuracy_score, recall_score
 
 from inception_resnet_keras.evaluation import plots
-from inception_resnet_keras.evaluation.metrics import calibration, verify
+from inception_resnet_keras.evaluation.metrics import balanced_accuracy, calibration, verify
 from inception_resnet_keras.evaluation.report import Report, classification_report, most_confused
 
 LABELS = np.array([0, 0, 1, 1, 2])
@@ -23,6 +27,30 @@ def test_scores_by_hand(report: Report) -> None:
     assert [score.precision for score in report.classes] == pytest.approx([1, 2 / 4, 0])
     assert [score.recall for score in report.classes] == pytest.approx([1 / 2, 1, 0])
     assert [score.support for score in report.classes] == [2, 2, 1]
+
+
+def test_every_class_counts_alike_in_balanced_accuracy_and_the_rarest_is_named(report: Report) -> None:
+    """Of classes as rare the one of the least recall; of even classes none; classes without pictures do not count."""
+    recalls = [score.recall for score in report.classes]
+    assert report.balanced_accuracy == pytest.approx(np.mean(recalls))
+    assert report.headline == "accuracy 60.00%, balanced accuracy 50.00%; rarest class 'c', 1 picture: recall 0.0%"
+    assert json.loads(json.dumps(report.as_json()))["rarest"]["name"] == "c"
+    labels, names = np.array([0, 0, 0, 1, 1, 2, 2]), ["a", "b", "c", "d"]
+    predicted = np.array([0, 0, 0, 1, 1, 2, 3])
+    found = classification_report(labels, np.eye(4)[predicted], names, [""] * 7)
+    assert found.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels, predicted[:7])) == 2.5 / 3
+    assert found.rarest is not None
+    assert found.rarest_class == "rarest class 'c', 2 pictures: recall 50.0%"
+    even = classification_report(labels[[0, 3, 5]], np.eye(4)[[0, 1, 1]], names, [""] * 3)
+    assert even.rarest is None
+    assert even.headline == "accuracy 66.67%, balanced accuracy 66.67%"
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=50))
+def test_balanced_accuracy_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
+    labels, predicted = np.array(pairs).T
+    expected = recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
+    assert balanced_accuracy(labels, predicted) == pytest.approx(expected)
 
 
 def test_the_surest_mistake_comes_first(report: Report) -> None:
