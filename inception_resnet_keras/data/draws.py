@@ -51,6 +51,31 @@ def order(count: int, seed: int, epoch: int) -> np.ndarray:
     return found
 
 
+def balanced_order(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Which picture stands at each position of an epoch in which every class has the same number of positions.
+
+    The epoch is as long as that of `order`. The positions that are left over by the division go to classes drawn at
+    random, one each. A class's pictures are drawn without replacement until all were taken, then once more.
+
+    Args:
+        labels: int (n,), the class of each picture. Classes without pictures are left out.
+        seed, epoch: The order depends on nothing else.
+
+    Returns:
+        int64 (n,), in random order.
+    """
+    random = np.random.default_rng((seed, epoch))
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
+    classes = [members for members in by_class if len(members)]
+    share, rest = divmod(len(labels), len(classes))
+    lengths = share + (random.permutation(len(classes)) < rest)
+    drawn = [
+        np.concatenate([random.permutation(members) for _ in range(-(-length // len(members)))])[:length]
+        for members, length in zip(classes, lengths.tolist(), strict=True)
+    ]
+    return random.permutation(np.concatenate(drawn))
+
+
 def draws(options: DataOptions, seed: int, epoch: int, first: int, last: int) -> Draws:
     """Those of the positions from `first` on, before `last`."""
     blocks = range(first // BLOCK, max(last - 1, first) // BLOCK + 1)

@@ -88,6 +88,13 @@ class Source:
             return (self.class_names[label] for label in self.labels.tolist())
         return ("|".join(self.class_names[label] for label in np.flatnonzero(row).tolist()) for row in self.labels)
 
+    @cached_property
+    def class_counts(self) -> np.ndarray:
+        """int64 (classes,): the number of pictures of each class."""
+        if self.multi_label:
+            return self.labels.sum(axis=0, dtype=np.int64)
+        return np.bincount(self.labels, minlength=len(self.class_names))
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -140,8 +147,10 @@ class Source:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the classes and of every picture's name and label, in their order."""
+        """SHA-256 of the classes and of every picture's name, label and, where there are weights, weight, in order."""
         told = [list(self.class_names), list(self.names), self.labels.tolist()]
+        if self.weights is not None:
+            told.append(self.weights.tolist())
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     @cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ import tensorflow as tf
 from ..common.arguments import is_integer, positive_integer
 from ..common.errors import InputError, refuse
 from .augment import distorted, mixed, moves, refill_unreadable, shifted
-from .draws import draws, inception_boxes, order, patches
+from .draws import balanced_order, draws, inception_boxes, order, patches
 from .images import JPEG, PILLOW, UnreadableImageError
 from .labelled import Source
 from .options import DataOptions
@@ -141,7 +141,7 @@ class HeldOutReader:
         return images, readable
 
 
-KEPT = ("index", "label", "present", "patch", "own", "colour", "flip")
+KEPT = ("index", "label", "weight", "present", "patch", "own", "colour", "flip")
 CHUNK = 8  # pictures that are decoded by one call, and given up together where one of them is damaged
 
 
@@ -159,6 +159,7 @@ def batches(
     shard: tuple[int, int] = (0, 1),
     drop_remainder: bool = False,
     numbered: bool = False,
+    sampler: str = "none",
 ) -> tf.data.Dataset:
     """The batches of one epoch or several, from batch number `start` of the first on.
 
@@ -179,13 +180,17 @@ def batches(
         shard: (number, count) of the worker: it gets its part, one stretch, of every batch.
         drop_remainder: Leave out an epoch's last batch that is not full; in training, shapes are then
             static.
-        numbered: Give each picture's number in the source too, int64 (pictures,), third of three.
+        numbered: Give each picture's number in the source too, int64 (pictures,), last of all.
+        sampler: In training, "none" takes every picture once an epoch; "balanced" gives each class the same share
+            of the epoch, which stays as long (`draws.balanced_order`).
 
     Returns:
         A dataset, of known cardinality (one fewer an epoch for a worker that a short last batch leaves
         nothing), of (images, labels): float32 (pictures, height, width, 3), in
         Keras's image data format, 0-255; int64 (pictures,), or float32 (pictures, classes) where
-        `options` mixes pictures. A picture found corrupt on the way is listed in `source.corrupt`; in
+        `options` mixes pictures. In training on a source with weights they follow the labels: float32 (pictures,), or,
+        of mixed pictures, (pictures, classes), each part of a label times the weight of the picture it is of. A
+        picture found corrupt on the way is listed in `source.corrupt`; in
         training another of its batch takes its place, else it is left out. Where these pass their
         bound, iteration raises a TensorFlow error: iterate within `source.corrupt.raising_input_errors()`, and it is
         the InputError.
@@ -207,7 +212,7 @@ def batches(
     if options.cache == "memory":
         source = source.in_memory
 
-    plan = BatchPlan(source, options, size, batch_size, training, seed, epoch, total, (number, count))
+    plan = BatchPlan(source, options, size, batch_size, training, seed, epoch, total, (number, count), sampler)
     settings = tf.data.Options()
     settings.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF  # `shard` did it
     first, last = min(start, plan.own), plan.own * epochs
@@ -244,6 +249,7 @@ class BatchPlan:
     first_epoch: int
     total: int
     shard: tuple[int, int]
+    sampler: str = "none"
 
     @property
     def distorts(self) -> bool:
@@ -281,9 +287,14 @@ class BatchPlan:
         first, last = self.positions(self.total - 1)
         return self.total - (first == last)
 
-    def order(self, epoch: int) -> np.ndarray:
-        count = len(self.source)
-        return order(count, self.seed, epoch) if self.training else np.arange(count)
+    @cached_property
+    def order(self) -> Callable[[int], np.ndarray]:
+        """Which picture stands at each position of an epoch."""
+        if not self.training:
+            return lambda _: np.arange(len(self.source))
+        if self.sampler == "balanced":  # kept, because every batch of the epoch asks for it
+            return lru_cache(maxsize=4)(partial(balanced_order, self.source.labels, self.seed))
+        return partial(order, len(self.source), self.seed)
 
     def positions(self, batch: int) -> tuple[int, int]:
         """This worker's part of a batch: the first position, and the one after the last.
@@ -312,6 +323,8 @@ class BatchPlan:
             "label": self.source.labels[chosen].astype(np.int64),
             "present": np.ones(len(chosen), bool),
         }
+        if self.training and self.source.weights is not None:
+            rows["weight"] = self.source.weights[chosen].astype(np.float32)
         return rows | self._variations(chosen, epoch, first, last) if self.training else rows
 
     def _variations(self, chosen: np.ndarray, epoch: int, first: int, last: int) -> Rows:
@@ -398,11 +411,16 @@ def _batch(plan: BatchPlan, *, static: bool, numbered: bool) -> Callable[[Rows],
         images, labels = tf.cast(rows["image"], tf.float32), rows["label"]
         if static:
             images = tf.ensure_shape(images, [plan.part, *plan.size, 3])
+        weights = [rows["weight"]] if "weight" in rows else []
         if plan.mixes:
-            images, labels = mixed(images, tf.one_hot(labels, len(plan.source.class_names)), rows["own"], rows["patch"])
+            labels = tf.one_hot(labels, len(plan.source.class_names))
+            # A label and the same one times its picture's weight are mixed alike, side by side.
+            both = tf.concat([labels, *(labels * weight[:, None] for weight in weights)], axis=1)
+            images, both = mixed(images, both, rows["own"], rows["patch"])
+            labels, *weights = tf.split(both, 1 + len(weights), axis=1)
         if keras.config.image_data_format() == "channels_first":
             images = tf.transpose(images, [0, 3, 1, 2])
-        return (images, labels, rows["index"]) if numbered else (images, labels)
+        return (images, labels, *weights, *([rows["index"]] if numbered else []))
 
     return batch
 

@@ -10,6 +10,7 @@ from inception_resnet_keras.data.draws import (
     CONTRAST,
     HUE,
     SATURATION,
+    balanced_order,
     draws,
     inception_boxes,
     order,
@@ -38,6 +39,37 @@ def test_seed_epoch_and_position_each_change_the_draws() -> None:
     assert orders[0] == orders[3]
     assert orders[0] != orders[1] != orders[2] != orders[0]
     assert all(sorted(one) == list(range(50)) for one in orders)
+
+
+@settings(deadline=None)
+@given(counts=st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(any), seed=st.integers(0, 99))
+def test_a_balanced_epoch_has_every_class_alike_and_every_picture_before_any_again(
+    counts: list[int], seed: int
+) -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    found = balanced_order(labels, seed, 3)
+    assert len(found) == len(labels)
+    drawn = np.bincount(labels[found], minlength=len(counts))
+    share, present = len(labels) // np.count_nonzero(counts), np.array(counts) > 0
+    assert set(drawn[present]) <= {share, share + 1}
+    assert not drawn[~present].any()
+    times = np.bincount(found, minlength=len(labels))
+    for label in np.flatnonzero(present):
+        of_class = times[labels == label]
+        assert of_class.max() - of_class.min() <= 1
+
+
+def test_a_balanced_epoch_follows_from_seed_and_epoch_and_is_mixed() -> None:
+    labels = np.repeat([0, 1, 2], [500, 25, 6])
+    orders = [balanced_order(labels, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0))]
+    np.testing.assert_array_equal(orders[0], orders[3])
+    assert not any(np.array_equal(one, other) for one, other in ((orders[0], orders[1]), (orders[0], orders[2])))
+    first = np.bincount(labels[orders[0][:177]], minlength=3)  # a third of the epoch has a third of each class
+    assert (abs(first - 59) < 25).all()
+    # Over many epochs every picture of a class is drawn equally often.
+    times = np.bincount(np.concatenate([balanced_order(labels, 0, epoch) for epoch in range(300)]))
+    assert times[:500] == pytest.approx(np.full(500, 300 * 177 / 500), rel=0.4)
+    assert times[500:525] == pytest.approx(np.full(25, 300 * 177 / 25), rel=0.02)
 
 
 def test_the_colours_are_the_released_codes() -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,55 @@ def test_shapes_are_static_where_short_batches_are_left_out(source: Source) -> N
         batches(source, DataOptions("inception"), size=SIZE, batch_size=4, training=True, seed=0, start=1).cardinality()
         == 2
     )
+
+
+def test_a_balanced_epoch_is_the_same_wherever_it_is_entered_and_shared(source: Source) -> None:
+    settings: dict[str, Any] = {"sampler": "balanced", "epoch": 2}
+    whole = epoch_of(source, **settings)
+    assert [len(labels) for _, labels in whole] == [4, 4, 3]
+    labels = np.concatenate([labels for _, labels in whole])
+    assert np.bincount(labels).tolist() in ([5, 6], [6, 5])  # of 7 and 4 pictures
+    assert_same(epoch_of(source, start=1, **settings), whole[1:])
+    workers = [epoch_of(source, shard=(number, 2), **settings) for number in (0, 1)]
+    for batch, first, second in zip(whole, *workers, strict=True):
+        assert_same([batch], [tuple(map(np.concatenate, zip(first, second, strict=True)))])
+    # Evaluation takes every picture once, whatever the sampler.
+    assert_same(epoch_of(source, training=False, sampler="balanced"), epoch_of(source, training=False))
+
+
+def weighted_epoch(source: Source, options: DataOptions, **given: Any) -> list[Any]:
+    settings: dict[str, Any] = {"size": SIZE, "batch_size": 4, "training": True, "seed": 3, **given}
+    return [tuple(part.numpy() for part in batch) for batch in batches(source, options, **settings)]
+
+
+def test_a_pictures_weight_goes_with_it(source: Source) -> None:
+    """In training alone; also of a picture that takes the place of an unreadable one, and in a resumed epoch."""
+    weights = np.arange(1, len(source) + 1, dtype=np.float32)
+    found = weighted_epoch(replace(source, weights=weights), POLICIES["none"])
+    plain = epoch_of(source, POLICIES["none"])
+    assert_same([batch[:2] for batch in found], plain)
+    order = BatchPlan(source, POLICIES["none"], SIZE, 4, True, 3, 0, 3, (0, 1)).order(0)
+    np.testing.assert_array_equal(np.concatenate([batch[2] for batch in found]), weights[order])
+    assert_same(weighted_epoch(replace(source, weights=weights), POLICIES["none"], start=1), found[1:])
+    assert len(weighted_epoch(replace(source, weights=weights), POLICIES["none"], training=False)[0]) == 2
+
+
+def test_a_mixed_label_and_its_weights_are_mixed_alike(source: Source) -> None:
+    """The parts of the label times the weights of the pictures that they are of."""
+    options, weights = DataOptions("none", mixup=0.5), np.array([1.0, 10.0], np.float32)
+    by_class = replace(source, weights=weights[source.labels])
+    for (images, labels, parts), plain in zip(
+        weighted_epoch(by_class, options), epoch_of(source, options), strict=True
+    ):
+        assert_same([(images, labels)], [plain])
+        np.testing.assert_allclose(parts, labels * weights, rtol=1e-6)
+    own = np.linspace(1, 2, len(source), dtype=np.float32)
+    plan = BatchPlan(source, options, SIZE, 4, True, 3, 0, 3, (0, 1))
+    rows = plan.batch(0)
+    one_hot, share = np.eye(2)[rows["label"]], rows["own"][:, None]
+    mine = one_hot * own[rows["index"]][:, None]
+    expected = share * mine + (1 - share) * mine[[1, 0, 3, 2]]
+    np.testing.assert_allclose(weighted_epoch(replace(source, weights=own), options)[0][2], expected, rtol=1e-5)
 
 
 @pytest.mark.usefixtures("channels_first")
