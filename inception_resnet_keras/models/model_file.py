@@ -20,7 +20,7 @@ RUN_CONFIG = "config.json"  # beside the models of a run
 MEMBER = "inception_resnet_keras.json"  # beside Keras's own members, which Keras reads alone
 _CARD_BYTES = 16 * 1024**2
 _LONGEST_SIDE = 65_535
-_NO_TEXTS = ("classes", "size", "central_crop")
+_NO_TEXTS = ("classes", "size", "central_crop", "epoch")
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Output = Literal["probabilities", "embedding"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -36,6 +36,7 @@ class Card:
         built with include_preprocessing=True.
     central_crop: the share of each side, about the middle, that is resized: what the run was evaluated on.
     run: the identity of the run that saved it, which the run's config.json has too; "" where it has none.
+    epoch: the number of the epoch after which the run saved it, counted from 1; 0 where that is not known.
     """
 
     network: str
@@ -44,6 +45,7 @@ class Card:
     size: tuple[int, int]
     central_crop: float = 1.0
     run: str = ""
+    epoch: int = 0
 
     @property
     def gives_classes(self) -> bool:
@@ -114,8 +116,8 @@ def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> Ca
     try:
         if len(text) > _CARD_BYTES:
             raise ValueError(f"its card has {len(text):,} bytes")
-        # Cards of earlier versions have neither: they were evaluated on whole pictures.
-        found = {"central_crop": 1.0, "run": "", **json.loads(text)}
+        # Cards of earlier versions lack these: they were evaluated on whole pictures.
+        found = {"central_crop": 1.0, "run": "", "epoch": 0, **json.loads(text)}
         values = {field.name: found[field.name] for field in fields(kind)}
         card = kind(**values)
         if not isinstance(card.classes, list) or not all(isinstance(name, str) for name in card.classes):
@@ -129,6 +131,8 @@ def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> Ca
         height, width = card.size
         if not all(is_integer(side) and 0 < side <= _LONGEST_SIDE for side in (height, width)):
             raise TypeError(f"its size is {card.size!r}")
+        if not is_integer(card.epoch) or card.epoch < 0:
+            raise TypeError(f"its epoch is {card.epoch!r}")
         if not is_number(card.central_crop) or not 0 < card.central_crop <= 1:
             raise TypeError(f"its central_crop is {card.central_crop!r}")
     except KeyError as error:
