@@ -70,6 +70,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=absent, help=f"of split, weights, order and shifts (default: {DEFAULTS['seed']})")
     add(
+        "--class-weight",
+        metavar="none|balanced|TABLE",
+        default=absent,
+        help="factors of the classes in the loss; a table: '{cat = 1.0, \"black dog\" = 4.0}' (default: none)",
+    )
+    add("--sampler", choices=CHOICES["sampler"], default=absent, help="balanced draws classes alike (default: none)")
+    add(
+        "--monitor",
+        choices=CHOICES["monitor"],
+        default=absent,
+        help="what best.keras and --patience go by (default: auto, balanced_accuracy where classes are uneven)",
+    )
+    add(
+        "--patience",
+        type=int,
+        metavar="EPOCHS",
+        default=absent,
+        help=f"stop after so many epochs without a better one; 0: never (default: {DEFAULTS['patience']})",
+    )
+    add(
         "--weights",
         metavar="FILE_OR_NAME",
         default=absent,
@@ -107,6 +127,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     given = {key: vars(args)[key] for key in KEYS if key in vars(args)}
+    if "class_weight" in given:  # a table is read as --set reads it
+        given |= read_settings([f"class_weight={given['class_weight']}"])
     settings = {**read_settings(args.set), **given}
     if args.resume:
         if args.recipe or not settings.keys() <= set(CHANGEABLE):
@@ -132,11 +154,13 @@ def run(args: argparse.Namespace) -> None:
     if not trained.chief:
         return
     console.print(class_table(trained.report))
-    say(console, f"held-out accuracy {trained.report.accuracy:.2%}", style="bold")
+    say(console, f"held-out {trained.report.headline}", style="bold")
     if trained.test:
         pictures = sum(score.support for score in trained.test.classes)
-        say(console, f"test accuracy {trained.test.accuracy:.2%} of {pictures:,} pictures, seen once", style="bold")
+        say(console, f"test {trained.test.headline}, of {pictures:,} pictures, seen once", style="bold")
     folder = trained.folder.path
+    if trained.best.epoch < len(trained.history):
+        say(console, f"these are of model.keras, from epoch {len(trained.history)}; best.keras is of {trained.best}")
     say(console, f"everything is in {folder}; to use it: {command('predict', folder)} IMAGE")
 
 

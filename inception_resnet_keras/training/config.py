@@ -60,7 +60,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "precision": ("float32", "mixed_bfloat16", "mixed_float16", "auto"),
     "copies": ("together", "allow"),
     "strategy": ("auto", "one", "mirrored", "multiworker"),
+    "sampler": ("none", "balanced"),
+    "monitor": ("auto", "accuracy", "balanced_accuracy", "loss"),
 }
+CLASS_WEIGHTS = ("none", "balanced")  # or a table
+CLASS_WEIGHT_TABLE = 'a table of class names and numbers above 0, such as {cat = 1.0, "black dog" = 4.0}'
 
 SWITCHES = ("freeze_batch_norm", "deterministic", "jit", "remat", "tensorboard")
 # The settings that belong to the input pipeline. Users write them beside the others; TrainConfig nests them.
@@ -97,6 +101,19 @@ class TrainConfig:
         data_options: How pictures are read and augmented: the settings named in `DATA_OPTIONS`.
         max_corrupt: Unreadable pictures that are allowed before the run stops: a number, or a share below 1.
         seed: Seed of the split, the weights, the order of the pictures, the augmentation and dropout.
+
+        class_weight: Factors of the pictures' cross entropies by class: "none" (1 for all), "balanced" (pictures /
+            (classes * pictures of the class), as scikit-learn's) or a table of class names and numbers above 0; a
+            class that is not in it has 1. The loss of a batch is the sum of the weighted cross entropies divided by
+            the number of pictures. A picture's own weight, where the data has one, multiplies its class's.
+        sampler: "none" takes every training picture once an epoch; "balanced" gives each class the same share of an
+            epoch of the same length: pictures of small classes are taken several times, of large ones some.
+        monitor: What best.keras and `patience` go by, on the held-out pictures: "accuracy", "balanced_accuracy" (the
+            mean of the classes' recalls), "loss", or "auto", which takes balanced_accuracy where the largest class has
+            more than 1.5 times the training pictures of the smallest, otherwise accuracy; the run's config.json keeps
+            what was taken. Of equal accuracies the one of the lower held-out loss is better.
+        patience: Epochs without a better one after which training stops before its last epoch; 0 never stops.
+            With `head_epochs` only the epochs after them count.
 
         optimizer: "adam", "adamw", "sgd" (Nesterov) or "rmsprop" (TensorFlow 1's, which the paper uses).
         momentum: Momentum of "sgd" and "rmsprop".
@@ -161,6 +178,10 @@ class TrainConfig:
     data_options: DataOptions = field(default_factory=DataOptions)
     max_corrupt: int | float = 0.05
     seed: int = 0
+    class_weight: str | dict[str, float] = "none"
+    sampler: str = "none"
+    monitor: str = "auto"
+    patience: int = 0
     optimizer: str = "adam"
     momentum: float = 0.9
     rho: float = 0.9
@@ -199,6 +220,7 @@ class TrainConfig:
                 object.__setattr__(self, name, tuple(value))
         network = self.network
         self._check_single_settings()
+        self._check_class_weight()
         self._check_combinations(network)
         self._check_fine_tuning(network)
 
@@ -261,7 +283,7 @@ class TrainConfig:
                 pairs.append(f"--set={key}={_toml(value)}")
             else:
                 flag = f"--{key.replace('_', '-')}"
-                flags.append(flag if key in SWITCHES else f"{flag}={value}")
+                flags.append(flag if key in SWITCHES else f"{flag}={_toml(value)}")
         return shlex.join([PROGRAM, "train", *flags, *pairs])
 
     @property
@@ -284,6 +306,8 @@ class TrainConfig:
             positive_integer(name, getattr(self, name))
         if not is_integer(self.seed) or not 0 <= self.seed < 2**32:
             raise refuse("seed", self.seed, "an integer from 0 to 4294967295")
+        if not is_integer(self.patience) or self.patience < 0:
+            raise refuse("patience", self.patience, "an integer of at least 0, in epochs; 0 never stops early")
         if self.batch_norm_momentum is not None:
             number_between("batch_norm_momentum", self.batch_norm_momentum, 0, 1, f"{IN_0_1}, or nothing")
         for name in ("data", "val", "group", "weights", "unfreeze_from"):
@@ -295,6 +319,22 @@ class TrainConfig:
         if not isinstance(self.data_options, DataOptions):
             raise refuse("data_options", self.data_options, "a DataOptions")
         count_or_share("max_corrupt", self.max_corrupt, "pictures")
+
+    def _check_class_weight(self) -> None:
+        weights = self.class_weight
+        if not isinstance(weights, dict):
+            if not isinstance(weights, str) or weights not in CLASS_WEIGHTS:
+                raise refuse("class_weight", weights, f"'none', 'balanced' or {CLASS_WEIGHT_TABLE}")
+        else:
+            if not weights or not all(isinstance(name, str) for name in weights):
+                raise refuse("class_weight", weights, CLASS_WEIGHT_TABLE)
+            for name, weight in weights.items():
+                number_between(f"class_weight: {name}", weight, 1e-6, 1e6, "a number above 0, at most 1000000")
+            object.__setattr__(self, "class_weight", {name: float(weight) for name, weight in weights.items()})
+        if self.class_weight == self.sampler == "balanced":
+            raise refuse(
+                "sampler", "balanced", "none with class_weight balanced: both would count small classes twice over"
+            )
 
     def _check_combinations(self, network: Network) -> None:
         if self.aux_weight and not network.aux:
@@ -331,22 +371,8 @@ DEFAULTS = TrainConfig().settings()
 KEYS = list(DEFAULTS)
 # Settings with a flag of their own; every setting has `--set key=value`.
 FLAGS = (
-    *(
-        "data",
-        "val",
-        "val_fraction",
-        "test_fraction",
-        "group",
-        "model",
-        "variant",
-        "size",
-        "epochs",
-        "batch_size",
-        "learning_rate",
-        "shift",
-        "seed",
-        "weights",
-    ),
+    *("data", "val", "val_fraction", "test_fraction", "group", "model", "variant", "size", "epochs", "batch_size"),
+    *("learning_rate", "shift", "seed", "weights", "class_weight", "sampler", "monitor", "patience"),
     *("strategy", "precision", "jit", "accumulate", "remat", "tensorboard"),
 )
 # Settings that may change on `--resume`: they affect how training runs, not what is learned.
@@ -359,15 +385,18 @@ CHANGEABLE = (
 ADDED_LATER = (
     *(key for key in DATA_OPTIONS if key != "shift"),
     *("max_corrupt", "worker_minutes", "depths", "scale", "val_fraction", "test_fraction", "group"),
-    *("copies", "copy_distance"),
+    *("copies", "copy_distance", "class_weight", "sampler", "monitor", "patience"),
 )
 # What those versions did where it is not the default.
-EARLIER = {"copies": "allow"}
+EARLIER = {"copies": "allow", "monitor": "accuracy"}
 
 
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        pairs = (f"{json.dumps(key, ensure_ascii=False)} = {each}" for key, each in value.items())
+        return f"{{{', '.join(pairs)}}}"
     return str(list(value) if isinstance(value, tuple) else value)
 
 
@@ -376,7 +405,14 @@ def _toml(value: Any) -> str:
 # ----------------------------------------------------------------------------------------------------------------------
 RECIPES = Path(__file__).with_name("recipes")
 LONGEST_RECIPE = 1024**2  # bytes
-_KINDS = {str: "text", int: "an integer", float: "a number", bool: "true or false", list: "two numbers: [low, high]"}
+_KINDS = {
+    str: "text",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    list: "two numbers: [low, high]",
+    dict: f"none, balanced or {CLASS_WEIGHT_TABLE}",
+}
 
 
 def configured(
@@ -445,7 +481,7 @@ def _parse(key: str, text: str) -> Any:
     kinds, optional = _kind("set", key)
     if optional and text == "none":
         return None
-    if str in kinds and not text.startswith(('"', "'")):
+    if str in kinds and not text.startswith(('"', "'", *(["{"] if dict in kinds else []))):
         return text
     try:
         table = _toml_table(f"value = {text}")
@@ -469,7 +505,7 @@ def _kind(where: str, key: str) -> tuple[list[type], bool]:
     hint = get_type_hints(DataOptions if key in DATA_OPTIONS else TrainConfig)[key]
     if get_origin(hint) is tuple:
         return [list], False
-    kinds = [kind for kind in get_args(hint) if kind is not type(None)] or [hint]
+    kinds = [get_origin(kind) or kind for kind in get_args(hint) if kind is not type(None)] or [hint]
     return kinds, type(None) in get_args(hint)
 
 

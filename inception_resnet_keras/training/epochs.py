@@ -18,7 +18,10 @@ from ..data.images import UnreadableImageError
 from ..data.labelled import Source
 from ..data.parts import Parts
 from ..data.pipeline import batches
+from ..evaluation.metrics import balanced_accuracy
 from ..models.open import require_finite
+from .balance import weighted
+from .best_epoch import best_epoch, is_finished
 from .cluster import worker
 from .optimizers import phases
 from .progress import InterruptedRun, TrainingProgress
@@ -38,12 +41,13 @@ LEAST_PROBABILITY = 1e-7  # the bound of Keras's own cross entropy
 class _StartedStep:
     """A step that nobody has waited for yet.
 
-    images, labels: Its batch. metrics: Its metrics, on the device.
+    images, labels, weights: Its batch; pictures that count alike have no weights. metrics: Its metrics, on the device.
     waited: Seconds it waited for data. seconds: Seconds until it was started, that wait included.
     """
 
     images: tf.Tensor
     labels: tf.Tensor
+    weights: tf.Tensor | None
     metrics: tf.Tensor
     waited: float
     seconds: float
@@ -88,11 +92,12 @@ class Trainer:
         }
         self._held_out_batches = batches(held_out, training=False, numbered=True, **self._common)
         self._training_batches: Iterator[Any] = iter(())
-        if position.epoch < config.epochs:
+        if not is_finished(config, position.history):
             # One pipeline for all remaining epochs, so that the next epoch is read while this one is evaluated.
             dataset = batches(
-                training,
+                weighted(config, training),
                 training=True,
+                sampler=config.sampler,
                 epoch=position.epoch,
                 start=position.batch,
                 epochs=config.epochs - position.epoch,
@@ -132,7 +137,7 @@ class Trainer:
     def _train_epochs(self) -> Evaluated:
         session, position = self.session, self.session.position
         evaluation = None
-        while position.epoch < session.config.epochs:
+        while not is_finished(session.config, position.history):
             phase = next(phase for phase in phases(session.config) if phase.first <= position.epoch < phase.last)
             if phase != session.phase:
                 session.start_phase(phase)
@@ -142,7 +147,7 @@ class Trainer:
             # Interrupted after its last epoch: only the report is left to write, of the model that is saved.
             with session.averaged_weights():
                 evaluation = self._evaluate(self.held_out, self._held_out_batches, "val")
-                self.writer.save_model(best=False)
+                self.writer.save_model(epoch=position.epoch, best=False)
         return evaluation
 
     # One epoch
@@ -152,12 +157,13 @@ class Trainer:
         start = before = time.monotonic()
         earlier, earlier_training = position.seconds, position.training_seconds  # of a resumed epoch
         while position.batch + len(self._started) < self.session.steps:
-            images, labels = next(self._training_batches)
+            images, labels, *more = next(self._training_batches)
+            weights = more[0] if more else None
             waited, stop = time.monotonic() - before, self.stop_requested()
             with explain_out_of_memory(self.session, images, labels, self.progress.console):
                 number = position.step + len(self._started)
-                metrics = self.session.stepper.step(images, labels, number, stop=stop)
-                self._started.append(_StartedStep(images, labels, metrics, waited, time.monotonic() - before))
+                metrics = self.session.stepper.step(images, labels, number, weights=weights, stop=stop)
+                self._started.append(_StartedStep(images, labels, weights, metrics, waited, time.monotonic() - before))
                 if self.shard[1] > 1:
                     stop = self._workers_stop()
                 # Asked once: a checkpoint must not be written while a step that changed the weights is not counted.
@@ -203,7 +209,7 @@ class Trainer:
             step = self._started[0]
             metrics = step.wait()
             if what := metrics.broken(self.session.config.precision):
-                _, gradients = self.session.stepper.compute(step.images, step.labels)
+                _, gradients = self.session.stepper.compute(step.images, step.labels, step.weights)
                 problem = diagnose(self.session.model, step.images, metrics, gradients)
                 raise InputError(
                     f"the {what} of epoch {position.epoch + 1}, step {position.batch + 1} is not finite, so it was not "
@@ -230,9 +236,9 @@ class Trainer:
                 source.corrupt.check()
             row = self._history_row(evaluated, probabilities)
             row["seconds"] = round(position.seconds + time.monotonic() - start, 2)
-            self.writer.save_model(best=row["val_accuracy"] > position.best)
+            best = best_epoch(session.config, [*position.history, row])
+            self.writer.save_model(epoch=position.epoch + 1, best=best.epoch == position.epoch + 1)
         # Advance the position, and save it.
-        position.best = max(position.best, row["val_accuracy"])
         position.history.append(row)
         position.end_epoch()
         self.writer.save_epoch()
@@ -264,12 +270,13 @@ class Trainer:
         position = self.session.position
         loss, correct, count = position.sums
         labels = evaluated.labels
-        true_class = probabilities[np.arange(len(labels)), labels]
+        predicted, true_class = probabilities.argmax(axis=1), probabilities[np.arange(len(labels)), labels]
         return {
             "epoch": position.epoch + 1,
             "accuracy": correct / count,
             "loss": loss / count,
-            "val_accuracy": float(np.mean(probabilities.argmax(axis=1) == labels)),
+            "val_accuracy": float(np.mean(predicted == labels)),
+            "val_balanced_accuracy": balanced_accuracy(labels, predicted),
             "val_loss": float(-np.log(np.clip(true_class, LEAST_PROBABILITY, 1)).mean()),
             "seconds": 0.0,
             "images_per_second": round(count / position.training_seconds, 2),

@@ -115,6 +115,7 @@ class TrainingProgress:
             self.console,
             f"epoch {epoch + 1}/{self.epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
             f"held-out loss {row['val_loss']:.4f}  held-out accuracy {row['val_accuracy']:.2%}  "
+            f"balanced {row['val_balanced_accuracy']:.2%}  "
             f"{row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s",
         )
 

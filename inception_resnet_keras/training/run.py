@@ -6,6 +6,7 @@ import csv
 import errno
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -16,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -136,8 +137,8 @@ class RunFolder:
             write_json(self.config, {**stored, "split": digest})
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
-        header = list(rows[0])
-        write_csv(self.history, header, ([row[name] for name in header] for row in rows))
+        header = list(dict.fromkeys(name for row in rows for name in row))  # an earlier version's rows have fewer
+        write_csv(self.history, header, ([row.get(name, math.nan) for name in header] for row in rows))
 
     def read_history(self) -> list[dict[str, float]]:
         """The finished epochs, oldest first; InputError if the file is damaged."""
@@ -466,11 +467,15 @@ class RunWriter:
             self.write(lambda: self.checkpoints.save(step, arrays, meta))
         self._last_checkpoint = time.monotonic()
 
-    def save_model(self, *, best: bool) -> None:
-        """Saves the classifier with its present weights as model.keras and, if it is the best, as best.keras."""
+    def save_model(self, *, epoch: int, best: bool) -> None:
+        """Saves the classifier with its present weights as model.keras and, if it is the best, as best.keras.
+
+        epoch: Number of the epoch that it was trained to, counted from 1.
+        """
         if not self.chief:
             return
-        self.write(lambda: save_model(self.session.inference_model(), self.run.model, self._card))
+        card = replace(self._card, epoch=epoch)
+        self.write(lambda: save_model(self.session.inference_model(), self.run.model, card))
         if best:
             self.write(self._copy_best)
 

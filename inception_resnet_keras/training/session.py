@@ -27,7 +27,7 @@ class Position:
 
     epoch, batch: The next batch to train on, both counted from 0. step: Optimizer steps taken.
     sums: Sums over the epoch's batches so far: loss times pictures, correct pictures, pictures.
-    seconds, training_seconds: Duration of the epoch so far. best: Highest held-out accuracy so far.
+    seconds, training_seconds: Duration of the epoch so far.
     history: One row of metrics per finished epoch. unreadable: (name, reason) of the unreadable pictures so far.
     """
 
@@ -37,7 +37,6 @@ class Position:
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     seconds: float = 0.0
     training_seconds: float = 0.0
-    best: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
@@ -152,7 +151,8 @@ class Session:
         """
         try:
             self._check_same_pictures(path, meta)
-            self.position = Position(**meta["position"])
+            # Earlier versions kept the highest accuracy beside the history, from which it follows.
+            self.position = Position(**{key: value for key, value in meta["position"].items() if key != "best"})
             self.position.unreadable = [(name, reason) for name, reason in self.position.unreadable]
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(

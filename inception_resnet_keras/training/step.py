@@ -93,7 +93,7 @@ class Stepper:
             compiled = tf.function(self._micro_batch_gradients, autograph=False, jit_compile=True)
             self._micro_batch_gradients = compiled  # type: ignore[method-assign]
 
-    def step(self, images: Any, labels: Any, number: int, *, stop: bool = False) -> tf.Tensor:
+    def step(self, images: Any, labels: Any, number: int, *, weights: Any = None, stop: bool = False) -> tf.Tensor:
         """Starts optimizer step `number` of the run, counted from 0.
 
         A step whose loss or gradient is not finite is not taken, nor is any step after it.
@@ -102,16 +102,17 @@ class Stepper:
             images: This worker's part of the batch, (n, height, width, 3), values 0 to 255.
             labels: int (n,), or float32 (n, classes) for mixed pictures.
             number: Of the step.
+            weights: Of the pictures in the loss, as `compute` takes them.
             stop: Whether this worker asks to stop; the metrics count those that do.
 
         Returns:
             The metrics in the order of `StepMetrics`, on the device: nothing waits for them.
         """
-        return self._take_step(*self._inputs(images, labels, stop), tf.constant(number, tf.float32))
+        return self._take_step(*self._inputs(images, labels, weights, stop), tf.constant(number, tf.float32))
 
     @graph
-    def _take_step(self, images: Any, labels: Any, stop: Any, number: tf.Tensor) -> tf.Tensor:
-        metrics, gradients = self.strategy.run(self._replica_gradients, (images, labels, stop))
+    def _take_step(self, images: Any, labels: Any, weights: Any, stop: Any, number: tf.Tensor) -> tf.Tensor:
+        metrics, gradients = self.strategy.run(self._replica_gradients, (images, labels, weights, stop))
         metrics = self.strategy.reduce(SUM, metrics, axis=None)
         finite = tf.math.is_finite(tf.reduce_sum(metrics[:3]))  # the same test as `StepMetrics.broken`
         if self.config.precision != "mixed_float16":
@@ -142,33 +143,40 @@ class Stepper:
             for average, variable in zip(self.averages, averaged(self.model), strict=True):
                 average.assign(decay * average + (1 - decay) * variable.value)
 
-    def _inputs(self, images: Any, labels: Any, stop: bool) -> tuple[Any, Any, Any]:
+    def _inputs(self, images: Any, labels: Any, weights: Any, stop: bool) -> tuple[Any, Any, Any, Any]:
         """This worker's part of a batch and its stop request, for its replicas."""
         stops = np.full(self._local_replicas, stop, np.float32)
-        return self._split(images), self._split(labels), self._split(stops)
+        weights = None if weights is None else self._split(weights)
+        return self._split(images), self._split(labels), weights, self._split(stops)
 
     # Gradients
 
-    def compute(self, images: Any, labels: Any) -> tuple[StepMetrics, Any]:
+    def compute(self, images: Any, labels: Any, weights: Any = None) -> tuple[StepMetrics, Any]:
         """Metrics and gradients of a batch, waited for; no trainable weight changes.
 
         Args:
             images: This worker's part of the batch, (n, height, width, 3), values 0 to 255.
             labels: int (n,), or float32 (n, classes) for mixed pictures.
+            weights: Factors of the pictures' cross entropies, float32 (n,). For mixed pictures (n, classes): each part
+                of a label times the weight of the picture that it is of, so that a mixed picture's loss is the mixture
+                of two weighted losses. The batch's loss is the sum over its pictures divided by their number, as
+                Keras's `sample_weight` has it, not by the sum of the weights. `None` weighs all alike.
         """
-        metrics, gradients = self._compute_on_replicas(*self._inputs(images, labels, False))
+        metrics, gradients = self._compute_on_replicas(*self._inputs(images, labels, weights, False))
         return StepMetrics(*metrics.numpy().tolist()), gradients
 
     @graph
-    def _compute_on_replicas(self, images: Any, labels: Any, stop: Any) -> Any:
-        metrics, gradients = self.strategy.run(self._replica_gradients, (images, labels, stop))
+    def _compute_on_replicas(self, images: Any, labels: Any, weights: Any, stop: Any) -> Any:
+        metrics, gradients = self.strategy.run(self._replica_gradients, (images, labels, weights, stop))
         return self.strategy.reduce(SUM, metrics, axis=None), gradients
 
-    def _replica_gradients(self, images: tf.Tensor, labels: tf.Tensor, stop: tf.Tensor) -> Any:
+    def _replica_gradients(
+        self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None, stop: tf.Tensor
+    ) -> Any:
         total = tf.cast(tf.shape(images)[0], tf.float32)
         if self.replicas > 1:
             total = tf.distribute.get_replica_context().all_reduce(SUM, total)
-        metrics, gradients = self._accumulated_gradients(images, labels, total)
+        metrics, gradients = self._accumulated_gradients(images, labels, weights, total)
         # mixed_float16 scales its loss; the factor is 1 for any other precision.
         scale = self.optimizer.scale_loss(tf.constant(1.0))
         if self.config.clip_norm and self.replicas > 1:  # the norm is that of the whole batch's gradients
@@ -180,11 +188,13 @@ class Stepper:
             gradients = [gradient * factor for gradient in gradients]
         return tf.concat([metrics, [tf.square(norm)], stop[:1]], axis=0), gradients
 
-    def _accumulated_gradients(self, images: tf.Tensor, labels: tf.Tensor, total: tf.Tensor) -> Any:
+    def _accumulated_gradients(
+        self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None, total: tf.Tensor
+    ) -> Any:
         """Metrics and gradients of a replica's part of the batch, one micro-batch in memory at a time."""
         count, size = images.shape[0], self._micro_batch_size
         if self.config.accumulate == 1 or count <= size:
-            return self._micro_batch_gradients(images, labels, total, tf.constant(1.0))
+            return self._micro_batch_gradients(images, labels, weights, total, tf.constant(1.0))
 
         metrics, gradients = tf.zeros(5), [tf.zeros(variable.shape, variable.dtype) for variable in self._variables]
         # Unrolled: replicas cannot wait for each other inside a tf.while_loop, and synchronized batch norm does.
@@ -194,14 +204,17 @@ class Stepper:
             # The next micro-batch starts after this one, so that only one's activations are in memory.
             with tf.control_dependencies([metrics, *gradients]):
                 pictures = tf.identity(images[part])
+            part_weights = None if weights is None else weights[part]
             part_metrics, part_gradients = self._micro_batch_gradients(
-                pictures, labels[part], total, tf.constant(share)
+                pictures, labels[part], part_weights, total, tf.constant(share)
             )
             metrics += part_metrics
             gradients = [gradient + more for gradient, more in zip(gradients, part_gradients, strict=True)]
         return metrics, gradients
 
-    def _micro_batch_gradients(self, images: tf.Tensor, labels: tf.Tensor, total: tf.Tensor, share: tf.Tensor) -> Any:
+    def _micro_batch_gradients(
+        self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None, total: tf.Tensor, share: tf.Tensor
+    ) -> Any:
         """Metrics and gradients of one micro-batch.
 
         total: Pictures of the whole batch. share: The micro-batch's share of the replica's pictures.
@@ -209,7 +222,7 @@ class Stepper:
         with tf.GradientTape() as tape:
             outputs = self._forward(images)
             outputs = outputs if isinstance(outputs, list) else [outputs]
-            losses = [tf.reduce_sum(self._cross_entropy(labels, output)) / total for output in outputs]
+            losses = [tf.reduce_sum(self._cross_entropy(labels, weights, output)) / total for output in outputs]
             if len(losses) > 1:
                 losses[1] *= self.config.aux_weight
             penalty = tf.add_n(self.model.losses) * share / self.replicas if self.model.losses else tf.constant(0.0)
@@ -223,12 +236,18 @@ class Stepper:
         count = tf.cast(tf.shape(images)[0], tf.float32)
         return tf.stack([losses[0], auxiliary, penalty, correct, count]), gradients
 
-    def _cross_entropy(self, labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+    def _cross_entropy(self, labels: tf.Tensor, weights: tf.Tensor | None, probabilities: tf.Tensor) -> tf.Tensor:
+        """The cross entropy of each picture, smoothed and weighted."""
         classes = probabilities.shape[-1]
         truth = tf.one_hot(labels, classes) if labels.shape.rank == 1 else labels
+        if weights is not None and weights.shape.rank == 2:
+            # A label whose parts are weighted is one label, which sums to 1, and one weight.
+            parts, weights = weights, tf.reduce_sum(weights, axis=1)
+            truth = tf.math.divide_no_nan(parts, weights[:, None])
         smoothing = self.config.label_smoothing
         # Keras computes this from the logits that the softmax read, so that nothing is lost to rounding.
-        return keras.ops.categorical_crossentropy(truth * (1 - smoothing) + smoothing / classes, probabilities)
+        losses = keras.ops.categorical_crossentropy(truth * (1 - smoothing) + smoothing / classes, probabilities)
+        return losses if weights is None else losses * weights
 
     # Weights
 

@@ -36,6 +36,8 @@ from ..models.model_file import require_same_run
 from ..models.precision import AUTO, choose_precision
 from ..weights import registry
 from ..weights.load import is_name, require
+from .balance import introduce_classes, require_balance, with_chosen_monitor
+from .best_epoch import NAMES, BestEpoch, best_epoch, is_finished, stops_early
 from .cluster import make_strategy, require_agreement, worker
 from .config import CHANGEABLE, TrainConfig, configured, read_stored_config
 from .in_memory import is_model, written
@@ -62,28 +64,34 @@ SETTLING_MEMORIES = 3  # batch-norm statistics settle within so many of their me
 class TrainingResult:
     """A finished run.
 
-    folder: Its folder. history: One row of metrics per epoch. report: The report on the held-out pictures.
-    test: The report on the test pictures, which the finished model sees once; None without a test part.
+    folder: Its folder. history: One row of metrics per epoch.
+    report: The report on the held-out pictures, of the last epoch's model, which is model.keras.
+    test: The report on the test pictures, which that model sees once; None without a test part.
+    best: The epoch that best.keras is of. stopped_early: Whether `patience` ended it before its last epoch.
     chief: Whether this process wrote the folder; one of several workers does.
     """
 
     folder: RunFolder
     history: list[dict[str, float]]
     report: Report
+    best: BestEpoch
+    stopped_early: bool = False
     chief: bool = True
     test: Report | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"<TrainingResult: {len(self.history)} epochs, held-out accuracy {self.report.accuracy:.2%}, "
-            f"in {self.folder.path}>"
-        )
+        return f"<TrainingResult: {self._epochs}, held-out {self.report.headline}, in {self.folder.path}>"
+
+    @property
+    def _epochs(self) -> str:
+        return f"{len(self.history)} epochs{', stopped early' * self.stopped_early}"
 
     def _repr_html_(self) -> str:
         """The accuracy, the learning curves and the classes, for a notebook."""
         curves = self.folder.path / LEARNING_CURVES
         return notebook.page(
-            notebook.heading(f"held-out accuracy {self.report.accuracy:.2%} after {len(self.history)} epochs"),
+            notebook.heading(f"held-out {self.report.headline}; after {self._epochs}"),
+            notebook.line(f"best.keras is of {self.best}"),
             notebook.picture(curves, "loss and accuracy by epoch", 760),
             notebook.table(class_table(self.report, CLASSES_SHOWN)),
             notebook.line(f"everything is in {self.folder.path}"),
@@ -290,9 +298,13 @@ def _require_unfinished(run: RunFolder, config: TrainConfig) -> None:
         require_same_run(model)
     if run.has_checkpoint():
         return  # it holds the history too, and is removed only after the report is written
-    epochs = len(run.read_history())
-    if run.report.exists() and epochs >= config.epochs:
-        raise InputError(f"{run.path}: all {config.epochs} epochs are trained; nothing is left to go on with")
+    history = run.read_history()
+    epochs = len(history)
+    if run.report.exists() and is_finished(config, history):
+        which = f"all {config.epochs} epochs are trained"
+        if epochs < config.epochs:
+            which = f"training stopped early, after epoch {epochs} of {config.epochs} (patience {config.patience})"
+        raise InputError(f"{run.path}: {which}; nothing is left to go on with")
     if os.path.lexists(run.model):
         raise InputError(
             f"{run.path}: holds a model and no checkpoint to go on from, and its history.csv has {epochs} of "
@@ -309,6 +321,9 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         # Pictures
         pictures = _agreed_pictures(config, run, strategy, console)
         training, held_out, test = parts = pictures.parts
+        require_balance(config, training)
+        config = with_chosen_monitor(config, training)
+        introduce_classes(console, config, training, held_out)
         config = with_chosen_precision(config, strategy, console)
         # Session: a new one, or the one of the newest checkpoint
         session = _new_session(config, parts, strategy)
@@ -329,7 +344,9 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         if writer.chief:
             write_report(writer, evaluated[0], report, test_report)
             writer.checkpoints.clear()  # the run is finished: its models and its report are written
-        return TrainingResult(run, session.position.history, report, writer.chief, test_report)
+        history = session.position.history
+        best, early = best_epoch(config, history), stops_early(config, history)
+        return TrainingResult(run, history, report, best, early, writer.chief, test_report)
     except KeyboardInterrupt:
         if run.has_checkpoint():
             say(console, f"go on with: {command('train', '--resume', run.path)}")
@@ -556,6 +573,8 @@ def _train_epochs(writer: RunWriter, parts: Parts) -> tuple[Evaluated, Evaluated
         trainer = Trainer(writer, parts, progress=progress, stop_requested=stop_requested)
         try:
             evaluated = trainer.train()
+            if stops_early(session.config, position.history):
+                say(console, _early_stop(session), style="yellow")
             return evaluated, trainer.test()
         except InterruptedRun:
             writer.save_checkpoint()
@@ -566,6 +585,21 @@ def _train_epochs(writer: RunWriter, parts: Parts) -> tuple[Evaluated, Evaluated
                 f"all that was trained is in {writer.run.path}",
             )
             raise KeyboardInterrupt from None
+
+
+def _early_stop(session: Session) -> str:
+    """Why a run ended before its last epoch, and what of its learning-rate schedule was left."""
+    config, history = session.config, session.position.history
+    text = (
+        f"stopped early after epoch {len(history)} of {config.epochs}: the last {config.patience} were not better by "
+        f"held-out {NAMES[config.monitor]} than epoch {best_epoch(config, history).epoch} (patience {config.patience})"
+    )
+    if config.schedule == "constant":
+        return text
+    return (
+        f"{text}. The {config.schedule} schedule had not finished: the learning rate was still "
+        f"{float(session.optimizer.learning_rate):.3g}; a run of --epochs {len(history)} would finish it"
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -601,5 +635,11 @@ def write_report(writer: RunWriter, evaluated: Source, report: Report, test: Rep
     plots.plot_learning_curves(history, run.path / LEARNING_CURVES)
     plots.plot_confusion(report, run.path / "confusion_matrix.png")
     plots.plot_mistakes(report, mistakes, run.path / "mistakes.png")
+    epochs = {
+        "epoch": len(history),
+        "epochs": config.epochs,
+        "stopped_early": stops_early(config, history),
+        "best": asdict(best_epoch(config, history)),
+    }
     tested = {} if test is None else {"test": test.as_json()}
-    write_json(run.report, {**report.as_json(), "peak_gpu_bytes": peak, **tested})
+    write_json(run.report, {**report.as_json(), **epochs, "peak_gpu_bytes": peak, **tested})

@@ -159,8 +159,10 @@ def test_the_report_names_what_needs_a_look(cells: list[Image.Image], tmp_path: 
     ]
     said, warnings = report.sentences()
     assert "8 pictures were decoded and compared in 1.2 s; identical pairs: 3, near-identical pairs: 1" in said
-    assert ["copies under two labels", "copies across the split", "training pictures left out"] == [
-        warning.partition(",")[0] for warning in warnings
+    assert [warning.partition(",")[0] for warning in warnings] == [
+        "copies under two labels",
+        "copies across the split",
+        "training pictures left out",
     ]
     with (tmp_path / "copies.csv").open("w", newline="") as file:
         writer = csv.writer(file)

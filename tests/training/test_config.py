@@ -97,7 +97,8 @@ def test_an_older_versions_configuration_is_filled_in_where_it_did_as_the_defaul
     assert stored() == (config, [])
     assert stored(central_crop=..., area=...) == (TrainConfig(epochs=7), ["area", "central_crop"])
     assert stored(**dict.fromkeys(ADDED_LATER, ...)) == (
-        TrainConfig(epochs=7, copies="allow"),
+        # Those versions let copies be, and kept the epoch of the best accuracy.
+        TrainConfig(epochs=7, copies="allow", monitor="accuracy"),
         [name for name in whole if name in ADDED_LATER],
     )
     for name in ("shift", "epochs", "optimizer"):  # the first runs shifted nothing, say
@@ -211,9 +212,10 @@ def test_the_modern_recipe_mixes_and_augments() -> None:
 
 def test_settings_go_over_the_recipe_and_flags_over_both(tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
-    own.write_text('optimizer = "sgd"\nlearning_rate = 1\nepochs = 7\nseed = 5\n')
+    own.write_text('optimizer = "sgd"\nlearning_rate = 1\nepochs = 7\nseed = 5\n[class_weight]\ncat = 2\n')
     config = configured(str(own), ["epochs=9", "seed=6", "jit=true", "val=none", "momentum=0"], {"seed": 8})
     assert (config.optimizer, config.learning_rate, config.epochs, config.seed) == ("sgd", 1.0, 9, 8)
+    assert config.class_weight == {"cat": 2.0}
     assert config.jit is True
     assert config.momentum == 0
     assert isinstance(config.momentum, float)
@@ -249,6 +251,16 @@ def test_a_number_of_pictures_is_no_share_of_them() -> None:
         (["val_fraction=0"], "val_fraction: got 0.0; it takes a number above 0 and below 1"),
         (["val_fraction=0.5", "test_fraction=0.5"], "test_fraction: got 0.5; it takes less than 0.5, because 0.5"),
         (["group=re:("], "group: got 're:\\('; it takes re: and a regular expression with a group"),
+        (
+            ["class_weight=blanced"],
+            "class_weight: got 'blanced'; it takes 'none', 'balanced' or a table of class names",
+        ),
+        (["class_weight={a = 0}"], "class_weight: a: got 0; it takes a number above 0"),
+        (["class_weight={a = {b = 1}}"], "class_weight: a: got {'b': 1}; it takes a number above 0"),
+        (["class_weight={}"], "class_weight: got {}; it takes a table of class names and numbers above 0"),
+        (["class_weight=balanced", "sampler=balanced"], "sampler: got 'balanced'; it takes none with class_weight"),
+        (["monitor=f1"], "monitor: got 'f1'; it takes 'auto' or 'accuracy' or 'balanced_accuracy' or 'loss'"),
+        (["patience=-1"], "patience: got -1; it takes an integer of at least 0, in epochs"),
         (["mixop=0.2"], "'mixop' is no setting; did you mean 'mixup'"),
         (["aux_weight=0.4"], "size: got 75; it takes an integer from 107"),
     ],
@@ -288,7 +300,8 @@ def test_text_needs_no_quotes() -> None:
 
 def test_the_command_of_a_run_gives_its_configuration_back(tmp_path: Path) -> None:
     for name in recipe_names():
-        config = configured(name, ["jit=true", "seed=3"])
+        config = configured(name, ["jit=true", "seed=3", 'class_weight={"a \\"b\\" ☃" = 2, c = 0.5}'])
+        assert config.class_weight == {'a "b" ☃': 2, "c": 0.5}
         words = shlex.split(config.command())[2:]
         given = dict(word.removeprefix("--").partition("=")[::2] for word in words if not word.startswith("--set"))
         switches = {key: True for key, value in given.items() if not value}

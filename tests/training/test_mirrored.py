@@ -17,7 +17,8 @@ from ..data.photographs import write_photographs
 # As in test_workers: plain SGD, and photographs, keep rounding small.
 SETTINGS = (
     *("--model=few", "--size=32", "--batch-size=16", "--learning-rate=0.02", "--set=optimizer=sgd"),
-    *("--set=dropout=0", "--set=average=0.9", "--set=checkpoint_minutes=0"),
+    *("--set=dropout=0", "--set=average=0.9", "--set=checkpoint_minutes=0", "--sampler=balanced"),
+    '--class-weight={"class 0" = 1.5, "class 2" = 0.5}',
 )
 
 

@@ -12,6 +12,7 @@ ROW = {
     "accuracy": 0.75,
     "val_loss": 0.6,
     "val_accuracy": 0.7,
+    "val_balanced_accuracy": 0.65,
     "images_per_second": 12.34,
     "seconds": 8.1,
 }
@@ -38,7 +39,7 @@ def test_where_there_is_no_terminal_plain_lines_say_all(monkeypatch: pytest.Monk
     assert "data wait 12%" in lines[1]
     assert lines[2] == "held-out pictures 400/1,200"
     assert lines[3].startswith(
-        "epoch 1/2  loss 0.5000  accuracy 75.00%  held-out loss 0.6000  held-out accuracy 70.00%"
+        "epoch 1/2  loss 0.5000  accuracy 75.00%  held-out loss 0.6000  held-out accuracy 70.00%  balanced 65.00%"
     )
     assert "data wait 50%" in lines[4]
     assert all("images/s" in line for line in lines if "pictures" not in line)
