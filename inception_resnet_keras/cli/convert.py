@@ -8,7 +8,9 @@ HELP = "another project's checkpoint to a .keras or .safetensors file"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="a checkpoint of any format that weights= takes")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a run's folder, or a checkpoint of any format that weights= takes"
+    )
     parser.add_argument("out", metavar="OUT", help="the file to write, which must not exist")
     parser.add_argument("--to", choices=("keras", "safetensors"), help="the format; without it, OUT's ending says")
     parser.add_argument("--ema", action="store_true", help="take the running averages beside the weights")

@@ -8,7 +8,9 @@ HELP = "what a checkpoint is, and which factory call loads it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="a checkpoint of any format that weights= takes")
+    parser.add_argument(
+        "file", metavar="FILE", help="a run's folder, or a checkpoint of any format that weights= takes"
+    )
     parser.add_argument("--json", action="store_true", help="for programs: one object, with the call's arguments")
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import networks
 from ..common.console import printable
 from ..common.errors import InputError
 from ..networks.edits import OUTPUT_STRIDES
-
-if TYPE_CHECKING:
-    pass
+from .options import sides, size
 
 HELP = "a network as a picture (SVG, PNG, PDF), DOT, Mermaid, or a page to explore"
 LEVELS = ("overview", "modules", "layers")
@@ -23,14 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "network",
         metavar="NETWORK",
-        help=f"one of {', '.join(networks.NETWORKS)}; a .keras file of one; or `all`: every variant's overview and "
-        "modules as SVG and PNG, and the explorer, into the folder --out",
+        help=f"one of {', '.join(networks.NETWORKS)}; a run's folder or a .keras file of one; or `all`: every "
+        "variant's overview and modules as SVG and PNG, and the explorer, into the folder --out",
     )
     parser.add_argument("--level", choices=LEVELS, default="overview", help="what to draw (default: %(default)s)")
     parser.add_argument("--module", help="with --level modules, the only one: stem, a, reduction_a, …")
     parser.add_argument("--variant", default="paper", help="the network's table (default: %(default)s)")
     parser.add_argument("--depths", type=int, nargs="+", metavar="N", help="how many of the blocks A, B, C")
-    parser.add_argument("--size", type=int, help="pixels a side of the image (default: the variant's own)")
+    parser.add_argument("--size", type=size, help="of the image: a side or HEIGHTxWIDTH (default: the variant's own)")
     parser.add_argument("--classes", type=int, help="width of the classifier (default: the variant's own head)")
     parser.add_argument("--aux-head", action="store_true", help="draw the auxiliary classifier too")
     add_density(parser)
@@ -52,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
         return
     from ..diagrams.api import plot_architecture
 
-    model = Path(args.network).suffix == ".keras"
+    model = Path(args.network).suffix == ".keras" or Path(args.network).is_dir()
     stem = Path(args.network).stem if model else f"{args.network}_{args.variant}"
     out = args.out or Path(f"{stem}_{args.module or args.level}{SUFFIXES[args.format or 'svg']}")
     plot_architecture(
@@ -62,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         module=args.module,
         variant=args.variant,
         depths=args.depths,
-        input_shape=None if args.size is None else (args.size, args.size, 3),
+        input_shape=None if args.size is None else (*sides(args.size), 3),
         num_classes=args.classes,
         aux_head=args.aux_head,
         padding=args.padding,
@@ -83,8 +81,12 @@ def _draw_all(args: argparse.Namespace) -> None:
 
 
 def _loaded(path: Path) -> Any:
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"NETWORK: there is no file {str(path)!r}")
     from ..models.model_file import load_keras_model
+    from ..models.open import find_keras_file
 
-    return load_keras_model(path)
+    file = find_keras_file(path)
+    if file is None:
+        raise InputError(f"NETWORK: {path} was exported; a run's folder or a .keras file is needed")
+    return load_keras_model(file)

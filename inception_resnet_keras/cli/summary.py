@@ -13,6 +13,7 @@ from ..networks.checks import LONGEST_SIDE
 from ..networks.edits import with_output_stride, with_padding
 from ..networks.rows import Network
 from ..networks.trace import Stage, merged, stages, trace
+from .options import sides, size
 from .plot import add_density
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ HELP = "a network's stages: output shape, parameters, multiply-adds"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", choices=list(networks.NETWORKS), metavar="NETWORK", help="one of %(choices)s")
     parser.add_argument("--variant", default="paper", help="of the network's table (default: %(default)s)")
-    parser.add_argument("--size", type=int, help="side of the image in pixels (default: the variant's own)")
+    parser.add_argument("--size", type=size, help="of the image: a side or HEIGHTxWIDTH (default: the variant's own)")
     parser.add_argument("--classes", type=int, help="of the classifier (default: the variant's own head)")
     add_density(parser)
     parser.add_argument("--blocks", action="store_true", help="a line for each block, equal ones too")
@@ -38,13 +39,13 @@ def run(args: argparse.Namespace) -> None:
     network = with_output_stride(network, args.output_stride)
     if args.classes is not None:
         positive_integer("--classes", args.classes)
-    size = network.size if args.size is None else args.size
-    if size > LONGEST_SIDE:
-        raise refuse("--size", size, f"an integer of at most {LONGEST_SIDE}")
+    height, width = sides(network.size if args.size is None else args.size)
+    if max(height, width) > LONGEST_SIDE:
+        raise refuse("--size", args.size, f"sides of at most {LONGEST_SIDE}")
     try:
-        found = stages(trace(network, (size, size), **networks.head(network, args.classes)))
+        found = stages(trace(network, (height, width), **networks.head(network, args.classes)))
     except ValueError as error:
-        raise InputError(f"--size: got {size}, which is too small: {error}") from None
+        raise InputError(f"--size: got {args.size}, which is too small: {error}") from None
     console = Console(width=max(Console().width, WIDTH))
     console.print(_table(network, found if args.blocks else merged(found), found))
 

@@ -6,16 +6,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .. import networks
 from ..common.console import command, say
 from ..common.errors import InputError
 from ..data import DIGITS, SOURCE_HELP
 from ..training.config import CHANGEABLE, CHOICES, DEFAULTS, FLAGS, KEYS, configured, read_settings, recipe_names
-
-if TYPE_CHECKING:
-    pass
+from .options import size
 
 HELP = "train a network on pictures"
 
@@ -58,7 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--model", choices=list(networks.NETWORKS), default=absent, help=f"(default: {DEFAULTS['model']})")
     add("--variant", default=absent, help=f"of the network's table (default: {DEFAULTS['variant']})")
-    add("--size", type=int, default=absent, help=f"side of the pictures in pixels (default: {DEFAULTS['size']})")
+    add(
+        "--size",
+        type=size,
+        metavar="SIDE_OR_HEIGHTxWIDTH",
+        default=absent,
+        help=f"of the pictures in pixels, such as 299 or 224x299 (default: {DEFAULTS['size']})",
+    )
     add("--epochs", type=int, default=absent, help=f"(default: {DEFAULTS['epochs']})")
     add("--batch-size", type=int, default=absent, help=f"(default: {DEFAULTS['batch_size']})")
     add("--learning-rate", type=float, default=absent, help=f"its peak (default: {DEFAULTS['learning_rate']:g})")
@@ -91,9 +94,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--weights",
-        metavar="FILE_OR_NAME",
+        metavar="RUN_OR_FILE_OR_NAME",
         default=absent,
-        help="trained ones to start from, under a new classifier",
+        help="trained ones to start from; they say the network too. A run of the same classes keeps its classifier",
+    )
+    add(
+        "--head-epochs",
+        type=int,
+        metavar="N",
+        default=absent,
+        help="epochs that train the classifier alone, the first N",
+    )
+    add(
+        "--trunk-learning-rate",
+        type=float,
+        metavar="RATE",
+        default=absent,
+        help="peak of the learning rate after them (default: a tenth of --learning-rate)",
+    )
+    add(
+        "--unfreeze",
+        type=float,
+        metavar="SHARE",
+        default=absent,
+        help="share of the stages that is trained after them, from the top, such as 0.5 (default: all)",
     )
     add("--strategy", choices=CHOICES["strategy"], default=absent, help="devices and workers (default: auto)")
     add(

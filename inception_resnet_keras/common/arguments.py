@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import re
 from collections.abc import Hashable, Sequence
 from os import PathLike, fspath
 from pathlib import Path
@@ -57,6 +58,14 @@ def count_or_share(argument: str, value: Any, what: str) -> float:
     if not (is_integer(value) and value >= 0) and not (is_number(value) and 0 <= value < 1):
         raise refuse(argument, value, f"a number of {what}, at least 0, or a share of them below 1")
     return value
+
+
+def read_size(text: str) -> int | tuple[int, int] | None:
+    """An image size of a command line, a side or HEIGHTxWIDTH, in pixels; None where the text is neither."""
+    found = re.fullmatch(r"(-?\d{1,9})(?:[x×](-?\d{1,9}))?", text, flags=re.ASCII)
+    if found is None:
+        return None
+    return int(found[1]) if found[2] is None else (int(found[1]), int(found[2]))
 
 
 def boolean(argument: str, value: Any) -> bool:

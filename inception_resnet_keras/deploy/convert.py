@@ -13,14 +13,14 @@ import numpy as np
 
 from ..common.errors import InputError, refuse
 from ..common.files import new_files
-from ..models.model_file import Card, has_graph, load_keras_model, read_card_if_any, save_model
+from ..models.model_file import Card, has_graph, load_keras_model, read_card_if_any, require_same_run, save_model
 from ..networks import factories, names
 from ..networks.keras_graph import Graph, flattened
 from ..networks.recognise import recognise_model
 from ..weights.identify import SETTINGS_KEY, identify_checkpoint
 from ..weights.inspect import Finding, inspect_checkpoint
 from ..weights.load import LoadReport, load_weights
-from ..weights.readers import open_checkpoint
+from ..weights.readers import model_of_run, open_checkpoint
 from ..weights.readers.safetensors import save
 from ..weights.sources import OURS
 
@@ -74,7 +74,7 @@ def convert_checkpoint(
     if it has one that Keras opens.
 
     Args:
-        source: The checkpoint's path.
+        source: The checkpoint's path, or a run's folder.
         out: The file to write, which must not exist.
         to: The format, "keras" or "safetensors"; its ending is added to `out` if that has neither. None is
             the format that `out` ends in.
@@ -98,6 +98,9 @@ def convert_checkpoint(
     if not target.parent.is_dir():
         raise InputError(f"out: {target.parent} is no folder; make it first")
     path = Path(source)
+    if run_model := model_of_run(path):
+        require_same_run(run_model)
+        path = run_model
     finding = inspect_checkpoint(path)
     own, unknown = _own_graph(path)
     whole = own if own is not None and kind == "keras" and finding.source == OURS.source and not ema else None

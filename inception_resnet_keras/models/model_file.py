@@ -12,6 +12,7 @@ from ..common.arguments import is_integer, is_number
 from ..common.devices import is_out_of_memory, use_gpus
 from ..common.errors import NO_MEMORY, InputError, NoMemoryError, reason_of
 from ..common.files import read_text, replacing
+from ..weights.readers import model_of_run
 
 if TYPE_CHECKING:
     import keras
@@ -143,10 +144,11 @@ def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> Ca
 
 
 def load_model(path: Path, *, compile: bool = False) -> tuple[keras.Model, Card]:
-    """A saved model and its card; `compile` brings the optimizer's state too.
+    """The saved model of a file or of a run's folder, and its card; `compile` brings the optimizer's state too.
 
     Raises InputError where the file is missing, damaged, or was not saved by this project.
     """
+    path = model_of_run(path) or path
     card = read_card(path)
     model = _loaded(path, compile)
     if not _fits(model, card):

@@ -24,6 +24,7 @@ from ..common.chatter import hushed
 from ..common.devices import is_out_of_memory, usable_cores, use_gpus
 from ..common.errors import NO_MEMORY, InputError, NoMemoryError, refuse
 from ..common.packages import required
+from ..weights.readers import MODEL_FILE, model_of_run
 from .model_file import MEMBER, Card, ExportCard, load_model, parse_card, read_member
 from .saved_model import SAVED_MODEL_FILE, refuse_unknown_operations
 
@@ -186,7 +187,6 @@ def check_card(path: Path, card: Card, takes: Sequence[Any], gives: Sequence[Any
         )
 
 
-MODEL_FILE = "model.keras"
 MAX_XML = 256 * 1024**2  # fifty times an Inception-ResNet's
 
 
@@ -399,7 +399,7 @@ def find_runtime(path: str | os.PathLike[str]) -> tuple[type[Runtime], Path]:
 
 def holds_model(folder: Path) -> bool:
     """Whether a folder is a SavedModel's or a run's."""
-    return (folder / SAVED_MODEL_FILE).is_file() or (folder / MODEL_FILE).is_file()
+    return (folder / SAVED_MODEL_FILE).is_file() or model_of_run(folder) is not None
 
 
 def _what_is_needed(path: Path) -> str:

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from .. import networks
-from ..common.arguments import boolean, count_or_share, is_integer, nearest, number_between, one_of, positive_integer
+from ..common.arguments import (
+    boolean,
+    count_or_share,
+    is_integer,
+    nearest,
+    number_between,
+    one_of,
+    positive_integer,
+    read_size,
+)
 from ..common.console import PROGRAM
 from ..common.errors import InputError, refuse
 from ..common.files import read_short_text, real_path
@@ -25,15 +34,17 @@ from ..data.options import COPY_DISTANCE, HELD_OUT_SHARE, DataOptions, SplitRule
 from ..models.model_file import damaged_run_config, read_run_config
 from ..networks.checks import apply_depths, apply_scale
 from ..networks.rows import Network
-from ..networks.trace import minimum_side, trace
+from ..networks.trace import minimum_side, stages, trace
 
 MAX_SIDE = 4096
 INFINITY = float("inf")
 AT_LEAST_0 = "a number of at least 0"
 IN_0_1 = "a number in [0, 1)"
+RATE = "a number above 0, at most 1000"
+TRUNK_RATE_FACTOR = 0.1  # of the second phase's learning rate, where none is given
 # Setting: (lowest value, upper bound, which is excluded, the range in words).
 RANGES: dict[str, tuple[float, float, str]] = {
-    "learning_rate": (1e-12, 1e3, "a number above 0, at most 1000"),
+    "learning_rate": (1e-12, 1e3, RATE),
     "val_fraction": (1e-6, 1, "a number above 0 and below 1"),
     "test_fraction": (0, 1, f"{IN_0_1}; 0 draws no test part"),
     "momentum": (0, 1, IN_0_1),
@@ -94,10 +105,10 @@ class TrainConfig:
         variant: Variant of the network's table.
         depths: How many of the blocks A, B and C; empty for the variant's own.
         scale: Residual scales of the blocks A, B and C; empty for the variant's own.
-        size: Side that pictures are resized to, in pixels, at most 4096.
+        size: Side that pictures are resized to, in pixels, at most 4096; or (height, width).
         epochs: Number of epochs, at least 1.
         batch_size: Pictures per optimizer step, summed over all workers.
-        learning_rate: Peak of the schedule.
+        learning_rate: Peak of the schedule; with `head_epochs`, of the first phase's.
         data_options: How pictures are read and augmented: the settings named in `DATA_OPTIONS`.
         max_corrupt: Unreadable pictures that are allowed before the run stops: a number, or a share below 1.
         seed: Seed of the split, the weights, the order of the pictures, the augmentation and dropout.
@@ -134,9 +145,14 @@ class TrainConfig:
         average: Decay of the exponential moving average of all weights, batch-norm statistics included. The average
             is what is evaluated and saved. 0 keeps none.
 
-        weights: A checkpoint or registered name to start from, loaded without its classifier.
+        weights: A checkpoint, a run's folder or a registered name to start from. Its classifier is kept if it is a
+            run's model of the same classes in the same order, otherwise it is left out.
         head_epochs: Number of the first epochs that train the classifier alone.
-        unfreeze_from: First stage, such as "b01", that is trained after `head_epochs`; `None` trains all.
+        trunk_learning_rate: Peak of the second phase's schedule, after `head_epochs`; it holds for the classifier too.
+            `None` takes a tenth of `learning_rate`.
+        unfreeze: Share of the network's stages that is trained after `head_epochs`, counted from the top: 0.5 trains
+            the upper half. `None` trains all stages.
+        unfreeze_from: First stage, such as "b01", that is trained after `head_epochs`, in place of `unfreeze`.
         layer_rate: Factor between the learning rates of a stage and of the one above it.
         freeze_batch_norm: Keep the statistics and offsets of the pretrained batch-norm layers.
 
@@ -171,7 +187,7 @@ class TrainConfig:
     variant: str = "paper"
     depths: tuple[int, ...] = ()
     scale: tuple[float, ...] = ()
-    size: int = 75
+    size: int | tuple[int, int] = 75
     epochs: int = 5
     batch_size: int = 32
     learning_rate: float = 1e-3
@@ -200,6 +216,8 @@ class TrainConfig:
     average: float = 0.0
     weights: str | None = None
     head_epochs: int = 0
+    trunk_learning_rate: float | None = None
+    unfreeze: float | None = None
     unfreeze_from: str | None = None
     layer_rate: float = 1.0
     freeze_batch_norm: bool = False
@@ -215,9 +233,11 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("depths", "scale"):
+        for name in ("depths", "scale", "size"):
             if isinstance(value := getattr(self, name), list):  # TOML and JSON have no tuples
                 object.__setattr__(self, name, tuple(value))
+        if isinstance(self.size, tuple) and len(self.size) == 2 and self.size[0] == self.size[1]:
+            object.__setattr__(self, "size", self.size[0])
         network = self.network
         self._check_single_settings()
         self._check_class_weight()
@@ -283,8 +303,19 @@ class TrainConfig:
                 pairs.append(f"--set={key}={_toml(value)}")
             else:
                 flag = f"--{key.replace('_', '-')}"
-                flags.append(flag if key in SWITCHES else f"{flag}={_toml(value)}")
+                text = "x".join(map(str, value)) if key == "size" and isinstance(value, tuple) else _toml(value)
+                flags.append(flag if key in SWITCHES else f"{flag}={text}")
         return shlex.join([PROGRAM, "train", *flags, *pairs])
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the pictures as the network reads them."""
+        return self.size if isinstance(self.size, tuple) else (self.size, self.size)
+
+    @property
+    def size_text(self) -> str:
+        """The size for messages, such as "224×299"."""
+        return "×".join(map(str, self.image_size))
 
     @property
     def network(self) -> Network:
@@ -294,6 +325,20 @@ class TrainConfig:
         if self.scale and not networks.is_residual(table):
             raise refuse("scale", self.scale, f"nothing: {self.model} has no residual sums")
         return apply_scale(table, self.scale or True)
+
+    @property
+    def first_unfrozen(self) -> str | None:
+        """The lowest stage that is trained after `head_epochs`; None where all are."""
+        if self.unfreeze is None:
+            return self.unfreeze_from
+        trunk = trunk_stages(self.network)
+        return trunk[-max(1, int(self.unfreeze * len(trunk) + 0.5))]  # to the nearest; a half counts as one
+
+    def phase_rate(self, *, head_only: bool) -> float:
+        """The peak of a phase's learning rate."""
+        if head_only or not self.head_epochs:
+            return self.learning_rate
+        return self.trunk_learning_rate or TRUNK_RATE_FACTOR * self.learning_rate
 
     def _check_single_settings(self) -> None:
         for name, (low, high, takes) in RANGES.items():
@@ -340,8 +385,10 @@ class TrainConfig:
         if self.aux_weight and not network.aux:
             raise refuse("aux_weight", self.aux_weight, f"0: the {self.variant} variant has no auxiliary head")
         smallest = minimum_side(network, aux_head=self.aux_weight > 0)
-        if not is_integer(self.size) or not smallest <= self.size <= MAX_SIDE:
-            raise refuse("size", self.size, f"an integer from {smallest}, the least for {self.model}, to {MAX_SIDE}")
+        sides = self.size if isinstance(self.size, tuple) else (self.size, self.size)
+        if len(sides) != 2 or not all(is_integer(side) and smallest <= side <= MAX_SIDE for side in sides):
+            takes = f"an integer from {smallest}, the least for {self.model}, to {MAX_SIDE}, or two: (height, width)"
+            raise refuse("size", self.size, takes)
         if self.batch_size % self.accumulate:
             raise refuse("accumulate", self.accumulate, f"an integer that divides the batch of {self.batch_size}")
         if self.weight_decay and self.optimizer != "adamw":
@@ -359,12 +406,27 @@ class TrainConfig:
     def _check_fine_tuning(self, network: Network) -> None:
         if not is_integer(self.head_epochs) or not 0 <= self.head_epochs <= self.epochs:
             raise refuse("head_epochs", self.head_epochs, f"an integer from 0 to the {self.epochs} epochs in all")
-        stages = list(dict.fromkeys(node.place for node in trace(network, (None, None), classes=None)))[1:]
-        if self.unfreeze_from is not None and self.unfreeze_from not in stages:
-            raise refuse("unfreeze_from", self.unfreeze_from, f"a stage of {self.model}: {', '.join(stages)}")
-        freezing = [name for name in ("head_epochs", "unfreeze_from", "freeze_batch_norm") if getattr(self, name)]
-        if freezing and self.weights is None:
-            raise InputError(f"{freezing[0]}: freezing layers needs trained ones: give weights too")
+        if self.trunk_learning_rate is not None:
+            number_between("trunk_learning_rate", self.trunk_learning_rate, *RANGES["learning_rate"])
+            if not self.head_epochs:
+                takes = "nothing without head_epochs, after which it holds; learning_rate is the rate of a single phase"
+                raise refuse("trunk_learning_rate", self.trunk_learning_rate, takes)
+        if self.unfreeze_from is not None and self.unfreeze_from not in (trunk := trunk_stages(network)):
+            raise refuse("unfreeze_from", self.unfreeze_from, f"a stage of {self.model}: {', '.join(trunk)}")
+        if self.unfreeze is not None:
+            number_between("unfreeze", self.unfreeze, 1e-6, 1 + 1e-9, "a share above 0, at most 1, of the stages")
+            if self.unfreeze_from is not None:
+                takes = f"nothing beside unfreeze_from={self.unfreeze_from}: both say what is trained; leave one out"
+                raise refuse("unfreeze", self.unfreeze, takes)
+        freezing = ("head_epochs", "unfreeze", "unfreeze_from", "freeze_batch_norm")
+        given = [name for name in freezing if getattr(self, name)]
+        if given and self.weights is None:
+            raise InputError(f"{given[0]}: freezing layers needs trained ones: give weights too")
+
+
+def trunk_stages(network: Network) -> list[str]:
+    """The names of the stages of a network's trunk, from the stem upwards."""
+    return [stage.name for stage in stages(trace(network, (None, None), classes=None))][1:]
 
 
 DEFAULTS = TrainConfig().settings()
@@ -373,6 +435,7 @@ KEYS = list(DEFAULTS)
 FLAGS = (
     *("data", "val", "val_fraction", "test_fraction", "group", "model", "variant", "size", "epochs", "batch_size"),
     *("learning_rate", "shift", "seed", "weights", "class_weight", "sampler", "monitor", "patience"),
+    *("head_epochs", "trunk_learning_rate", "unfreeze"),
     *("strategy", "precision", "jit", "accumulate", "remat", "tensorboard"),
 )
 # Settings that may change on `--resume`: they affect how training runs, not what is learned.
@@ -385,10 +448,12 @@ CHANGEABLE = (
 ADDED_LATER = (
     *(key for key in DATA_OPTIONS if key != "shift"),
     *("max_corrupt", "worker_minutes", "depths", "scale", "val_fraction", "test_fraction", "group"),
-    *("copies", "copy_distance", "class_weight", "sampler", "monitor", "patience"),
+    *("copies", "copy_distance", "class_weight", "sampler", "monitor", "patience", "trunk_learning_rate", "unfreeze"),
 )
 # What those versions did where it is not the default.
 EARLIER = {"copies": "allow", "monitor": "accuracy"}
+# Settings that say one thing in two ways: given together they are refused, but either replaces a recipe's other one.
+ALTERNATIVES = (("unfreeze", "unfreeze_from"),)
 
 
 def _toml(value: Any) -> str:
@@ -413,6 +478,10 @@ _KINDS = {
     list: "two numbers: [low, high]",
     dict: f"none, balanced or {CLASS_WEIGHT_TABLE}",
 }
+_KINDS_OF = {  # settings whose lists are no range
+    **dict.fromkeys(("depths", "scale"), "a number per block A, B and C"),
+    "size": "an integer, or two: [height, width]",
+}
 
 
 def configured(
@@ -421,14 +490,32 @@ def configured(
     """A configuration from a recipe, `key=value` texts and settings; each overrides those before it.
 
     Args:
-        recipe: Name of a recipe of this package, or a TOML file; `None` starts from the defaults.
+        recipe: Name of a recipe of this package, or a TOML file; `None` starts from the defaults. What follows from
+            `weights`, such as the network of a run, overrides what was set before these weights.
         pairs: `key=value` texts of the command line.
         settings: Values by flat key, such as `{"augmentation": "shift"}`.
     """
     base = {} if recipe is None else read_recipe(recipe)
     for key in settings or {}:
         _kind("settings", key)
-    return TrainConfig.from_settings({**base, **read_settings(pairs), **(settings or {})})
+    return TrainConfig.from_settings(_with_layer(_with_layer({}, base), {**read_settings(pairs), **(settings or {})}))
+
+
+def _with_layer(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of `base`, over them those that follow from the layer's weights, and over these the layer's own.
+
+    A setting of `layer` also replaces the other one of its pair in `ALTERNATIVES`, and another network leaves nothing
+    of the table of the network before.
+    """
+    from .pretrained import settings_of
+
+    replaced = {name for names in ALTERNATIVES if any(layer.get(name) is not None for name in names) for name in names}
+    other_network = layer.get("model", base.get("model")) != base.get("model")
+    if other_network:
+        replaced |= {"variant", "depths", "scale"}
+    kept = {key: value for key, value in base.items() if key not in replaced}
+    derived = settings_of({"weights": kept.get("weights"), **layer}) if other_network or "weights" in layer else {}
+    return {**kept, **derived, **layer}
 
 
 def recipe_names() -> list[str]:
@@ -471,7 +558,7 @@ def _check_type(where: str, key: str, value: Any) -> Any:
         return value
     if float in kinds and type(value) is int and is_integer(value):
         return float(value)
-    kind = "a number per block A, B and C" if key in ("depths", "scale") else _KINDS[kinds[-1]]
+    kind = _KINDS_OF.get(key, _KINDS[kinds[-1]])
     takes = f"{kind} (without it: {json.dumps(DEFAULTS[key])})"
     raise refuse(f"{where}: {key}", value, takes)
 
@@ -483,6 +570,8 @@ def _parse(key: str, text: str) -> Any:
         return None
     if str in kinds and not text.startswith(('"', "'", *(["{"] if dict in kinds else []))):
         return text
+    if key == "size" and isinstance(size := read_size(text), tuple):
+        return list(size)
     try:
         table = _toml_table(f"value = {text}")
     except ValueError:
@@ -505,7 +594,8 @@ def _kind(where: str, key: str) -> tuple[list[type], bool]:
     hint = get_type_hints(DataOptions if key in DATA_OPTIONS else TrainConfig)[key]
     if get_origin(hint) is tuple:
         return [list], False
-    kinds = [get_origin(kind) or kind for kind in get_args(hint) if kind is not type(None)] or [hint]
+    given = [kind for kind in get_args(hint) if kind is not type(None)] or [hint]
+    kinds = [list if get_origin(kind) is tuple else get_origin(kind) or kind for kind in given]
     return kinds, type(None) in get_args(hint)
 
 
@@ -541,6 +631,8 @@ def read_stored_config(path: Path, *, newer: bool = False) -> tuple[TrainConfig,
         if required := [key for key in missing if key not in ADDED_LATER]:
             raise KeyError(*required)
         known = {key: settings.get(key, EARLIER.get(key)) for key in KEYS if key in settings or key in EARLIER}
+        if "trunk_learning_rate" in missing and settings["head_epochs"]:
+            known["trunk_learning_rate"] = settings["learning_rate"]  # one rate was of both phases
         return TrainConfig.from_settings(known), missing
     except InputError:
         raise

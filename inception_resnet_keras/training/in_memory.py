@@ -16,8 +16,8 @@ from ..common.bars import reading
 from ..common.errors import InputError, refuse
 from ..data.datasets import is_dataset, pack_dataset
 from ..data.packed import open_packed
-from ..networks.checks import apply_depths, apply_scale
 from ..networks.recognise import image_size, whole_network
+from .pretrained import table_settings
 
 if TYPE_CHECKING:
     import keras
@@ -96,21 +96,16 @@ def model_settings(model: keras.Model, settings: Mapping[str, Any]) -> dict[str,
             f"model: {model.name!r} is {found.name} with {' and '.join(density)}, which a run does not train; build "
             "it without padding= and output_stride=, or train this one with Keras's fit"
         )
-    own = networks.find(found.name, found.variant)
-    table: dict[str, Any] = {"variant": found.variant, "depths": (), "scale": ()}
-    if found.depths != networks.depths(own):
-        table["depths"] = found.depths
-    if found.scales is not None and found.scales != networks.scales(own):
-        table["scale"] = found.scales
-    if apply_scale(apply_depths(own, table["depths"] or None), table["scale"] or True) != found.network:
+    table = table_settings(found)
+    if table is None:
         raise InputError(f"model: {model.name!r} is an edited {found.name}, which a run does not train")
-    for name in ("weights", *table):
+    for name in ("weights", "variant", "depths", "scale"):
         given = settings.get(name)
         if given is not None and (name == "weights" or _plain(given) != _plain(table[name])):
             raise refuse(name, given, "nothing beside a model, which has its own")
     height, width = image_size(model)
-    size = {"size": height} if height and height == width and "size" not in settings else {}
-    return {"model": found.name, **table, **size}
+    size = {"size": (height, width)} if height and width and "size" not in settings else {}
+    return {**table, **size}
 
 
 def _plain(value: Any) -> Any:

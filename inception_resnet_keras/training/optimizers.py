@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from ..networks import names
-from .config import TrainConfig
+from .config import TrainConfig, trunk_stages
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,26 @@ def phases(config: TrainConfig) -> list[Phase]:
     return [phase for phase in both if phase.first < phase.last]
 
 
+def describe_phases(config: TrainConfig) -> str:
+    """What each phase of a fine-tuning run trains, and at which peak of the learning rate."""
+    parts = []
+    for phase in phases(config):
+        what = "the classifier alone"
+        if not phase.head_only:
+            first = config.first_unfrozen
+            what = "all stages" if first in (None, trunk_stages(config.network)[0]) else f"the stages from {first} on"
+        epochs = f"epochs {phase.first + 1} to {phase.last}" if phase.last - phase.first > 1 else f"epoch {phase.last}"
+        parts.append(f"{epochs}: {what}, learning rate {config.phase_rate(head_only=phase.head_only):g}")
+    return "; ".join(parts)
+
+
 def freeze(model: keras.Model, config: TrainConfig, phase: Phase) -> None:
     """Sets the `trainable` flag of every layer for a phase; Keras reads the layer's flag, not only the model's."""
-    unfrozen = phase.head_only or config.unfreeze_from is None
-    for layer in model.layers:  # in the order of the graph, so that all stages from `unfreeze_from` on are trained
+    first = config.first_unfrozen
+    unfrozen = first is None
+    for layer in model.layers:  # in the order of the graph, so that all stages from the first one on are trained
         stage = names.stage(layer.name)
-        unfrozen = unfrozen or stage == config.unfreeze_from
+        unfrozen = unfrozen or stage == first
         in_head = stage is None
         layer.trainable = in_head or (unfrozen and not phase.head_only)
         if isinstance(layer, keras.layers.BatchNormalization) and config.freeze_batch_norm and not in_head:
@@ -88,10 +102,13 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return cls(config["steps"], config["rate"], keras.saving.deserialize_keras_object(config["after"]))
 
 
-def schedule(config: TrainConfig, steps: int, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning-rate schedule of a phase of `steps` optimizer steps."""
+def schedule(
+    config: TrainConfig, phase: Phase, steps_per_epoch: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning-rate schedule of a phase, whose first optimizer step is number 0."""
     schedules = keras.optimizers.schedules
-    rate, warm_up = config.learning_rate, round(config.warmup * steps)
+    steps = (phase.last - phase.first) * steps_per_epoch
+    rate, warm_up = config.phase_rate(head_only=phase.head_only), round(config.warmup * steps)
     if config.schedule == "cosine":
         # Keras's own warm-up differs from WarmUp in its first values, and older runs used it.
         if config.warmup:

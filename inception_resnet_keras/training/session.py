@@ -18,6 +18,7 @@ from ..common.errors import InputError
 from ..networks.build import build
 from .config import TrainConfig
 from .optimizers import Phase, freeze, learning_rate_factors, make_optimizer, phases, schedule
+from .pretrained import card_of, classifier_note
 from .step import StepMetrics, Stepper, averaged
 
 
@@ -83,24 +84,43 @@ class Session:
             self.averages = _make_averages(self.model) if config.average else []
         self.start_phase(phases(config)[0])
 
-    def start_phase(self, phase: Phase) -> None:
-        """Freezes layers for a phase, and makes a new optimizer and stepper for the variables it trains."""
+    def start_phase(self, phase: Phase, rates: keras.optimizers.schedules.LearningRateSchedule | None = None) -> None:
+        """Freezes layers for a phase, and makes a new optimizer and stepper for the variables it trains.
+
+        rates: The learning rates, in place of the configured schedule.
+        """
         self.phase = phase
         freeze(self.model, self.config, phase)
-        learning_rate = schedule(self.config, (phase.last - phase.first) * self.steps, self.steps)
+        self.schedule = rates or schedule(self.config, phase, self.steps)
         with self.strategy.scope():
             factors = learning_rate_factors(self.model, self.config.layer_rate)
-            self.optimizer = make_optimizer(self.config, learning_rate, self.model.trainable_variables, factors)
+            self.optimizer = make_optimizer(self.config, self.schedule, self.model.trainable_variables, factors)
         self.stepper = Stepper(self.model, self.optimizer, self.config, self.strategy, self.averages)
 
+    def learning_rate(self) -> float:
+        """Mean of the schedule over the epoch of the position; the classifier's rate, which `layer_rate` lowers."""
+        first = (self.position.epoch - self.phase.first) * self.steps
+
+        @tf.function(autograph=False)
+        def mean() -> tf.Tensor:
+            steps = tf.range(first, first + self.steps, dtype=tf.int64)
+            return tf.reduce_mean(tf.map_fn(self.schedule, steps, fn_output_signature=tf.float32))
+
+        return float(mean())
+
     def load_pretrained(self, source: str) -> str:
-        """Loads a checkpoint into all layers below the classifier; returns a report of what was loaded."""
+        """Loads a checkpoint into all layers below the classifier; returns a report of what was loaded.
+
+        The classifier is loaded too if the checkpoint is a run's model of the same classes in the same order.
+        """
         from ..weights.load import load_weights
 
-        report = load_weights(self.model, source, new_head=True)
+        card = card_of(source)
+        same = card is not None and card.classes == self.classes
+        report = load_weights(self.model, source, new_head="aux" if same else True)
         for average, variable in zip(self.averages, averaged(self.model), strict=False):
             average.assign(variable.value)
-        return str(report)
+        return "\n".join(filter(None, (str(report), classifier_note(source, card, self.classes))))
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
@@ -200,7 +220,7 @@ def _build_model(config: TrainConfig, classes: int, momentum: float, synchronize
     return build(
         config.network,
         classes,
-        input_shape=_input_shape(config.size),
+        input_shape=_input_shape(*config.image_size),
         batch_norm_momentum=momentum,
         synchronized_batch_norm=synchronized,
         weight_decay=config.l2,
@@ -211,8 +231,8 @@ def _build_model(config: TrainConfig, classes: int, momentum: float, synchronize
     )
 
 
-def _input_shape(side: int) -> tuple[int, int, int]:
-    return (3, side, side) if keras.config.image_data_format() == "channels_first" else (side, side, 3)
+def _input_shape(height: int, width: int) -> tuple[int, int, int]:
+    return (3, height, width) if keras.config.image_data_format() == "channels_first" else (height, width, 3)
 
 
 def _make_averages(model: keras.Model) -> list[tf.Variable]:

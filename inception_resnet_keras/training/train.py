@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -41,7 +41,9 @@ from .best_epoch import NAMES, BestEpoch, best_epoch, is_finished, stops_early
 from .cluster import make_strategy, require_agreement, worker
 from .config import CHANGEABLE, TrainConfig, configured, read_stored_config
 from .in_memory import is_model, written
+from .optimizers import describe_phases
 from .pictures import RunPictures, describe_copies, keep_pictures, open_pictures
+from .pretrained import require_own_model
 from .progress import InterruptedRun, TrainingProgress, stop_requests
 from .run import RUNS, RunFolder, RunWriter, new_run, require_space, require_tensorboard
 from .trouble import estimate_activations, gpu_peak_bytes
@@ -143,17 +145,44 @@ def train(
         ```
     """
     require_tensorflow("train")
+    console = console or Console()
+    given: dict[str, Any] = {
+        "model": model,
+        "class_names": class_names,
+        "out": out,
+        "recipe": recipe,
+        "console": console,
+    }
+    with with_configuration(data, settings, **given) as (config, folder, places):
+        return train_config(config, folder, console=console, written=places)
+
+
+@contextmanager
+def with_configuration(
+    data: str | PathLike[str] | Dataset | None,
+    settings: Mapping[str, Any],
+    *,
+    model: str | keras.Model | None,
+    class_names: Sequence[str] | None,
+    out: str | PathLike[str] | None,
+    recipe: str | PathLike[str] | None,
+    console: Console,
+) -> Iterator[tuple[TrainConfig, Path | None, Mapping[str, Path]]]:
+    """The configuration of the arguments of `train`, its `out` as a path, and the files of what was given in memory.
+
+    These files, by setting, are removed at the end of the block, unless a run has moved them into its folder.
+    """
     chosen = {**settings} | ({} if data is None else {"data": data}) | ({} if model is None else {"model": model})
     flags = {name: fspath(value) if isinstance(value, PathLike) else value for name, value in chosen.items()}
     recipe = None if recipe is None else text_of("recipe", recipe)
-    out = None if out is None else path_of("out", out)
-    console = console or Console()
+    folder = None if out is None else path_of("out", out)
     if class_names is not None and not is_dataset(data):
         raise refuse("class_names", class_names, "None where data is no tf.data.Dataset: folders and files name them")
     if not any(is_dataset(value) or is_model(value) for value in flags.values()):
-        return train_config(configured(recipe, (), flags), out, console=console)
-    with written(flags, out or RUNS / "run", class_names, console) as (chosen, places):
-        return train_config(configured(recipe, (), chosen), out, console=console, written=places)
+        yield configured(recipe, (), flags), folder, {}
+        return
+    with written(flags, folder or RUNS / "run", class_names, console) as (chosen, places):
+        yield configured(recipe, (), chosen), folder, places
 
 
 def finetune(
@@ -172,16 +201,17 @@ def finetune(
         data: The training images, as for `train`: a path, a name or a `tf.data.Dataset`.
         model: The network's name; or a pretrained model of this package, loaded or in memory, whose table (with
             its depths and scales), size and weights are taken. It stays as it is. None is the recipe's.
-        weights: A checkpoint that `load_weights` reads, or a registered name. None is the recipe's, or
-            the model's own.
+        weights: A run's folder, a checkpoint that `load_weights` reads, or a registered name. The network and its
+            depths follow from it, and of a run or a whole model the size. A run of the same classes keeps its
+            classifier. None is the recipe's, or the model's own.
         out: The run's folder, new or empty. None is the next free number below runs/.
         recipe: The name or TOML file of a recipe.
         console: Where progress is printed. None is the terminal.
         settings: `class_names`, as for `train`, and fields of `training.config.TrainConfig`, which override the
-            recipe, such as `depths` (of weights that have not the variant's own), `epochs`, `head_epochs` (epochs
-            that train the classifier alone), `unfreeze_from` (the first stage that is trained after them),
-            `layer_rate` (how much slower each stage below learns) and `freeze_batch_norm` (keeps every statistic of
-            the trunk bit by bit).
+            recipe, such as `epochs`, `head_epochs` (epochs that train the classifier alone), `learning_rate` (of
+            these), `trunk_learning_rate` (of the epochs after them; None is a tenth), `unfreeze` (the share of the
+            stages that is trained after them, from the top), `layer_rate` (how much slower each stage below learns)
+            and `freeze_batch_norm` (keeps every statistic of the trunk bit by bit).
 
     Returns:
         The run, as from `train`.
@@ -192,7 +222,8 @@ def finetune(
 
     Examples:
         ```python
-        run = finetune("photos", weights="imagenet", epochs=12, head_epochs=4, unfreeze_from="b11")
+        run = finetune("photos", weights="imagenet", epochs=12, head_epochs=4, unfreeze=0.5)
+        more = finetune("new photos", weights=run.folder.path, epochs=6)
         photos = keras.utils.image_dataset_from_directory("photos")
         run = finetune(photos, model=create_inception_v4(variant="slim", weights="imagenet"), unfreeze_from="b05")
         ```
@@ -326,7 +357,7 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         introduce_classes(console, config, training, held_out)
         config = with_chosen_precision(config, strategy, console)
         # Session: a new one, or the one of the newest checkpoint
-        session = _new_session(config, parts, strategy)
+        session = new_session(config, parts, strategy)
         writer = RunWriter(run, session, console)
         if not writer.resume():
             _start(writer)
@@ -399,6 +430,7 @@ def require_runs_outside(config: TrainConfig) -> None:
 def _require_weights(config: TrainConfig, weights: str) -> None:
     if not is_name(weights):
         require(weights)
+        require_own_model(weights)
         return
     files = [registry.WEIGHTS[file] for file in registry.files_of(weights)]
     if not any((file.network, file.variant) == (config.model, config.variant) for file in files):
@@ -468,7 +500,7 @@ def batch_norm_hint(momentum: float, steps: int) -> str:
     )
 
 
-def _new_session(config: TrainConfig, parts: Parts, strategy: tf.distribute.Strategy) -> Session:
+def new_session(config: TrainConfig, parts: Parts, strategy: tf.distribute.Strategy) -> Session:
     from .session import Session
 
     replicas, training = strategy.num_replicas_in_sync, parts.training
@@ -489,7 +521,7 @@ def with_chosen_precision(config: TrainConfig, strategy: tf.distribute.Strategy,
     from .session import Session
 
     classes = [str(number) for number in range(PROBE_CLASSES)]
-    pictures = np.random.default_rng(0).uniform(0, 255, (config.batch_size, config.size, config.size, 3))
+    pictures = np.random.default_rng(0).uniform(0, 255, (config.batch_size, *config.image_size, 3))
     images, labels = pictures.astype(np.float32), np.arange(config.batch_size) % PROBE_CLASSES
 
     def make(precision: str) -> Callable[[], object]:
@@ -528,9 +560,11 @@ def _introduce(writer: RunWriter, parts: Parts) -> None:
     say(
         console,
         f"{config.model} ({config.variant}), {session.model.count_params():,} parameters, on {len(training):,} "
-        f"pictures of {len(training.class_names)} classes at {config.size}×{config.size}; {len(held_out):,} held out"
+        f"pictures of {len(training.class_names)} classes at {config.size_text}; {len(held_out):,} held out"
         f"{f', {len(test):,} for one test at the end' if test else ''} → {writer.run.path}",
     )
+    if config.weights is not None:
+        say(console, describe_phases(config))
     if config.freeze_batch_norm:
         say(console, "batch norm is frozen: its statistics stay those of the weights")
     elif hint := batch_norm_hint(session.momentum, steps):
@@ -623,7 +657,7 @@ def write_report(writer: RunWriter, evaluated: Source, report: Report, test: Rep
     peak = gpu_peak_bytes()
     if peak is not None:
         say(writer.console, f"the first GPU held {peak / 1e9:.2f} GB at the most")
-    size = (config.size, config.size)
+    size = config.image_size
 
     def read_or_white(index: int) -> np.ndarray:
         try:

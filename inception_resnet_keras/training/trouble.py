@@ -103,9 +103,7 @@ def batch_size_advice(session: Session, images: Any, labels: Any, console: Conso
     replicas cannot be tried: they would wait for one another.
     """
     config = session.config
-    problem = (
-        f"batch_size: a step of {config.batch_size} pictures of {config.size}×{config.size} does not fit in memory"
-    )
+    problem = f"batch_size: a step of {config.batch_size} pictures of {config.size_text} does not fit in memory"
     less = "--remat, --precision mixed_bfloat16 or a smaller --size need less"
     if session.strategy.num_replicas_in_sync > 1:
         return f"{problem}; give a smaller --batch-size, or compute it in micro-batches: --accumulate N; {less}"
@@ -155,7 +153,7 @@ def estimate_activations(config: TrainConfig, replicas: int = 1) -> ActivationBy
     A convolution's output is kept for its batch norm, and its ReLU's output for the next layer; pooled and
     concatenated maps are kept, and so is a block's output. What single operations need while they run is not counted.
     """
-    nodes = trace(config.network, (config.size, config.size), aux_head=config.aux_weight > 0)
+    nodes = trace(config.network, config.image_size, aux_head=config.aux_weight > 0)
     readers: dict[str, list[str]] = {}
     for node in nodes:
         for name in node.inputs:
@@ -259,7 +257,7 @@ def _measure_step(settings: dict[str, Any], sender: Any) -> None:
     config = TrainConfig.from_settings(settings)
     session = Session(config, ["a", "b"], STEPS, 0.9, make_strategy(config))
     random = np.random.default_rng(0)
-    images = random.uniform(0, 255, (config.batch_size, config.size, config.size, 3)).astype(np.float32)
+    images = random.uniform(0, 255, (config.batch_size, *config.image_size, 3)).astype(np.float32)
     labels = random.integers(0, 2, config.batch_size)
     times = []
 

@@ -111,6 +111,16 @@ def test_an_older_versions_configuration_is_filled_in_where_it_did_as_the_defaul
     assert read_config(path, newer=True) == config
 
 
+def test_an_older_run_keeps_one_rate_for_both_phases(tmp_path: Path) -> None:
+    config = TrainConfig(weights="imagenet", head_epochs=2, learning_rate=0.01)
+    (tmp_path / "config.json").write_text(
+        json.dumps({"config": {k: v for k, v in config.settings().items() if k != "trunk_learning_rate"}})
+    )
+    older, missing = read_stored_config(tmp_path / "config.json")
+    assert missing == ["trunk_learning_rate"]
+    assert older.phase_rate(head_only=False) == older.phase_rate(head_only=True) == 0.01
+
+
 def test_resume_takes_no_other_choice(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["train", "--resume", str(tmp_path), "--epochs", "3"]) == 1
     assert "leave out --epochs" in capsys.readouterr().err
@@ -245,6 +255,12 @@ def test_a_number_of_pictures_is_no_share_of_them() -> None:
         (["head_epochs=2"], "head_epochs: freezing layers needs trained ones: give weights"),
         (["head_epochs=6", "weights=x"], "head_epochs: got 6; it takes an integer from 0 to the 5 epochs"),
         (["unfreeze_from=z01", "weights=x"], "unfreeze_from: got 'z01'; it takes a stage of .*: stem, a01"),
+        (["unfreeze=0.0", "weights=x"], "unfreeze: got 0.0; it takes a share above 0, at most 1"),
+        (["unfreeze=0.5", "unfreeze_from=b01", "weights=x"], "unfreeze: got 0.5; .* both say what is trained"),
+        (["trunk_learning_rate=0.1"], "trunk_learning_rate: got 0.1; it takes nothing without head_epochs"),
+        (["size=[80]"], r"size: got \(80,\); it takes an integer from 75, the least for .*, or two: \(height, width\)"),
+        (["size=80x74"], r"size: got \(80, 74\); it takes an integer from 75"),
+        (["size=big"], r"size: got 'big'; it takes an integer, or two: \[height, width\]"),
         (["area=0.5"], r"area: got 0.5; it takes two numbers: \[low, high\] .without it: \[0.05, 1.0\]"),
         (["area=[1]"], r"area: got \(1,\); it takes two numbers"),
         (["max_corrupt=few"], "max_corrupt: got 'few'; it takes a number"),
@@ -285,6 +301,39 @@ def test_a_wrong_recipe_names_its_file_and_fault(tmp_path: Path, content: str, s
     with pytest.raises(InputError, match=says) as error:
         read_recipe(str(path))
     assert str(path) in str(error.value)
+
+
+def test_pictures_may_be_rectangular(tmp_path: Path) -> None:
+    config = configured(None, ["size=80x120"])
+    assert config == configured(None, ["size=[80, 120]"]) == TrainConfig(size=(80, 120))
+    assert (config.image_size, config.size_text) == ((80, 120), "80×120")
+    assert TrainConfig.from_settings(json.loads(json.dumps(config.settings()))) == config
+    assert "--size=80x120" in shlex.split(config.command())
+    assert TrainConfig(size=(80, 80)).size == 80
+
+
+@pytest.mark.parametrize(
+    ("model", "variant", "first"),
+    [
+        ("inception_v4", "slim", "b03"),
+        ("inception_resnet_v1", "paper", "b05"),
+        ("inception_resnet_v2", "slim", "b11"),
+    ],
+)
+def test_the_recipe_of_fine_tuning_fits_any_network(model: str, variant: str, first: str) -> None:
+    """What is unfrozen is a share of the stages, and the second phase's rate follows the first one's."""
+    config = configured("finetune", [], {"model": model, "learning_rate": 0.01})
+    assert config.variant == variant
+    assert config.first_unfrozen == first
+    assert [config.phase_rate(head_only=head_only) for head_only in (True, False)] == pytest.approx([0.01, 0.001])
+    named = configured("finetune", ["unfreeze_from=a02", "trunk_learning_rate=0.5"], {"model": model})
+    assert (named.unfreeze, named.first_unfrozen, named.phase_rate(head_only=False)) == (None, "a02", 0.5)
+
+
+def test_registered_weights_stand_for_their_network() -> None:
+    config = configured("finetune", [], {"weights": "vggface2"})
+    assert (config.model, config.variant) == ("inception_resnet_v1", "facenet")
+    assert configured("finetune", [], {"model": "inception_v4"}).variant == "slim"
 
 
 def test_an_unknown_recipe_is_named_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,7 @@
+import io
 import json
 import shlex
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +13,27 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from inception_resnet_keras import create_inception_resnet_v1, evaluate, finetune, networks, predict, train
+from inception_resnet_keras import (
+    create_inception_resnet_v1,
+    evaluate,
+    finetune,
+    inspect_checkpoint,
+    load_weights,
+    networks,
+    predict,
+    train,
+)
+from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.models.model_file import load_model
+from inception_resnet_keras.models.open import locate
 from inception_resnet_keras.networks import names
 from inception_resnet_keras.networks.rows import Conv, Repeat, Residual
 from inception_resnet_keras.training.config import TrainConfig, configured, read_config
 from inception_resnet_keras.training.in_memory import model_settings
+from inception_resnet_keras.training.optimizers import Phase, schedule
+from inception_resnet_keras.training.run import RunFolder
 from inception_resnet_keras.training.train import TrainingResult, train_config
 
 from .. import tiny
@@ -76,6 +91,51 @@ def test_then_only_what_stands_above_the_named_stage_moves_and_no_statistic(
     stages = {names.stage(path) for path in changed}
     assert stages == {"b01", "c01", "c02", "final"}
     assert {path.rpartition("/")[2] for path in changed} == {"kernel", "bias"}
+    history = RunFolder(tmp_path / "run").read_history()
+    assert [row["phase"] for row in history] == [1, 2, 2]
+    assert history[0]["learning_rate"] > 0.005
+    assert max(row["learning_rate"] for row in history[1:]) < 0.002  # a tenth of the first phase's, without being told
+
+
+def test_the_history_has_each_epochs_mean_rate_and_its_best_epoch(trunk: TrainingResult) -> None:
+    steps = json.loads(trunk.folder.config.read_text())["chosen"]["steps"] // 4
+    rate = schedule(read_config(trunk.folder.config), Phase(0, 4, False), steps)
+    means = [np.mean([float(rate(step)) for step in range(epoch * steps, (epoch + 1) * steps)]) for epoch in range(4)]
+    assert [row["learning_rate"] for row in trunk.history] == pytest.approx(means, rel=1e-4)
+    assert {row["phase"] for row in trunk.history} == {1}
+    accuracies = [row["val_accuracy"] for row in trunk.history]
+    bests = [1 + int(np.argmax(accuracies[: count + 1])) for count in range(4)]
+    assert [row["best_epoch"] for row in trunk.history] == bests
+
+
+def test_a_run_on_rectangles_is_used_as_any_other(trunk: TrainingResult, tmp_path: Path) -> None:
+    data = write_digits(tmp_path / "digits", classes=3, per_class=8)
+    options = ["--weights", str(trunk.folder.path), "--size", "32x48", "--epochs", "1", "--head-epochs", "1"]
+    out = tmp_path / "run"
+    assert main(["train", "--data", str(data), *options, "--recipe", "finetune", "--out", str(out)]) == 0
+    model, card = load_model(out)
+    assert (card.size, model.input_shape[1:3]) == ((32, 48), (32, 48))
+    assert read_config(out / "config.json").size == (32, 48)
+    (found,) = predict(out, next(data.rglob("*.png")))
+    assert len(found.top) == 3
+    evaluated = evaluate(out, out=tmp_path / "evaluation", progress=lambda *_: None)
+    assert evaluated.reported.figures.top1 == finetuned_accuracy(out)
+
+
+def test_a_runs_folder_is_taken_wherever_a_model_is(
+    trunk: TrainingResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, (model, _) = trunk.folder.path, load_model(trunk.folder.model)
+    assert (run / "best.keras").is_file()  # beside model.keras, of which the report is
+    found = inspect_checkpoint(run)
+    assert (found.network.name, found.classes) == ("few", 4)
+    other = keras.models.clone_model(model)
+    load_weights(other, run)
+    assert all(map(np.array_equal, other.get_weights(), model.get_weights()))
+    assert locate(run).open().classes == ["0", "1", "2", "3"]
+    for command in (["inspect", run], ["plot", run, "--out", tmp_path / "drawn.svg"]):
+        assert main(list(map(str, command))) == 0, capsys.readouterr().err
+    assert (tmp_path / "drawn.svg").stat().st_size > 1000
 
 
 def test_without_frozen_batch_norm_its_statistics_move_above_the_stage_alone(
@@ -96,6 +156,49 @@ def test_what_cannot_be_tuned_is_told_before_training(trunk: TrainingResult, tmp
         tuned(
             trunk, tmp_path / "other", epochs=1, head_epochs=1, unfreeze_from=None, weights=str(tmp_path / "nowhere.h5")
         )
+
+
+def test_a_run_stands_for_its_network_and_size_and_the_same_classes_keep_its_classifier(
+    trunk: TrainingResult, tmp_path: Path
+) -> None:
+    """Without a recipe's head start: one epoch at a rate that moves nothing leaves the run's own accuracy."""
+    before = load_model(trunk.folder.path)[0].get_layer("logits").get_weights()
+    options: dict[str, Any] = {"weights": trunk.folder.path, "epochs": 1, "batch_size": 16, "learning_rate": 1e-9}
+    for classes, kept in ((4, True), (3, False)):
+        printed = Console(record=True, width=500, file=io.StringIO())
+        data = write_digits(tmp_path / str(classes), classes=classes)
+        run = train(data, out=tmp_path / f"run of {classes}", recipe=None, console=printed, **options)
+        config = read_config(run.folder.config)
+        assert (config.model, config.variant, config.size) == ("few", "paper", 32)
+        after = load_model(run.folder.model)[0].get_layer("logits").get_weights()
+        assert kept == all(
+            old.shape == new.shape and np.allclose(old, new, atol=1e-5) for old, new in zip(before, after, strict=True)
+        )
+        old = trunk.folder.path
+        said = (
+            f"kept: the 4 classes are those of {old}" if kept else f"new: the classes of {old} are others (3 missing)"
+        )
+        assert f"the classifier is {said}" in printed.export_text()
+
+
+def test_a_runs_network_gives_way_to_nothing_else(trunk: TrainingResult, tmp_path: Path) -> None:
+    weights = str(trunk.folder.path)
+    assert configured("finetune", [], {"weights": weights, "size": 48}).size == 48
+    with pytest.raises(
+        InputError, match=r"^model: got 'inception_v4'; it takes few, whose weights .* holds, or nothing"
+    ):
+        configured("finetune", ["model=inception_v4"], {"weights": weights})
+    load_model(trunk.folder.model)[0].save_weights(tmp_path / "bare.weights.h5")  # knows no size, and no class names
+    bare = configured("finetune", [], {"weights": str(tmp_path / "bare.weights.h5")})
+    assert (bare.model, bare.variant, bare.size, bare.unfreeze) == ("few", "paper", 299, 0.5)
+    own = tmp_path / "own.toml"
+    own.write_text(f'weights = "{weights}"\nsize = 64\n')
+    assert (configured(str(own)).model, configured(str(own)).size) == ("few", 64)
+    other = tmp_path / "other"
+    shutil.copytree(trunk.folder.path, other)
+    (other / "config.json").write_text(json.dumps({"config": {}, "run": "another"}))
+    with pytest.raises(InputError, match="was saved by another run"):
+        train(write_digits(tmp_path / "data"), weights=other, out=tmp_path / "out", console=QUIET)
 
 
 @pytest.mark.parametrize(

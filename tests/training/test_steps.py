@@ -11,7 +11,7 @@ from inception_resnet_keras import networks
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.training.cluster import disagreements, make_strategy, strategy_kind
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.optimizers import TensorFlow1RMSprop, make_optimizer, schedule
+from inception_resnet_keras.training.optimizers import Phase, TensorFlow1RMSprop, make_optimizer, schedule
 from inception_resnet_keras.training.session import Session
 from inception_resnet_keras.training.step import StepMetrics, Stepper
 
@@ -72,7 +72,9 @@ def test_rmsprop_is_tensorflow_1s_by_hand() -> None:
 
 
 def test_the_papers_learning_rate_falls_in_stairs_every_two_epochs() -> None:
-    rate = schedule(config(learning_rate=0.045, schedule="exponential", warmup=0.0, decay_epochs=2.0), 100, 10)
+    rate = schedule(
+        config(learning_rate=0.045, schedule="exponential", warmup=0.0, decay_epochs=2.0), Phase(0, 10, False), 10
+    )
     assert [float(rate(step)) for step in (0, 19, 20, 39, 40)] == pytest.approx(
         [0.045, 0.045, 0.045 * 0.94, 0.045 * 0.94, 0.045 * 0.94**2]
     )
@@ -80,7 +82,7 @@ def test_the_papers_learning_rate_falls_in_stairs_every_two_epochs() -> None:
 
 @pytest.mark.parametrize("kind", ["cosine", "exponential", "constant"])
 def test_a_warm_up_rises_to_the_peak(kind: str) -> None:
-    rate = schedule(config(schedule=kind, warmup=0.2, learning_rate=1.0), 100, 10)
+    rate = schedule(config(schedule=kind, warmup=0.2, learning_rate=1.0), Phase(0, 10, False), 10)
     values = [float(rate(step)) for step in range(100)]
     assert 0 < values[0] < 0.2
     assert all(later > earlier for earlier, later in pairwise(values[:20]))

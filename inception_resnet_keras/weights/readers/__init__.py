@@ -13,13 +13,14 @@ from ...common.files import require_regular
 from . import hdf5, safetensors, tf_checkpoint, tf_tables, torch_files
 from .checkpoint import Checkpoint, Tensor, damage
 
-__all__ = ["Checkpoint", "Tensor", "holds_checkpoints", "is_checkpoint", "open_checkpoint"]
+__all__ = ["Checkpoint", "Tensor", "holds_checkpoints", "is_checkpoint", "model_of_run", "open_checkpoint"]
 
 FORMATS = (
     "a .keras, .weights.h5 or .safetensors file of this project, a legacy Keras HDF5 file, a TensorFlow checkpoint "
     "(V1, V2, or the .tar.gz or .zip it was published in), a .safetensors file, a PyTorch state dict (.pt), or a "
-    "folder with one of these"
+    "folder with one of these, such as a run's"
 )
+MODEL_FILE = "model.keras"  # of a run's folder; best.keras beside it is another model
 
 _HEAD = 16  # bytes that tell a format
 _NEWEST = re.compile(rb'^model_checkpoint_path: "([^"\n]+)"', re.MULTILINE)  # in TensorFlow's text file `checkpoint`
@@ -37,12 +38,18 @@ def holds_checkpoints(folder: Path) -> bool:
     return bool(_checkpoints_in(folder))
 
 
+def model_of_run(folder: Path) -> Path | None:
+    """The model that a run's folder stands for: the one whose report lies beside it. None for any other path."""
+    file = folder / MODEL_FILE
+    return file if file.is_file() else None
+
+
 def open_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     """Opens a checkpoint: its tensors' names and shapes; values are read one by one, later.
 
     Args:
         path: The file; of a TensorFlow V2 checkpoint the prefix, the index, the data or the .meta file; or a folder
-            with one checkpoint, or the file `checkpoint` in it, which names the newest of several.
+            with one checkpoint, or the file `checkpoint` in it, which names the newest of several; or a run's folder.
 
     Raises:
         InputError: There is no such file, it is of no known format, it is damaged, or a folder holds several.
@@ -78,6 +85,8 @@ def _checkpoint_meant(path: Path) -> Path:
     named = folder / state[1].decode("utf-8", "replace").rpartition("/")[2] if state else path.with_suffix("")
     if not path.is_dir() and tf_checkpoint.prefix_of(named):
         return named
+    if model := model_of_run(path):
+        return model
     found = _checkpoints_in(folder) if path.is_dir() else _prefixes_in(folder)
     if len(found) == 1:
         return found[0]
