@@ -26,16 +26,36 @@ LABEL_LENGTH = 18
 
 
 def plot_learning_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Loss and accuracy by epoch, training beside held-out."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    axes = figure.subplots(1, 2)
+    """Loss, accuracy and learning rate by epoch, training beside held-out.
+
+    A line marks where the next phase of fine-tuning starts, a ring the epoch that best.keras is of. A history of an
+    older version has no rates, phases and best epochs: its figure has the first two charts.
+    """
+    rates = [row.get("learning_rate", 0.0) for row in history]
+    charts = ("loss", "accuracy", "learning rate") if min(rates) > 0 else ("loss", "accuracy")
+    figure = Figure(figsize=(4.5 * len(charts), 3.6), layout="constrained")
+    axes = figure.subplots(1, len(charts))
     epochs = [row["epoch"] for row in history]
-    for axis, key in zip(axes, ("loss", "accuracy"), strict=True):
-        axis.plot(epochs, [row[key] for row in history], color=TRAINING, marker="o", label="training")
-        axis.plot(epochs, [row[f"val_{key}"] for row in history], color=HELD_OUT, marker="o", label="held out")
-        if key == "accuracy" and all("val_balanced_accuracy" in row for row in history):
-            balanced = [row["val_balanced_accuracy"] for row in history]
-            axis.plot(epochs, balanced, color=SERIES[1], marker=".", linestyle="--", label="held out, balanced")
+    phases = [row.get("phase", 1) for row in history]
+    starts = [epoch for epoch, before, phase in zip(epochs[1:], phases, phases[1:], strict=False) if phase != before]
+    best = [row for row in history if row["epoch"] == history[-1].get("best_epoch")]
+    for axis, key in zip(axes, charts, strict=True):
+        for start in starts:
+            line = axis.axvline(start - 0.5, color=SERIES[1], linestyle="--", linewidth=1, zorder=1)
+            line.set_label("trunk unfrozen" if start == starts[0] else None)
+        if key == "learning rate":
+            axis.plot(epochs, rates, color=SERIES[3], marker="o")
+            axis.set_yscale("log")
+        else:
+            axis.plot(epochs, [row[key] for row in history], color=TRAINING, marker="o", label="training")
+            axis.plot(epochs, [row[f"val_{key}"] for row in history], color=HELD_OUT, marker="o", label="held out")
+            if key == "accuracy" and all("val_balanced_accuracy" in row for row in history):
+                balanced = [row["val_balanced_accuracy"] for row in history]
+                axis.plot(epochs, balanced, color=SERIES[1], marker=".", linestyle="--", label="held out, balanced")
+            for row in best:
+                ring = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "linestyle": "none"}
+                label = f"best, epoch {row['epoch']:.0f}"
+                axis.plot([row["epoch"]], [row[f"val_{key}"]], color=SERIES[2], label=label, **ring)
         axis.set(xlabel="epoch", title=key)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         _plain(axis)
@@ -43,6 +63,27 @@ def plot_learning_curves(history: Sequence[Mapping[str, float]], path: Path) -> 
         axes[0].set_yscale("log")
     axes[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes[1].legend(frameon=False)
+    _write(figure, path)
+
+
+def plot_learning_rates(
+    rates: Sequence[float], losses: Sequence[float], means: Sequence[float], suggestion: float | None, path: Path
+) -> None:
+    """The loss of a learning-rate range test by the rate, with its running mean and the suggested rate."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(rates, losses, color=TRAINING, linewidth=1, alpha=0.7, label="of each batch")
+    axis.plot(rates, means, color=HELD_OUT, linewidth=2, label="running mean")
+    lowest = int(np.argmin(means))
+    axis.plot(rates[lowest], means[lowest], "o", color=HELD_OUT, label=f"lowest, at {rates[lowest]:.1e}")
+    if suggestion is not None:
+        axis.axvline(suggestion, color=SERIES[1], linestyle="--", linewidth=1, label=f"suggested: {suggestion:.1e}")
+    # What diverges may be millions of times larger than the losses that matter.
+    first, least = means[0], min(losses)
+    axis.set_ylim(least - 0.1 * (first - least or 1), first + 1.2 * (first - least or 1))
+    axis.set(xscale="log", xlabel="learning rate", ylabel="training loss")
+    _plain(axis)
+    axis.legend(frameon=False, loc="upper left")
     _write(figure, path)
 
 

@@ -86,7 +86,7 @@ class Trainer:
         config, position = session.config, session.position
         self._common: dict[str, Any] = {
             "options": config.data_options,
-            "size": (config.size, config.size),
+            "size": config.image_size,
             "batch_size": config.batch_size,
             "seed": config.seed,
         }
@@ -237,6 +237,7 @@ class Trainer:
             row = self._history_row(evaluated, probabilities)
             row["seconds"] = round(position.seconds + time.monotonic() - start, 2)
             best = best_epoch(session.config, [*position.history, row])
+            row["best_epoch"] = best.epoch
             self.writer.save_model(epoch=position.epoch + 1, best=best.epoch == position.epoch + 1)
         # Advance the position, and save it.
         position.history.append(row)
@@ -280,6 +281,8 @@ class Trainer:
             "val_loss": float(-np.log(np.clip(true_class, LEAST_PROBABILITY, 1)).mean()),
             "seconds": 0.0,
             "images_per_second": round(count / position.training_seconds, 2),
+            "learning_rate": float(f"{self.session.learning_rate():.6g}"),
+            "phase": phases(self.session.config).index(self.session.phase) + 1,
         }
 
     def _read(self, dataset: tf.data.Dataset) -> Iterator[Any]:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 RUNS = Path("runs")
+HELD_OUT = "val_"  # what the names of the figures on held-out pictures begin with
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -399,7 +400,7 @@ class RunWriter:
         self.chief = worker(session.strategy)[0] == 0
         self.checkpoints = Checkpoints(run.checkpoints, session.config.keep)
         config = session.config
-        size, central_crop = (config.size, config.size), config.data_options.central_crop
+        size, central_crop = config.image_size, config.data_options.central_crop
         self.identity = run.identity()
         self._card = Card(config.model, config.variant, session.classes, size, central_crop, self.identity)
         self._events = EventWriter(run.path / "tensorboard") if config.tensorboard and self.chief else None
@@ -525,28 +526,35 @@ class RunWriter:
 
 
 class EventWriter:
-    """Writes the rows of a history as TensorBoard event files.
+    """Writes the rows of a history as TensorBoard event files, in the folders `train` and `validation`.
 
+    What is measured on both kinds of pictures has the same tag in both, so that TensorBoard draws it into one chart.
     A resumed run writes all rows again: the old files are removed when the first rows are written, not before.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._writer: tf.summary.SummaryWriter | None = None
+        self.folders = {"": folder / "train", HELD_OUT: folder / "validation"}
+        self._folder = folder
+        self._writers: dict[str, tf.summary.SummaryWriter] = {}
 
     def write(self, rows: Sequence[Mapping[str, float]]) -> None:
         import tensorflow as tf
 
-        if self._writer is None:
-            for old in self.folder.glob("events.out.tfevents.*"):
-                old.unlink()
-            self._writer = tf.summary.create_file_writer(os.fsencode(self.folder))
-        with self._writer.as_default():
-            for row in rows:
-                for name, value in row.items():
-                    if name != "epoch":
-                        tf.summary.scalar(name, value, step=int(row["epoch"]))
-        self._writer.flush()
+        if not self._writers:
+            for folder in (self._folder, *self.folders.values()):  # older versions wrote into the folder itself
+                for old in folder.glob("events.out.tfevents.*"):
+                    old.unlink()
+            self._writers = {
+                prefix: tf.summary.create_file_writer(os.fsencode(place)) for prefix, place in self.folders.items()
+            }
+        for row in rows:
+            for name, value in row.items():
+                prefix = HELD_OUT if name.startswith(HELD_OUT) else ""
+                if name != "epoch":
+                    with self._writers[prefix].as_default():
+                        tf.summary.scalar(name.removeprefix(prefix), value, step=int(row["epoch"]))
+        for writer in self._writers.values():
+            writer.flush()
 
 
 def require_tensorboard() -> None:

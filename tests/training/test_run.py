@@ -155,9 +155,37 @@ def test_old_event_files_stay_until_there_are_rows_to_write_in_their_place(tmp_p
     EventWriter(folder)
     assert not folder.exists()
     EventWriter(folder).write([{"epoch": 1, "loss": 0.5}])
-    [old] = folder.iterdir()
+    [old] = folder.glob("train/*")
+    (folder / old.name).write_bytes(b"of an older version")
     again = EventWriter(folder)
-    assert list(folder.iterdir()) == [old]
+    assert list(folder.glob("train/*")) == [old]
     again.write([{"epoch": 1, "loss": 0.5}])
-    [new] = folder.iterdir()
+    [new] = folder.glob("train/*")
     assert new != old
+    assert {path.name for path in folder.iterdir()} == {"train", "validation"}
+
+
+def test_tensorboard_draws_training_and_validation_into_one_chart(tmp_path: Path) -> None:
+    """One tag, two folders: TensorBoard takes each folder for a run and draws a tag of both into one chart."""
+    tf = pytest.importorskip("tensorflow")
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    rows = [
+        {"epoch": 1, "loss": 0.5, "accuracy": 0.6, "val_loss": 0.7, "val_accuracy": 0.8, "phase": 1},
+        {"epoch": 2, "loss": 0.4, "accuracy": 0.7, "val_loss": 0.6, "val_accuracy": 0.9, "phase": 2},
+    ]
+    EventWriter(tmp_path).write(rows)
+    found = {}
+    for name in ("train", "validation"):
+        accumulator = accumulators.EventAccumulator(str(tmp_path / name))
+        accumulator.Reload()
+        for tag in accumulator.Tags()["tensors"]:
+            events = accumulator.Tensors(tag)
+            values = [round(float(tf.make_ndarray(event.tensor_proto)), 3) for event in events]
+            found[name, tag] = ([event.step for event in events], values)
+    assert found == {
+        ("train", "loss"): ([1, 2], [0.5, 0.4]),
+        ("train", "accuracy"): ([1, 2], [0.6, 0.7]),
+        ("train", "phase"): ([1, 2], [1, 2]),
+        ("validation", "loss"): ([1, 2], [0.7, 0.6]),
+        ("validation", "accuracy"): ([1, 2], [0.8, 0.9]),
+    }
