@@ -18,6 +18,7 @@ from .networks.features import endpoints as endpoints
 from .networks.features import feature_extractor as feature_extractor
 from .networks.geometry import feature_geometry as feature_geometry
 from .training.forward import optimize_for_training as optimize_for_training
+from .training.rate_finder import find_learning_rate as find_learning_rate
 from .training.train import finetune as finetune
 from .training.train import train as train
 from .weights.inspect import inspect_checkpoint as inspect_checkpoint

@@ -155,6 +155,7 @@ def test_what_wants_tensorflow_is_refused_in_a_sentence(tmp_path: Path, capsys: 
     for call in (
         lambda: irk.train(absent, out=tmp_path / "run"),
         lambda: irk.finetune(absent, out=tmp_path / "run"),
+        lambda: irk.find_learning_rate(absent, out=tmp_path / "run"),
         lambda: irk.export_model(absent, tmp_path / "out", "saved_model"),
     ):
         with pytest.raises(InputError, match=sentence):

@@ -138,6 +138,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="a setting, over the recipe's; may be repeated",
     )
+    add(
+        "--find-lr",
+        action="store_true",
+        help="train nothing: test rising learning rates with these settings, plot the loss, suggest a rate",
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--out", type=Path, metavar="FOLDER", help="the run's folder (default: next free below runs/)")
     where.add_argument(
@@ -155,6 +160,8 @@ def run(args: argparse.Namespace) -> None:
         given |= read_settings([f"class_weight={given['class_weight']}"])
     settings = {**read_settings(args.set), **given}
     if args.resume:
+        if args.find_lr:
+            raise InputError("--find-lr tests the settings of a new run; leave out --resume and give them")
         if args.recipe or not settings.keys() <= set(CHANGEABLE):
             fixed = [*(["recipe"] if args.recipe else []), *(name for name in settings if name not in CHANGEABLE)]
             raise InputError(
@@ -170,6 +177,13 @@ def run(args: argparse.Namespace) -> None:
     from ..training.train import resume, train_config
 
     console = Console()
+    if args.find_lr:
+        from ..training.rate_finder import sweep_config
+
+        test = sweep_config(config, args.out, console=console)
+        say(console, str(test), style="bold")
+        say(console, f"the plot is {test.plot}")
+        return
     trained = (
         resume(args.resume, settings, console=console)
         if args.resume

@@ -1,0 +1,219 @@
+"""The learning-rate range test: a sweep of rising rates on a run's own pictures and settings, before it is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from ..common import notebook
+from ..common.bars import reading
+from ..common.console import say, say_lines
+from ..common.errors import InputError
+from ..common.files import new_folder, write_csv
+from ..common.packages import require_tensorflow
+from ..data.datasets import Dataset
+from ..data.labelled import Source
+from .cluster import make_strategy, worker
+from .config import TrainConfig
+from .optimizers import describe_phases
+from .run import RUNS
+from .train import new_session, open_pictures, require_ready, with_chosen_precision, with_configuration
+
+if TYPE_CHECKING:
+    import keras
+
+    from .session import Session
+
+STEPS = 100  # of the sweep, each at 1.2 times the rate of the one before
+LOWEST, HIGHEST = 1e-7, 10.0
+MEMORY = 0.9  # of the running mean of the loss
+DIVERGED = 4.0  # times the lowest mean loss
+LEAST_FALL = 0.02  # share of the first loss that the mean must fall by; less is noise
+BELOW_LOWEST = 0.1  # the suggestion is this share of the rate at the lowest mean loss, where the loss still falls
+
+
+@dataclass(frozen=True)
+class LearningRateTest:
+    """What a learning-rate range test measured.
+
+    suggestion: A peak for `learning_rate`: a tenth of the rate at which the mean loss was lowest. None if the loss
+        did not fall at any rate.
+    rates: The rate of each step. losses: The loss of each step's batch, before the step.
+    means: The running mean of the losses. diverged: Whether the sweep ended early because the loss had diverged.
+    folder: Holds lr.png and lr.csv.
+    """
+
+    suggestion: float | None
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    means: tuple[float, ...]
+    diverged: bool
+    folder: Path
+
+    @property
+    def plot(self) -> Path:
+        return self.folder / "lr.png"
+
+    def __str__(self) -> str:
+        swept = f"{len(self.rates)} steps from {self.rates[0]:.1e} to {self.rates[-1]:.1e}"
+        ended = "then the loss had diverged" if self.diverged else "without divergence"
+        if self.suggestion is None:
+            return f"the loss did not fall at any rate ({swept}, {ended}): the settings or the pictures need a look"
+        lowest = self.rates[int(np.argmin(self.means))]
+        return (
+            f"suggested learning rate: {self.suggestion:.1e}, a tenth of {lowest:.1e}, at which the mean loss was "
+            f"lowest ({swept}, {ended})"
+        )
+
+    def _repr_html_(self) -> str:
+        return notebook.page(notebook.heading(str(self)), notebook.picture(self.plot, "loss by learning rate", 560))
+
+
+def find_learning_rate(
+    data: str | PathLike[str] | Dataset | None = None,
+    *,
+    model: str | keras.Model | None = None,
+    class_names: Sequence[str] | None = None,
+    out: str | PathLike[str] | None = None,
+    recipe: str | PathLike[str] | None = None,
+    console: Console | None = None,
+    **settings: Any,
+) -> LearningRateTest:
+    """Run a learning-rate range test with a run's own settings, and suggest a `learning_rate`.
+
+    The rate rises from 1e-7 to 10 over 100 steps on the training images, as they are read, augmented and batched in
+    the run, until the loss is four times its lowest running mean. With `head_epochs` the classifier alone is trained,
+    as in the run's first phase. The trained weights are discarded; no model is written.
+
+    Args:
+        data: The training images, as for `train`.
+        model: The network's name, or a pretrained model, as for `train`.
+        class_names: As for `train`.
+        out: The folder for lr.png and lr.csv, new or empty. None is the next free number below runs/.
+        recipe: The name or TOML file of a recipe, as for `train`.
+        console: Where progress is printed. None is the terminal.
+        settings: As for `train`. `learning_rate`, `schedule` and `warmup` have no effect.
+
+    Returns:
+        The suggestion, the rate and loss of every step, and the folder with the plot.
+
+    Raises:
+        ValueError: As for `train`; or several workers were started.
+
+    Examples:
+        ```python
+        test = find_learning_rate("photos", recipe="finetune")
+        run = finetune("photos", learning_rate=test.suggestion)
+        ```
+    """
+    require_tensorflow("find_learning_rate")
+    console = console or Console()
+    given: dict[str, Any] = {
+        "model": model,
+        "class_names": class_names,
+        "out": out,
+        "recipe": recipe,
+        "console": console,
+    }
+    with with_configuration(data, settings, **given) as (config, folder, _):
+        return sweep_config(config, folder, console=console)
+
+
+def sweep_config(config: TrainConfig, out: Path | None = None, *, console: Console | None = None) -> LearningRateTest:
+    """The test of a configuration; see `find_learning_rate`."""
+    from ..evaluation.plots import plot_learning_rates
+
+    require_tensorflow("find_learning_rate")
+    console = console or Console()
+    strategy = make_strategy(config)
+    if worker(strategy)[1] > 1:
+        raise InputError("strategy: the learning-rate test runs in one process; start it without the other workers")
+    config = config.with_absolute_paths()
+    require_ready(config, worker(strategy))
+    pictures = [place for place in (config.data, config.val) if place]
+    with new_folder(out, RUNS, f"{config.dataset}-{config.model}-lr", pictures) as folder:
+        training, held_out = open_pictures(config, console)
+        config = with_chosen_precision(config, strategy, console)
+        session = new_session(config, training, held_out, strategy)
+        if config.weights is not None:
+            say_lines(console, session.load_pretrained(config.weights))
+            say(console, f"the rates are tested in the first phase ({describe_phases(config).partition(',')[0]})")
+        with reading(console) as bars:
+            bar = bars.add_task("testing learning rates", total=STEPS)
+            rates, losses = _sweep(session, training, lambda: bars.advance(bar))
+        means = _running_means(losses)
+        result = LearningRateTest(_suggestion(rates, means), rates, losses, means, len(rates) < STEPS, folder)
+        write_csv(folder / "lr.csv", ["learning_rate", "loss", "mean_loss"], zip(rates, losses, means, strict=True))
+        plot_learning_rates(rates, losses, means, result.suggestion, result.plot)
+    return result
+
+
+def _sweep(
+    session: Session, training: Source, advance: Callable[[], object]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The rates and losses of the steps until the loss diverges or the highest rate is reached."""
+    import keras
+
+    ratio = (HIGHEST / LOWEST) ** (1 / (STEPS - 1))
+    session.start_phase(session.phase, keras.optimizers.schedules.ExponentialDecay(LOWEST, 1, ratio))
+    rates: list[float] = []
+    losses: list[float] = []
+    with _endless_batches(session, training) as batches:
+        for step in range(STEPS):
+            images, labels = next(batches)
+            loss = float(session.stepper.step(images, labels, step).numpy()[0])
+            if not math.isfinite(loss):
+                break
+            rates.append(LOWEST * ratio**step)
+            losses.append(loss)
+            advance()
+            means = _running_means(losses)
+            if means[-1] > DIVERGED * min(means):
+                break
+    if not losses:
+        raise InputError("the loss of the first batch is not finite: the weights or the precision do not fit")
+    return tuple(rates), tuple(losses)
+
+
+@contextmanager
+def _endless_batches(session: Session, training: Source) -> Iterator[Iterator[Any]]:
+    """The training batches of the run, epoch after epoch."""
+    from ..data.pipeline import batches
+
+    config = session.config
+    dataset = batches(
+        training,
+        config.data_options,
+        size=config.image_size,
+        batch_size=config.batch_size,
+        training=True,
+        seed=config.seed,
+        epochs=math.ceil(STEPS / session.steps),
+        drop_remainder=session.steps < math.ceil(len(training) / config.batch_size),
+    )
+    with training.corrupt.raising_input_errors():
+        yield iter(dataset)
+
+
+def _running_means(losses: Sequence[float]) -> tuple[float, ...]:
+    """The running mean of the losses, without a bias towards its start at 0."""
+    means, mean = [], 0.0
+    for count, loss in enumerate(losses, 1):
+        mean = MEMORY * mean + (1 - MEMORY) * loss
+        means.append(mean / (1 - MEMORY**count))
+    return tuple(means)
+
+
+def _suggestion(rates: Sequence[float], means: Sequence[float]) -> float | None:
+    lowest = int(np.argmin(means))
+    if means[lowest] > (1 - LEAST_FALL) * means[0]:
+        return None
+    return float(f"{BELOW_LOWEST * rates[lowest]:.1e}")
