@@ -21,11 +21,13 @@ from ..common.files import new_folder, write_csv
 from ..common.packages import require_tensorflow
 from ..data.datasets import Dataset
 from ..data.labelled import Source
+from .balance import require_balance, weighted
 from .cluster import make_strategy, worker
 from .config import TrainConfig
 from .optimizers import describe_phases
+from .pictures import open_pictures
 from .run import RUNS
-from .train import new_session, open_pictures, require_ready, with_chosen_precision, with_configuration
+from .train import new_session, require_ready, with_chosen_precision, with_configuration
 
 if TYPE_CHECKING:
     import keras
@@ -140,15 +142,16 @@ def sweep_config(config: TrainConfig, out: Path | None = None, *, console: Conso
     require_ready(config, worker(strategy))
     pictures = [place for place in (config.data, config.val) if place]
     with new_folder(out, RUNS, f"{config.dataset}-{config.model}-lr", pictures) as folder:
-        training, held_out = open_pictures(config, console)
+        parts = open_pictures(config, console).parts
+        require_balance(config, parts.training)
         config = with_chosen_precision(config, strategy, console)
-        session = new_session(config, training, held_out, strategy)
+        session = new_session(config, parts, strategy)
         if config.weights is not None:
             say_lines(console, session.load_pretrained(config.weights))
             say(console, f"the rates are tested in the first phase ({describe_phases(config).partition(',')[0]})")
         with reading(console) as bars:
             bar = bars.add_task("testing learning rates", total=STEPS)
-            rates, losses = _sweep(session, training, lambda: bars.advance(bar))
+            rates, losses = _sweep(session, parts.training, lambda: bars.advance(bar))
         means = _running_means(losses)
         result = LearningRateTest(_suggestion(rates, means), rates, losses, means, len(rates) < STEPS, folder)
         write_csv(folder / "lr.csv", ["learning_rate", "loss", "mean_loss"], zip(rates, losses, means, strict=True))
@@ -190,11 +193,12 @@ def _endless_batches(session: Session, training: Source) -> Iterator[Iterator[An
 
     config = session.config
     dataset = batches(
-        training,
+        weighted(config, training),
         config.data_options,
         size=config.image_size,
         batch_size=config.batch_size,
         training=True,
+        sampler=config.sampler,
         seed=config.seed,
         epochs=math.ceil(STEPS / session.steps),
         drop_remainder=session.steps < math.ceil(len(training) / config.batch_size),

@@ -74,7 +74,7 @@ def open_and_stop(source: str, out: Path, begun: float) -> None:
 
     from . import train
     from .config import TrainConfig
-    from .epochs import Trainer
+    from .step import Stepper
 
     def tell(what: str) -> None:
         print(json.dumps({what: time.monotonic() - begun}), flush=True)
@@ -89,7 +89,7 @@ def open_and_stop(source: str, out: Path, begun: float) -> None:
         os._exit(0)
 
     config = TrainConfig.from_settings({"data": source, "model": "inception_resnet_v1", "batch_size": 32})
-    with patch.object(train, "open_pictures", open_pictures), patch.object(Trainer, "_start_step", first_step):
+    with patch.object(train, "open_pictures", open_pictures), patch.object(Stepper, "step", first_step):
         train.train_config(config, out, console=Console(quiet=True))
 
 
