@@ -112,9 +112,12 @@ def class_count_table(parts: Mapping[str, Source]) -> Table:
     return table
 
 
-def introduce_classes(console: Console, config: TrainConfig, training: Source, held_out: Source) -> None:
+def introduce_classes(
+    console: Console, config: TrainConfig, training: Source, held_out: Source, test: Source | None = None
+) -> None:
     """Prints how many pictures each class has, how uneven that is and what is done about it."""
-    console.print(class_count_table({"training": training, "held out": held_out}))
+    parts = {"training": training, "held out": held_out, **({"test": test} if test else {})}
+    console.print(class_count_table(parts))
     counts, names = training.class_counts, training.class_names
     most, fewest = int(counts.argmax()), int(counts.argmin())
     times = unevenness(training)

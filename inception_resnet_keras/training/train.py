@@ -354,7 +354,7 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         training, held_out, test = parts = pictures.parts
         require_balance(config, training)
         config = with_chosen_monitor(config, training)
-        introduce_classes(console, config, training, held_out)
+        introduce_classes(console, config, training, held_out, test)
         config = with_chosen_precision(config, strategy, console)
         # Session: a new one, or the one of the newest checkpoint
         session = new_session(config, parts, strategy)

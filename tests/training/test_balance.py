@@ -242,6 +242,10 @@ def test_many_classes_are_shortened_and_a_class_without_pictures_is_named(source
     many = replace(
         source.take(np.zeros(len(labels), int)), class_names=[f"class {number}" for number in range(30)], labels=labels
     )
+    said = io.StringIO()
+    introduce_classes(Console(file=said, width=200), config(monitor="loss"), many, many.take(np.arange(3)), many)
+    assert re.search(r"class +┃ training ┃ held out ┃ test ┃", said.getvalue())
+    assert re.search(r"all pictures +│ +435 │ +3 │ +435 │", said.getvalue())
     table = class_count_table({"training": many, "held out": many})
     assert "the 6 largest and the 6 smallest of 30 classes" in str(table.title)
     assert table.row_count == 14
