@@ -72,6 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"random moves, share of the side, where augmentation is shift (default: {DEFAULTS['shift']:g})",
     )
     add("--seed", type=int, default=absent, help=f"of split, weights, order and shifts (default: {DEFAULTS['seed']})")
+    add("--folds", type=int, metavar="K", default=absent, help="cross-validation: a run per fold, in one folder")
+    add("--seeds", type=int, metavar="N", default=absent, help="a run for each of N seeds, in one folder")
     add(
         "--class-weight",
         metavar="none|balanced|TABLE",
@@ -149,7 +151,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         type=Path,
         metavar="RUN",
-        help="go on with a run that was interrupted; with it, only what does not change what is learnt: "
+        help="go on with a run (or folds, or seeds) that was interrupted; with it, only what does not change what is "
+        "learnt: "
         f"{', '.join(CHANGEABLE)}",
     )
 
@@ -174,7 +177,8 @@ def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from ..evaluation.tables import class_table
-    from ..training.train import resume, train_config
+    from ..training.folds import runs_table
+    from ..training.train import RepeatedResult, resume, train_config
 
     console = Console()
     if args.find_lr:
@@ -192,12 +196,19 @@ def run(args: argparse.Namespace) -> None:
     if not trained.chief:
         return
     console.print(class_table(trained.report))
+    if isinstance(trained, RepeatedResult):
+        console.print(runs_table(trained.figures))
+        mean, sd = (each["accuracy"] for each in (trained.figures.mean, trained.figures.sd))
+        say(console, f"held-out {trained.report.headline}, of all runs together", style="bold")
+        say(console, f"by run: accuracy {mean:.2%}, standard deviation {sd:.2%}", style="bold")
+        say(console, f"everything is in {trained.folder.path}")
+        return
     say(console, f"held-out {trained.report.headline}", style="bold")
     if trained.test:
         pictures = sum(score.support for score in trained.test.classes)
         say(console, f"test {trained.test.headline}, of {pictures:,} pictures, seen once", style="bold")
     folder = trained.folder.path
-    if trained.best.epoch < len(trained.history):
+    if trained.best and trained.best.epoch < len(trained.history):
         say(console, f"these are of model.keras, from epoch {len(trained.history)}; best.keras is of {trained.best}")
     say(console, f"everything is in {folder}; to use it: {command('predict', folder)} IMAGE")
 

@@ -107,6 +107,12 @@ def fingerprint_some(
     return _fingerprints(read, indices, progress)
 
 
+def no_fingerprints(count: int) -> Fingerprints:
+    """Those of pictures that are not looked at."""
+    none = np.zeros(count, bool)
+    return Fingerprints([""] * count, np.zeros(count, np.uint64), none, np.zeros((count, THUMBNAIL**2), np.uint8), none)
+
+
 def fingerprint_files(paths: Sequence[str]) -> Fingerprints:
     """The fingerprints of files; a file that cannot be decoded, or is no longer there, has none."""
 

@@ -110,6 +110,8 @@ class TrainedRun:
     def unhashed(self) -> str:
         """What is to be said where the run ended before all its pictures were hashed; else ""."""
         missing = self.split.hashes.count("") if self.split is not None else 0
+        if self.split is not None and missing == len(self.split):
+            return f"{self.name} kept no hashes of its pictures (copies=skip): copies of them are not recognised"
         if not missing or (self.folder / "report.json").exists():  # of a finished run they cannot be decoded
             return ""
         return (

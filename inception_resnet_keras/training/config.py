@@ -69,7 +69,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("adam", "adamw", "sgd", "rmsprop"),
     "schedule": ("cosine", "exponential", "constant"),
     "precision": ("float32", "mixed_bfloat16", "mixed_float16", "auto"),
-    "copies": ("together", "allow"),
+    "copies": ("together", "allow", "skip"),
     "strategy": ("auto", "one", "mirrored", "multiworker"),
     "sampler": ("none", "balanced"),
     "monitor": ("auto", "accuracy", "balanced_accuracy", "loss"),
@@ -99,7 +99,8 @@ class TrainConfig:
             takes a CSV file's column `group`, if it has one.
         copies: "together" keeps identical and near-identical pictures on one side of a split that is drawn, and leaves
             training pictures out that are copies of held-out or test pictures which `data` or `val` declares; "allow"
-            only reports them.
+            only reports them; "skip" does not look for them, so that no picture is decoded before the first step and
+            copies of this run's pictures are not recognised later.
         copy_distance: In how many of 64 bits the perceptual hashes of near-identical pictures may differ, 0 to 16.
         model: Name of the network: "inception_v4", "inception_resnet_v1" or "inception_resnet_v2".
         variant: Variant of the network's table.
@@ -112,6 +113,11 @@ class TrainConfig:
         data_options: How pictures are read and augmented: the settings named in `DATA_OPTIONS`.
         max_corrupt: Unreadable pictures that are allowed before the run stops: a number, or a share below 1.
         seed: Seed of the split, the weights, the order of the pictures, the augmentation and dropout.
+        split_seed: Seed of the split alone. `None` takes `seed`.
+        folds: Number of folds of a cross-validation, at least 2: every picture that is not tested is held out by one of
+            so many runs, stratified by class and with groups and copies kept together. 0 trains one run.
+        fold: Trains this fold alone, from 1; 0 trains all.
+        seeds: Number of runs that differ by `seed`, which counts up, with the same held-out pictures; 0 trains one run.
 
         class_weight: Factors of the pictures' cross entropies by class: "none" (1 for all), "balanced" (pictures /
             (classes * pictures of the class), as scikit-learn's) or a table of class names and numbers above 0; a
@@ -198,6 +204,10 @@ class TrainConfig:
     sampler: str = "none"
     monitor: str = "auto"
     patience: int = 0
+    split_seed: int | None = None
+    folds: int = 0
+    fold: int = 0
+    seeds: int = 0
     optimizer: str = "adam"
     momentum: float = 0.9
     rho: float = 0.9
@@ -290,8 +300,8 @@ class TrainConfig:
     @property
     def split_rules(self) -> SplitRules:
         """How the pictures are divided where neither `val` nor `data` says it. The digits' split has its own seed."""
-        seed = DIGITS_SEED if self.data is None else self.seed
-        return SplitRules(self.val_fraction, self.test_fraction, seed)
+        seed = self.split_seed if self.split_seed is not None else DIGITS_SEED if self.data is None else self.seed
+        return SplitRules(self.val_fraction, self.test_fraction, seed, self.folds, self.fold)
 
     def command(self) -> str:
         """The command line that repeats this run in another folder."""
@@ -349,8 +359,10 @@ class TrainConfig:
             boolean(name, getattr(self, name))
         for name in ("epochs", "batch_size", "keep", "accumulate"):
             positive_integer(name, getattr(self, name))
-        if not is_integer(self.seed) or not 0 <= self.seed < 2**32:
-            raise refuse("seed", self.seed, "an integer from 0 to 4294967295")
+        for name in ("seed", "split_seed"):
+            value = getattr(self, name)
+            if (value is not None or name == "seed") and not (is_integer(value) and 0 <= value < 2**32):
+                raise refuse(name, value, "an integer from 0 to 4294967295")
         if not is_integer(self.patience) or self.patience < 0:
             raise refuse("patience", self.patience, "an integer of at least 0, in epochs; 0 never stops early")
         if self.batch_norm_momentum is not None:
@@ -402,6 +414,25 @@ class TrainConfig:
             raise refuse("test_fraction", self.test_fraction, f"less than {1 - self.val_fraction:g}, because {taken}")
         if self.group is not None:
             require_group(self.group)
+        self._check_repetition()
+
+    def _check_repetition(self) -> None:
+        if not is_integer(self.folds) or self.folds < 0 or self.folds == 1:
+            raise refuse("folds", self.folds, "an integer of at least 2, or 0 for one run")
+        if not is_integer(self.fold) or not 0 <= self.fold <= self.folds:
+            raise refuse("fold", self.fold, f"0 for all folds, or one of the {self.folds} folds, from 1")
+        if not is_integer(self.seeds) or self.seeds < 0 or self.seeds == 1:
+            raise refuse("seeds", self.seeds, "an integer of at least 2, or 0 for one run")
+        if self.seed + self.seeds > 2**32:
+            raise refuse(
+                "seed", self.seed, f"at most {2**32 - self.seeds}, because {self.seeds} seeds count up from it"
+            )
+        if self.folds and self.seeds:
+            raise refuse("seeds", self.seeds, "0 with folds: repeat the folds with another --seed")
+        if self.folds and self.val is not None:
+            raise refuse("folds", self.folds, "0 with val: folds are drawn from the pictures of data")
+        if (self.folds or self.seeds) and self.strategy == "multiworker":
+            raise refuse("strategy", self.strategy, "auto, one or mirrored with folds and seeds")
 
     def _check_fine_tuning(self, network: Network) -> None:
         if not is_integer(self.head_epochs) or not 0 <= self.head_epochs <= self.epochs:
@@ -434,7 +465,7 @@ KEYS = list(DEFAULTS)
 # Settings with a flag of their own; every setting has `--set key=value`.
 FLAGS = (
     *("data", "val", "val_fraction", "test_fraction", "group", "model", "variant", "size", "epochs", "batch_size"),
-    *("learning_rate", "shift", "seed", "weights", "class_weight", "sampler", "monitor", "patience"),
+    *("learning_rate", "shift", "seed", "folds", "seeds", "weights", "class_weight", "sampler", "monitor", "patience"),
     *("head_epochs", "trunk_learning_rate", "unfreeze"),
     *("strategy", "precision", "jit", "accumulate", "remat", "tensorboard"),
 )
@@ -448,7 +479,8 @@ CHANGEABLE = (
 ADDED_LATER = (
     *(key for key in DATA_OPTIONS if key != "shift"),
     *("max_corrupt", "worker_minutes", "depths", "scale", "val_fraction", "test_fraction", "group"),
-    *("copies", "copy_distance", "class_weight", "sampler", "monitor", "patience", "trunk_learning_rate", "unfreeze"),
+    *("copies", "copy_distance", "split_seed", "folds", "fold", "seeds"),
+    *("class_weight", "sampler", "monitor", "patience", "trunk_learning_rate", "unfreeze"),
 )
 # What those versions did where it is not the default.
 EARLIER = {"copies": "allow", "monitor": "accuracy"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +27,7 @@ from ..data.copies import (
     fingerprint_pictures,
     joined,
     left_out_names,
+    no_fingerprints,
 )
 from ..data.labelled import PARTS, VAL, Source
 from ..data.parts import Parts, divide, draw_parts, picture_groups
@@ -33,7 +36,7 @@ from ..data.splits import kept_parts, read_split, write_split
 from .config import TrainConfig
 from .run import RunFolder
 
-TOGETHER = "together"
+TOGETHER, SKIP = "together", "skip"  # values of the setting `copies`
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,14 @@ class RunPictures:
     """The pictures of a run.
 
     parts: Those of each part. prints: Their fingerprints, part after part; None if the run's split.csv has them.
-    copies: The copies among them; None if a resumed run has reported them.
+    copies: The copies among them; None if they were not looked for now. kept: Whether the run's split.csv has the
+    parts.
     """
 
     parts: Parts
     prints: Fingerprints | None = None
     copies: CopyReport | None = None
+    kept: bool = False
 
 
 def open_pictures(config: TrainConfig, console: Console, run: RunFolder | None = None) -> RunPictures:
@@ -60,8 +65,11 @@ def open_pictures(config: TrainConfig, console: Console, run: RunFolder | None =
     """
     pictures, given = _open_sources(config, console)
     pictures = replace(pictures, groups=picture_groups(pictures, config.group, config.data or DIGITS))
-    if run is not None and (kept := _kept_pictures(run, pictures, given, console)) is not None:
+    if run is not None and (kept := _kept_pictures(run, pictures, given, config, console)) is not None:
         return kept
+    if config.copies == SKIP:
+        parts = divide(pictures, draw_parts(pictures, given, config.split_rules), given)
+        return RunPictures(parts, no_fingerprints(sum(len(part) for part in parts if part)))
     sources = [pictures, *([] if given is None else [given])]
     begun = time.monotonic()
     prints = _fingerprints(sources, console)
@@ -77,7 +85,9 @@ def open_pictures(config: TrainConfig, console: Console, run: RunFolder | None =
     return RunPictures(divide(pictures, drawn, given), prints.take(np.concatenate(of_part)), report)
 
 
-def _kept_pictures(run: RunFolder, pictures: Source, given: Source | None, console: Console) -> RunPictures | None:
+def _kept_pictures(
+    run: RunFolder, pictures: Source, given: Source | None, config: TrainConfig, console: Console
+) -> RunPictures | None:
     """The parts that the run's split.csv gives them; None where it is missing, damaged, or of other pictures."""
     try:
         split = read_split(run.split)
@@ -89,8 +99,8 @@ def _kept_pictures(run: RunFolder, pictures: Source, given: Source | None, conso
     if kept is None:
         return None
     # Earlier versions wrote no perceptual hashes, and a run that was stopped early lacks the others too.
-    hashed = any(split.phashes) or all(split.hashes)
-    return RunPictures(kept, None if hashed else _fingerprints([part for part in kept if part], console))
+    hashed = any(split.phashes) or all(split.hashes) or config.copies == SKIP
+    return RunPictures(kept, None if hashed else _fingerprints([part for part in kept if part], console), kept=True)
 
 
 def _open_sources(config: TrainConfig, console: Console) -> tuple[Source, Source | None]:
@@ -110,7 +120,30 @@ def _open_sources(config: TrainConfig, console: Console) -> tuple[Source, Source
         return pictures, None if config.val is None else open_with_bar(config.val, class_names=pictures.class_names)
 
 
+_kept_fingerprints: ContextVar[dict[str, Fingerprints] | None] = ContextVar("fingerprints", default=None)
+
+
+@contextmanager
+def keeping_fingerprints() -> Iterator[None]:
+    """Within the block, pictures that several runs have in common are decoded for the first of them only."""
+    token = _kept_fingerprints.set({})
+    try:
+        yield
+    finally:
+        _kept_fingerprints.reset(token)
+
+
 def _fingerprints(sources: Sequence[Source], console: Console) -> Fingerprints:
+    kept = _kept_fingerprints.get()
+    if kept is None:
+        return _decoded(sources, console)
+    key = " ".join(source.fingerprint for source in sources)
+    if key not in kept:
+        kept[key] = _decoded(sources, console)
+    return kept[key]
+
+
+def _decoded(sources: Sequence[Source], console: Console) -> Fingerprints:
     with progress_of(console) as show:
         return joined(
             [fingerprint_pictures(source, lambda done, total: show("decoding", done, total)) for source in sources]
@@ -131,7 +164,7 @@ def keep_pictures(run: RunFolder, pictures: RunPictures, console: Console) -> No
     """Writes split.csv, and the copies that were found, before the first step."""
     if pictures.prints is None:
         return
-    if pictures.copies is not None and run.split.exists():
+    if not pictures.kept and run.split.exists():
         say(
             console,
             f"{run.split}: is damaged or of other pictures; it is written anew from those that the run is trained on",

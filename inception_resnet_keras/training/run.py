@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 HELD_OUT = "val_"  # what the names of the figures on held-out pictures begin with
+STUDIES = ("folds", "seeds")  # folders with a file of this name hold the runs of several folds or seeds
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -85,6 +86,12 @@ class RunFolder:
     @property
     def split(self) -> Path:
         return self.path / SPLIT_FILE
+
+    @property
+    def study(self) -> Path | None:
+        """The folder of the folds or seeds that the run is one of, which is what is resumed; None for a single run."""
+        parent = self.path.absolute().parent
+        return parent if any((parent / f"{kind}.json").exists() for kind in STUDIES) else None
 
     @property
     def copies(self) -> Path:
@@ -521,7 +528,7 @@ class RunWriter:
             kept = f"the checkpoint before is whole: {paths[0]}" if paths else "none was saved before"
             raise InputError(
                 f"{self.run.path}: the run could not be saved ({error.strerror or error}); {kept}. "
-                f"Mend that, then go on: {command('train', '--resume', self.run.path)}"
+                f"Mend that, then go on: {command('train', '--resume', self.run.study or self.run.path)}"
             ) from error
 
 

@@ -4,6 +4,8 @@
 
 Of a folder of 100,000 pictures, and of a CSV file that names a million. The pictures are JPEGs of 48×40 in a temporary
 folder, hard links to a few dozen files: their content is in the system's cache, so that a disk's time is not measured.
+Copies are not looked for among them. Of a folder of 1,000 JPEGs of 500×375, boxes of two photographs, copies are: the
+search's own seconds are printed too, and those of the search among 100,000 random hashes.
 Each source is opened by a process of its own, which ends where its first step would begin.
 """
 
@@ -23,6 +25,8 @@ from unittest.mock import patch
 
 import numpy as np
 from PIL import Image
+
+from ..data.benchmark import write_pictures as write_photographs
 
 DISTINCT = 64
 PER_CLASS = 1000
@@ -52,9 +56,12 @@ def write_pictures(folder: Path, count: int) -> list[str]:
     return names
 
 
-def measure(source: Path, out: Path) -> dict[str, float]:
-    """Seconds until the pictures are open and until the first batch, and the peak of memory, in MB."""
-    command = [sys.executable, "-m", __spec__.name, "--open", str(source), "--run", str(out)]
+def measure(source: Path, out: Path, copies: str = "skip") -> dict[str, float]:
+    """Seconds until the pictures are open and until the first batch, and the peak of memory, in MB.
+
+    copies: The setting of that name.
+    """
+    command = [sys.executable, "-m", __spec__.name, "--open", str(source), "--run", str(out), "--copies", copies]
     begun = time.monotonic()
     with subprocess.Popen([*command, "--begun", str(begun)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -68,7 +75,20 @@ def measure(source: Path, out: Path) -> dict[str, float]:
     return found | {"MB": usage.ru_maxrss / unit, "processor seconds": usage.ru_utime + usage.ru_stime}
 
 
-def open_and_stop(source: str, out: Path, begun: float) -> None:
+def measure_search(count: int) -> dict[str, float]:
+    """Seconds and processor seconds of the search for copies among so many pictures that are none."""
+    from ..data.copies import Fingerprints, find_copies
+
+    random, every = np.random.default_rng(0), np.ones(count, bool)
+    hashes = random.integers(0, 2**64, count, dtype=np.uint64)
+    thumbnails = random.integers(0, 256, (count, 256), dtype=np.uint8)
+    prints = Fingerprints([str(number) for number in range(count)], hashes, every, thumbnails, ~every)
+    begun, used = time.perf_counter(), time.process_time()
+    find_copies(prints)
+    return {"seconds": time.perf_counter() - begun, "processor seconds": time.process_time() - used}
+
+
+def open_and_stop(source: str, out: Path, begun: float, copies: str) -> None:
     """What `train` does up to its first step, with the times on the way printed; ends the process."""
     from rich.console import Console
 
@@ -82,13 +102,17 @@ def open_and_stop(source: str, out: Path, begun: float) -> None:
     def open_pictures(*arguments: Any, opened: Callable[..., Any] = train.open_pictures) -> Any:
         pictures = opened(*arguments)
         tell("pictures open")
+        if pictures.copies:
+            print(json.dumps({"of that the search for copies": pictures.copies.seconds}), flush=True)
         return pictures
 
-    def first_step(*_: Any) -> NoReturn:
+    def first_step(*_: Any, **__: Any) -> NoReturn:
         tell("first batch")
         os._exit(0)
 
-    config = TrainConfig.from_settings({"data": source, "model": "inception_resnet_v1", "batch_size": 32})
+    config = TrainConfig.from_settings(
+        {"data": source, "model": "inception_resnet_v1", "batch_size": 32, "copies": copies}
+    )
     with patch.object(train, "open_pictures", open_pictures), patch.object(Stepper, "step", first_step):
         train.train_config(config, out, console=Console(quiet=True))
 
@@ -97,18 +121,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=100_000, help="in the folder (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the CSV file (default: %(default)s)")
+    parser.add_argument("--photographs", type=int, default=1000, help="of 500×375, with copies (default: %(default)s)")
+    parser.add_argument("--hashes", type=int, default=100_000, help="that are compared (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=1, help="(default: %(default)s)")
-    for hidden in ("--open", "--run", "--begun"):  # of the processes that are measured
+    for hidden in ("--open", "--run", "--begun", "--copies"):  # of the processes that are measured
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.open:
-        open_and_stop(args.open, Path(args.run), float(args.begun))
+        open_and_stop(args.open, Path(args.run), float(args.begun), args.copies)
         return
     with TemporaryDirectory() as temporary:
-        sources = []
+        sources: list[Path] = []
+        if args.photographs:
+            sources.append(Path(temporary, "photographs"))
+            write_photographs(sources[-1], args.photographs)
         if args.pictures:
             sources.append(Path(temporary, "pictures"))
-            write_pictures(sources[0], args.pictures)
+            write_pictures(sources[-1], args.pictures)
         if args.rows:
             sources.append(Path(temporary, "rows.csv"))
             names = write_pictures(sources[-1].with_suffix(""), args.rows)
@@ -116,10 +145,14 @@ def main() -> None:
             sources[-1].write_text("path,label\n" + "".join(rows), encoding="utf-8")
         for number in range(args.rounds):
             for source in sources:
-                found = measure(source, Path(temporary, f"run {source.stem} {number}"))
+                copies = "allow" if source.stem == "photographs" else "skip"
+                found = measure(source, Path(temporary, f"run {source.stem} {number}"), copies)
                 print(
                     f"{source.name}: " + ", ".join(f"{name} {value:,.1f}" for name, value in found.items()), flush=True
                 )
+            if args.hashes:
+                found = measure_search(args.hashes)
+                print("hashes: " + ", ".join(f"{name} {value:,.1f}" for name, value in found.items()), flush=True)
 
 
 if __name__ == "__main__":

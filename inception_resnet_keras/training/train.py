@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,18 @@ from .balance import introduce_classes, require_balance, with_chosen_monitor
 from .best_epoch import NAMES, BestEpoch, best_epoch, is_finished, stops_early
 from .cluster import make_strategy, require_agreement, worker
 from .config import CHANGEABLE, TrainConfig, configured, read_stored_config
+from .folds import (
+    Study,
+    StudyFigures,
+    find_study,
+    is_study,
+    new_study,
+    runs_table,
+    study_configs,
+    train_study,
+    write_predictions,
+    write_study,
+)
 from .in_memory import is_model, written
 from .optimizers import describe_phases
 from .pictures import RunPictures, describe_copies, keep_pictures, open_pictures
@@ -69,14 +81,15 @@ class TrainingResult:
     folder: Its folder. history: One row of metrics per epoch.
     report: The report on the held-out pictures, of the last epoch's model, which is model.keras.
     test: The report on the test pictures, which that model sees once; None without a test part.
-    best: The epoch that best.keras is of. stopped_early: Whether `patience` ended it before its last epoch.
+    best: The epoch that best.keras is of; None of several runs.
+    stopped_early: Whether `patience` ended the run before its last epoch.
     chief: Whether this process wrote the folder; one of several workers does.
     """
 
     folder: RunFolder
     history: list[dict[str, float]]
     report: Report
-    best: BestEpoch
+    best: BestEpoch | None = None
     stopped_early: bool = False
     chief: bool = True
     test: Report | None = None
@@ -95,6 +108,35 @@ class TrainingResult:
             notebook.heading(f"held-out {self.report.headline}; after {self._epochs}"),
             notebook.line(f"best.keras is of {self.best}"),
             notebook.picture(curves, "loss and accuracy by epoch", 760),
+            notebook.table(class_table(self.report, CLASSES_SHOWN)),
+            notebook.line(f"everything is in {self.folder.path}"),
+        )
+
+
+@dataclass(frozen=True)
+class RepeatedResult(TrainingResult):
+    """Several finished runs, one per fold or per seed.
+
+    folder: The folder that holds them. history: Empty; each run has its own. report: The report on the held-out
+    pictures of all runs, pooled: with folds, each picture once. test: None; the folder's report.json has the runs' own.
+    runs: The folders of the runs. figures: Accuracy and balanced accuracy of each run on its held-out pictures, with
+    their mean and standard deviation over the runs.
+    """
+
+    runs: Sequence[RunFolder] = ()
+    figures: StudyFigures = field(default_factory=StudyFigures)
+
+    def __repr__(self) -> str:
+        return (
+            f"<RepeatedResult: {len(self.runs)} runs, held-out accuracy {self.report.accuracy:.2%} of all, "
+            f"{self.figures.mean['accuracy']:.2%} ± {self.figures.sd['accuracy']:.2%} by run, in {self.folder.path}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The accuracy of each run and the classes, for a notebook."""
+        return notebook.page(
+            notebook.heading(f"held-out accuracy {self.report.accuracy:.2%} of {len(self.runs)} runs"),
+            notebook.table(runs_table(self.figures)),
             notebook.table(class_table(self.report, CLASSES_SHOWN)),
             notebook.line(f"everything is in {self.folder.path}"),
         )
@@ -130,7 +172,9 @@ def train(
             override the recipe.
 
     Returns:
-        The run: its folder with `model.keras` in it, its history, and the report on the held-out images.
+        The run: its folder with `model.keras` in it, its history, and the report on the held-out images. With `folds`
+        or `seeds` a `RepeatedResult`: the folder with one run's folder per fold or seed, the report on the held-out
+        images of all of them, and `figures` with the mean and standard deviation over the runs.
 
     Raises:
         ValueError: A setting, the data, the folder or the disk cannot be used, which is known before
@@ -142,6 +186,8 @@ def train(
         ```python
         run = train("photos", recipe="modern", epochs=20)
         print(run.report.accuracy, run.folder.model)
+        run = train("photos", folds=5)
+        print(run.report.accuracy, run.figures.mean["accuracy"], run.figures.sd["accuracy"])
         ```
     """
     require_tensorflow("train")
@@ -258,6 +304,8 @@ def train_config(
     """
     require_tensorflow("train")
     out = None if out is None else Path(out)
+    if is_study(config):
+        return _train_several(config, out, console or Console(), written or {})
     strategy = make_strategy(config)
     number, workers = worker(strategy)
     console = _chief_console(console, number)
@@ -271,12 +319,44 @@ def train_config(
         require_runs_outside(config)
     # The chief creates the folder; the other workers write nothing in it.
     with nullcontext(RunFolder(out)) if number and out else new_run(out, config) as run:
-        if written:
-            for setting, place in written.items():
-                shutil.move(place, run.given[setting])
-            config = config.with_settings({setting: str(run.given[setting]) for setting in written})
-            config = config.with_absolute_paths()
-        return _run(config, run, strategy, console)
+        return _run(_with_moved(config, written or {}, run), run, strategy, console)
+
+
+def _with_moved(config: TrainConfig, written: Mapping[str, Path], run: RunFolder) -> TrainConfig:
+    """The settings, with the files and folders that they name moved into the run's folder."""
+    if not written:
+        return config
+    for setting, place in written.items():
+        shutil.move(place, run.given[setting])
+    return config.with_settings({setting: str(run.given[setting]) for setting in written}).with_absolute_paths()
+
+
+def _train_several(
+    config: TrainConfig, out: Path | None, console: Console, written: Mapping[str, Path]
+) -> RepeatedResult:
+    """Trains a run per fold or seed."""
+    if "TF_CONFIG" in os.environ and config.strategy == "auto":
+        raise InputError("folds and seeds: several workers train one run; unset TF_CONFIG, or give --strategy one")
+    config = config.with_absolute_paths()
+    require_ready(config, (0, 1))
+    if out is None:
+        require_runs_outside(config)
+    with new_study(out, config) as made:
+        config = _with_moved(config, written, RunFolder(made.folder))
+        study = replace(made, configs=study_configs(config))
+        write_study(study, config)
+        return _finish_study(study, console, {})
+
+
+def _finish_study(study: Study, console: Console, settings: Mapping[str, Any]) -> RepeatedResult:
+    """Trains the runs that are not finished. settings: Those that are changed."""
+    runs, figures, report = train_study(
+        study,
+        console,
+        start=lambda config, path: train_config(config.with_settings(settings), path, console=console),
+        resume=lambda path: resume(path, settings, console=console),
+    )
+    return RepeatedResult(RunFolder(study.folder), [], report, runs=runs, figures=figures)
 
 
 def resume(
@@ -285,7 +365,7 @@ def resume(
     """Resumes an interrupted run at the step of its newest whole checkpoint.
 
     Args:
-        path: The run's folder.
+        path: The run's folder, or that of several folds or seeds, whose unfinished runs are then trained.
         settings: Settings to change, of those in `config.CHANGEABLE`; config.json keeps them.
         console: Where progress is shown. `None` uses the terminal.
 
@@ -304,6 +384,11 @@ def resume(
             f"resume: goes on with what the run was started with; leave out {', '.join(fixed)}. What may be changed is "
             f"{', '.join(CHANGEABLE)}"
         )
+    if study := find_study(run.path):
+        if run.report.exists():
+            raise InputError(f"{run.path}: all {study.kind} are trained; nothing is left to go on with")
+        with only_writer(run.path):
+            return _finish_study(study, console or Console(), settings)
     stored, missing = read_stored_config(run.config)
     config = stored.with_settings(settings)
     _require_unfinished(run, config)
@@ -373,13 +458,15 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         report = _report(training, held_out, *evaluated)
         test_report = _report(test, test, *tested) if test and tested else None
         if writer.chief:
+            if run.study:
+                writer.write(lambda: write_predictions(run, *evaluated))
             write_report(writer, evaluated[0], report, test_report)
             writer.checkpoints.clear()  # the run is finished: its models and its report are written
         history = session.position.history
         best, early = best_epoch(config, history), stops_early(config, history)
         return TrainingResult(run, history, report, best, early, writer.chief, test_report)
     except KeyboardInterrupt:
-        if run.has_checkpoint():
+        if run.has_checkpoint() and not run.study:  # of several runs, all of them are resumed
             say(console, f"go on with: {command('train', '--resume', run.path)}")
         raise
     except tf.errors.OpError as error:

@@ -91,7 +91,8 @@ def test_what_is_evaluated_is_told(model: Path, digits: Path, tmp_path: Path, mo
     one = write_run(tmp_path / "one", model, data="digits", seed=1)
     two = write_run(tmp_path / "two", model, data=str(digits), seed=2)
     like_one = write_run(tmp_path / "like one", model, data=str(digits), seed=1, split=False)
-    whole = write_run(tmp_path / "whole", model, data=str(digits), val=str(other))
+    whole = write_run(tmp_path / "whole", model, data=str(digits), val=str(other), copies="allow")
+    apart = write_run(tmp_path / "apart", model, data=str(digits), val=str(other))
     of_one = [f"digits/{Path(name).relative_to(digits)}" for name in held_out_split(open_source(digits), 1)[1].names]
     fifth = f"these are the pictures of digits that {one} held out"
     for models, data in (([one], "digits"), ([f"{one}/model.keras"], str(digits)), ([one, str(model)], "digits")):
@@ -109,6 +110,7 @@ def test_what_is_evaluated_is_told(model: Path, digits: Path, tmp_path: Path, mo
     assert names == [str(path) for path in sorted(other.glob("*/*"))]
     assert f"these are the held-out pictures that {whole} was given; 6 of the 6 pictures are the same as some" in note
     assert choose([whole], None).data == str(other)
+    assert selected([apart], None)[1] == f"these are the held-out pictures that {apart} was given"  # copies left out
     monkeypatch.chdir(tmp_path)
     small = write_run(tmp_path / "small", model)
     names, note = selected([small], None)

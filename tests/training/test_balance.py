@@ -331,6 +331,7 @@ def test_a_run_that_stopped_early_says_so_and_what_its_files_are_of(
     stopped: tuple[TrainingResult, list[Path], str],
 ) -> None:
     run, _, said = stopped
+    assert run.best
     ended, best_one = len(run.history), run.best.epoch
     assert run.stopped_early
     assert (ended, run.best.monitor) == (best_one + 2, "balanced_accuracy")
@@ -360,6 +361,8 @@ def test_a_resumed_run_stops_at_the_same_epoch(
     run, copies, _ = stopped
     folder = Path(shutil.copytree(copies[-1 - before_the_end], tmp_path / "resumed"))
     resumed = resume(folder, console=QUIET)
+    assert resumed.best
+    assert run.best
     assert (resumed.best.epoch, resumed.stopped_early) == (run.best.epoch, True)
     for mine, theirs in zip(resumed.history, run.history, strict=True):
         for name in ("loss", "val_loss", "val_accuracy", "val_balanced_accuracy"):
@@ -388,6 +391,7 @@ def test_an_older_versions_run_goes_on_by_accuracy(
     said = io.StringIO()
     resumed = resume(folder.path, console=Console(file=said, width=400))
     assert 'monitor = "accuracy", patience = 0' in said.getvalue()
+    assert resumed.best
     assert (resumed.best.monitor, len(resumed.history)) == ("accuracy", 2)
     assert history_of(folder.path)[0]["val_balanced_accuracy"] == "nan"
     assert folder.read_history()[1] == resumed.history[1]

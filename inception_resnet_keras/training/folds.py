@@ -1,0 +1,274 @@
+"""Several runs as one: a run per fold of a cross-validation, or per seed, in one folder, resumed as a whole.
+
+The folder has a file folds.json or seeds.json with the settings, and a run's folder for each fold or seed. A run counts
+as finished once its report.json is written and is not trained again. At the end their held-out predictions are pooled:
+predictions.csv and report.json have all of them, with the figures of each run, their mean and their standard deviation.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ..common.console import command, say
+from ..common.errors import InputError
+from ..common.files import LOCK, new_folder, only_writer, remove_partial, write_csv, write_json
+from ..data.labelled import Source
+from ..evaluation.report import ClassScore, Mistake, Report, classification_report
+from .config import TrainConfig
+from .pictures import keeping_fingerprints
+from .run import RUNS, STUDIES, RunFolder
+
+FOLDS, SEEDS = STUDIES
+PREDICTIONS = "predictions.csv"
+NAMED = ("picture", "true", "predicted")  # columns before one per class
+
+
+@dataclass(frozen=True)
+class Study:
+    """Several runs in one folder.
+
+    kind: FOLDS or SEEDS. folder: Where the runs lie. configs: The settings of each run, by the name of its folder.
+    """
+
+    kind: str
+    folder: Path
+    configs: Mapping[str, TrainConfig]
+
+    def run(self, name: str) -> RunFolder:
+        return RunFolder(self.folder / name)
+
+    @property
+    def word(self) -> str:
+        """What a run is: "fold" or "seed"."""
+        return self.kind[:-1]
+
+
+@dataclass(frozen=True)
+class StudyFigures:
+    """Figures of several runs.
+
+    runs: The figures of each run, by its name. mean, sd: Of each figure over the runs; the standard deviation is that
+    of a sample, 0 for one run.
+    """
+
+    runs: dict[str, dict[str, float]] = field(default_factory=dict)
+    mean: dict[str, float] = field(default_factory=dict)
+    sd: dict[str, float] = field(default_factory=dict)
+
+
+def is_study(config: TrainConfig) -> bool:
+    """Whether the settings ask for several runs."""
+    return bool(config.seeds or (config.folds and not config.fold))
+
+
+def study_configs(config: TrainConfig) -> dict[str, TrainConfig]:
+    """The settings of each run, by the name of its folder."""
+    if config.folds:
+        return {f"fold-{fold}": replace(config, fold=fold) for fold in range(1, config.folds + 1)}
+    # Every run has the same held-out pictures, so that the runs differ by what is random in training only.
+    split_seed = config.seed if config.split_seed is None else config.split_seed
+    seeds = range(config.seed, config.seed + config.seeds)
+    return {f"seed-{seed}": replace(config, seeds=0, seed=seed, split_seed=split_seed) for seed in seeds}
+
+
+@contextmanager
+def new_study(out: Path | None, config: TrainConfig) -> Iterator[Study]:
+    """Makes the folder of several runs; it is removed if nothing was trained in it. The caller is its only writer."""
+    kind = FOLDS if config.folds else SEEDS
+    pictures = [folder for folder in (config.data, config.val) if folder]
+    with new_folder(out, RUNS, f"{config.dataset}-{config.model}-{kind}", pictures) as folder, only_writer(folder):
+        try:
+            yield Study(kind, folder, study_configs(config))
+        finally:
+            _remove_if_untrained(folder)
+
+
+def _remove_if_untrained(folder: Path) -> None:
+    kept = RunFolder(folder).given.values()
+    if any(entry.is_dir() and entry not in kept for entry in folder.iterdir()):
+        return
+    for file in (*FILES, LOCK):
+        (folder / file).unlink(missing_ok=True)
+    for each in kept:
+        shutil.rmtree(each) if each.is_dir() else each.unlink(missing_ok=True)
+
+
+FILES = tuple(f"{kind}.json" for kind in STUDIES)
+
+
+def write_study(study: Study, config: TrainConfig) -> None:
+    """Writes folds.json or seeds.json, from which the runs are resumed."""
+    write_json(study.folder / f"{study.kind}.json", {"command": config.command(), "config": config.settings()})
+
+
+def find_study(folder: Path) -> Study | None:
+    """The runs in a folder; None where it has no folds.json or seeds.json. InputError where that is damaged."""
+    for kind, file in zip(STUDIES, FILES, strict=True):
+        path = folder / file
+        if os.path.lexists(path):
+            try:
+                settings = json.loads(path.read_text(encoding="utf-8"))["config"]
+                return Study(kind, folder, study_configs(TrainConfig.from_settings(settings)))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise InputError(
+                    f"{path}: is damaged ({str(error)[:200]}): restore it; without it each run in {folder} can be "
+                    "resumed by itself"
+                ) from None
+    return None
+
+
+def train_study(
+    study: Study,
+    console: Console,
+    start: Callable[[TrainConfig, Path], object],
+    resume: Callable[[Path], object],
+) -> tuple[list[RunFolder], StudyFigures, Report]:
+    """Trains the runs that are not finished, one after the other, and pools their held-out predictions.
+
+    Args:
+        study: The runs.
+        console: Where progress is shown.
+        start: Trains a new run with these settings in this folder.
+        resume: Resumes the run in this folder.
+
+    Returns:
+        The runs' folders, their figures, and the report on all held-out predictions.
+    """
+    import keras
+
+    try:
+        with keeping_fingerprints():
+            for number, (name, config) in enumerate(study.configs.items(), 1):
+                run = study.run(name)
+                heading = f"{study.word} {number} of {len(study.configs)}"
+                if is_finished(run):
+                    say(console, f"{heading} is trained already → {run.path}")
+                    continue
+                say(console, f"{heading} → {run.path}", style="bold")
+                keras.backend.clear_session()  # of the run before
+                if run.config.exists():
+                    resume(run.path)
+                else:
+                    remove_partial(run.path)
+                    start(config, run.path)
+    except KeyboardInterrupt:
+        say(console, f"go on with: {command('train', '--resume', study.folder)}")
+        raise
+    return pool(study)
+
+
+def is_finished(run: RunFolder) -> bool:
+    """Whether a run's report is written, after which nothing is trained."""
+    return run.report.exists() and not run.has_checkpoint()
+
+
+def write_predictions(run: RunFolder, held_out: Source, probabilities: np.ndarray) -> None:
+    """Writes the probabilities of a run's held-out pictures, for `pool`."""
+    classes = held_out.class_names
+    rows = (
+        (name, classes[label], classes[int(row.argmax())], *(f"{each:.7g}" for each in row))
+        for name, label, row in zip(held_out.names, held_out.labels.tolist(), probabilities, strict=True)
+    )
+    write_csv(run.path / PREDICTIONS, [*NAMED, *classes], rows)
+
+
+def pool(study: Study) -> tuple[list[RunFolder], StudyFigures, Report]:
+    """Pools the held-out predictions of finished runs into predictions.csv and report.json of their folder."""
+    from ..evaluation import plots
+
+    runs = {name: study.run(name) for name in study.configs}
+    reports = {name: _read_report(run) for name, run in runs.items()}
+    classes = [score.name for score in next(iter(reports.values()))[0].classes]
+    pooled = [(name, *row) for name, run in runs.items() for row in _read_predictions(run, classes)]
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = np.array([numbers[true] for _, _, true, *_ in pooled], np.int64)
+    probabilities = np.array([row[4:] for row in pooled], np.float32)
+    unreadable = sorted({each for report, _ in reports.values() for each in report.unreadable})
+    report = classification_report(labels, probabilities, classes, [row[1] for row in pooled], unreadable)
+    held_out = _figures({name: found for name, (found, _) in reports.items()})
+    tested = _figures({name: found for name, (_, found) in reports.items() if found is not None})
+    write_csv(study.folder / PREDICTIONS, [study.word, *NAMED, *classes], pooled)
+    plots.plot_confusion(report, study.folder / "confusion_matrix.png", title=f"held out by all {study.kind}")
+    write_json(
+        study.folder / "report.json",
+        {
+            **report.as_json(),
+            **{"runs": held_out.runs, "mean": held_out.mean, "sd": held_out.sd},
+            **({"test": {"runs": tested.runs, "mean": tested.mean, "sd": tested.sd}} if tested.runs else {}),
+        },
+    )
+    return list(runs.values()), held_out, report
+
+
+def _figures(reports: Mapping[str, Report]) -> StudyFigures:
+    runs = {name: headline(report) for name, report in reports.items()}
+    keys = list(next(iter(runs.values()), {}))
+    values = {key: np.array([figures[key] for figures in runs.values()]) for key in keys}
+    return StudyFigures(
+        runs,
+        {key: float(each.mean()) for key, each in values.items()},
+        {key: float(each.std(ddof=1)) if len(each) > 1 else 0.0 for key, each in values.items()},
+    )
+
+
+def headline(report: Report) -> dict[str, float]:
+    """Accuracy, balanced accuracy and the number of pictures."""
+    return {
+        "accuracy": report.accuracy,
+        "balanced_accuracy": report.balanced_accuracy,
+        "pictures": float(sum(score.support for score in report.classes)),
+    }
+
+
+def runs_table(figures: StudyFigures) -> Table:
+    """The figures of each run, their mean and their standard deviation."""
+    table = Table("run", "pictures", "accuracy", "balanced accuracy", title="held-out pictures, run by run")
+    for name, row in [*figures.runs.items(), ("mean", figures.mean), ("standard deviation", figures.sd)]:
+        pictures = f"{row['pictures']:,.0f}" if name in figures.runs else ""
+        table.add_row(name, pictures, f"{row['accuracy']:.2%}", f"{row['balanced_accuracy']:.2%}")
+    return table
+
+
+def _read_report(run: RunFolder) -> tuple[Report, Report | None]:
+    """A finished run's reports on its held-out and its test pictures."""
+    try:
+        stored = json.loads(run.report.read_text(encoding="utf-8"))
+        return _report(stored), _report(stored["test"]) if "test" in stored else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{run.report}: is damaged ({str(error)[:200]}); restore it") from None
+
+
+def _report(stored: Mapping[str, Any]) -> Report:
+    return Report(
+        accuracy=float(stored["accuracy"]),
+        balanced_accuracy=float(stored["balanced_accuracy"]),
+        rarest=ClassScore(**stored["rarest"]) if stored["rarest"] else None,
+        classes=[ClassScore(**score) for score in stored["classes"]],
+        confusion=stored["confusion"],
+        mistakes=[Mistake(**mistake) for mistake in stored["mistakes"]],
+        unreadable=[(name, reason) for name, reason in stored["unreadable"]],
+    )
+
+
+def _read_predictions(run: RunFolder, classes: Sequence[str]) -> list[tuple[Any, ...]]:
+    path = run.path / PREDICTIONS
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            header, *rows = csv.reader(file)
+        if header != [*NAMED, *classes] or not all(len(row) == len(header) and row[1] in classes for row in rows):
+            raise ValueError("its columns are not those of this run's classes")
+        return [(*row[: len(NAMED)], *map(float, row[len(NAMED) :])) for row in rows]
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: is damaged ({str(error)[:200]}); restore it") from None
