@@ -235,10 +235,13 @@ def _require_units(source: Source, by_class: Sequence[np.ndarray], first: np.nda
     names = [f"{source.class_names[source.labels[index]]!r} ({source.names[index]})" for index in few]
     listed = ", ".join(names[:10] + ["…"] * (len(names) > 10))
     have, needed = ("one readable picture", "two") if least == 2 else (f"fewer than {least} readable pictures", least)
-    counted = ", counting copies of one picture once" if len(first) < len(source) else ""
+    counted, otherwise = "", ""
+    if len(first) < len(source):
+        counted = ", counting copies of one picture once"
+        otherwise = "; where these are no copies, give --set copy_distance=0, or --set copies=allow"
     raise InputError(
         f"{len(few)} classes have {have}{counted}: {listed}; at least {needed} are needed to hold one out: "
-        "add pictures, or give held-out pictures of their own"
+        f"add pictures, or give held-out pictures of their own{otherwise}"
     )
 
 
