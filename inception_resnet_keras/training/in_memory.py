@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from .. import networks
 from ..common.bars import reading
 from ..common.errors import InputError, refuse
 from ..data.datasets import is_dataset, pack_dataset
 from ..data.packed import open_packed
 from ..networks.recognise import image_size, whole_network
-from .pretrained import table_settings
+from .pretrained import require_trainable_table, table_settings
 
 if TYPE_CHECKING:
     import keras
@@ -91,11 +90,11 @@ def model_settings(model: keras.Model, settings: Mapping[str, Any]) -> dict[str,
     if found.channels != 3:
         raise InputError(f"model: {model.name!r} reads images of {found.channels} channels; a run's have three")
     # First of all: a network of output stride 8 has no blocks C, and depths without them are no setting.
-    if density := networks.edited(found.network):
-        raise InputError(
-            f"model: {model.name!r} is {found.name} with {' and '.join(density)}, which a run does not train; build "
-            "it without padding= and output_stride=, or train this one with Keras's fit"
-        )
+    require_trainable_table(
+        f"model: {model.name!r} is",
+        found,
+        "build it without padding= and output_stride=, or train this one with Keras's fit",
+    )
     table = table_settings(found)
     if table is None:
         raise InputError(f"model: {model.name!r} is an edited {found.name}, which a run does not train")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import networks
-from ..common.errors import refuse
+from ..common.errors import InputError, refuse
 from ..models.model_file import Card, has_card, read_card
 from ..models.open import find_keras_file
 from ..networks.checks import apply_depths, apply_scale
@@ -30,6 +30,12 @@ def table_settings(found: NetworkDescription) -> dict[str, Any] | None:
     return {"model": found.name, "variant": found.variant, "depths": depths, "scale": scale}
 
 
+def require_trainable_table(what: str, found: NetworkDescription, way_out: str) -> None:
+    """Raises InputError for a network with edited padding or output stride: a run trains neither."""
+    if density := networks.edited(found.network):
+        raise InputError(f"{what} {found.name} with {' and '.join(density)}, which a run does not train; {way_out}")
+
+
 def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that follow from `given["weights"]`, to be used where a user gives none.
 
@@ -41,7 +47,8 @@ def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
         given: What the user gives beside the weights.
 
     Raises:
-        InputError: `given["model"]` is another network than the file's, or the file cannot be read.
+        InputError: `given["model"]` is another network than the file's, the file cannot be read, or its network has
+            a padding or an output stride that a run does not train, and no `model` is given.
     """
     weights = given.get("weights")
     if not isinstance(weights, str) or not weights:
@@ -57,6 +64,13 @@ def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if given.get("model") not in (None, found.name):
         raise refuse("model", given["model"], f"{found.name}, whose weights {weights} holds, or nothing")
+    if given.get("model") is None:
+        require_trainable_table(
+            f"weights: {weights} holds",
+            found,
+            f'to train the network without them from these weights, give model="{found.name}" too, and depths= and '
+            "scale= where they are not the variant's own",
+        )
     height, width = found.size
     size = {"size": (height, width)} if height and width else {}
     if given.get("variant") not in (None, found.variant):

@@ -216,6 +216,16 @@ def test_a_dense_model_is_refused_before_work_starts(edits: dict[str, Any], dens
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dense_file_is_refused_unless_the_network_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "dense.keras"
+    create_inception_resnet_v1(depths=(1, 1, 1), padding="same", output_stride=16, input_shape=(75, 75, 3)).save(file)
+    with pytest.raises(InputError, match=r"^weights: .* with same padding and output stride 16, .*give model="):
+        configured(None, [], {"weights": str(file)})
+    config = configured(None, [], {"weights": str(file), "model": "inception_resnet_v1"})
+    assert config.network.name == "inception_resnet_v1"
+    assert not networks.edited(config.network)
+
+
 def test_a_prefixed_model_is_trained_as_one_without() -> None:
     options: dict[str, Any] = {"num_classes": 3, "depths": (1, 2, 1), "input_shape": (107, 107, 3)}
     prefixed = create_inception_resnet_v1(layer_prefix="left_", **options)
