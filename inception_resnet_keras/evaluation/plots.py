@@ -41,7 +41,7 @@ def plot_learning_curves(history: Sequence[Mapping[str, float]], path: Path) -> 
     best = [row for row in history if row["epoch"] == history[-1].get("best_epoch")]
     for axis, key in zip(axes, charts, strict=True):
         for start in starts:
-            line = axis.axvline(start - 0.5, color=SERIES[1], linestyle="--", linewidth=1, zorder=1)
+            line = axis.axvline(start - 0.5, color=SERIES[5], linestyle=":", linewidth=1.5, zorder=1)
             line.set_label("trunk unfrozen" if start == starts[0] else None)
         if key == "learning rate":
             axis.plot(epochs, rates, color=SERIES[3], marker="o")

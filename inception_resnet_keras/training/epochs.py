@@ -23,10 +23,11 @@ from ..models.open import require_finite
 from .balance import weighted
 from .best_epoch import best_epoch, is_finished
 from .cluster import worker
+from .config import TrainConfig
 from .optimizers import phases
 from .progress import InterruptedRun, TrainingProgress
 from .run import RunWriter
-from .session import Position
+from .session import Position, Session
 from .step import StepMetrics
 from .trouble import diagnose, explain_out_of_memory
 
@@ -84,28 +85,12 @@ class Trainer:
         self._reported = set(unreadable_pictures(training, held_out))
         self._restore_unreadable()
         config, position = session.config, session.position
-        self._common: dict[str, Any] = {
-            "options": config.data_options,
-            "size": config.image_size,
-            "batch_size": config.batch_size,
-            "seed": config.seed,
-        }
+        self._common = batch_settings(config)
         self._held_out_batches = batches(held_out, training=False, numbered=True, **self._common)
         self._training_batches: Iterator[Any] = iter(())
         if not is_finished(config, position.history):
             # One pipeline for all remaining epochs, so that the next epoch is read while this one is evaluated.
-            dataset = batches(
-                weighted(config, training),
-                training=True,
-                sampler=config.sampler,
-                epoch=position.epoch,
-                start=position.batch,
-                epochs=config.epochs - position.epoch,
-                shard=self.shard,
-                drop_remainder=session.steps < math.ceil(len(training) / config.batch_size),
-                **self._common,
-            )
-            self._training_batches = self._read(dataset)
+            self._training_batches = self._read(training_batches(session, training, config.epochs - position.epoch))
 
     def train(self) -> Evaluated:
         """Trains the remaining epochs.
@@ -328,6 +313,32 @@ class Trainer:
             if (name, reason) not in self._reported:
                 say(self.progress.console, f"left out: {name}: {reason}", style="yellow")
         self._reported |= set(self.session.position.unreadable)
+
+
+def batch_settings(config: TrainConfig) -> dict[str, Any]:
+    """What the batches of training and held-out pictures have in common, as arguments of `data.pipeline.batches`."""
+    return {
+        "options": config.data_options,
+        "size": config.image_size,
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+    }
+
+
+def training_batches(session: Session, training: Source, epochs: int) -> tf.data.Dataset:
+    """This worker's training batches from the session's position on, over `epochs` epochs."""
+    config, position = session.config, session.position
+    return batches(
+        weighted(config, training),
+        training=True,
+        sampler=config.sampler,
+        epoch=position.epoch,
+        start=position.batch,
+        epochs=epochs,
+        shard=worker(session.strategy),
+        drop_remainder=session.steps < math.ceil(len(training) / config.batch_size),
+        **batch_settings(config),
+    )
 
 
 def expected_evaluation_seconds(position: Position, images: int) -> float:

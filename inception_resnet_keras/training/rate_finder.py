@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -21,7 +20,7 @@ from ..common.files import new_folder, write_csv
 from ..common.packages import require_tensorflow
 from ..data.datasets import Dataset
 from ..data.labelled import Source
-from .balance import require_balance, weighted
+from .balance import require_balance
 from .cluster import make_strategy, worker
 from .config import TrainConfig
 from .optimizers import describe_phases
@@ -151,9 +150,9 @@ def sweep_config(config: TrainConfig, out: Path | None = None, *, console: Conso
             say(console, f"the rates are tested in the first phase ({describe_phases(config).partition(',')[0]})")
         with reading(console) as bars:
             bar = bars.add_task("testing learning rates", total=STEPS)
-            rates, losses = _sweep(session, parts.training, lambda: bars.advance(bar))
+            rates, losses, diverged = _sweep(session, parts.training, lambda: bars.advance(bar))
         means = _running_means(losses)
-        result = LearningRateTest(_suggestion(rates, means), rates, losses, means, len(rates) < STEPS, folder)
+        result = LearningRateTest(_suggestion(rates, means), rates, losses, means, diverged, folder)
         write_csv(folder / "lr.csv", ["learning_rate", "loss", "mean_loss"], zip(rates, losses, means, strict=True))
         plot_learning_rates(rates, losses, means, result.suggestion, result.plot)
     return result
@@ -161,50 +160,33 @@ def sweep_config(config: TrainConfig, out: Path | None = None, *, console: Conso
 
 def _sweep(
     session: Session, training: Source, advance: Callable[[], object]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The rates and losses of the steps until the loss diverges or the highest rate is reached."""
+) -> tuple[tuple[float, ...], tuple[float, ...], bool]:
+    """The rates and losses of the steps until the loss diverges or the highest rate is reached, and whether it did."""
     import keras
+
+    from .epochs import training_batches
 
     ratio = (HIGHEST / LOWEST) ** (1 / (STEPS - 1))
     session.start_phase(session.phase, keras.optimizers.schedules.ExponentialDecay(LOWEST, 1, ratio))
     rates: list[float] = []
     losses: list[float] = []
-    with _endless_batches(session, training) as batches:
-        for step in range(STEPS):
+    diverged = False
+    with training.corrupt.raising_input_errors():
+        batches = iter(training_batches(session, training, math.ceil(STEPS / session.steps)))
+        while len(rates) < STEPS and not diverged:
             images, labels = next(batches)
-            loss = float(session.stepper.step(images, labels, step).numpy()[0])
+            loss = float(session.stepper.step(images, labels, len(rates)).numpy()[0])
             if not math.isfinite(loss):
+                diverged = True
                 break
-            rates.append(LOWEST * ratio**step)
+            rates.append(LOWEST * ratio ** len(rates))
             losses.append(loss)
             advance()
             means = _running_means(losses)
-            if means[-1] > DIVERGED * min(means):
-                break
+            diverged = means[-1] > DIVERGED * min(means)
     if not losses:
         raise InputError("the loss of the first batch is not finite: the weights or the precision do not fit")
-    return tuple(rates), tuple(losses)
-
-
-@contextmanager
-def _endless_batches(session: Session, training: Source) -> Iterator[Iterator[Any]]:
-    """The training batches of the run, epoch after epoch."""
-    from ..data.pipeline import batches
-
-    config = session.config
-    dataset = batches(
-        weighted(config, training),
-        config.data_options,
-        size=config.image_size,
-        batch_size=config.batch_size,
-        training=True,
-        sampler=config.sampler,
-        seed=config.seed,
-        epochs=math.ceil(STEPS / session.steps),
-        drop_remainder=session.steps < math.ceil(len(training) / config.batch_size),
-    )
-    with training.corrupt.raising_input_errors():
-        yield iter(dataset)
+    return tuple(rates), tuple(losses), diverged
 
 
 def _running_means(losses: Sequence[float]) -> tuple[float, ...]:

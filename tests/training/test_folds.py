@@ -130,7 +130,7 @@ def test_interrupted_folds_are_resumed_as_a_whole(data: Path, tmp_path: Path) ->
         for mine, theirs in zip(one.weights, other.weights, strict=True):
             assert np.array_equal(mine.numpy(), theirs.numpy()), mine.path
     assert (whole / "predictions.csv").read_text() == (stopped / "predictions.csv").read_text()
-    assert "± " in last.read_text()
+    assert "standard deviation " in last.read_text()
 
 
 def test_what_cannot_be_repeated_is_refused(data: Path, tmp_path: Path) -> None:
