@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -87,8 +88,14 @@ def write_split(path: Path, parts: Parts, prints: Fingerprints | None = None) ->
     rows = zip(_rows(sources), prints.pixels, prints.hash_texts(), strict=True)
     with replacing(path) as beside, beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows((*row, pixels, group, phash) for (*row, group), pixels, phash in rows)
+        if all(source.weights is None for source in sources):
+            writer.writerow(header)
+            writer.writerows((*row, pixels, group, phash) for (*row, group), pixels, phash in rows)
+            return
+        writer.writerow([*header, "weight"])  # so that training on the file again weighs the pictures alike
+        weights = chain.from_iterable(repeat(1.0, len(s)) if s.weights is None else s.weights for s in sources)
+        for ((*row, group), pixels, phash), weight in zip(rows, weights, strict=True):
+            writer.writerow((*row, pixels, group, phash, f"{weight:.9g}"))
 
 
 def kept_parts(split: Split, pictures: Source, held_out: Source | None, left_out: Set[str]) -> Parts | None:

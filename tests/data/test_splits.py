@@ -121,6 +121,21 @@ def test_a_split_comes_back_as_it_was_written_whatever_the_names(names: list[str
     assert not len(every.corrupt)  # none could be decoded; that is for training to say
 
 
+def test_the_weights_of_pictures_are_kept(tmp_path: Path) -> None:
+    data = write_photographs(tmp_path / "set", (6, 6))
+    lines = [f"{file},{file.parent.name},{0.1 * number}\n" for number, file in enumerate(sorted(data.glob("*/*")))]
+    (tmp_path / "list.csv").write_text("path,label,weight\n" + "".join(lines))
+    source = open_source(tmp_path / "list.csv")
+    training, held_out = held_out_split(source, 0)
+    write_split(tmp_path / "split.csv", Parts(training, held_out))
+    again = open_source(f"{tmp_path / 'split.csv'}:train")
+    assert source.weights is not None
+    assert again.weights is not None
+    given = dict(zip(source.names, source.weights.tolist(), strict=True))
+    assert dict(zip(again.names, again.weights.tolist(), strict=True)) == {name: given[name] for name in training.names}
+    assert len(read_split(tmp_path / "split.csv")) == 12
+
+
 def test_a_split_is_a_source_and_its_hashes_are_of_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_photographs(tmp_path / "set", (10, 5))
     monkeypatch.chdir(tmp_path)
