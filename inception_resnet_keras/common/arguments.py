@@ -68,6 +68,14 @@ def read_size(text: str) -> int | tuple[int, int] | None:
     return int(found[1]) if found[2] is None else (int(found[1]), int(found[2]))
 
 
+def value_range_of(argument: str, value: Any) -> tuple[float, float]:
+    """The values that become 0 and 255 in pictures of more than 8 bits."""
+    pair = isinstance(value, tuple | list) and len(value) == 2 and all(map(is_number, value))
+    if not pair or not value[0] < value[1]:
+        raise refuse(argument, value, "two numbers, low < high: the values that become 0 and 255")
+    return float(value[0]), float(value[1])
+
+
 def boolean(argument: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise refuse(argument, value, "True or False")

@@ -31,6 +31,7 @@ PACKAGES = {
     "tensorflow_datasets": ("tensorflow-datasets", "tfds"),
     "tensorboard": ("tensorboard", "tensorboard"),
     "keras_hub": ("keras-hub", "hub"),
+    "pydicom": ("pydicom", "dicom"),
     "psutil": ("psutil", "bench"),
     "cpuinfo": ("py-cpuinfo", "bench"),
 }

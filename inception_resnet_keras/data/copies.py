@@ -100,7 +100,8 @@ def fingerprint_some(
 
     def read(index: int) -> Image.Image | None:
         try:
-            return decode(Path(source.names[index]), content=source.contents.read(index))
+            content = source.contents.read(index)
+            return decode(Path(source.names[index]), content=content, value_range=source.value_range)
         except (UnreadableImageError, OSError):
             return None
 
@@ -113,12 +114,12 @@ def no_fingerprints(count: int) -> Fingerprints:
     return Fingerprints([""] * count, np.zeros(count, np.uint64), none, np.zeros((count, THUMBNAIL**2), np.uint8), none)
 
 
-def fingerprint_files(paths: Sequence[str]) -> Fingerprints:
+def fingerprint_files(paths: Sequence[str], value_range: tuple[float, float] | None = None) -> Fingerprints:
     """The fingerprints of files; a file that cannot be decoded, or is no longer there, has none."""
 
     def read(index: int) -> Image.Image | None:
         try:
-            return decode(Path(paths[index]))
+            return decode(Path(paths[index]), value_range=value_range)
         except (UnreadableImageError, OSError):
             return None
 
@@ -354,7 +355,8 @@ class CopyReport:
             if name in source.names:
                 try:
                     index = source.names.index(name)
-                    return decode(Path(name), (200, 200), content=source.contents.read(index))
+                    content = source.contents.read(index)
+                    return decode(Path(name), (200, 200), content=content, value_range=source.value_range)
                 except (UnreadableImageError, OSError):
                     break
         return Image.new("RGB", (1, 1), "white")

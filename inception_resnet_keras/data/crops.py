@@ -44,12 +44,14 @@ class View:
         evaluation; the whole picture where it is 1). "center": the picture is resized until its shorter side
         is `size` / `fraction`, and the middle `size` is cut out (timm's and torchvision's; square inputs only).
     interpolation: "bilinear", "bicubic", "lanczos" or "nearest"; all but the last with antialiasing.
+    value_range: the values that become 0 and 255 in a picture of more than 8 bits, as for `images.read_image`.
     """
 
     size: tuple[int, int]
     fraction: float = 1.0
     mode: str = "squash"
     interpolation: str = "bilinear"
+    value_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not all(is_integer(side) and side > 0 for side in self.size):
@@ -68,7 +70,10 @@ class View:
 
     def for_crops(self, count: int) -> View:
         """The view where `count` crops are looked at: the places of 12 and 144 are fixed, and their input is square."""
-        return self if count == 1 else View((self.side(), self.side()), interpolation=self.interpolation)
+        if count == 1:
+            return self
+        side = self.side()
+        return View((side, side), interpolation=self.interpolation, value_range=self.value_range)
 
     def side(self) -> int:
         """Of a square input; InputError for another."""
@@ -94,6 +99,7 @@ class Changes:
             view.fraction if self.fraction is None else self.fraction,
             view.mode if self.mode is None else self.mode,
             view.interpolation if self.interpolation is None else self.interpolation,
+            view.value_range,
         )
 
 

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -16,9 +17,13 @@ from PIL import ExifTags, Image, ImageOps
 
 from ..common.errors import InputError
 from ..common.files import IrregularFileError, open_regular, read_start
+from ..common.packages import MissingPackageError
+from . import dicom
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", *dicom.SUFFIXES)
+_WITH_PAGES = (".tif", ".tiff", *dicom.SUFFIXES)
+KINDS = "JPEG, PNG, WebP, BMP, GIF, TIFF or DICOM"
 MAX_PIXELS = 64 * 1024 * 1024  # 192 MiB once decoded; a scanner's A4 page at 600 dpi has 35 million
 # Of width and of height; a JPEG's own bound. It keeps a resize small too, which first makes a picture of the old height
 # and the new width: 65,535 × 299 is 20 million pixels.
@@ -30,7 +35,9 @@ _JPEG_SCAN, _JPEG_FRAMES = 0xFFDA, (0xFFC0, 0xFFC1, 0xFFC2)
 _PNG_LENGTHS = {b"gAMA": 4, b"sRGB": 1, b"pHYs": 9}  # of chunks that do not change pixels
 # What TensorFlow decodes to the pixels that read_image gives; the rest takes Pillow's path.
 _PLAIN_MODES = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P"), "WEBP": ("RGB",)}
-_16_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # of these formats only PNG has them
+_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # of more than 8 bits; only PNG, TIFF and DICOM have them
+_NO_16_BITS = ("I", "F")  # 32-bit integers, and floating-point numbers
+_16_BITS = (0.0, 65_535.0)
 _TOO_LARGE = f"at most {MAX_PIXELS:,} pixels, and {MAX_SIDE:,} of width and of height, are read; make it smaller first"
 
 
@@ -43,20 +50,28 @@ class UnreadableImageError(InputError):
 
 
 def read_image(
-    path: Path, size: tuple[int, int] | None = None, *, crop: float = 1.0, content: bytes | None = None
+    path: Path,
+    size: tuple[int, int] | None = None,
+    *,
+    crop: float = 1.0,
+    content: bytes | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """Decodes a picture.
 
     Args:
-        path: A JPEG, PNG, WebP, BMP or GIF file, told by its content, not its name. Of an animation
-            the first frame is read. It is turned upright as its EXIF orientation says.
+        path: A JPEG, PNG, WebP, BMP, GIF, TIFF or DICOM file, recognised by its content, not its name. Of several
+            frames or pages the first is read. It is turned upright as its EXIF orientation says.
         size: (height, width) to resize to, bilinear with antialiasing; None leaves it as it is.
         crop: The share of each side, about the middle, that is resized, in (0, 1]; 1 for the whole
             picture. Without `size` it is not heeded.
         content: What the file holds, where that was read before; `path` then only names it.
+        value_range: The values that become 0 and 255 where a picture has more than 8 bits; values outside are
+            clipped. None is 0 to 65535 for unsigned 16-bit values. 32-bit values and DICOM files without a window
+            cannot be read without it.
 
     Returns:
-        uint8 (height, width, 3), RGB, 0-255. Grey, palette, CMYK and 16-bit pictures are converted;
+        uint8 (height, width, 3), RGB, 0-255. Grey, palette, CMYK and deeper pictures are converted;
         what is transparent is laid over white.
 
     Raises:
@@ -65,11 +80,18 @@ def read_image(
             is decoded.
     """
     if size is None:
-        return np.asarray(decode(path, content=content))
-    return np.asarray(resized(decode(path, (size[0] / crop, size[1] / crop), content=content), size, crop))
+        return np.asarray(decode(path, content=content, value_range=value_range))
+    enough = (size[0] / crop, size[1] / crop)
+    return np.asarray(resized(decode(path, enough, content=content, value_range=value_range), size, crop))
 
 
-def decode(path: Path, enough: tuple[float, float] | None = None, *, content: bytes | None = None) -> Image.Image:
+def decode(
+    path: Path,
+    enough: tuple[float, float] | None = None,
+    *,
+    content: bytes | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> Image.Image:
     """The picture as Pillow has it, RGB and upright; the other arguments and the errors are `read_image`'s.
 
     enough: (height, width) that it will be resized to at most, the whole of it: a JPEG may then come smaller
@@ -79,7 +101,77 @@ def decode(path: Path, enough: tuple[float, float] | None = None, *, content: by
         if enough is not None and file.format == "JPEG":
             # Decodes at a fraction where that is enough.
             file.draft("RGB", (round(2 * enough[1]), round(2 * enough[0])))
-        return _rgb(ImageOps.exif_transpose(file))
+        return _rgb(ImageOps.exif_transpose(_pixels(file)), value_range)
+
+
+@dataclass(frozen=True)
+class Depth:
+    """What a picture of more than 8 bits holds, or one of several pages.
+
+    values: The lowest and highest value; None for 8 bits, and for a DICOM file that says how it is shown.
+    whole: Whether the values are unsigned integers of 16 bits at most. pages: Whether pages follow the first one.
+    """
+
+    values: tuple[float, float] | None
+    whole: bool
+    pages: bool
+
+
+def read_depth(path: Path, content: bytes | None = None) -> Depth:
+    """The depth of a picture; decodes it if it has more than 8 bits. UnreadableImageError as for `decode`."""
+    with open_image(path, content) as file:
+        pages = file.format in ("TIFF", "DICOM") and bool(getattr(file, "is_animated", False))
+        if file.mode not in _DEEP_MODES:
+            return Depth(None, True, pages)
+        image = _pixels(file)
+        if image.info.get("shown") or image.mode not in _DEEP_MODES:
+            return Depth(None, True, pages)
+        values = np.asarray(image)
+        finite = values[np.isfinite(values)]
+        if not finite.size:
+            raise UnreadableImageError(path, "holds no finite value")
+        low, high = float(finite.min()), float(finite.max())
+        return Depth((low, high), image.mode not in _NO_16_BITS, pages)
+
+
+def has_pages(path: Path) -> bool:
+    """Whether a TIFF or DICOM file has pages or frames behind the first; False for a file that cannot be read."""
+    if path.suffix.lower() not in _WITH_PAGES:
+        return False
+    try:
+        with open_image(path) as file:
+            return bool(getattr(file, "is_animated", False))
+    except UnreadableImageError:
+        return False
+
+
+def _pixels(file: Image.Image) -> Image.Image:
+    """The picture itself; of a DICOM file what pydicom decodes."""
+    return file.decoded() if isinstance(file, _DicomImage) else file
+
+
+class _DicomImage(Image.Image):
+    """A DICOM file whose header was read: size, mode and number of frames, as Pillow's own files have them."""
+
+    format = "DICOM"
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__()
+        self._stream = stream
+        header = dicom.read_dicom_header(stream)
+        self._size = (int(header.Columns), int(header.Rows))
+        self._mode = "F" if int(header.get("SamplesPerPixel", 1)) == 1 else "RGB"
+        self.is_animated = dicom.frames(header) > 1
+
+    def getexif(self) -> Image.Exif:
+        return Image.Exif()
+
+    def decoded(self) -> Image.Image:
+        self._stream.seek(0)
+        image = dicom.read_dicom(self._stream)
+        if image.size != self.size:
+            raise ValueError(f"its pixels are {image.width}×{image.height} and its header says otherwise")
+        return image
 
 
 def resized(image: Image.Image, size: tuple[int, int], crop: float = 1.0) -> Image.Image:
@@ -98,10 +190,10 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image
     Whatever a decoder then throws within the block is told as an UnreadableImageError.
     """
     try:
-        with _opened(path, content) as stream, Image.open(stream, formats=FORMATS) as file:
+        with _opened(path, content) as stream, _image_of(stream) as file:
             _refuse_oversize(path, file.size)
             yield file
-    except UnreadableImageError:
+    except (UnreadableImageError, MissingPackageError):
         raise
     except IrregularFileError as error:
         raise UnreadableImageError(path, error.strerror) from None
@@ -111,12 +203,17 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image
     except IsADirectoryError:
         raise UnreadableImageError(path, "is a folder, not a picture") from None
     except Image.UnidentifiedImageError:
-        kinds = "JPEG, PNG, WebP, BMP or GIF"
-        raise UnreadableImageError(path, f"is no {kinds} picture, or its header is damaged") from None
+        raise UnreadableImageError(path, f"is no {KINDS} picture that can be read, or its header is damaged") from None
     except Image.DecompressionBombError:  # Pillow's own bound, which stands above ours
         raise UnreadableImageError(path, f"is too large: {_TOO_LARGE}") from None
     except Exception as error:  # whatever a decoder throws at a damaged or hostile file
         raise UnreadableImageError(path, f"cannot be decoded ({error or type(error).__name__})") from error
+
+
+def _image_of(stream: IO[bytes]) -> Image.Image:
+    start = stream.read(dicom.PREAMBLE + len(dicom.MARK))
+    stream.seek(0)
+    return _DicomImage(stream) if dicom.is_dicom(start) else Image.open(stream, formats=FORMATS)
 
 
 def _opened(path: Path, content: bytes | None) -> IO[bytes]:
@@ -235,9 +332,16 @@ def _refuse_oversize(path: Path, size: tuple[int, int]) -> None:
         raise UnreadableImageError(path, f"is {width}×{height}: {_TOO_LARGE}")
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode in _16_BIT_MODES:
-        return _from_16_bits(np.asarray(image))
+def _rgb(image: Image.Image, value_range: tuple[float, float] | None) -> Image.Image:
+    if image.mode in _DEEP_MODES:
+        if image.info.get("shown"):
+            value_range = (0.0, 255.0)
+        elif value_range is None and image.mode in _NO_16_BITS:
+            raise ValueError(
+                "its values have more than 16 bits, or are no pixels yet: which of them are black and white must be "
+                "given as value_range"
+            )
+        return _scaled(np.asarray(image, np.float32), value_range or _16_BITS)
     if has_transparency(image):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -249,6 +353,8 @@ def has_transparency(image: Image.Image) -> bool:
     return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
-def _from_16_bits(values: np.ndarray) -> Image.Image:
-    grey = np.rint(values.astype(np.float32) / 257).clip(0, 255).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
+def _scaled(values: np.ndarray, value_range: tuple[float, float]) -> Image.Image:
+    """Grey values as RGB pixels: the ends of the range become 0 and 255, NaN becomes 0."""
+    low, high = value_range
+    grey = np.nan_to_num((values - low) * np.float32(255 / (high - low)), nan=0.0)
+    return Image.fromarray(np.rint(grey.clip(0, 255)).astype(np.uint8)).convert("RGB")

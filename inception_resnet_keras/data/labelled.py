@@ -61,6 +61,8 @@ class Source:
     parts: "train", "val" or "test" per picture, where the source itself declares a split; else None.
     groups: the group of each picture, such as a patient, where the source names groups; else None. Pictures of one
         group belong on one side of a split.
+    value_range: the values that become 0 and 255 in pictures of more than 8 bits; None where none has more, or none is
+        known.
     weights: float32 (n,), the weight of each picture in the loss, where the source gives weights; else None.
     """
 
@@ -75,6 +77,7 @@ class Source:
     parts: Sequence[str] | None = None
     groups: Sequence[str] | None = None
     weights: np.ndarray | None = None
+    value_range: tuple[float, float] | None = None
     notes: Sequence[str] = ()
 
     @property
@@ -140,7 +143,7 @@ class Source:
                 content = self.contents.read(index)
             except OSError as error:
                 raise UnreadableImageError(Path(self.names[index]), error.strerror or str(error)) from None
-            return decode(Path(self.names[index]), enough, content=content)
+            return decode(Path(self.names[index]), enough, content=content, value_range=self.value_range)
         except UnreadableImageError as error:
             self.corrupt.add(self.names[index], error.reason)
             raise

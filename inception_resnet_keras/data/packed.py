@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..common.arguments import is_integer, positive_integer
+from ..common.arguments import is_integer, positive_integer, value_range_of
 from ..common.devices import usable_cores
 from ..common.errors import InputError, refuse
 from ..common.files import new_files, open_regular, read_text, require_regular, write_json
 from .images import JPEG, MAX_PIXELS, MAX_SIDE, PILLOW, PLAIN, UnreadableImageError
 from .labelled import PARTS, CorruptPictures, Ranges, Source
+from .value_range import with_value_range
 
 INDEX = "index.json"
 TABLE = "index.npz"
@@ -79,6 +80,7 @@ def pack(
     positive_integer("shard_bytes", shard_bytes, 2**63 - 1)
     if not is_integer(seed) or seed < 0:
         raise refuse("seed", seed, "an integer of at least 0")
+    source = with_value_range(source, source.value_range)
     order = np.random.default_rng(seed).permutation(len(source))
     out.parent.mkdir(parents=True, exist_ok=True)
     with new_files(out) as hidden:
@@ -245,8 +247,11 @@ def _write_index(
         names=_joined(source.names, kept),
         **optional,
     )
-    written_as = RICHER_FORMAT if optional or source.multi_label else FORMAT
+    richer = optional or source.multi_label or source.value_range is not None
+    written_as = RICHER_FORMAT if richer else FORMAT
     index = {"format": written_as, "pictures": len(kept), "class_names": list(source.class_names), "shards": shards}
+    if source.value_range is not None:
+        index["value_range"] = list(source.value_range)
     write_json(folder / INDEX, index)
 
 
@@ -288,6 +293,7 @@ def open_packed(path: Path, max_corrupt: float) -> Source:
         corrupt=CorruptPictures(max_corrupt, count),
         groups=groups,
         weights=table.get("weights"),
+        value_range=index["value_range"],
     )
     _check(path / TABLE, source, places, np.array([shard["bytes"] for shard in shards]), count)
     if "parts" not in table:
@@ -318,6 +324,7 @@ def _index(path: Path) -> dict[str, Any]:
             raise InputError(f"{path / INDEX}: is of format {index['format']!r}; {FORMAT!r} is read")
         return {
             "pictures": int(index["pictures"]),
+            "value_range": value_range_of("value_range", found) if (found := index.get("value_range")) else None,
             "class_names": [str(name) for name in index["class_names"]],
             "shards": [
                 {"file": Path(shard["file"]).name, "bytes": int(shard["bytes"]), "sha256": str(shard["sha256"])}

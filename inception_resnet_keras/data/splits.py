@@ -201,7 +201,8 @@ def _near_trained(
     pictures, one_of = np.unique(pairs[:, 0], return_inverse=True)
     rows, other_of = np.unique(pairs[:, 1], return_inverse=True)
     looked_at = fingerprint_some(source, [candidates[index] for index in pictures.tolist()])
-    files = fingerprint_files([os.path.join(split.file.parent, split.paths[trained[row]]) for row in rows.tolist()])
+    paths = [os.path.join(split.file.parent, split.paths[trained[row]]) for row in rows.tolist()]
+    files = fingerprint_files(paths, source.value_range)
     readable = np.array([bool(digest) for digest in files.pixels])
     chosen = np.flatnonzero(readable[other_of])
     alike = chosen[alike_pairs(looked_at, files, one_of[chosen], other_of[chosen])]

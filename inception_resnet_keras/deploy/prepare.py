@@ -70,7 +70,16 @@ def prepare(
     return ExportableModel(
         _with_ends(reference, *ends),
         _with_ends(faster, *ends),
-        ExportCard(name, variant, classes, size, card.central_crop if card else 1.0, precision=precision, output=kind),
+        ExportCard(
+            name,
+            variant,
+            classes,
+            size,
+            card.central_crop if card else 1.0,
+            value_range=card.value_range if card else None,
+            precision=precision,
+            output=kind,
+        ),
         notes,
     )
 

@@ -28,7 +28,7 @@ from ..data.preprocessing import Convention
 from ..data.sources import open_source, source_part
 from ..models.classes import Classes, classes_of, columns, places
 from ..models.one_pass import ProgressCallback, average, classify
-from ..models.open import GivenModel, OpenedModel, display_name, locate
+from ..models.open import GivenModel, OpenedModel, common_value_range, display_name, locate
 from ..models.precision import Precision, check_precision, speed_up
 from ..weights.labels import CLASSES, read_class_names
 from . import metrics, plots
@@ -131,8 +131,9 @@ def evaluate(
     with new_folder(written, *target) as folder, progress_of(given=progress) as tell:
         told = partial(tell, "reading headers")
         source = open_source(chosen.place, least_classes=1, max_corrupt=max_corrupt, progress=told)
-        source, note = chosen.select(source, partial(tell, "comparing with the training pictures"))
         subjects = [speed_up(each.open(), precision, batch_size) for each in sources]
+        source = replace(source, value_range=common_value_range(subjects) or source.value_range)
+        source, note = chosen.select(source, partial(tell, "comparing with the training pictures"))
         if named and all(subject.classes for subject in subjects):
             raise InputError("classes: names are given for models that carry their classes' names: leave them out")
         subjects = [

@@ -418,8 +418,8 @@ class _Opened:
     def input_and_picture(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
         """Its input, float32 (1, …), and the part of the picture that it is made of, uint8 at its own size."""
         view = self.subject.view
-        pixels = cut(decode(file, decoding_size(view, 1)), view, 1).astype(np.float32)
-        picture = read_image(file)
+        pixels = cut(decode(file, decoding_size(view, 1), value_range=view.value_range), view, 1).astype(np.float32)
+        picture = read_image(file, value_range=view.value_range)
         left, top, right, bottom = map(round, central_crop(view, *picture.shape[:2]).window(*picture.shape[:2]))
         return self.subject.keras_input(pixels), picture[top:bottom, left:right]
 

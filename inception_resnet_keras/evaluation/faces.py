@@ -208,7 +208,7 @@ def verify_faces(
 
         def decoded(index: int, enough: tuple[float, float] | None) -> Image.Image:
             try:
-                return decode(paths[there[index]], enough)
+                return decode(paths[there[index]], enough, value_range=view.value_range)
             except UnreadableImageError as error:
                 corrupt.add(str(error.path), error.reason)
                 raise

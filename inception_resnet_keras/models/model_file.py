@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from ..common.arguments import is_integer, is_number
+from ..common.arguments import is_integer, is_number, value_range_of
 from ..common.devices import is_out_of_memory, use_gpus
 from ..common.errors import NO_MEMORY, InputError, NoMemoryError, reason_of
 from ..common.files import read_text, replacing
@@ -21,7 +21,7 @@ RUN_CONFIG = "config.json"  # beside the models of a run
 MEMBER = "inception_resnet_keras.json"  # beside Keras's own members, which Keras reads alone
 _CARD_BYTES = 16 * 1024**2
 _LONGEST_SIDE = 65_535
-_NO_TEXTS = ("classes", "size", "central_crop", "epoch")
+_NO_TEXTS = ("classes", "size", "central_crop", "epoch", "value_range")
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Output = Literal["probabilities", "embedding"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -38,6 +38,7 @@ class Card:
     central_crop: the share of each side, about the middle, that is resized: what the run was evaluated on.
     run: the identity of the run that saved it, which the run's config.json has too; "" where it has none.
     epoch: the number of the epoch after which the run saved it, counted from 1; 0 where that is not known.
+    value_range: the values that became 0 and 255 in the run's pictures of more than 8 bits; None where it had none.
     """
 
     network: str
@@ -47,6 +48,7 @@ class Card:
     central_crop: float = 1.0
     run: str = ""
     epoch: int = 0
+    value_range: tuple[float, float] | None = None
 
     @property
     def gives_classes(self) -> bool:
@@ -118,7 +120,7 @@ def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> Ca
         if len(text) > _CARD_BYTES:
             raise ValueError(f"its card has {len(text):,} bytes")
         # Cards of earlier versions lack these: they were evaluated on whole pictures.
-        found = {"central_crop": 1.0, "run": "", "epoch": 0, **json.loads(text)}
+        found = {"central_crop": 1.0, "run": "", "epoch": 0, "value_range": None, **json.loads(text)}
         values = {field.name: found[field.name] for field in fields(kind)}
         card = kind(**values)
         if not isinstance(card.classes, list) or not all(isinstance(name, str) for name in card.classes):
@@ -136,11 +138,12 @@ def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> Ca
             raise TypeError(f"its epoch is {card.epoch!r}")
         if not is_number(card.central_crop) or not 0 < card.central_crop <= 1:
             raise TypeError(f"its central_crop is {card.central_crop!r}")
+        value_range = None if card.value_range is None else value_range_of("its value_range", card.value_range)
     except KeyError as error:
         raise InputError(f"{path}: holds no class names: its card lacks {error}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is damaged: its card cannot be read ({error})") from None
-    return replace(card, size=(height, width))
+    return replace(card, size=(height, width), value_range=value_range)
 
 
 def load_model(path: Path, *, compile: bool = False) -> tuple[keras.Model, Card]:

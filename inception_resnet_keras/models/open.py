@@ -388,9 +388,18 @@ def _open_keras(
     return _as_imagenet(opened) if of_imagenet else opened
 
 
+def common_value_range(opened: Sequence[OpenedModel]) -> tuple[float, float] | None:
+    """The value range of pictures of more than 8 bits, where the models agree; InputError where they do not."""
+    ranges = {each.view.value_range: each.name for each in opened}
+    if len(ranges) > 1:
+        listed = ", ".join(f"{name} ({shown or 'none'})" for shown, name in ranges.items())
+        raise InputError(f"the models were trained with different ranges of values: {listed}; use them one by one")
+    return next(iter(ranges))
+
+
 def card_view(card: Card) -> View:
     """What the run that a card is of was evaluated on."""
-    return View(card.size, card.central_crop)
+    return View(card.size, card.central_crop, value_range=card.value_range)
 
 
 class KerasRun:

@@ -22,12 +22,12 @@ from ..common.errors import InputError
 from ..common.files import new_files, real_path, require_new_file, require_regular
 from ..data.crops import CROPS, Crops, Enough
 from ..data.folders import pictures_and_others
-from ..data.images import UnreadableImageError, decode
+from ..data.images import UnreadableImageError, decode, has_pages
 from ..data.preprocessing import Convention
 from ..weights.labels import read_class_names
 from .classes import classes_of, columns
 from .one_pass import ProgressCallback, average, classify, one_pass
-from .open import GivenModel, ModelSource, OpenedModel, display_name, locate
+from .open import GivenModel, ModelSource, OpenedModel, common_value_range, display_name, locate
 from .precision import Precision, check_precision, speed_up
 from .runtimes import MODEL_FILE
 
@@ -329,6 +329,9 @@ def predict(
     Image.preinit()  # or Pillow brings forty formats besides to read one
     opened = [source.open() for source in sources]
     opened = [replace(each, view=each.view.for_crops(crops)) for each in opened]
+    value_range = common_value_range(opened)
+    if several := sum(has_pages(Path(file)) for file in files):
+        note(f"of {several:,} files with several pages or frames the first one is read")
     names, orders = _class_names(opened, classes)
     opened = [speed_up(each, precision, min(batch_size, len(files) * crops)) for each in opened]
     for each in opened:
@@ -339,7 +342,7 @@ def predict(
 
     def decoded(index: int, enough: Enough) -> Image.Image:
         try:
-            return decode(Path(files[index]), enough)
+            return decode(Path(files[index]), enough, value_range=value_range)
         except UnreadableImageError as error:
             errors[index] = error.reason
             raise

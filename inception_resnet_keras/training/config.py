@@ -25,6 +25,7 @@ from ..common.arguments import (
     one_of,
     positive_integer,
     read_size,
+    value_range_of,
 )
 from ..common.console import PROGRAM
 from ..common.errors import InputError, refuse
@@ -111,6 +112,8 @@ class TrainConfig:
         batch_size: Pictures per optimizer step, summed over all workers.
         learning_rate: Peak of the schedule; with `head_epochs`, of the first phase's.
         data_options: How pictures are read and augmented: the settings named in `DATA_OPTIONS`.
+        value_range: The values that become 0 and 255 in pictures of more than 8 bits; values outside are clipped.
+            Empty takes them from the pictures; the run's config.json keeps what was taken.
         max_corrupt: Unreadable pictures that are allowed before the run stops: a number, or a share below 1.
         seed: Seed of the split, the weights, the order of the pictures, the augmentation and dropout.
         split_seed: Seed of the split alone. `None` takes `seed`.
@@ -199,6 +202,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     data_options: DataOptions = field(default_factory=DataOptions)
     max_corrupt: int | float = 0.05
+    value_range: tuple[float, ...] = ()
     seed: int = 0
     class_weight: str | dict[str, float] = "none"
     sampler: str = "none"
@@ -243,11 +247,13 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("depths", "scale", "size"):
+        for name in ("depths", "scale", "size", "value_range"):
             if isinstance(value := getattr(self, name), list):  # TOML and JSON have no tuples
                 object.__setattr__(self, name, tuple(value))
         if isinstance(self.size, tuple) and len(self.size) == 2 and self.size[0] == self.size[1]:
             object.__setattr__(self, "size", self.size[0])
+        if self.value_range:
+            object.__setattr__(self, "value_range", value_range_of("value_range", self.value_range))
         network = self.network
         self._check_single_settings()
         self._check_class_weight()
@@ -479,7 +485,7 @@ CHANGEABLE = (
 ADDED_LATER = (
     *(key for key in DATA_OPTIONS if key != "shift"),
     *("max_corrupt", "worker_minutes", "depths", "scale", "val_fraction", "test_fraction", "group"),
-    *("copies", "copy_distance", "split_seed", "folds", "fold", "seeds"),
+    *("value_range", "copies", "copy_distance", "split_seed", "folds", "fold", "seeds"),
     *("class_weight", "sampler", "monitor", "patience", "trunk_learning_rate", "unfreeze"),
 )
 # What those versions did where it is not the default.

@@ -33,6 +33,7 @@ from ..data.labelled import PARTS, VAL, Source
 from ..data.parts import Parts, divide, draw_parts, picture_groups
 from ..data.sources import open_source
 from ..data.splits import kept_parts, read_split, write_split
+from ..data.value_range import with_value_range
 from .config import TrainConfig
 from .run import RunFolder
 
@@ -116,8 +117,11 @@ def _open_sources(config: TrainConfig, console: Console) -> tuple[Source, Source
                 **options,
             )
 
-        pictures = open_with_bar(config.data or DIGITS)
-        return pictures, None if config.val is None else open_with_bar(config.val, class_names=pictures.class_names)
+        pictures = with_value_range(open_with_bar(config.data or DIGITS), config.value_range)
+        if config.val is None:
+            return pictures, None
+        given = open_with_bar(config.val, class_names=pictures.class_names)
+        return pictures, replace(given, value_range=pictures.value_range)
 
 
 _kept_fingerprints: ContextVar[dict[str, Fingerprints] | None] = ContextVar("fingerprints", default=None)

@@ -409,7 +409,10 @@ class RunWriter:
         config = session.config
         size, central_crop = config.image_size, config.data_options.central_crop
         self.identity = run.identity()
-        self._card = Card(config.model, config.variant, session.classes, size, central_crop, self.identity)
+        value_range = (config.value_range[0], config.value_range[1]) if config.value_range else None
+        self._card = Card(
+            config.model, config.variant, session.classes, size, central_crop, self.identity, value_range=value_range
+        )
         self._events = EventWriter(run.path / "tensorboard") if config.tensorboard and self.chief else None
         self._last_checkpoint = time.monotonic()
 

@@ -438,7 +438,7 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         pictures = _agreed_pictures(config, run, strategy, console)
         training, held_out, test = parts = pictures.parts
         require_balance(config, training)
-        config = with_chosen_monitor(config, training)
+        config = replace(with_chosen_monitor(config, training), value_range=training.value_range or ())
         introduce_classes(console, config, training, held_out, test)
         config = with_chosen_precision(config, strategy, console)
         # Session: a new one, or the one of the newest checkpoint

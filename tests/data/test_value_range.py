@@ -1,0 +1,193 @@
+"""Pictures of more than 8 bits: PNG, TIFF and DICOM files written by other libraries, scaled by one range."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.data.images import PILLOW, UnreadableImageError, has_pages, header, read_depth, read_image
+from inception_resnet_keras.data.packed import open_packed, pack
+from inception_resnet_keras.data.sources import open_source
+from inception_resnet_keras.data.value_range import with_value_range
+from inception_resnet_keras.models.model_file import Card, card_text, parse_card
+
+RANDOM = np.random.default_rng(0)
+DEEP = RANDOM.integers(100, 3900, (12, 9)).astype(np.uint16)
+
+
+def tiff(values: np.ndarray, **options: Any) -> bytes:
+    file = BytesIO()
+    tifffile.imwrite(file, values, **options)
+    return file.getvalue()
+
+
+def dicom(values: np.ndarray, **elements: Any) -> bytes:
+    """A DICOM file of 12 stored bits, as pydicom writes it."""
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = elements.pop("syntax", ExplicitVRLittleEndian)
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = UID("1.2.840.10008.5.1.4.1.1.7")
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = UID("1.2.3")
+    data.Rows, data.Columns = values.shape[-2:] if values.dtype == np.uint16 else values.shape[:2]
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
+    data.PixelData = values.tobytes()
+    for name, value in elements.items():
+        setattr(data, name, value)
+    file = BytesIO()
+    data.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def read(content: bytes, value_range: tuple[float, float] | None = None) -> np.ndarray:
+    pixels = read_image(Path("picture"), content=content, value_range=value_range)
+    assert header("picture", content) == (*pixels.shape[:2], PILLOW)
+    return pixels
+
+
+@given(
+    values=arrays.arrays(np.uint16, (3, 4)),
+    ends=st.tuples(st.integers(0, 65535), st.integers(0, 65535)).filter(lambda pair: pair[0] < pair[1]),
+)
+def test_a_range_becomes_0_to_255_and_what_is_outside_is_clipped(values: np.ndarray, ends: tuple[int, int]) -> None:
+    low, high = map(float, ends)
+    file = BytesIO()
+    Image.fromarray(values).save(file, "PNG")
+    expected = np.clip((values.astype(np.float64) - low) * 255 / (high - low), 0, 255)
+    for content in (file.getvalue(), tiff(values, photometric="minisblack")):
+        pixels = read(content, (low, high))
+        assert pixels.dtype == np.uint8
+        assert (pixels == pixels[..., :1]).all()
+        assert np.abs(pixels[..., 0] - expected).max() <= 0.5 + 1e-3
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tiff_files_of_16_bits_in_either_byte_order_are_scaled_as_a_png(order: Any) -> None:
+    content = tiff(DEEP.astype(f"{order}u2"), byteorder=order, photometric="minisblack")
+    np.testing.assert_array_equal(read(content)[..., 0], np.rint(DEEP / 257).astype(np.uint8))
+    assert read_depth(Path("picture"), content).values == (DEEP.min(), DEEP.max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.uint32])
+def test_tiff_files_of_32_bits_need_a_range(dtype: Any) -> None:
+    values = DEEP.astype(dtype) - (500 if dtype != np.uint32 else 0)
+    content = tiff(values, photometric="minisblack")
+    with pytest.raises(UnreadableImageError, match="must be given as value_range"):
+        read(content)
+    low, high = map(float, (values.min(), values.max()))
+    expected = (values.astype(np.float64) - low) * 255 / (high - low)
+    assert np.abs(read(content, (low, high))[..., 0] - expected).max() <= 0.5 + 1e-3
+    depth = read_depth(Path("picture"), content)
+    assert (depth.values, depth.whole) == ((low, high), False)
+
+
+def test_tiff_files_of_8_bits_are_read_as_any_picture_and_the_first_page_is_taken(tmp_path: Path) -> None:
+    colour = RANDOM.integers(0, 256, (6, 7, 3), np.uint8)
+    np.testing.assert_array_equal(read(tiff(colour, photometric="rgb"), (0, 4095)), colour)
+    pages = RANDOM.integers(0, 256, (3, 6, 7), np.uint8)
+    file = tmp_path / "pages.tif"
+    file.write_bytes(tiff(pages, photometric="minisblack"))
+    np.testing.assert_array_equal(read_image(file)[..., 0], pages[0])
+    assert has_pages(file)
+    assert not has_pages(tmp_path / "missing.tif")
+    inverted = tiff(pages[0], photometric="miniswhite")
+    np.testing.assert_array_equal(read(inverted)[..., 0], 255 - pages[0])
+
+
+def test_the_window_of_a_dicom_file_is_applied() -> None:
+    """By the formula of DICOM PS3.3, C.11.2.1.2.1."""
+    content = dicom(DEEP, WindowCenter=900, WindowWidth=1400, RescaleSlope=1, RescaleIntercept=-1024)
+    units = DEEP.astype(np.float64) - 1024
+    expected = np.clip(((units - (900 - 0.5)) / (1400 - 1) + 0.5), 0, 1) * 255
+    for value_range in (None, (0.0, 100.0)):  # the file says itself how it is shown
+        assert np.abs(read(content, value_range)[..., 0] - expected).max() <= 0.5 + 1e-2
+    assert read_depth(Path("picture"), content).values is None
+    inverted = dicom(DEEP, WindowCenter=900, WindowWidth=1400, RescaleSlope=1, RescaleIntercept=-1024)
+    inverted = inverted.replace(b"MONOCHROME2", b"MONOCHROME1")
+    assert np.abs(read(inverted)[..., 0] - (255 - expected)).max() <= 0.5 + 1e-2
+
+
+def test_dicom_files_without_a_window_in_colour_and_of_several_frames() -> None:
+    content = dicom(DEEP, RescaleSlope=2, RescaleIntercept=-1024)
+    depth = read_depth(Path("picture"), content)
+    assert depth.values == (2 * float(DEEP.min()) - 1024, 2 * float(DEEP.max()) - 1024)
+    expected = np.clip((2 * DEEP.astype(np.float64) - 1024) * 255 / 4000, 0, 255)
+    assert np.abs(read(content, (0, 4000))[..., 0] - expected).max() <= 0.5 + 1e-2
+    frames = np.stack([DEEP, DEEP[::-1]])
+    several = dicom(frames, NumberOfFrames=2)
+    np.testing.assert_array_equal(read(several, (0, 4095)), read(dicom(DEEP), (0, 4095)))
+    assert read_depth(Path("picture"), several).pages
+    colour = RANDOM.integers(0, 256, (6, 8, 3), np.uint8)
+    flat = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+    np.testing.assert_array_equal(read(dicom(colour, **flat, **bits)), colour)
+
+
+def test_hostile_and_damaged_files_are_refused_before_they_are_decoded() -> None:
+    for content, reason in (
+        (dicom(DEEP, Rows=65_000, Columns=65_000), "is 65000×65000: at most"),
+        (dicom(DEEP)[:-40], "cannot be decoded"),
+        (dicom(DEEP, syntax=DeflatedExplicitVRLittleEndian), "it is deflated"),
+        (b"\0" * 128 + b"DICM" + b"\xff" * 64, "cannot be decoded"),
+        (tiff(DEEP)[:-60], "cannot be decoded"),
+        (b"II*\0" + b"\xff" * 40, "is no JPEG, PNG, WebP, BMP, GIF, TIFF or DICOM picture"),
+    ):
+        with pytest.raises(UnreadableImageError, match=reason):
+            read_image(Path("picture"), content=content)
+
+
+def write_set(folder: Path, shift: int = 0) -> Path:
+    """Two classes of 12-bit pictures in files of 16 bits."""
+    for number in range(12):
+        file = folder / "ab"[number % 2] / f"{number}.{'png' if number < 6 else 'tif'}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        values = RANDOM.integers(50, 3000, (20, 20)).astype(np.uint16) + shift
+        if file.suffix == ".png":
+            Image.fromarray(values).save(file)
+        else:
+            tifffile.imwrite(file, np.stack([values] * (1 + number % 2)), photometric="minisblack")
+    return folder
+
+
+def test_the_range_of_a_data_set_is_the_smallest_number_of_bits_that_holds_it(tmp_path: Path) -> None:
+    source = with_value_range(open_source(write_set(tmp_path / "set")))
+    assert source.value_range == (0, 4095)
+    assert "of 3 files with several pages or frames the first one is read" in source.notes
+    assert any(
+        "12 pictures have more than 8 bits" in note and "4,095 becomes 255 (as found" in note for note in source.notes
+    )
+    name = next(index for index, name in enumerate(source.names) if name.endswith("tif"))
+    values = tifffile.imread(source.names[name])
+    expected = np.rint((values if values.ndim == 2 else values[0]).astype(np.float64) * 255 / 4095)
+    assert np.abs(source.read(name)[..., 0] - expected).max() <= 1
+    given = with_value_range(source, (0, 1000))
+    assert given.value_range == (0, 1000)
+    assert given.read(name).max() == 255
+    assert with_value_range(open_source(write_set(tmp_path / "higher", 2000))).value_range == (0, 8191)
+
+
+def test_a_packed_folder_keeps_the_range_its_pictures_were_scaled_by(tmp_path: Path) -> None:
+    source = open_source(write_set(tmp_path / "set"))
+    pack(source, tmp_path / "packed")
+    packed = open_packed(tmp_path / "packed", 0)
+    assert packed.value_range == (0, 4095)
+    scaled = with_value_range(source)
+    for index, name in enumerate(packed.names):
+        np.testing.assert_array_equal(packed.read(index), scaled.read(list(scaled.names).index(name)))
+
+
+def test_a_models_card_keeps_its_range(tmp_path: Path) -> None:
+    card = Card("inception_v4", "slim", ["a", "b"], (75, 75), value_range=(-10.0, 4095.0))
+    assert parse_card(tmp_path, card_text(card)) == card
+    with pytest.raises(InputError, match=r"value_range: got .*; it takes two numbers, low < high"):
+        parse_card(tmp_path, card_text(card).replace("-10.0", "5000.0"))
