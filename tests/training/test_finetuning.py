@@ -103,8 +103,8 @@ def test_the_history_has_each_epochs_mean_rate_and_its_best_epoch(trunk: Trainin
     means = [np.mean([float(rate(step)) for step in range(epoch * steps, (epoch + 1) * steps)]) for epoch in range(4)]
     assert [row["learning_rate"] for row in trunk.history] == pytest.approx(means, rel=1e-4)
     assert {row["phase"] for row in trunk.history} == {1}
-    accuracies = [row["val_accuracy"] for row in trunk.history]
-    bests = [1 + int(np.argmax(accuracies[: count + 1])) for count in range(4)]
+    scores = [(row["val_accuracy"], -row["val_loss"]) for row in trunk.history]
+    bests = [1 + scores.index(max(scores[: count + 1])) for count in range(4)]
     assert [row["best_epoch"] for row in trunk.history] == bests
 
 
@@ -237,7 +237,7 @@ def test_a_prefixed_model_is_trained_as_one_without() -> None:
 def test_train_and_predict_take_paths_of_both_kinds_and_settings_over_a_recipe(tmp_path: Path) -> None:
     data, val = (write_digits(tmp_path / name, classes=3, per_class=10) for name in ("digits", "held out"))
     recipe = tmp_path / "mine.toml"
-    recipe.write_text('model = "few"\nsize = 32\nepochs = 9\nbatch_size = 16\n')
+    recipe.write_text('model = "few"\nsize = 32\nepochs = 9\nbatch_size = 16\ncopies = "allow"\n')
     run = train(data, out=str(tmp_path / "run"), recipe=recipe, val=val, epochs=1, console=QUIET)
     config = read_config(run.folder.config)
     assert (config.model, config.epochs, config.data, config.val) == ("few", 1, str(data), str(val))
