@@ -189,7 +189,8 @@ def test_predictions_are_a_sequence_that_shows_itself(
     found = predict(models[0], files, top=2)
     assert len(found) == 6
     assert [each.path for each in found] == found.files
-    assert found[0].error == found[-1].error == "is no JPEG, PNG, WebP, BMP, GIF, TIFF or DICOM picture that can be read, or its header is damaged"
+    no_picture = "is no JPEG, PNG, WebP, BMP, GIF, TIFF or DICOM picture that can be read, or its header is damaged"
+    assert found[0].error == found[-1].error == no_picture
     assert dict(found[-2].top) == pytest.approx(dict(alone[0].top[:2]), abs=1e-6)
     assert found[1:3] == [found[1], found[2]]
     assert found == list(found) != found[1:]
