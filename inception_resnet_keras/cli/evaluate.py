@@ -77,7 +77,6 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
     from ..common.bars import progress_of
     from ..common.console import print_json, say
     from ..evaluation.evaluate import evaluate
-    from ..evaluation.tables import show_evaluation
 
     with progress_of(console) as progress:
         found = evaluate(
@@ -93,7 +92,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
         if found.note:
             say(console, found.note, style="yellow")
     else:
-        show_evaluation(console, found)
+        found.show(console)
     for name, reason in found.report.unreadable:
         say(console, f"left out: {name}: {reason}", style="yellow")
     say(console, f"everything is in {found.folder}")

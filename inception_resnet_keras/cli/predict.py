@@ -48,7 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crops", type=int, default=1, metavar="N", help="a picture: 1, 12 or 144, averaged (default: %(default)s)"
     )
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes per picture (default: %(default)s)")
+    parser.add_argument(
+        "--top",
+        type=int,
+        metavar="N",
+        help="classes per picture (default: 5; of a model of several labels, those that reach their thresholds)",
+    )
     parser.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line, for a model without any")
     parser.add_argument(
         "--preprocessing",
@@ -115,7 +120,8 @@ def _show(console: Console, predictions: Predictions) -> None:
     table.add_column("probability", justify="right")
     for prediction in predictions:
         rows = [(name, f"{probability:.1%}") for name, probability in prediction.top]
-        for rank, (name, probability) in enumerate(rows or [(f"left out: {prediction.error}", "")]):
+        nothing = "no label" if prediction.error is None else f"left out: {prediction.error}"
+        for rank, (name, probability) in enumerate(rows or [(nothing, "")]):
             table.add_row(cell(prediction.path if rank == 0 else ""), cell(name), probability)
         table.add_section()
     console.print(table)

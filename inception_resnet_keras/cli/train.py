@@ -205,8 +205,7 @@ def run(args: argparse.Namespace) -> None:
         return
     say(console, f"held-out {trained.report.headline}", style="bold")
     if trained.test:
-        pictures = sum(score.support for score in trained.test.classes)
-        say(console, f"test {trained.test.headline}, of {pictures:,} pictures, seen once", style="bold")
+        say(console, f"test {trained.test.headline}, of {trained.test.pictures:,} pictures, seen once", style="bold")
     folder = trained.folder.path
     if trained.best and trained.best.epoch < len(trained.history):
         say(console, f"these are of model.keras, from epoch {len(trained.history)}; best.keras is of {trained.best}")

@@ -83,7 +83,8 @@ def mixed(images: tf.Tensor, labels: tf.Tensor, own: tf.Tensor, patch: tf.Tensor
 
     Args:
         images: float32 (n, height, width, 3). A last one without a neighbour stays as it is.
-        labels: float32 (n, columns), one-hot labels, beside which the same ones may stand times the weights.
+        labels: float32 (n, columns), one-hot labels or 1 for each of several labels, beside which the same ones may
+            stand times the weights.
         own: float32 (n,), the picture's share of the mixed label.
         patch: int32 (n, 4): what CutMix takes from the neighbour, as top, left, bottom, right; empty
             for MixUp, where the pixels are mixed as the labels are.

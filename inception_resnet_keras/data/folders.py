@@ -110,7 +110,8 @@ def read_layout(path: Path) -> Layout:
             both = f"{parts[part].name} and {folder.name}"
             raise InputError(f"{path}: holds both {both}, two names of one part: join them")
         parts[part] = folder
-    beside = [(str(folder), "holds no pictures") for folder in others]
+    beside = [(str(folder), reason) for folder, reason in _folders(path) if reason]
+    beside += [(str(folder), "holds no pictures") for folder in others]
     for folder in named:
         if folder in with_classes:
             continue
@@ -176,9 +177,22 @@ def class_folders(path: Path) -> list[Path]:
 
     Hidden folders, those that archivers leave (`__MACOSX`), and training runs are passed over.
     """
+    return [folder for folder, reason in _folders(path) if not reason]
+
+
+def _folders(path: Path) -> list[tuple[Path, str]]:
+    """The folders in a folder, sorted, each with why it is no class; "" for one that may be."""
     with os.scandir(path) as entries:  # which asks the disk for no file's kind, unlike `Path.iterdir`
-        folders = [path / entry.name for entry in entries if not entry.name.startswith((".", "__")) and entry.is_dir()]
-    return sorted(folder for folder in folders if not (folder / "model.keras").exists())
+        folders = sorted(path / entry.name for entry in entries if entry.is_dir())
+
+    def reason(folder: Path) -> str:
+        if folder.name.startswith("."):
+            return "is a hidden folder: it is not read"
+        if folder.name.startswith("__"):
+            return "begins with __, as folders that programs leave: it is not read"
+        return "holds a training run: it is not read" if (folder / "model.keras").exists() else ""
+
+    return [(folder, reason(folder)) for folder in folders]
 
 
 def not_read(path: Path) -> list[tuple[str, str]]:
@@ -190,6 +204,7 @@ def not_read(path: Path) -> list[tuple[str, str]]:
         (str(path), f"{count:,} files that end in {suffix or 'nothing'} are not read: {READ}")
         for suffix, count in sorted(kinds.items())
     ]
+    found += [(str(folder), reason) for folder, reason in _folders(path) if reason]
     loose = _loose(path)
     return found + ([(str(path), f"{loose:,} pictures beside the classes' folders are not read")] if loose else [])
 

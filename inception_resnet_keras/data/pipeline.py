@@ -188,9 +188,10 @@ def batches(
         A dataset, of known cardinality (one fewer an epoch for a worker that a short last batch leaves
         nothing), of (images, labels): float32 (pictures, height, width, 3), in
         Keras's image data format, 0-255; int64 (pictures,), or float32 (pictures, classes) where
-        `options` mixes pictures. In training on a source with weights they follow the labels: float32 (pictures,), or,
-        of mixed pictures, (pictures, classes), each part of a label times the weight of the picture it is of. A
-        picture found corrupt on the way is listed in `source.corrupt`; in
+        `options` mixes pictures or they have several labels. In training on a source with weights they follow the
+        labels: float32 (pictures,), or, of mixed pictures, (pictures, classes), each part of a label times the weight
+        of the picture it is of; of several labels with the mixed weight itself as one more column. A picture found
+        corrupt on the way is listed in `source.corrupt`; in
         training another of its batch takes its place, else it is left out. Where these pass their
         bound, iteration raises a TensorFlow error: iterate within `source.corrupt.raising_input_errors()`, and it is
         the InputError.
@@ -409,15 +410,21 @@ def _batch(plan: BatchPlan, *, static: bool, numbered: bool) -> Callable[[Rows],
             tf.reduce_all(readable), lambda: rows, lambda: refill_unreadable(rows, readable, refill=plan.training)
         )
         images, labels = tf.cast(rows["image"], tf.float32), rows["label"]
+        if plan.source.multi_label:
+            labels = tf.cast(labels, tf.float32)
         if static:
             images = tf.ensure_shape(images, [plan.part, *plan.size, 3])
         weights = [rows["weight"]] if "weight" in rows else []
         if plan.mixes:
-            labels = tf.one_hot(labels, len(plan.source.class_names))
-            # A label and the same one times its picture's weight are mixed alike, side by side.
-            both = tf.concat([labels, *(labels * weight[:, None] for weight in weights)], axis=1)
-            images, both = mixed(images, both, rows["own"], rows["patch"])
-            labels, *weights = tf.split(both, 1 + len(weights), axis=1)
+            if not plan.source.multi_label:
+                labels = tf.one_hot(labels, len(plan.source.class_names))
+            # A label and the same one times its picture's weight are mixed alike, side by side. Several labels do not
+            # sum to 1, so that the weight itself is mixed too.
+            columns = [labels, *(labels * weight[:, None] for weight in weights)]
+            columns += [weight[:, None] for weight in weights if plan.source.multi_label]
+            images, both = mixed(images, tf.concat(columns, axis=1), rows["own"], rows["patch"])
+            classes = len(plan.source.class_names)
+            labels, weights = both[:, :classes], [both[:, classes:]] if weights else []
         if keras.config.image_data_format() == "channels_first":
             images = tf.transpose(images, [0, 3, 1, 2])
         return (images, labels, *weights, *([rows["index"]] if numbered else []))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..common.console import printable
 from ..common.errors import InputError, refuse
 from ..data.images import UnreadableImageError, read_image
 from ..data.labelled import Source
-from ..models.model_file import Precision
+from ..models.model_file import Card, Precision
 from ..models.open import require_finite
 from ..models.runtimes import Runtime, SavedModelRuntime, open_runtime
 from ..models.saved_model import refuse_unknown_operations
@@ -32,7 +33,8 @@ class Bounds:
     """What an export may differ by at most.
 
     difference: the largest between two outputs, as a share of the model's largest output; inf for any.
-    agreement: the least share of pictures with the same top-1; of an embedding, the least cosine similarity.
+    agreement: the least share of pictures with the same top-1; of several labels per picture, of decisions that are the
+        same; of an embedding, the least cosine similarity.
     accuracy_drop: on labelled pictures, in [0, 1].
     """
 
@@ -58,7 +60,10 @@ class Check:
     pictures: How many it was compared on. source: Where they are from.
     difference: The largest between two outputs. largest: The model's largest output.
     agreement: The share of pictures with the same top-1; of an embedding, the least cosine similarity.
-    accuracy: (the model's, the export's) on labelled pictures, in [0, 1]; None without such.
+    labels: Whether a picture may have several labels; the agreement is then of the decisions, one per picture and
+        label, at the thresholds.
+    accuracy: (the model's, the export's) on labelled pictures, in [0, 1]; None without such. Of several labels the
+        share of pictures whose labels are all right.
     labelled: How many those were.
     bounds: What was allowed. notes: What was assumed, added or could not be seen.
     """
@@ -76,6 +81,7 @@ class Check:
     accuracy: tuple[float, float] | None = None
     labelled: int = 0
     notes: tuple[str, ...] = ()
+    labels: bool = False
 
     @property
     def relative(self) -> float:
@@ -100,6 +106,8 @@ class Check:
 
     @property
     def _agreement(self) -> str:
+        if self.labels:
+            return "agreement of the labels at their thresholds"
         return "the least cosine similarity" if self.embedding else "top-1 agreement"
 
     def __str__(self) -> str:
@@ -166,7 +174,7 @@ def compare(
     embedding = not prepared.card.gives_classes
     if not embedding:
         _refuse_no_probabilities(wanted)
-    agreement = _least_cosine(wanted, found) if embedding else float(np.mean(decided(wanted) == decided(found)))
+    agreement = _least_cosine(wanted, found) if embedding else _agreement(prepared.card, wanted, found)
     notes = list(prepared.notes)
     if isinstance(runtime, SavedModelRuntime):
         try:
@@ -190,6 +198,7 @@ def compare(
         embedding,
         bounds,
         notes=tuple(notes),
+        labels=prepared.card.multi_label,
     )
     if labelled is not None:
         accuracy, count = _accuracies(prepared, runtime, labelled)
@@ -208,8 +217,18 @@ def _refuse_no_probabilities(outputs: np.ndarray) -> None:
         )
 
 
-def decided(outputs: np.ndarray) -> np.ndarray:
-    """The likeliest class; of a single probability, whether it is at least a half."""
+def _agreement(card: Card, wanted: np.ndarray, found: np.ndarray) -> float:
+    """The share of decisions that are the same: one per picture, of several labels one per picture and label."""
+    return float(np.mean(decided(wanted, card.thresholds) == decided(found, card.thresholds)))
+
+
+def decided(outputs: np.ndarray, thresholds: Sequence[float] = ()) -> np.ndarray:
+    """The likeliest class; of a single probability, whether it is at least a half.
+
+    Of several labels per picture, bool (n, classes): which are at least at their thresholds.
+    """
+    if len(thresholds):
+        return outputs >= np.array(thresholds)
     return outputs.argmax(1) if outputs.shape[1] > 1 else outputs[:, 0] >= 0.5
 
 
@@ -240,7 +259,10 @@ def _check_encoded(runtime: SavedModelRuntime, images: np.ndarray, shown: Path) 
 
 
 def _accuracies(prepared: ExportableModel, runtime: Runtime, labelled: Source) -> tuple[tuple[float, float], int]:
-    """The model's and the export's top-1, and on how many pictures; each is read once, and left out if it cannot be."""
+    """The model's and the export's accuracy, and on how many pictures; each is read once, or left out if it cannot be.
+
+    Of several labels per picture it is the share of pictures whose labels are all right.
+    """
     card, right, count = prepared.card, np.zeros(2), 0
     for start in range(0, len(labelled), BATCH):
         images, labels = [], []
@@ -251,8 +273,10 @@ def _accuracies(prepared: ExportableModel, runtime: Runtime, labelled: Source) -
                 continue
             labels.append(labelled.labels[index])
         if images:
+            truth = np.stack(labels).reshape(len(images), -1)
             runs = (prepared.reference.predict_on_batch, runtime.run)
-            right += [(_outputs(run, np.stack(images)).argmax(1) == labels).sum() for run in runs]
+            decisions = [decided(_outputs(run, np.stack(images)), card.thresholds) for run in runs]
+            right += [(each.reshape(len(images), -1) == truth).all(axis=1).sum() for each in decisions]
             count += len(images)
     if not count:
         raise InputError(f"validate: none of its {len(labelled)} pictures can be read")

@@ -193,4 +193,8 @@ def _validation(place: Path, card: Card) -> Source:
             f"validate: the model has several classes of one name ({quoted(twice)}), which pictures cannot be matched "
             "with; leave it out"
         )
-    return open_source(place, class_names=card.classes)
+    source = open_source(place, class_names=card.classes)
+    if source.multi_label != card.multi_label:
+        has, gives = ("several labels", "one class") if source.multi_label else ("one class", "several labels")
+        raise InputError(f"validate: a picture of {place} has {has}, and the model gives {gives}; leave it out")
+    return source

@@ -55,7 +55,10 @@ def validation_files(place: Path) -> list[Path]:
     require_source(place, "validate")
     if not source_kind(place).has_files:
         return []
-    listing = list_files(place)
+    try:
+        listing = list_files(place)
+    except InputError as error:
+        raise InputError(f"validate: {error}") from None
     parts = listing.parts if listing.parts and TEST in listing.parts else [TEST] * len(listing.files)
     return _mixed([Path(file) for file, part in zip(listing.files, parts, strict=True) if part == TEST])
 

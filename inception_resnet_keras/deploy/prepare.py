@@ -56,6 +56,7 @@ def prepare(
     model, card, size, notes = found.model, found.card, found.size, found.notes
     output = model.output
     classes, kind = _classes(found.ending, output.shape[1], card, class_names, notes)
+    thresholds = card.thresholds if card else ()
     activation = found.activation if kind == "probabilities" else None
     if activation:
         notes.append(f"the model gives logits: a {activation} was added, so that probabilities come out")
@@ -77,6 +78,7 @@ def prepare(
             size,
             card.central_crop if card else 1.0,
             value_range=card.value_range if card else None,
+            thresholds=thresholds,
             precision=precision,
             output=kind,
         ),

@@ -32,6 +32,7 @@ from ..models.open import GivenModel, OpenedModel, common_value_range, display_n
 from ..models.precision import Precision, check_precision, speed_up
 from ..weights.labels import CLASSES, read_class_names
 from . import metrics, plots
+from .label_evaluation import CHOSEN_HERE, evaluate_labels, require_same_kind
 from .metrics import Calibration, figures, true_class_ranks
 from .report import Report, classification_report
 from .run_data import choose
@@ -98,7 +99,8 @@ def evaluate(
 
     Returns:
         The accuracy and calibration of each model and of the average, the report by class, and the folder
-        with everything that was written.
+        with everything that was written. Of images with several labels a `label_evaluation.LabelEvaluation`: average
+        precision, AUC, precision, recall and F1 of each label at the model's own thresholds, and their means.
 
     Raises:
         ValueError: An argument is out of range, a model or the data is missing or damaged, a class of the data is
@@ -134,6 +136,7 @@ def evaluate(
         subjects = [speed_up(each.open(), precision, batch_size) for each in sources]
         source = replace(source, value_range=common_value_range(subjects) or source.value_range)
         source, note = chosen.select(source, partial(tell, "comparing with the training pictures"))
+        require_same_kind(source, subjects, dataset)
         if named and all(subject.classes for subject in subjects):
             raise InputError("classes: names are given for models that carry their classes' names: leave them out")
         subjects = [
@@ -156,6 +159,7 @@ def evaluate(
             subjects,
             crops=crops,
             batch_size=batch_size,
+            several=source.multi_label,
             progress=partial(tell, "evaluating"),
         )
         if not len(read):
@@ -163,6 +167,23 @@ def evaluate(
                 f"{dataset}: none of its {len(source)} pictures can be read: {source.corrupt.listed()[0][1]}"
             )
         probabilities = [each[:, order] for each, order in zip(found, orders, strict=True)]
+        if source.multi_label:
+            labels = np.zeros((len(read), len(known[0].names)), np.uint8)
+            labels[:, numbers] = source.labels[read]
+            notes = [note, CHOSEN_HERE if chosen.chose_thresholds(source) else ""]
+            return evaluate_labels(
+                [source.names[index] for index in read],
+                labels,
+                probabilities,
+                subjects,
+                [np.array(subject.thresholds)[order] for subject, order in zip(subjects, orders, strict=True)],
+                data=dataset,
+                crops=crops,
+                classes=list(known[0].names),
+                note="; ".join(filter(None, notes)),
+                folder=folder,
+                left_out=[*source.corrupt.listed(), *source.beside],
+            )
         seen = EvaluatedPictures(source, read, numbers[source.labels[read]], probabilities)
         evaluation = _evaluation(seen, subjects, known[0], data=dataset, note=note, crops=crops, folder=folder)
         models_and_average = [*evaluation.models, *([evaluation.average] if evaluation.average else [])]

@@ -15,7 +15,7 @@ from PIL import Image
 from ..common.console import printable
 from ..common.files import replacing
 from .metrics import Calibration, Verification
-from .report import Report
+from .report import HELD_OUT_FIGURES, Report
 
 TRAINING, HELD_OUT = "#8a8a8a", "#0b62a4"
 SERIES = (HELD_OUT, "#c8501e", "#2f7d4f", "#7a4fa3", "#b8860b", "#444444")  # told apart by the colour-blind too
@@ -49,9 +49,10 @@ def plot_learning_curves(history: Sequence[Mapping[str, float]], path: Path) -> 
         else:
             axis.plot(epochs, [row[key] for row in history], color=TRAINING, marker="o", label="training")
             axis.plot(epochs, [row[f"val_{key}"] for row in history], color=HELD_OUT, marker="o", label="held out")
-            if key == "accuracy" and all("val_balanced_accuracy" in row for row in history):
-                balanced = [row["val_balanced_accuracy"] for row in history]
-                axis.plot(epochs, balanced, color=SERIES[1], marker=".", linestyle="--", label="held out, balanced")
+            for column, name in HELD_OUT_FIGURES.items() if key == "accuracy" else ():
+                if all(column in row for row in history):
+                    values = [row[column] for row in history]
+                    axis.plot(epochs, values, color=SERIES[1], marker=".", linestyle="--", label=f"held out, {name}")
             for row in best:
                 ring = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "linestyle": "none"}
                 label = f"best, epoch {row['epoch']:.0f}"

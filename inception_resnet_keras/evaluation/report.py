@@ -10,6 +10,9 @@ import numpy as np
 from ..common.packages import required
 from .metrics import balanced_accuracy
 
+# Figures of the held-out pictures that a history may have beside loss and accuracy, and how they are called.
+HELD_OUT_FIGURES = {"val_balanced_accuracy": "balanced", "val_mean_average_precision": "mean average precision"}
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -62,6 +65,11 @@ class Report:
             return ""
         name, pictures, recall = self.rarest.name, self.rarest.support, self.rarest.recall
         return f"rarest class {name!r}, {pictures:,} picture{'s' * (pictures > 1)}: recall {recall:.1%}"
+
+    @property
+    def pictures(self) -> int:
+        """The number of pictures that were scored."""
+        return sum(score.support for score in self.classes)
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)

@@ -23,7 +23,7 @@ from ..data import DIGITS, DIGITS_SEED
 from ..data.labelled import TEST, VAL, Source
 from ..data.options import COPY_DISTANCE, HELD_OUT_SHARE, SplitRules
 from ..data.parts import draw_split
-from ..data.sources import Progress, same_source, source_kind
+from ..data.sources import Progress, same_source, source_kind, source_part
 from ..data.splits import (
     HELD_OUT,
     NEAR_TRAINED,
@@ -166,6 +166,15 @@ class EvaluationData:
         notes += [_relation(run, use, own=run in own) for run, use in zip(runs, uses, strict=True)]
         notes += [run.unhashed() for run in runs]
         return source, "; ".join(filter(None, notes))
+
+    def chose_thresholds(self, source: Source) -> bool:
+        """Whether the evaluated pictures are those that a run held out, by which it chose thresholds of labels."""
+        place, part = source_part(self.place)
+        if part == VAL:
+            named = [(str(run.folder / SPLIT_FILE), run.data or DIGITS) for run in (*self.own, *self.others)]
+            return any(same_source(str(place), name) for names in named for name in names)
+        tested = self.by_name and TEST in (source.parts or ())
+        return not tested and any(run.part == VAL for run in self.own)
 
 
 def choose(models: Sequence[str], data: str | None) -> EvaluationData:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from rich.text import Text
 from ..common import notebook
 from ..common.console import cell, say
 from .metrics import Figures, Verification
+from .multi_label import MultiLabelReport
 from .report import Report, most_confused
 
 if TYPE_CHECKING:
@@ -78,6 +79,10 @@ class Evaluation:
     def reported(self) -> Model:
         """What the report is of."""
         return self.average or self.models[0]
+
+    def show(self, console: Console) -> None:
+        """Prints it in a terminal."""
+        show_evaluation(console, self)
 
     def __repr__(self) -> str:
         scores = self.reported.figures
@@ -173,7 +178,7 @@ def evaluation_html(found: Evaluation) -> str:
 def show_verified(console: Console, found: FaceVerification) -> None:
     scores = found.verification
     kinds = f"{found.one_person:,} pairs of one person, {found.two_persons:,} of two"
-    say(console, f"{kinds}; {found.pictures:,} pictures, each embedded once{_looked_at(found.view)}", style="italic")
+    say(console, f"{kinds}; {found.pictures:,} pictures, each embedded once{looked_at(found.view)}", style="italic")
     console.print(_folds(found))
     accuracy = f"{scores.accuracy:.2%} ± {scores.deviation:.2%}"
     say(console, f"accuracy {accuracy}, each fold by the threshold of the others")
@@ -188,8 +193,10 @@ def show_verified(console: Console, found: FaceVerification) -> None:
         say(console, f"true accepts at {share} false ones: {said}")
 
 
-def class_table(report: Report, most: int | None = None) -> Table:
+def class_table(report: Report | MultiLabelReport, most: int | None = None) -> Table:
     """Precision and recall of a run's classes on its held-out pictures; of more than `most`, those of least recall."""
+    if isinstance(report, MultiLabelReport):
+        return label_table(report, most)
     title, scores = "held-out pictures, class by class", report.classes
     if most is not None and len(scores) > most:
         title += f": the {most} of least recall; all {len(scores)} are in report.json"
@@ -203,17 +210,50 @@ def class_table(report: Report, most: int | None = None) -> Table:
     return table
 
 
+def label_table(report: MultiLabelReport, most: int | None = None) -> Table:
+    """Scores of each label; of more than `most`, those of least average precision."""
+    title, scores = "label by label", report.classes
+    if most is not None and len(scores) > most:
+        title += f": the {most} of least average precision; all {len(scores)} are in report.json"
+        known = [score for score in scores if score.average_precision is not None]
+        scores = sorted(known, key=lambda score: score.average_precision or 0.0)[:most]
+    table = Table(title=title, title_justify="left")
+    table.add_column("label", overflow="fold")
+    for column in ("threshold", "precision", "recall", "F1", "AP", "AUC", "pictures"):
+        table.add_column(column, justify="right")
+    for score in scores:
+        shares = (f"{share:.1%}" for share in (score.precision, score.recall, score.f1))
+        areas = (_share(area) for area in (score.average_precision, score.auc))
+        table.add_row(cell(score.name), f"{score.threshold:.3f}", *shares, *areas, f"{score.support:,}")
+    table.add_section()
+    mean = (f"{report.macro_f1:.1%}", f"{report.mean_average_precision:.2%}")
+    table.add_row("mean", "", "", "", *mean, "", f"{report.pictures:,}")
+    return table
+
+
+def label_models_table(rows: Sequence[tuple[str, MultiLabelReport]]) -> Table:
+    """The figures of each model of several labels per picture, by its name."""
+    table = Table()
+    table.add_column("model", overflow="fold")
+    for column in ("mAP", "micro F1", "macro F1", "all right"):
+        table.add_column(column, justify="right")
+    for name, report in rows:
+        shares = (report.mean_average_precision, report.micro_f1, report.macro_f1, report.subset_accuracy)
+        table.add_row(cell(name), *(f"{share:.2%}" for share in shares))
+    return table
+
+
 def _heading(found: Evaluation) -> str:
     """What was looked at, and how."""
     views = {model.view for model in found.models if model.view}
     crops = f"{found.crops} crops a picture" if found.crops > 1 else "one crop a picture"
     if len(views) == 1 and found.crops == 1:
-        crops += _looked_at(next(iter(views)))
+        crops += looked_at(next(iter(views)))
     occurring = sum(score.support > 0 for score in found.report.classes)
     return f"{found.reported.figures.pictures:,} pictures of {occurring} classes; {crops}"
 
 
-def _looked_at(view: View) -> str:
+def looked_at(view: View) -> str:
     share = "the whole of it" if view.fraction == 1 else f"{view.fraction:.4g} of it ({view.mode})"
     return f", {share}, {view.interpolation}, at {view.size[0]}×{view.size[1]}"
 

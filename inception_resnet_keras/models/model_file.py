@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -21,7 +22,7 @@ RUN_CONFIG = "config.json"  # beside the models of a run
 MEMBER = "inception_resnet_keras.json"  # beside Keras's own members, which Keras reads alone
 _CARD_BYTES = 16 * 1024**2
 _LONGEST_SIDE = 65_535
-_NO_TEXTS = ("classes", "size", "central_crop", "epoch", "value_range")
+_NO_TEXTS = ("classes", "size", "central_crop", "epoch", "value_range", "thresholds")
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Output = Literal["probabilities", "embedding"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -39,6 +40,8 @@ class Card:
     run: the identity of the run that saved it, which the run's config.json has too; "" where it has none.
     epoch: the number of the epoch after which the run saved it, counted from 1; 0 where that is not known.
     value_range: the values that became 0 and 255 in the run's pictures of more than 8 bits; None where it had none.
+    thresholds: of a model of several labels per picture, one per class, in [0, 1]: a label is predicted where its
+        probability is at least its threshold. Empty where each picture has one class.
     """
 
     network: str
@@ -49,10 +52,16 @@ class Card:
     run: str = ""
     epoch: int = 0
     value_range: tuple[float, float] | None = None
+    thresholds: Sequence[float] = ()
 
     @property
     def gives_classes(self) -> bool:
         return True
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a picture may have several of the classes, or none."""
+        return len(self.thresholds) > 0
 
 
 @dataclass(frozen=True)
@@ -119,8 +128,9 @@ def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> Ca
     try:
         if len(text) > _CARD_BYTES:
             raise ValueError(f"its card has {len(text):,} bytes")
-        # Cards of earlier versions lack these: they were evaluated on whole pictures.
-        found = {"central_crop": 1.0, "run": "", "epoch": 0, "value_range": None, **json.loads(text)}
+        # Cards of earlier versions lack these: they were evaluated on whole pictures of one class each.
+        earlier = {"central_crop": 1.0, "run": "", "epoch": 0, "value_range": None, "thresholds": []}
+        found = {**earlier, **json.loads(text)}
         values = {field.name: found[field.name] for field in fields(kind)}
         card = kind(**values)
         if not isinstance(card.classes, list) or not all(isinstance(name, str) for name in card.classes):
@@ -139,11 +149,14 @@ def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> Ca
         if not is_number(card.central_crop) or not 0 < card.central_crop <= 1:
             raise TypeError(f"its central_crop is {card.central_crop!r}")
         value_range = None if card.value_range is None else value_range_of("its value_range", card.value_range)
+        thresholds = list(card.thresholds)
+        if len(thresholds) not in (0, len(card.classes)) or not all(is_number(t) and 0 <= t <= 1 for t in thresholds):
+            raise TypeError(f"its thresholds are {thresholds!r:.100}")
     except KeyError as error:
         raise InputError(f"{path}: holds no class names: its card lacks {error}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is damaged: its card cannot be read ({error})") from None
-    return replace(card, size=(height, width), value_range=value_range)
+    return replace(card, size=(height, width), value_range=value_range, thresholds=tuple(thresholds))
 
 
 def load_model(path: Path, *, compile: bool = False) -> tuple[keras.Model, Card]:

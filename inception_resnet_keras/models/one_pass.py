@@ -103,13 +103,16 @@ def classify(
     *,
     crops: int = 1,
     batch_size: int = 32,
+    several: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """As `one_pass`, the probabilities of a picture's crops averaged: float32 (n, classes) a model.
 
+    several: Whether a picture may have several labels, so that its probabilities do not sum to 1.
+
     Raises InputError where a model gives none.
     """
-    checked = [replace(subject, run=_checked(subject)) for subject in subjects]
+    checked = [replace(subject, run=_checked(subject, several=several)) for subject in subjects]
     return one_pass(names, decode, checked, crops=crops, batch_size=batch_size, progress=progress, averaged=True)
 
 
@@ -155,11 +158,17 @@ def _outputs(run: Run, pictures: Sequence[np.ndarray], batch_size: int) -> np.nd
     return np.concatenate(parts).reshape(len(pictures), len(pictures[0]), -1)
 
 
-def _checked(subject: OpenedModel) -> Run:
+def _checked(subject: OpenedModel, *, several: bool) -> Run:
     """The model's run, refused where it gives no probabilities; NaN passes, which `one_pass` refuses by name."""
 
     def run(images: np.ndarray) -> np.ndarray:
         found = subject.run(images)
+        if several:
+            if found.min() < 0 or found.max() > 1:
+                raise InputError(
+                    f"{subject.name}: gives no probabilities of labels, which are in [0, 1] (but {found[0, :3]} …)"
+                )
+            return found
         if found.min() < 0 or np.abs(found.sum(axis=1) - 1).max() > SUM_TOLERANCE:
             raise InputError(
                 f"{subject.name}: gives no probabilities that sum to 1 (but {found[0, :3]} …): only a model that ends "

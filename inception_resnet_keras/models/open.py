@@ -70,6 +70,8 @@ class OpenedModel:
     model: The Keras model behind `run`; None for what `export` wrote.
     preprocessing: What `run` makes of pixels before the model reads them.
     runner: What runs the Keras model inside `run`; None for what `export` wrote.
+    thresholds: Of a model of several labels per picture, one per class: a label is predicted where its probability is
+        at least this. Empty where each picture has one class.
     """
 
     name: str
@@ -86,6 +88,7 @@ class OpenedModel:
     model: keras.Model | None = None
     preprocessing: Preprocessing = RAW
     runner: KerasRun | None = None
+    thresholds: tuple[float, ...] = ()
 
     def keras_input(self, images: np.ndarray) -> np.ndarray:
         """What `model` reads, of pixels of 0-255 (n, height, width, 3): preprocessed, in its own data format."""
@@ -385,6 +388,7 @@ def _open_keras(
     view = card_view(card) if card else published or View(found.size, IMAGENET_CROP.fraction if of_imagenet else 1.0)
     opened = OpenedModel(name, network, classes, False, outputs, view, runner, assumed=not card and published is None)
     opened = replace(opened, notes=tuple(notes), model=model, preprocessing=found.preprocessing, runner=runner)
+    opened = replace(opened, thresholds=tuple(card.thresholds) if card else ())
     return _as_imagenet(opened) if of_imagenet else opened
 
 
@@ -483,6 +487,7 @@ def _open_exported(text: str, path: Path, trust: bool, embedding: bool) -> Opene
         run = partial(normalised, runtime.run)
         return OpenedModel(text, card.network, None, False, width, card_view(card), run)
     opened = OpenedModel(text, card.network, card.classes, False, len(card.classes), card_view(card), runtime.run)
+    opened = replace(opened, thresholds=tuple(card.thresholds))
     if label_offset(len(card.classes)) is not None and (card.classes[-CLASSES], card.classes[-1]) == IMAGENET_ENDS:
         whole = card.central_crop == 1
         view = View(card.size, IMAGENET_CROP.fraction if whole else card.central_crop)

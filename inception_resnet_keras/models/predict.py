@@ -31,6 +31,8 @@ from .open import GivenModel, ModelSource, OpenedModel, common_value_range, disp
 from .precision import Precision, check_precision, speed_up
 from .runtimes import MODEL_FILE
 
+TOP = 5  # classes of a picture, where nothing else is asked for
+SEPARATOR = "|"  # between several labels of a picture
 COLUMNS = ("path", "label", "probability", "error")  # of a CSV file, before those of the classes
 NAMED_AT_MOST = 5  # files of a kind in a summary
 SHOWN_AT_MOST = 20  # pictures in a repr and in a notebook
@@ -38,7 +40,12 @@ SHOWN_AT_MOST = 20  # pictures in a repr and in a notebook
 
 @dataclass(frozen=True)
 class Prediction:
-    """top: (class, probability in [0, 1]), the likeliest first; or why there is none."""
+    """A file's classes.
+
+    top: (class, probability in [0, 1]), the likeliest first; of models of several labels per picture those that are
+        predicted, which may be none.
+    error: Why the file could not be read; None for one that was.
+    """
 
     path: str
     top: list[tuple[str, float]]
@@ -60,7 +67,9 @@ class Predictions(Sequence[Prediction]):
         unreadable: (file, reason) of each file that could not be read.
         passed_over: (file or folder, reason) of everything else in the given folders.
         crops: The number of crops per picture.
-        top: How many classes a `Prediction` has at most.
+        top: How many classes a `Prediction` has at most; None for the labels that reach their thresholds.
+        thresholds: Of models of several labels per picture, one per class: a label is predicted where its probability
+            is at least this. Of several models their mean. Empty where each picture has one class.
     """
 
     files: list[str]
@@ -71,8 +80,9 @@ class Predictions(Sequence[Prediction]):
     unreadable: list[tuple[str, str]]
     passed_over: list[tuple[str, str]]
     crops: int
-    top: int
+    top: int | None
     read: np.ndarray  # int64 (n,): the place of each picture among `files`
+    thresholds: Sequence[float] = ()
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -81,12 +91,16 @@ class Predictions(Sequence[Prediction]):
 
     @cached_property
     def labels(self) -> list[str]:
-        """The predicted class of each of `paths`, the likeliest."""
-        return [self.class_names[number] for number in self._likeliest]
+        """The predicted class of each of `paths`, the likeliest; of several labels all, with "|" between them."""
+        return [SEPARATOR.join(self.class_names[number] for number in numbers) for numbers in self._predicted]
 
     @cached_property
-    def _likeliest(self) -> np.ndarray:
-        return self.probabilities.argmax(axis=1)
+    def _predicted(self) -> list[list[int]]:
+        """The numbers of the predicted classes of each of `paths`: the likeliest, or those that reach thresholds."""
+        if not len(self.thresholds):
+            return [[number] for number in self.probabilities.argmax(axis=1).tolist()]
+        reached = self.probabilities >= np.array(self.thresholds)
+        return [np.flatnonzero(row).tolist() for row in reached]
 
     @cached_property
     def _rows(self) -> np.ndarray:
@@ -116,7 +130,8 @@ class Predictions(Sequence[Prediction]):
         if row < 0:
             return Prediction(self.files[place], [], self._errors[place])
         probabilities = self.probabilities[row]
-        best = np.argsort(-probabilities, kind="stable")[: self.top]
+        best = np.argsort(-probabilities, kind="stable")
+        best = best[np.isin(best, self._predicted[row])] if self.top is None else best[: self.top]
         return Prediction(self.files[place], [(self.class_names[each], float(probabilities[each])) for each in best])
 
     def __eq__(self, other: object) -> bool:
@@ -129,9 +144,10 @@ class Predictions(Sequence[Prediction]):
         """What was predicted, in one line: how many pictures, by what, and of which classes."""
         by = self.models[0] if len(self.models) == 1 else f"the average of {len(self.models)} models"
         crops = f", {self.crops} crops each" if self.crops > 1 else ""
-        counts = Counter(self.labels).most_common(SHOWN_AT_MOST + 1)
+        times = Counter(self.class_names[number] for numbers in self._predicted for number in numbers)
+        counts = times.most_common(SHOWN_AT_MOST + 1)
         classes = ", ".join(f"{name} {count:,}" for name, count in counts[:SHOWN_AT_MOST])
-        more = f" and {len(set(self.labels)) - SHOWN_AT_MOST} more classes" if len(counts) > SHOWN_AT_MOST else ""
+        more = f" and {len(times) - SHOWN_AT_MOST} more classes" if len(counts) > SHOWN_AT_MOST else ""
         return f"{len(self.paths):,} of {len(self):,} pictures by {by}{crops}: {classes or 'none'}{more}"
 
     def left_out(self) -> list[str]:
@@ -142,7 +158,8 @@ class Predictions(Sequence[Prediction]):
         """Write a row for each file, complete or not at all.
 
         The columns are path, label (the predicted class), probability (the label's), error, and then one per class
-        with its probability, written so that float32 is read back exactly. A file without a prediction has an error,
+        with its probability, written so that float32 is read back exactly. Several labels of a picture, and their
+        probabilities, stand in one cell with "|" between them. A file without a prediction has an error,
         and nothing else: first the pictures in their order, then what was passed over in folders. A class that is named
         as an earlier column is gets another name: "class path", or "crane (output 517)" if two classes have one name.
         The file is UTF-8; a byte of a file's name that is not UTF-8 is written as it is, and read back by
@@ -180,7 +197,8 @@ class Predictions(Sequence[Prediction]):
                     writer.writerow(self._without_prediction(self.files[place], self._errors[place], len(header)))
                     continue
                 values = [f"{value:.9g}" for table in tables for value in table[row].tolist()]
-                writer.writerow([self.files[place], self.labels[row], values[self._likeliest[row]], "", *values])
+                said = SEPARATOR.join(values[number] for number in self._predicted[row])
+                writer.writerow([self.files[place], self.labels[row], said, "", *values])
             for name, reason in self.passed_over:
                 writer.writerow(self._without_prediction(name, f"passed over: {reason}", len(header)))
         return target
@@ -193,6 +211,10 @@ class Predictions(Sequence[Prediction]):
         """Path, likeliest class and its probability of the first files, or why a file has none."""
         found = []
         for each in self[:SHOWN_AT_MOST]:
+            if self.top is None and each.error is None:
+                shares = ", ".join(f"{share:.1%}" for _, share in each.top)
+                found.append((each.path, ", ".join(name for name, _ in each.top) or "no label", shares))
+                continue
             name, share = each.top[0] if each.top else (f"left out: {each.error}", None)
             found.append((each.path, name, "" if share is None else f"{share:.1%}"))
         return found
@@ -269,7 +291,7 @@ def predict(
     model: GivenModel | Sequence[GivenModel],
     images: str | PathLike[str] | Sequence[str | PathLike[str]],
     *,
-    top: int = 5,
+    top: int | None = None,
     crops: Crops = 1,
     batch_size: int = 32,
     classes: str | PathLike[str] | Sequence[str] | None = None,
@@ -286,7 +308,8 @@ def predict(
             "inception_v4=imagenet", a checkpoint, or a Keras model; or a list of these, whose probabilities are
             averaged. Each model gets its own size and preprocessing of an image. Classes are matched by name.
         images: Image files, and folders that stand for the images in them; or one of these.
-        top: Number of classes per image, at least 1. A model of fewer classes gives all of them.
+        top: Number of classes per image, at least 1. A model of fewer classes gives all of them. None gives 5; of
+            models of several labels per image every label whose probability is at least its threshold.
         crops: Crops per image, 1, 12 or 144 (the paper's); their probabilities are averaged.
         batch_size: Number of crops that go through the model at once, at least 1.
         classes: Class names in the order of the outputs, or a file with one per line, for a model that carries none.
@@ -319,7 +342,8 @@ def predict(
     """
     given = [images] if isinstance(images, str | PathLike) else images
     models = [model] if isinstance(model, str | PathLike) or not isinstance(model, Sequence) else list(model)
-    top, batch_size = positive_integer("top", top), positive_integer("batch_size", batch_size)
+    top = None if top is None else positive_integer("top", top)
+    batch_size = positive_integer("batch_size", batch_size)
     one_of("crops", crops, CROPS)
     # A missing model is reported before an engine is started.
     sources = _located(models, preprocessing=preprocessing, trust=trust)
@@ -330,8 +354,9 @@ def predict(
     opened = [source.open() for source in sources]
     opened = [replace(each, view=each.view.for_crops(crops)) for each in opened]
     value_range = common_value_range(opened)
-    if several := sum(has_pages(Path(file)) for file in files):
-        note(f"of {several:,} files with several pages or frames the first one is read")
+    if pages := sum(has_pages(Path(file)) for file in files):
+        note(f"of {pages:,} files with several pages or frames the first one is read")
+    several = _predicts_labels(opened)
     names, orders = _class_names(opened, classes)
     opened = [speed_up(each, precision, min(batch_size, len(files) * crops)) for each in opened]
     for each in opened:
@@ -356,9 +381,14 @@ def predict(
         if progress is not None:
             options["progress"] = _named(progress, "predicting")
         if len(opened) > 1:  # only probabilities have an average
-            read, found = classify(files, decoded, opened, **options)
+            read, found = classify(files, decoded, opened, several=several, **options)
         else:
             read, found = one_pass(files, decoded, opened, averaged=True, **options)
+    thresholds = [
+        np.array(each.thresholds) if order is None else np.array(each.thresholds)[order]
+        for each, order in zip(opened, orders, strict=True)
+        if several
+    ]
     if not len(read):
         found = [np.empty((0, len(names)), np.float32)] * len(opened)
         orders = [None] * len(opened)
@@ -373,9 +403,21 @@ def predict(
         unreadable=[(files[index], errors[index]) for index in sorted(errors)],
         passed_over=passed_over,
         crops=crops,
-        top=top,
+        top=None if several and top is None else top or TOP,
         read=read,
+        thresholds=np.mean(thresholds, axis=0).tolist() if several else (),
     )
+
+
+def _predicts_labels(opened: Sequence[OpenedModel]) -> bool:
+    """Whether the models give several labels per picture; InputError where some do and others give one class."""
+    labels = [each for each in opened if each.thresholds]
+    if labels and len(labels) < len(opened):
+        other = next(each for each in opened if not each.thresholds)
+        raise InputError(
+            f"model: {labels[0].name} gives several labels per picture and {other.name} one class: they have no average"
+        )
+    return bool(labels)
 
 
 def _named(progress: ProgressCallback, step: str) -> Callable[[int, int], None]:

@@ -34,6 +34,8 @@ def with_chosen_monitor(config: TrainConfig, training: Source) -> TrainConfig:
     """The configuration with a monitor in place of "auto"."""
     if config.monitor != "auto":
         return config
+    if training.multi_label:
+        return replace(config, monitor="mean_average_precision")
     return replace(config, monitor="balanced_accuracy" if unevenness(training) > UNEVEN else "accuracy")
 
 
@@ -47,7 +49,11 @@ def require_balance(config: TrainConfig, training: Source) -> None:
         if unknown := [name for name in config.class_weight if name not in names]:
             takes = f"names of the {len(names)} classes: {', '.join(names[:10])}{', …' if len(names) > 10 else ''}"
             raise refuse("class_weight", unknown[0], takes + nearest(unknown[0], names))
+    if config.monitor == "mean_average_precision" and not training.multi_label:
+        raise refuse("monitor", config.monitor, "another one: it is of pictures that may have several labels")
     if training.multi_label:
+        if config.monitor == "balanced_accuracy":
+            raise refuse("monitor", config.monitor, "mean_average_precision, accuracy or loss for several labels")
         for name in ("class_weight", "sampler"):
             if getattr(config, name) != "none":
                 raise refuse(name, getattr(config, name), "none where a picture may have several labels")
@@ -124,7 +130,9 @@ def introduce_classes(
     ratio = f"{names[most]!r} has {times:.3g} times the training pictures of {names[fewest]!r}"
     if not counts[fewest]:
         ratio = f"{names[fewest]!r} has no training pictures, {names[most]!r} has {counts[most]:,}"
-    if times <= UNEVEN:
+    if training.multi_label:
+        say(console, f"{ratio}; every label gets a threshold of its own")
+    elif times <= UNEVEN:
         say(console, f"classes are even: {ratio}")
     elif config.class_weight != "none" or config.sampler != "none":
         say(console, f"classes are uneven: {ratio}")

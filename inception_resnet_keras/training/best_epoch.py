@@ -9,7 +9,12 @@ from dataclasses import dataclass
 
 from .config import TrainConfig
 
-NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "loss": "loss"}
+NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "mean_average_precision": "mean average precision",
+    "loss": "loss",
+}
 History = Sequence[Mapping[str, float]]
 
 

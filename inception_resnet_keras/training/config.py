@@ -73,7 +73,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "copies": ("together", "allow", "skip"),
     "strategy": ("auto", "one", "mirrored", "multiworker"),
     "sampler": ("none", "balanced"),
-    "monitor": ("auto", "accuracy", "balanced_accuracy", "loss"),
+    "monitor": ("auto", "accuracy", "balanced_accuracy", "mean_average_precision", "loss"),
 }
 CLASS_WEIGHTS = ("none", "balanced")  # or a table
 CLASS_WEIGHT_TABLE = 'a table of class names and numbers above 0, such as {cat = 1.0, "black dog" = 4.0}'
@@ -131,7 +131,8 @@ class TrainConfig:
         monitor: What best.keras and `patience` go by, on the held-out pictures: "accuracy", "balanced_accuracy" (the
             mean of the classes' recalls), "loss", or "auto", which takes balanced_accuracy where the largest class has
             more than 1.5 times the training pictures of the smallest, otherwise accuracy; the run's config.json keeps
-            what was taken. Of equal accuracies the one of the lower held-out loss is better.
+            what was taken. Of several labels per picture there is "mean_average_precision", which "auto" takes, in
+            place of the balanced accuracy. Of equal accuracies the one of the lower held-out loss is better.
         patience: Epochs without a better one after which training stops before its last epoch; 0 never stops.
             With `head_epochs` only the epochs after them count.
 

@@ -19,6 +19,7 @@ from ..data.labelled import Source
 from ..data.parts import Parts
 from ..data.pipeline import batches
 from ..evaluation.metrics import balanced_accuracy
+from ..evaluation.multi_label import best_thresholds, mean_average_precision
 from ..models.open import require_finite
 from .balance import weighted
 from .best_epoch import best_epoch, is_finished
@@ -132,7 +133,8 @@ class Trainer:
             # Interrupted after its last epoch: only the report is left to write, of the model that is saved.
             with session.averaged_weights():
                 evaluation = self._evaluate(self.held_out, self._held_out_batches, "val")
-                self.writer.save_model(epoch=position.epoch, best=False)
+                thresholds = self._thresholds(*evaluation)
+                self.writer.save_model(epoch=position.epoch, best=False, thresholds=thresholds)
         return evaluation
 
     # One epoch
@@ -223,7 +225,11 @@ class Trainer:
             row["seconds"] = round(position.seconds + time.monotonic() - start, 2)
             best = best_epoch(session.config, [*position.history, row])
             row["best_epoch"] = best.epoch
-            self.writer.save_model(epoch=position.epoch + 1, best=best.epoch == position.epoch + 1)
+            self.writer.save_model(
+                epoch=position.epoch + 1,
+                best=best.epoch == position.epoch + 1,
+                thresholds=self._thresholds(evaluated, probabilities),
+            )
         # Advance the position, and save it.
         position.history.append(row)
         position.end_epoch()
@@ -255,20 +261,20 @@ class Trainer:
     def _history_row(self, evaluated: Source, probabilities: np.ndarray) -> dict[str, float]:
         position = self.session.position
         loss, correct, count = position.sums
-        labels = evaluated.labels
-        predicted, true_class = probabilities.argmax(axis=1), probabilities[np.arange(len(labels)), labels]
         return {
             "epoch": position.epoch + 1,
             "accuracy": correct / count,
             "loss": loss / count,
-            "val_accuracy": float(np.mean(predicted == labels)),
-            "val_balanced_accuracy": balanced_accuracy(labels, predicted),
-            "val_loss": float(-np.log(np.clip(true_class, LEAST_PROBABILITY, 1)).mean()),
+            **(label_figures if evaluated.multi_label else class_figures)(evaluated.labels, probabilities),
             "seconds": 0.0,
             "images_per_second": round(count / position.training_seconds, 2),
             "learning_rate": float(f"{self.session.learning_rate():.6g}"),
             "phase": phases(self.session.config).index(self.session.phase) + 1,
         }
+
+    def _thresholds(self, evaluated: Source, probabilities: np.ndarray) -> list[float]:
+        """Of several labels per picture the thresholds of the greatest F1 on the held-out pictures; otherwise none."""
+        return best_thresholds(evaluated.labels, probabilities) if evaluated.multi_label else []
 
     def _read(self, dataset: tf.data.Dataset) -> Iterator[Any]:
         """The batches of a dataset; raises InputError, which lists them, if too many pictures are unreadable."""
@@ -339,6 +345,32 @@ def training_batches(session: Session, training: Source, epochs: int) -> tf.data
         drop_remainder=session.steps < math.ceil(len(training) / config.batch_size),
         **batch_settings(config),
     )
+
+
+def class_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """A history's columns of the held-out pictures. labels: int (n,). probabilities: (n, classes)."""
+    predicted, true_class = probabilities.argmax(axis=1), probabilities[np.arange(len(labels)), labels]
+    return {
+        "val_accuracy": float(np.mean(predicted == labels)),
+        "val_balanced_accuracy": balanced_accuracy(labels, predicted),
+        "val_loss": float(-np.log(np.clip(true_class, LEAST_PROBABILITY, 1)).mean()),
+    }
+
+
+def label_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """The same for several labels per picture.
+
+    The accuracy is the share of right decisions at a probability of 0.5, one per picture and label, and the loss the
+    binary cross entropy, averaged over both, as in training.
+
+    labels: uint8 (n, classes). probabilities: (n, classes).
+    """
+    decided_as_is = np.where(labels == 1, probabilities, 1 - probabilities.astype(np.float64))
+    return {
+        "val_accuracy": float(np.mean((probabilities >= 0.5) == (labels == 1))),
+        "val_loss": float(-np.log(np.clip(decided_as_is, LEAST_PROBABILITY, 1)).mean()),
+        "val_mean_average_precision": mean_average_precision(labels, probabilities),
+    }
 
 
 def expected_evaluation_seconds(position: Position, images: int) -> float:

@@ -93,11 +93,22 @@ def require_own_model(weights: str) -> None:
         find_keras_file(Path(weights))
 
 
-def classifier_note(weights: str, card: Card | None, classes: list[str]) -> str:
+def keeps_classifier(card: Card | None, classes: list[str], *, multi_label: bool) -> bool:
+    """Whether a run takes over the classifier of its weights: it must give the same classes, or labels, in their order.
+
+    multi_label: Whether a picture of the run may have several labels.
+    """
+    return card is not None and card.classes == classes and card.multi_label == multi_label
+
+
+def classifier_note(weights: str, card: Card | None, classes: list[str], *, multi_label: bool) -> str:
     """What becomes of the classifier of `weights`, in a sentence; "" for weights without class names."""
     if card is None:
         return ""
-    if card.classes == classes:
+    if card.multi_label != multi_label:
+        gives = "several labels per picture" if card.multi_label else "one class per picture"
+        return f"the classifier is new: that of {weights} gives {gives}"
+    if keeps_classifier(card, classes, multi_label=multi_label):
         return f"the classifier is kept: the {len(classes)} classes are those of {weights}"
     missing, added = set(card.classes) - set(classes), set(classes) - set(card.classes)
     differences = [f"{_some(added)} added"] * bool(added) + [f"{_some(missing)} missing"] * bool(missing)

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ..common.bars import PLAIN_LINE_EVERY
 from ..common.console import say
+from ..evaluation.report import HELD_OUT_FIGURES
 
 if TYPE_CHECKING:
     from .session import Position
@@ -111,11 +112,11 @@ class TrainingProgress:
             say(self.console, text)
 
     def epoch_end(self, epoch: int, row: dict[str, float]) -> None:
+        more = "".join(f"{name} {row[column]:.2%}  " for column, name in HELD_OUT_FIGURES.items() if column in row)
         say(
             self.console,
             f"epoch {epoch + 1}/{self.epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
-            f"held-out loss {row['val_loss']:.4f}  held-out accuracy {row['val_accuracy']:.2%}  "
-            f"balanced {row['val_balanced_accuracy']:.2%}  "
+            f"held-out loss {row['val_loss']:.4f}  held-out accuracy {row['val_accuracy']:.2%}  {more}"
             f"{row['images_per_second']:.1f} images/s  {row['seconds']:.0f} s",
         )
 

@@ -478,14 +478,15 @@ class RunWriter:
             self.write(lambda: self.checkpoints.save(step, arrays, meta))
         self._last_checkpoint = time.monotonic()
 
-    def save_model(self, *, epoch: int, best: bool) -> None:
+    def save_model(self, *, epoch: int, best: bool, thresholds: Sequence[float] = ()) -> None:
         """Saves the classifier with its present weights as model.keras and, if it is the best, as best.keras.
 
         epoch: Number of the epoch that it was trained to, counted from 1.
+        thresholds: Of several labels per picture, for the model's card.
         """
         if not self.chief:
             return
-        card = replace(self._card, epoch=epoch)
+        card = replace(self._card, epoch=epoch, thresholds=tuple(thresholds))
         self.write(lambda: save_model(self.session.inference_model(), self.run.model, card))
         if best:
             self.write(self._copy_best)

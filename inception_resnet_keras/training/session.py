@@ -18,7 +18,7 @@ from ..common.errors import InputError
 from ..networks.build import build
 from .config import TrainConfig
 from .optimizers import Phase, freeze, learning_rate_factors, make_optimizer, phases, schedule
-from .pretrained import card_of, classifier_note
+from .pretrained import card_of, classifier_note, keeps_classifier
 from .step import StepMetrics, Stepper, averaged
 
 
@@ -63,6 +63,7 @@ class Session:
         strategy: The distribution strategy.
         pictures: Digests of the training, the held-out and, if there are any, the test pictures, which checkpoints
             keep.
+        multi_label: Whether a picture may have several of the classes: the classifier ends in sigmoids.
     """
 
     def __init__(
@@ -74,13 +75,15 @@ class Session:
         strategy: tf.distribute.Strategy,
         *,
         pictures: Sequence[str] = ("", ""),
+        multi_label: bool = False,
     ) -> None:
+        self.multi_label = multi_label
         self.config, self.classes, self.strategy = config, classes, strategy
         self.steps, self.momentum, self.pictures = steps, momentum, list(pictures)
         self.position = Position()
         keras.utils.set_random_seed(config.seed)
         with strategy.scope():
-            self.model = _build_model(config, len(classes), momentum, strategy.num_replicas_in_sync > 1)
+            self.model = _build_model(config, len(classes), momentum, strategy.num_replicas_in_sync > 1, multi_label)
             self.averages = _make_averages(self.model) if config.average else []
         self.start_phase(phases(config)[0])
 
@@ -95,7 +98,9 @@ class Session:
         with self.strategy.scope():
             factors = learning_rate_factors(self.model, self.config.layer_rate)
             self.optimizer = make_optimizer(self.config, self.schedule, self.model.trainable_variables, factors)
-        self.stepper = Stepper(self.model, self.optimizer, self.config, self.strategy, self.averages)
+        self.stepper = Stepper(
+            self.model, self.optimizer, self.config, self.strategy, self.averages, multi_label=self.multi_label
+        )
 
     def learning_rate(self) -> float:
         """Mean of the schedule over the epoch of the position; the classifier's rate, which `layer_rate` lowers."""
@@ -116,11 +121,13 @@ class Session:
         from ..weights.load import load_weights
 
         card = card_of(source)
-        same = card is not None and card.classes == self.classes
+        same = keeps_classifier(card, self.classes, multi_label=self.multi_label)
         report = load_weights(self.model, source, new_head="aux" if same else True)
         for average, variable in zip(self.averages, averaged(self.model), strict=False):
             average.assign(variable.value)
-        return "\n".join(filter(None, (str(report), classifier_note(source, card, self.classes))))
+        return "\n".join(
+            filter(None, (str(report), classifier_note(source, card, self.classes, multi_label=self.multi_label)))
+        )
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
@@ -216,7 +223,9 @@ def assign_variables(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarr
         variable.assign(arrays[key])
 
 
-def _build_model(config: TrainConfig, classes: int, momentum: float, synchronized: bool) -> keras.Model:
+def _build_model(
+    config: TrainConfig, classes: int, momentum: float, synchronized: bool, multi_label: bool
+) -> keras.Model:
     return build(
         config.network,
         classes,
@@ -228,6 +237,7 @@ def _build_model(config: TrainConfig, classes: int, momentum: float, synchronize
         aux_head=config.aux_weight > 0,
         include_preprocessing=True,
         dtype=config.precision,
+        classifier_activation="sigmoid" if multi_label else "softmax",
     )
 
 

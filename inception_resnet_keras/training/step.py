@@ -30,7 +30,8 @@ class StepMetrics:
     """Metrics of one step, summed over all replicas.
 
     classifier, auxiliary, penalty: The parts of the loss: cross entropy, weighted auxiliary loss, L2.
-    correct, count: Pictures of the batch: those classified correctly, and all.
+    correct, count: Pictures of the batch: those classified correctly, and all. With several labels per picture each
+        counts as correct by the share of its labels that is decided rightly at a probability of 0.5.
     gradient: Squared global norm of the gradients. stop: Number of replicas that ask to stop.
     """
 
@@ -66,6 +67,8 @@ class Stepper:
         strategy: The distribution strategy.
         averages: The moving average of each of `averaged(model)`; empty for none.
         fused: Whether batch norm is computed by TensorFlow's fused kernel where it can be.
+        multi_label: Whether a picture may have several labels: the model ends in sigmoids, and the loss is the binary
+            cross entropy, averaged over the labels.
     """
 
     def __init__(
@@ -77,7 +80,9 @@ class Stepper:
         averages: Sequence[tf.Variable] = (),
         *,
         fused: bool = True,
+        multi_label: bool = False,
     ) -> None:
+        self.multi_label = multi_label
         self.model, self.optimizer, self.config, self.strategy = model, optimizer, config, strategy
         self.averages = averages
         self.replicas = strategy.num_replicas_in_sync
@@ -100,7 +105,7 @@ class Stepper:
 
         Args:
             images: This worker's part of the batch, (n, height, width, 3), values 0 to 255.
-            labels: int (n,), or float32 (n, classes) for mixed pictures.
+            labels: int (n,), or float32 (n, classes) for mixed pictures and for several labels per picture.
             number: Of the step.
             weights: Of the pictures in the loss, as `compute` takes them.
             stop: Whether this worker asks to stop; the metrics count those that do.
@@ -156,9 +161,10 @@ class Stepper:
 
         Args:
             images: This worker's part of the batch, (n, height, width, 3), values 0 to 255.
-            labels: int (n,), or float32 (n, classes) for mixed pictures.
+            labels: int (n,), or float32 (n, classes) for mixed pictures and for several labels per picture.
             weights: Factors of the pictures' cross entropies, float32 (n,). For mixed pictures (n, classes): each part
-                of a label times the weight of the picture that it is of, so that a mixed picture's loss is the mixture
+                of a label times the weight of the picture that it is of, and of several labels the mixed weight as one
+                more column, so that a mixed picture's loss is the mixture
                 of two weighted losses. The batch's loss is the sum over its pictures divided by their number, as
                 Keras's `sample_weight` has it, not by the sum of the weights. `None` weighs all alike.
         """
@@ -229,22 +235,41 @@ class Stepper:
             loss = self.optimizer.scale_loss(tf.add_n([*losses, penalty]))
         gradients = tape.gradient(loss, [variable.value for variable in self._variables])
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
-        # A mixed picture counts as correct if the class with the larger share is predicted.
-        truth = labels if labels.shape.rank == 1 else tf.argmax(labels, -1)
-        correct = tf.reduce_sum(tf.cast(tf.argmax(outputs[0], -1) == tf.cast(truth, tf.int64), tf.float32))
+        correct = tf.reduce_sum(self._correct(labels, outputs[0]))
         auxiliary = losses[1] if len(losses) > 1 else tf.constant(0.0)
         count = tf.cast(tf.shape(images)[0], tf.float32)
         return tf.stack([losses[0], auxiliary, penalty, correct, count]), gradients
 
+    def _correct(self, labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+        """1 for each picture that is classified correctly, else 0; of several labels the share of right decisions.
+
+        A mixed picture counts by what has the larger share in it.
+        """
+        if self.multi_label:
+            return tf.reduce_mean(tf.cast((probabilities >= 0.5) == (labels >= 0.5), tf.float32), axis=-1)
+        truth = labels if labels.shape.rank == 1 else tf.argmax(labels, -1)
+        return tf.cast(tf.argmax(probabilities, -1) == tf.cast(truth, tf.int64), tf.float32)
+
     def _cross_entropy(self, labels: tf.Tensor, weights: tf.Tensor | None, probabilities: tf.Tensor) -> tf.Tensor:
-        """The cross entropy of each picture, smoothed and weighted."""
+        """The cross entropy of each picture, smoothed and weighted.
+
+        Smoothing moves a label towards equal shares of the classes, and each of several labels towards 1/2.
+        """
+        smoothing = self.config.label_smoothing
+        if self.multi_label:
+            if weights is not None and weights.shape.rank == 2:
+                parts, weights = weights[:, :-1], weights[:, -1]
+                labels = tf.math.divide_no_nan(parts, weights[:, None])
+            # From the logits that the sigmoid read, as below.
+            losses = keras.ops.binary_crossentropy(labels * (1 - smoothing) + smoothing / 2, probabilities)
+            losses = tf.reduce_mean(losses, axis=-1)
+            return losses if weights is None else losses * weights
         classes = probabilities.shape[-1]
         truth = tf.one_hot(labels, classes) if labels.shape.rank == 1 else labels
         if weights is not None and weights.shape.rank == 2:
             # A label whose parts are weighted is one label, which sums to 1, and one weight.
             parts, weights = weights, tf.reduce_sum(weights, axis=1)
             truth = tf.math.divide_no_nan(parts, weights[:, None])
-        smoothing = self.config.label_smoothing
         # Keras computes this from the logits that the softmax read, so that nothing is lost to rounding.
         losses = keras.ops.categorical_crossentropy(truth * (1 - smoothing) + smoothing / classes, probabilities)
         return losses if weights is None else losses * weights

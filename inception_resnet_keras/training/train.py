@@ -30,6 +30,7 @@ from ..data.images import UnreadableImageError
 from ..data.labelled import Source
 from ..data.parts import Parts, split_warnings
 from ..data.sources import require_source, source_part
+from ..evaluation.multi_label import MultiLabelReport, best_thresholds, multi_label_report
 from ..evaluation.report import Report, classification_report
 from ..evaluation.tables import CLASSES_SHOWN, class_table
 from ..models.model_file import require_same_run
@@ -88,11 +89,11 @@ class TrainingResult:
 
     folder: RunFolder
     history: list[dict[str, float]]
-    report: Report
+    report: Report | MultiLabelReport
     best: BestEpoch | None = None
     stopped_early: bool = False
     chief: bool = True
-    test: Report | None = None
+    test: Report | MultiLabelReport | None = None
 
     def __repr__(self) -> str:
         return f"<TrainingResult: {self._epochs}, held-out {self.report.headline}, in {self.folder.path}>"
@@ -437,6 +438,7 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         # Pictures
         pictures = _agreed_pictures(config, run, strategy, console)
         training, held_out, test = parts = pictures.parts
+        require_labels(parts)
         require_balance(config, training)
         config = replace(with_chosen_monitor(config, training), value_range=training.value_range or ())
         introduce_classes(console, config, training, held_out, test)
@@ -455,8 +457,10 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         # Epochs, and the only look at the test pictures
         evaluated, tested = _train_epochs(writer, parts)
         # Report
-        report = _report(training, held_out, *evaluated)
-        test_report = _report(test, test, *tested) if test and tested else None
+        several = training.multi_label
+        thresholds = best_thresholds(evaluated[0].labels, evaluated[1]) if several else []
+        report = _report(training, held_out, *evaluated, thresholds=thresholds)
+        test_report = _report(test, test, *tested, thresholds=thresholds) if test and tested else None
         if writer.chief:
             if run.study:
                 writer.write(lambda: write_predictions(run, *evaluated))
@@ -551,6 +555,22 @@ def _agreed_pictures(
     return opened
 
 
+def require_labels(parts: Parts) -> None:
+    """Raises InputError if one part has several labels per picture and another has not, or a label is in no picture."""
+    training, held_out, _ = parts
+    if training.multi_label != held_out.multi_label:
+        several, one = ("data", "val") if training.multi_label else ("val", "data")
+        raise InputError(f"val: a picture of {several} may have several labels, and one of {one} has one class")
+    if not training.multi_label:
+        return
+    if lacking := [training.class_names[label] for label in np.flatnonzero(~training.labels.any(axis=0)).tolist()]:
+        shown = ", ".join([repr(name) for name in lacking[:10]] + ["…"] * (len(lacking) > 10))
+        labels = f"the label {shown}" if len(lacking) == 1 else f"the labels {shown}"
+        raise InputError(f"data: no training picture has {labels}, so it cannot be learned; add pictures or remove it")
+    if not held_out.labels.any():
+        raise InputError("val: no held-out picture has a label, so nothing can be scored; hold out more pictures")
+
+
 def steps_per_epoch(pictures: int, config: TrainConfig, replicas: int) -> int:
     """Batches per epoch. A last batch with fewer pictures than replicas is dropped.
 
@@ -598,7 +618,8 @@ def new_session(config: TrainConfig, parts: Parts, strategy: tf.distribute.Strat
     if momentum is None:
         momentum = batch_norm_momentum_for(config.epochs * steps)
     digests = tuple(part.digest for part in parts if part)
-    return Session(config, list(training.class_names), steps, momentum, strategy, pictures=digests)
+    names, several = list(training.class_names), training.multi_label
+    return Session(config, names, steps, momentum, strategy, pictures=digests, multi_label=several)
 
 
 def with_chosen_precision(config: TrainConfig, strategy: tf.distribute.Strategy, console: Console) -> TrainConfig:
@@ -726,14 +747,24 @@ def _early_stop(session: Session) -> str:
 # ----------------------------------------------------------------------------------------------------------------------
 # Report
 # ----------------------------------------------------------------------------------------------------------------------
-def _report(training: Source, held_out: Source, evaluated: Source, probabilities: np.ndarray) -> Report:
+def _report(
+    training: Source, held_out: Source, evaluated: Source, probabilities: np.ndarray, *, thresholds: Sequence[float]
+) -> Report | MultiLabelReport:
+    """thresholds: Of several labels per picture, chosen on the held-out pictures; otherwise none."""
     from .epochs import unreadable_pictures
 
     unreadable = unreadable_pictures(training, held_out)
+    if evaluated.multi_label:
+        return multi_label_report(evaluated.labels, probabilities, thresholds, evaluated.class_names, unreadable)
     return classification_report(evaluated.labels, probabilities, evaluated.class_names, evaluated.names, unreadable)
 
 
-def write_report(writer: RunWriter, evaluated: Source, report: Report, test: Report | None = None) -> None:
+def write_report(
+    writer: RunWriter,
+    evaluated: Source,
+    report: Report | MultiLabelReport,
+    test: Report | MultiLabelReport | None = None,
+) -> None:
     """Writes the figures, then report.json, which marks the run as complete.
 
     evaluated, report: The held-out pictures. test: The report on the test pictures.
@@ -752,10 +783,11 @@ def write_report(writer: RunWriter, evaluated: Source, report: Report, test: Rep
         except UnreadableImageError:  # removed since it was evaluated
             return np.full((*size, 3), 255, np.uint8)
 
-    mistakes = [read_or_white(mistake.index) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
     plots.plot_learning_curves(history, run.path / LEARNING_CURVES)
-    plots.plot_confusion(report, run.path / "confusion_matrix.png")
-    plots.plot_mistakes(report, mistakes, run.path / "mistakes.png")
+    if isinstance(report, Report):
+        mistakes = [read_or_white(mistake.index) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
+        plots.plot_confusion(report, run.path / "confusion_matrix.png")
+        plots.plot_mistakes(report, mistakes, run.path / "mistakes.png")
     epochs = {
         "epoch": len(history),
         "epochs": config.epochs,

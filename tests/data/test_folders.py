@@ -23,7 +23,10 @@ def test_a_folder_a_class(tmp_path: Path) -> None:
     found = files_by_class(tmp_path)
     assert {name: len(files) for name, files in found.items()} == {"0": 3, "1": 3}
     told = f"1 files that end in .txt are not read: {', '.join(SUFFIXES)} are"
-    assert not_read(tmp_path) == [(str(tmp_path), told)]
+    assert not_read(tmp_path) == [
+        (str(tmp_path), told),
+        (str(tmp_path / ".cache"), "is a hidden folder: it is not read"),
+    ]
     assert open_source(tmp_path).beside == not_read(tmp_path)
 
 
@@ -50,7 +53,11 @@ def test_what_is_no_class_is_passed_over_and_what_lies_beside_is_told(tmp_path: 
     (tmp_path / "run" / "model.keras").touch()
     (tmp_path / "0" / "002.png").rename(tmp_path / "loose.png")
     assert list(files_by_class(tmp_path)) == ["0", "1"]
-    assert [reason for _, reason in not_read(tmp_path)] == ["1 pictures beside the classes' folders are not read"]
+    assert not_read(tmp_path) == [
+        (str(tmp_path / "__MACOSX"), "begins with __, as folders that programs leave: it is not read"),
+        (str(tmp_path / "run"), "holds a training run: it is not read"),
+        (str(tmp_path), "1 pictures beside the classes' folders are not read"),
+    ]
 
 
 def parts_of(folder: Path) -> dict[str, int]:

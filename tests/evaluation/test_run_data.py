@@ -254,3 +254,24 @@ def test_pictures_that_came_or_went_since_are_told(model: Path, tmp_path: Path) 
         Path(name).unlink()
     with pytest.raises(InputError, match="has none of the pictures any more"):
         selected([run], str(data))
+
+
+def test_the_test_part_of_a_source_is_evaluated_and_a_named_part_alone(tmp_path: Path) -> None:
+    for name, count in (("train", 4), ("val", 2), ("test", 1)):
+        write_digits(tmp_path / "data" / name, classes=2, per_class=count)
+    data = str(tmp_path / "data")
+
+    def selected_from(place: str) -> tuple[set[str], str]:
+        chosen = choose(["model.keras"], place)
+        source, note = chosen.select(open_source(chosen.place, least_classes=1))
+        return {Path(name).parents[1].name for name in source.names}, note
+
+    parts, note = selected_from(data)
+    assert parts == {"test"}
+    assert f"the test part of {data} is evaluated: 2 of 14 pictures" in note
+    parts, note = selected_from(f"{data}:validation")
+    assert (parts, note) == ({"val"}, "")
+    (tmp_path / "data" / "test").rename(tmp_path / "elsewhere")
+    parts, note = selected_from(data)
+    assert parts == {"train", "val"}
+    assert "declares train and val and no test part: all its 12 pictures are evaluated" in note

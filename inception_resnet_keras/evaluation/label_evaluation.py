@@ -1,0 +1,198 @@
+"""The evaluation of models of several labels per picture: what was found, how it is shown, and the files it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..common import notebook
+from ..common.console import say
+from ..common.errors import InputError
+from ..common.files import write_csv, write_json
+from ..data.labelled import Source
+from ..models.open import OpenedModel
+from .multi_label import MultiLabelReport, multi_label_report
+from .tables import CLASSES_SHOWN, Evaluation, label_models_table, label_table, looked_at
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..data.crops import View
+
+LABEL_LEGEND = (
+    "mAP: the mean over labels of the average precision. F1, precision, recall and all right (the share of pictures "
+    "with exactly their labels) are at the thresholds that each model carries; mAP and AUC need none."
+)
+CHOSEN_HERE = (
+    "the thresholds were chosen on these pictures, so that F1, precision, recall and all right are too good: a test "
+    "part shows what they are on others"
+)
+SEPARATOR = "|"
+
+
+@dataclass(frozen=True)
+class LabelModel:
+    """One evaluated model of several labels per picture. The fields are as in `tables.Model`."""
+
+    name: str
+    network: str
+    view: View | None
+    figures: MultiLabelReport
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, repr=False)
+class LabelEvaluation(Evaluation):
+    """What `evaluate` found of models of several labels per picture. The fields are as in `tables.Evaluation`.
+
+    average: Of the models' mean probabilities, at their mean thresholds.
+    report: Of the average, or of the one model.
+    """
+
+    models: list[LabelModel]  # type: ignore[assignment]
+    average: LabelModel | None  # type: ignore[assignment]
+    report: MultiLabelReport  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        names = ", ".join(model.name for model in self.models)
+        return f"<Evaluation of {names} on {self.data}: {self.report.headline}, of {self.report.pictures:,} pictures>"
+
+    def _repr_html_(self) -> str:
+        return notebook.page(
+            notebook.heading(self._heading),
+            notebook.line(self.note),
+            notebook.table(label_models_table(self._rows)),
+            notebook.line(LABEL_LEGEND),
+            *(notebook.line(f"{model.name}: {note}") for model in self.models for note in model.notes),
+            notebook.table(label_table(self.report, CLASSES_SHOWN)),
+            notebook.line(f"everything is in {self.folder}"),
+        )
+
+    def show(self, console: Console) -> None:
+        say(console, self._heading, style="italic")
+        if self.note:
+            say(console, self.note, style="yellow")
+        console.print(label_models_table(self._rows))
+        say(console, LABEL_LEGEND)
+        for model in self.models:
+            for note in model.notes:
+                say(console, f"{model.name}: {note}", style="yellow")
+        console.print(label_table(self.report, CLASSES_SHOWN))
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "data": self.data,
+            "note": self.note,
+            "pictures": self.report.pictures,
+            "classes": len(self.classes),
+            "crops": self.crops,
+            "several_labels": True,
+            "models": [_model_json(model) for model in self.models],
+            "average": _model_json(self.average) if self.average else None,
+            "per_class": [asdict(score) for score in self.report.classes],
+            "left_out": [list(entry) for entry in self.report.unreadable],
+        }
+
+    @property
+    def _rows(self) -> list[tuple[str, MultiLabelReport]]:
+        return [(model.name, model.figures) for model in [*self.models, *([self.average] if self.average else [])]]
+
+    @property
+    def _heading(self) -> str:
+        occurring = sum(score.support > 0 for score in self.report.classes)
+        crops = f"{self.crops} crops a picture" if self.crops > 1 else "one crop a picture"
+        views = {model.view for model in self.models if model.view}
+        if len(views) == 1 and self.crops == 1:
+            crops += looked_at(next(iter(views)))
+        return f"{self.report.pictures:,} pictures with {occurring} labels; {crops}"
+
+
+def require_same_kind(source: Source, subjects: Sequence[OpenedModel], data: str) -> None:
+    """Raises InputError where pictures have several labels each and a model gives one class, or the other way round."""
+    for subject in subjects:
+        if source.multi_label and not subject.thresholds:
+            raise InputError(
+                f"{subject.name}: gives each picture one class, and a picture of {data} may have several labels; "
+                "evaluate a model that `train` made of such pictures"
+            )
+        if subject.thresholds and not source.multi_label:
+            raise InputError(
+                f"{data}: gives each picture one class, and {subject.name} predicts several labels per picture; give a "
+                "CSV file of several labels: a column labels, or one column of 0 and 1 per label"
+            )
+
+
+def evaluate_labels(
+    names: Sequence[str],
+    labels: np.ndarray,
+    probabilities: Sequence[np.ndarray],
+    subjects: Sequence[OpenedModel],
+    thresholds: Sequence[np.ndarray],
+    **about: Any,
+) -> LabelEvaluation:
+    """Scores models of several labels per picture, and writes the evaluation's files.
+
+    Args:
+        names: The pictures that could be read.
+        labels: (n, classes), 1 where a picture has a label, in the order of the first model's outputs.
+        probabilities: Each model's, (n, classes), in that order.
+        subjects: The models.
+        thresholds: Each model's, (classes,), in that order.
+        about: `data`, `crops`, `classes`, `note` and `folder` of the evaluation; `left_out` as its report lists them.
+
+    Raises:
+        InputError: No picture that could be read has a label.
+    """
+    left_out = about.pop("left_out")
+
+    def scored(probabilities: np.ndarray, thresholds: np.ndarray) -> MultiLabelReport:
+        return multi_label_report(labels, probabilities, thresholds.tolist(), about["classes"], left_out)
+
+    models = [
+        LabelModel(subject.name, subject.network, subject.view, scored(each, cuts), list(subject.notes))
+        for subject, each, cuts in zip(subjects, probabilities, thresholds, strict=True)
+    ]
+    judged, average = probabilities[0], None
+    if len(models) > 1:
+        judged = np.stack(probabilities).mean(axis=0, dtype=np.float64).astype(np.float32)
+        average = LabelModel("average", "", None, scored(judged, np.mean(thresholds, axis=0)))
+    report = (average or models[0]).figures
+    found = LabelEvaluation(models=models, average=average, report=report, **about)
+    _write(names, labels, judged, found)
+    return found
+
+
+def _write(names: Sequence[str], labels: np.ndarray, probabilities: np.ndarray, found: LabelEvaluation) -> None:
+    """Each picture's labels and probabilities as predictions.csv, then report.json, which tells that all is there."""
+    classes = found.report.classes
+    predicted = probabilities >= np.array([score.threshold for score in classes])
+
+    def listed(row: np.ndarray) -> str:
+        return SEPARATOR.join(classes[number].name for number in np.flatnonzero(row))
+
+    write_csv(
+        found.folder / "predictions.csv",
+        ["picture", "true", "predicted", *(score.name for score in classes)],
+        (
+            (name, listed(true), listed(said), *(f"{probability:.6f}" for probability in row))
+            for name, true, said, row in zip(names, labels, predicted, probabilities, strict=True)
+        ),
+    )
+    write_json(found.folder / "report.json", found.as_json())
+
+
+def _model_json(model: LabelModel) -> dict[str, object]:
+    figures = model.figures
+    return {
+        "name": model.name,
+        "network": model.network,
+        "view": asdict(model.view) if model.view else None,
+        "mean_average_precision": figures.mean_average_precision,
+        "micro_f1": figures.micro_f1,
+        "macro_f1": figures.macro_f1,
+        "subset_accuracy": figures.subset_accuracy,
+        "notes": model.notes,
+    }

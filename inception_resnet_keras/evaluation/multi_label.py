@@ -1,0 +1,162 @@
+"""What a model of several labels per picture gets right and wrong: thresholds, scores of each label and of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ..common.errors import InputError
+from ..common.packages import required
+
+DEFAULT_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class LabelScore:
+    """How well one label is predicted.
+
+    threshold: The label is predicted where its probability is at least this.
+    precision, recall, f1: At that threshold, in [0, 1]; 0 where there is nothing to divide by.
+    average_precision, auc: Over all thresholds, in [0, 1]: the areas under the precision-recall and the ROC curve. None
+        where no picture has the label; of the ROC curve also where all pictures have it.
+    support: The number of pictures that have the label.
+    """
+
+    name: str
+    threshold: float
+    precision: float
+    recall: float
+    f1: float
+    average_precision: float | None
+    auc: float | None
+    support: int
+
+
+@dataclass(frozen=True)
+class MultiLabelReport:
+    """Scores of a model of several labels per picture, all in [0, 1].
+
+    pictures: How many were scored.
+    mean_average_precision: The mean of the labels' average precisions, over the labels that a picture has.
+    micro_f1: F1 of all decisions, one per picture and label.
+    macro_f1: The mean of the labels' F1, over the labels that a picture has.
+    subset_accuracy: The share of pictures whose labels are all predicted and no other.
+    classes: The scores of each label.
+    unreadable: Files that were left out, each with why.
+    """
+
+    pictures: int
+    mean_average_precision: float
+    micro_f1: float
+    macro_f1: float
+    subset_accuracy: float
+    classes: list[LabelScore]
+    unreadable: list[tuple[str, str]]
+
+    @property
+    def accuracy(self) -> float:
+        """The subset accuracy."""
+        return self.subset_accuracy
+
+    @property
+    def headline(self) -> str:
+        """Such as "mean average precision 81.20%, micro F1 70.00%, macro F1 65.00%, all labels right 40.00%"."""
+        return (
+            f"mean average precision {self.mean_average_precision:.2%}, micro F1 {self.micro_f1:.2%}, macro F1 "
+            f"{self.macro_f1:.2%}, all labels right {self.subset_accuracy:.2%}"
+        )
+
+    def as_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def multi_label_report(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    thresholds: Sequence[float],
+    class_names: Sequence[str],
+    unreadable: Sequence[tuple[str, str]] = (),
+) -> MultiLabelReport:
+    """Scores the probabilities of a model of several labels per picture.
+
+    Args:
+        labels: (n, classes), 1 where a picture has a label, else 0.
+        probabilities: (n, classes), in [0, 1].
+        thresholds: One per class: a label is predicted where its probability is at least this.
+        class_names: What the report calls the labels.
+        unreadable: Files that were left out, with reasons, to be listed.
+
+    Raises:
+        InputError: No picture has a label.
+    """
+    metrics = required("sklearn.metrics", "a report")
+    mean = mean_average_precision(labels, probabilities)
+    predicted = (probabilities >= np.asarray(thresholds)).astype(np.uint8)
+    scores = metrics.precision_recall_fscore_support(labels, predicted, average=None, zero_division=0)
+    counts = labels.sum(axis=0, dtype=np.int64)
+    precisions = average_precisions(labels, probabilities)
+    areas = [
+        float(metrics.roc_auc_score(labels[:, label], probabilities[:, label])) if 0 < count < len(labels) else None
+        for label, count in enumerate(counts.tolist())
+    ]
+    occurring = np.flatnonzero(counts)
+    return MultiLabelReport(
+        pictures=len(labels),
+        mean_average_precision=mean,
+        micro_f1=float(metrics.f1_score(labels, predicted, average="micro", zero_division=0)),
+        macro_f1=float(np.mean(scores[2][occurring])),
+        subset_accuracy=float(metrics.accuracy_score(labels, predicted)),
+        classes=[
+            LabelScore(name, float(threshold), float(precision), float(recall), float(f1), average, area, int(support))
+            for name, threshold, precision, recall, f1, support, average, area in zip(
+                class_names, thresholds, *scores, precisions, areas, strict=True
+            )
+        ],
+        unreadable=list(unreadable),
+    )
+
+
+def average_precisions(labels: np.ndarray, probabilities: np.ndarray) -> list[float | None]:
+    """The average precision of each label, in [0, 1]; None for a label that no picture has.
+
+    Args:
+        labels: (n, classes), 1 where a picture has a label, else 0.
+        probabilities: (n, classes).
+    """
+    score = required("sklearn.metrics", "a report").average_precision_score
+    pairs = zip(labels.T, probabilities.T, strict=True)
+    return [float(score(truth, given)) if truth.any() else None for truth, given in pairs]
+
+
+def mean_average_precision(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """The mean of `average_precisions`, over the labels that a picture has; InputError where no picture has any."""
+    found = [value for value in average_precisions(labels, probabilities) if value is not None]
+    if not found:
+        raise InputError(f"none of the {len(labels):,} pictures that are evaluated has a label; nothing can be scored")
+    return float(np.mean(found))
+
+
+def best_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> list[float]:
+    """The threshold of each label that gives it the greatest F1 on these pictures.
+
+    It lies half-way between two probabilities; of equally good ones the highest is taken. A label that no picture has
+    gets `DEFAULT_THRESHOLD`, because nothing can be chosen by.
+
+    Args:
+        labels: (n, classes), 1 where a picture has a label, else 0.
+        probabilities: (n, classes), in [0, 1].
+    """
+    curve = required("sklearn.metrics", "thresholds").precision_recall_curve
+    found = []
+    for truth, given in zip(labels.T, probabilities.T.astype(np.float64), strict=True):
+        if not truth.any():
+            found.append(DEFAULT_THRESHOLD)
+            continue
+        precision, recall, cuts = curve(truth, given)
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-30)
+        best = float(cuts[np.flatnonzero(f1[:-1] == f1[:-1].max())[-1]])
+        below = given[given < best]
+        found.append((best + (float(below.max()) if len(below) else 0.0)) / 2)
+    return found
