@@ -198,11 +198,19 @@ def _folders(path: Path) -> list[tuple[Path, str]]:
 def not_read(path: Path) -> list[tuple[str, str]]:
     """What else lies in a folder of classes, each kind with why it is not read: nothing vanishes unsaid."""
     kinds: Counter[str] = Counter()
+    left: list[tuple[str, str]] = []
     for entry in class_folders(path):
-        kinds.update(suffix for file in _files(entry) if (suffix := _suffix(file)) not in SUFFIXES)
+        kinds.update(suffix for file in _files(entry, left) if (suffix := _suffix(file)) not in SUFFIXES)
+    reasons: dict[str, list[str]] = {}
+    for place, reason in left:
+        reasons.setdefault(reason, []).append(place)
     found = [
         (str(path), f"{count:,} files that end in {suffix or 'nothing'} are not read: {READ}")
         for suffix, count in sorted(kinds.items())
+    ]
+    found += [
+        (places[0], reason if len(places) == 1 else f"{reason}, as {len(places) - 1:,} more are: they are not read")
+        for reason, places in reasons.items()
     ]
     found += [(str(folder), reason) for folder, reason in _folders(path) if reason]
     loose = _loose(path)

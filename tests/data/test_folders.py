@@ -25,6 +25,7 @@ def test_a_folder_a_class(tmp_path: Path) -> None:
     told = f"1 files that end in .txt are not read: {', '.join(SUFFIXES)} are"
     assert not_read(tmp_path) == [
         (str(tmp_path), told),
+        (str(tmp_path / "1" / "._000.png"), "is a hidden file"),
         (str(tmp_path / ".cache"), "is a hidden folder: it is not read"),
     ]
     assert open_source(tmp_path).beside == not_read(tmp_path)

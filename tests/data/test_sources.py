@@ -78,7 +78,7 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     (tmp_path / "data" / "0" / "gone.png").symlink_to(tmp_path / "nowhere")
     source = open_source(tmp_path / "data", max_corrupt=1)
     assert Counter(source.labels.tolist()) == {0: 2, 1: 5}
-    assert [reason for _, reason in source.corrupt.listed()] == ["there is no such file"]
+    assert [reason for _, reason in source.corrupt.listed()] == ["is a link to a file that does not exist"]
 
 
 def manifest(path: Path, text: str) -> Path:
