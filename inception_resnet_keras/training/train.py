@@ -439,6 +439,11 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         pictures = _agreed_pictures(config, run, strategy, console)
         training, held_out, test = parts = pictures.parts
         require_labels(parts)
+        if run.study and training.multi_label:
+            raise InputError(
+                "folds and seeds: pictures with several labels have no pooled report; train the runs one by one, with "
+                "--set folds=K --set fold=1 and so on, or another --seed"
+            )
         require_balance(config, training)
         config = replace(with_chosen_monitor(config, training), value_range=training.value_range or ())
         introduce_classes(console, config, training, held_out, test)
