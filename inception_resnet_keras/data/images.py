@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from ..common.errors import InputError
 from ..common.files import IrregularFileError, open_regular, read_start
@@ -38,6 +39,14 @@ _PLAIN_MODES = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P"), "WEBP": ("RGB",)
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # of more than 8 bits; only PNG, TIFF and DICOM have them
 _NO_16_BITS = ("I", "F")  # 32-bit integers, and floating-point numbers
 _16_BITS = (0.0, 65_535.0)
+# Of colours of 16 bits Pillow keeps one byte, the upper one; where it is asked for the other byte order, the lower one.
+_LOWER_BYTE = {
+    f"{layers};16{order}": f"{layers};16{'L' if order == 'B' or (order == 'N' and sys.byteorder == 'big') else 'B'}"
+    for layers in ("RGB", "RGBX", "RGBA")
+    for order in "BLN"
+}
+_BITS, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339  # tags of TIFF
+_WHITE_IS_ZERO, _SEPARATE, _UNSIGNED, _SIGNED = 0, 2, 1, 2  # their values
 _TOO_LARGE = f"at most {MAX_PIXELS:,} pixels, and {MAX_SIDE:,} of width and of height, are read; make it smaller first"
 
 
@@ -101,7 +110,10 @@ def decode(
         if enough is not None and file.format == "JPEG":
             # Decodes at a fraction where that is enough.
             file.draft("RGB", (round(2 * enough[1]), round(2 * enough[0])))
-        return _rgb(ImageOps.exif_transpose(_pixels(file)), value_range)
+        if value_range is not None and _is_deep_colour(file):
+            return _scaled_colour(_deep_colour(path, file, content), value_range)
+        white_is_zero = _tag(file, _PHOTOMETRIC) == _WHITE_IS_ZERO
+        return _rgb(_unsigned(ImageOps.exif_transpose(_pixels(file)), file), value_range, white_is_zero)
 
 
 @dataclass(frozen=True)
@@ -121,12 +133,15 @@ def read_depth(path: Path, content: bytes | None = None) -> Depth:
     """The depth of a picture; decodes it if it has more than 8 bits. UnreadableImageError as for `decode`."""
     with open_image(path, content) as file:
         pages = file.format in ("TIFF", "DICOM") and bool(getattr(file, "is_animated", False))
+        if _is_deep_colour(file):
+            colour = _deep_colour(path, file, content)[..., :3]
+            return Depth((float(colour.min()), float(colour.max())), True, pages)
         if file.mode not in _DEEP_MODES:
             return Depth(None, True, pages)
         image = _pixels(file)
         if image.info.get("shown") or image.mode not in _DEEP_MODES:
             return Depth(None, True, pages)
-        values = np.asarray(image)
+        values = np.asarray(_unsigned(image, file))
         finite = values[np.isfinite(values)]
         if not finite.size:
             raise UnreadableImageError(path, "holds no finite value")
@@ -143,6 +158,54 @@ def has_pages(path: Path) -> bool:
             return bool(getattr(file, "is_animated", False))
     except UnreadableImageError:
         return False
+
+
+def _tag(file: Image.Image, tag: int) -> object:
+    """The value of a TIFF file's tag, its first where it has several; None of another file."""
+    value = getattr(file, "tag_v2", {}).get(tag) if file.format == "TIFF" else None
+    return value[0] if isinstance(value, tuple) and value else value
+
+
+def _unsigned(image: Image.Image, file: Image.Image) -> Image.Image | np.ndarray:
+    """The picture; its values if these are unsigned integers of 32 bits, for which Pillow has no mode."""
+    if image.mode == "I" and _tag(file, _BITS) == 32 and _tag(file, _SAMPLE_FORMAT) in (None, _UNSIGNED):
+        return np.asarray(image).view(np.uint32)
+    return image
+
+
+def _is_deep_colour(file: Image.Image) -> bool:
+    return _rawmode(file) in _LOWER_BYTE and "transparency" not in file.info
+
+
+def _rawmode(file: Image.Image) -> str:
+    """How Pillow unpacks the file's pixels."""
+    if not (tiles := getattr(file, "tile", None)):
+        return ""
+    arguments = tiles[0][3]
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
+
+
+def _deep_colour(path: Path, file: Image.Image, content: bytes | None) -> np.ndarray:
+    """uint16 (height, width, 3 or 4) of a picture whose colours have 16 bits, upright."""
+    raw = _rawmode(file)
+    with open_image(path, content) as lower:
+        assert isinstance(lower, ImageFile.ImageFile)
+        swapped = _LOWER_BYTE[raw]
+        lower.tile = [
+            tile._replace(args=(swapped, *tile.args[1:]) if isinstance(tile.args, tuple) else swapped)
+            for tile in lower.tile
+        ]
+        high, low = (np.asarray(ImageOps.exif_transpose(image), np.uint16) for image in (file, lower))
+        return high << 8 | low
+
+
+def _refuse_misread(path: Path, file: Image.Image) -> None:
+    """Refuses the TIFF files that Pillow opens and then decodes to wrong pixels."""
+    bits = _tag(file, _BITS)
+    if bits == 8 and _tag(file, _SAMPLE_FORMAT) == _SIGNED:
+        raise UnreadableImageError(path, "holds signed values of 8 bits; save them unsigned, or as 16 bits")
+    if bits != 8 and _tag(file, _PLANES) == _SEPARATE and len(file.getbands()) > 1:
+        raise UnreadableImageError(path, f"holds colours of {bits} bits in separate planes; save them interleaved")
 
 
 def _pixels(file: Image.Image) -> Image.Image:
@@ -192,6 +255,7 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image
     try:
         with _opened(path, content) as stream, _image_of(stream) as file:
             _refuse_oversize(path, file.size)
+            _refuse_misread(path, file)
             yield file
     except (UnreadableImageError, MissingPackageError):
         raise
@@ -203,6 +267,12 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image
     except IsADirectoryError:
         raise UnreadableImageError(path, "is a folder, not a picture") from None
     except Image.UnidentifiedImageError:
+        if _starts_as_tiff(path, content):
+            reason = (
+                "is a TIFF file that is damaged or of a kind that is not read; save it as grey values of 8, 16 or 32 "
+                "bits, or as RGB of 8 or 16 bits"
+            )
+            raise UnreadableImageError(path, reason) from None
         raise UnreadableImageError(path, f"is no {KINDS} picture that can be read, or its header is damaged") from None
     except Image.DecompressionBombError:  # Pillow's own bound, which stands above ours
         raise UnreadableImageError(path, f"is too large: {_TOO_LARGE}") from None
@@ -214,6 +284,11 @@ def _image_of(stream: IO[bytes]) -> Image.Image:
     start = stream.read(dicom.PREAMBLE + len(dicom.MARK))
     stream.seek(0)
     return _DicomImage(stream) if dicom.is_dicom(start) else Image.open(stream, formats=FORMATS)
+
+
+def _starts_as_tiff(path: Path, content: bytes | None) -> bool:
+    with _opened(path, content) as stream:
+        return stream.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def _opened(path: Path, content: bytes | None) -> IO[bytes]:
@@ -231,9 +306,10 @@ def _pillow_header(path: Path, content: bytes | None) -> tuple[int, int, int]:
         # Pillow decodes a whole PNG to look for an orientation behind its pixels.
         exif = file.format != "PNG" or "exif" in file.info or _exif_at_end(path, content)
         orientation = file.getexif().get(ExifTags.Base.Orientation, 1) if exif else 1
-        if orientation in (5, 6, 7, 8):
+        if orientation in (5, 6, 7, 8) and file.format != "TIFF":  # whose size Pillow gives as it will be upright
             height, width = width, height
         plain = file.mode in _PLAIN_MODES.get(file.format or "", ()) and not has_transparency(file)
+        plain = plain and not _is_deep_colour(file)
         animated = getattr(file, "is_animated", False)
         if orientation != 1 or not plain or animated:
             return height, width, PILLOW
@@ -332,16 +408,22 @@ def _refuse_oversize(path: Path, size: tuple[int, int]) -> None:
         raise UnreadableImageError(path, f"is {width}×{height}: {_TOO_LARGE}")
 
 
-def _rgb(image: Image.Image, value_range: tuple[float, float] | None) -> Image.Image:
-    if image.mode in _DEEP_MODES:
-        if image.info.get("shown"):
+def _rgb(image: Image.Image | np.ndarray, value_range: tuple[float, float] | None, white_is_zero: bool) -> Image.Image:
+    if isinstance(image, np.ndarray) or image.mode in _DEEP_MODES:
+        if not isinstance(image, np.ndarray) and image.info.get("shown"):
             value_range = (0.0, 255.0)
-        elif value_range is None and image.mode in _NO_16_BITS:
+        elif value_range is None and (isinstance(image, np.ndarray) or image.mode in _NO_16_BITS):
             raise ValueError(
                 "its values have more than 16 bits, or are no pixels yet: which of them are black and white must be "
                 "given as value_range"
             )
-        return _scaled(np.asarray(image, np.float32), value_range or _16_BITS)
+        grey = _scaled(np.asarray(image), value_range or _16_BITS)
+        return Image.fromarray(255 - grey if white_is_zero else grey).convert("RGB")
+    return _flat(image)
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """RGB of a picture of 8 bits; what is transparent is laid over white."""
     if has_transparency(image):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -349,12 +431,21 @@ def _rgb(image: Image.Image, value_range: tuple[float, float] | None) -> Image.I
     return image.convert("RGB")
 
 
+def _scaled_colour(colour: np.ndarray, value_range: tuple[float, float]) -> Image.Image:
+    """Colours of 16 bits, RGB or RGBA, as RGB; opacity always has all 16 bits."""
+    layers = [_scaled(colour[..., :3], value_range), _scaled(colour[..., 3:], _16_BITS)]
+    return _flat(Image.fromarray(np.concatenate(layers, axis=-1)))
+
+
 def has_transparency(image: Image.Image) -> bool:
     return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
-def _scaled(values: np.ndarray, value_range: tuple[float, float]) -> Image.Image:
-    """Grey values as RGB pixels: the ends of the range become 0 and 255, NaN becomes 0."""
+def _scaled(values: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+    """Values as uint8: the ends of the range become 0 and 255, NaN becomes 0."""
     low, high = value_range
-    grey = np.nan_to_num((values - low) * np.float32(255 / (high - low)), nan=0.0)
-    return Image.fromarray(np.rint(grey.clip(0, 255)).astype(np.uint8)).convert("RGB")
+    # float32 has 24 bits: enough for 16-bit integers, and for the floats that already have no more.
+    enough = np.float64 if values.dtype.kind in "iu" and values.dtype.itemsize == 4 else np.float32
+    shifted = np.subtract(values, low, dtype=enough)
+    scaled = np.nan_to_num(shifted * enough(255 / (high - low)), nan=0.0)
+    return np.asarray(np.rint(scaled.clip(0, 255)), np.uint8)

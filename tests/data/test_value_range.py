@@ -1,5 +1,7 @@
 """Pictures of more than 8 bits: PNG, TIFF and DICOM files written by other libraries, scaled by one range."""
 
+import struct
+import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,94 @@ def test_tiff_files_of_8_bits_are_read_as_any_picture_and_the_first_page_is_take
     np.testing.assert_array_equal(read(inverted)[..., 0], 255 - pages[0])
 
 
+COLOUR = RANDOM.integers(0, 4096, (12, 9, 4)).astype(np.uint16)
+
+
+def colour_png(values: np.ndarray) -> bytes:
+    """A PNG of 16 bits, after its specification: Pillow writes none."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, layers = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    start = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[layers], 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + start + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        colour_png(COLOUR[..., :3]),
+        *(
+            tiff(COLOUR[..., :3].astype(f"{order}u2"), byteorder=order, photometric="rgb", compression=compression)
+            for order in "<>"
+            for compression in (None, "zlib")
+        ),
+    ],
+    ids=["png", "little", "little-zlib", "big", "big-zlib"],
+)
+def test_colours_of_16_bits_are_scaled_with_all_their_bits(content: bytes) -> None:
+    rgb = COLOUR[..., :3]
+    for low, high in ((0.0, 4095.0), (100.0, 300.0), (0.0, 65535.0)):
+        expected = np.clip((rgb.astype(np.float64) - low) * 255 / (high - low), 0, 255)
+        assert np.abs(read(content, (low, high)) - expected).max() <= 0.5 + 1e-3
+    np.testing.assert_array_equal(read(content), rgb >> 8)  # without a range
+    assert read_depth(Path("picture"), content).values == (rgb.min(), rgb.max())
+
+
+def test_opacity_of_16_bits_is_not_scaled_by_the_range() -> None:
+    values = COLOUR.copy()
+    values[..., 3] = RANDOM.choice([0, 65535], values.shape[:2])
+    scaled = np.rint(values[..., :3].astype(np.float64) * 255 / 4095)
+    expected = np.where(values[..., 3:] > 0, scaled, 255)
+    np.testing.assert_array_equal(read(colour_png(values), (0, 4095)), expected)
+
+
+def test_a_turned_picture_of_16_bits_is_turned_upright() -> None:
+    content = tiff(COLOUR[..., :3], photometric="rgb", extratags=[(274, 3, 1, 6, True)])  # a quarter turn clockwise
+    upright = read(content, (0, 4095))
+    np.testing.assert_array_equal(upright, np.rot90(read(colour_png(COLOUR[..., :3]), (0, 4095)), -1))
+
+
+def test_grey_of_which_0_is_white_is_inverted_within_the_range() -> None:
+    content = tiff(DEEP, photometric="miniswhite")
+    np.testing.assert_array_equal(read(content)[..., 0], 255 - np.rint(DEEP / 257).astype(np.uint8))
+    expected = 255 - DEEP.astype(np.float64) * 255 / 4095
+    assert np.abs(read(content, (0, 4095))[..., 0] - expected).max() <= 0.5 + 1e-3
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int32])
+def test_integers_of_32_bits_keep_their_sign_and_all_their_bits(dtype: Any) -> None:
+    """float32 would make one value of 2^31 - 100 and 2^31 - 50."""
+    values = np.array([[2**31 - 100, 2**31 - 50], [2**31 - 30, 2**31 - 1]], dtype)
+    high = 2**31 - 1.0
+    if dtype == np.uint32:
+        values[1, 1] = high = 2**31 + 155
+    content = tiff(values, photometric="minisblack")
+    assert read_depth(Path("picture"), content).values == (2**31 - 100, high)
+    expected = (values.astype(np.float64) - (2**31 - 100)) * 255 / (high - (2**31 - 100))
+    assert np.abs(read(content, (2**31 - 100, high))[..., 0] - expected).max() <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (tiff(DEEP.astype(np.int8), photometric="minisblack"), "holds signed values of 8 bits"),
+        (
+            tiff(np.moveaxis(COLOUR[..., :3], -1, 0), photometric="rgb", planarconfig="separate"),
+            "holds colours of 16 bits in separate planes; save them interleaved",
+        ),
+        (tiff(DEEP.astype(np.float64), photometric="minisblack"), "is a TIFF file that is damaged or of a kind"),
+        (tiff(COLOUR[..., :3].astype(np.float32), photometric="rgb"), "is a TIFF file that is damaged or of a kind"),
+    ],
+)
+def test_tiff_files_that_pillow_cannot_read_or_misreads_are_refused(content: bytes, reason: str) -> None:
+    for value_range in (None, (0.0, 4095.0)):
+        with pytest.raises(UnreadableImageError, match=reason):
+            read_image(Path("picture"), content=content, value_range=value_range)
+
+
 def test_the_window_of_a_dicom_file_is_applied() -> None:
     """By the formula of DICOM PS3.3, C.11.2.1.2.1."""
     content = dicom(DEEP, WindowCenter=900, WindowWidth=1400, RescaleSlope=1, RescaleIntercept=-1024)
@@ -140,7 +230,7 @@ def test_hostile_and_damaged_files_are_refused_before_they_are_decoded() -> None
         (dicom(DEEP, syntax=DeflatedExplicitVRLittleEndian), "it is deflated"),
         (b"\0" * 128 + b"DICM" + b"\xff" * 64, "cannot be decoded"),
         (tiff(DEEP)[:-60], "cannot be decoded"),
-        (b"II*\0" + b"\xff" * 40, "is no JPEG, PNG, WebP, BMP, GIF, TIFF or DICOM picture"),
+        (b"II*\0" + b"\xff" * 40, "is a TIFF file that is damaged or of a kind that is not read"),
     ):
         with pytest.raises(UnreadableImageError, match=reason):
             read_image(Path("picture"), content=content)
