@@ -290,7 +290,7 @@ class Stepper:
         """
 
         def one_step(done: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return done + 1, self._take_step(images, labels, tf.zeros(1), tf.cast(done, tf.float32))
+            return done + 1, self._take_step(images, labels, None, tf.zeros(1), tf.cast(done, tf.float32))
 
         _, metrics = tf.while_loop(lambda done, _: done < steps, one_step, (0, tf.zeros(len(fields(StepMetrics)))))
         return metrics

@@ -80,19 +80,24 @@ def history(run: Path) -> list[dict[str, str]]:
 
 
 def require_events_are_the_history(run: Path) -> None:
-    """TensorBoard's own reader finds each row of history.csv once, in order, and nothing else."""
+    """TensorBoard's own reader finds each row of history.csv once, in order, and nothing else.
+
+    Figures of the held-out pictures have the tags of the training ones, in a folder of their own.
+    """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util import tensor_util
 
-    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"tensors": 0})
-    events.Reload()
-    rows = history(run)
-    assert sorted(events.Tags()["tensors"]) == sorted(set(rows[0]) - {"epoch"})
-    for name in events.Tags()["tensors"]:
-        found = events.Tensors(name)
-        assert [event.step for event in found] == [int(row["epoch"]) for row in rows]
-        values = [float(tensor_util.make_ndarray(event.tensor_proto)) for event in found]
-        assert values == pytest.approx([float(row[name]) for row in rows], rel=1e-6)
+    rows, names = history(run), set()
+    for folder, prefix in (("train", ""), ("validation", "val_")):
+        events = EventAccumulator(str(run / "tensorboard" / folder), size_guidance={"tensors": 0})
+        events.Reload()
+        for tag in events.Tags()["tensors"]:
+            found, name = events.Tensors(tag), prefix + tag
+            names.add(name)
+            assert [event.step for event in found] == [int(row["epoch"]) for row in rows]
+            values = [float(tensor_util.make_ndarray(event.tensor_proto)) for event in found]
+            assert values == pytest.approx([float(row[name]) for row in rows], rel=1e-6)
+    assert names == set(rows[0]) - {"epoch"}
 
 
 def test_a_run_leaves_what_is_promised(finished: tuple[Path, str]) -> None:
@@ -156,7 +161,8 @@ def test_groups_and_a_test_part_that_is_seen_once(
     assert set(split.parts) == {"train", "val", "test"}
     report = json.loads((run / "report.json").read_text())
     tested = sum(score["support"] for score in report["test"]["classes"])
-    assert f"test accuracy {report['test']['accuracy']:.2%} of {tested} pictures, seen once" in said
+    assert f"test accuracy {report['test']['accuracy']:.2%}, balanced accuracy" in said
+    assert f"{tested} pictures, seen once" in said
 
     status, _, error = here(capsys, ["evaluate", str(run), "--out", str(tmp_path / "evaluation")])
     assert status == 0, error
