@@ -50,27 +50,47 @@ def read_dicom(stream: IO[bytes]) -> Image.Image:
     pixels = required("pydicom.pixels", "a DICOM file")
     dataset = pydicom.dcmread(stream)
     values = pixels.pixel_array(dataset, index=0)
+    bits = int(dataset.BitsStored)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         values = pixels.apply_color_lut(values, dataset)
+        bits = 8 * values.dtype.itemsize
     if values.ndim == 3:
-        if values.dtype == np.uint16:
-            values = np.rint(values / 257)
+        values = np.rint(values.astype(np.float32) * np.float32(255 / (2**bits - 1))).clip(0, 255)
         return Image.fromarray(values.astype(np.uint8)[..., :3])
     values = np.asarray(pixels.apply_modality_lut(values, dataset), np.float32)
-    if limits := _shown_range(dataset, pixels):
-        shown = np.asarray(pixels.apply_voi_lut(values, dataset), np.float32)
-        values = (shown - limits[0]) * (255 / (limits[1] - limits[0]))
+    shown = True
+    if table := dataset.get("VOILUTSequence"):
+        values = _looked_up(values, table[0], dataset)
+    elif limits := _window_range(dataset, pixels):
+        values = np.asarray(pixels.apply_windowing(values, dataset), np.float32)
+        values = (values - limits[0]) * (255 / (limits[1] - limits[0]))
+    else:
+        shown = False
     if dataset.PhotometricInterpretation == "MONOCHROME1":
-        values = (255 - values) if limits else -values
+        values = (255 - values) if shown else -values
     image = Image.fromarray(values)
-    image.info["shown"] = bool(limits)
+    image.info["shown"] = shown
     return image
 
 
-def _shown_range(dataset: Any, pixels: Any) -> tuple[float, float] | None:
-    """The lowest and highest value that the window or lookup table gives; None where the file has none."""
-    if table := dataset.get("VOILUTSequence"):
-        return 0.0, 2.0 ** int(table[0].LUTDescriptor[2]) - 1
+def _looked_up(values: np.ndarray, table: Any, dataset: Any) -> np.ndarray:
+    """What a lookup table of values of interest gives, 0 to 255.
+
+    pydicom's own function takes the low 8 bits of a value as its place in a table whose entries have 8 bits.
+    """
+    count, first, bits = map(int, table.LUTDescriptor)
+    entries = table.LUTData
+    if isinstance(entries, bytes):
+        count = count or 65_536
+        order = "<" if dataset.original_encoding[1] else ">"
+        entries = np.frombuffer(entries, f"{order}u2" if len(entries) >= 2 * count else np.uint8)
+    entries = np.atleast_1d(np.asarray(entries, np.float32))[: count or 65_536]
+    places = (np.rint(values) - first).clip(0, len(entries) - 1).astype(np.intp)
+    return np.asarray(entries[places] * np.float32(255 / (2**bits - 1)), np.float32)
+
+
+def _window_range(dataset: Any, pixels: Any) -> tuple[float, float] | None:
+    """The lowest and highest value that the window gives; None where the file has none."""
     if dataset.get("WindowCenter") is None or dataset.get("WindowWidth") is None:
         return None
     low, high = np.asarray(pixels.apply_windowing(np.array([-WIDEST, WIDEST]), dataset), float)

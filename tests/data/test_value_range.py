@@ -207,6 +207,25 @@ def test_the_window_of_a_dicom_file_is_applied() -> None:
     assert np.abs(read(inverted)[..., 0] - (255 - expected)).max() <= 0.5 + 1e-2
 
 
+@pytest.mark.parametrize("bits", [8, 12])
+def test_the_lookup_table_of_a_dicom_file_is_applied(bits: int) -> None:
+    """pydicom.pixels.apply_voi_lut is wrong for entries of 8 bits in a table of more than 256."""
+    entries = np.sqrt(np.arange(3000) / 2999) * (2**bits - 1)  # larger values get the last entry
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US", [3000, 0, bits])
+    table.add_new("LUTData", "US", entries.astype(int).tolist())
+    expected = entries.astype(int)[np.minimum(DEEP, 2999)] * 255 / (2**bits - 1)
+    pixels = read(dicom(DEEP, VOILUTSequence=[table], WindowCenter=900, WindowWidth=1400))
+    assert np.abs(pixels[..., 0] - expected).max() <= 0.5 + 1e-3
+
+
+def test_colours_of_a_dicom_file_are_scaled_by_its_stored_bits() -> None:
+    layers = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    rgb = np.ascontiguousarray(COLOUR[..., :3])
+    content = dicom(rgb, **layers, Rows=rgb.shape[0], Columns=rgb.shape[1])
+    np.testing.assert_array_equal(read(content), np.rint(rgb * (255 / 4095)))
+
+
 def test_dicom_files_without_a_window_in_colour_and_of_several_frames() -> None:
     content = dicom(DEEP, RescaleSlope=2, RescaleIntercept=-1024)
     depth = read_depth(Path("picture"), content)
