@@ -52,6 +52,9 @@ def read_dicom(stream: IO[bytes]) -> Image.Image:
     values = pixels.pixel_array(dataset, index=0)
     bits = int(dataset.BitsStored)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        count, _, depth = map(int, dataset.RedPaletteColorLookupTableDescriptor)
+        if depth == 8 and not 0 < count <= 256:  # pydicom takes the low 8 bits of a value as its place in such a table
+            raise ValueError("its palette has more than 256 entries of 8 bits; save it as RGB")
         values = pixels.apply_color_lut(values, dataset)
         bits = 8 * values.dtype.itemsize
     if values.ndim == 3:

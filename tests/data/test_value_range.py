@@ -219,6 +219,23 @@ def test_the_lookup_table_of_a_dicom_file_is_applied(bits: int) -> None:
     assert np.abs(pixels[..., 0] - expected).max() <= 0.5 + 1e-3
 
 
+@pytest.mark.parametrize("count", [256, 4096])
+def test_the_palette_of_a_dicom_file_is_applied_or_refused(count: int) -> None:
+    palette: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    entries = RANDOM.integers(0, 256, (3, count)).astype(np.uint8)
+    for name, layer in zip(("Red", "Green", "Blue"), entries, strict=True):
+        palette[f"{name}PaletteColorLookupTableDescriptor"] = [count, 0, 8]
+        palette[f"{name}PaletteColorLookupTableData"] = layer.tobytes()
+    content = dicom(DEEP % count, **palette)
+    if count > 256:
+        with pytest.raises(UnreadableImageError, match="its palette has more than 256 entries of 8 bits"):
+            read_image(Path("picture"), content=content)
+        return
+    np.testing.assert_array_equal(
+        read_image(Path("picture"), content=content), np.moveaxis(entries[:, DEEP % count], 0, -1)
+    )
+
+
 def test_colours_of_a_dicom_file_are_scaled_by_its_stored_bits() -> None:
     layers = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
     rgb = np.ascontiguousarray(COLOUR[..., :3])
