@@ -61,6 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
     )
     parser.add_argument("--precision", choices=PRECISIONS, help=PRECISION_HELP)
+    parser.add_argument(
+        "--value-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="values that become 0 and 255 in pictures of more than 8 bits (default: the model's own)",
+    )
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="crops at once (default: %(default)s)")
     parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -86,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
             args.images,
             top=args.top,
             crops=args.crops,
+            value_range=args.value_range,
             batch_size=args.batch_size,
             classes=args.classes,
             preprocessing=args.preprocessing,

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..common.devices import usable_cores
+from ..common.errors import InputError, refuse
 from .images import PILLOW, Depth, UnreadableImageError, read_depth
 from .labelled import Source
 
@@ -26,7 +27,12 @@ def with_value_range(source: Source, given: Sequence[float] | None = None) -> So
     Args:
         source: The pictures.
         given: The lowest and the highest value, to be used instead of what the pictures have.
+
+    Raises:
+        InputError: The pictures were packed, and so scaled, by another range than the given one.
     """
+    if source.value_range is not None and given and tuple(given) != source.value_range:
+        raise refuse("value_range", tuple(given), f"{source.value_range}, by which the packed pictures were scaled")
     indices = np.flatnonzero(source.kinds == PILLOW).tolist()
 
     def depth(index: int) -> Depth | None:
@@ -52,6 +58,23 @@ def with_value_range(source: Source, given: Sequence[float] | None = None) -> So
     if given:
         return replace(source, value_range=(float(given[0]), float(given[1])), notes=notes)
     return replace(source, notes=notes)
+
+
+def with_models_range(source: Source, models: ValueRange | None, data: str) -> Source:
+    """The source with the value range of the models that look at it.
+
+    data: The name of the source, for the error.
+
+    Raises:
+        InputError: The pictures were packed, and so scaled, by another range.
+    """
+    if source.value_range not in (None, models):
+        reads = f"reads {models[0]:,g} to {models[1]:,g}" if models else "was trained without such pictures"
+        raise InputError(
+            f"{data}: its pictures of more than 8 bits were scaled by the range {source.value_range[0]:,g} to "
+            f"{source.value_range[1]:,g} when they were packed, and the model {reads}: give the files themselves"
+        )
+    return replace(source, value_range=models)
 
 
 def _limits(deep: Sequence[Depth]) -> ValueRange:

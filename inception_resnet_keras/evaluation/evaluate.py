@@ -26,6 +26,7 @@ from ..data.crops import CROPS, Changes, CropMode, Crops, Interpolation
 from ..data.labelled import Source
 from ..data.preprocessing import Convention
 from ..data.sources import open_source, source_part
+from ..data.value_range import with_models_range
 from ..models.classes import Classes, classes_of, columns, places
 from ..models.one_pass import ProgressCallback, average, classify
 from ..models.open import GivenModel, OpenedModel, common_value_range, display_name, locate
@@ -134,7 +135,7 @@ def evaluate(
         told = partial(tell, "reading headers")
         source = open_source(chosen.place, least_classes=1, max_corrupt=max_corrupt, progress=told)
         subjects = [speed_up(each.open(), precision, batch_size) for each in sources]
-        source = replace(source, value_range=common_value_range(subjects) or source.value_range)
+        source = with_models_range(source, common_value_range(subjects), dataset)
         source, note = chosen.select(source, partial(tell, "comparing with the training pictures"))
         require_same_kind(source, subjects, dataset)
         if named and all(subject.classes for subject in subjects):

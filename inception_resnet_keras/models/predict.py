@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..common import notebook
-from ..common.arguments import one_of, path_of, positive_integer
+from ..common.arguments import one_of, path_of, positive_integer, value_range_of
 from ..common.console import printable
 from ..common.errors import InputError
 from ..common.files import new_files, real_path, require_new_file, require_regular
@@ -293,6 +293,7 @@ def predict(
     *,
     top: int | None = None,
     crops: Crops = 1,
+    value_range: tuple[float, float] | None = None,
     batch_size: int = 32,
     classes: str | PathLike[str] | Sequence[str] | None = None,
     preprocessing: Convention | None = None,
@@ -311,6 +312,8 @@ def predict(
         top: Number of classes per image, at least 1. A model of fewer classes gives all of them. None gives 5; of
             models of several labels per image every label whose probability is at least its threshold.
         crops: Crops per image, 1, 12 or 144 (the paper's); their probabilities are averaged.
+        value_range: The values that become 0 and 255 in images of more than 8 bits. None takes the model's own, which
+            `train` keeps in it; a model without one reads 16-bit images as 0 to 65535 and no 32-bit ones.
         batch_size: Number of crops that go through the model at once, at least 1.
         classes: Class names in the order of the outputs, or a file with one per line, for a model that carries none.
         preprocessing: How the model takes pixels, as `preprocess_input` names it, where that cannot be measured.
@@ -345,6 +348,8 @@ def predict(
     top = None if top is None else positive_integer("top", top)
     batch_size = positive_integer("batch_size", batch_size)
     one_of("crops", crops, CROPS)
+    if value_range is not None:
+        value_range = value_range_of("value_range", value_range)
     # A missing model is reported before an engine is started.
     sources = _located(models, preprocessing=preprocessing, trust=trust)
     for source in sources:
@@ -353,7 +358,7 @@ def predict(
     Image.preinit()  # or Pillow brings forty formats besides to read one
     opened = [source.open() for source in sources]
     opened = [replace(each, view=each.view.for_crops(crops)) for each in opened]
-    value_range = common_value_range(opened)
+    value_range = common_value_range(opened) if value_range is None else value_range
     if pages := sum(has_pages(Path(file)) for file in files):
         note(f"of {pages:,} files with several pages or frames the first one is read")
     several = _predicts_labels(opened)

@@ -20,7 +20,7 @@ from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.images import PILLOW, UnreadableImageError, has_pages, header, read_depth, read_image
 from inception_resnet_keras.data.packed import open_packed, pack
 from inception_resnet_keras.data.sources import open_source
-from inception_resnet_keras.data.value_range import with_value_range
+from inception_resnet_keras.data.value_range import with_models_range, with_value_range
 from inception_resnet_keras.models.model_file import Card, card_text, parse_card
 
 RANDOM = np.random.default_rng(0)
@@ -296,7 +296,7 @@ def test_the_range_of_a_data_set_is_the_smallest_number_of_bits_that_holds_it(tm
     values = tifffile.imread(source.names[name])
     expected = np.rint((values if values.ndim == 2 else values[0]).astype(np.float64) * 255 / 4095)
     assert np.abs(source.read(name)[..., 0] - expected).max() <= 1
-    given = with_value_range(source, (0, 1000))
+    given = with_value_range(open_source(tmp_path / "set"), (0, 1000))
     assert given.value_range == (0, 1000)
     assert given.read(name).max() == 255
     assert with_value_range(open_source(write_set(tmp_path / "higher", 2000))).value_range == (0, 8191)
@@ -310,6 +310,19 @@ def test_a_packed_folder_keeps_the_range_its_pictures_were_scaled_by(tmp_path: P
     scaled = with_value_range(source)
     for index, name in enumerate(packed.names):
         np.testing.assert_array_equal(packed.read(index), scaled.read(list(scaled.names).index(name)))
+
+
+def test_packed_pictures_are_not_scaled_by_another_range_again(tmp_path: Path) -> None:
+    pack(open_source(write_set(tmp_path / "set")), tmp_path / "packed")
+    packed = open_packed(tmp_path / "packed", 0)
+    assert with_value_range(packed, (0, 4095)).value_range == (0, 4095)
+    with pytest.raises(InputError, match=r"value_range: got \(0, 1000\); it takes \(0.0, 4095.0\), by which"):
+        with_value_range(packed, (0, 1000))
+    assert with_models_range(packed, (0.0, 4095.0), "packed").value_range == (0, 4095)
+    for models in (None, (0.0, 255.0)):
+        with pytest.raises(InputError, match=r"packed: its pictures .* were scaled by the range 0 to 4,095"):
+            with_models_range(packed, models, "packed")
+    assert with_models_range(open_source(tmp_path / "set"), (0.0, 9.0), "set").value_range == (0, 9)
 
 
 def test_a_models_card_keeps_its_range(tmp_path: Path) -> None:
