@@ -146,7 +146,10 @@ def manifest_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, lis
                 )
             values = [row[place] if place < len(row) else "" for place in places]
             if not exact and not all(text.isascii() or is_unicode(text) for text in values):
-                raise InputError(f"{path}: is no CSV file in UTF-8: line {rows.line_num} is not")
+                # The name of a file on the disk may be of any bytes; everything else is text.
+                others = values[columns[0].casefold() == "path" and os.path.lexists(path.parent / values[0].strip()) :]
+                if not all(map(is_unicode, others)):
+                    raise InputError(f"{path}: is no CSV file in UTF-8: line {rows.line_num} is not")
             yield rows.line_num, values if exact else [text.strip() for text in values]
 
 

@@ -287,6 +287,10 @@ def test_names_may_have_bytes_that_are_no_utf8_but_classes_and_manifests_may_not
     (tmp_path / "mine.csv").write_bytes(b"path,label\ncaf\xe9.png,0\n")
     with pytest.raises(InputError, match=r"mine\.csv: is no CSV file in UTF-8"):
         open_source(tmp_path / "mine.csv")
+    (tmp_path / "mine.csv").write_bytes(
+        b"path,label\n%s/0/caf\xe9 0.png,0\n%s/1/000.png,1\n" % ((os.fsencode(data),) * 2)
+    )
+    assert open_source(tmp_path / "mine.csv").names[0] == source.names[0]
     (data / "0").rename(data / os.fsdecode(b"\xe9"))
     with pytest.raises(InputError, match=r"the name of class .* is not UTF-8, as a model's classes are: rename it"):
         open_source(data)
