@@ -137,7 +137,8 @@ def test_the_first_line_of_the_command_is_ours(run: Path, digits: Path) -> None:
         f"sys.exit(main(['predict', {str(run)!r}, {str(picture)!r}]))"
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    # Where the machine is slow, the progress of the work is shown too.
+    assert [line for line in done.stderr.splitlines() if not line.startswith("predicting: ")] == []
     assert picture.name in done.stdout
 
 

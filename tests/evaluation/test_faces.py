@@ -61,9 +61,9 @@ def test_figures_are_those_of_the_embeddings(
 ) -> None:
     decoded: Counter[str] = Counter()
 
-    def counting(path: Path, *size: Any) -> Image.Image:
+    def counting(path: Path, *size: Any, **options: Any) -> Image.Image:
         decoded[path.name] += bool(size)  # those that are drawn are read again, without a size
-        return decode(path, *size)
+        return decode(path, *size, **options)
 
     monkeypatch.setattr(faces, "decode", counting)
     found = verify_faces(str(given.model), given.pairs, given.data, out=tmp_path / "out", mirror=mirror, batch_size=4)

@@ -275,7 +275,10 @@ def test_a_number_of_pictures_is_no_share_of_them() -> None:
         (["class_weight={a = {b = 1}}"], "class_weight: a: got {'b': 1}; it takes a number above 0"),
         (["class_weight={}"], "class_weight: got {}; it takes a table of class names and numbers above 0"),
         (["class_weight=balanced", "sampler=balanced"], "sampler: got 'balanced'; it takes none with class_weight"),
-        (["monitor=f1"], "monitor: got 'f1'; it takes 'auto' or 'accuracy' or 'balanced_accuracy' or 'loss'"),
+        (
+            ["monitor=f1"],
+            "monitor: got 'f1'; it takes 'auto' or 'accuracy' or 'balanced_accuracy' or 'mean_average_pre",
+        ),
         (["patience=-1"], "patience: got -1; it takes an integer of at least 0, in epochs"),
         (["mixop=0.2"], "'mixop' is no setting; did you mean 'mixup'"),
         (["aux_weight=0.4"], "size: got 75; it takes an integer from 107"),
