@@ -97,6 +97,7 @@ def test_seeds_repeat_a_run_on_the_same_held_out_pictures(data: Path, tmp_path: 
     assert all(is_finished(study.run(name)) for name in study.configs)
 
 
+@pytest.mark.slow
 def test_interrupted_folds_are_resumed_as_a_whole(data: Path, tmp_path: Path) -> None:
     """Stopped and killed at random moments; what is finished is not trained again, and no bit differs at the end."""
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
