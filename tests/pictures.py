@@ -1,9 +1,12 @@
-"""Small folders of real pictures to train on: handwritten digits as PNG files."""
+"""Pictures for tests: small folders of handwritten digits as PNG files, and sources without content."""
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
+
+from inception_resnet_keras.data.labelled import CorruptPictures, Memory, Source
 
 
 def write_digits(folder: Path, classes: int = 3, per_class: int = 20) -> Path:
@@ -16,3 +19,18 @@ def write_digits(folder: Path, classes: int = 3, per_class: int = 20) -> Path:
             grey = Image.fromarray((image * 15.9).astype("uint8"))
             grey.resize((24, 24), Image.Resampling.BILINEAR).save(of_class / f"{number:03d}.png")
     return folder
+
+
+def labelled(counts: list[int]) -> Source:
+    """Pictures without content, so many of each class."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    count = len(labels)
+    return Source(
+        class_names=[f"c{number}" for number in range(len(counts))],
+        names=[f"p{index}" for index in range(count)],
+        labels=labels,
+        sizes=np.ones((count, 2), np.int32),
+        kinds=np.zeros(count, np.uint8),
+        contents=Memory([b"%d" % index for index in range(count)]),
+        corrupt=CorruptPictures(0, count),
+    )

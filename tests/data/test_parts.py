@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.copies import LEFT_OUT
-from inception_resnet_keras.data.labelled import CorruptPictures, Memory, Source
 from inception_resnet_keras.data.options import SplitRules, require_group
 from inception_resnet_keras.data.parts import (
     TEST,
@@ -24,22 +23,7 @@ from inception_resnet_keras.data.parts import (
 )
 from inception_resnet_keras.data.sources import open_source
 
-from ..pictures import write_digits
-
-
-def labelled(counts: list[int]) -> Source:
-    """Pictures without content, so many of each class."""
-    labels = np.repeat(np.arange(len(counts)), counts)
-    count = len(labels)
-    return Source(
-        class_names=[f"c{number}" for number in range(len(counts))],
-        names=[f"p{index}" for index in range(count)],
-        labels=labels,
-        sizes=np.ones((count, 2), np.int32),
-        kinds=np.zeros(count, np.uint8),
-        contents=Memory([b"%d" % index for index in range(count)]),
-        corrupt=CorruptPictures(0, count),
-    )
+from ..pictures import labelled, write_digits
 
 
 def held_fifth_as_before(labels: np.ndarray, classes: int, seed: int) -> list[int]:

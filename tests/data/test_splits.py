@@ -15,7 +15,7 @@ from PIL import Image
 
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.copies import pixel_hash
-from inception_resnet_keras.data.labelled import CorruptPictures, Files, Memory, Source
+from inception_resnet_keras.data.labelled import CorruptPictures, Files, Source
 from inception_resnet_keras.data.manifest import read_manifest
 from inception_resnet_keras.data.packed import pack
 from inception_resnet_keras.data.parts import Parts, held_out_split
@@ -32,7 +32,7 @@ from inception_resnet_keras.data.splits import (
     write_split,
 )
 
-from ..pictures import write_digits
+from ..pictures import labelled, write_digits
 from .photographs import photograph, write_formats, write_photographs
 
 
@@ -46,21 +46,6 @@ def test_the_digits_and_a_held_out_fifth() -> None:
     index = source.names.index(held_out.names[5])
     np.testing.assert_array_equal(held_out.read(5), source.read(index))
     assert held_out.labels[5] == source.labels[index]
-
-
-def labelled(counts: list[int]) -> Source:
-    """Pictures without content, so many of each class."""
-    labels = np.repeat(np.arange(len(counts)), counts)
-    count = len(labels)
-    return Source(
-        class_names=[f"c{number}" for number in range(len(counts))],
-        names=[f"p{index}" for index in range(count)],
-        labels=labels,
-        sizes=np.ones((count, 2), np.int32),
-        kinds=np.zeros(count, np.uint8),
-        contents=Memory([b"%d" % index for index in range(count)]),
-        corrupt=CorruptPictures(0, count),
-    )
 
 
 @given(counts=st.lists(st.integers(2, 20), min_size=2, max_size=6), seed=st.integers(0, 2**32 - 1))
