@@ -33,6 +33,7 @@ def with_value_range(source: Source, given: Sequence[float] | None = None) -> So
     """
     if source.value_range is not None and given and tuple(given) != source.value_range:
         raise refuse("value_range", tuple(given), f"{source.value_range}, by which the packed pictures were scaled")
+    wanted = (float(given[0]), float(given[1])) if given else None
     indices = np.flatnonzero(source.kinds == PILLOW).tolist()
 
     def depth(index: int) -> Depth | None:
@@ -47,17 +48,15 @@ def with_value_range(source: Source, given: Sequence[float] | None = None) -> So
     if pages := sum(found.pages for found in depths):
         notes.append(f"of {pages:,} files with several pages or frames the first one is read")
     if deep := [found for found in depths if found.values]:
-        low, high = (float(limit) for limit in given) if given else _range_of(deep)
+        low, high = wanted or _range_of(deep)
         least, most = _limits(deep)
         how = "as given" if given else "as found; --set value_range=[low,high] takes another"
         notes.append(
             f"{len(deep):,} pictures have more than 8 bits, with values from {least:,g} to {most:,g}: {low:,g} becomes "
             f"0 and {high:,g} becomes 255 ({how})"
         )
-        return replace(source, value_range=(low, high), notes=notes)
-    if given:
-        return replace(source, value_range=(float(given[0]), float(given[1])), notes=notes)
-    return replace(source, notes=notes)
+        wanted = low, high
+    return replace(source, value_range=wanted or source.value_range, notes=notes)
 
 
 def with_models_range(source: Source, models: ValueRange | None, data: str) -> Source:
