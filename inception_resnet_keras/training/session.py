@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -52,6 +52,19 @@ class Position:
         self.batch, self.sums, self.seconds, self.training_seconds = 0, [0.0, 0.0, 0.0], 0.0, 0.0
 
 
+def mean_rate(
+    schedule: keras.optimizers.schedules.LearningRateSchedule, steps: int
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns a compiled function of the number of an epoch's first step, int64, that gives the epoch's mean rate."""
+
+    @tf.function(autograph=False)
+    def mean(first: tf.Tensor) -> tf.Tensor:
+        steps_of_epoch = tf.range(first, first + steps, dtype=tf.int64)
+        return tf.reduce_mean(tf.map_fn(schedule, steps_of_epoch, fn_output_signature=tf.float32))
+
+    return mean
+
+
 class Session:
     """The state of a run, and the stepper that advances it.
 
@@ -95,6 +108,7 @@ class Session:
         self.phase = phase
         freeze(self.model, self.config, phase)
         self.schedule = rates or schedule(self.config, phase, self.steps)
+        self._mean_rate = mean_rate(self.schedule, self.steps)
         with self.strategy.scope():
             factors = learning_rate_factors(self.model, self.config.layer_rate)
             self.optimizer = make_optimizer(self.config, self.schedule, self.model.trainable_variables, factors)
@@ -105,13 +119,7 @@ class Session:
     def learning_rate(self) -> float:
         """Mean of the schedule over the epoch of the position; the classifier's rate, which `layer_rate` lowers."""
         first = (self.position.epoch - self.phase.first) * self.steps
-
-        @tf.function(autograph=False)
-        def mean() -> tf.Tensor:
-            steps = tf.range(first, first + self.steps, dtype=tf.int64)
-            return tf.reduce_mean(tf.map_fn(self.schedule, steps, fn_output_signature=tf.float32))
-
-        return float(mean())
+        return float(self._mean_rate(tf.constant(first, tf.int64)))
 
     def load_pretrained(self, source: str) -> str:
         """Loads a checkpoint into all layers below the classifier; returns a report of what was loaded.

@@ -58,3 +58,18 @@ def test_an_evaluation_is_reckoned_from_the_training_before_it() -> None:
         100.0
     )
     assert expected_evaluation_seconds(Position(), 500) == 0.0
+
+
+def test_the_rate_of_an_epoch_is_the_mean_of_its_steps_and_is_compiled_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """TensorFlow warns from the fifth compilation of one function on; runs of five epochs and more showed that."""
+    begun = session(*held_out_split(open_source(write_digits(tmp_path / "digits")), 0))
+    rates = []
+    for _ in range(7):
+        rates.append(begun.learning_rate())
+        begun.position.end_epoch()
+    steps = [[float(begun.schedule(epoch * begun.steps + step)) for step in range(begun.steps)] for epoch in range(7)]
+    assert rates == pytest.approx([sum(each) / len(each) for each in steps], rel=1e-5)
+    assert len(set(rates[:5])) == 5
+    assert not caplog.records
