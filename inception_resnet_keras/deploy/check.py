@@ -19,7 +19,7 @@ from ..data.images import UnreadableImageError, read_image
 from ..data.labelled import Source
 from ..models.model_file import Card, Precision
 from ..models.open import require_finite
-from ..models.runtimes import Runtime, SavedModelRuntime, open_runtime
+from ..models.runtimes import OpenVinoRuntime, Runtime, SavedModelRuntime, open_runtime
 from ..models.saved_model import refuse_unknown_operations
 from .pictures import Sample
 from .prepare import ExportableModel
@@ -181,6 +181,11 @@ def compare(
             refuse_unknown_operations(written)
         except InputError as error:
             notes.append(f"it is opened with --trust only: {str(error).partition(': ')[2]}")
+    if isinstance(runtime, OpenVinoRuntime) and runtime.computes_in_float32_instead:
+        notes.append(
+            f"this CPU does not compute in {prepared.card.precision}, so OpenVINO computed the comparison in float32: "
+            "compare again on a CPU that does, where the outputs differ more"
+        )
     largest = float(np.abs(wanted).max())
     if sample.unreadable:
         notes.append(f"{sample.unreadable} pictures of {sample.source} could not be read, and were left out")

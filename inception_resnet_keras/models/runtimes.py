@@ -247,7 +247,10 @@ class SavedModelRuntime(Runtime):
 
 
 class OpenVinoRuntime(Runtime):
-    """An OpenVINO IR (.xml beside its .bin) on the CPU, computed in the precision that it was exported in."""
+    """An OpenVINO IR (.xml beside its .bin) on the CPU, computed in the precision that it was exported in.
+
+    computes_in_float32_instead: Whether it was exported in half precision that this CPU has no instructions for.
+    """
 
     kind = "openvino"
     # By precision the hint, and what a CPU tells that has it. Left alone, it computes float32 in bfloat16 where it can,
@@ -269,13 +272,15 @@ class OpenVinoRuntime(Runtime):
         card = parse_card(self.path, text, ExportCard)
         check_card(self.path, card, dimensions(model.input(0)), dimensions(model.output(0)))
         hint, has = self.HALVES.get(card.precision, ("f32", "FP32"))
-        settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": hint if has in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32",
-        }
+        if has not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            hint = "f32"
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         if self.threads is not None:
             settings["INFERENCE_NUM_THREADS"] = self.threads
-        self._request = self._compiled(core, model, settings).create_infer_request()
+        compiled = self._compiled(core, model, settings)
+        taken = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        self.computes_in_float32_instead = card.precision in self.HALVES and taken == "f32"
+        self._request = compiled.create_infer_request()
         return card
 
     def _compiled(self, core: Any, model: Any, settings: dict[str, Any]) -> Any:
