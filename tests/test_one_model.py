@@ -188,7 +188,7 @@ def test_evaluate(given_in_turn: Any, expected: np.ndarray, pictures: Path, tmp_
     with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = {Path(row["picture"]).stem: row for row in csv.DictReader(file)}
     for number, row in enumerate(expected):
-        assert float(rows[str(number)]["probability"]) == pytest.approx(row.max(), abs=TOLERANCE)
+        assert [float(rows[str(number)][name]) for name in NAMES] == pytest.approx(row, abs=TOLERANCE)
 
 
 def test_explain(given_in_turn: Any, expected: np.ndarray, pictures: Path, tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ from ..models.precision import Precision, check_precision, speed_up
 from ..weights.labels import CLASSES, read_class_names
 from . import metrics, plots
 from .label_evaluation import CHOSEN_HERE, evaluate_labels, require_same_kind
-from .metrics import Calibration, figures, true_class_ranks
+from .metrics import Calibration, figures
+from .predictions import PREDICTIONS, PredictionTable, table_of
 from .report import Report, classification_report
 from .run_data import choose
 from .tables import Evaluation, Model
@@ -173,11 +174,14 @@ def evaluate(
             labels[:, numbers] = source.labels[read]
             notes = [note, CHOSEN_HERE if chosen.chose_thresholds(source) else ""]
             return evaluate_labels(
-                [source.names[index] for index in read],
+                source,
+                read,
                 labels,
                 probabilities,
                 subjects,
-                [np.array(subject.thresholds)[order] for subject, order in zip(subjects, orders, strict=True)],
+                thresholds=[
+                    np.array(subject.thresholds)[order] for subject, order in zip(subjects, orders, strict=True)
+                ],
                 data=dataset,
                 crops=crops,
                 classes=list(known[0].names),
@@ -247,6 +251,11 @@ class EvaluatedPictures:
     def names(self) -> list[str]:
         return [self.source.names[index] for index in self.read]
 
+    def table(self, classes: Sequence[str], models: Sequence[str]) -> PredictionTable:
+        """What predictions.csv holds; models: their names."""
+        each = list(zip(models, self.probabilities, strict=True)) if len(models) > 1 else ()
+        return table_of(self.source, classes, self.labels, self.average, each, read=self.read)
+
 
 def write_evaluation(
     folder: Path,
@@ -257,15 +266,7 @@ def write_evaluation(
 ) -> None:
     """Tables and pictures, then `summary` as report.json, which tells that all is there."""
     names = [score.name for score in report.classes]
-    predicted, ranks = seen.average.argmax(axis=1), true_class_ranks(seen.labels, seen.average)
-    write_csv(
-        folder / "predictions.csv",
-        ["picture", "true", "predicted", "probability", "probability of true", "rank of true"],
-        (
-            (name, names[true], names[said], f"{row[said]:.6f}", f"{row[true]:.6f}", rank + 1)
-            for name, true, said, row, rank in zip(seen.names, seen.labels, predicted, seen.average, ranks, strict=True)
-        ),
-    )
+    seen.table(names, [name for name, _ in curves[: len(seen.probabilities)]]).write(folder / PREDICTIONS)
     write_csv(
         folder / "confusion_matrix.csv",
         ["true \\ predicted", *names],

@@ -11,10 +11,12 @@ import numpy as np
 from ..common import notebook
 from ..common.console import say
 from ..common.errors import InputError
-from ..common.files import write_csv, write_json
+from ..common.files import write_json
 from ..data.labelled import Source
+from ..models.one_pass import average as mean_of
 from ..models.open import OpenedModel
 from .multi_label import MultiLabelReport, multi_label_report
+from .predictions import PREDICTIONS, table_of
 from .tables import CLASSES_SHOWN, Evaluation, label_models_table, label_table, looked_at
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ CHOSEN_HERE = (
     "the thresholds were chosen on these pictures, so that F1, precision, recall and all right are too good: a test "
     "part shows what they are on others"
 )
-SEPARATOR = "|"
 
 
 @dataclass(frozen=True)
@@ -126,17 +127,20 @@ def require_same_kind(source: Source, subjects: Sequence[OpenedModel], data: str
 
 
 def evaluate_labels(
-    names: Sequence[str],
+    source: Source,
+    read: np.ndarray,
     labels: np.ndarray,
     probabilities: Sequence[np.ndarray],
     subjects: Sequence[OpenedModel],
+    *,
     thresholds: Sequence[np.ndarray],
     **about: Any,
 ) -> LabelEvaluation:
     """Scores models of several labels per picture, and writes the evaluation's files.
 
     Args:
-        names: The pictures that could be read.
+        source: The pictures.
+        read: int (n,), the places in it of those that could be read.
         labels: (n, classes), 1 where a picture has a label, in the order of the first model's outputs.
         probabilities: Each model's, (n, classes), in that order.
         subjects: The models.
@@ -155,33 +159,26 @@ def evaluate_labels(
         LabelModel(subject.name, subject.network, subject.view, scored(each, cuts), list(subject.notes))
         for subject, each, cuts in zip(subjects, probabilities, thresholds, strict=True)
     ]
-    judged, average = probabilities[0], None
+    judged, cuts, average = probabilities[0], thresholds[0], None
     if len(models) > 1:
-        judged = np.stack(probabilities).mean(axis=0, dtype=np.float64).astype(np.float32)
-        average = LabelModel("average", "", None, scored(judged, np.mean(thresholds, axis=0)))
+        judged, cuts = mean_of(probabilities), np.mean(thresholds, axis=0)
+        average = LabelModel("average", "", None, scored(judged, cuts))
     report = (average or models[0]).figures
     found = LabelEvaluation(models=models, average=average, report=report, **about)
-    _write(names, labels, judged, found)
-    return found
-
-
-def _write(names: Sequence[str], labels: np.ndarray, probabilities: np.ndarray, found: LabelEvaluation) -> None:
-    """Each picture's labels and probabilities as predictions.csv, then report.json, which tells that all is there."""
-    classes = found.report.classes
-    predicted = probabilities >= np.array([score.threshold for score in classes])
-
-    def listed(row: np.ndarray) -> str:
-        return SEPARATOR.join(classes[number].name for number in np.flatnonzero(row))
-
-    write_csv(
-        found.folder / "predictions.csv",
-        ["picture", "true", "predicted", *(score.name for score in classes)],
-        (
-            (name, listed(true), listed(said), *(f"{probability:.6f}" for probability in row))
-            for name, true, said, row in zip(names, labels, predicted, probabilities, strict=True)
-        ),
+    several = len(models) > 1
+    table = table_of(
+        source,
+        about["classes"],
+        labels,
+        judged,
+        [(model.name, each) for model, each in zip(models, probabilities, strict=True)] if several else (),
+        read=read,
+        thresholds=cuts,
+        models_thresholds=thresholds if several else (),
     )
-    write_json(found.folder / "report.json", found.as_json())
+    table.write(found.folder / PREDICTIONS)
+    write_json(found.folder / "report.json", found.as_json())  # the last, which tells that all is there
+    return found
 
 
 def _model_json(model: LabelModel) -> dict[str, object]:

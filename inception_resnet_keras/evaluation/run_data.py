@@ -154,10 +154,11 @@ class EvaluationData:
             if all(np.array_equal(each, chosen[0]) for each in chosen):
                 if not len(chosen[0]):
                     raise InputError(f"{self.data}: has none of the pictures any more that {own[0].name} held out")
-                source = source.take(chosen[0])
+                source = _of_part(source.take(chosen[0]), own[0].part)
                 notes += [run.changes(self.data, len(source)) for run in own]
             else:
                 own, notes = (), [_trained_on_these(own)]
+        source = _of_part(source, source_part(self.place)[1])
         runs = [*own, *others]
         splits = [split for run in runs if (split := run.split) is not None]
         distance = min((run.copy_distance for run in runs), default=COPY_DISTANCE)
@@ -238,6 +239,11 @@ def _rules(settings: Mapping[str, Any]) -> SplitRules | None:
     if drawn_otherwise or settings.get("val_fraction", HELD_OUT_SHARE) != HELD_OUT_SHARE:
         return None
     return SplitRules(seed=DIGITS_SEED if settings["data"] is None else settings["seed"])
+
+
+def _of_part(source: Source, part: str | None) -> Source:
+    """The pictures, which are all of one part, with that part; None where it is not known."""
+    return source if part is None or source.parts is not None else replace(source, parts=[part] * len(source))
 
 
 def _held_out_by(run: TrainedRun) -> EvaluationData:

@@ -7,11 +7,10 @@ predictions.csv and report.json have all of them, with the figures of each run, 
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,16 +22,15 @@ from rich.table import Table
 
 from ..common.console import command, say
 from ..common.errors import InputError
-from ..common.files import LOCK, new_folder, only_writer, remove_partial, write_csv, write_json
-from ..data.labelled import Source
+from ..common.files import LOCK, new_folder, only_writer, remove_partial, write_json
+from ..data.labelled import VAL
+from ..evaluation.predictions import PREDICTIONS, PredictionTable, concatenated, read_predictions
 from ..evaluation.report import ClassScore, Mistake, Report, classification_report
 from .config import TrainConfig
 from .pictures import keeping_fingerprints
 from .run import RUNS, STUDIES, RunFolder
 
 FOLDS, SEEDS = STUDIES
-PREDICTIONS = "predictions.csv"
-NAMED = ("picture", "true", "predicted")  # columns before one per class
 
 
 @dataclass(frozen=True)
@@ -174,16 +172,6 @@ def is_finished(run: RunFolder) -> bool:
     return run.report.exists() and not run.has_checkpoint()
 
 
-def write_predictions(run: RunFolder, held_out: Source, probabilities: np.ndarray) -> None:
-    """Writes the probabilities of a run's held-out pictures, for `pool`."""
-    classes = held_out.class_names
-    rows = (
-        (name, classes[label], classes[int(row.argmax())], *(f"{each:.7g}" for each in row))
-        for name, label, row in zip(held_out.names, held_out.labels.tolist(), probabilities, strict=True)
-    )
-    write_csv(run.path / PREDICTIONS, [*NAMED, *classes], rows)
-
-
 def pool(study: Study) -> tuple[list[RunFolder], StudyFigures, Report]:
     """Pools the held-out predictions of finished runs into predictions.csv and report.json of their folder."""
     from ..evaluation import plots
@@ -191,15 +179,16 @@ def pool(study: Study) -> tuple[list[RunFolder], StudyFigures, Report]:
     runs = {name: study.run(name) for name in study.configs}
     reports = {name: _read_report(run) for name, run in runs.items()}
     classes = [score.name for score in next(iter(reports.values()))[0].classes]
-    pooled = [(name, *row) for name, run in runs.items() for row in _read_predictions(run, classes)]
-    numbers = {name: number for number, name in enumerate(classes)}
-    labels = np.array([numbers[true] for _, _, true, *_ in pooled], np.int64)
-    probabilities = np.array([row[4:] for row in pooled], np.float32)
+    tables = [_held_out_by(study, name) for name in runs]
+    for table, run in zip(tables, runs.values(), strict=True):
+        if list(table.classes) != classes:
+            raise InputError(f"{run.predictions}: has other classes than {run.report}; restore both")
+    pooled = concatenated(tables)
     unreadable = sorted({each for report, _ in reports.values() for each in report.unreadable})
-    report = classification_report(labels, probabilities, classes, [row[1] for row in pooled], unreadable)
+    report = classification_report(pooled.labels, pooled.probabilities, classes, pooled.pictures, unreadable)
     held_out = _figures({name: found for name, (found, _) in reports.items()})
     tested = _figures({name: found for name, (_, found) in reports.items() if found is not None})
-    write_csv(study.folder / PREDICTIONS, [study.word, *NAMED, *classes], pooled)
+    pooled.write(study.folder / PREDICTIONS)
     plots.plot_confusion(report, study.folder / "confusion_matrix.png", title=f"held out by all {study.kind}")
     write_json(
         study.folder / "report.json",
@@ -262,13 +251,9 @@ def _report(stored: Mapping[str, Any]) -> Report:
     )
 
 
-def _read_predictions(run: RunFolder, classes: Sequence[str]) -> list[tuple[Any, ...]]:
-    path = run.path / PREDICTIONS
-    try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            header, *rows = csv.reader(file)
-        if header != [*NAMED, *classes] or not all(len(row) == len(header) and row[1] in classes for row in rows):
-            raise ValueError("its columns are not those of this run's classes")
-        return [(*row[: len(NAMED)], *map(float, row[len(NAMED) :])) for row in rows]
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: is damaged ({str(error)[:200]}); restore it") from None
+def _held_out_by(study: Study, name: str) -> PredictionTable:
+    """What a run predicted for its held-out pictures, with the run's name as their fold or seed."""
+    table = read_predictions(study.run(name).predictions)
+    if table.split is not None:  # the files of earlier versions have held-out pictures only
+        table = table.take(np.array([part == VAL for part in table.split]))
+    return replace(table, **{study.word: [name] * len(table)})  # type: ignore[arg-type]

@@ -33,6 +33,7 @@ from ..common.files import LOCK, new_folder, only_writer, remove_partial, replac
 from ..common.packages import required
 from ..data.copies import COPIES_FILE
 from ..data.splits import SPLIT_FILE, read_split
+from ..evaluation.predictions import PREDICTIONS
 from ..models.model_file import RUN_CONFIG, Card, read_run_config, save_model
 from .cluster import require_agreement, worker
 from .config import TrainConfig
@@ -82,6 +83,10 @@ class RunFolder:
     @property
     def report(self) -> Path:
         return self.path / "report.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / PREDICTIONS
 
     @property
     def split(self) -> Path:

@@ -27,10 +27,11 @@ from ..common.files import only_writer, real_path, write_json
 from ..common.packages import require_tensorflow
 from ..data.datasets import Dataset, is_dataset
 from ..data.images import UnreadableImageError
-from ..data.labelled import Source
+from ..data.labelled import TEST, VAL, Source
 from ..data.parts import Parts, split_warnings
 from ..data.sources import require_source, source_part
 from ..evaluation.multi_label import MultiLabelReport, best_thresholds, multi_label_report
+from ..evaluation.predictions import concatenated, table_of
 from ..evaluation.report import Report, classification_report
 from ..evaluation.tables import CLASSES_SHOWN, class_table
 from ..models.model_file import require_same_run
@@ -50,7 +51,6 @@ from .folds import (
     runs_table,
     study_configs,
     train_study,
-    write_predictions,
     write_study,
 )
 from .in_memory import is_model, written
@@ -467,8 +467,7 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         report = _report(training, held_out, *evaluated, thresholds=thresholds)
         test_report = _report(test, test, *tested, thresholds=thresholds) if test and tested else None
         if writer.chief:
-            if run.study:
-                writer.write(lambda: write_predictions(run, *evaluated))
+            writer.write(lambda: _write_predictions(run, evaluated, tested, thresholds))
             write_report(writer, evaluated[0], report, test_report)
             writer.checkpoints.clear()  # the run is finished: its models and its report are written
         history = session.position.history
@@ -762,6 +761,24 @@ def _report(
     if evaluated.multi_label:
         return multi_label_report(evaluated.labels, probabilities, thresholds, evaluated.class_names, unreadable)
     return classification_report(evaluated.labels, probabilities, evaluated.class_names, evaluated.names, unreadable)
+
+
+def _write_predictions(
+    run: RunFolder, held_out: Evaluated, test: Evaluated | None, thresholds: Sequence[float]
+) -> None:
+    """Every class's probability of the held-out pictures, and then of the test pictures."""
+    tables = [
+        table_of(
+            source,
+            source.class_names,
+            source.labels,
+            probabilities,
+            part=part,
+            thresholds=np.array(thresholds) if source.multi_label else None,
+        )
+        for part, (source, probabilities) in ((VAL, held_out), *([(TEST, test)] if test else []))
+    ]
+    concatenated(tables).write(run.predictions)
 
 
 def write_report(

@@ -253,10 +253,10 @@ def test_evaluate_scores_the_test_part_at_those_thresholds(
     assert "too good" not in evaluated.note
     with (evaluated.folder / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [list(row)[3:] for row in rows] == [NAMES] * 16
+    assert [list(row)[3:] for row in rows] == [["split", *NAMES]] * 16
     for row, true, decided, given in zip(rows, labels, said, probabilities, strict=True):
-        assert row["true"] == "|".join(np.array(NAMES)[true == 1])
-        assert row["predicted"] == "|".join(np.array(NAMES)[decided])
+        assert row["true labels"] == "|".join(np.array(NAMES)[true == 1])
+        assert row["predicted labels"] == "|".join(np.array(NAMES)[decided])
         assert [float(row[name]) for name in NAMES] == pytest.approx(given.tolist(), abs=1e-5)
     assert json.loads((evaluated.folder / "report.json").read_text())["models"][0]["micro_f1"] == report.micro_f1
 
