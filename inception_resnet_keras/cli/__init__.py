@@ -19,7 +19,7 @@ from ..common.errors import InputError
 from ..common.packages import named_extras
 
 VERBS = (
-    *("train", "predict", "evaluate", "explain", "export", "bench"),
+    *("train", "predict", "evaluate", "compare", "explain", "export", "bench"),
     *("summary", "plot", "convert", "inspect", "pack"),
 )
 

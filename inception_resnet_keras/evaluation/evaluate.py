@@ -67,6 +67,7 @@ def evaluate(
     trust: bool = False,
     batch_size: int = 32,
     max_corrupt: float = MAX_CORRUPT,
+    allow_trained: bool = True,
     progress: ProgressCallback | None = None,
 ) -> Evaluation:
     """Evaluate classifiers, and the average of their probabilities, on labelled images.
@@ -96,6 +97,7 @@ def evaluate(
             program, so pass True only if you trust whoever made it.
         batch_size: Number of crops that go through a model at once, at least 1.
         max_corrupt: Images that may be unreadable: a number, or a fraction below 1.
+        allow_trained: Whether to evaluate on images that one of the models was trained on, which a note then says.
         progress: Called with the current step, the number of images done and the number of all images. None shows
             them: as a bar in a terminal, as a line that changes in a notebook.
 
@@ -137,7 +139,8 @@ def evaluate(
         source = open_source(chosen.place, least_classes=1, max_corrupt=max_corrupt, progress=told)
         subjects = [speed_up(each.open(), precision, batch_size) for each in sources]
         source = with_models_range(source, common_value_range(subjects), dataset)
-        source, note = chosen.select(source, partial(tell, "comparing with the training pictures"))
+        comparing = partial(tell, "comparing with the training pictures")
+        source, note = chosen.select(source, comparing, allow_trained=boolean("allow_trained", allow_trained))
         require_same_kind(source, subjects, dataset)
         if named and all(subject.classes for subject in subjects):
             raise InputError("classes: names are given for models that carry their classes' names: leave them out")

@@ -125,6 +125,7 @@ class EvaluationData:
     """What is evaluated, before it is opened.
 
     data: the source, as reports call it. place: what `open_source` opens. note: how the pictures relate to the runs.
+    trained: whether the note says that runs were trained on these pictures.
     own: runs whose held-out pictures these are; with `held_out_only`, they are selected from what is opened.
     others: runs that were not trained on `data` by name, but may be on the same pictures. by_name: whether the user
     named `data`, of which the test part is then evaluated, where it declares one.
@@ -137,13 +138,18 @@ class EvaluationData:
     others: Sequence[TrainedRun] = ()
     held_out_only: bool = False
     by_name: bool = False
+    trained: bool = False
 
-    def select(self, source: Source, progress: Progress = lambda done, total: None) -> tuple[Source, str]:
+    def select(
+        self, source: Source, progress: Progress = lambda done, total: None, *, allow_trained: bool = True
+    ) -> tuple[Source, str]:
         """Selects the pictures to evaluate from the opened source, and says which and how they relate to the runs.
 
-        Every picture is looked for in every run's split.csv, by path and by content.
+        Every picture is looked for in every run's split.csv, by path and by content. Without `allow_trained`,
+        pictures that a run was trained on raise an InputError.
         """
         own, others, notes = self.own, self.others, [*source.notes, self.note]
+        trained = [self.note] if self.trained else []
         if self.by_name and TEST in (source.parts or ()):
             source, note = source.test_part(self.data)
             own, others, notes = (), [*own, *others], [*source.notes, note]
@@ -158,13 +164,25 @@ class EvaluationData:
                 notes += [run.changes(self.data, len(source)) for run in own]
             else:
                 own, notes = (), [_trained_on_these(own)]
+                trained += notes
         source = _of_part(source, source_part(self.place)[1])
         runs = [*own, *others]
         splits = [split for run in runs if (split := run.split) is not None]
         distance = min((run.copy_distance for run in runs), default=COPY_DISTANCE)
         answers = iter(compare(source, splits, progress, distance))
         uses = [next(answers) if run.split is not None else None for run in runs]
-        notes += [_relation(run, use, own=run in own) for run, use in zip(runs, uses, strict=True)]
+        relations = [_relation(run, use, own=run in own) for run, use in zip(runs, uses, strict=True)]
+        trained += [
+            said
+            for said, use in zip(relations, uses, strict=True)
+            if use is not None and np.isin(use, (TRAINED_ON, NEAR_TRAINED)).any()
+        ]
+        if trained and not allow_trained:
+            raise InputError(
+                f"{self.data}: {'; '.join(trained)}. Give pictures that no model was trained on, or allow them with "
+                "allow_trained (--allow-trained)"
+            )
+        notes += relations
         notes += [run.unhashed() for run in runs]
         return source, "; ".join(filter(None, notes))
 
@@ -202,7 +220,7 @@ def choose(models: Sequence[str], data: str | None) -> EvaluationData:
     if not here:
         return EvaluationData(data, data, others=others, by_name=True)
     if any(run.val and run.part == VAL for run in here):
-        return EvaluationData(data, data, _trained_on_these(here), others=others, by_name=True)
+        return EvaluationData(data, data, _trained_on_these(here), others=others, by_name=True, trained=True)
     return EvaluationData(data, data, _fifth_note(data, here), here, others, held_out_only=True, by_name=True)
 
 

@@ -148,6 +148,10 @@ SLOTS: dict[str, Callable[[dict[str, str], str], list[str]]] = {
     "evaluate --pairs": lambda good, bad: [
         *("evaluate", good["model"], f"--data={good['data']}", f"--pairs={bad}", f"--out={good['out']}"),
     ],
+    "compare MODEL": lambda good, bad: ["compare", f"--out={good['out']}", "--", bad, good["model"]],
+    "compare --data": lambda good, bad: [
+        *("compare", good["model"], good["model"], f"--data={bad}", f"--out={good['out']}"),
+    ],
     "explain MODEL": lambda good, bad: ["explain", f"--out={good['out']}", "--", bad, good["data"]],
     "explain IMAGE": lambda good, bad: ["explain", good["model"], f"--out={good['out']}", "--", bad],
     "explain --against": lambda good, bad: [
@@ -192,6 +196,8 @@ COUNTS: dict[str, list[str]] = {
     "evaluate --crops": ["evaluate", "/nowhere", "--data=/nowhere"],
     "evaluate --batch-size": ["evaluate", "/nowhere", "--data=/nowhere"],
     "evaluate --max-corrupt": ["evaluate", "/nowhere", "--data=/nowhere"],
+    "compare --crops": ["compare", "/nowhere", "/nowhere", "--data=/nowhere"],
+    "compare --batch-size": ["compare", "/nowhere", "/nowhere", "--data=/nowhere"],
     "explain --steps": ["explain", "/nowhere", "a.png"],
     "export --max-difference": ["export", "/nowhere", "--format=onnx"],
     "bench --batch": ["bench", "nothing"],

@@ -106,7 +106,7 @@ def test_a_run_is_evaluated_as_its_training_ended(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(networks.NETWORKS, "few", {"paper": tiny.FEW})
     data, val = write_digits(tmp_path / "data"), write_digits(tmp_path / "val", per_class=30)
     run = tmp_path / "run"
-    arguments = ["--model=few", "--size=32", f"--data={data}", f"--val={val}", f"--out={run}", "--copies=allow"]
+    arguments = ["--model=few", "--size=32", f"--data={data}", f"--val={val}", f"--out={run}", "--set=copies=allow"]
     assert main(["train", *arguments, "--epochs=6", "--batch-size=16", "--learning-rate=0.02"]) == 0
     ended = json.loads((run / "report.json").read_text())
     exported = tmp_path / "exported"

@@ -1,0 +1,374 @@
+"""compare: whether models differ, judged on the same pictures, or over the same folds or seeds."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import combinations
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..common.arguments import boolean, one_of, path_of, text_of
+from ..common.console import printable
+from ..common.errors import InputError
+from ..common.files import new_folder, real_path, write_csv, write_json, write_text
+from ..data.sources import source_part
+from ..models.model_file import RUN_CONFIG
+from ..models.one_pass import average
+from ..models.open import GivenModel
+from ..models.runtimes import MODEL_FILE, holds_model
+from .comparison import CSV_HEADER, METRICS, Comparison, Metric, Pair, Row, csv_rows, verdict
+from .differences import DIFFERENCES, VALUES, Contender
+from .evaluate import AVERAGE, evaluate
+from .intervals import Units
+from .paired import corrected_resampled, holm
+from .predictions import PREDICTIONS, PredictionTable, read_predictions
+
+COMPARISONS = Path("comparisons")
+COMPARISON = "comparison"  # the name of its files, before .json, .csv, .md and .tex
+EVALUATION = "evaluation"  # the evaluation's folder in the comparison's
+STUDIES = {"fold": "folds", "seed": "seeds"}  # column of a study's predictions.csv: what its runs are
+
+
+def compare(
+    models: Sequence[GivenModel],
+    data: str | PathLike[str] | None = None,
+    *,
+    out: str | PathLike[str] | None = None,
+    metric: Metric = "accuracy",
+    all_pairs: bool = False,
+    allow_trained: bool = False,
+    **options: Any,
+) -> Comparison:
+    """Compare models on the same labelled images, with intervals and tests of their differences.
+
+    Args:
+        models: The models to compare, the reference first. With `data`, whatever `evaluate` takes; the average of their
+            probabilities is compared too. Without, folders that `evaluate` wrote, or folders of several runs that
+            `train` wrote with `folds` or `seeds`: their predictions are read, of the same images.
+        data: The labelled images, as `evaluate` takes them. None for folders with predictions.
+        out: The folder to write, new or empty. None is the next free one below comparisons/.
+        metric: The figure that the conclusion is about: "accuracy", "balanced_accuracy", "auc" (area under the ROC
+            curve, one class against the rest, averaged over the classes) or "brier". Choose it before you look at
+            the results; the other figures are reported beside it. With several labels per image, accuracy is the share
+            of images whose labels are all correct, and there is no balanced accuracy.
+        all_pairs: Whether to compare each model with each other one, instead of each with the first.
+        allow_trained: Whether to compare on images that one of the models was trained on.
+        options: More arguments of `evaluate`, with `data`: crops, classes, preprocessing, precision, batch_size,
+            trust, max_corrupt, progress and so on.
+
+    Returns:
+        The differences of each pair with 95 % intervals, p-values, and p-values after Holm's correction for all
+        compared pairs; a sentence for each pair that says what the numbers allow to be said; and the folder with
+        comparison.json, .csv, .md and .tex and predictions.csv.
+
+    Raises:
+        ValueError: An argument is out of range, fewer than two models are given, the predictions are not of the same
+            images, folds or seeds, or one of the models was trained on the images.
+
+    Examples:
+        ```python
+        # not run: it needs two runs
+        from inception_resnet_keras import compare
+
+        found = compare(["runs/plain-1", "runs/balanced-1"], "HELD_OUT", metric="balanced_accuracy")
+        print(found.sentences[0], found.folder)
+        ```
+    """
+    one_of("metric", metric, tuple(METRICS))
+    boolean("all_pairs", all_pairs)
+    boolean("allow_trained", allow_trained)
+    if isinstance(models, str | PathLike) or not isinstance(models, Sequence):
+        models = [models]
+    if not models:
+        raise InputError("models: none is given; give two at least, or one folder that `evaluate` wrote of several")
+    written = None if out is None else path_of("out", out)
+    if data is None:
+        if options:
+            raise InputError(f"{next(iter(options))}: is of evaluating models on data: give data, or leave it out")
+        tables = [_stored(model) for model in models]
+        contenders = _contenders(tables)
+        name = COMPARISON
+        with new_folder(written, COMPARISONS, name) as folder:
+            found = _compared(
+                contenders,
+                _told([given for given, _ in tables]),
+                metric=metric,
+                all_pairs=all_pairs,
+                notes=_notes_of(tables),
+                folder=folder,
+            )
+            _write(found, contenders)
+        return found
+    _require_models(models)
+    text = text_of("data", data)
+    place = source_part(text)[0]
+    with new_folder(written, COMPARISONS, real_path(text.replace(":", "-")).name, [place]) as folder:
+        evaluation = evaluate(models, text, out=folder / EVALUATION, allow_trained=allow_trained, **options)
+        table = read_predictions(evaluation.folder / PREDICTIONS)
+        contenders = _contenders([(str(evaluation.folder), table)], ensemble=True)
+        notes = [evaluation.note] if evaluation.note else []
+        found = _compared(contenders, evaluation.data, metric=metric, all_pairs=all_pairs, notes=notes, folder=folder)
+        _write(found, contenders)
+    return found
+
+
+def _require_models(models: Sequence[GivenModel]) -> None:
+    """Raises InputError where fewer than two are given, or folders that hold predictions and no model."""
+    if len(models) < 2:
+        raise InputError(f"models: {len(models)} is given; a comparison needs two at least")
+    for model in models:
+        if isinstance(model, str | PathLike) and _holds_predictions(Path(model)):
+            raise InputError(
+                f"{model}: holds predictions and no model: leave data out to compare folders of predictions, or give "
+                "the models themselves"
+            )
+
+
+def _holds_predictions(folder: Path) -> bool:
+    return folder.is_dir() and (folder / PREDICTIONS).is_file() and not holds_model(folder)
+
+
+def _stored(model: GivenModel) -> tuple[str, PredictionTable]:
+    """A folder's name as it was given, and its predictions."""
+    if not isinstance(model, str | PathLike):
+        raise InputError("data: none is given; a Keras model in memory is compared on labelled pictures: give data")
+    folder = Path(model)
+    if not folder.is_dir() or not (folder / PREDICTIONS).is_file():
+        raise InputError(
+            f"{model}: is no folder with {PREDICTIONS}; give data to compare models on, or folders that `evaluate` or "
+            "`train` with folds or seeds wrote"
+        )
+    if (folder / MODEL_FILE).is_file() and (folder / RUN_CONFIG).is_file():
+        raise InputError(f"{model}: is a run; give data, the labelled pictures to compare the runs on")
+    return str(model), read_predictions(folder / PREDICTIONS)
+
+
+def _contenders(tables: Sequence[tuple[str, PredictionTable]], *, ensemble: bool = False) -> list[Contender]:
+    """The models of the tables, all in the order of the first table's pictures and classes."""
+    first_name, first = tables[0]
+    found = []
+    for name, table in tables:
+        aligned = table if table is first else _aligned(name, table, first_name, first)
+        prefix = f"{name}: " if len(tables) > 1 and len(aligned.models) > 1 else ""
+        for model, probabilities in aligned.models.items():
+            one = replace(
+                aligned,
+                probabilities=probabilities,
+                predicted=aligned.models_predicted[model],
+                models={},
+                models_predicted={},
+            )
+            found.append(Contender(prefix + model, one))
+        if not aligned.models:
+            found.append(Contender(name, aligned))
+        elif ensemble:
+            found.append(Contender(f"{prefix}{AVERAGE}", replace(aligned, models={}, models_predicted={})))
+    if len(found) < 2:
+        raise InputError(f"models: {first_name} has the predictions of one model only; a comparison needs two at least")
+    return _named(found)
+
+
+def _named(contenders: list[Contender]) -> list[Contender]:
+    """The same with different names: a place behind those that occur more than once."""
+    times = Counter(contender.name for contender in contenders)
+    return [
+        replace(each, name=f"{each.name} ({place})") if times[each.name] > 1 else each
+        for place, each in enumerate(contenders, 1)
+    ]
+
+
+def _study(table: PredictionTable) -> str:
+    """The column that tells the runs of a study apart, "fold" or "seed"; "" for predictions of single runs."""
+    return next((column for column in STUDIES if getattr(table, column) is not None), "")
+
+
+def _keys(table: PredictionTable) -> list[tuple[str, str]]:
+    column = _study(table)
+    runs = getattr(table, column) if column else [""] * len(table)
+    return list(zip(table.pictures, runs, strict=True))
+
+
+def _aligned(name: str, table: PredictionTable, first_name: str, first: PredictionTable) -> PredictionTable:
+    """A table's rows in the order of the first one's. InputError where they are not of the same pictures and runs."""
+    kinds = [STUDIES.get(_study(each), "single runs") for each in (first, table)]
+    if kinds[0] != kinds[1]:
+        raise InputError(
+            f"{name}: has predictions of {kinds[1]}, and {first_name} of {kinds[0]}: they cannot be paired"
+        )
+    if set(table.classes) != set(first.classes) or table.multi_label != first.multi_label:
+        other = [printable(each) for each in sorted(set(table.classes) ^ set(first.classes))][:5]
+        raise InputError(f"{name}: has other classes than {first_name}: {', '.join(other) or 'several labels each'}")
+    keys, wanted = _keys(table), _keys(first)
+    places = {key: place for place, key in enumerate(keys)}
+    if len(places) < len(keys) or len(set(wanted)) < len(wanted):
+        raise InputError(f"{name}: has a picture more than once: it cannot be paired with {first_name}'s")
+    if set(places) != set(wanted):
+        raise InputError(_unpaired(name, set(places), first_name, set(wanted), _study(first)))
+    order = np.array([places[key] for key in wanted])
+    columns = np.array([table.classes.index(each) for each in first.classes])
+    numbers = np.argsort(columns)  # of a class in the first one's order
+    taken = table.take(order)
+
+    def renamed(values: np.ndarray) -> np.ndarray:
+        return values[:, columns] if values.ndim == 2 else numbers[values]
+
+    result = replace(
+        taken,
+        classes=list(first.classes),
+        labels=renamed(taken.labels),
+        predicted=renamed(taken.predicted),
+        probabilities=taken.probabilities[:, columns],
+        models={model: each[:, columns] for model, each in taken.models.items()},
+        models_predicted={model: renamed(each) for model, each in taken.models_predicted.items()},
+    )
+    if not np.array_equal(result.labels, first.labels):
+        differs = result.labels != first.labels
+        row = int(np.flatnonzero(differs.any(axis=1) if differs.ndim == 2 else differs)[0])
+        raise InputError(f"{name}: gives {printable(first.pictures[row])} another label than {first_name} does")
+    return result
+
+
+def _unpaired(name: str, found: set[tuple[str, str]], first_name: str, wanted: set[tuple[str, str]], study: str) -> str:
+    missing, more = sorted(wanted - found), sorted(found - wanted)
+    picture, run = (missing or more)[0]
+    has, lacks = (first_name, name) if missing else (name, first_name)
+    where = f" in {study} {run}" if study else ""
+    advice = "evaluate both on the same pictures"
+    if study:
+        advice = f"train both with the same pictures, the same number of {STUDIES[study]} and the same seed"
+    return (
+        f"{name}: is not of the same pictures as {first_name}: {has} has {printable(picture)}{where}, {lacks} has not "
+        f"({len(missing):,} of {len(wanted):,} are missing, {len(more):,} are others): {advice}"
+    )
+
+
+def _told(names: Sequence[str]) -> str:
+    return f"the predictions in {', '.join(names)}" if len(names) > 1 else f"the predictions in {names[0]}"
+
+
+def _notes_of(tables: Sequence[tuple[str, PredictionTable]]) -> list[str]:
+    """What the evaluations' own reports say of how the pictures relate to the models' training."""
+    notes = []
+    for name, _ in tables:
+        try:
+            note = json.loads((Path(name) / "report.json").read_text(encoding="utf-8")).get("note")
+        except (OSError, ValueError, AttributeError, RecursionError):
+            note = None
+        if isinstance(note, str) and note and note not in notes:
+            notes.append(note)
+    return notes
+
+
+# The differences
+
+
+def _compared(
+    contenders: Sequence[Contender],
+    data: str,
+    *,
+    metric: Metric,
+    all_pairs: bool,
+    notes: list[str],
+    folder: Path,
+) -> Comparison:
+    table = contenders[0].table
+    if metric == "balanced_accuracy" and table.multi_label:
+        raise InputError("metric: pictures with several labels have no balanced accuracy; take accuracy, auc or brier")
+    units = Units(len(table), table.group if _has_groups(table) else None)
+    chosen = combinations(contenders, 2) if all_pairs else ((contenders[0], each) for each in contenders[1:])
+    pairs = [_pair(first, second, units) for first, second in chosen]
+    for name in METRICS:
+        rows = [[row for row in pair.rows if row.metric == name] for pair in pairs]
+        if all(rows):
+            corrected = holm([row.difference.p for (row,) in rows])
+            for pair, (row,), p in zip(pairs, rows, corrected, strict=True):
+                pair.rows[pair.rows.index(row)] = replace(row, corrected_p=p)
+    study = STUDIES.get(_study(table), "")
+    if not any(row.metric == metric for row in pairs[0].rows):
+        raise InputError(f"metric: {METRICS[metric]} needs pictures of two classes at least; take accuracy")
+    said = partial(verdict, metric=metric, study=study, pairs=len(pairs), several_labels=table.multi_label)
+    return Comparison(
+        data=data,
+        classes=list(table.classes),
+        models=[contender.name for contender in contenders],
+        metric=metric,
+        pairs=pairs,
+        study=study,
+        groups=len(units) if units.grouped else None,
+        notes=notes,
+        folder=folder,
+        several_labels=table.multi_label,
+        sentences=[said(pair) for pair in pairs],
+    )
+
+
+def _has_groups(table: PredictionTable) -> bool:
+    return table.group is not None and any(table.group)
+
+
+def _pair(first: Contender, second: Contender, units: Units) -> Pair:
+    tables = (first.table, second.table)
+    different = first.right.astype(int) - second.right.astype(int)
+    about: dict[str, Any] = {
+        "first": first.name,
+        "second": second.name,
+        "only_first": int((different > 0).sum()),
+        "only_second": int((different < 0).sum()),
+    }
+    column = _study(first.table)
+    if column:
+        rows, runs = _rows_over_runs(first, second, np.array(getattr(first.table, column)), folds=column == "fold")
+        return Pair(pictures=len(set(first.table.pictures)), rows=rows, runs=runs, **about)
+    rows = []
+    for name, value in VALUES.items():
+        values = [value(table) for table in tables]
+        if values[0] is not None and values[1] is not None:
+            rows.append(Row(name, values[0], values[1], DIFFERENCES[name](first, second, units)))
+    return Pair(pictures=len(first.table), rows=rows, **about)
+
+
+def _rows_over_runs(first: Contender, second: Contender, runs: np.ndarray, *, folds: bool) -> tuple[list[Row], int]:
+    """The figures of each run, and the tests of their differences over the runs."""
+    names = sorted(set(runs.tolist()))
+    if len(names) < 2:
+        raise InputError(f"models: {first.name} has predictions of one run only; two at least are needed")
+    sizes = [int((runs == name).sum()) for name in names]
+    # Of K folds each picture is held out once and trained on in all the others.
+    share = float(np.mean([size / (len(runs) - size) for size in sizes])) if folds else 0.0
+    rows = []
+    for metric, value in VALUES.items():
+        values = [[value(each.table.take(runs == name)) for name in names] for each in (first, second)]
+        if any(each is None for row in values for each in row):
+            continue
+        before, after = (np.array(row, np.float64) for row in values)
+        found = corrected_resampled((after - before).tolist(), share)
+        rows.append(Row(metric, float(before.mean()), float(after.mean()), found))
+    return rows, len(names)
+
+
+# What is written
+
+
+def _write(found: Comparison, contenders: Sequence[Contender]) -> None:
+    models = [contender for contender in contenders if contender.name != AVERAGE]
+    averages = [contender.table for contender in contenders if contender.name == AVERAGE]
+    folder, first = found.folder, models[0].table
+    if averages or not first.multi_label:  # at which thresholds an average of labels decides, is not known otherwise
+        mean = average([each.table.probabilities for each in models])
+        table = averages[0] if averages else replace(first, probabilities=mean, predicted=mean.argmax(axis=1))
+        replace(
+            table,
+            models={each.name: each.table.probabilities for each in models},
+            models_predicted={each.name: each.table.predicted for each in models},
+        ).write(folder / PREDICTIONS)
+    write_csv(folder / f"{COMPARISON}.csv", CSV_HEADER, csv_rows(found.pairs))
+    write_text(folder / f"{COMPARISON}.md", found.markdown())
+    write_text(folder / f"{COMPARISON}.tex", found.latex())
+    write_json(folder / f"{COMPARISON}.json", found.as_json())  # the last, which tells that all is there

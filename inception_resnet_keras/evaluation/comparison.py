@@ -1,0 +1,320 @@
+"""What a comparison found: differences of models on the same pictures, in numbers and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich.table import Table
+
+from ..common import notebook
+from ..common.console import cell, printable, say
+from .paired import Difference
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Metric = Literal["accuracy", "balanced_accuracy", "auc", "brier"]
+METRICS: dict[Metric, str] = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auc": "AUC",
+    "brier": "Brier score",
+}
+SIGNIFICANT = 0.05
+NEEDED = 6  # pictures that only one of two classifies correctly: with fewer, McNemar's p cannot be below 0.05
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of two models.
+
+    metric: Its name. first, second: Each model's value; over folds or seeds the mean of theirs. difference: The
+    second's minus the first's. corrected_p: p after Holm's correction for all compared pairs.
+    """
+
+    metric: Metric
+    first: float
+    second: float
+    difference: Difference
+    corrected_p: float | None = None
+
+    @property
+    def better(self) -> float:
+        """The difference, positive where the second model is better: of a Brier score less is better."""
+        return -self.difference.value if self.metric == "brier" else self.difference.value
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models on the same pictures.
+
+    first, second: Their names. pictures: How many. only_first, only_second: Pictures that only one of the two
+    classifies correctly. rows: Their figures. runs: Of folds or seeds how many; 0 for one run each.
+    """
+
+    first: str
+    second: str
+    pictures: int
+    only_first: int
+    only_second: int
+    rows: list[Row]
+    runs: int = 0
+
+    def row(self, metric: str) -> Row:
+        return next(row for row in self.rows if row.metric == metric)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    data: The pictures, as they were given. classes: The classes' names. models: The models' names.
+    metric: The figure that the sentences are about. pairs: Each compared pair. study: "folds", "seeds", or "" for
+    single runs. groups: How many groups the pictures are of; None where no groups are known. notes: How the pictures
+    relate to the runs' training. several_labels: Whether a picture may have several labels. sentences: What each
+    pair's numbers allow to be said. folder: Where it is written.
+    """
+
+    data: str
+    classes: list[str]
+    models: list[str]
+    metric: Metric
+    pairs: list[Pair]
+    study: str
+    groups: int | None
+    notes: list[str]
+    folder: Path
+    several_labels: bool = False
+    sentences: list[str] = field(default_factory=list)
+
+    def show(self, console: Console) -> None:
+        """Prints it in a terminal."""
+        say(console, self.heading, style="italic")
+        for note in self.notes:
+            say(console, note, style="yellow")
+        console.print(self.table())
+        for sentence in self.sentences:
+            say(console, sentence)
+
+    def __repr__(self) -> str:
+        return f"<Comparison of {', '.join(self.models)} on {self.data}: {self.sentences[0]}>"
+
+    def _repr_html_(self) -> str:
+        return notebook.page(
+            notebook.heading(self.heading),
+            *map(notebook.line, self.notes),
+            notebook.table(self.table()),
+            *map(notebook.line, self.sentences),
+            notebook.line(f"everything is in {self.folder}"),
+        )
+
+    @property
+    def heading(self) -> str:
+        """What was compared on what."""
+        pair = self.pairs[0]
+        runs = f", {pair.runs} {self.study} each" if self.study else ""
+        groups = f" of {self.groups:,} groups" if self.groups is not None else ""
+        return f"{len(self.models)} models on {pair.pictures:,} pictures{groups} of {self.data}{runs}"
+
+    def as_json(self) -> dict[str, object]:
+        found = {name: value for name, value in asdict(self).items() if name != "folder"}
+        return found | {"heading": self.heading}
+
+    def table(self) -> Table:
+        """The differences, one row per pair and figure."""
+        table = Table(title="differences: the second model minus the first", title_justify="left")
+        for name, justify in zip(HEADER, ["left"] * 3 + ["right"] * 5, strict=True):
+            table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        for pair in self.pairs:
+            for place, cells in enumerate(_cells(pair)):
+                names = cells[:2] if not place else ["", ""]
+                table.add_row(*map(cell, names), *cells[2:])
+            table.add_section()
+        return table
+
+    def markdown(self) -> str:
+        """The table and the sentences, in Markdown."""
+        lines = ["| " + " | ".join(HEADER) + " |", "|" + " --- |" * len(HEADER)]
+        lines += [
+            "| " + " | ".join(_markdown(text) for text in cells) + " |" for pair in self.pairs for cells in _cells(pair)
+        ]
+        said = [_markdown(sentence) for sentence in [self.heading, *self.notes]]
+        return "\n\n".join([*said, "\n".join(lines), *map(_markdown, self.sentences)]) + "\n"
+
+    def latex(self) -> str:
+        """The table for LaTeX, with the rules of the package booktabs."""
+        rows = [" & ".join(_latex(text) for text in cells) + r" \\" for pair in self.pairs for cells in _cells(pair)]
+        header = " & ".join(map(_latex, HEADER)) + r" \\"
+        body = [r"\toprule", header, r"\midrule", *rows, r"\bottomrule"]
+        comments = [f"% {_latex(line)}" for line in [self.heading, *self.notes, *self.sentences]]
+        return "\n".join([*comments, r"\begin{tabular}{lllrrrrr}", *body, r"\end{tabular}", ""])
+
+
+HEADER = ("first", "second", "figure", "first's", "second's", "difference (95 %)", "p", "p, Holm")
+
+
+def _cells(pair: Pair) -> list[list[str]]:
+    return [
+        [
+            pair.first,
+            pair.second,
+            METRICS[row.metric],
+            _value(row.metric, row.first),
+            _value(row.metric, row.second),
+            _difference(row.metric, row.difference),
+            p_text(row.difference.p),
+            p_text(row.corrected_p),
+        ]
+        for row in pair.rows
+    ]
+
+
+def _in_percent(metric: str) -> bool:
+    return metric in ("accuracy", "balanced_accuracy")
+
+
+def _value(metric: str, value: float) -> str:
+    return f"{value:.2%}" if _in_percent(metric) else f"{value:.4f}"
+
+
+def _difference(metric: str, found: Difference) -> str:
+    def text(value: float) -> str:
+        return f"{100 * value:+.1f}" if _in_percent(metric) else f"{value:+.4f}"
+
+    if found.low is None or found.high is None:
+        return text(found.value)
+    return f"{text(found.value)} ({text(found.low)} to {text(found.high)})"
+
+
+def p_text(p: float | None) -> str:
+    """Such as "0.034", "< 0.001"; "–" for none."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _p_said(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def verdict(pair: Pair, metric: Metric, *, study: str, pairs: int, several_labels: bool = False) -> str:
+    """What the numbers of a pair allow to be said, in words.
+
+    Args:
+        pair: The two models.
+        metric: The figure that it is about.
+        study: "folds", "seeds", or "" for single runs.
+        pairs: How many pairs Holm's correction is for.
+        several_labels: Whether a picture may have several labels.
+    """
+    row, first, second = pair.row(metric), printable(pair.first), printable(pair.second)
+    difference = row.difference
+    unit = " points" if _in_percent(metric) else ""
+    what = METRICS[metric]
+    texts = []
+    if metric == "accuracy" and not study:
+        right = "gives all labels of" if several_labels else "classifies"
+        correctly = "correctly " if not several_labels else ""
+        texts.append(
+            f"{second} {right} {_pictures(pair.only_second)} {correctly}that {first} does not, and {first} "
+            f"{_pictures(pair.only_first)} that {second} does not, of {pair.pictures:,}."
+        )
+    where = f" on average over {pair.runs} {study}" if study else ""
+    interval = ""
+    if difference.low is not None and difference.high is not None:
+        interval = f" (95 %: {_signed(metric, difference.low)} to {_signed(metric, difference.high)})"
+    value = f"{_signed(metric, difference.value)}{unit}{where}"
+    texts.append(f"The difference in {what}, {second} minus {first}, is {value}{interval}{_tested(row, pairs)}.")
+    p = row.corrected_p
+    if p is None:
+        texts.append("It does not vary between the compared units, so that no test applies.")
+    elif p < SIGNIFICANT:
+        better, worse = (second, first) if row.better > 0 else (first, second)
+        of = {
+            "folds": "pictures like these, trained and tested in this way",
+            "seeds": "these held-out pictures, whatever the seed; it says nothing about other pictures",
+            "": "pictures like these",
+        }[study]
+        texts.append(f"{better} is better than {worse} on {of}.")
+    else:
+        texts.append(_undecided(pair, row, study))
+    return " ".join(texts)
+
+
+def _undecided(pair: Pair, row: Row, study: str) -> str:
+    basis = f"{pair.runs} {study}" if study else _pictures(pair.pictures)
+    text = f"These {basis} do not show which of the two is better"
+    difference = row.difference
+    if difference.p is not None and difference.p < SIGNIFICANT:
+        text += ", because several pairs were compared: one such difference in so many is to be expected by chance"
+    elif difference.low is not None and difference.high is not None:
+        low, high = (_signed(row.metric, bound) for bound in (difference.low, difference.high))
+        text += f": they are compatible with any difference from {low} to {high}"
+    text += ". That does not show that the two are equal."
+    different = pair.only_first + pair.only_second
+    if row.metric == "accuracy" and not study and different < NEEDED:
+        text += (
+            f" The two decide differently in the correctness of {_pictures(different)} only; with fewer than {NEEDED}, "
+            "no difference can be significant: more pictures are needed."
+        )
+    return text
+
+
+def _tested(row: Row, pairs: int) -> str:
+    if row.difference.p is None:
+        return ""
+    text = f"; {row.difference.test}: {_p_said(row.difference.p)}"
+    if pairs > 1 and row.corrected_p is not None:
+        text += f", {_p_said(row.corrected_p)} after Holm's correction for {pairs} comparisons"
+    return text
+
+
+def _signed(metric: str, value: float) -> str:
+    return f"{100 * value:+.1f}" if _in_percent(metric) else f"{value:+.4f}"
+
+
+def _pictures(count: int) -> str:
+    return f"{count:,} picture{'' if count == 1 else 's'}"
+
+
+def _markdown(text: str) -> str:
+    for sign in "\\|*_`<>[]":
+        text = text.replace(sign, f"\\{sign}")
+    return printable(text.replace("\n", " "))
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in printable(text))
+
+
+def csv_rows(pairs: Sequence[Pair]) -> list[list[object]]:
+    """The rows of comparison.csv, under `CSV_HEADER`."""
+    return [
+        [
+            *(pair.first, pair.second, row.metric, row.first, row.second, row.difference.value),
+            *("" if bound is None else bound for bound in (row.difference.low, row.difference.high)),
+            *("" if p is None else p for p in (row.difference.p, row.corrected_p)),
+            *(row.difference.method, row.difference.test, pair.only_first, pair.only_second, pair.pictures, pair.runs),
+        ]
+        for pair in pairs
+        for row in pair.rows
+    ]
+
+
+CSV_HEADER = [
+    *("first", "second", "figure", "value of first", "value of second", "difference", "low", "high"),
+    *("p", "p after Holm", "interval", "test", "only first right", "only second right", "pictures", "runs"),
+]

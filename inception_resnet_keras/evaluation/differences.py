@@ -1,0 +1,151 @@
+"""The figures that `compare` takes of two models, and how each one's difference is judged on the same pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .comparison import Metric
+from .delong import components
+from .intervals import Units
+from .metrics import balanced_accuracy
+from .paired import (
+    PERMUTATION,
+    Difference,
+    influence_difference,
+    mean_difference,
+    mover,
+    paired_accuracies,
+    paired_areas,
+    sign_flips,
+    tango,
+)
+from .predictions import PredictionTable
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model's predictions. The rows of all contenders of a comparison are of the same pictures and runs.
+
+    name: The model, as it is shown. table: Its predictions; `probabilities` and `predicted` are this model's.
+    """
+
+    name: str
+    table: PredictionTable
+
+    @property
+    def right(self) -> np.ndarray:
+        """bool (n,): which pictures it classifies correctly; of several labels, whether all of them are correct."""
+        same = self.table.predicted == self.table.labels
+        return same.all(axis=1) if self.table.multi_label else same
+
+
+def _accuracy(table: PredictionTable) -> float | None:
+    return float(Contender("", table).right.mean())
+
+
+def _balanced(table: PredictionTable) -> float | None:
+    return None if table.multi_label else balanced_accuracy(table.labels, table.predicted)
+
+
+def _truth(table: PredictionTable) -> np.ndarray:
+    """uint8 (n, classes)."""
+    return table.labels if table.multi_label else np.eye(len(table.classes), dtype=np.uint8)[table.labels]
+
+
+def _judged_classes(table: PredictionTable) -> list[int]:
+    """Classes of which there are pictures, and pictures of others."""
+    counts = _truth(table).sum(axis=0)
+    return np.flatnonzero((counts > 0) & (counts < len(table))).tolist()
+
+
+def _area(table: PredictionTable) -> float | None:
+    truth, classes = _truth(table).astype(bool), _judged_classes(table)
+    areas = [components(truth[:, each], table.probabilities[:, each])[0][0] for each in classes]
+    return float(np.mean(areas)) if areas else None
+
+
+def _brier(table: PredictionTable) -> float | None:
+    return float(_brier_losses(table).mean())
+
+
+def _brier_losses(table: PredictionTable) -> np.ndarray:
+    """(n,): squared errors of the probabilities, summed over classes; of several labels averaged over them."""
+    squares = np.square(table.probabilities.astype(np.float64) - _truth(table))
+    return squares.mean(axis=1) if table.multi_label else squares.sum(axis=1)
+
+
+VALUES: Mapping[Metric, Callable[[PredictionTable], float | None]] = {
+    "accuracy": _accuracy,
+    "balanced_accuracy": _balanced,
+    "auc": _area,
+    "brier": _brier,
+}
+
+
+def _accuracy_difference(first: Contender, second: Contender, units: Units) -> Difference:
+    if not units.grouped:
+        return paired_accuracies(first.right, second.right)[0]
+    return _mean_difference(
+        second.right.astype(float) - first.right, np.full(len(first.right), 1 / units.pictures), units
+    )
+
+
+def _balanced_difference(first: Contender, second: Contender, units: Units) -> Difference:
+    labels = first.table.labels
+    counts = np.bincount(labels, minlength=len(first.table.classes))
+    weights = 1 / (counts[labels] * (counts > 0).sum())
+    different = second.right.astype(float) - first.right
+    if units.grouped:
+        return _mean_difference(different, weights, units, labels)
+    parts = []
+    for number in np.flatnonzero(counts):
+        inside = labels == number
+        only = [int((different[inside] == sign).sum()) for sign in (-1, 1)]
+        parts.append(((only[1] - only[0]) / counts[number], *tango(only[0], only[1], int(counts[number]))))
+    value, low, high = mover(parts)
+    return Difference(value, low, high, sign_flips(weights * different), "MOVER of Tango's", PERMUTATION)
+
+
+def _mean_difference(
+    different: np.ndarray, weights: np.ndarray, units: Units, strata: np.ndarray | None = None
+) -> Difference:
+    """A weighted mean of differences of pictures, or within each stratum, over independent units."""
+    numbers = np.zeros(len(different), int) if strata is None else strata
+    counts = np.maximum(np.bincount(numbers), 1)
+    means = np.bincount(numbers, different) / counts
+    return mean_difference(units.totals(weights * different), units.totals(weights * (different - means[numbers])))
+
+
+def _area_difference(first: Contender, second: Contender, units: Units) -> Difference:
+    table = first.table
+    truth, classes = _truth(table).astype(bool), _judged_classes(table)
+    if len(table.classes) == 2 and not table.multi_label and not units.grouped and min(np.bincount(table.labels)) > 1:
+        positives = truth[:, 1]
+        return paired_areas(positives, table.probabilities[:, 1], second.table.probabilities[:, 1])
+    influence, values = np.zeros(len(table)), []
+    for each in classes:
+        positives = truth[:, each]
+        scores = np.stack([contender.table.probabilities[:, each] for contender in (first, second)])
+        areas, lower, higher = components(positives, scores)
+        values.append(areas[1] - areas[0])
+        for where, parts in ((positives, lower), (~positives, higher)):
+            found = parts[1] - parts[0]
+            influence[where] += (found - found.mean()) / (where.sum() * len(classes))
+    return influence_difference(float(np.mean(values)), units.totals(influence))
+
+
+def _brier_difference(first: Contender, second: Contender, units: Units) -> Difference:
+    different = _brier_losses(second.table) - _brier_losses(first.table)
+    influence = (different - different.mean()) / len(different)
+    return influence_difference(float(different.mean()), units.totals(influence))
+
+
+DIFFERENCES: Mapping[Metric, Callable[[Contender, Contender, Units], Difference]] = {
+    "accuracy": _accuracy_difference,
+    "balanced_accuracy": _balanced_difference,
+    "auc": _area_difference,
+    "brier": _brier_difference,
+}

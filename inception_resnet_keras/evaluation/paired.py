@@ -1,0 +1,240 @@
+"""Whether two models differ, judged on the same pictures or on the same folds.
+
+| test | of | source |
+| --- | --- | --- |
+| McNemar's, exact | accuracy: pictures that only one of the two classifies correctly | McNemar 1947 |
+| Tango's score interval | the difference of two accuracies on the same pictures | Tango, Stat. Med. 17 (1998) |
+| DeLong's, paired | the difference of two areas under ROC curves | DeLong et al. 1988 |
+| corrected resampled t | the mean difference over folds or repetitions | Nadeau and Bengio, Mach. Learn. 52 (2003) |
+| Holm's correction | the p-values of several comparisons | Holm 1979 |
+
+Everything else is resampled, by `intervals.bootstrap`. Pictures of one group, such as a patient, are not independent:
+where groups are given, McNemar's test and Tango's interval give way to resampled groups.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..common.packages import required
+from .delong import delong
+from .intervals import CONFIDENCE, normal_quantile
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two figures, the second's minus the first's.
+
+    value: The difference. low, high: Where it lies with 95 % confidence; None where no interval can be computed.
+    p: The probability of a difference as large or larger if there were none; None where no test applies.
+    method, test: How the interval and p were computed; "" for none.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    method: str = ""
+    test: str = ""
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of 0."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The two-sided p of McNemar's exact test.
+
+    Args:
+        only_first, only_second: Pictures that only the first model classifies correctly, and only the second.
+    """
+    if not only_first + only_second:
+        return 1.0
+    return float(required("scipy.stats", "compare").binomtest(only_second, only_first + only_second).pvalue)
+
+
+def tango(only_first: int, only_second: int, pictures: int) -> tuple[float, float]:
+    """Tango's score interval of the difference of two accuracies, the second's minus the first's, in [-1, 1].
+
+    Args:
+        only_first, only_second: Pictures that only the first model classifies correctly, and only the second.
+        pictures: All of them, at least 1.
+    """
+    brentq = required("scipy.optimize", "compare").brentq
+    z, value = normal_quantile(), (only_second - only_first) / pictures
+
+    def score(difference: float) -> float:
+        # The probability that only the first is right is estimated under the constraint of this difference.
+        b = (2 * pictures + only_first - only_second) * difference - only_first - only_second
+        c = -only_first * difference * (1 - difference)
+        first = (math.sqrt(max(b * b - 8 * pictures * c, 0.0)) - b) / (4 * pictures)
+        variance = pictures * (2 * first + difference * (1 - difference))
+        return (only_second - only_first - pictures * difference) / math.sqrt(max(variance, 1e-300))
+
+    def bound(sign: int) -> float:
+        end = -sign * 1.0
+        if value == end:
+            return end
+        inside = end * (1 - 1e-12)
+        if (score(inside) - sign * z) * sign <= 0:
+            return end
+        return float(brentq(lambda difference: score(difference) - sign * z, inside, value, xtol=1e-10))
+
+    return bound(1), bound(-1)
+
+
+def paired_accuracies(first_right: np.ndarray, second_right: np.ndarray) -> tuple[Difference, int, int]:
+    """The difference of two accuracies on the same pictures, with McNemar's p and Tango's interval.
+
+    Args:
+        first_right, second_right: bool (n,): which pictures each of the two classifies correctly.
+
+    Returns:
+        The difference, how many pictures only the first classifies correctly, and how many only the second.
+    """
+    only_first, only_second = int((first_right & ~second_right).sum()), int((second_right & ~first_right).sum())
+    low, high = tango(only_first, only_second, len(first_right))
+    value = (only_second - only_first) / len(first_right)
+    p = mcnemar(only_first, only_second)
+    return Difference(value, low, high, p, "Tango's score", "McNemar, exact"), only_first, only_second
+
+
+def paired_areas(positives: np.ndarray, first: np.ndarray, second: np.ndarray) -> Difference:
+    """The difference of two areas under ROC curves on the same pictures, by DeLong's test.
+
+    Args:
+        positives: bool (n,). first, second: float (n,), the scores of either model.
+    """
+    normal = required("scipy.stats", "compare").norm
+    areas, covariance = delong(positives, np.stack([first, second]))
+    value = float(areas[1] - areas[0])
+    variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    if variance <= 1e-16:  # the same order of scores, or no overlap: nothing varies
+        return Difference(value, p=1.0 if abs(value) < 1e-12 else None, test="DeLong, paired")
+    spread = math.sqrt(variance)
+    half = normal_quantile() * spread
+    p = float(2 * normal.sf(abs(value) / spread))
+    return Difference(value, max(-1.0, value - half), min(1.0, value + half), p, "DeLong", "DeLong, paired")
+
+
+def corrected_resampled(differences: Sequence[float], tested_share: float) -> Difference:
+    """The mean difference over folds or repetitions, by Nadeau and Bengio's corrected resampled t-test.
+
+    The trainings of different folds share most of their pictures, so the folds' differences vary less than those of
+    independent trainings would. The test adds n_test / n_train to 1 / runs.
+
+    Args:
+        differences: One per fold or repetition, at least two.
+        tested_share: Held-out pictures per training picture, n_test / n_train, such as 0.25 of five folds; 0 for runs
+            that share nothing but the pictures they are tested on, such as different seeds.
+
+    Raises:
+        ValueError: There are fewer than two differences.
+    """
+    student = required("scipy.stats", "compare").t
+    values, runs = np.asarray(differences, np.float64), len(differences)
+    if runs < 2:
+        raise ValueError(f"differences: {runs} is given; two runs at least are needed")
+    mean, variance = float(values.mean()), float(values.var(ddof=1))
+    name = "corrected resampled t" if tested_share else "paired t"
+    if variance <= 0:
+        return Difference(mean, p=1.0 if mean == 0 else None, test=name)
+    spread = math.sqrt((1 / runs + tested_share) * variance)
+    half = float(student.ppf(0.5 + CONFIDENCE / 2, runs - 1)) * spread
+    p = float(2 * student.sf(abs(mean) / spread, runs - 1))
+    return Difference(mean, mean - half, mean + half, p, name, name)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """p-values corrected for several comparisons by Holm's method, in the order given; None stays None."""
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    found: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, place) in enumerate(known):
+        highest = max(highest, min(1.0, p * (len(known) - rank)))
+        found[place] = highest
+    return found
+
+
+RESAMPLES = 9999
+
+
+def mean_difference(contributions: np.ndarray, totals: np.ndarray) -> Difference:
+    """A difference that is a sum over independent units, pictures or groups, by Student's t and by permutation.
+
+    Args:
+        contributions: (n,) what each unit adds to the difference.
+        totals: (n,) the same minus its expectation, so that these sum to 0: each unit's influence.
+    """
+    stats = required("scipy.stats", "compare")
+    value, count = float(contributions.sum()), len(totals)
+    p = sign_flips(contributions)
+    spread = math.sqrt(float((totals**2).sum()) * count / (count - 1)) if count > 1 else 0.0
+    if spread <= 1e-15:
+        return Difference(value, p=p, test=PERMUTATION)
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * spread
+    return Difference(value, value - half, value + half, p, "t", PERMUTATION)
+
+
+def influence_difference(value: float, totals: np.ndarray) -> Difference:
+    """A difference whose units' influences are known, such as of areas under curves, by Student's t.
+
+    Args:
+        value: The difference.
+        totals: (n,) the influence of each unit, picture or group, on it; they sum to 0.
+    """
+    student, count = required("scipy.stats", "compare").t, len(totals)
+    spread = math.sqrt(float((totals**2).sum()) * count / (count - 1)) if count > 1 else 0.0
+    if spread <= 1e-15:
+        return Difference(value, p=1.0 if abs(value) < 1e-12 else None, test="t of influences")
+    half = float(student.ppf(0.5 + CONFIDENCE / 2, count - 1)) * spread
+    p = float(2 * student.sf(abs(value) / spread, count - 1))
+    return Difference(value, max(-1.0, value - half), min(1.0, value + half), p, "t of influences", "t of influences")
+
+
+PERMUTATION = "permutation of the two models"
+
+
+def sign_flips(contributions: np.ndarray) -> float:
+    """The two-sided p of a sum of differences, if each unit's two models could as well be exchanged.
+
+    All exchanges are tried where they are few, else 9,999 of them, by `scipy.stats.permutation_test`.
+    """
+    test = required("scipy.stats", "compare").permutation_test
+    different = contributions[contributions != 0]
+    if not len(different):
+        return 1.0
+    if len(different) == 1:  # of which SciPy makes no sample
+        return 1.0
+
+    def total(sample: np.ndarray, axis: int = -1) -> np.ndarray:
+        return sample.sum(axis=axis)
+
+    found = test(
+        (different,),
+        total,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=max(1, 2_000_000 // len(different)),
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
+
+
+def mover(parts: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
+    """The mean of independent differences and its interval, from theirs (MOVER, Zou and Donner, Stat. Med. 27, 2008).
+
+    Args:
+        parts: (difference, low, high) of each.
+    """
+    values, lows, highs = np.array(parts, np.float64).T
+    mean, count = float(values.mean()), len(values)
+    below = math.sqrt(float(((values - lows) ** 2).sum())) / count
+    above = math.sqrt(float(((highs - values) ** 2).sum())) / count
+    return mean, max(-1.0, mean - below), min(1.0, mean + above)

@@ -1,0 +1,264 @@
+"""Comparisons of models on the same pictures, of what evaluations wrote, and of folds and seeds."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inception_resnet_keras import compare, evaluate
+from inception_resnet_keras.cli import main
+from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.evaluation.comparison import Comparison, Pair, Row, verdict
+from inception_resnet_keras.evaluation.paired import Difference, mcnemar
+from inception_resnet_keras.evaluation.predictions import PredictionTable, prediction_table, read_predictions
+
+from ..pictures import write_digits
+from .models import write_model
+
+WRITTEN = {"comparison.csv", "comparison.json", "comparison.md", "comparison.tex", "predictions.csv"}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(tmp_path_factory.mktemp("pictures") / "digits", classes=3, per_class=12)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("models")
+    one = write_model(folder / "one.keras")
+    other = write_model(folder / "other.keras", classes="201", seed=3)
+    return [str(one), str(other)]
+
+
+@pytest.fixture(scope="module")
+def compared(models: list[str], digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    return compare(models, digits, out=tmp_path_factory.mktemp("out"), batch_size=8)
+
+
+def test_models_are_compared_with_the_first_and_so_is_their_average(
+    compared: Comparison, models: list[str], digits: Path, tmp_path: Path
+) -> None:
+    assert compared.models == [*models, "average"]
+    assert [(pair.first, pair.second) for pair in compared.pairs] == [(models[0], models[1]), (models[0], "average")]
+    alone = [evaluate(model, digits, out=tmp_path / str(place)) for place, model in enumerate(models)]
+    right = []
+    for found in alone:
+        with (found.folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
+            right.append(np.array([row["true"] == row["predicted"] for row in csv.DictReader(file)]))
+    pair = compared.pairs[0]
+    assert pair.only_first == (right[0] & ~right[1]).sum()
+    assert pair.only_second == (right[1] & ~right[0]).sum()
+    row = pair.row("accuracy")
+    assert (row.first, row.second) == pytest.approx([found.models[0].figures.top1 for found in alone])
+    assert row.difference.p == pytest.approx(mcnemar(pair.only_first, pair.only_second))
+    assert [each.metric for each in pair.rows] == ["accuracy", "balanced_accuracy", "auc", "brier"]
+    assert {path.name for path in compared.folder.iterdir()} == {*WRITTEN, "evaluation"}
+
+
+def test_the_files_say_what_was_found(compared: Comparison) -> None:
+    found = json.loads((compared.folder / "comparison.json").read_text())
+    assert found["sentences"] == compared.sentences
+    assert found["pairs"][0]["rows"][0]["difference"]["p"] == compared.pairs[0].rows[0].difference.p
+    with (compared.folder / "comparison.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == sum(len(pair.rows) for pair in compared.pairs)
+    assert float(rows[0]["difference"]) == compared.pairs[0].rows[0].difference.value
+    assert all(
+        sentence in (compared.folder / "comparison.md").read_text().replace("\\", "") for sentence in found["sentences"]
+    )
+    assert r"\toprule" in (compared.folder / "comparison.tex").read_text()
+    table = read_predictions(compared.folder / "predictions.csv")
+    assert list(table.models) == compared.models[:2]
+    assert compared.sentences[0] in repr(compared)
+    assert "McNemar" in compared._repr_html_()
+
+
+def test_evaluations_are_compared_picture_by_picture(
+    compared: Comparison, models: list[str], digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where one has the classes in another order, and the pictures."""
+    folders = [evaluate(model, digits, out=tmp_path / name).folder for model, name in zip(models, "ab", strict=True)]
+    path = folders[1] / "predictions.csv"
+    header, *rows = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(header + b"".join(reversed(rows)))
+    assert main(["compare", *map(str, folders), "--out", str(tmp_path / "out"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    expected, found = compared.pairs[0], said["pairs"][0]
+    assert (found["only_first"], found["only_second"]) == (expected.only_first, expected.only_second)
+    for row, wanted in zip(found["rows"], expected.rows, strict=True):
+        assert row["difference"]["value"] == pytest.approx(wanted.difference.value, abs=1e-6)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == WRITTEN
+    # One folder with the predictions of several models is compared within itself.
+    within = compare([compared.folder / "evaluation"], out=tmp_path / "within")
+    assert within.models == compared.models[:2]
+
+
+def table(right: np.ndarray, *, labels: np.ndarray | None = None, **about: Any) -> PredictionTable:
+    """Predictions of two classes that are right where they are to be."""
+    random = np.random.default_rng(0)
+    labels = np.arange(len(right)) % 2 if labels is None else labels
+    sure = random.uniform(0.5, 1, len(right))
+    of_truth = np.where(right, sure, 1 - sure)
+    probabilities = np.stack(
+        [np.where(labels == 0, of_truth, 1 - of_truth), np.where(labels == 1, of_truth, 1 - of_truth)]
+    )
+    names = [f"{number}.png" for number in range(len(right))]
+    return prediction_table(names, ["no", "yes"], labels, probabilities.T.astype(np.float32), **about)
+
+
+def write(folder: Path, predictions: PredictionTable) -> Path:
+    folder.mkdir()
+    predictions.write(folder / "predictions.csv")
+    return folder
+
+
+def test_holms_correction_is_over_the_compared_pairs(tmp_path: Path) -> None:
+    right = [np.arange(60) >= wrong for wrong in (20, 12, 4)]
+    folders = [write(tmp_path / f"m{place}", table(each)) for place, each in enumerate(right)]
+    against = compare(folders, out=tmp_path / "first")
+    p_values = [pair.row("accuracy").difference.p or 0.0 for pair in against.pairs]
+    assert p_values == pytest.approx([mcnemar(0, 8), mcnemar(0, 16)])
+    assert [pair.row("accuracy").corrected_p for pair in against.pairs] == pytest.approx([p_values[0], 2 * p_values[1]])
+    assert "after Holm's correction for 2 comparisons" in against.sentences[0]
+    assert f"{folders[1]} is better than {folders[0]} on pictures like these." in against.sentences[0]
+    assert len(compare(folders, out=tmp_path / "all", all_pairs=True).pairs) == 3
+
+
+def test_pictures_of_one_group_count_as_one_unit(tmp_path: Path) -> None:
+    """Each patient's ten pictures are all right or all wrong: ten times as many pictures say no more."""
+    right = [np.repeat(np.arange(12) >= wrong, 10) for wrong in (6, 1)]
+    groups = [f"patient {number // 10}" for number in range(120)]
+    labels = np.repeat(np.arange(12) % 2, 10)
+    alone = [write(tmp_path / f"a{n}", table(each, labels=labels)) for n, each in enumerate(right)]
+    grouped = [write(tmp_path / f"g{n}", table(each, labels=labels, group=groups)) for n, each in enumerate(right)]
+    one = compare(alone, out=tmp_path / "one").pairs[0].row("accuracy").difference
+    other = compare(grouped, out=tmp_path / "other")
+    found = other.pairs[0].row("accuracy").difference
+    assert other.groups == 12
+    assert (one.p or 1) < 1e-6
+    assert found.p == pytest.approx(2 * 0.5**5)  # of five patients that differ, all in one direction
+    assert found.high is not None
+    assert one.high is not None
+    assert found.high - found.value > 2 * (one.high - one.value)
+
+
+@pytest.mark.parametrize("column", ["fold", "seed"])
+def test_folds_and_seeds_are_paired_run_by_run(tmp_path: Path, column: str) -> None:
+    random = np.random.default_rng(0)
+    runs = [str(1 + number % 5) for number in range(200)]
+    right = [random.random(200) < share for share in (0.7, 0.9)]
+    folders = [
+        write(tmp_path / f"m{n}", table(each, labels=np.arange(200) // 5 % 2, **{column: runs}))
+        for n, each in enumerate(right)
+    ]
+    found = compare(folders, out=tmp_path / "out")
+    per_run = [[each[np.array(runs) == run].mean() for run in "12345"] for each in right]
+    differences = np.subtract(per_run[1], per_run[0])
+    row = found.pairs[0].row("accuracy")
+    assert (found.study, found.pairs[0].runs) == (f"{column}s", 5)
+    assert row.difference.value == pytest.approx(differences.mean())
+    spread = np.sqrt((1 / 5 + (0.25 if column == "fold" else 0)) * differences.var(ddof=1))
+    assert row.difference.high == pytest.approx(differences.mean() + 2.7764451 * spread)
+    assert ("whatever the seed" in found.sentences[0]) == (column == "seed")
+    other = write(tmp_path / "other", table(right[1], labels=np.arange(200) // 5 % 2, **{column: runs[1:] + runs[:1]}))
+    with pytest.raises(InputError, match=rf"has not .*: train both with .* number of {column}s and the same seed"):
+        compare([folders[0], other], out=tmp_path / "no")
+    plain = write(tmp_path / "plain", table(right[1], labels=np.arange(200) // 5 % 2))
+    with pytest.raises(InputError, match=rf"predictions of single runs, and .* of {column}s: they cannot be paired"):
+        compare([folders[0], plain], out=tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+
+
+def test_what_cannot_be_compared_is_refused(
+    models: list[str], digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    right = np.arange(20) > 4
+    base = write(tmp_path / "base", table(right))
+    fewer = write(tmp_path / "fewer", table(right).take(np.arange(15)))
+    labelled = table(right)
+    other_label = write(
+        tmp_path / "label", replace(labelled, labels=np.where(np.arange(20) == 7, 1 - labelled.labels, labelled.labels))
+    )
+    classes = write(tmp_path / "classes", replace(labelled, classes=["no", "maybe"]))
+    for given, message in [
+        ([base], "base has the predictions of one model only; a comparison needs two at least"),
+        ([base, fewer], r"fewer: is not of the same pictures as .*has not \(5 of 20 are missing, 0 are others\)"),
+        ([base, other_label], r"gives 7\.png another label"),
+        ([base, classes], "classes: has other classes than .*: maybe, yes"),
+        ([base, tmp_path / "nowhere"], r"is no folder with predictions\.csv; give data"),
+        ([], "models: none is given"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            compare(given)
+    with pytest.raises(InputError, match="models: 1 is given; a comparison needs two"):
+        compare(models[:1], digits)
+    with pytest.raises(InputError, match="holds predictions and no model: leave data out"):
+        compare([models[0], base], digits)
+    with pytest.raises(InputError, match="metric: got 'f1'"):
+        compare(models, digits, metric="f1")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="crops: is of evaluating models on data"):
+        compare([base, base], crops=12)
+    assert not (tmp_path / "comparisons").exists()
+
+
+def test_pictures_that_a_run_was_trained_on_are_refused_unless_allowed(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from inception_resnet_keras import networks
+
+    from .. import tiny
+
+    monkeypatch.setitem(networks.NETWORKS, "few", {"paper": tiny.FEW})
+    monkeypatch.chdir(tmp_path)
+    runs = [str(tmp_path / f"run-{seed}") for seed in (1, 2)]  # each holds out another fifth
+    for seed, run in enumerate(runs, 1):
+        begin = ["train", "--model=few", "--size=32", "--epochs=1", "--batch-size=8", "--set=copies=allow"]
+        assert main([*begin, f"--data={digits}", f"--seed={seed}", f"--out={run}"]) == 0
+    capsys.readouterr()
+    assert main(["compare", *runs, f"--data={digits}"]) == 1
+    assert "was trained on these very pictures" in (said := capsys.readouterr().err)
+    assert "--allow-trained" in said
+    assert not (tmp_path / "comparisons").exists()
+    assert main(["compare", *runs, f"--data={digits}", "--allow-trained"]) == 0
+    assert "was trained on these very pictures" in capsys.readouterr().out
+
+
+def pair(only_first: int, only_second: int, pictures: int, **row: float) -> Pair:
+    found = Difference(
+        (only_second - only_first) / pictures, -0.02, 0.06, mcnemar(only_first, only_second), "", "McNemar"
+    )
+    rows = [Row("accuracy", 0.5, 0.5 + found.value, found, row.get("corrected_p", found.p))]
+    return Pair("A", "B", pictures, only_first, only_second, rows)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            pair(5, 12, 300),
+            "do not show which of the two is better: they are compatible with any difference from -2.0 to +6.0",
+        ),
+        (
+            pair(5, 12, 300),
+            "B classifies 12 pictures correctly that A does not, and A 5 pictures that B does not, of 300.",
+        ),
+        (pair(5, 12, 300), "That does not show that the two are equal."),
+        (pair(1, 3, 300), "with fewer than 6, no difference can be significant"),
+        (pair(30, 3, 300), "A is better than B on pictures like these."),
+        (pair(1, 12, 300, corrected_p=0.07), "one such difference in so many is to be expected by chance"),
+    ],
+)
+def test_words_claim_no_more_than_the_numbers(given: Pair, said: str) -> None:
+    assert said in verdict(given, "accuracy", study="", pairs=1)
+
+
+def test_a_smaller_brier_score_is_the_better_one() -> None:
+    row = Row("brier", 0.4, 0.2, Difference(-0.2, -0.3, -0.1, 0.001, "", "t"), 0.001)
+    found = verdict(Pair("A", "B", 100, 0, 0, [row]), "brier", study="", pairs=1)
+    assert "B is better than A" in found
