@@ -13,15 +13,16 @@ import numpy as np
 
 from ..common.errors import InputError, refuse
 from ..common.files import new_files
-from ..models.model_file import Card, has_graph, load_keras_model, read_card_if_any, require_same_run, save_model
+from ..models.model_file import Card, has_graph, load_keras_model, read_card_if_any, save_model
 from ..networks import factories, names
 from ..networks.keras_graph import Graph, flattened
 from ..networks.recognise import recognise_model
 from ..weights.identify import SETTINGS_KEY, identify_checkpoint
 from ..weights.inspect import Finding, inspect_checkpoint
 from ..weights.load import LoadReport, load_weights
-from ..weights.readers import model_of_run, open_checkpoint
+from ..weights.readers import open_checkpoint
 from ..weights.readers.safetensors import save
+from ..weights.runs import model_of_run
 from ..weights.sources import OURS
 
 FORMATS = ("keras", "safetensors")
@@ -97,10 +98,7 @@ def convert_checkpoint(
         raise InputError(f"out: {target} exists; it is not overwritten")
     if not target.parent.is_dir():
         raise InputError(f"out: {target.parent} is no folder; make it first")
-    path = Path(source)
-    if run_model := model_of_run(path):
-        require_same_run(run_model)
-        path = run_model
+    path = model_of_run(Path(source)) or Path(source)
     finding = inspect_checkpoint(path)
     own, unknown = _own_graph(path)
     whole = own if own is not None and kind == "keras" and finding.source == OURS.source and not ema else None

@@ -17,8 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from ..common.files import write_text
-from ..models.model_file import MEMBER, card_text
+from ..models.model_file import card_text
 from ..models.runtimes import CARD_KEY, ENCODED, ENCODED_INPUT, INPUT, OUTPUT, SAVED_MODEL_CARD
+from ..weights.runs import MEMBER
 from .decoding import decode
 from .pictures import CALIBRATED_ON, Sample
 from .prepare import ExportableModel

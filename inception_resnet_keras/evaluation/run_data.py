@@ -34,8 +34,8 @@ from ..data.splits import (
     part_indices,
     read_split,
 )
-from ..models.model_file import RUN_CONFIG, damaged_run_config, has_card, read_run_config, require_same_run
-from ..models.runtimes import MODEL_FILE
+from ..models.model_file import damaged_run_config, has_card, read_run_config
+from ..weights.runs import MODEL_FILE, RUN_CONFIG, require_same_run
 
 
 @dataclass(frozen=True)

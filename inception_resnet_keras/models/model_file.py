@@ -13,14 +13,11 @@ from ..common.arguments import is_integer, is_number, value_range_of
 from ..common.devices import is_out_of_memory, use_gpus
 from ..common.errors import NO_MEMORY, InputError, NoMemoryError, reason_of
 from ..common.files import read_text, replacing
-from ..weights.readers import model_of_run
+from ..weights.runs import CARD_BYTES, MEMBER, model_of_run, read_member
 
 if TYPE_CHECKING:
     import keras
 
-RUN_CONFIG = "config.json"  # beside the models of a run
-MEMBER = "inception_resnet_keras.json"  # beside Keras's own members, which Keras reads alone
-_CARD_BYTES = 16 * 1024**2
 _LONGEST_SIDE = 65_535
 _NO_TEXTS = ("classes", "size", "central_crop", "epoch", "value_range", "thresholds")
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
@@ -110,15 +107,6 @@ def read_card(path: Path) -> Card:
         raise InputError(f"{path}: is damaged or no .keras file ({error})") from None
 
 
-def read_member(path: Path) -> bytes:
-    """The card's text in a file that is a zip archive, or ends in one; KeyError where it has none."""
-    with zipfile.ZipFile(path) as archive:
-        member = archive.getinfo(MEMBER)
-        if member.file_size > _CARD_BYTES:
-            raise InputError(f"{path}: its {MEMBER} claims {member.file_size:,} bytes; it is damaged")
-        return archive.read(member)
-
-
 def card_text(card: Card) -> str:
     return json.dumps(asdict(card), ensure_ascii=False)
 
@@ -126,7 +114,7 @@ def card_text(card: Card) -> str:
 def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> CardKind:  # type: ignore[assignment]
     """A card from the text that `path` holds; InputError where it is none that can be true."""
     try:
-        if len(text) > _CARD_BYTES:
+        if len(text) > CARD_BYTES:
             raise ValueError(f"its card has {len(text):,} bytes")
         # Cards of earlier versions lack these: they were evaluated on whole pictures of one class each.
         earlier = {"central_crop": 1.0, "run": "", "epoch": 0, "value_range": None, "thresholds": []}
@@ -211,23 +199,6 @@ def read_run_config(path: Path) -> dict[str, Any]:
 
 def damaged_run_config(path: Path, error: Exception) -> InputError:
     return InputError(f"{path}: is damaged or of another program ({error!r:.200})")
-
-
-def require_same_run(file: Path) -> None:
-    """Raises InputError where a model is not of the run whose config.json lies beside it.
-
-    Nothing is known, and nothing raised, where either was written by an earlier version or is damaged.
-    """
-    config = file.with_name(RUN_CONFIG)
-    try:
-        run, beside = read_card(file).run, read_run_config(config).get("run", "")
-    except (InputError, OSError):
-        return
-    if run and run != beside:
-        raise InputError(
-            f"{file}: was saved by another run than {config} describes: the folder holds files of several runs. Put "
-            "its own model back, or move this one to a folder of its own"
-        )
 
 
 def has_graph(path: Path) -> bool:

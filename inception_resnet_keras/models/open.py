@@ -33,7 +33,7 @@ from ..networks.rows import PREPROCESSINGS, RAW, Network, Preprocessing
 from ..weights import registry
 from ..weights.labels import CLASSES, label_offset
 from ..weights.readers import holds_checkpoints, is_checkpoint, open_checkpoint
-from .model_file import Card, has_graph, load_keras_model, read_card_if_any, require_same_run
+from .model_file import Card, has_graph, load_keras_model, read_card_if_any
 from .runtimes import KerasRuntime, find_runtime, holds_model, open_runtime
 
 if TYPE_CHECKING:
@@ -224,8 +224,6 @@ def find_keras_file(path: Path) -> Path | None:
     runtime, file = find_runtime(path)
     if runtime is not KerasRuntime:
         return None
-    if path.is_dir():
-        require_same_run(file)
     return file
 
 

@@ -25,11 +25,11 @@ from ..data.folders import pictures_and_others
 from ..data.images import UnreadableImageError, decode, has_pages
 from ..data.preprocessing import Convention
 from ..weights.labels import read_class_names
+from ..weights.runs import model_of_run
 from .classes import classes_of, columns
 from .one_pass import ProgressCallback, average, classify, one_pass
 from .open import GivenModel, ModelSource, OpenedModel, common_value_range, display_name, locate
 from .precision import Precision, check_precision, speed_up
-from .runtimes import MODEL_FILE
 
 TOP = 5  # classes of a picture, where nothing else is asked for
 SEPARATOR = "|"  # between several labels of a picture
@@ -453,7 +453,7 @@ def _identity(model: GivenModel) -> object:
     path = Path(model)
     if not path.exists():
         return str(model)
-    return real_path(path / MODEL_FILE if (path / MODEL_FILE).is_file() else path)
+    return real_path(model_of_run(path) or path)
 
 
 def _class_names(

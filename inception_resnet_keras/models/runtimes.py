@@ -24,8 +24,8 @@ from ..common.chatter import hushed
 from ..common.devices import is_out_of_memory, usable_cores, use_gpus
 from ..common.errors import NO_MEMORY, InputError, NoMemoryError, refuse
 from ..common.packages import required
-from ..weights.readers import MODEL_FILE, model_of_run
-from .model_file import MEMBER, Card, ExportCard, load_model, parse_card, read_member
+from ..weights.runs import MEMBER, MODEL_FILE, model_of_run, read_member
+from .model_file import Card, ExportCard, load_model, parse_card
 from .saved_model import SAVED_MODEL_FILE, refuse_unknown_operations
 
 # OpenVINO keeps what it compiled: compiling an int8 model takes longer than everything else that `predict` does.
@@ -390,12 +390,15 @@ def use_threads(count: int) -> bool:
 
 
 def find_runtime(path: str | os.PathLike[str]) -> tuple[type[Runtime], Path]:
-    """What opens a path, and the file or folder that it opens; InputError where there is no model. Reads nothing."""
+    """What opens a path, and the file or folder that it opens. Opens no model.
+
+    Raises InputError where there is no model, or a run's folder holds the model of another run.
+    """
     path = Path(path)
     if path.is_dir():
         if (path / SAVED_MODEL_FILE).is_file():
             return SavedModelRuntime, path
-        path = path / MODEL_FILE
+        path = model_of_run(path) or path / MODEL_FILE
     runtime = RUNTIMES.get(path.suffix.lower())
     if runtime is None or not path.is_file():
         raise InputError(f"{path}: {_what_is_needed(path)}")

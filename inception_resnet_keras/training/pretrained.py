@@ -9,12 +9,12 @@ from typing import Any
 from .. import networks
 from ..common.errors import InputError, refuse
 from ..models.model_file import Card, has_card, read_card
-from ..models.open import find_keras_file
 from ..networks.checks import apply_depths, apply_scale
 from ..networks.recognise import NetworkDescription
 from ..weights import registry
 from ..weights.inspect import inspect_checkpoint
-from ..weights.readers import is_checkpoint, model_of_run
+from ..weights.readers import is_checkpoint
+from ..weights.runs import model_of_run
 
 
 def table_settings(found: NetworkDescription) -> dict[str, Any] | None:
@@ -85,12 +85,6 @@ def card_of(weights: str) -> Card | None:
     path = Path(weights)
     file = model_of_run(path) or path
     return read_card(file) if has_card(file) else None
-
-
-def require_own_model(weights: str) -> None:
-    """Raises InputError where `weights` is a run's folder that holds another run's model."""
-    if model_of_run(Path(weights)):
-        find_keras_file(Path(weights))
 
 
 def keeps_classifier(card: Card | None, classes: list[str], *, multi_label: bool) -> bool:

@@ -34,7 +34,8 @@ from ..common.packages import required
 from ..data.copies import COPIES_FILE
 from ..data.splits import SPLIT_FILE, read_split
 from ..evaluation.predictions import PREDICTIONS
-from ..models.model_file import RUN_CONFIG, Card, read_run_config, save_model
+from ..models.model_file import Card, read_run_config, save_model
+from ..weights.runs import RUN_CONFIG
 from .cluster import require_agreement, worker
 from .config import TrainConfig
 

@@ -34,10 +34,10 @@ from ..evaluation.multi_label import MultiLabelReport, best_thresholds, multi_la
 from ..evaluation.predictions import concatenated, table_of
 from ..evaluation.report import Report, classification_report
 from ..evaluation.tables import CLASSES_SHOWN, class_table
-from ..models.model_file import require_same_run
 from ..models.precision import AUTO, choose_precision
 from ..weights import registry
 from ..weights.load import is_name, require
+from ..weights.runs import model_of_run, require_same_run
 from .balance import introduce_classes, require_balance, with_chosen_monitor
 from .best_epoch import NAMES, BestEpoch, best_epoch, is_finished, stops_early
 from .cluster import make_strategy, require_agreement, worker
@@ -56,7 +56,6 @@ from .folds import (
 from .in_memory import is_model, written
 from .optimizers import describe_phases
 from .pictures import RunPictures, describe_copies, keep_pictures, open_pictures
-from .pretrained import require_own_model
 from .progress import InterruptedRun, TrainingProgress, stop_requests
 from .run import RUNS, RunFolder, RunWriter, new_run, require_space, require_tensorboard
 from .trouble import estimate_activations, gpu_peak_bytes
@@ -525,7 +524,7 @@ def require_runs_outside(config: TrainConfig) -> None:
 def _require_weights(config: TrainConfig, weights: str) -> None:
     if not is_name(weights):
         require(weights)
-        require_own_model(weights)
+        model_of_run(Path(weights))  # refuses another run's model
         return
     files = [registry.WEIGHTS[file] for file in registry.files_of(weights)]
     if not any((file.network, file.variant) == (config.model, config.variant) for file in files):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.models.model_file import MEMBER, Card, load_model, read_card, save_model
+from inception_resnet_keras.models.model_file import Card, load_model, read_card, save_model
 from inception_resnet_keras.networks.recognise import channels_first as is_channels_first
 from inception_resnet_keras.networks.recognise import image_size
+from inception_resnet_keras.weights.runs import MEMBER
 
 from .. import tiny
 

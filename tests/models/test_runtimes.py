@@ -18,9 +18,9 @@ import pytest
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.folders import picture_files
-from inception_resnet_keras.models.model_file import MEMBER
 from inception_resnet_keras.models.predict import predict
 from inception_resnet_keras.models.runtimes import CARD_KEY, open_runtime, read_archive_card
+from inception_resnet_keras.weights.runs import MEMBER
 
 from ..exporting import CARD
 

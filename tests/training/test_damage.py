@@ -14,10 +14,13 @@ import pytest
 
 from inception_resnet_keras import networks
 from inception_resnet_keras.cli import main
+from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.images import read_image
 from inception_resnet_keras.models.model_file import load_model
 from inception_resnet_keras.models.open import open_model
 from inception_resnet_keras.training import train as training
+from inception_resnet_keras.weights.inspect import inspect_checkpoint
+from inception_resnet_keras.weights.load import load_weights
 
 from ..permissions import as_other_users
 from ..pictures import write_digits
@@ -136,10 +139,17 @@ def test_a_run_with_files_of_another_is_not_evaluated_exported_or_used(
     evaluate = ("evaluate", run, "--out", out)
     export = ("export", run, "--format=onnx", "--out", run.with_name("m.onnx"))
     predict = ("predict", run, data / "0" / "000.png")
+    explain = ("explain", run, data / "0" / "000.png", "--out", out)
+    convert = ("convert", run, run.with_name("c.keras"))
     for name in ("model.keras", "config.json"):
         take_from(other, run, name)
-        for arguments in (evaluate, (*evaluate, "--data", data), export, predict):
+        for arguments in (evaluate, (*evaluate, "--data", data), export, predict, explain, convert, ("inspect", run)):
             assert "another run than" in refused(capsys, *arguments)
+        for take in (load_model, inspect_checkpoint):
+            with pytest.raises(InputError, match="another run than"):
+                take(run)
+        with pytest.raises(InputError, match="another run than"):
+            load_weights(load_model(one)[0], run)
         shutil.copy(one / name, run / name)
     lines = (one / "split.csv").read_text().splitlines(keepends=True)
     for text in ((other / "split.csv").read_text(), "".join(lines[:-2])):  # another's; cut at the end of a line

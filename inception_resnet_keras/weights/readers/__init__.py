@@ -10,17 +10,17 @@ from pathlib import Path
 
 from ...common.errors import InputError
 from ...common.files import require_regular
+from ..runs import model_of_run
 from . import hdf5, safetensors, tf_checkpoint, tf_tables, torch_files
 from .checkpoint import Checkpoint, Tensor, damage
 
-__all__ = ["Checkpoint", "Tensor", "holds_checkpoints", "is_checkpoint", "model_of_run", "open_checkpoint"]
+__all__ = ["Checkpoint", "Tensor", "holds_checkpoints", "is_checkpoint", "open_checkpoint"]
 
 FORMATS = (
     "a .keras, .weights.h5 or .safetensors file of this project, a legacy Keras HDF5 file, a TensorFlow checkpoint "
     "(V1, V2, or the .tar.gz or .zip it was published in), a .safetensors file, a PyTorch state dict (.pt), or a "
     "folder with one of these, such as a run's"
 )
-MODEL_FILE = "model.keras"  # of a run's folder; best.keras beside it is another model
 
 _HEAD = 16  # bytes that tell a format
 _NEWEST = re.compile(rb'^model_checkpoint_path: "([^"\n]+)"', re.MULTILINE)  # in TensorFlow's text file `checkpoint`
@@ -36,12 +36,6 @@ def is_checkpoint(path: Path) -> bool:
 def holds_checkpoints(folder: Path) -> bool:
     """Whether a folder has files of a checkpoint in it, of any format."""
     return bool(_checkpoints_in(folder))
-
-
-def model_of_run(folder: Path) -> Path | None:
-    """The model that a run's folder stands for: the one whose report lies beside it. None for any other path."""
-    file = folder / MODEL_FILE
-    return file if file.is_file() else None
 
 
 def open_checkpoint(path: str | PathLike[str]) -> Checkpoint:
