@@ -177,7 +177,7 @@ def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from ..evaluation.tables import class_table
-    from ..training.folds import runs_table
+    from ..training.folds import FIGURES, runs_table
     from ..training.train import RepeatedResult, resume, train_config
 
     console = Console()
@@ -198,9 +198,10 @@ def run(args: argparse.Namespace) -> None:
     console.print(class_table(trained.report))
     if isinstance(trained, RepeatedResult):
         console.print(runs_table(trained.figures))
-        mean, sd = (each["accuracy"] for each in (trained.figures.mean, trained.figures.sd))
+        key = trained.figures.first
+        mean, sd = trained.figures.mean[key], trained.figures.sd[key]
         say(console, f"held-out {trained.report.headline}, of all runs together", style="bold")
-        say(console, f"by run: accuracy {mean:.2%}, standard deviation {sd:.2%}", style="bold")
+        say(console, f"by run: {FIGURES[key]} {mean:.2%}, standard deviation {sd:.2%}", style="bold")
         say(console, f"everything is in {trained.folder.path}")
         return
     say(console, f"held-out {trained.report.headline}", style="bold")

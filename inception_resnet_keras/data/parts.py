@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import combinations
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -79,10 +80,12 @@ def draw_split(
     if not draws_val and not draws_test:
         return parts
     free = np.flatnonzero(parts == TRAIN)
-    strata = _strata(source.labels[free])
+    shares = [rules.val_fraction if draws_val and not rules.folds else 0.0, rules.test_fraction * draws_test]
+    # Of fewer pictures a share is less than one.
+    least = max([rules.folds if draws_val else 0, *(ceil(1 / share) for share in shares if share)])
+    strata = _strata(source.labels[free], least)
     units = np.arange(len(free)) if copies is None else np.unique(copies[free], return_inverse=True)[1]
     if groups is None:
-        shares = [rules.val_fraction if draws_val and not rules.folds else 0.0, rules.test_fraction * draws_test]
         drawn = _draw_units(source.take(free), strata, units, shares, rules.seed)
         if rules.folds:
             rest = np.flatnonzero(drawn == TRAIN)
@@ -170,15 +173,20 @@ def _require_drawable(parts: np.ndarray, rules: SplitRules, *, declared: bool) -
         raise refuse("test_fraction", rules.test_fraction, "0, because data declares its own test pictures")
 
 
-def _strata(labels: np.ndarray) -> np.ndarray:
-    """int64 (n,): the class of each picture. With several labels per picture the combination of its labels; those that
-    occur once are one stratum together."""
+def _strata(labels: np.ndarray, least: int) -> np.ndarray:
+    """int64 (n,): the stratum of each picture, which is its class.
+
+    With several labels per picture it is the combination of its labels; of a combination that fewer than `least`
+    pictures have, the rarest label of the picture, so that rare labels are spread too.
+    """
     if labels.ndim == 1:
         return labels
-    _, numbers, counts = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
-    numbers = numbers.reshape(-1)
-    single = counts[numbers] == 1
-    return np.where(single, len(counts), numbers).astype(np.int64)
+    _, together, counts = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
+    together = together.reshape(-1)
+    rarest = np.where(labels == 1, labels.sum(axis=0, dtype=np.int64), len(labels) + 1).argmin(axis=1)
+    found = np.where(counts[together] < least, len(counts) + rarest, together)
+    strata: np.ndarray = np.unique(found, return_inverse=True)[1]
+    return strata
 
 
 def _draw_units(
@@ -250,8 +258,14 @@ def _unit_fold(source: Source, strata: np.ndarray, units: np.ndarray, rules: Spl
     from sklearn.model_selection import StratifiedKFold
 
     numbers, first, inverse = np.unique(units, return_index=True, return_inverse=True)
-    classes, counts = np.unique(strata[first], return_counts=True)
-    if not source.multi_label and counts.min() < rules.folds:
+    of_units = strata[first]
+    classes, counts = np.unique(of_units, return_counts=True)
+    if source.multi_label:
+        if len(numbers) < rules.folds:
+            raise refuse("folds", rules.folds, f"at most the {len(numbers)} pictures, copies counted once")
+        if counts.max() < rules.folds:  # nothing can be spread over so many folds
+            of_units = np.zeros_like(of_units)
+    elif counts.min() < rules.folds:
         label = int(classes[counts.argmin()])
         raise refuse(
             "folds",
@@ -261,7 +275,7 @@ def _unit_fold(source: Source, strata: np.ndarray, units: np.ndarray, rules: Spl
     folds = StratifiedKFold(rules.folds, shuffle=True, random_state=rules.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of rare combinations of labels
-        held = list(folds.split(numbers, strata[first]))[rules.fold - 1][1]
+        held = list(folds.split(numbers, of_units))[rules.fold - 1][1]
     return np.isin(inverse, held)
 
 
@@ -289,7 +303,8 @@ def _held_groups(strata: np.ndarray, groups: np.ndarray, share: float, seed: int
     A share is so many of so many folds, such as 3 of 20 for 0.15; of the places where these may begin, the first that
     leaves every class on both sides is taken, or the one that leaves the most.
     """
-    most = min(len(np.unique(groups)), int(np.bincount(strata).max()), MOST_FOLDS)
+    largest = int(np.bincount(strata).max())
+    most = min(len(np.unique(groups)), largest if largest > 1 else MOST_FOLDS, MOST_FOLDS)
     if most < 2:
         raise InputError(
             "group: all pictures are of one group, and a group is kept on one side: nothing can be held out"
@@ -314,11 +329,12 @@ def _group_folds(strata: np.ndarray, groups: np.ndarray, folds: int, seed: int) 
     """The pictures of each fold."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    count, largest = len(np.unique(groups)), int(np.bincount(strata).max())
-    if folds > min(count, largest):
-        raise refuse(
-            "folds", folds, f"at most {min(count, largest)}: there are {count} groups, and a group is kept on one side"
-        )
+    count = len(np.unique(groups))
+    if folds > count:
+        takes = f"at most {count}: there are so many groups, and a group is kept on one side"
+        raise refuse("folds", folds, takes)
+    if np.bincount(strata).max() < folds:  # nothing can be spread over so many folds
+        strata = np.zeros_like(strata)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a class is rarer than the folds: whoever draws looks at every class

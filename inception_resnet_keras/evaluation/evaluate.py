@@ -33,7 +33,7 @@ from ..models.open import GivenModel, OpenedModel, common_value_range, display_n
 from ..models.precision import Precision, check_precision, speed_up
 from ..weights.labels import CLASSES, read_class_names
 from . import metrics, plots
-from .label_evaluation import CHOSEN_HERE, evaluate_labels, require_same_kind
+from .label_evaluation import CHOSEN_HERE, evaluate_labels, with_thresholds
 from .metrics import Calibration, figures
 from .predictions import PREDICTIONS, PredictionTable, table_of
 from .report import Report, classification_report
@@ -141,7 +141,7 @@ def evaluate(
         source = with_models_range(source, common_value_range(subjects), dataset)
         comparing = partial(tell, "comparing with the training pictures")
         source, note = chosen.select(source, comparing, allow_trained=boolean("allow_trained", allow_trained))
-        require_same_kind(source, subjects, dataset)
+        subjects = with_thresholds(source, subjects, dataset)
         if named and all(subject.classes for subject in subjects):
             raise InputError("classes: names are given for models that carry their classes' names: leave them out")
         subjects = [
@@ -185,6 +185,7 @@ def evaluate(
                 thresholds=[
                     np.array(subject.thresholds)[order] for subject, order in zip(subjects, orders, strict=True)
                 ],
+                picture=lambda place: plots.thumbnail(read_again(partial(source.decode, int(read[place])))),
                 data=dataset,
                 crops=crops,
                 classes=list(known[0].names),

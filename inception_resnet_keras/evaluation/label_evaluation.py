@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from ..common.files import write_json
 from ..data.labelled import Source
 from ..models.one_pass import average as mean_of
 from ..models.open import OpenedModel
-from .multi_label import MultiLabelReport, multi_label_report
+from . import plots
+from .multi_label import DEFAULT_THRESHOLD, MultiLabelReport, multi_label_report
 from .predictions import PREDICTIONS, table_of
 from .tables import CLASSES_SHOWN, Evaluation, label_models_table, label_table, looked_at
 
@@ -31,6 +32,10 @@ LABEL_LEGEND = (
 CHOSEN_HERE = (
     "the thresholds were chosen on these pictures, so that F1, precision, recall and all right are too good: a test "
     "part shows what they are on others"
+)
+NO_THRESHOLDS = (
+    f"it carries no thresholds: a label is predicted where its probability is at least {DEFAULT_THRESHOLD:g}, which is "
+    "rarely the best; `train` chooses them on held-out pictures"
 )
 
 
@@ -69,6 +74,7 @@ class LabelEvaluation(Evaluation):
             notebook.line(LABEL_LEGEND),
             *(notebook.line(f"{model.name}: {note}") for model in self.models for note in model.notes),
             notebook.table(label_table(self.report, CLASSES_SHOWN)),
+            notebook.picture(self.folder / "labels.png", "scores of each label", 560),
             notebook.line(f"everything is in {self.folder}"),
         )
 
@@ -111,19 +117,31 @@ class LabelEvaluation(Evaluation):
         return f"{self.report.pictures:,} pictures with {occurring} labels; {crops}"
 
 
-def require_same_kind(source: Source, subjects: Sequence[OpenedModel], data: str) -> None:
-    """Raises InputError where pictures have several labels each and a model gives one class, or the other way round."""
-    for subject in subjects:
+def with_thresholds(source: Source, subjects: Sequence[OpenedModel], data: str) -> list[OpenedModel]:
+    """The models, those of sigmoids without thresholds with `DEFAULT_THRESHOLD` where pictures have several labels.
+
+    Raises InputError where pictures have several labels each and a model gives one class, or the other way round.
+    """
+    found = [_with_default_thresholds(subject) if source.multi_label else subject for subject in subjects]
+    for subject in found:
         if source.multi_label and not subject.thresholds:
             raise InputError(
                 f"{subject.name}: gives each picture one class, and a picture of {data} may have several labels; "
-                "evaluate a model that `train` made of such pictures"
+                "evaluate a model that `train` made of such pictures, or a Keras model that ends in sigmoids"
             )
         if subject.thresholds and not source.multi_label:
             raise InputError(
                 f"{data}: gives each picture one class, and {subject.name} predicts several labels per picture; give a "
                 "CSV file of several labels: a column labels, or one column of 0 and 1 per label"
             )
+    return found
+
+
+def _with_default_thresholds(subject: OpenedModel) -> OpenedModel:
+    if not subject.sigmoids or subject.thresholds:
+        return subject
+    thresholds = (DEFAULT_THRESHOLD,) * subject.outputs
+    return replace(subject, thresholds=thresholds, notes=(*subject.notes, NO_THRESHOLDS))
 
 
 def evaluate_labels(
@@ -134,6 +152,7 @@ def evaluate_labels(
     subjects: Sequence[OpenedModel],
     *,
     thresholds: Sequence[np.ndarray],
+    picture: Callable[[int], np.ndarray],
     **about: Any,
 ) -> LabelEvaluation:
     """Scores models of several labels per picture, and writes the evaluation's files.
@@ -145,15 +164,17 @@ def evaluate_labels(
         probabilities: Each model's, (n, classes), in that order.
         subjects: The models.
         thresholds: Each model's, (classes,), in that order.
+        picture: Gives one of them by its place, uint8 (height, width, 3), to show it.
         about: `data`, `crops`, `classes`, `note` and `folder` of the evaluation; `left_out` as its report lists them.
 
     Raises:
         InputError: No picture that could be read has a label.
     """
     left_out = about.pop("left_out")
+    names = [source.names[place] for place in read.tolist()]
 
     def scored(probabilities: np.ndarray, thresholds: np.ndarray) -> MultiLabelReport:
-        return multi_label_report(labels, probabilities, thresholds.tolist(), about["classes"], left_out)
+        return multi_label_report(labels, probabilities, thresholds, about["classes"], names, unreadable=left_out)
 
     models = [
         LabelModel(subject.name, subject.network, subject.view, scored(each, cuts), list(subject.notes))
@@ -177,6 +198,9 @@ def evaluate_labels(
         models_thresholds=thresholds if several else (),
     )
     table.write(found.folder / PREDICTIONS)
+    shown = [picture(mistake.index) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
+    plots.plot_labels(report, found.folder / "labels.png")
+    plots.plot_label_mistakes(report, shown, found.folder / "mistakes.png")
     write_json(found.folder / "report.json", found.as_json())  # the last, which tells that all is there
     return found
 

@@ -35,6 +35,25 @@ class LabelScore:
 
 
 @dataclass(frozen=True)
+class LabelMistake:
+    """A picture of which a label is missed, or predicted and not there. true, predicted: The names of its labels."""
+
+    index: int
+    name: str
+    true: list[str]
+    predicted: list[str]
+
+    @property
+    def missed(self) -> list[str]:
+        return [name for name in self.true if name not in self.predicted]
+
+    @property
+    def added(self) -> list[str]:
+        """Labels that are predicted and not there."""
+        return [name for name in self.predicted if name not in self.true]
+
+
+@dataclass(frozen=True)
 class MultiLabelReport:
     """Scores of a model of several labels per picture, all in [0, 1].
 
@@ -44,6 +63,7 @@ class MultiLabelReport:
     macro_f1: The mean of the labels' F1, over the labels that a picture has.
     subset_accuracy: The share of pictures whose labels are all predicted and no other.
     classes: The scores of each label.
+    mistakes: The pictures with a wrong label, those with the most first; of as many, the surest.
     unreadable: Files that were left out, each with why.
     """
 
@@ -53,6 +73,7 @@ class MultiLabelReport:
     macro_f1: float
     subset_accuracy: float
     classes: list[LabelScore]
+    mistakes: list[LabelMistake]
     unreadable: list[tuple[str, str]]
 
     @property
@@ -75,8 +96,10 @@ class MultiLabelReport:
 def multi_label_report(
     labels: np.ndarray,
     probabilities: np.ndarray,
-    thresholds: Sequence[float],
+    thresholds: Sequence[float] | np.ndarray,
     class_names: Sequence[str],
+    picture_names: Sequence[str],
+    *,
     unreadable: Sequence[tuple[str, str]] = (),
 ) -> MultiLabelReport:
     """Scores the probabilities of a model of several labels per picture.
@@ -84,8 +107,9 @@ def multi_label_report(
     Args:
         labels: (n, classes), 1 where a picture has a label, else 0.
         probabilities: (n, classes), in [0, 1].
-        thresholds: One per class: a label is predicted where its probability is at least this.
-        class_names: What the report calls the labels.
+        thresholds: One per class: a label is predicted where its probability is at least this. Or (n, classes), a row
+            for each picture; the report then has their means.
+        class_names, picture_names: What the report calls the labels and the pictures.
         unreadable: Files that were left out, with reasons, to be listed.
 
     Raises:
@@ -93,7 +117,8 @@ def multi_label_report(
     """
     metrics = required("sklearn.metrics", "a report")
     mean = mean_average_precision(labels, probabilities)
-    predicted = (probabilities >= np.asarray(thresholds)).astype(np.uint8)
+    cuts = np.asarray(thresholds, np.float64)
+    predicted = (probabilities >= cuts).astype(np.uint8)
     scores = metrics.precision_recall_fscore_support(labels, predicted, average=None, zero_division=0)
     counts = labels.sum(axis=0, dtype=np.int64)
     precisions = average_precisions(labels, probabilities)
@@ -111,11 +136,35 @@ def multi_label_report(
         classes=[
             LabelScore(name, float(threshold), float(precision), float(recall), float(f1), average, area, int(support))
             for name, threshold, precision, recall, f1, support, average, area in zip(
-                class_names, thresholds, *scores, precisions, areas, strict=True
+                class_names, np.atleast_2d(cuts).mean(axis=0), *scores, precisions, areas, strict=True
             )
         ],
+        mistakes=_mistakes(labels, probabilities, predicted, class_names, picture_names),
         unreadable=list(unreadable),
     )
+
+
+def _mistakes(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    predicted: np.ndarray,
+    class_names: Sequence[str],
+    picture_names: Sequence[str],
+) -> list[LabelMistake]:
+    wrong = labels != predicted
+    counts = wrong.sum(axis=1)
+    # How far the probabilities of the wrong labels are from the truth, summed.
+    distances = (np.abs(labels - probabilities.astype(np.float64)) * wrong).sum(axis=1)
+    chosen = np.flatnonzero(counts)
+    order = chosen[np.lexsort((-distances[chosen], -counts[chosen]))]
+
+    def names(row: np.ndarray) -> list[str]:
+        return [class_names[label] for label in np.flatnonzero(row).tolist()]
+
+    return [
+        LabelMistake(index, picture_names[index], names(labels[index]), names(predicted[index]))
+        for index in order.tolist()
+    ]
 
 
 def average_precisions(labels: np.ndarray, probabilities: np.ndarray) -> list[float | None]:

@@ -15,6 +15,7 @@ from PIL import Image
 from ..common.console import printable
 from ..common.files import replacing
 from .metrics import Calibration, Verification
+from .multi_label import MultiLabelReport
 from .report import HELD_OUT_FIGURES, Report
 
 TRAINING, HELD_OUT = "#8a8a8a", "#0b62a4"
@@ -22,6 +23,7 @@ SERIES = (HELD_OUT, "#c8501e", "#2f7d4f", "#7a4fa3", "#b8860b", "#444444")  # to
 MISTAKES_SHOWN, PAIRS_SHOWN, COPIES_SHOWN = 16, 12, 24
 NUMBERED_CLASSES = 20  # of more classes a cell has no room for its number
 MATRIX_CLASSES, MOST_CONFUSED = 60, 40  # as many as can be read; of more, so many are drawn
+MOST_LABELS = 40
 LABEL_LENGTH = 18
 
 
@@ -133,6 +135,57 @@ def plot_mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray, p
     ]
     title = f"{len(cells)} of {len(report.mistakes)} mistakes, the surest first"
     _gallery(cells, title if cells else "every picture is classified rightly", path, cell=(2.5, 2.9), columns=3)
+
+
+def plot_labels(report: MultiLabelReport, path: Path) -> None:
+    """Precision, recall, F1 and average precision of each label that a picture has, the most frequent label first.
+
+    Of more than 40 labels those of least average precision are drawn.
+    """
+    scores = [score for score in report.classes if score.support]
+    title = f"mean average precision {report.mean_average_precision:.2%} of {report.pictures:,} pictures"
+    if len(scores) > MOST_LABELS:
+        title += f"; the {MOST_LABELS} of {len(scores)} labels of least average precision"
+        scores = sorted(scores, key=lambda score: score.average_precision or 0.0)[:MOST_LABELS]
+    scores = sorted(scores, key=lambda score: (-score.support, score.name))
+    figure = Figure(figsize=(7.5, 1.9 + 0.32 * len(scores)), layout="constrained")
+    axis = figure.subplots()
+    rows = range(len(scores))
+    for row, score in zip(rows, scores, strict=True):
+        values = (score.precision, score.recall, score.f1, score.average_precision or 0.0)
+        axis.plot([min(values), max(values)], [row, row], color="#dddddd", linewidth=3, zorder=1)
+    series: tuple[tuple[str, list[float], str, str], ...] = (
+        ("precision", [score.precision for score in scores], SERIES[1], "<"),
+        ("recall", [score.recall for score in scores], SERIES[2], ">"),
+        ("F1", [score.f1 for score in scores], SERIES[5], "|"),
+        ("average precision", [score.average_precision or 0.0 for score in scores], HELD_OUT, "o"),
+    )
+    for name, values_of, colour, marker in series:
+        axis.plot(values_of, rows, marker, color=colour, markersize=7, markeredgewidth=1.6, label=name, clip_on=False)
+    axis.set_yticks(rows, [f"{_short(score.name, 28)}, {score.support:,}" for score in scores])
+    axis.set(xlim=(0, 1), ylim=(len(scores) - 0.4, -0.6), ylabel="label, pictures that have it")
+    axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    figure.suptitle(title, fontsize=11)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    _plain(axis)
+    _write(figure, path)
+
+
+def plot_label_mistakes(report: MultiLabelReport, pictures: Sequence[np.ndarray], path: Path) -> None:
+    """The pictures with the most wrong labels: which are missed, and which are predicted and not there.
+
+    pictures: uint8 (height, width, 3) each, those of the report's first mistakes.
+    """
+
+    def listed(what: str, names: Sequence[str]) -> str:
+        return f"{what} {_short(', '.join(names), 26)}" if names else ""
+
+    cells = [
+        ("\n".join(filter(None, (listed("missed", mistake.missed), listed("added", mistake.added)))), picture)
+        for mistake, picture in zip(report.mistakes, pictures, strict=False)
+    ]
+    title = f"{len(cells)} of {len(report.mistakes)} pictures with wrong labels, those with the most first"
+    _gallery(cells, title if cells else "every label of every picture is right", path, cell=(2.5, 2.9), columns=3)
 
 
 def plot_copies(rows: Sequence[Sequence[str]], decode: Callable[[str], Image.Image], path: Path) -> None:

@@ -71,7 +71,8 @@ class OpenedModel:
     preprocessing: What `run` makes of pixels before the model reads them.
     runner: What runs the Keras model inside `run`; None for what `export` wrote.
     thresholds: Of a model of several labels per picture, one per class: a label is predicted where its probability is
-        at least this. Empty where each picture has one class.
+        at least this. Empty where each picture has one class, or nothing says that it may have several.
+    sigmoids: Whether each output is known to be a sigmoid of its own, so that a picture may have several classes.
     """
 
     name: str
@@ -89,6 +90,7 @@ class OpenedModel:
     preprocessing: Preprocessing = RAW
     runner: KerasRun | None = None
     thresholds: tuple[float, ...] = ()
+    sigmoids: bool = False
 
     def keras_input(self, images: np.ndarray) -> np.ndarray:
         """What `model` reads, of pixels of 0-255 (n, height, width, 3): preprocessed, in its own data format."""
@@ -386,7 +388,7 @@ def _open_keras(
     view = card_view(card) if card else published or View(found.size, IMAGENET_CROP.fraction if of_imagenet else 1.0)
     opened = OpenedModel(name, network, classes, False, outputs, view, runner, assumed=not card and published is None)
     opened = replace(opened, notes=tuple(notes), model=model, preprocessing=found.preprocessing, runner=runner)
-    opened = replace(opened, thresholds=tuple(card.thresholds) if card else ())
+    opened = replace(opened, thresholds=tuple(card.thresholds) if card else (), sigmoids=found.ending == "sigmoids")
     return _as_imagenet(opened) if of_imagenet else opened
 
 

@@ -22,7 +22,7 @@ from .keras_graph import Graph, filled_in, flattened, functional, paired, produc
 from .recognise import channels_first
 from .rows import INCEPTION, RAW, UNIT, Network, Preprocessing
 
-OutputKind = Literal["logits", "embedding", "other"]
+OutputKind = Literal["logits", "sigmoids", "embedding", "other"]
 COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [128, 64, 200]], np.float32)
 # Spread of the values that a network is trained on, by what they are: of scaled pixels, or of pixels of 0-255.
 SCALED_SPREAD, RAW_SPREAD = (0.5, 8.0), (200.0, 300.0)
@@ -254,9 +254,10 @@ def _explains(statistics: tuple[float, float], gain: np.ndarray, offset: np.ndar
 
 
 def output_kind(output: Any) -> OutputKind:
-    """What a model's output tensor is: logits where the layer behind it is weighted and has no activation.
+    """What a model's output tensor is.
 
-    The layer is looked for inside nested models, and before layers that change no number.
+    It is logits where the layer behind it is weighted and has no activation, and sigmoids where that layer has the
+    activation sigmoid. The layer is looked for inside nested models, and before layers that change no number.
     """
     layer: Any = None
     for layer in _producers(output):
@@ -265,6 +266,8 @@ def output_kind(output: Any) -> OutputKind:
         if not _passes_on(layer):
             break
     weighted = isinstance(layer, keras.layers.Dense | keras.layers.Conv2D)
+    if (weighted or isinstance(layer, keras.layers.Activation)) and layer.activation is keras.activations.sigmoid:
+        return "sigmoids"
     return "logits" if weighted and layer.activation is keras.activations.linear else "other"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from ..common.console import command, say
 from ..common.errors import InputError
 from ..common.files import LOCK, new_folder, only_writer, remove_partial, write_json
 from ..data.labelled import VAL
+from ..evaluation.multi_label import LabelMistake, LabelScore, MultiLabelReport, best_thresholds, multi_label_report
 from ..evaluation.predictions import PREDICTIONS, PredictionTable, concatenated, read_predictions
 from ..evaluation.report import ClassScore, Mistake, Report, classification_report
 from .config import TrainConfig
@@ -31,6 +32,20 @@ from .pictures import keeping_fingerprints
 from .run import RUNS, STUDIES, RunFolder
 
 FOLDS, SEEDS = STUDIES
+FIGURES = {  # of a run's report, the first of which is its headline
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "mean_average_precision": "mean average precision",
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+    "subset_accuracy": "all labels right",
+}
+THRESHOLDS_OF = {
+    FOLDS: "each fold's labels are decided by the thresholds of the greatest F1 on the other folds' held-out pictures",
+    SEEDS: "each run's labels are decided by its own thresholds, which were chosen on these same pictures, so that F1, "
+    "precision, recall and all right are too good",
+}
+AnyReport = Report | MultiLabelReport
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,11 @@ class StudyFigures:
     runs: dict[str, dict[str, float]] = field(default_factory=dict)
     mean: dict[str, float] = field(default_factory=dict)
     sd: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def first(self) -> str:
+        """The key of the figure that comes first: "accuracy", or "mean_average_precision" of several labels."""
+        return next(iter(self.mean))
 
 
 def is_study(config: TrainConfig) -> bool:
@@ -132,7 +152,7 @@ def train_study(
     console: Console,
     start: Callable[[TrainConfig, Path], object],
     resume: Callable[[Path], object],
-) -> tuple[list[RunFolder], StudyFigures, Report]:
+) -> tuple[list[RunFolder], StudyFigures, AnyReport]:
     """Trains the runs that are not finished, one after the other, and pools their held-out predictions.
 
     Args:
@@ -164,7 +184,10 @@ def train_study(
     except KeyboardInterrupt:
         say(console, f"go on with: {command('train', '--resume', study.folder)}")
         raise
-    return pool(study)
+    found = pool(study)
+    if isinstance(found[2], MultiLabelReport):
+        say(console, THRESHOLDS_OF[study.kind])
+    return found
 
 
 def is_finished(run: RunFolder) -> bool:
@@ -172,36 +195,59 @@ def is_finished(run: RunFolder) -> bool:
     return run.report.exists() and not run.has_checkpoint()
 
 
-def pool(study: Study) -> tuple[list[RunFolder], StudyFigures, Report]:
+def pool(study: Study) -> tuple[list[RunFolder], StudyFigures, AnyReport]:
     """Pools the held-out predictions of finished runs into predictions.csv and report.json of their folder."""
     from ..evaluation import plots
 
     runs = {name: study.run(name) for name in study.configs}
     reports = {name: _read_report(run) for name, run in runs.items()}
-    classes = [score.name for score in next(iter(reports.values()))[0].classes]
+    first = next(iter(reports.values()))[0]
+    classes = [score.name for score in first.classes]
     tables = [_held_out_by(study, name) for name in runs]
     for table, run in zip(tables, runs.values(), strict=True):
-        if list(table.classes) != classes:
+        if list(table.classes) != classes or table.multi_label != isinstance(first, MultiLabelReport):
             raise InputError(f"{run.predictions}: has other classes than {run.report}; restore both")
     pooled = concatenated(tables)
     unreadable = sorted({each for report, _ in reports.values() for each in report.unreadable})
-    report = classification_report(pooled.labels, pooled.probabilities, classes, pooled.pictures, unreadable)
+    if pooled.multi_label:
+        cuts = _thresholds(study, tables, [each for each, _ in reports.values()])
+        pooled = replace(pooled, predicted=(pooled.probabilities >= cuts).astype(np.uint8))
+        of_pictures = pooled.labels, pooled.probabilities, cuts
+        found = multi_label_report(*of_pictures, classes, pooled.pictures, unreadable=unreadable)
+        plots.plot_labels(found, study.folder / "labels.png")
+        report: AnyReport = found
+    else:
+        report = classification_report(pooled.labels, pooled.probabilities, classes, pooled.pictures, unreadable)
+        plots.plot_confusion(report, study.folder / "confusion_matrix.png", title=f"held out by all {study.kind}")
     held_out = _figures({name: found for name, (found, _) in reports.items()})
     tested = _figures({name: found for name, (_, found) in reports.items() if found is not None})
     pooled.write(study.folder / PREDICTIONS)
-    plots.plot_confusion(report, study.folder / "confusion_matrix.png", title=f"held out by all {study.kind}")
     write_json(
         study.folder / "report.json",
         {
             **report.as_json(),
             **{"runs": held_out.runs, "mean": held_out.mean, "sd": held_out.sd},
             **({"test": {"runs": tested.runs, "mean": tested.mean, "sd": tested.sd}} if tested.runs else {}),
+            **({"thresholds": THRESHOLDS_OF[study.kind]} if pooled.multi_label else {}),
         },
     )
     return list(runs.values()), held_out, report
 
 
-def _figures(reports: Mapping[str, Report]) -> StudyFigures:
+def _thresholds(study: Study, tables: Sequence[PredictionTable], reports: Sequence[AnyReport]) -> np.ndarray:
+    """float64 (n, classes): the thresholds that decide the labels of each run's pictures, as THRESHOLDS_OF says."""
+    found = []
+    for number, (table, report) in enumerate(zip(tables, reports, strict=True)):
+        if study.kind == FOLDS:
+            others = concatenated([*tables[:number], *tables[number + 1 :]])
+            cuts = best_thresholds(others.labels, others.probabilities)
+        else:
+            cuts = [score.threshold for score in report.classes if isinstance(score, LabelScore)]
+        found.append(np.tile(cuts, (len(table), 1)))
+    return np.concatenate(found)
+
+
+def _figures(reports: Mapping[str, AnyReport]) -> StudyFigures:
     runs = {name: headline(report) for name, report in reports.items()}
     keys = list(next(iter(runs.values()), {}))
     values = {key: np.array([figures[key] for figures in runs.values()]) for key in keys}
@@ -212,25 +258,25 @@ def _figures(reports: Mapping[str, Report]) -> StudyFigures:
     )
 
 
-def headline(report: Report) -> dict[str, float]:
-    """Accuracy, balanced accuracy and the number of pictures."""
-    return {
-        "accuracy": report.accuracy,
-        "balanced_accuracy": report.balanced_accuracy,
-        "pictures": float(sum(score.support for score in report.classes)),
-    }
+def headline(report: AnyReport) -> dict[str, float]:
+    """Those of FIGURES that a report has, and the number of pictures."""
+    found = {key: float(getattr(report, key)) for key in FIGURES if hasattr(report, key)}
+    if isinstance(report, MultiLabelReport):
+        del found["accuracy"]  # another name of subset_accuracy
+    return {**found, "pictures": float(report.pictures)}
 
 
 def runs_table(figures: StudyFigures) -> Table:
     """The figures of each run, their mean and their standard deviation."""
-    table = Table("run", "pictures", "accuracy", "balanced accuracy", title="held-out pictures, run by run")
+    keys = [key for key in FIGURES if key in figures.mean]
+    table = Table("run", "pictures", *(FIGURES[key] for key in keys), title="held-out pictures, run by run")
     for name, row in [*figures.runs.items(), ("mean", figures.mean), ("standard deviation", figures.sd)]:
         pictures = f"{row['pictures']:,.0f}" if name in figures.runs else ""
-        table.add_row(name, pictures, f"{row['accuracy']:.2%}", f"{row['balanced_accuracy']:.2%}")
+        table.add_row(name, pictures, *(f"{row[key]:.2%}" for key in keys))
     return table
 
 
-def _read_report(run: RunFolder) -> tuple[Report, Report | None]:
+def _read_report(run: RunFolder) -> tuple[AnyReport, AnyReport | None]:
     """A finished run's reports on its held-out and its test pictures."""
     try:
         stored = json.loads(run.report.read_text(encoding="utf-8"))
@@ -239,7 +285,19 @@ def _read_report(run: RunFolder) -> tuple[Report, Report | None]:
         raise InputError(f"{run.report}: is damaged ({str(error)[:200]}); restore it") from None
 
 
-def _report(stored: Mapping[str, Any]) -> Report:
+def _report(stored: Mapping[str, Any]) -> AnyReport:
+    unreadable = [(name, reason) for name, reason in stored["unreadable"]]
+    if "mean_average_precision" in stored:
+        return MultiLabelReport(
+            pictures=int(stored["pictures"]),
+            mean_average_precision=float(stored["mean_average_precision"]),
+            micro_f1=float(stored["micro_f1"]),
+            macro_f1=float(stored["macro_f1"]),
+            subset_accuracy=float(stored["subset_accuracy"]),
+            classes=[LabelScore(**score) for score in stored["classes"]],
+            mistakes=[LabelMistake(**mistake) for mistake in stored["mistakes"]],
+            unreadable=unreadable,
+        )
     return Report(
         accuracy=float(stored["accuracy"]),
         balanced_accuracy=float(stored["balanced_accuracy"]),
@@ -247,7 +305,7 @@ def _report(stored: Mapping[str, Any]) -> Report:
         classes=[ClassScore(**score) for score in stored["classes"]],
         confusion=stored["confusion"],
         mistakes=[Mistake(**mistake) for mistake in stored["mistakes"]],
-        unreadable=[(name, reason) for name, reason in stored["unreadable"]],
+        unreadable=unreadable,
     )
 
 

@@ -43,6 +43,7 @@ from .best_epoch import NAMES, BestEpoch, best_epoch, is_finished, stops_early
 from .cluster import make_strategy, require_agreement, worker
 from .config import CHANGEABLE, TrainConfig, configured, read_stored_config
 from .folds import (
+    FIGURES,
     Study,
     StudyFigures,
     find_study,
@@ -119,23 +120,29 @@ class RepeatedResult(TrainingResult):
 
     folder: The folder that holds them. history: Empty; each run has its own. report: The report on the held-out
     pictures of all runs, pooled: with folds, each picture once. test: None; the folder's report.json has the runs' own.
-    runs: The folders of the runs. figures: Accuracy and balanced accuracy of each run on its held-out pictures, with
-    their mean and standard deviation over the runs.
+    runs: The folders of the runs. figures: Those of each run on its held-out pictures, with their mean and standard
+    deviation over the runs: accuracy and balanced accuracy; of several labels per picture mean average precision, micro
+    F1, macro F1 and the share of pictures whose labels are all right.
     """
 
     runs: Sequence[RunFolder] = ()
     figures: StudyFigures = field(default_factory=StudyFigures)
 
     def __repr__(self) -> str:
-        return (
-            f"<RepeatedResult: {len(self.runs)} runs, held-out accuracy {self.report.accuracy:.2%} of all, "
-            f"{self.figures.mean['accuracy']:.2%} ± {self.figures.sd['accuracy']:.2%} by run, in {self.folder.path}>"
-        )
+        key = self.figures.first
+        by_run = f"{self.figures.mean[key]:.2%} ± {self.figures.sd[key]:.2%} by run"
+        held_out = f"held-out {self._headline} of all, {by_run}"
+        return f"<RepeatedResult: {len(self.runs)} runs, {held_out}, in {self.folder.path}>"
+
+    @property
+    def _headline(self) -> str:
+        key = self.figures.first
+        return f"{FIGURES[key]} {getattr(self.report, key):.2%}"
 
     def _repr_html_(self) -> str:
-        """The accuracy of each run and the classes, for a notebook."""
+        """The figures of each run and the classes, for a notebook."""
         return notebook.page(
-            notebook.heading(f"held-out accuracy {self.report.accuracy:.2%} of {len(self.runs)} runs"),
+            notebook.heading(f"held-out {self._headline} of {len(self.runs)} runs"),
             notebook.table(runs_table(self.figures)),
             notebook.table(class_table(self.report, CLASSES_SHOWN)),
             notebook.line(f"everything is in {self.folder.path}"),
@@ -438,11 +445,6 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         pictures = _agreed_pictures(config, run, strategy, console)
         training, held_out, test = parts = pictures.parts
         require_labels(parts)
-        if run.study and training.multi_label:
-            raise InputError(
-                "folds and seeds: pictures with several labels have no pooled report; train the runs one by one, with "
-                "--set folds=K --set fold=1 and so on, or another --seed"
-            )
         require_balance(config, training)
         config = replace(with_chosen_monitor(config, training), value_range=training.value_range or ())
         introduce_classes(console, config, training, held_out, test)
@@ -674,6 +676,9 @@ def _introduce(writer: RunWriter, parts: Parts) -> None:
         f"pictures of {len(training.class_names)} classes at {config.size_text}; {len(held_out):,} held out"
         f"{f', {len(test):,} for one test at the end' if test else ''} → {writer.run.path}",
     )
+    if config.folds and training.multi_label:
+        spread = "the folds have about the same share of every combination of labels, of rare ones of the rarest label"
+        say(console, spread)
     if config.weights is not None:
         say(console, describe_phases(config))
     if config.freeze_batch_norm:
@@ -758,7 +763,8 @@ def _report(
 
     unreadable = unreadable_pictures(training, held_out)
     if evaluated.multi_label:
-        return multi_label_report(evaluated.labels, probabilities, thresholds, evaluated.class_names, unreadable)
+        names = evaluated.class_names, evaluated.names
+        return multi_label_report(evaluated.labels, probabilities, thresholds, *names, unreadable=unreadable)
     return classification_report(evaluated.labels, probabilities, evaluated.class_names, evaluated.names, unreadable)
 
 
@@ -805,10 +811,13 @@ def write_report(
             return np.full((*size, 3), 255, np.uint8)
 
     plots.plot_learning_curves(history, run.path / LEARNING_CURVES)
+    mistakes = [read_or_white(mistake.index) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
     if isinstance(report, Report):
-        mistakes = [read_or_white(mistake.index) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
         plots.plot_confusion(report, run.path / "confusion_matrix.png")
         plots.plot_mistakes(report, mistakes, run.path / "mistakes.png")
+    else:
+        plots.plot_labels(report, run.path / "labels.png")
+        plots.plot_label_mistakes(report, mistakes, run.path / "mistakes.png")
     epochs = {
         "epoch": len(history),
         "epochs": config.epochs,

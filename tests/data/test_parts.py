@@ -173,6 +173,38 @@ def test_with_several_labels_their_combinations_are_spread() -> None:
     assert drawn[20] == TRAIN  # a combination that occurs once
 
 
+def test_rare_labels_are_spread_over_folds_and_shares() -> None:
+    """So many labels that most combinations occur once: by chance a fold lacks some of the rare ones."""
+    random = np.random.default_rng(0)
+    labels = (random.uniform(size=(300, 20)) < np.linspace(0.02, 0.4, 20)).astype(np.uint8)
+    labels[:8] = 0  # none at all
+    source = replace(labelled([300]), labels=labels, class_names=[f"l{number}" for number in range(20)])
+    held = [draw_split(source, SplitRules(folds=5, fold=fold)) == VAL for fold in range(1, 6)]
+    assert (np.sum(held, axis=0) == 1).all()
+    assert {int(fold.sum()) for fold in held} <= {58, 59, 60, 61, 62}
+
+    def spread(folds: list[np.ndarray]) -> float:
+        """How far the folds' counts of a label are from a fifth of it, as a share, on average over labels and folds."""
+        counts = np.array([labels[fold].sum(axis=0) for fold in folds])
+        return float((np.abs(counts - labels.sum(axis=0) / 5) / labels.sum(axis=0)).mean())
+
+    by_chance = [[np.isin(np.arange(300), part) for part in np.split(random.permutation(300), 5)] for _ in range(20)]
+    assert spread(held) < 0.7 * np.mean([spread(folds) for folds in by_chance])
+    rare = labels.sum(axis=0) < 20
+    assert rare.any()
+    assert all(labels[fold][:, rare].any(axis=0).all() for fold in held)
+    pairs = np.repeat(np.eye(20, dtype=np.uint8)[random.permutation(20)] | np.eye(20, dtype=np.uint8)[::-1], 2, axis=0)
+    twice = replace(labelled([40]), labels=pairs, class_names=source.class_names)
+    assert (draw_split(twice, SplitRules(0.1)) == VAL).sum() <= 20  # not one of every combination's two
+    assert (draw_split(twice, SplitRules(folds=20, fold=1)) == VAL).sum() == 2
+    with pytest.raises(InputError, match="folds: got 41; it takes at most the 40 pictures"):
+        draw_split(twice, SplitRules(folds=41, fold=1))
+    groups = [str(number // 4) for number in range(40)]
+    assert (draw_split(twice, SplitRules(folds=10, fold=1), groups) == VAL).sum() == 4
+    with pytest.raises(InputError, match="at most 10: there are so many groups"):
+        draw_split(twice, SplitRules(folds=11, fold=1), groups)
+
+
 def test_a_class_that_would_not_be_trained_on_is_refused() -> None:
     source = labelled([6, 2])
     groups = ["a", "a", "b", "b", "c", "c", "d", "d"]  # the second class is one group

@@ -50,6 +50,8 @@ def linear(width: int = 3) -> keras.Layer:
         ([linear(), keras.layers.Activation("linear")], "logits"),
         ([linear(), keras.layers.Activation("softmax")], "other"),
         ([keras.layers.Dense(3, activation="softmax")], "other"),
+        ([linear(), keras.layers.Activation("sigmoid")], "sigmoids"),
+        ([keras.layers.Dense(3, activation="sigmoid"), keras.layers.Dropout(0.2)], "sigmoids"),
         ([keras.layers.Dense(3, name="embedding")], "embedding"),
         ([keras.layers.Dense(4), keras.layers.UnitNormalization()], "embedding"),
         ([keras.layers.Dropout(0.2)], "embedding"),

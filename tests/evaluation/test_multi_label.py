@@ -1,11 +1,17 @@
 """Scores and thresholds of several labels per picture, recomputed without scikit-learn."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
+from inception_resnet_keras.evaluation import plots
 from inception_resnet_keras.evaluation.multi_label import best_thresholds, multi_label_report
+
+PICTURES = [f"{number}.png" for number in range(60)]
 
 
 def drawn(seed: int, pictures: int = 60, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +48,9 @@ def test_every_score_is_what_its_definition_says() -> None:
     labels, probabilities = drawn(0)
     probabilities = np.round(probabilities, 1)  # with ties
     thresholds = [0.3, 0.5, 0.5, 0.7]
-    report = multi_label_report(labels, probabilities, thresholds, ["a", "b", "c", "d"], [("x.png", "why")])
+    report = multi_label_report(
+        labels, probabilities, thresholds, ["a", "b", "c", "d"], PICTURES, unreadable=[("x.png", "why")]
+    )
     predicted = probabilities >= np.array(thresholds)
     for label, score in enumerate(report.classes):
         truth, said = labels[:, label], predicted[:, label]
@@ -60,6 +68,24 @@ def test_every_score_is_what_its_definition_says() -> None:
     assert report.macro_f1 == pytest.approx(np.mean([f1_of(labels[:, k], predicted[:, k]) for k in range(4)]))
     assert report.subset_accuracy == pytest.approx(np.mean((labels == predicted).all(axis=1)))
     assert (report.pictures, report.unreadable) == (60, [("x.png", "why")])
+    by_picture = zip(PICTURES, labels.tolist(), predicted.tolist(), strict=True)
+    wrong = {name: sum(map(int.__ne__, true, said)) for name, true, said in by_picture}
+    assert sorted(mistake.name for mistake in report.mistakes) == sorted(name for name in wrong if wrong[name])
+    counted = [wrong[mistake.name] for mistake in report.mistakes]
+    assert counted == sorted(counted, reverse=True)
+    first = report.mistakes[0]
+    assert first.true == [name for name, bit in zip("abcd", labels[first.index], strict=True) if bit]
+    assert first.predicted == [name for name, bit in zip("abcd", predicted[first.index], strict=True) if bit]
+    assert len(first.missed) + len(first.added) == counted[0]
+
+
+def test_each_picture_may_have_thresholds_of_its_own() -> None:
+    labels, probabilities = drawn(2)
+    cuts = np.where(np.arange(60)[:, None] < 30, 0.3, 0.6) * np.ones(4)
+    report = multi_label_report(labels, probabilities, cuts, list("abcd"), PICTURES)
+    predicted = np.vstack([probabilities[:30] >= 0.3, probabilities[30:] >= 0.6])
+    assert report.micro_f1 == pytest.approx(f1_of(labels.ravel(), predicted.ravel()))
+    assert [score.threshold for score in report.classes] == pytest.approx([0.45] * 4)
 
 
 def test_labels_that_no_picture_or_every_picture_has() -> None:
@@ -67,7 +93,7 @@ def test_labels_that_no_picture_or_every_picture_has() -> None:
     labels[:, 0], labels[:, 2] = 0, 1
     thresholds = best_thresholds(labels, probabilities)
     assert thresholds[0] == 0.5
-    report = multi_label_report(labels, probabilities, thresholds, ["none", "some", "all"])
+    report = multi_label_report(labels, probabilities, thresholds, ["none", "some", "all"], PICTURES)
     none, some, every = report.classes
     assert (none.average_precision, none.auc, none.support) == (None, None, 0)
     assert (every.average_precision, every.auc, every.f1) == (1.0, None, 1.0)
@@ -90,3 +116,32 @@ def test_no_threshold_has_a_greater_f1(seed: int, decimals: int, pictures: int) 
         every = [0.0, *((values[1:] + values[:-1]) / 2), 1.0]
         assert best == pytest.approx(max(f1_of(truth, scores >= cut) for cut in every))
         assert not (scores == threshold).any() or threshold == 0  # half-way, so that rounding decides nothing
+
+
+def test_scores_and_mistakes_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, probabilities = drawn(3, classes=50)
+    labels[:, 7] = 0
+    names = [f"label {number} $x$" for number in range(50)]
+    few = multi_label_report(labels[:, :8], probabilities[:, :8], [0.5] * 8, names[:8], PICTURES)
+    many = multi_label_report(labels, probabilities, [0.5] * 50, names, PICTURES)
+    drawings: list[Figure] = []
+    monkeypatch.setattr(plots, "_write", lambda figure, path: drawings.append(figure))
+    plots.plot_labels(few, tmp_path / "few.png")
+    plots.plot_labels(many, tmp_path / "many.png")
+    rows = drawings[0].axes[0]
+    scores = sorted((score for score in few.classes if score.support), key=lambda score: (-score.support, score.name))
+    said = [text.get_text() for text in rows.get_yticklabels()]
+    assert said == [f"label {score.name.split()[1]} \\$x\\$, {score.support}" for score in scores]  # no formula
+    places = {line.get_label(): line.get_xdata() for line in rows.get_lines()}
+    assert np.asarray(places["recall"]).tolist() == [score.recall for score in scores]
+    assert np.asarray(places["average precision"]).tolist() == [score.average_precision for score in scores]
+    assert len(drawings[1].axes[0].get_yticklabels()) == 40
+
+    pictures = [np.zeros((8, 8, 3), np.uint8)] * 16
+    plots.plot_label_mistakes(few, pictures, tmp_path / "mistakes.png")
+    titles = [axis.get_title() for axis in drawings[2].axes if axis.get_title()]
+    assert len(titles) == 16
+    assert titles[0].startswith("missed label" if few.mistakes[0].missed else "added label")
+    right = multi_label_report(labels[:, :2], labels[:, :2] / 2 + 0.25, [0.5] * 2, names[:2], PICTURES)
+    plots.plot_label_mistakes(right, [], tmp_path / "none.png")
+    assert [text.get_text() for text in drawings[3].texts] == ["every label of every picture is right"]

@@ -29,8 +29,9 @@ from inception_resnet_keras.models.runtimes import open_runtime
 from inception_resnet_keras.training import train as train_module
 from inception_resnet_keras.training.cluster import make_strategy
 from inception_resnet_keras.training.config import TrainConfig
+from inception_resnet_keras.training.folds import Study, pool
 from inception_resnet_keras.training.session import Session
-from inception_resnet_keras.training.train import TrainingResult, resume, train
+from inception_resnet_keras.training.train import RepeatedResult, TrainingResult, resume, train
 
 from ..evaluation.test_multi_label import average_precision
 from ..tiny import FEW, KNOWN
@@ -218,6 +219,8 @@ def test_a_run_learns_the_labels_and_reports_what_its_model_says(trained: Traini
     stored = json.loads(trained.folder.report.read_text())
     assert stored["micro_f1"] == report.micro_f1
     assert stored["classes"][0]["name"] == "blue"
+    drawn = {path.name for path in trained.folder.path.glob("*.png")}
+    assert drawn == {"labels.png", "learning_curves.png", "mistakes.png"}
 
 
 def test_the_card_carries_thresholds_of_the_greatest_f1(trained: TrainingResult, table: Path) -> None:
@@ -258,6 +261,7 @@ def test_evaluate_scores_the_test_part_at_those_thresholds(
         assert row["true labels"] == "|".join(np.array(NAMES)[true == 1])
         assert row["predicted labels"] == "|".join(np.array(NAMES)[decided])
         assert [float(row[name]) for name in NAMES] == pytest.approx(given.tolist(), abs=1e-5)
+    assert {path.name for path in evaluated.folder.glob("*.png")} == {"labels.png", "mistakes.png"}
     assert json.loads((evaluated.folder / "report.json").read_text())["models"][0]["micro_f1"] == report.micro_f1
 
 
@@ -275,6 +279,22 @@ def test_evaluate_says_where_thresholds_were_chosen_on_the_same_pictures(
     assert isinstance(average, LabelEvaluation)
     assert average.average is not None
     assert len(average.models) == 2
+
+
+def test_evaluate_takes_sigmoids_that_keras_saved(
+    evaluated: LabelEvaluation, trained: TrainingResult, table: Path, tmp_path: Path
+) -> None:
+    """It leaves our card out, and with it the names and the thresholds."""
+    keras.models.load_model(trained.folder.model, compile=False).save(tmp_path / "bare.keras")
+    given: dict[str, Any] = {"data": table, "classes": NAMES}
+    found = evaluate(tmp_path / "bare.keras", out=tmp_path / "of test", **given)
+    assert isinstance(found, LabelEvaluation)
+    assert "carries no thresholds" in found.models[0].notes[-1]
+    assert found.report.mean_average_precision == pytest.approx(evaluated.report.mean_average_precision)
+    labels, probabilities = told(trained, table, "test")
+    decided = probabilities >= 0.5
+    right = float((decided & (labels == 1)).sum())
+    assert found.report.micro_f1 == pytest.approx(2 * right / float(decided.sum() + labels.sum()))
 
 
 def test_predict_gives_every_label_over_its_threshold(
@@ -373,6 +393,71 @@ def test_a_resumed_run_is_the_one_that_was_not_interrupted(
         np.testing.assert_array_equal(one.numpy(), other.numpy())
     assert read_card(resumed.folder.model).thresholds == read_card(whole.folder.model).thresholds
     assert resumed.report == whole.report
+
+
+def threshold(truth: np.ndarray, given: np.ndarray) -> float:
+    """Half-way below the highest probability that gives the greatest F1, by trying all."""
+    values = sorted(set(given.tolist()))
+
+    def f1(cut: float) -> float:
+        said = given >= cut
+        return 2 * float((said & truth).sum()) / float(said.sum() + truth.sum())
+
+    best = max(values, key=lambda value: (f1(value), value))
+    below = [value for value in values if value < best]
+    return (best + (below[-1] if below else 0.0)) / 2
+
+
+def test_folds_and_seeds_pool_their_held_out_pictures(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [line.rpartition(",")[0] for line in table.read_text().splitlines()[:61]]  # without the column split
+    whole = table.with_name("whole.csv")
+    whole.write_text("\n".join(lines))
+    settings = SETTINGS | {"epochs": 1, "console": Console()}
+    found = train(whole, out=tmp_path / "folds", folds=2, **settings)
+    assert isinstance(found, RepeatedResult)
+    assert isinstance(found.report, MultiLabelReport)
+    assert "decided by the thresholds of the greatest F1 on the other folds'" in capsys.readouterr().out
+    with (tmp_path / "folds" / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    bits = {str(table.with_name(name)): list(map(int, row)) for name, *row in (line.split(",") for line in lines[1:])}
+    assert sorted(row["picture"] for row in rows) == sorted(bits)
+    order = ("red", "green", "blue")
+    for row in rows:
+        named = [name for name, bit in zip(order, bits[row["picture"]], strict=True) if bit]
+        assert row["true labels"] == "|".join(sorted(named))
+    folds = np.array([row["fold"] for row in rows])
+    truth = np.array([[name in row["true labels"].split("|") for name in NAMES] for row in rows])
+    given = np.array([[float(row[name]) for name in NAMES] for row in rows])
+    decided = np.zeros_like(truth)
+    for fold in ("fold-1", "fold-2"):
+        for label in range(3):
+            cut = threshold(truth[folds != fold, label], given[folds != fold, label])
+            decided[folds == fold, label] = given[folds == fold, label] >= cut
+    assert [row["predicted labels"] for row in rows] == ["|".join(np.array(NAMES)[row]) for row in decided]
+    right = float((decided & truth).sum())
+    assert found.report.micro_f1 == pytest.approx(2 * right / float(decided.sum() + truth.sum()))
+    assert found.report.pictures == 60
+    assert (tmp_path / "folds" / "labels.png").exists()
+    reports = [json.loads(run.report.read_text()) for run in found.runs]
+    means = [report["mean_average_precision"] for report in reports]
+    stored = json.loads((tmp_path / "folds" / "report.json").read_text())
+    assert stored["mean"]["mean_average_precision"] == pytest.approx(np.mean(means))
+    assert stored["sd"]["mean_average_precision"] == pytest.approx(np.std(means, ddof=1))
+    assert stored["runs"]["fold-2"]["macro_f1"] == reports[1]["macro_f1"]
+    assert "mean average precision" in repr(found)
+
+    shutil.copytree(tmp_path / "folds", tmp_path / "seeds")  # the same runs, as if they were of two seeds
+    by_seed = Study("seeds", tmp_path / "seeds", dict.fromkeys(("fold-1", "fold-2"), TrainConfig()))
+    _, _, report = pool(by_seed)
+    cuts = [np.array(read_card(run.model).thresholds) for run in found.runs]
+    with (tmp_path / "seeds" / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    own = np.array([cuts[int(row["seed"][-1]) - 1] for row in rows])
+    assert [row["predicted labels"] for row in rows] == ["|".join(np.array(NAMES)[row]) for row in given >= own]
+    assert isinstance(report, MultiLabelReport)
+    assert report.classes[0].threshold == pytest.approx(own[:, 0].mean())
 
 
 def test_fine_tuning_with_mixed_pictures_and_smoothing(trained: TrainingResult, table: Path, tmp_path: Path) -> None:
