@@ -269,8 +269,11 @@ def real_path(path: str | Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def read_short_text(path: Path, most: int) -> str:
+def read_short_text(path: Path, most: int, *, names: bool = False) -> str:
     """A UTF-8 file of at most so many bytes, with or without a byte order mark.
+
+    names: Whether it holds file names, whose bytes may be any: those that are not UTF-8 are read as `os.fsdecode` reads
+        them.
 
     Raises:
         OSError: There is no such file, or it cannot be read.
@@ -280,7 +283,9 @@ def read_short_text(path: Path, most: int) -> str:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it has more than {most:,} bytes")
-    return content.decode("utf-8-sig")
+    if names and b"\0" in content:
+        raise ValueError("it holds a zero byte, so that it is no text")
+    return content.decode("utf-8-sig", "surrogateescape" if names else "strict")
 
 
 def _refuse_irregular(path: str | Path, mode: int) -> None:

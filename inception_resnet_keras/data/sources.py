@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..common.arguments import is_unicode
 from ..common.devices import usable_cores
 from ..common.errors import InputError
 from ..common.files import require_regular
@@ -396,8 +395,6 @@ def _examples(files: list[Path], total: int, progress: Progress) -> Iterator[tup
 
 
 def _with_classes(source: Source, told: str, class_names: Sequence[str] | None, least: int) -> Source:
-    if unnamed := [name for name in source.class_names if not is_unicode(name)]:
-        raise InputError(f"{told}: the name of class {unnamed[0]!r} is not UTF-8, as a model's classes are: rename it")
     _require_trained_classes(source, told)
     if class_names is None:
         if len(source.class_names) < least:

@@ -62,7 +62,8 @@ def write_saved_model(prepared: ExportableModel, path: Path, calibration: Any = 
         outputs = of_pixels(tf.ensure_shape(images, pixels.shape))
         if card.classes:
             top = tf.math.top_k(outputs[OUTPUT], k=min(TOP, len(card.classes)))
-            outputs |= {"classes": tf.gather(tf.constant(card.classes), top.indices), "probabilities": top.values}
+            names = tf.constant([name.encode("utf-8", "surrogateescape") for name in card.classes])
+            outputs |= {"classes": tf.gather(names, top.indices), "probabilities": top.values}
         return outputs
 
     tf.saved_model.save(module, path, signatures={SIGNATURE: of_pixels, ENCODED: of_bytes})

@@ -60,9 +60,7 @@ class Pair(NamedTuple):
 def read_pairs(path: Path) -> list[Pair]:
     """The pairs of a file, fold by fold, in each the pairs of one person first; InputError where it is no such file."""
     try:
-        text = read_short_text(path, LARGEST)
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is no text in UTF-8; LFW's pairs.txt is one") from None
+        text = read_short_text(path, LARGEST, names=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); LFW's pairs.txt is needed") from None
     except ValueError as error:

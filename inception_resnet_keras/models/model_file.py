@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from ..common.arguments import is_integer, is_number, value_range_of
+from ..common.console import json_text
 from ..common.devices import is_out_of_memory, use_gpus
 from ..common.errors import NO_MEMORY, InputError, NoMemoryError, reason_of
 from ..common.files import read_text, replacing
@@ -108,7 +109,7 @@ def read_card(path: Path) -> Card:
 
 
 def card_text(card: Card) -> str:
-    return json.dumps(asdict(card), ensure_ascii=False)
+    return json_text(asdict(card))
 
 
 def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> CardKind:  # type: ignore[assignment]

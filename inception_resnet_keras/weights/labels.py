@@ -134,9 +134,7 @@ def read_class_names(
 def _read_names(path: Path) -> list[str]:
     needed = "it must have one class name per line"
     try:
-        text = read_short_text(path, LONGEST_LIST)
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is no text in UTF-8; {needed}") from None
+        text = read_short_text(path, LONGEST_LIST, names=True)  # those of folders, say
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {needed}") from None
     except ValueError as error:

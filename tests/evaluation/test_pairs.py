@@ -102,8 +102,8 @@ def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = tmp_path / "pairs.txt"
     with pytest.raises(InputError, match="No such file"):
         read_pairs(path)
-    path.write_bytes(b"\xff\xfe1")
-    with pytest.raises(InputError, match="no text in UTF-8"):
+    path.write_bytes(b"\xff\xfe1\x00")
+    with pytest.raises(InputError, match="zero byte, so that it is no text"):
         read_pairs(path)
     path.write_text(LFW, encoding="utf-8")
     assert len(read_pairs(path)) == 4
