@@ -45,6 +45,9 @@ _LOWER_BYTE = {
     for layers in ("RGB", "RGBX", "RGBA")
     for order in "BLN"
 }
+_DEEP_OPAQUE_GREY = "LA;16B"  # grey with opacity in a PNG of 16 bits
+_DEEP_INK = ("CMYK;16B", "CMYK;16L", "CMYK;16N")
+_PREMULTIPLIED = ("RGBa;16B", "RGBa;16L", "RGBa;16N")
 _BITS, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339  # tags of TIFF
 _WHITE_IS_ZERO, _SEPARATE, _UNSIGNED, _SIGNED = 0, 2, 1, 2  # their values
 _TOO_LARGE = f"at most {MAX_PIXELS:,} pixels, and {MAX_SIDE:,} of width and of height, are read; make it smaller first"
@@ -110,8 +113,8 @@ def decode(
         if enough is not None and file.format == "JPEG":
             # Decodes at a fraction where that is enough.
             file.draft("RGB", (round(2 * enough[1]), round(2 * enough[0])))
-        if value_range is not None and _is_deep_colour(file):
-            return _scaled_colour(_deep_colour(path, file, content), value_range)
+        if _is_deep_colour(file) and (value_range is not None or _rawmode(file) == _DEEP_OPAQUE_GREY):
+            return _scaled_colour(_deep_colour(path, file, content), value_range or _16_BITS)
         white_is_zero = _tag(file, _PHOTOMETRIC) == _WHITE_IS_ZERO
         return _rgb(_unsigned(ImageOps.exif_transpose(_pixels(file)), file), value_range, white_is_zero)
 
@@ -174,7 +177,7 @@ def _unsigned(image: Image.Image, file: Image.Image) -> Image.Image | np.ndarray
 
 
 def _is_deep_colour(file: Image.Image) -> bool:
-    return _rawmode(file) in _LOWER_BYTE and "transparency" not in file.info
+    return _rawmode(file) in (*_LOWER_BYTE, _DEEP_OPAQUE_GREY)
 
 
 def _rawmode(file: Image.Image) -> str:
@@ -188,15 +191,23 @@ def _rawmode(file: Image.Image) -> str:
 def _deep_colour(path: Path, file: Image.Image, content: bytes | None) -> np.ndarray:
     """uint16 (height, width, 3 or 4) of a picture whose colours have 16 bits, upright."""
     raw = _rawmode(file)
-    with open_image(path, content) as lower:
-        assert isinstance(lower, ImageFile.ImageFile)
-        swapped = _LOWER_BYTE[raw]
-        lower.tile = [
-            tile._replace(args=(swapped, *tile.args[1:]) if isinstance(tile.args, tuple) else swapped)
-            for tile in lower.tile
+    with open_image(path, content) as again:
+        assert isinstance(again, ImageFile.ImageFile)
+        other = "RGBA" if raw == _DEEP_OPAQUE_GREY else _LOWER_BYTE[raw]
+        again.tile = [
+            tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other)
+            for tile in again.tile
         ]
-        high, low = (np.asarray(ImageOps.exif_transpose(image), np.uint16) for image in (file, lower))
-        return high << 8 | low
+        second = np.asarray(ImageOps.exif_transpose(again), np.uint16)
+        if raw == _DEEP_OPAQUE_GREY:  # its two layers of two bytes, read as four layers
+            grey = second[..., ::2] << 8 | second[..., 1::2]
+            return grey[..., [0, 0, 0, 1]]
+        colour: np.ndarray = np.asarray(ImageOps.exif_transpose(file), np.uint16) << 8 | second
+        key = file.info.get("transparency")  # of a PNG, the one colour that is transparent
+        if not isinstance(key, tuple) or colour.shape[-1] != len(key):
+            return colour
+        opacity = np.where((colour == np.array(key)).all(axis=-1, keepdims=True), 0, 65_535)
+        return np.concatenate([colour, opacity.astype(np.uint16)], axis=-1)
 
 
 def _refuse_misread(path: Path, file: Image.Image) -> None:
@@ -206,6 +217,11 @@ def _refuse_misread(path: Path, file: Image.Image) -> None:
         raise UnreadableImageError(path, "holds signed values of 8 bits; save them unsigned, or as 16 bits")
     if bits != 8 and _tag(file, _PLANES) == _SEPARATE and len(file.getbands()) > 1:
         raise UnreadableImageError(path, f"holds colours of {bits} bits in separate planes; save them interleaved")
+    if _rawmode(file) in _PREMULTIPLIED:
+        reason = "holds colours of 16 bits that are multiplied by their opacity; save them without, or of 8 bits"
+        raise UnreadableImageError(path, reason)
+    if _rawmode(file) in _DEEP_INK:
+        raise UnreadableImageError(path, "holds inks (CMYK) of 16 bits; save it as RGB, or with 8 bits")
 
 
 def _pixels(file: Image.Image) -> Image.Image:

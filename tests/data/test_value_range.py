@@ -109,15 +109,17 @@ def test_tiff_files_of_8_bits_are_read_as_any_picture_and_the_first_page_is_take
 COLOUR = RANDOM.integers(0, 4096, (12, 9, 4)).astype(np.uint16)
 
 
-def colour_png(values: np.ndarray) -> bytes:
-    """A PNG of 16 bits, after its specification: Pillow writes none."""
+def colour_png(values: np.ndarray, transparent: np.ndarray | None = None) -> bytes:
+    """A PNG of 16 bits, after its specification: Pillow writes none. transparent: The colour that is."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     height, width, layers = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    start = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[layers], 0, 0, 0))
+    start = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[layers], 0, 0, 0))
+    if transparent is not None:
+        start += chunk(b"tRNS", transparent.astype(">u2").tobytes())
     return b"\x89PNG\r\n\x1a\n" + start + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
@@ -148,6 +150,24 @@ def test_opacity_of_16_bits_is_not_scaled_by_the_range() -> None:
     scaled = np.rint(values[..., :3].astype(np.float64) * 255 / 4095)
     expected = np.where(values[..., 3:] > 0, scaled, 255)
     np.testing.assert_array_equal(read(colour_png(values), (0, 4095)), expected)
+
+
+def test_grey_with_opacity_and_a_transparent_colour_keep_all_16_bits() -> None:
+    grey = COLOUR[..., [0, 3]].copy()
+    grey[..., 1] = RANDOM.choice([0, 65535], grey.shape[:2])
+    content = colour_png(grey)
+    assert header("picture", content)[2] == PILLOW
+    assert read_depth(Path("picture"), content).values == (grey[..., 0].min(), grey[..., 0].max())
+    for high in (4095, 65535):
+        scaled = np.rint(grey[..., :1].astype(np.float64) * 255 / high)
+        expected = np.where(grey[..., 1:] > 0, scaled, 255).repeat(3, axis=-1)
+        np.testing.assert_array_equal(read(content, (0, high) if high == 4095 else None), expected)
+    rgb = COLOUR[..., :3].copy()
+    rgb[2, 3] = rgb[5, 1]
+    rgb[7, 7] = rgb[5, 1] + [0, 1, 0]  # the same upper bytes
+    expected = np.rint(rgb.astype(np.float64) * 255 / 4095)
+    expected[[2, 5], [3, 1]] = 255
+    np.testing.assert_array_equal(read(colour_png(rgb, rgb[5, 1]), (0, 4095)), expected)
 
 
 def test_a_turned_picture_of_16_bits_is_turned_upright() -> None:
@@ -183,6 +203,11 @@ def test_integers_of_32_bits_keep_their_sign_and_all_their_bits(dtype: Any) -> N
         (
             tiff(np.moveaxis(COLOUR[..., :3], -1, 0), photometric="rgb", planarconfig="separate"),
             "holds colours of 16 bits in separate planes; save them interleaved",
+        ),
+        (tiff(COLOUR, photometric="separated"), r"holds inks \(CMYK\) of 16 bits; save it as RGB, or with 8 bits"),
+        (
+            tiff(COLOUR, photometric="rgb", extrasamples=["assocalpha"]),
+            "holds colours of 16 bits that are multiplied by their opacity",
         ),
         (tiff(DEEP.astype(np.float64), photometric="minisblack"), "is a TIFF file that is damaged or of a kind"),
         (tiff(COLOUR[..., :3].astype(np.float32), photometric="rgb"), "is a TIFF file that is damaged or of a kind"),
