@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..common.errors import InputError, refuse
+from ..common.errors import InputError, refuse, shown
 from .images import MAX_SIDE
 from .packed import PackedFolder, write_packed
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-TAKES = "a tf.data.Dataset of (image, label): pixels of 0-255 (height, width, 1 or 3), integers or one-hot vectors"
+TAKES = (
+    "a tf.data.Dataset of (image, label): pixels of 0-255 (height, width, 1 or 3), and integers, one-hot vectors, or "
+    "vectors of 0 and 1 of several labels"
+)
 
 
 class Dataset(Protocol):
@@ -38,6 +41,8 @@ def pack_dataset(
     *,
     argument: str = "data",
     class_names: Sequence[str] | None = None,
+    several: bool = False,
+    every_class: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PackedFolder:
     """Write the images of a dataset, read once and in its order, as PNG into a new packed folder.
@@ -45,10 +50,13 @@ def pack_dataset(
     Args:
         dataset: Images with labels, batched or one by one, such as `keras.utils.image_dataset_from_directory` gives:
             uint8 or float pixels of 0-255, (height, width, channels) with one channel or three, of any sizes; labels
-            as integers, or as one-hot vectors. Float pixels are rounded.
+            as integers, as one-hot vectors, or as vectors of 0 and 1 of several labels per image, which they are
+            where any has other than one 1. Float pixels are rounded.
         out: The folder to make; it must not exist.
         argument: What errors call the dataset.
         class_names: Names in the order of the labels. None takes the dataset's own `class_names`, else numbers.
+        several: Whether an image may have several labels even if each has one here: of held-out images beside others.
+        every_class: Whether each class must have an image; held-out images may lack some.
         progress: Called with the number of images done, and of all, 0 where that is unknown.
 
     Raises:
@@ -69,7 +77,7 @@ def pack_dataset(
     names = class_names if class_names is not None else getattr(dataset, "class_names", None)
     bounds = np.array([np.inf, -np.inf])
 
-    def pictures() -> Iterator[tuple[bytes, int, tuple[int, int]]]:
+    def pictures() -> Iterator[tuple[bytes, np.ndarray, tuple[int, int]]]:
         for number, (content, size, low, high, label) in enumerate(encoded):
             where = f"{argument}: image {number}"
             bounds[:] = min(bounds[0], float(low)), max(bounds[1], float(high))
@@ -80,14 +88,22 @@ def pack_dataset(
                 raise InputError(
                     f"{where} is of {height}×{width}×{channels}; it takes 1 or 3 channels, {MAX_SIDE} a side"
                 )
-            yield content.numpy(), _number(label.numpy(), one_hot, names, where), (height, width)
+            given = label.numpy()
+            vector = one_hot and given.size > 1
+            yield (
+                content.numpy(),
+                _row(given, names, where) if vector else _number(given, names, where),
+                (height, width),
+            )
             progress(number + 1, total)
         if images.dtype.is_floating and bounds[1] <= 1:
             raise InputError(
                 f"{argument}: no value is above {bounds[1]:g}; pixels of 0-255 are needed: leave out what scales them"
             )
 
-    return write_packed(pictures(), out, names, what=f"{argument}: the dataset")
+    return write_packed(
+        pictures(), out, names, what=f"{argument}: the dataset", several=several, every_class=every_class
+    )
 
 
 def _element(dataset: tf.data.Dataset, argument: str) -> tuple[Any, Any]:
@@ -117,17 +133,22 @@ def _encoded(image: Any) -> tuple[Any, Any, Any, Any]:
     return tf.io.encode_png(pixels), tf.shape(image), low, tf.reduce_max(values)
 
 
-def _number(label: np.ndarray, one_hot: bool, names: Sequence[str] | None, where: str) -> int:
-    """A label as the number of its class."""
-    if one_hot and label.size > 1:
-        if not (np.isin(label, (0, 1)).all() and label.sum() == 1):
-            raise InputError(f"{where} has the label {label.tolist()}; an integer or a one-hot vector is needed")
-        number = int(label.argmax())
-    else:
-        number = int(label.reshape(()))
-        if number != label.reshape(()):
-            raise InputError(f"{where} has the label {label}; an integer is needed")
+def _row(label: np.ndarray, names: Sequence[str] | None, where: str) -> np.ndarray:
+    """uint8 (classes,): a label that is a vector, 1 where a class applies."""
+    if not np.isin(label, (0, 1)).all():
+        takes = "an integer, a one-hot vector or a vector of 0 and 1 is needed"
+        raise InputError(f"{where} has the label {shown(label.tolist())}; {takes}")
+    if names is not None and len(label) != len(names):
+        raise InputError(f"{where} has a label of {len(label)} values, and there are {len(names)} classes")
+    return label.astype(np.uint8)
+
+
+def _number(label: np.ndarray, names: Sequence[str] | None, where: str) -> np.ndarray:
+    """int64 (): a label as the number of its class."""
+    number = int(label.reshape(()))
+    if number != label.reshape(()):
+        raise InputError(f"{where} has the label {label}; an integer is needed")
     if number < 0 or (names is not None and number >= len(names)):
         classes = "the classes" if names is None else f"the {len(names)} classes"
         raise InputError(f"{where} has the label {number}, which is none of {classes}, counted from 0")
-    return number
+    return np.array(number, np.int64)

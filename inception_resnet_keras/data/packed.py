@@ -101,24 +101,30 @@ def pack(
 
 
 def write_packed(
-    pictures: Iterable[tuple[bytes, int, tuple[int, int]]],
+    pictures: Iterable[tuple[bytes, np.ndarray, tuple[int, int]]],
     out: Path,
     class_names: Sequence[str] | None,
     *,
     what: str,
+    several: bool = False,
+    every_class: bool = True,
     shard_bytes: int = SHARD_BYTES,
 ) -> PackedFolder:
     """Write pictures that come one by one into a new folder, as `pack` does, in their order.
 
     Args:
-        pictures: Each one's bytes, a PNG that TensorFlow reads as `read_image` does, its label, and (height, width).
+        pictures: Each one's bytes, a PNG that TensorFlow reads as `read_image` does, its label, and (height, width). A
+            label is the number of a class, or a row of 0 and 1; rows with other than one 1 are several labels per
+            picture.
         out: The folder to make; it must not exist.
         class_names: In the order of the labels. None names them by their numbers.
         what: What errors call the pictures.
+        several: Whether rows are several labels per picture in any case.
+        every_class: Whether every class needs a picture.
         shard_bytes: A shard is closed when it has as many bytes.
 
     Raises:
-        InputError: There is no picture, or a class has none.
+        InputError: There is no picture, or a class has none that needs one.
     """
     labels, sizes, rows = [], [], []
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -127,20 +133,24 @@ def write_packed(
         folder.mkdir()
         shards = _Shards(folder, shard_bytes)
         for number, (content, label, size) in enumerate(pictures):
-            rows.append((*shards.add(content, [label], f"image {number}"), PLAIN))
+            rows.append((*shards.add(content, _labels(label), f"image {number}"), PLAIN))
             labels.append(label)
             sizes.append(size)
         shards.close()
         if not labels:
             raise InputError(f"{what} holds no picture")
-        names = list(map(str, range(max(labels) + 1) if class_names is None else class_names))
-        there = set(labels)
-        if missing := [name for number, name in enumerate(names) if number not in there]:
+        given = np.array(labels)
+        if given.ndim == 2 and not several and (given.sum(axis=1) == 1).all():
+            given = given.argmax(axis=1)
+        used = _used(given).tolist()
+        count = given.shape[1] if given.ndim == 2 else max(used) + 1
+        names = list(map(str, range(count) if class_names is None else class_names))
+        if every_class and (missing := [name for number, name in enumerate(names) if number not in used]):
             raise InputError(f"{what} has no picture of class {missing[0]!r}; of {len(names)} classes each needs one")
         source = Source(
             class_names=names,
             names=[f"image {number}" for number in range(len(labels))],
-            labels=np.array(labels, np.int64),
+            labels=given.astype(np.uint8 if given.ndim == 2 else np.int64),
             sizes=np.array(sizes, np.int32),
             kinds=np.full(len(labels), PLAIN, np.uint8),
             contents=Ranges([], *np.zeros((3, len(labels)), np.int64)),

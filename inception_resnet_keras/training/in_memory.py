@@ -53,12 +53,22 @@ def written(
     run.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(mkdtemp(prefix=".given-", dir=run.parent))
     places: dict[str, Path] = {}
+    several = False
     try:
         for setting, name in (("data", "dataset"), ("val", "held_out")):
             if is_dataset(dataset := settings.get(setting)):
                 places[setting] = folder / name  # the run's folder is named after it
-                _pack(dataset, places[setting], setting, class_names, console)
-                class_names = open_packed(places[setting], 0).class_names  # of the held-out pictures too
+                _pack(
+                    dataset,
+                    places[setting],
+                    setting,
+                    console,
+                    class_names=class_names,
+                    several=several,
+                    every_class=setting == "data",
+                )
+                packed = open_packed(places[setting], 0)
+                class_names, several = packed.class_names, packed.multi_label  # of the held-out pictures too
         if is_model(model):
             places["weights"] = folder / "pretrained.keras"
             model.save(places["weights"])
@@ -70,14 +80,14 @@ def written(
                 run.parent.rmdir()
 
 
-def _pack(dataset: Any, out: Path, setting: str, class_names: Sequence[str] | None, console: Console) -> None:
+def _pack(dataset: Any, out: Path, setting: str, console: Console, **labels: Any) -> None:
     with reading(console) as bars:
         bar = bars.add_task("writing the dataset's pictures", total=None)
 
         def show(done: int, total: int) -> None:
             bars.update(bar, completed=done, total=total or None)
 
-        pack_dataset(dataset, out, argument=setting, class_names=class_names, progress=show)
+        pack_dataset(dataset, out, argument=setting, progress=show, **labels)
 
 
 def model_settings(model: keras.Model, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -164,7 +164,8 @@ def train(
     Args:
         data: The training images: a folder with one folder of images per class, a .csv of path,label, a
             folder that `pack` wrote, or "tfds:NAME[:SPLIT]"; or a `tf.data.Dataset` of images and labels,
-            as `data.datasets.pack_dataset` takes it, which is written into the run's folder first (as PNG).
+            as `data.datasets.pack_dataset` takes it, which is written into the run's folder first (as PNG). Labels
+            that are vectors of 0 and 1 are several per image where any has other than one 1.
             None is the recipe's, or scikit-learn's handwritten digits.
         model: The network's name, such as "inception_v4"; or a model of this package, whose table, size and
             weights, without its classifier, the run starts from. None is the recipe's.

@@ -19,6 +19,7 @@ from rich.console import Console
 from inception_resnet_keras import evaluate, explain, export_model, finetune, networks, optimize_for_inference, predict
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.data.datasets import pack_dataset
 from inception_resnet_keras.data.options import DataOptions
 from inception_resnet_keras.data.pipeline import batches
 from inception_resnet_keras.data.sources import open_source
@@ -460,18 +461,54 @@ def test_folds_and_seeds_pool_their_held_out_pictures(
     assert report.classes[0].threshold == pytest.approx(own[:, 0].mean())
 
 
-def test_fine_tuning_with_mixed_pictures_and_smoothing(trained: TrainingResult, table: Path, tmp_path: Path) -> None:
+def test_a_dataset_in_memory_is_fine_tuned_on_with_mixing_and_smoothing(
+    trained: TrainingResult, table: Path, tmp_path: Path
+) -> None:
+    sources = {part: open_source(f"{table}:{part}") for part in ("train", "val")}
+    pixels = {part: source.read_all((32, 32)) for part, source in sources.items()}
+    labels = {part: source.labels for part, source in sources.items()}
+    labels["val"] = np.eye(3)[:1].repeat(32, axis=0)  # one label each, and none has the others
+    data, val = (tf.data.Dataset.from_tensor_slices((pixels[part], labels[part])) for part in sources)
     run = finetune(
-        table,
+        data.batch(10),
+        val=val,
+        class_names=NAMES,
         weights=trained.folder.model,
         out=tmp_path / "tuned",
         **SETTINGS | {"epochs": 2, "head_epochs": 1, "mixup": 0.2, "cutmix": 0.5, "label_smoothing": 0.1},
         unfreeze_from="b01",
         variant="paper",
+        copies="skip",
     )
     assert isinstance(run.report, MultiLabelReport)
+    assert [score.support for score in run.report.classes] == [32, 0, 0]
     assert read_card(run.folder.model).multi_label
     assert all(np.isfinite(row["loss"]) for row in run.history)
+    packed = open_source(run.folder.path / "pictures")
+    order = [int(name.removeprefix("image ")) for name in packed.names]
+    np.testing.assert_array_equal(packed.labels, labels["train"][order])
+    np.testing.assert_array_equal(packed.read_all((32, 32)), pixels["train"][order])
+
+
+def test_vectors_of_labels_in_memory_that_are_none_are_refused(tmp_path: Path) -> None:
+    pixels = np.full((4, 8, 8, 3), 200, np.uint8)
+    pairs = tf.data.Dataset.from_tensor_slices
+    several = np.array([[1, 1, 0], [0, 0, 0], [0, 1, 1], [1, 0, 0]])
+    for labels, names, says in (
+        (
+            several / 2,
+            None,
+            r"data: image 0 has the label \[0.5, 0.5, 0.0\]; an integer, a one-hot vector or a vector of",
+        ),
+        (several, ["a", "b"], "data: image 0 has a label of 3 values, and there are 2 classes"),
+        (several[:, [0, 0, 1]] * [1, 0, 1], ["a", "b", "c"], "data: the dataset has no picture of class 'b'"),
+    ):
+        with pytest.raises(InputError, match=says):
+            pack_dataset(pairs((pixels, labels)), tmp_path / "packed", class_names=names)
+    pack_dataset(pairs((pixels, several)), tmp_path / "packed")
+    packed = open_source(tmp_path / "packed")
+    assert packed.class_names == ["0", "1", "2"]
+    assert packed.labels.tolist() == several.tolist()
 
 
 def test_what_does_not_fit_is_refused(trained: TrainingResult, table: Path, tmp_path: Path) -> None:
