@@ -19,10 +19,10 @@ from ..common.console import printable
 from ..common.errors import InputError
 from ..common.files import new_folder, real_path, write_csv, write_json, write_text
 from ..data.sources import source_part
-from ..models.model_file import RUN_CONFIG
 from ..models.one_pass import average
 from ..models.open import GivenModel
-from ..models.runtimes import MODEL_FILE, holds_model
+from ..models.runtimes import holds_model
+from ..weights.runs import MODEL_FILE, RUN_CONFIG
 from .comparison import CSV_HEADER, METRICS, Comparison, Metric, Pair, Row, csv_rows, verdict
 from .differences import DIFFERENCES, VALUES, Contender
 from .evaluate import AVERAGE, evaluate
