@@ -5,13 +5,16 @@ Importing this module registers its classes, so that Keras and keras-hub can loa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 
 from . import networks
 from .common.errors import InputError, refuse
+from .common.files import replacing
 from .common.packages import named_extras
 from .networks.build import BATCH_NORM_MOMENTUM, build
 from .networks.checks import apply_depths, apply_scale
@@ -120,10 +123,36 @@ class InceptionBackbone(keras_hub.models.FeaturePyramidBackbone):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.settings}
 
+    def save_to_preset(self, preset_dir: str, max_shard_size: float | None = 10) -> None:
+        """Save the backbone to a preset, alone or as the last part of a task that keras-hub saves there.
+
+        A plain `keras_hub.models.ImageClassifier` is noted in the preset as an `InceptionImageClassifier`, which is the
+        same in all but its name: `from_preset` loads no task of a class that is not registered for its backbone.
+
+        Args:
+            preset_dir: The folder.
+            max_shard_size: Gigabytes above which the weights are split into several files; None for never.
+        """
+        super().save_to_preset(preset_dir, max_shard_size=max_shard_size)
+        path = Path(preset_dir) / "task.json"
+        task = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        if task.get("registered_name") == keras.saving.get_registered_name(keras_hub.models.ImageClassifier):
+            ours = InceptionImageClassifier
+            task |= {
+                "module": ours.__module__,
+                "class_name": ours.__name__,
+                "registered_name": keras.saving.get_registered_name(ours),
+            }
+            with replacing(path) as beside:
+                beside.write_text(json.dumps(task, indent=4), "utf-8")
+
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class InceptionImageClassifier(keras_hub.models.ImageClassifier):
-    """keras-hub's image classifier on an `InceptionBackbone`; `ImageClassifier.from_preset` gives it."""
+    """keras-hub's image classifier on an `InceptionBackbone`.
+
+    `keras_hub.models.ImageClassifier.from_preset` gives one, whether it or a plain `ImageClassifier` was saved.
+    """
 
     backbone_cls = InceptionBackbone
 
@@ -168,7 +197,7 @@ def backbone(model: keras.Model, *, name: str | None = None) -> InceptionBackbon
     made = InceptionBackbone(
         found.name,
         image_shape=sides,
-        scale=True if found.scales is None else found.scales,
+        scale=found.settings().get("scale", True),
         include_preprocessing=bool(found.include_preprocessing),
         batch_norm_momentum=flat.get_layer(f"{prefix}stem_conv_1_bn").momentum,
         dtype=first.dtype_policy,

@@ -80,6 +80,10 @@ def test_dense_and_valid_networks(trunk: keras.Model) -> None:
     dense = hub.backbone(create_inception_v4(**options, padding="same", output_stride=16))
     assert list(dense.pyramid_outputs) == ["P2", "P3", "P4"]
     assert dense.pyramid_outputs["P4"].shape == dense.output.shape
+    short = create_inception_resnet_v1(**options, padding="same", output_stride=8, scale=(0.3, 0.2, 0.1))
+    ended = hub.backbone(short)  # after its blocks B
+    assert list(ended.pyramid_outputs) == ["P2", "P3"]
+    np.testing.assert_array_equal(outputs(ended), outputs(short))
     model = create_inception_v4(**options)
     valid = hub.backbone(model)
     np.testing.assert_array_equal(outputs(valid), outputs(model))
@@ -112,12 +116,15 @@ def test_a_backbone_is_saved_by_keras_and_as_a_preset(trunk: keras.Model, tmp_pa
     assert not np.array_equal(outputs(fresh), outputs(backbone))
 
 
-def check_saved(task: Any, kind: Any, folder: Path) -> None:
+def check_saved(task: Any, kind: Any, folder: Path, preset_kind: Any = None) -> None:
     """A task is loaded as it was, by Keras and from a preset, on a backbone of ours."""
     task.save(folder / "task.keras")
     task.save_to_preset(str(folder / "preset"))
-    for loaded in (keras.models.load_model(folder / "task.keras"), kind.from_preset(str(folder / "preset"))):
-        assert type(loaded) is type(task)
+    for loaded, its_kind in (
+        (keras.models.load_model(folder / "task.keras"), type(task)),
+        (kind.from_preset(str(folder / "preset")), preset_kind or type(task)),
+    ):
+        assert type(loaded) is its_kind
         for found, expected in zip(outputs(loaded), outputs(task), strict=True):
             np.testing.assert_array_equal(found, expected)
         assert isinstance(getattr(loaded.backbone, "image_encoder", loaded.backbone), hub.InceptionBackbone)
@@ -128,9 +135,27 @@ def test_an_image_classifier(trunk: keras.Model, tmp_path: Path) -> None:
     classifier = hub.InceptionImageClassifier(backbone, num_classes=3)
     assert moved(backbone, lambda: classifier.fit(IMAGES, np.array([0, 2]), batch_size=2, verbose=0)) > 100
     check_saved(classifier, keras_hub.models.ImageClassifier, tmp_path)
-    plain = keras_hub.models.ImageClassifier(hub.backbone(trunk), num_classes=3)
-    plain.save(tmp_path / "plain.keras")
-    np.testing.assert_array_equal(outputs(keras.models.load_model(tmp_path / "plain.keras")), outputs(plain))
+
+
+def test_a_plain_image_classifier_is_loaded_from_a_preset_too(trunk: keras.Model, tmp_path: Path) -> None:
+    """keras-hub itself loads no task of a class that is not registered for its backbone."""
+    plain = keras_hub.models.ImageClassifier(
+        hub.backbone(trunk), num_classes=3, pooling="max", activation="sigmoid", dropout=0.25
+    )
+    check_saved(plain, keras_hub.models.ImageClassifier, tmp_path, hub.InceptionImageClassifier)
+    folder = tmp_path / "preset"
+    loaded = keras_hub.models.ImageClassifier.from_preset(str(folder))
+    for setting in ("num_classes", "pooling", "activation", "dropout"):
+        assert getattr(loaded, setting) == getattr(plain, setting)
+    other = keras_hub.models.ImageClassifier.from_preset(str(folder), num_classes=5)
+    assert other.output_shape == (None, 5)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "metadata.json",
+        "model.weights.h5",
+        "task.json",
+        "task.weights.h5",
+    ]
 
 
 @pytest.mark.slow

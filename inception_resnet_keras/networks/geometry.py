@@ -42,7 +42,7 @@ def feature_geometry(
     whether the sides are even.
 
     Args:
-        model: A model of this project, built or loaded; or a network's table, edited or not.
+        model: A model of this project, built, loaded or optimised for inference; or a network's table, edited or not.
         size: (height, width) of the picture, where the model does not know them. With "valid" padding they are not
             needed.
 
@@ -79,17 +79,15 @@ def _of_model(model: Any) -> tuple[Network, tuple[int | None, int | None], set[s
     if isinstance(model, Network):
         return model, (None, None), None
     from .keras_graph import flattened
-    from .recognise import model_layers, recognise_model
+    from .recognise import model_layers, recognise_model, window_differences
 
     flat = flattened(model)
-    found = None if flat is None else recognise_model(flat, least=0)
-    if flat is None or found is None or not any(map(names.stage, model_layers(flat))) or found.departures:
-        takes = (
-            "a model as the factories build it, before optimize_for_inference, which moves no map; or the table that "
-            "it was built from"
-        )
+    layers = {} if flat is None else model_layers(flat)
+    found = recognise_model(flat, least=0) if any(map(names.stage, layers)) else None
+    if found is None or window_differences(found, layers):
+        takes = "a model as the factories or optimize_for_inference build it, or the table that it was built from"
         raise refuse("model", getattr(model, "name", model), takes)
-    return found.network, found.size, set(model_layers(flat))
+    return found.network, found.size, set(layers)
 
 
 def _sides(own: tuple[int | None, int | None], size: Any) -> tuple[int | None, int | None]:

@@ -356,6 +356,15 @@ def differences(found: NetworkDescription, layers: Layers) -> list[str]:
     return list(_differences(nodes, layers))
 
 
+def window_differences(found: NetworkDescription, layers: Layers) -> list[str]:
+    """Where a model's convolutions and pools read other cells than the table's, or give another width, in words.
+
+    Unlike `differences` and departures, it passes a model of `optimize_for_inference`: its convolutions hold their
+    batch norms, activations and scales, and one may stand for its siblings, but all windows stay.
+    """
+    return list(_window_differences(_nodes(found.network, found.channels), layers))
+
+
 def channels_first(model: Any) -> bool:
     """Whether a Keras model takes (batch, channels, height, width), whatever Keras is set to now.
 
@@ -562,6 +571,14 @@ def _differences(nodes: list[Node], layers: Layers) -> Iterator[str]:
                 yield f"{node.name!r} with {setting} {got} for {wanted}"
 
 
+def _window_settings(node: Node, layers: Layers) -> dict[str, tuple[Any, Any]]:
+    """As `_layer_settings`, less what makes no difference."""
+    settings = _layer_settings(node, layers)
+    if isinstance(node.row, Conv) and node.row.kernel == (1, 1):
+        settings.pop("padding")  # either does the same
+    return settings
+
+
 def _layer_settings(node: Node, layers: Layers) -> dict[str, tuple[Any, Any]]:
     """What the table wants of a layer, and what it has."""
     layer, row = layers[node.name], node.row
@@ -583,16 +600,32 @@ def _layer_settings(node: Node, layers: Layers) -> dict[str, tuple[Any, Any]]:
     return {key: (value, _plain(layer.get(key))) for key, value in wanted.items()}
 
 
+def _window_differences(nodes: Iterable[Node], layers: Layers) -> Iterator[str]:
+    known = set()
+    for node in nodes:
+        joined = names.joined(node.name)
+        known |= {node.name, joined}
+        if node.row is None or not layers.keys() & {node.name, joined}:
+            continue
+        # One that stands for its siblings, too, has the filters of all of them.
+        layer = layers[node.name] if node.name in layers else {**layers[joined], "filters": None}
+        settings = _window_settings(node, {node.name: layer})
+        settings.pop("use_bias", None)
+        for setting, (wanted, got) in settings.items():
+            if got is not None and wanted != got:
+                yield f"{node.name!r} with {setting} {got} for {wanted}"
+    windows = (name for name, layer in layers.items() if layer.get("kernel_size") or layer.get("pool_size"))
+    yield from (f"a layer {name!r} besides" for name in windows if names.stage(name) and name not in known)
+
+
 def _departures(nodes: Iterable[Node], layers: Layers) -> Iterator[str]:
     """Where convolutions, pools and sums are not set as the table wants them; what is unknown is passed."""
     for node in nodes:
         if node.name not in layers or node.op not in ("conv", "pool", "sum"):
             continue
-        settings = _layer_settings(node, layers)
+        settings = _window_settings(node, layers)
         if isinstance(node.row, Conv):
             norm, relu = (layers.get(of(node.name), {}) for of in (names.batch_norm, names.relu))
-            if node.row.kernel == (1, 1):
-                settings.pop("padding")  # either does the same
             settings["an epsilon of"] = BATCH_NORM_EPSILON, norm.get("epsilon")
             settings["activation"] = "relu", _activation(relu)
         for setting, (wanted, got) in settings.items():

@@ -8,7 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from inception_resnet_keras import endpoints, feature_extractor, feature_geometry, networks
+from inception_resnet_keras import (
+    endpoints,
+    feature_extractor,
+    feature_geometry,
+    networks,
+    optimize_for_inference,
+)
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.networks import edits
 from inception_resnet_keras.networks.build import build
@@ -98,6 +104,51 @@ def test_a_model_knows_its_table_and_its_sides() -> None:
     part = keras.Model(model.input, model.get_layer("reduction_a_concat").output)
     assert list(feature_geometry(part, (80, 96)))[:3] == ["stem", "a01", "reduction_a"]
     assert "b01" not in feature_geometry(part, (80, 96))
+
+
+def of_whole_width(name: str, padding: Any, output_stride: int | None, *, top: bool = False) -> keras.Model:
+    table = edits.with_depths(networks.find(name), (1, 1, 1))
+    table = edits.with_output_stride(edits.with_padding(table, padding), output_stride)
+    return build(table, 3 if top else None, include_top=top, input_shape=(139, 150, 3), include_preprocessing=True)
+
+
+def check_folded(model: keras.Model) -> None:
+    expected = feature_geometry(model)
+    for join in (False, True):
+        folded = optimize_for_inference(model, join_siblings=join)
+        assert feature_geometry(folded) == expected
+        assert set(expected) <= set(endpoints(folded))
+
+
+def test_folding_moves_no_map() -> None:
+    check_folded(of_whole_width("inception_resnet_v1", "same", 16))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("padding", "output_stride"), DENSITIES)
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_folding_moves_no_map_of_any_network(name: str, padding: Any, output_stride: int | None) -> None:
+    check_folded(of_whole_width(name, padding, output_stride, top=output_stride != 8))
+
+
+def moved(model: keras.Model, layer: str, **settings: Any) -> keras.Model:
+    """The model with a layer set otherwise."""
+
+    def change(old: Any) -> Any:
+        return type(old).from_config(old.get_config() | (settings if old.name == layer else {}))
+
+    return keras.models.clone_model(model, clone_function=change)
+
+
+def test_a_model_whose_windows_were_changed_is_refused_folded_or_not() -> None:
+    """Another activation moves nothing."""
+    model = of_whole_width("inception_resnet_v1", "valid", 16)
+    assert feature_geometry(moved(model, "stem_conv_2_relu", activation="elu")) == feature_geometry(model)
+    for layer, settings in (("stem_conv_2", {"padding": "same"}), ("c01_branch_2_conv_2", {"dilation_rate": 1})):
+        changed = moved(model, layer, **settings)
+        for each in (changed, optimize_for_inference(changed)):
+            with pytest.raises(InputError, match=r"^model: got .*the table that it was built from"):
+                feature_geometry(each)
 
 
 @pytest.mark.parametrize("model", [tiny.build(), keras.Sequential([keras.layers.Dense(2)]), "inception_v4", None])

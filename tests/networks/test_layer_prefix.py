@@ -81,6 +81,7 @@ def test_it_is_read_everywhere(plain: Any, prefixed: Any, tmp_path: Path) -> Non
     assert package.feature_geometry(prefixed) == package.feature_geometry(plain)
     fast = package.optimize_for_inference(prefixed)
     assert list(package.endpoints(fast)) == list(package.endpoints(plain))
+    assert package.feature_geometry(fast) == package.feature_geometry(plain)
 
 
 @pytest.mark.parametrize("kind", ["keras", "h5", "weights.h5"])
