@@ -108,20 +108,53 @@ def test_a_residual_sum_as_code_gives_its_scale_and_is_not_run(theirs: keras.Mod
 
 
 def padded(layer: Any) -> Any:
+    """Every window padded: the network that `padding="same"` builds."""
     if isinstance(layer, keras.layers.Conv2D | keras.layers.MaxPooling2D) and layer.padding == "valid":
-        return type(layer).from_config(layer.get_config() | {"padding": "same"})
+        return _with(layer, padding="same")
     return None
 
 
-def test_a_graph_that_no_call_builds_is_said_and_not_converted(theirs: keras.Model, tmp_path: Path) -> None:
-    trunk = keras.Model(theirs.input, theirs.get_layer("avg_pool").output)
-    changed(trunk, padded).save(tmp_path / "a.keras")
+def dilated(layer: Any) -> Any:
+    """Windows of 7 in place of 3, in the blocks, which keep their maps' sizes."""
+    inside = isinstance(layer, keras.layers.Conv2D) and layer.padding == "same" and layer.kernel_size == (3, 3)
+    return _with(layer, dilation_rate=3) if inside else None
+
+
+def elus(layer: Any) -> Any:
+    return _with(layer, activation="elu") if isinstance(layer, keras.layers.Activation) else None
+
+
+def _with(layer: Any, **settings: Any) -> Any:
+    return type(layer).from_config(layer.get_config() | settings)
+
+
+def trunk_of(model: keras.Model, change: Callable[[Any], Any]) -> keras.Model:
+    return changed(keras.Model(model.input, model.get_layer("avg_pool").output), change)
+
+
+def test_a_graph_that_is_padded_throughout_is_converted_as_padding_same(theirs: keras.Model, tmp_path: Path) -> None:
+    model = trunk_of(theirs, padded)
+    model.save(tmp_path / "a.keras")
+    call = str(inspect_checkpoint(tmp_path / "a.keras"))
+    assert "padding='same'" in call
+    check_converted(tmp_path / "a.keras", model, tmp_path / "out.keras")
+    assert np.abs(outputs(trunk_of(theirs, _same)) - outputs(model)).max() > 1e-3, "padding makes no difference"
+
+
+@pytest.mark.parametrize(
+    ("change", "departure"),
+    [(dilated, "with dilation_rate (3, 3) for (1, 1)"), (elus, "'stem_conv_1' with activation elu for relu")],
+)
+def test_a_graph_that_no_call_builds_is_said_and_not_converted(
+    theirs: keras.Model, tmp_path: Path, change: Callable[[Any], Any], departure: str
+) -> None:
+    trunk_of(theirs, change).save(tmp_path / "a.keras")
     with pytest.raises(InputError, match="its graph computes something else than the network that its weights fit"):
         convert_checkpoint(tmp_path / "a.keras", tmp_path / "out.keras")
     assert not (tmp_path / "out.keras").exists()
     said = str(inspect_checkpoint(tmp_path / "a.keras"))
     assert "no call builds its graph" in said
-    assert "padding same for valid" in said
+    assert departure in said
     assert "loaded by" not in said
     model = create_inception_resnet_v2(variant="slim", include_top=False, pooling="avg", input_shape=SHAPE)
     (note,) = load_weights(model, tmp_path / "a.keras").notes
