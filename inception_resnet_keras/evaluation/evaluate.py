@@ -32,9 +32,11 @@ from ..models.one_pass import ProgressCallback, average, classify
 from ..models.open import GivenModel, OpenedModel, common_value_range, display_name, locate
 from ..models.precision import Precision, check_precision, speed_up
 from ..weights.labels import CLASSES, read_class_names
-from . import metrics, plots
+from . import plots
+from .calibration import Calibration
 from .label_evaluation import CHOSEN_HERE, evaluate_labels, with_thresholds
-from .metrics import Calibration, figures
+from .metrics import figures
+from .paper_tables import paper_accuracy
 from .predictions import PREDICTIONS, PredictionTable, table_of
 from .report import Report, classification_report
 from .run_data import choose
@@ -214,17 +216,17 @@ def _evaluation(
     complete = len(np.unique(seen.labels)) == CLASSES  # on fewer of ImageNet's classes a network is right more often
 
     def model(subject: OpenedModel, probabilities: np.ndarray) -> Model:
-        reported = metrics.accuracy([subject.network], crops) if subject.imagenet and complete else None
+        reported = paper_accuracy([subject.network], crops) if subject.imagenet and complete else None
         published = dict(subject.published) if complete else {}
-        scores = figures(seen.labels, probabilities)
+        scores = figures(seen.labels, probabilities, classes.names, seen.groups)
         notes = [*subject.notes, *[ASSUMED] * subject.assumed, *[AVERAGES_LEFT] * subject.averages]
         return Model(subject.name, subject.network, subject.view, scores, reported, published, notes)
 
     average = None
     if len(subjects) > 1:
         networks = [subject.network for subject in subjects if subject.imagenet]
-        reported = metrics.accuracy(networks, crops) if len(networks) == len(subjects) and complete else None
-        average = Model(AVERAGE, "", None, figures(seen.labels, seen.average), reported, {})
+        reported = paper_accuracy(networks, crops) if len(networks) == len(subjects) and complete else None
+        average = Model(AVERAGE, "", None, figures(seen.labels, seen.average, classes.names, seen.groups), reported, {})
     left_out = [*seen.source.corrupt.listed(), *seen.source.beside]
     return Evaluation(
         data=data,
@@ -254,6 +256,11 @@ class EvaluatedPictures:
     @cached_property
     def names(self) -> list[str]:
         return [self.source.names[index] for index in self.read]
+
+    @property
+    def groups(self) -> list[str] | None:
+        """The group of each picture, such as its patient, "" for none; None where no groups are known."""
+        return None if self.source.groups is None else [self.source.groups[index] for index in self.read]
 
     def table(self, classes: Sequence[str], models: Sequence[str]) -> PredictionTable:
         """What predictions.csv holds; models: their names."""

@@ -29,8 +29,8 @@ from ..models.one_pass import ProgressCallback, one_pass
 from ..models.open import GivenModel, display_name, locate
 from ..models.precision import Precision, check_precision, speed_up
 from .evaluate import ASSUMED, AVERAGES_LEFT, EVALUATIONS, MAX_CORRUPT, read_again
-from .metrics import squared_distances, verify
 from .tables import FaceVerification
+from .verification import squared_distances, verify
 
 LARGEST = 16 * 1024**2  # bytes; LFW's own has 160 thousand
 

@@ -7,9 +7,11 @@ shares): near 0 and 1, and for few pictures, resampling and normal approximation
 | --- | --- |
 | Wilson's score interval | shares: accuracy, sensitivity, specificity, precision; F1, by way of TP / (TP + FP + FN) |
 | MOVER, of Wilson's intervals (Zou and Donner 2008) | means of independent shares: balanced accuracy |
-| DeLong's, on the logit's scale | an area under the ROC curve, or a mean of several |
+| DeLong's, on the logit's scale | an area under the ROC curve, or a mean of several; Newcombe's where it is 0 or 1 |
 | jackknife, on the logit's scale | average precision |
+| bootstrap-t | means of values that are skewed: the Brier score |
 | bootstrap, BCa (SciPy's) | all else |
+| bootstrap of the bins | the calibration error, whose resamples are biased as it is itself |
 
 Pictures of one group, such as a patient, are not independent. Where groups are given, they take the pictures' place:
 a share counts with its effective number of pictures (Korn and Graubard 1998), influences are added up within a group,
@@ -32,8 +34,10 @@ FEWER_RESAMPLES = 500  # of many pictures, where the percentiles' own noise no l
 MANY = 5000  # units from which the bootstrap takes percentiles: BCa's correction vanishes, its jackknife costs n²
 BATCH_CELLS = 2_000_000  # drawn at once: 16 MB
 WILSON, MOVER, DELONG, JACKKNIFE = "Wilson", "MOVER of Wilson's", "DeLong, logit", "jackknife, logit"
-BCA, PERCENTILES = "bootstrap, BCa", "bootstrap, percentiles"
+BCA, PERCENTILES, ERROR_OF_BINS = "bootstrap, BCa", "bootstrap, percentiles", "bootstrap of the bins"
+STUDENTISED = "bootstrap-t"
 NEWCOMBE = "Newcombe"
+LINEAR = "t, logit"
 BY_GROUP = "by group"
 
 
@@ -170,7 +174,7 @@ def f1_of(jaccard: Value | None) -> Value | None:
     return Value(value, low, high, jaccard.method)
 
 
-def by_influence(value: float, influence: np.ndarray, units: Units, method: str) -> Value:
+def by_influence(value: float, influence: np.ndarray, units: Units, method: str, freedom: float | None = None) -> Value:
     """The interval of a figure in [0, 1] from each picture's influence on it, on the logit's scale.
 
     Args:
@@ -178,16 +182,44 @@ def by_influence(value: float, influence: np.ndarray, units: Units, method: str)
         influence: (n,): the figure is, to first order, the true one plus the sum of these, which is 0 here.
         units: Of the n pictures.
         method: How the interval is called.
+        freedom: Degrees of freedom of Student's quantile; None takes the normal one.
     """
     count = len(units)
     if not 0 < value < 1 or count < 2:
         return Value(value)
     totals = units.totals(influence)
     spread = float(np.sqrt((totals**2).sum() * count / (count - 1)))
-    half = normal_quantile() * spread / (value * (1 - value))
+    quantile = normal_quantile()
+    if freedom is not None:
+        quantile = float(required("scipy.stats", "intervals").t.ppf(0.5 + CONFIDENCE / 2, max(freedom, 1)))
+    half = quantile * spread / (value * (1 - value))
     logit = np.log(value / (1 - value))
     low, high = (1 / (1 + np.exp(-(logit + each))) for each in (-half, half))
     return Value(value, float(low), float(high), units.method(method))
+
+
+def newcombe(area: float, positives: float, negatives: float) -> tuple[float, float]:
+    """The interval of an area under a ROC curve, also of 0 and 1, where DeLong's variance vanishes.
+
+    Method 5 of Newcombe, Stat. Med. 25 (2006): a score interval with Hanley and McNeil's variance.
+    """
+    brentq = required("scipy.optimize", "intervals").brentq
+    z, size = normal_quantile(), (positives + negatives) / 2 - 1
+
+    def distance(true: float) -> float:
+        spread = true * (1 - true) * (1 + size * (1 - true) / (2 - true) + size * true / (1 + true))
+        return abs(true - area) - z * float(np.sqrt(spread / (positives * negatives)))
+
+    tiny = 1e-9
+    low = 0.0 if area <= 2 * tiny else float(brentq(distance, tiny, area - tiny)) if distance(tiny) > 0 else 0.0
+    high = (
+        1.0
+        if area >= 1 - 2 * tiny
+        else float(brentq(distance, area + tiny, 1 - tiny))
+        if distance(1 - tiny) > 0
+        else 1.0
+    )
+    return low, high
 
 
 def bootstrap(
@@ -246,3 +278,28 @@ def bootstrap(
         else Value(float(value))
         for value, low, high, there in zip(values, interval.low, interval.high, known, strict=True)
     ]
+
+
+def mean(values: np.ndarray, units: Units, seed: int = 0) -> Value:
+    """The mean of (n,) values that are not negative, with the interval of the bootstrap-t.
+
+    Resamples are judged by their own standard errors, which a mean of skewed values needs: of few pictures with a few
+    large losses, other intervals cover 85 % (Efron and Tibshirani, An Introduction to the Bootstrap, 12.5).
+    """
+    count, found = len(units), float(values.mean())
+    totals = units.totals(values - found)
+    spread = float(np.sqrt((totals**2).sum() * count / max(count - 1, 1)))
+    if count < 2 or spread <= 0:
+        return Value(found)
+    random, ratios = np.random.default_rng(seed), []
+    resamples = FEWER_RESAMPLES if count > MANY else RESAMPLES
+    batch = max(1, BATCH_CELLS // count)
+    for start in range(0, resamples, batch):
+        drawn = totals[random.integers(0, count, (min(batch, resamples - start), count))]
+        errors = drawn.std(axis=1, ddof=1) * np.sqrt(count)
+        sums = drawn.sum(axis=1)
+        ratios.append(np.divide(sums, errors, out=np.zeros(len(sums)), where=errors > 0))
+    tail = (1 - CONFIDENCE) / 2
+    least, most = np.quantile(np.concatenate(ratios), [tail, 1 - tail])
+    low, high = found - most * spread / units.pictures, found - least * spread / units.pictures
+    return Value(found, max(0.0, float(low)), float(high), units.method(STUDENTISED))

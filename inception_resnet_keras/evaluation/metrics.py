@@ -1,152 +1,77 @@
-"""Whether a classifier is as often right as it says: calibration error, and the temperature that mends it."""
+"""Figures of a classifier on labelled pictures, each with its 95 % interval."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from ..common.errors import InputError
 from ..common.packages import required
-
-BINS = 15  # Guo et al., arXiv 1706.04599
-COLDEST, HOTTEST = 0.05, 20.0
-
-FITTED_ON = (
-    "least negative log likelihood of these pictures; the figures after scaling are of halves, each scaled by the "
-    "temperature that was fitted on the other"
+from .calibration import BINS, Calibration, calibration, confidence_and_correct
+from .delong import components
+from .intervals import (
+    DELONG,
+    ERROR_OF_BINS,
+    JACKKNIFE,
+    LINEAR,
+    MOVER,
+    NEWCOMBE,
+    Units,
+    Value,
+    bootstrap,
+    by_influence,
+    f1_of,
+    mean,
+    mean_of_shares,
+    newcombe,
+    shares,
 )
 
-
-@dataclass(frozen=True)
-class Bin:
-    """Pictures whose greatest probability lies in (low, high]: their mean, and the share that is right."""
-
-    low: float
-    high: float
-    pictures: int
-    confidence: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Of the likeliest class.
-
-    ece: expected calibration error, in [0, 1]: the mean over pictures of |accuracy - confidence| of their bin.
-    nll: mean negative log likelihood of the true class, in nats.
-    temperature: what logits are to be divided by, fitted on all pictures; None for a single picture.
-    scaled_ece, scaled_nll: the same two after scaling, of pictures that the temperature was not fitted on.
-    fitted_on: says so.
-    bins: those that hold pictures.
-    """
-
-    ece: float
-    nll: float
-    temperature: float | None
-    scaled_ece: float | None
-    scaled_nll: float | None
-    fitted_on: str
-    bins: list[Bin]
-
-
-def calibration(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> Calibration:
-    """Measures a classifier's calibration.
-
-    Args:
-        labels: (n,) the true classes' numbers, n at least 1.
-        probabilities: (n, classes), rows that sum to 1.
-        seed: Of the halves.
-    """
-    logs = log_probabilities(probabilities)
-    bins, ece = binned(*confidence_and_correct(labels, probabilities))
-    nll = negative_log_likelihood(labels, logs)
-    if len(labels) < 2:
-        return Calibration(ece, nll, None, None, None, FITTED_ON, bins)
-    scaled = probabilities.astype(np.float32, copy=True)
-    for fitted, held_out in halves(len(labels), seed):
-        scaled[held_out] = softmax(logs[held_out] / fit_temperature(labels[fitted], logs[fitted]))
-    return Calibration(
-        ece=ece,
-        nll=nll,
-        temperature=fit_temperature(labels, logs),
-        scaled_ece=binned(*confidence_and_correct(labels, scaled))[1],
-        scaled_nll=negative_log_likelihood(labels, log_probabilities(scaled)),
-        fitted_on=FITTED_ON,
-        bins=bins,
-    )
-
-
-def confidence_and_correct(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) the likeliest class's probability, and whether it is the true one."""
-    return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-
-
-def binned(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> tuple[list[Bin], float]:
-    """Bins of equal width that hold pictures, and the expected calibration error."""
-    edges = np.linspace(0, 1, bins + 1)
-    numbers = np.searchsorted(edges[1:-1], confidence, side="left")  # an edge belongs to the bin below it
-    found = []
-    for number in np.unique(numbers):
-        inside = numbers == number
-        low, high = edges[number : number + 2]
-        found.append(
-            Bin(
-                low=float(low),
-                high=float(high),
-                pictures=int(inside.sum()),
-                confidence=float(confidence[inside].mean(dtype=np.float64)),
-                accuracy=float(right[inside].mean()),
-            )
-        )
-    return found, sum(b.pictures * abs(b.accuracy - b.confidence) for b in found) / len(confidence)
-
-
-def fit_temperature(labels: np.ndarray, logs: np.ndarray) -> float:
-    """The temperature, 0.05 to 20, whose softmax(logs / temperature) gives the true classes the greatest likelihood.
-
-    logs: (n, classes), logits or log-probabilities, which differ by what the softmax takes away again.
-    """
-    minimize_scalar = required("scipy.optimize", "evaluate").minimize_scalar
-
-    def cost(logarithm: float) -> float:
-        scaled = logs / np.float32(np.exp(logarithm))
-        return negative_log_likelihood(labels, scaled - _log_sum_exp(scaled))
-
-    bounds = (np.log(COLDEST), np.log(HOTTEST))  # within, the cost has one minimum: it is convex in 1 / temperature
-    found = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x)) if found.fun <= cost(0.0) else 1.0
-
-
-def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """Finite ones: what a float32 softmax has rounded to 0 becomes its least positive number."""
-    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny, dtype=np.float32))
-
-
-def negative_log_likelihood(labels: np.ndarray, logs: np.ndarray) -> float:
-    """Mean over the pictures, in nats; logs: (n, classes) log-probabilities."""
-    return float(-logs[np.arange(len(labels)), labels].mean(dtype=np.float64))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    return np.exp(logits - _log_sum_exp(logits))
-
-
-def halves(count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(fitted on, held out), twice, each half once as either."""
-    order = np.random.default_rng(seed).permutation(count)
-    first, second = np.sort(order[: count // 2]), np.sort(order[count // 2 :])
-    yield first, second
-    yield second, first
-
-
-def _log_sum_exp(logits: np.ndarray) -> np.ndarray:
-    highest = logits.max(axis=1, keepdims=True)
-    return highest + np.log(np.exp(logits - highest).sum(axis=1, keepdims=True))
-
-
 TOP = 5
+
+# The figures of all classes, and what reports call them.
+NAMES = {
+    "accuracy": "accuracy",
+    "top5": "top-5 accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "F1, mean of the classes",
+    "mcc": "Matthews' correlation",
+    "kappa": "Cohen's kappa",
+    "quadratic_kappa": "Cohen's kappa, quadratic",
+    "auc": "AUC, one class against the rest, mean",
+    "average_precision": "average precision, mean",
+    "brier": "Brier score",
+    "ece": "calibration error",
+}
+CLASS_NAMES = {
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "precision": "precision",
+    "f1": "F1",
+    "auc": "AUC",
+    "average_precision": "average precision",
+}
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """Figures of one class against all others, in [0, 1], with intervals; None where there is nothing to divide by.
+
+    sensitivity: The share of its pictures that are recognised (recall). specificity: The share of other pictures that
+    are not taken for it. precision: The share of pictures taken for it that are of it. auc: Area under the ROC curve of
+    its probability. average_precision: Area under its precision-recall curve, as scikit-learn computes it.
+    """
+
+    name: str
+    pictures: int
+    sensitivity: Value | None
+    specificity: Value | None
+    precision: Value | None
+    f1: Value | None
+    auc: Value | None
+    average_precision: Value | None
 
 
 @dataclass(frozen=True)
@@ -157,6 +82,10 @@ class Figures:
     top5: the share whose true class is among the five likeliest; None of five classes or fewer.
     balanced: `balanced_accuracy`.
     macro_f1: the mean over classes of F1. Both are over the classes that have pictures.
+    values: these and further figures with their intervals, by the keys of `NAMES`; those that need more classes are
+        left out. The quadratic kappa supposes that the classes are in order, such as grades.
+    classes: the figures of each class that has pictures.
+    groups: how many groups of pictures the intervals are by; None where no groups are known.
     """
 
     pictures: int
@@ -166,31 +95,58 @@ class Figures:
     balanced: float
     macro_f1: float
     calibration: Calibration
+    values: dict[str, Value] = field(default_factory=dict)
+    classes: list[ClassFigures] = field(default_factory=list)
+    groups: int | None = None
 
 
-def figures(labels: np.ndarray, probabilities: np.ndarray) -> Figures:
+def figures(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+) -> Figures:
     """Scores a classifier.
 
     Args:
         labels: (n,) the true classes' numbers, n at least 1.
         probabilities: (n, classes), rows that sum to 1.
+        class_names: What `Figures.classes` calls them; None for their numbers.
+        groups: The group of each picture, such as its patient, "" for none: intervals are then by group. None for no
+            groups.
     """
-    binomtest = required("scipy.stats", "evaluate").binomtest
-    scores = required("sklearn.metrics", "evaluate")
-
-    ranks = true_class_ranks(labels, probabilities)
-    right = int((ranks == 0).sum())
-    interval = binomtest(right, len(labels)).proportion_ci(method="wilson")
-    predicted, there = probabilities.argmax(axis=1), np.unique(labels)
-    averaged = {"labels": there, "average": "macro", "zero_division": 0}
+    units = Units(len(labels), groups)
+    names = class_names or [str(number) for number in range(probabilities.shape[1])]
+    ranks, predicted = true_class_ranks(labels, probabilities), probabilities.argmax(axis=1)
+    every = np.ones(len(labels), bool)
+    classes, balanced = _classes(labels, probabilities, predicted, names, units)
+    accuracy, top5 = shares(np.stack([ranks == 0, ranks < TOP], axis=1), np.stack([every, every], axis=1), units)
+    assert accuracy is not None
+    values: dict[str, Value] = {"accuracy": accuracy}
+    if top5 is not None and probabilities.shape[1] > TOP:
+        values["top5"] = top5
+    values["balanced_accuracy"] = balanced
+    judged = [number for number in np.unique(labels).tolist() if (labels == number).sum() < len(labels)]
+    if judged:
+        of_classes = [(labels == number, probabilities[:, number]) for number in judged]
+        values["auc"] = _mean_area(of_classes, units)
+        fewest = min(_freedom(true, units) for true, _ in of_classes)
+        precisions = [_precision(*each) for each in of_classes]
+        values["average_precision"] = _mean(precisions, units, JACKKNIFE, fewest if units.grouped else None)
+    values |= _resampled(labels, probabilities, predicted, units)
+    if accuracy.value == 1:
+        values |= _flawless(labels, accuracy, classes, values)
     return Figures(
         pictures=len(labels),
-        top1=right / len(labels),
-        interval=(float(interval.low), float(interval.high)),
-        top5=float((ranks < TOP).mean()) if probabilities.shape[1] > TOP else None,
-        balanced=balanced_accuracy(labels, predicted),
-        macro_f1=float(scores.f1_score(labels, predicted, **averaged)),
+        top1=accuracy.value,
+        interval=(accuracy.low or 0.0, 1.0 if accuracy.high is None else accuracy.high),
+        top5=values["top5"].value if "top5" in values else None,
+        balanced=balanced.value,
+        macro_f1=values["macro_f1"].value,
         calibration=calibration(labels, probabilities),
+        values={name: values[name] for name in NAMES if name in values},
+        classes=classes,
+        groups=len(units) if units.grouped else None,
     )
 
 
@@ -215,147 +171,186 @@ def true_class_ranks(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarra
     return ((probabilities > of_truth) | ((probabilities == of_truth) & earlier)).sum(axis=1)
 
 
-# Tables 2, 3 and 4: error, %, (top-1, top-5), by crops and network.
-TABLES: dict[int, tuple[str, dict[str, tuple[float, float]]]] = {
-    1: (
-        "Table 2",
-        {
-            "inception_resnet_v1": (21.3, 5.5),
-            "inception_v4": (20.0, 5.0),
-            "inception_resnet_v2": (19.9, 4.9),
-        },
-    ),
-    12: (
-        "Table 3",
-        {
-            "inception_resnet_v1": (19.8, 4.6),
-            "inception_v4": (18.7, 4.2),
-            "inception_resnet_v2": (18.7, 4.1),
-        },
-    ),
-    144: (
-        "Table 4",
-        {
-            "inception_resnet_v1": (18.8, 4.3),
-            "inception_v4": (17.7, 3.8),
-            "inception_resnet_v2": (17.8, 3.7),
-        },
-    ),
-}
-
-ENSEMBLE = ("Table 5", ["inception_resnet_v2"] * 3 + ["inception_v4"], (16.5, 3.1))
-
-
-def accuracy(networks: Collection[str], crops: int) -> tuple[str, float, float] | None:
-    """(table, top-1, top-5), shares in [0, 1], of a network or of an ensemble of several; None where it has none."""
-    table, errors = TABLES[crops]
-    alike: Sequence[str] = sorted(networks)
-    if crops == 144 and list(alike) == ENSEMBLE[1]:
-        table, found = ENSEMBLE[0], ENSEMBLE[2]
-    elif len(alike) == 1 and alike[0] in errors:
-        found = errors[alike[0]]
-    else:
-        return None
-    return table, round(1 - found[0] / 100, 4), round(1 - found[1] / 100, 4)
+def _classes(
+    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, names: Sequence[str], units: Units
+) -> tuple[list[ClassFigures], Value]:
+    """The figures of each class that has pictures, and the balanced accuracy."""
+    found, parts = [], []
+    influence, right = np.zeros(len(labels)), predicted == labels
+    occurring = np.unique(labels).tolist()
+    for number in occurring:
+        true, said = labels == number, predicted == number
+        hits = np.stack([true & said, ~true & ~said, true & said, true & said], axis=1)
+        among = np.stack([true, ~true, said, true | said], axis=1)
+        sensitivity, specificity, precision, jaccard = shares(hits, among, units)
+        assert sensitivity is not None
+        parts.append(sensitivity)
+        influence[true] = (right[true] - sensitivity.value) / (true.sum() * len(occurring))
+        both = not true.all()
+        area = areas_value(true, probabilities[:, number], units) if both else None
+        average = None
+        if both:
+            value, of_each = _precision(true, probabilities[:, number])
+            average = by_influence(value, of_each, units, JACKKNIFE, _freedom(true, units) if units.grouped else None)
+        found.append(
+            ClassFigures(
+                names[number], int(true.sum()), sensitivity, specificity, precision, f1_of(jaccard), area, average
+            )
+        )
+    present = np.stack([units.totals((labels == number).astype(float)) > 0 for number in occurring], axis=1)
+    if not units.grouped or present.sum(axis=1).max() == 1:  # no group has pictures of two classes
+        return found, mean_of_shares(parts, units.method(MOVER))
+    fewest = min(_freedom(labels == number, units) for number in occurring)
+    return found, by_influence(float(np.mean([part.value for part in parts])), influence, units, LINEAR, fewest)
 
 
-FALSE_ACCEPTS = (0.001, 0.01)
+def _freedom(positives: np.ndarray, units: Units) -> int:
+    """The degrees of freedom of what varies with the groups of one class: their number less 1."""
+    return int((units.totals(positives.astype(float)) > 0).sum()) - 1
 
 
-@dataclass(frozen=True)
-class Fold:
-    """pairs: of the fold. threshold: chosen on all other folds. accuracy: in [0, 1], of this one's pairs with it."""
-
-    pairs: int
-    threshold: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class Verification:
-    """How well a distance tells pairs of one person from pairs of two.
-
-    accuracy, deviation: mean over the folds of their accuracy, and its standard deviation (of all folds, not
-        of a sample of them, as facenet has it).
-    folds: one by one.
-    threshold: the one of greatest accuracy on all pairs: what to use, not what `accuracy` was measured with.
-    auc: area under the ROC curve, in [0, 1].
-    true_accepts: for each share of false accepts, 0.1 % and 1 %: the greatest share of true ones that a threshold
-        within it gives; None where there are too few pairs of two persons for a single one to be that share.
-    roc: (false accepts, true accepts), shares, from (0, 0) to (1, 1).
-    """
-
-    accuracy: float
-    deviation: float
-    folds: list[Fold]
-    threshold: float
-    auc: float
-    true_accepts: dict[str, float | None]
-    roc: list[tuple[float, float]]
-
-
-def verify(distances: np.ndarray, same: np.ndarray, folds: np.ndarray) -> Verification:
-    """Scores distances of pairs.
+def areas_value(positives: np.ndarray, scores: np.ndarray, units: Units) -> Value:
+    """The area under the ROC curve with DeLong's interval, or Newcombe's where the area is 0 or 1.
 
     Args:
-        distances: (n,), small for one person: a pair is accepted where it is below a threshold.
-        same: bool (n,): whether a pair is of one person.
-        folds: int (n,): each pair's fold; of at least two.
-
-    Raises:
-        InputError: There are fewer than two folds, or no pairs of one of the kinds outside of a fold.
+        positives: bool (n,), of both kinds.
+        scores: float (n,), greater for what is taken for positive.
+        units: Of the n pictures.
     """
-    scores = required("sklearn.metrics", "evaluate")
-
-    numbers = np.unique(folds)
-    if len(numbers) < 2:
-        raise InputError(
-            f"pairs: {len(numbers)} fold has pairs that can be used; the threshold is chosen on other folds than it is "
-            "measured on, so two at least are needed"
-        )
-    found = []
-    for number in numbers:
-        inside = folds == number
-        if len(np.unique(same[~inside])) < 2:
-            raise InputError(f"pairs: without fold {number + 1} no pairs of one of the kinds are left to choose by")
-        threshold = best_threshold(distances[~inside], same[~inside])
-        right = (distances[inside] < threshold) == same[inside]
-        found.append(Fold(int(inside.sum()), threshold, float(right.mean())))
-    accuracies = [fold.accuracy for fold in found]
-    false, true, _ = scores.roc_curve(same, -distances)
-    different = int((~same).sum())
-    return Verification(
-        accuracy=float(np.mean(accuracies)),
-        deviation=float(np.std(accuracies)),
-        folds=found,
-        threshold=best_threshold(distances, same),
-        auc=float(scores.roc_auc_score(same, -distances)),
-        true_accepts={
-            f"{100 * share:g}%": float(true[false <= share].max()) if different * share >= 1 else None
-            for share in FALSE_ACCEPTS
-        },
-        roc=[(float(x), float(y)) for x, y in zip(false, true, strict=True)],
-    )
+    area, influence = _area(positives, scores)
+    found = by_influence(area, influence, units, DELONG)
+    if found.low is not None and found.low < found.high:  # type: ignore[operator]
+        return found
+    counts = (float(positives.sum()), float((~positives).sum()))
+    if units.grouped:  # of groups of one size each as many as pictures would be
+        counts = (counts[0] * len(units) / units.pictures, counts[1] * len(units) / units.pictures)
+    low, high = newcombe(area, max(counts[0], 1.0), max(counts[1], 1.0))
+    return Value(area, low, high, units.method(NEWCOMBE))
 
 
-def best_threshold(distances: np.ndarray, same: np.ndarray) -> float:
-    """The threshold that is right most often, half-way between two distances; of equal ones the lowest."""
-    order = np.argsort(distances, kind="stable")
-    ordered, truth = distances[order].astype(np.float64), same[order]
-    rejected_rightly = np.concatenate([[0], np.cumsum(~truth)])
-    accepted_rightly = np.concatenate([[0], np.cumsum(truth)])
-    right = accepted_rightly + rejected_rightly[-1] - rejected_rightly  # with the first k accepted, k = 0 to n
-    between = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])  # equal ones are accepted together
-    best = int(np.argmax(np.where(between, right, -1)))
-    below = ordered[best - 1] if best else ordered[0] - 1
-    above = ordered[best] if best < len(ordered) else ordered[-1] + 1
-    return float((below + above) / 2)
+def _area(positives: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
+    """An area under the ROC curve, and each picture's influence on it."""
+    areas, lower, higher = components(positives, scores[None])
+    influence = np.empty(len(positives))
+    influence[positives] = (lower[0] - areas[0]) / positives.sum()
+    influence[~positives] = (higher[0] - areas[0]) / (~positives).sum()
+    return float(areas[0]), influence
 
 
-def squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(n,), in [0, 4]: of embeddings of length 1, (n, crops, width), the mean over the crops.
+def _precision(positives: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
+    """The average precision, and each picture's influence on it by the jackknife.
 
-    With a face and its mirrored one that is what facenet's `--use_flipped_images` measures, which puts both
-    embeddings end to end, but for a factor of 2.
+    The average precision is the mean over the positive pictures of the precision at their score. Without one picture,
+    the precisions at its score and below change, so that sums over scores give all n values at once.
     """
-    return np.square(first.astype(np.float64) - second).sum(axis=2).mean(axis=1)
+    thresholds, place = np.unique(-scores, return_inverse=True)
+    own = np.bincount(place, positives, minlength=len(thresholds))
+    hits, pictures = np.cumsum(own), np.cumsum(np.bincount(place, minlength=len(thresholds)))
+    total, count = hits[-1], len(positives)
+
+    def below(values: np.ndarray) -> np.ndarray:
+        return np.cumsum((own * values)[::-1])[::-1]
+
+    at = hits / pictures
+    above = np.concatenate([[0.0], np.cumsum(own * at)[:-1]])
+    fewer = np.maximum(pictures - 1, 1)
+    without_negative = (above + below(hits / fewer)) / total
+    left = (hits - 1) / fewer
+    without_positive = (above + below(left) - left) / max(total - 1, 1)
+    value = float((own * at).sum() / total)
+    left_out = np.where(positives, without_positive[place], without_negative[place])
+    if total == 1:  # without its only positive picture there is no precision
+        left_out = np.where(positives, value, left_out)
+    return value, (left_out.mean() - left_out) * (count - 1) / count
+
+
+def _mean(measured: Sequence[tuple[float, np.ndarray]], units: Units, method: str, freedom: int | None = None) -> Value:
+    """The mean of a figure over classes, its interval by the sum of each picture's influences."""
+    value = float(np.mean([found for found, _ in measured]))
+    return by_influence(value, np.mean([influence for _, influence in measured], axis=0), units, method, freedom)
+
+
+def _mean_area(parts: Sequence[tuple[np.ndarray, np.ndarray]], units: Units) -> Value:
+    """The mean of the areas of (positives, scores); of 0 or 1, with Newcombe's interval of the rarest class."""
+    found = _mean([_area(*part) for part in parts], units, DELONG)
+    if found.low is not None and found.high is not None and found.low < found.high:
+        return found
+    rarest = min(parts, key=lambda part: min(part[0].sum(), (~part[0]).sum()))
+    return areas_value(*rarest, units)
+
+
+def _flawless(
+    labels: np.ndarray, accuracy: Value, classes: Sequence[ClassFigures], values: Mapping[str, Value]
+) -> dict[str, Value]:
+    """Intervals of figures that are 1, as no resample has any error: from those of the shares they are made of."""
+    expected = float(np.square(np.bincount(labels) / len(labels)).sum())
+    least = 1 - (1 - (accuracy.low or 0.0)) / max(1 - expected, 1e-9)
+    found = {name: Value(1.0, max(-1.0, least), 1.0, accuracy.method) for name in ("kappa", "mcc") if expected < 1}
+    return {name: value for name, value in found.items() if name in values} | {
+        "macro_f1": mean_of_shares([each.f1 for each in classes if each.f1])
+    }
+
+
+def _calibration_error(resampled: Value, noise: Value) -> Value:
+    """The calibration error, whose resamples are as much too large again as it is itself.
+
+    Args:
+        resampled: The error with the percentiles of its resamples.
+        noise: How far the bins of a resample are from those of the pictures, in all: the true error is at least the
+            measured one less this, since absolute values differ by no more than what is in them.
+    """
+    value = resampled.value
+    if resampled.low is None or noise.high is None:
+        return Value(value)
+    return Value(value, max(0.0, value - noise.high), min(1.0, max(value, 2 * value - resampled.low)), ERROR_OF_BINS)
+
+
+def _resampled(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, units: Units) -> dict[str, Value]:
+    """The figures whose intervals are resampled, all by the same resamples."""
+    sparse = required("scipy.sparse", "evaluate")
+    count, width = probabilities.shape
+    rows, right = np.arange(count), (predicted == labels).astype(float)
+
+    def indicator(columns: np.ndarray, values: np.ndarray | None = None, size: int = width) -> Any:
+        cells = np.ones(count) if values is None else values
+        return sparse.csr_matrix((cells, (rows, columns)), (count, size))
+
+    true, said, hits = indicator(labels), indicator(predicted), indicator(labels, right)
+    confidence, _ = confidence_and_correct(labels, probabilities)
+    bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence, side="left")
+    gaps = indicator(bins, right - confidence, BINS)
+    squares = np.square(probabilities.astype(np.float64))
+    losses = squares.sum(axis=1) - 2 * probabilities[rows, labels].astype(np.float64) + 1
+    between = np.square(labels - predicted)
+    named = ["macro_f1", "mcc", "kappa", "quadratic_kappa"]
+
+    own = np.asarray(gaps.sum(axis=0)).ravel() / count
+
+    def calibration_errors(weights: np.ndarray) -> np.ndarray:
+        resampled = np.asarray(weights @ gaps) / weights.sum(axis=1, keepdims=True)
+        return np.stack([np.abs(resampled).sum(axis=1), np.abs(resampled - own).sum(axis=1)])
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        total = weights.sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            of_class, of_said, of_both = (np.asarray(weights @ each) for each in (true, said, hits))
+            f1 = np.where(of_class > 0, 2 * of_both / (of_class + of_said), np.nan)
+            agreed, expected = weights @ right, (of_class * of_said).sum(axis=1) / total
+            spread = (total - (of_class**2).sum(axis=1) / total) * (total - (of_said**2).sum(axis=1) / total)
+            mean_true, mean_said = weights @ labels / total, weights @ predicted / total
+            apart = (weights @ labels**2 + weights @ predicted**2) / total - 2 * mean_true * mean_said
+            return np.stack(
+                [
+                    np.nanmean(np.where(np.isnan(f1).all(axis=1, keepdims=True), 0, f1), axis=1),
+                    np.where(spread > 0, (agreed - expected) / np.sqrt(spread), 0.0),
+                    np.where(total > expected, (agreed - expected) / (total - expected), np.nan),
+                    np.where(apart > 0, 1 - weights @ between / total / apart, np.nan),
+                ]
+            )
+
+    found = dict(zip(named, bootstrap(statistic, units, bounds=(-1.0, 1.0)), strict=True))
+    if width < 3:
+        del found["quadratic_kappa"]  # of two classes it is the plain one
+    found["brier"] = mean(losses, units)
+    found["ece"] = _calibration_error(*bootstrap(calibration_errors, units, bounds=(0.0, 1.0), method="percentile"))
+    return {name: value for name, value in found.items() if np.isfinite(value.value)}

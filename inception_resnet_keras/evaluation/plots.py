@@ -14,9 +14,10 @@ from PIL import Image
 
 from ..common.console import printable
 from ..common.files import replacing
-from .metrics import Calibration, Verification
+from .calibration import Calibration
 from .multi_label import MultiLabelReport
 from .report import HELD_OUT_FIGURES, Report
+from .verification import Verification
 
 TRAINING, HELD_OUT = "#8a8a8a", "#0b62a4"
 SERIES = (HELD_OUT, "#c8501e", "#2f7d4f", "#7a4fa3", "#b8860b", "#444444")  # told apart by the colour-blind too

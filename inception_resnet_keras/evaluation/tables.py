@@ -12,9 +12,10 @@ from rich.text import Text
 
 from ..common import notebook
 from ..common.console import cell, say
-from .metrics import Figures, Verification
+from .metrics import Figures
 from .multi_label import MultiLabelReport
 from .report import Report, most_confused
+from .verification import Verification
 
 if TYPE_CHECKING:
     from rich.console import Console

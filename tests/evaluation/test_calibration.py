@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
-from inception_resnet_keras.evaluation.metrics import (
+from inception_resnet_keras.evaluation.calibration import (
     binned,
     calibration,
     confidence_and_correct,

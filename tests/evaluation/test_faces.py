@@ -20,8 +20,8 @@ from inception_resnet_keras.data.images import decode, read_image
 from inception_resnet_keras.evaluation import faces
 from inception_resnet_keras.evaluation.evaluate import ASSUMED
 from inception_resnet_keras.evaluation.faces import read_pairs, verify_faces
-from inception_resnet_keras.evaluation.metrics import verify
 from inception_resnet_keras.evaluation.tables import show_verified
+from inception_resnet_keras.evaluation.verification import verify
 from inception_resnet_keras.models import open as opening
 from inception_resnet_keras.models.model_file import load_model, save_model
 

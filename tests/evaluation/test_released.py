@@ -14,7 +14,7 @@ from inception_resnet_keras.data.crops import View, cut
 from inception_resnet_keras.data.images import decode, read_image
 from inception_resnet_keras.evaluation.evaluate import ASSUMED, evaluate
 from inception_resnet_keras.evaluation.faces import read_pairs, verify_faces
-from inception_resnet_keras.evaluation.metrics import squared_distances
+from inception_resnet_keras.evaluation.verification import squared_distances
 from inception_resnet_keras.models import classes
 from inception_resnet_keras.weights import registry
 

@@ -9,8 +9,10 @@ from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
 from inception_resnet_keras.evaluation import plots
-from inception_resnet_keras.evaluation.metrics import balanced_accuracy, calibration, verify
+from inception_resnet_keras.evaluation.calibration import calibration
+from inception_resnet_keras.evaluation.metrics import balanced_accuracy
 from inception_resnet_keras.evaluation.report import Report, classification_report, most_confused
+from inception_resnet_keras.evaluation.verification import verify
 
 LABELS = np.array([0, 0, 1, 1, 2])
 PROBABILITIES = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0, 0.7, 0.3], [0.05, 0.95, 0], [0, 0.99, 0.01]])

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.evaluation.metrics import best_threshold, squared_distances, verify
+from inception_resnet_keras.evaluation.verification import best_threshold, squared_distances, verify
 
 distances_and_truth = st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=40)
 
