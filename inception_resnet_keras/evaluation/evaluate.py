@@ -24,6 +24,8 @@ from ..common.errors import InputError, refuse
 from ..common.files import new_folder, real_path, write_csv, write_json
 from ..data.crops import CROPS, Changes, CropMode, Crops, Interpolation
 from ..data.labelled import Source
+from ..data.options import require_group
+from ..data.parts import picture_groups
 from ..data.preprocessing import Convention
 from ..data.sources import open_source, source_part
 from ..data.value_range import with_models_range
@@ -57,6 +59,7 @@ def evaluate(
     models: GivenModel | Sequence[GivenModel],
     data: str | PathLike[str] | None = None,
     *,
+    group: str | None = None,
     out: str | PathLike[str] | None = None,
     crops: Crops = 1,
     crop_fraction: float | None = None,
@@ -82,6 +85,9 @@ def evaluate(
             "tfds:NAME:SPLIT" or "digits". Some of the models' classes may be missing in it. If it declares a test
             part, that is evaluated; "FOLDER:val" names another part. If a run was trained on it, the images that the
             run held out are evaluated. None, for a single run, is its held-out images.
+        group: What pictures of one group have in common, such as their patient, as in training: "parent" (the folder
+            that a picture lies in), "re:PATTERN" (its first group in the path below `data`) or a column of the
+            .csv. None takes the groups that `data` has. Groups are in `predictions.csv`.
         out: The folder to write, new or empty. None is the next free one below evaluations/.
         crops: Crops per image, 1, 12 or 144 (the paper's); their probabilities are averaged.
         crop_fraction, crop_mode, interpolation: How an image becomes the network's input, instead of what the
@@ -120,6 +126,8 @@ def evaluate(
         ```
     """
     one_of("crops", crops, CROPS)
+    if group is not None:
+        require_group(text_of("group", group))
     batch_size = positive_integer("batch_size", batch_size)
     several = [models] if isinstance(models, str | PathLike) or not isinstance(models, Sequence) else models
     if not several:
@@ -139,6 +147,7 @@ def evaluate(
     with new_folder(written, *target) as folder, progress_of(given=progress) as tell:
         told = partial(tell, "reading headers")
         source = open_source(chosen.place, least_classes=1, max_corrupt=max_corrupt, progress=told)
+        source = replace(source, groups=picture_groups(source, group, str(chosen.place)))
         subjects = [speed_up(each.open(), precision, batch_size) for each in sources]
         source = with_models_range(source, common_value_range(subjects), dataset)
         comparing = partial(tell, "comparing with the training pictures")

@@ -84,6 +84,25 @@ def test_one_crop_says_what_predict_says(models: list[str], digits: Path, tmp_pa
     assert {path.name for path in (tmp_path / "out").iterdir()} == WRITTEN
 
 
+def test_groups_are_read_from_paths(models: list[str], digits: Path, tmp_path: Path) -> None:
+    folder = evaluate(models[:1], digits, group=r"re:/(\d\d)\d\.png$", out=tmp_path / "out", batch_size=36).folder
+    said = rows(folder / "predictions.csv")
+    assert [row["group"] for row in said] == [Path(row["picture"]).stem[:2] for row in said]
+    assert {row["group"] for row in said} == {"00", "01"}
+
+
+def test_groups_that_are_not_there_are_refused(models: list[str], digits: Path, tmp_path: Path) -> None:
+    for model, group, says in (
+        ("/nowhere", "re:patient", "group: got 're:patient'; it takes re: and a regular expression with a group"),
+        (models[0], "re:(patient)", "'(patient)' is not found in 36 of 36 paths"),
+        (models[0], "patient", "or a column of a .csv, which"),
+    ):
+        with pytest.raises(InputError) as refused:
+            evaluate(model, digits, group=group, out=tmp_path / "out")
+        assert says in str(refused.value)
+        assert not (tmp_path / "out").exists()
+
+
 def test_figures_are_scikit_learns_of_the_probabilities(both: Evaluation, models: list[str]) -> None:
     said = rows(both.folder / "predictions.csv")
     files, labels = [row["picture"] for row in said], np.array([int(row["true"]) for row in said])
