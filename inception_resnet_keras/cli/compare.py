@@ -15,7 +15,7 @@ from .pack import number_or_share
 HELP = "whether models differ: paired differences with intervals and tests, and in words"
 
 # Options of the evaluation, which need --data; None stands for the default of `evaluate`.
-EVALUATED = ("crops", "classes", "ema", "preprocessing", "precision", "batch_size", "trust", "max_corrupt")
+EVALUATED = (*("group", "crops", "classes", "ema", "preprocessing", "precision", "batch_size", "trust", "max_corrupt"),)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--all-pairs", action="store_true", help="compare each model with each other one, not with the first only")
     add("--allow-trained", action="store_true", help="compare also on pictures that one of the models was trained on")
+    add("--group", metavar="COLUMN", help="what pictures of one group have in common, as in train --group")
     add("--crops", type=int, metavar="N", help="a picture: 1, 12 or 144, averaged (default: 1)")
     add("--classes", type=Path, metavar="FILE", help="class names, one a line, for models that carry none")
     add("--ema", action="store_true", default=None, help="take the running averages that a checkpoint may have")

@@ -60,7 +60,7 @@ def compare(
             of images whose labels are all correct, and there is no balanced accuracy.
         all_pairs: Whether to compare each model with each other one, instead of each with the first.
         allow_trained: Whether to compare on images that one of the models was trained on.
-        options: More arguments of `evaluate`, with `data`: crops, classes, preprocessing, precision, batch_size,
+        options: More arguments of `evaluate`, with `data`: group, crops, classes, preprocessing, precision, batch_size,
             trust, max_corrupt, progress and so on.
 
     Returns:

@@ -60,6 +60,14 @@ def test_models_are_compared_with_the_first_and_so_is_their_average(
     assert {path.name for path in compared.folder.iterdir()} == {*WRITTEN, "evaluation"}
 
 
+def test_groups_are_read_from_paths(
+    models: list[str], digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [f"--data={digits}", r"--group=re:/(\d\d)\d\.png$", f"--out={tmp_path / 'out'}", "--json"]
+    assert main(["compare", *models, *options]) == 0
+    assert json.loads(capsys.readouterr().out)["groups"] == 2
+
+
 def test_the_files_say_what_was_found(compared: Comparison) -> None:
     found = json.loads((compared.folder / "comparison.json").read_text())
     assert found["sentences"] == compared.sentences
