@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without × shows ? for it
+    # Pillow's, of files that are then read or refused with a reason. It may hold a name that harms a terminal.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     args = _parsed(sys.argv[1:] if argv is None else argv)
     try:
         with named_extras():

@@ -102,7 +102,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
 
 def _verify(args: argparse.Namespace, console: Console) -> None:
     from ..common.bars import progress_of
-    from ..common.console import print_json, say
+    from ..common.console import counted, print_json, say
     from ..evaluation.faces import verify_faces
     from ..evaluation.tables import show_verified
 
@@ -130,7 +130,11 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
     for name, reason in found.unreadable:
         say(console, f"left out: {name}: {reason}", style="yellow")
     if found.left_out:
-        say(console, f"{found.left_out:,} pairs were left out, whose pictures these are", style="yellow")
+        say(
+            console,
+            f"{counted(found.left_out, 'pair', 'was', 'were')} left out, for want of these pictures",
+            style="yellow",
+        )
     say(console, f"everything is in {found.folder}")
 
 

@@ -30,9 +30,10 @@ def run(args: argparse.Namespace) -> None:
     if args.verify == (args.out is not None):
         raise InputError("OUT: name the folder to write, or give --verify to check SOURCE, a packed folder")
     if args.verify:
+        from ..common.console import counted
         from ..data.packed import verify_packed
 
-        print(f"{verify_packed(Path(args.source))} shards are as they were packed")
+        print(counted(verify_packed(Path(args.source)), "shard", "is as it was", "are as they were") + " packed")
     else:
         _pack(args)
 
@@ -41,7 +42,7 @@ def _pack(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from ..common.bars import reading
-    from ..common.console import say
+    from ..common.console import counted, say
     from ..data.packed import pack
     from ..data.sources import open_source
 
@@ -67,8 +68,8 @@ def _pack(args: argparse.Namespace) -> None:
         say(console, f"left out: {name}: {reason}", style="yellow")
     say(
         console,
-        f"{packed.pictures:,} pictures of {len(source.class_names)} classes, {packed.bytes / 1e6:,.1f} MB "
-        f"in {packed.shards} shards → {packed.path}",
+        f"{counted(packed.pictures, 'picture')} of {counted(len(source.class_names), 'class')}, "
+        f"{packed.bytes / 1e6:,.1f} MB in {counted(packed.shards, 'shard')} → {packed.path}",
     )
 
 

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from .. import networks
-from ..common.console import command, say
+from ..common.console import command, counted, say
 from ..common.errors import InputError
 from ..data import DIGITS, SOURCE_HELP
 from ..training.config import CHANGEABLE, CHOICES, DEFAULTS, FLAGS, KEYS, configured, read_settings, recipe_names
@@ -206,7 +206,8 @@ def run(args: argparse.Namespace) -> None:
         return
     say(console, f"held-out {trained.report.headline}", style="bold")
     if trained.test:
-        say(console, f"test {trained.test.headline}, of {trained.test.pictures:,} pictures, seen once", style="bold")
+        pictures = counted(trained.test.pictures, "picture")
+        say(console, f"test, {pictures} seen once: {trained.test.headline}", style="bold")
     folder = trained.folder.path
     if trained.best and trained.best.epoch < len(trained.history):
         say(console, f"these are of model.keras, from epoch {len(trained.history)}; best.keras is of {trained.best}")

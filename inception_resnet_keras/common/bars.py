@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .console import say
+from .console import counted, say
 
 PLAIN_LINE_EVERY = 30.0  # seconds between two lines without a terminal
 CHANGES_EVERY = 0.25  # seconds between two changes of a notebook's line
@@ -75,4 +75,4 @@ class _NotebookLine:
 
 
 def _line(what: str, done: int, total: int) -> str:
-    return f"{what}: {done:,} of {total:,} pictures"
+    return f"{what}: {done:,} of {counted(total, 'picture')}"

@@ -37,6 +37,21 @@ def _is_harmless(sign: str) -> bool:
     return sign.isprintable() or sign in _JOINERS or category(sign) == "Zs"
 
 
+def counted(count: int, noun: str, one: str = "", many: str = "") -> str:
+    """A number with its noun and, where they are given, its verb: "1 class has", "2,000 classes have".
+
+    Args:
+        count: The number.
+        noun: In the singular.
+        one, many: What follows the noun after 1, and after any other number.
+    """
+    endings = {"copy": ("y", "ies"), "s": ("", "es"), "x": ("", "es"), "ch": ("", "es"), "": ("", "s")}
+    singular, plural = next(pair for ending, pair in endings.items() if noun.endswith(ending))
+    noun = noun if count == 1 else noun.removesuffix(singular) + plural
+    following = one if count == 1 else many
+    return f"{count:,} {noun}{following and ' ' + following}"
+
+
 def say(console: Console, text: object, style: str | None = None) -> None:
     """Print one line as it is: brackets are no markup, long lines are not cut, names are printable."""
     console.print(printable(text), style=style, soft_wrap=True, highlight=False, markup=False)

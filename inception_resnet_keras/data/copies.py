@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..common.console import counted
 from ..common.devices import usable_cores
 from ..common.errors import InputError
 from ..common.packages import required
@@ -337,14 +338,16 @@ class CopyReport:
         kinds = [sum(row[6] == kind for row in rows) for kind in (IDENTICAL_PIXELS, NEAR)]
         listed = f", listed in {COPIES_FILE} and shown in {COPIES_FILE.replace('.csv', '.png')}" if rows else ""
         found = (
-            f"copies: {count:,} pictures were decoded and compared in {self.seconds:.1f} s; identical pairs: "
-            f"{kinds[0]:,}, near-identical pairs: {kinds[1]:,}{listed}"
+            f"copies: {counted(count, 'picture', 'was', 'were')} decoded and compared in {self.seconds:.1f} s; "
+            f"identical pairs: {kinds[0]:,}, near-identical pairs: {kinds[1]:,}{listed}"
         )
         warnings = []
         if labels := sum(TWO_LABELS in row[-1] for row in rows):
-            warnings.append(f"copies under two labels, one of which is wrong: {labels:,} pairs, see {COPIES_FILE}")
+            warnings.append(
+                f"copies under two labels, one of which is wrong: {counted(labels, 'pair')}, see {COPIES_FILE}"
+            )
         if across := sum(ACROSS in row[-1] for row in rows):
-            warnings.append(f"copies across the split, which make the figures too good: {across:,} pairs")
+            warnings.append(f"copies across the split, which make the figures too good: {counted(across, 'pair')}")
         if left_out := sum(part == LEFT_OUT for part in self.parts):
             warnings.append(f"training pictures left out, as copies of held-out or test pictures: {left_out:,}")
         return found, warnings

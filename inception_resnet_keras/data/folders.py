@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.console import counted
 from ..common.errors import InputError
 from .images import SUFFIXES
 from .labelled import PART_NAMES, PARTS, TRAIN, Listing
@@ -117,12 +118,12 @@ def read_layout(path: Path) -> Layout:
             continue
         loose = len(picture_names(folder))
         if loose and PART_NAMES[folder.name.casefold()] == TRAIN:
-            has = f"holds {loose:,} pictures and no folder of a class, as {_listed(with_classes)} does"
+            has = f"holds {counted(loose, 'picture')} and no folder of a class, as {_listed(with_classes)} does"
             raise InputError(f"{folder}: {has}; put each class's pictures in a folder of the class's name")
-        unlabelled = f"its {loose:,} pictures lie in no folder of a class, so they have no labels: they are not read"
+        unlabelled = f"{counted(loose, 'picture', 'lies', 'lie')} in no folder of a class, without a label: not read"
         beside.append((str(folder), unlabelled if loose else "holds no pictures"))
     if loose := _loose(path):
-        beside.append((str(path), f"{loose:,} pictures beside the parts' folders are not read"))
+        beside.append((str(path), f"{counted(loose, 'picture')} beside the parts' folders, not read"))
     return Layout({part: parts[part] for part in PARTS if part in parts}, beside, [])
 
 
@@ -160,7 +161,7 @@ def files_by_class(path: Path) -> dict[str, list[str]]:
     classes = class_folders(path)
     if not classes:
         loose = len(picture_names(path))
-        found = f"{loose} pictures outside any class" if loose else "nothing"
+        found = f"{counted(loose, 'picture')} outside any class" if loose else "nothing"
         raise InputError(f"{path}: holds {found}; put each class's pictures in a folder of the class's name")
     by_class = {entry.name: picture_names(entry) for entry in classes}
     for name, files in by_class.items():
@@ -205,16 +206,18 @@ def not_read(path: Path) -> list[tuple[str, str]]:
     for place, reason in left:
         reasons.setdefault(reason, []).append(place)
     found = [
-        (str(path), f"{count:,} files that end in {suffix or 'nothing'} are not read: {READ}")
+        (str(path), f"{counted(count, 'file')} ending in {suffix or 'nothing'}, not read: {READ}")
         for suffix, count in sorted(kinds.items())
     ]
     found += [
-        (places[0], reason if len(places) == 1 else f"{reason}, as {len(places) - 1:,} more are: they are not read")
+        (places[0], reason if len(places) == 1 else f"{reason}, as {len(places) - 1:,} more: none of them is read")
         for reason, places in reasons.items()
     ]
     found += [(str(folder), reason) for folder, reason in _folders(path) if reason]
     loose = _loose(path)
-    return found + ([(str(path), f"{loose:,} pictures beside the classes' folders are not read")] if loose else [])
+    return found + (
+        [(str(path), f"{counted(loose, 'picture')} beside the classes' folders, not read")] if loose else []
+    )
 
 
 def _classes_of_part(folder: Path) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:

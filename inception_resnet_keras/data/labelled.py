@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ..common.arguments import count_or_share, is_integer
+from ..common.console import counted
 from ..common.devices import usable_cores
 from ..common.errors import InputError
 from ..common.files import open_regular, read_bytes
@@ -113,7 +114,8 @@ class Source:
             return self, ""
         chosen = np.flatnonzero(np.array(self.parts) == TEST)
         if len(chosen):
-            return self.take(chosen), f"the test part of {name} is evaluated: {len(chosen):,} of {len(self):,} pictures"
+            share = f"{len(chosen):,} of {counted(len(self), 'picture')}"
+            return self.take(chosen), f"the test part of {name} is evaluated: {share}"
         declared = " and ".join(part for part in PARTS if part in self.parts)
         return self, f"{name} declares {declared} and no test part: all its {len(self):,} pictures are evaluated"
 
@@ -321,8 +323,8 @@ class CorruptPictures:
     def check(self) -> None:
         """Raises InputError where there are more than the bound allows."""
         if len(self) > self.bound:
-            counted = f"{len(self)} of {self.total} pictures cannot be read, max_corrupt allows {self.bound}"
-            raise InputError(f"{counted}: {self._shown()}. Mend or remove them, or allow more")
+            unreadable = f"{len(self)} of {self.total} pictures cannot be read, max_corrupt allows {self.bound}"
+            raise InputError(f"{unreadable}: {self._shown()}. Mend or remove them, or allow more")
 
     def _shown(self) -> str:
         listed = self.listed()

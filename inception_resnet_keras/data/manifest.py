@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..common.arguments import is_unicode
+from ..common.console import counted
 from ..common.errors import LONGEST_SHOWN, InputError, shown
 from ..common.files import open_regular
 from .labelled import PART_NAMES, PARTS, TRAIN, Listing
@@ -91,7 +92,7 @@ def without_repeated(path: Path, listing: Listing, pairs: Sequence[tuple[int, in
                 f"already{spelt}, with {what} {one[what]!r} in place of {other[what]!r}; keep one of the two lines"
             )
     first, again = pairs[0]
-    count = f"{len(pairs):,} lines name a picture again" if len(pairs) > 1 else "one line names a picture again"
+    count = counted(len(pairs), "line", "names a picture", "name pictures") + " again"
     reason = (
         f"{count}, as line {listing.lines[again]} ({listing.files[again]}) that of line {listing.lines[first]} "
         f"({listing.files[first]}): a picture counts once; a column weight would make it count more"
@@ -367,7 +368,7 @@ class _Rows:
         without = int((~labels.any(axis=1)).sum())
         return (
             f"{self.path}: a picture may have several of {labels.shape[1]} labels ({how}): "
-            f"{labels.sum(axis=1, dtype=np.int64).mean():.2f} on average, none for {without:,} pictures"
+            f"{labels.sum(axis=1, dtype=np.int64).mean():.2f} on average, none for {counted(without, 'picture')}"
         )
 
     def _refuse_regression(self) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..common.console import counted
 from ..common.errors import InputError, refuse
 from .copies import LEFT_OUT
 from .labelled import PARTS, TEST, TRAIN, VAL, Source
@@ -146,12 +147,14 @@ def split_warnings(parts: Parts) -> list[str]:
     for one, other in combinations(groups, 2):
         if both := sorted(groups[one] & groups[other]):
             shown = ", ".join(both[:5] + ["…"] * (len(both) > 5))
-            found.append(f"{len(both):,} groups are in both {one} and {other}: {shown}")
+            found.append(f"{counted(len(both), 'group', 'is', 'are')} in both {one} and {other}: {shown}")
     for part, source in named_parts(parts):
         lacking = np.flatnonzero(_class_counts(source, np.full(len(source), True)) == 0).tolist()
         if lacking and len(lacking) < len(source.class_names):
             shown = ", ".join([source.class_names[label] for label in lacking[:5]] + ["…"] * (len(lacking) > 5))
-            found.append(f"{len(lacking):,} of {len(source.class_names):,} classes have no {part} picture: {shown}")
+            found.append(
+                f"{len(lacking):,} of {counted(len(source.class_names), 'class')} without a {part} picture: {shown}"
+            )
     return found
 
 
@@ -243,13 +246,13 @@ def _require_units(source: Source, by_class: Sequence[np.ndarray], first: np.nda
     names = [f"{source.class_names[source.labels[index]]!r} ({source.names[index]})" for index in few]
     listed = ", ".join(names[:10] + ["…"] * (len(names) > 10))
     have, needed = ("one readable picture", "two") if least == 2 else (f"fewer than {least} readable pictures", least)
-    counted, otherwise = "", ""
+    once, otherwise = "", ""
     if len(first) < len(source):
-        counted = ", counting copies of one picture once"
+        once = ", counting copies of one picture once"
         otherwise = "; where these are no copies, give --set copy_distance=0, or --set copies=allow"
     raise InputError(
-        f"{len(few)} classes have {have}{counted}: {listed}; at least {needed} are needed to hold one out: "
-        f"add pictures, or give held-out pictures of their own{otherwise}"
+        f"{counted(len(few), 'class', 'has', 'have')} {have}{once}: {listed}; at least {needed} are needed to hold one "
+        f"out: add pictures, or give held-out pictures of their own{otherwise}"
     )
 
 
@@ -262,7 +265,7 @@ def _unit_fold(source: Source, strata: np.ndarray, units: np.ndarray, rules: Spl
     classes, counts = np.unique(of_units, return_counts=True)
     if source.multi_label:
         if len(numbers) < rules.folds:
-            raise refuse("folds", rules.folds, f"at most the {len(numbers)} pictures, copies counted once")
+            raise refuse("folds", rules.folds, f"at most {counted(len(numbers), 'picture')}, copies counted once")
         if counts.max() < rules.folds:  # nothing can be spread over so many folds
             of_units = np.zeros_like(of_units)
     elif counts.min() < rules.folds:
@@ -367,8 +370,8 @@ def _require_every_class(source: Source, parts: np.ndarray) -> None:
     if lacking := np.flatnonzero((every > 0) & (trained == 0)).tolist():
         names = ", ".join(repr(source.class_names[label]) for label in lacking[:10])
         raise InputError(
-            f"{len(lacking)} classes would have no training picture: {names}; all of theirs would be held out "
-            "together, with their group or as copies of one another. Give another seed, smaller fractions or "
+            f"{counted(len(lacking), 'class')} would have no training picture: {names}; all of theirs would be held "
+            "out together, with their group or as copies of one another. Give another seed, smaller fractions or "
             "smaller groups; or copies=allow or a smaller copy_distance, if these pictures are no copies"
         )
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..common.console import counted
 from ..common.devices import usable_cores
 from ..common.errors import InputError
 from ..common.files import require_regular
@@ -422,6 +423,6 @@ def _require_trained_classes(source: Source, told: str) -> None:
         if missing := [source.class_names[label] for label in np.setdiff1d(used, trained).tolist()]:
             shown = ", ".join([repr(name) for name in missing[:10]] + ["…"] * (len(missing) > 10))
             raise InputError(
-                f"{told}: the {part} part has {len(missing)} classes without a training picture: {shown}; give them "
-                f"training pictures, or remove them"
+                f"{told}: the {part} part has {counted(len(missing), 'class')} without a training picture: {shown}; "
+                "add training pictures, or remove what has none"
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.console import counted
 from ..common.devices import usable_cores
 from ..common.errors import InputError, refuse
 from .images import PILLOW, Depth, UnreadableImageError, read_depth
@@ -46,17 +47,25 @@ def with_value_range(source: Source, given: Sequence[float] | None = None) -> So
         depths = [found for found in threads.map(depth, indices) if found]
     notes = list(source.notes)
     if pages := sum(found.pages for found in depths):
-        notes.append(f"of {pages:,} files with several pages or frames the first one is read")
+        notes.append(f"of {counted(pages, 'file')} with several pages or frames the first one is read")
     if deep := [found for found in depths if found.values]:
         low, high = wanted or _range_of(deep)
         least, most = _limits(deep)
         how = "as given" if given else "as found; --set value_range=[low,high] takes another"
         notes.append(
-            f"{len(deep):,} pictures have more than 8 bits, with values from {least:,g} to {most:,g}: {low:,g} becomes "
-            f"0 and {high:,g} becomes 255 ({how})"
+            f"{counted(len(deep), 'picture', 'has', 'have')} more than 8 bits, with values from {least:,g} to "
+            f"{most:,g}: {low:,g} becomes 0 and {high:,g} becomes 255 ({how})"
         )
         wanted = low, high
     return replace(source, value_range=wanted or source.value_range, notes=notes)
+
+
+def with_kept_range(source: Source, kept: Sequence[float]) -> Source:
+    """The source with the range that its run kept, without a look at its pictures.
+
+    kept: The lowest and the highest value; empty where no picture had more than 8 bits.
+    """
+    return replace(source, value_range=(float(kept[0]), float(kept[1])) if kept else source.value_range)
 
 
 def with_models_range(source: Source, models: ValueRange | None, data: str) -> Source:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..common.arguments import is_number
-from ..common.console import printable
+from ..common.console import counted, printable
 from ..common.errors import InputError, refuse
 from ..data.images import UnreadableImageError, read_image
 from ..data.labelled import Source
@@ -112,8 +112,8 @@ class Check:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.path}: {self.format}, {self.precision}, beside the Keras model on {self.pictures} pictures "
-            f"({self.source}):",
+            f"{self.path}: {self.format}, {self.precision}, beside the Keras model on "
+            f"{counted(self.pictures, 'picture')} ({self.source}):",
             f"  largest difference {self.difference:.3g}, of a largest output {self.largest:.4g}",
             f"  {self._agreement} {self.agreement:.2%}",
         ]
@@ -188,7 +188,7 @@ def compare(
         )
     largest = float(np.abs(wanted).max())
     if sample.unreadable:
-        notes.append(f"{sample.unreadable} pictures of {sample.source} could not be read, and were left out")
+        notes.append(f"{counted(sample.unreadable, 'picture', 'of', 'of')} {sample.source} could not be read: left out")
     if len(wanted) > 1 and float(np.ptp(wanted, axis=0).max()) <= _SAME * largest:
         notes.append("the model says the same of all these pictures: the comparison shows little")
     check = Check(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..common.arguments import boolean
+from ..common.console import counted
 from ..common.errors import InputError, refuse
 from ..common.files import new_files, write_json
 from ..common.packages import require_tensorflow
@@ -151,7 +152,7 @@ def export_model(
         progress(f"writing {target.name}, {chosen}")
         written = folder / out.name
         WRITERS[target.name](prepared, written, calibration)
-        progress(f"comparing on {len(compared)} pictures")
+        progress(f"comparing on {counted(len(compared), 'picture')}")
         found = checks.compare(
             prepared,
             written,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..common import notebook
-from ..common.console import say
+from ..common.console import counted, say
 from ..common.errors import InputError
 from ..common.files import write_json
 from ..data.labelled import Source
@@ -64,7 +64,8 @@ class LabelEvaluation(Evaluation):
 
     def __repr__(self) -> str:
         names = ", ".join(model.name for model in self.models)
-        return f"<Evaluation of {names} on {self.data}: {self.report.headline}, of {self.report.pictures:,} pictures>"
+        pictures = counted(self.report.pictures, "picture")
+        return f"<Evaluation of {names} on {self.data}: {self.report.headline}, of {pictures}>"
 
     def _repr_html_(self) -> str:
         return notebook.page(
@@ -114,7 +115,7 @@ class LabelEvaluation(Evaluation):
         views = {model.view for model in self.models if model.view}
         if len(views) == 1 and self.crops == 1:
             crops += looked_at(next(iter(views)))
-        return f"{self.report.pictures:,} pictures with {occurring} labels; {crops}"
+        return f"{counted(self.report.pictures, 'picture')} with {counted(occurring, 'label')}; {crops}"
 
 
 def with_thresholds(source: Source, subjects: Sequence[OpenedModel], data: str) -> list[OpenedModel]:

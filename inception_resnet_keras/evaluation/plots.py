@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from PIL import Image
 
-from ..common.console import printable
+from ..common.console import counted, printable
 from ..common.files import replacing
 from .calibration import Calibration
 from .multi_label import MultiLabelReport
@@ -134,7 +134,7 @@ def plot_mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray, p
         (f"said {_short(mistake.predicted)}  {mistake.probability:.0%}\nis {_short(mistake.true)}", picture)
         for mistake, picture in zip(report.mistakes, pictures, strict=False)
     ]
-    title = f"{len(cells)} of {len(report.mistakes)} mistakes, the surest first"
+    title = f"{len(cells)} of {counted(len(report.mistakes), 'mistake')}, the surest first"
     _gallery(cells, title if cells else "every picture is classified rightly", path, cell=(2.5, 2.9), columns=3)
 
 
@@ -144,7 +144,7 @@ def plot_labels(report: MultiLabelReport, path: Path) -> None:
     Of more than 40 labels those of least average precision are drawn.
     """
     scores = [score for score in report.classes if score.support]
-    title = f"mean average precision {report.mean_average_precision:.2%} of {report.pictures:,} pictures"
+    title = f"mean average precision {report.mean_average_precision:.2%} of {counted(report.pictures, 'picture')}"
     if len(scores) > MOST_LABELS:
         title += f"; the {MOST_LABELS} of {len(scores)} labels of least average precision"
         scores = sorted(scores, key=lambda score: score.average_precision or 0.0)[:MOST_LABELS]
@@ -185,7 +185,7 @@ def plot_label_mistakes(report: MultiLabelReport, pictures: Sequence[np.ndarray]
         ("\n".join(filter(None, (listed("missed", mistake.missed), listed("added", mistake.added)))), picture)
         for mistake, picture in zip(report.mistakes, pictures, strict=False)
     ]
-    title = f"{len(cells)} of {len(report.mistakes)} pictures with wrong labels, those with the most first"
+    title = f"{len(cells)} of {counted(len(report.mistakes), 'picture')} with wrong labels, the most first"
     _gallery(cells, title if cells else "every label of every picture is right", path, cell=(2.5, 2.9), columns=3)
 
 
@@ -207,7 +207,7 @@ def plot_copies(rows: Sequence[Sequence[str]], decode: Callable[[str], Image.Ima
             for name, of_class, of_part in ((one, label, part), (other, other_label, other_part))
         ]
         cells.append(("\n".join([what, *names]), np.concatenate(padded, axis=1)))
-    _gallery(cells, f"{len(cells)} of {len(rows):,} pairs of copies", path, cell=(3.6, 2.6), columns=2)
+    _gallery(cells, f"{len(cells)} of {counted(len(rows), 'pair')} of copies", path, cell=(3.6, 2.6), columns=2)
 
 
 def thumbnail(image: Image.Image, side: int = 400) -> np.ndarray:
@@ -252,7 +252,9 @@ def plot_verification(found: Verification, distances: np.ndarray, same: np.ndarr
     left, right = figure.subplots(1, 2)
     edges = np.histogram_bin_edges(distances, bins=min(60, max(10, len(distances) // 20)))
     for chosen, label, colour in ((same, "one person", HELD_OUT), (~same, "two persons", SERIES[1])):
-        left.hist(distances[chosen], edges, color=colour, alpha=0.6, label=f"{label}, {chosen.sum():,} pairs")
+        left.hist(
+            distances[chosen], edges, color=colour, alpha=0.6, label=f"{label}, {counted(int(chosen.sum()), 'pair')}"
+        )
     left.axvline(
         found.threshold, color="#222222", linestyle="--", linewidth=1, label=f"threshold {found.threshold:.3f}"
     )
@@ -293,7 +295,7 @@ def plot_pairs(
         both = np.concatenate([left, np.full((160, 8, 3), 255, np.uint8), right], axis=1)
         names = "\n".join(map(label, said))
         cells.append((f"{'one person' if same else 'two persons'}, distance {distance:.2f}\n{names}", both))
-    title = f"{len(cells)} of {wrong} pairs judged wrongly, the farthest from the threshold first"
+    title = f"{len(cells)} of {counted(wrong, 'pair')} judged wrongly, the farthest from the threshold first"
     _gallery(cells, title if cells else "every pair is judged rightly", path, cell=(3.4, 2.6), columns=2)
 
 

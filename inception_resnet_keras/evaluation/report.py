@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from ..common.console import counted
 from ..common.packages import required
 from .metrics import balanced_accuracy
 
@@ -64,7 +65,7 @@ class Report:
         if self.rarest is None:
             return ""
         name, pictures, recall = self.rarest.name, self.rarest.support, self.rarest.recall
-        return f"rarest class {name!r}, {pictures:,} picture{'s' * (pictures > 1)}: recall {recall:.1%}"
+        return f"rarest class {name!r}, {counted(pictures, 'picture')}: recall {recall:.1%}"
 
     @property
     def pictures(self) -> int:

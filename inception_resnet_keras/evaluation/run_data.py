@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..common.arguments import is_integer
+from ..common.console import counted
 from ..common.errors import InputError
 from ..data import DIGITS, DIGITS_SEED
 from ..data.labelled import TEST, VAL, Source
@@ -99,7 +100,8 @@ class TrainedRun:
         """What is to be said where `data` no longer has the pictures that it had in training; else ""."""
         if self.split is not None:
             missing = self.split.parts.count(self.part) - held_out
-            return f"{missing:,} others that {self.name} held out are no longer there" if missing > 0 else ""
+            lost = f"no longer there: {counted(missing, 'other picture')} that {self.name} held out"
+            return lost if missing > 0 else ""
         if _reported_as_many(self.folder, held_out):
             return ""
         return (
@@ -294,24 +296,25 @@ def _relation(run: TrainedRun, use: np.ndarray | None, *, own: bool) -> str:
         certain = " for certain" if own else ""
         earlier = "" if run.split_digest else ", as an earlier version left it"
         return f"{run.name} has no {SPLIT_FILE}{earlier}: which pictures it was trained on cannot be known{certain}"
-    pictures = f"of the {len(use):,} pictures"
+
+    def of_these(count: int, what: str) -> str:
+        return f"{count:,} of the {counted(len(use), 'picture')} {'is' if count == 1 else 'are'} {what}"
+
     trained_on, held_out = (int((use == each).sum()) for each in (TRAINED_ON, HELD_OUT))
     near = int((use == NEAR_TRAINED).sum())
-    nearly = f"{near:,} {pictures} are near-identical to some that {run.name} was trained on" if near else ""
+    nearly = of_these(near, f"near-identical to some that {run.name} was trained on") if near else ""
     if own:
-        same = f"{trained_on:,} {pictures} are the same as some that {run.name} was trained on" if trained_on else ""
+        same = of_these(trained_on, f"the same as some that {run.name} was trained on") if trained_on else ""
         return "; ".join(filter(None, (same, nearly)))
     if trained_on:
-        among = (
-            f"{trained_on:,} {pictures} are among those that {run.name} was trained on: the figures say little of new "
-            "ones; without --data, those that it held out are evaluated"
-        )
+        told = of_these(trained_on, f"among those that {run.name} was trained on: the figures say little of new ones")
+        among = f"{told}; without --data, those that it held out are evaluated"
         return "; ".join(filter(None, (among, nearly)))
     if near:
         return f"{nearly}: the figures are better than on new ones"
     if held_out:
-        return f"{held_out:,} {pictures} are among those that {run.name} held out, and none was it trained on"
-    return f"none {pictures} is among those that {run.name} was trained on or held out"
+        return of_these(held_out, f"among those that {run.name} held out, and none was it trained on")
+    return f"none of the {counted(len(use), 'picture')} is among those that {run.name} was trained on or held out"
 
 
 def _reported_as_many(run: Path, pictures: int) -> bool:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..common import notebook
-from ..common.console import cell, say
+from ..common.console import cell, counted, say
 from .metrics import Figures
 from .multi_label import MultiLabelReport
 from .report import Report, most_confused
@@ -88,7 +88,7 @@ class Evaluation:
     def __repr__(self) -> str:
         scores = self.reported.figures
         names = ", ".join(model.name for model in self.models)
-        said = f"top-1 {scores.top1:.2%}, balanced {scores.balanced:.2%} of {scores.pictures:,} pictures"
+        said = f"top-1 {scores.top1:.2%}, balanced {scores.balanced:.2%} of {counted(scores.pictures, 'picture')}"
         return f"<Evaluation of {names} on {self.data}: {said}>"
 
     def _repr_html_(self) -> str:
@@ -178,8 +178,12 @@ def evaluation_html(found: Evaluation) -> str:
 
 def show_verified(console: Console, found: FaceVerification) -> None:
     scores = found.verification
-    kinds = f"{found.one_person:,} pairs of one person, {found.two_persons:,} of two"
-    say(console, f"{kinds}; {found.pictures:,} pictures, each embedded once{looked_at(found.view)}", style="italic")
+    kinds = f"{counted(found.one_person, 'pair')} of one person, {found.two_persons:,} of two"
+    say(
+        console,
+        f"{kinds}; {counted(found.pictures, 'picture')}, each embedded once{looked_at(found.view)}",
+        style="italic",
+    )
     console.print(_folds(found))
     accuracy = f"{scores.accuracy:.2%} ± {scores.deviation:.2%}"
     say(console, f"accuracy {accuracy}, each fold by the threshold of the others")
@@ -251,7 +255,7 @@ def _heading(found: Evaluation) -> str:
     if len(views) == 1 and found.crops == 1:
         crops += looked_at(next(iter(views)))
     occurring = sum(score.support > 0 for score in found.report.classes)
-    return f"{found.reported.figures.pictures:,} pictures of {occurring} classes; {crops}"
+    return f"{counted(found.reported.figures.pictures, 'picture')} of {counted(occurring, 'class')}; {crops}"
 
 
 def looked_at(view: View) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..common.console import counted
 from ..common.errors import InputError
 from ..weights.labels import CLASSES, class_index, quoted
 from .open import OpenedModel
@@ -86,7 +87,7 @@ def places(wanted: Sequence[str], classes: Classes, *, told: str, model: str) ->
     found = [number_of(name, known, imagenet=bool(classes.keys)) for name in wanted]
     if missing := [name for name, number in zip(wanted, found, strict=True) if number is None]:
         raise InputError(
-            f"{told}: has {len(missing)} of {len(wanted)} classes that {model} has not: {quoted(missing)}; "
+            f"{told}: has {len(missing)} of {counted(len(wanted), 'class')} that {model} has not: {quoted(missing)}; "
             f"its {len(classes.names)} classes are {quoted(classes.names)}"
         )
     if twice := [number for number, count in Counter(found).items() if count > 1 and number is not None]:

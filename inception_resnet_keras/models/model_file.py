@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from ..common.arguments import is_integer, is_number, value_range_of
-from ..common.console import json_text
+from ..common.console import counted, json_text
 from ..common.devices import is_out_of_memory, use_gpus
 from ..common.errors import NO_MEMORY, InputError, NoMemoryError, reason_of
 from ..common.files import read_text, replacing
@@ -158,7 +158,7 @@ def load_model(path: Path, *, compile: bool = False) -> tuple[keras.Model, Card]
     model = _loaded(path, compile)
     if not _fits(model, card):
         raise InputError(
-            f"{path}: is damaged: its {MEMBER} tells of {len(card.classes)} classes of pictures of "
+            f"{path}: is damaged: its {MEMBER} tells of {counted(len(card.classes), 'class')} of pictures of "
             f"{card.size[0]}×{card.size[1]}, its model is {model.input_shape} → {model.output_shape}"
         )
     return model, card

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..common import notebook
 from ..common.arguments import one_of, path_of, positive_integer, value_range_of
-from ..common.console import printable
+from ..common.console import counted, printable
 from ..common.errors import InputError
 from ..common.files import new_files, real_path, require_new_file, require_regular
 from ..data.crops import CROPS, Crops, Enough
@@ -148,7 +148,7 @@ class Predictions(Sequence[Prediction]):
         counts = times.most_common(SHOWN_AT_MOST + 1)
         classes = ", ".join(f"{name} {count:,}" for name, count in counts[:SHOWN_AT_MOST])
         more = f" and {len(times) - SHOWN_AT_MOST} more classes" if len(counts) > SHOWN_AT_MOST else ""
-        return f"{len(self.paths):,} of {len(self):,} pictures by {by}{crops}: {classes or 'none'}{more}"
+        return f"{len(self.paths):,} of {counted(len(self), 'picture')} by {by}{crops}: {classes or 'none'}{more}"
 
     def left_out(self) -> list[str]:
         """What has no prediction, one line for each reason: how many, why, and the first ones' names."""
@@ -360,7 +360,7 @@ def predict(
     opened = [replace(each, view=each.view.for_crops(crops)) for each in opened]
     value_range = common_value_range(opened) if value_range is None else value_range
     if pages := sum(has_pages(Path(file)) for file in files):
-        note(f"of {pages:,} files with several pages or frames the first one is read")
+        note(f"of {counted(pages, 'file')} with several pages or frames the first one is read")
     several = _predicts_labels(opened)
     names, orders = _class_names(opened, classes)
     opened = [speed_up(each, precision, min(batch_size, len(files) * crops)) for each in opened]

@@ -21,6 +21,7 @@ import numpy as np
 
 from ..common.arguments import boolean, is_unicode, positive_integer
 from ..common.chatter import hushed
+from ..common.console import counted
 from ..common.devices import is_out_of_memory, usable_cores, use_gpus
 from ..common.errors import NO_MEMORY, InputError, NoMemoryError, refuse
 from ..common.packages import required
@@ -182,7 +183,7 @@ def check_card(path: Path, card: Card, takes: Sequence[Any], gives: Sequence[Any
         fits = gives[1] == len(card.classes)
     if not fits:
         raise InputError(
-            f"{path}: is damaged: its card tells of {len(card.classes)} classes of pictures of "
+            f"{path}: is damaged: its card tells of {counted(len(card.classes), 'class')} of pictures of "
             f"{card.size[0]}×{card.size[1]}, its model is {tuple(takes)} → {tuple(gives)}"
         )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..common.arguments import nearest
-from ..common.console import cell, say
+from ..common.console import cell, counted, say
 from ..common.errors import InputError, refuse
 from ..data.labelled import Source
 from .best_epoch import NAMES
@@ -132,6 +132,8 @@ def introduce_classes(
         ratio = f"{names[fewest]!r} has no training pictures, {names[most]!r} has {counts[most]:,}"
     if training.multi_label:
         say(console, f"{ratio}; every label gets a threshold of its own")
+    elif times == 1:
+        say(console, f"classes are even: {counted(int(counts[most]), 'training picture')} each")
     elif times <= UNEVEN:
         say(console, f"classes are even: {ratio}")
     elif config.class_weight != "none" or config.sampler != "none":

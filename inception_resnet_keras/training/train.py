@@ -20,7 +20,7 @@ from rich.console import Console
 
 from ..common import notebook
 from ..common.arguments import path_of, text_of
-from ..common.console import command, say, say_lines
+from ..common.console import command, counted, say, say_lines
 from ..common.devices import missing_gpu
 from ..common.errors import InputError, refuse
 from ..common.files import only_writer, real_path, write_json
@@ -100,7 +100,7 @@ class TrainingResult:
 
     @property
     def _epochs(self) -> str:
-        return f"{len(self.history)} epochs{', stopped early' * self.stopped_early}"
+        return f"{counted(len(self.history), 'epoch')}{', stopped early' * self.stopped_early}"
 
     def _repr_html_(self) -> str:
         """The accuracy, the learning curves and the classes, for a notebook."""
@@ -673,8 +673,9 @@ def _introduce(writer: RunWriter, parts: Parts) -> None:
     steps = config.epochs * session.steps
     say(
         console,
-        f"{config.model} ({config.variant}), {session.model.count_params():,} parameters, on {len(training):,} "
-        f"pictures of {len(training.class_names)} classes at {config.size_text}; {len(held_out):,} held out"
+        f"{config.model} ({config.variant}), {session.model.count_params():,} parameters, on "
+        f"{counted(len(training), 'picture')} of {counted(len(training.class_names), 'class')} at {config.size_text}; "
+        f"{len(held_out):,} held out"
         f"{f', {len(test):,} for one test at the end' if test else ''} → {writer.run.path}",
     )
     if config.folds and training.multi_label:
@@ -687,7 +688,7 @@ def _introduce(writer: RunWriter, parts: Parts) -> None:
     elif hint := batch_norm_hint(session.momentum, steps):
         say(console, hint, style="yellow")
     else:
-        say(console, f"batch norm momentum {session.momentum:.4g}, which suits {steps:,} steps")
+        say(console, f"batch norm momentum {session.momentum:.4g}, which suits {counted(steps, 'step')}")
     if gpu := missing_gpu():
         say(console, gpu, style="yellow")
     if config.remat:
@@ -732,8 +733,8 @@ def _train_epochs(writer: RunWriter, parts: Parts) -> tuple[Evaluated, Evaluated
             position = session.position
             say(
                 console,
-                f"interrupted after {len(position.history)} of {epochs} epochs and {position.batch} of {steps} steps; "
-                f"all that was trained is in {writer.run.path}",
+                f"interrupted after {len(position.history)} of {counted(epochs, 'epoch')} and {position.batch} of "
+                f"{counted(steps, 'step')}; all that was trained is in {writer.run.path}",
             )
             raise KeyboardInterrupt from None
 

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
 
-from inception_resnet_keras.common.console import cell, command, json_text, print_json, printable, say, say_lines
+from inception_resnet_keras.common.console import (
+    cell,
+    command,
+    counted,
+    json_text,
+    print_json,
+    printable,
+    say,
+    say_lines,
+)
 from inception_resnet_keras.common.errors import InputError, refuse
 from inception_resnet_keras.common.files import write_csv, write_json
 
@@ -106,3 +115,16 @@ def test_a_command_with_an_unprintable_name_can_be_pasted_too() -> None:
     assert printable(typed) == typed
     shown = subprocess.run(["bash", "-c", f"printf %s {typed.split('predict ')[1]}"], capture_output=True, check=True)
     assert shown.stdout == os.fsencode(name)
+
+
+def test_a_number_has_its_noun_and_verb() -> None:
+    assert counted(1, "picture") == "1 picture"
+    assert counted(0, "picture") == "0 pictures"
+    assert counted(1, "class", "has", "have") == "1 class has"
+    assert counted(2000, "class", "has", "have") == "2,000 classes have"
+    assert [counted(2, noun) for noun in ("copy", "batch", "box", "group")] == [
+        "2 copies",
+        "2 batches",
+        "2 boxes",
+        "2 groups",
+    ]

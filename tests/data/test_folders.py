@@ -22,7 +22,7 @@ def test_a_folder_a_class(tmp_path: Path) -> None:
     (tmp_path / ".cache").mkdir()
     found = files_by_class(tmp_path)
     assert {name: len(files) for name, files in found.items()} == {"0": 3, "1": 3}
-    told = f"1 files that end in .txt are not read: {', '.join(SUFFIXES)} are"
+    told = f"1 file ending in .txt, not read: {', '.join(SUFFIXES)} are"
     assert not_read(tmp_path) == [
         (str(tmp_path), told),
         (str(tmp_path / "1" / "._000.png"), "is a hidden file"),
@@ -57,7 +57,7 @@ def test_what_is_no_class_is_passed_over_and_what_lies_beside_is_told(tmp_path: 
     assert not_read(tmp_path) == [
         (str(tmp_path / "__MACOSX"), "begins with __, as folders that programs leave: it is not read"),
         (str(tmp_path / "run"), "holds a training run: it is not read"),
-        (str(tmp_path), "1 pictures beside the classes' folders are not read"),
+        (str(tmp_path), "1 picture beside the classes' folders, not read"),
     ]
 
 
@@ -112,7 +112,7 @@ def test_a_class_that_only_a_held_out_part_has_is_refused_and_one_that_it_lacks_
     (tmp_path / "val" / "1").mkdir()
     assert open_source(tmp_path).beside == [(str(tmp_path / "val" / "1"), "holds no pictures")]
     write_digits(tmp_path / "test", classes=3, per_class=1)
-    with pytest.raises(InputError, match="test part has 1 classes without a training picture: '2'"):
+    with pytest.raises(InputError, match="test part has 1 class without a training picture: '2'"):
         open_source(tmp_path)
     assert open_source(f"{tmp_path}:test").class_names == ["0", "1", "2"]
 
@@ -168,14 +168,14 @@ def test_what_lies_beside_parts_is_counted_and_named(tmp_path: Path) -> None:
     (tmp_path / "annotations" / "a.xml").write_text("x")
     source = open_source(tmp_path)
     assert sorted(source.beside) == [
-        (str(tmp_path), "1 pictures beside the parts' folders are not read"),
+        (str(tmp_path), "1 picture beside the parts' folders, not read"),
         (str(tmp_path / "annotations"), "holds no pictures"),
         (
             str(tmp_path / "test"),
-            "its 2 pictures lie in no folder of a class, so they have no labels: they are not read",
+            "2 pictures lie in no folder of a class, without a label: not read",
         ),
-        (str(tmp_path / "train"), f"1 files that end in .txt are not read: {', '.join(SUFFIXES)} are"),
-        (str(tmp_path / "val"), "1 pictures beside the classes' folders are not read"),
+        (str(tmp_path / "train"), f"1 file ending in .txt, not read: {', '.join(SUFFIXES)} are"),
+        (str(tmp_path / "val"), "1 picture beside the classes' folders, not read"),
     ]
     assert parts_of(tmp_path) == {"train": 4, "val": 4}
 

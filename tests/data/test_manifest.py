@@ -104,7 +104,7 @@ def test_parts_are_a_source_together_and_each(tmp_path: Path) -> None:
     assert held_out.parts is None
     assert open_source(f"{file}:test", least_classes=1).class_names == ["b"]
     file = rows(tmp_path, "path,label,split", "a,train", "a,val", "b,val")
-    with pytest.raises(InputError, match="val part has 1 classes without a training picture: 'b'"):
+    with pytest.raises(InputError, match="val part has 1 class without a training picture: 'b'"):
         open_source(file)
     file = rows(tmp_path, "path,label,split", "a,val", "b,val")
     with pytest.raises(InputError, match="names no pictures whose split is 'train'"):
@@ -142,7 +142,7 @@ def test_several_labels_of_a_picture(tmp_path: Path, header: str, ends: tuple[st
     assert source.labels.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 1, 1]]
     [note] = source.notes
     assert "a picture may have several of 3 labels" in note
-    assert "1.50 on average, none for 1 pictures" in note
+    assert "1.50 on average, none for 1 picture" in note
     renamed = open_source(tmp_path / "set.csv", class_names=["fox", "dog", "owl", "cat"])
     assert renamed.labels.tolist() == [[0, 1, 0, 1], [0, 1, 0, 0], [0, 0, 0, 0], [1, 1, 0, 1]]
 

@@ -161,7 +161,7 @@ def test_training_pictures_that_are_copies_of_declared_held_out_ones_are_left_ou
     assert drawn.tolist() == [LEFT_OUT, VAL, TRAIN, TRAIN, TRAIN, VAL, TRAIN, LEFT_OUT]
     given_apart = draw_parts(labelled([4, 4]), labelled([1, 1]), SplitRules(), np.array([0, 1, 2, 3, 4, 5, 6, 7, 3, 9]))
     assert given_apart.tolist() == [TRAIN] * 3 + [LEFT_OUT] + [TRAIN] * 4
-    with pytest.raises(InputError, match="1 classes would have no training picture: 'c1'"):
+    with pytest.raises(InputError, match="1 class would have no training picture: 'c1'"):
         draw_parts(source, None, SplitRules(), np.array([0, 1, 2, 3, 5, 5, 5, 5]))
 
 
@@ -197,7 +197,7 @@ def test_rare_labels_are_spread_over_folds_and_shares() -> None:
     twice = replace(labelled([40]), labels=pairs, class_names=source.class_names)
     assert (draw_split(twice, SplitRules(0.1)) == VAL).sum() <= 20  # not one of every combination's two
     assert (draw_split(twice, SplitRules(folds=20, fold=1)) == VAL).sum() == 2
-    with pytest.raises(InputError, match="folds: got 41; it takes at most the 40 pictures"):
+    with pytest.raises(InputError, match="folds: got 41; it takes at most 40 pictures"):
         draw_split(twice, SplitRules(folds=41, fold=1))
     groups = [str(number // 4) for number in range(40)]
     assert (draw_split(twice, SplitRules(folds=10, fold=1), groups) == VAL).sum() == 4
@@ -211,7 +211,7 @@ def test_a_class_that_would_not_be_trained_on_is_refused() -> None:
     drawn = draw_split(source, SplitRules(0.25), groups)
     assert TRAIN in drawn[6:]
     parts = divide(source, np.array([TRAIN, VAL] * 3 + [TRAIN] * 2))
-    assert split_warnings(parts) == ["1 of 2 classes have no val picture: c1"]
+    assert split_warnings(parts) == ["1 of 2 classes without a val picture: c1"]
     grouped = divide(replace(source, groups=groups), np.array([TRAIN, VAL] * 4))
     assert split_warnings(grouped) == ["4 groups are in both train and val: a, b, c, d"]
 

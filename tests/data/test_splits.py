@@ -63,7 +63,7 @@ def test_a_split_keeps_each_picture_once_and_each_class_on_both_sides(counts: li
 
 
 def test_a_class_of_one_picture_cannot_be_split() -> None:
-    with pytest.raises(InputError, match=r"1 classes have one readable picture: 'c1' \(p3\)"):
+    with pytest.raises(InputError, match=r"1 class has one readable picture: 'c1' \(p3\)"):
         held_out_split(labelled([3, 1]), 0)
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from inception_resnet_keras import create_inception_resnet_v1
 from inception_resnet_keras.cli import main
+from inception_resnet_keras.common.console import counted
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.images import decode, read_image
 from inception_resnet_keras.evaluation import faces
@@ -169,7 +170,7 @@ def test_missing_and_corrupt_pictures_are_listed_and_their_pairs_left_out(
     assert f"left out: {face_file(data, damaged)}: is no JPEG" in captured.err
     assert main([*arguments, "--max-corrupt", "1", "--out", str(tmp_path / "no")]) == 1
     assert "2 of 15 pictures cannot be read, max_corrupt allows 1" in capsys.readouterr().err
-    assert f"{printed['left_out']} pairs were left out" in captured.err
+    assert f"{counted(printed['left_out'], 'pair', 'was', 'were')} left out" in captured.err
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def test_pictures_that_came_or_went_since_are_told(model: Path, tmp_path: Path) 
     fifth = f"these are the pictures of {data} that {run} held out"
     assert selected([run], None) == selected([run], str(data)) == (before, fifth)
     Path(before[0]).unlink()
-    note = f"{fifth}; 1 others that {run} held out are no longer there"
+    note = f"{fifth}; no longer there: 1 other picture that {run} held out"
     assert selected([run], str(data)) == (before[1:], note)
     for name in before[1:]:
         Path(name).unlink()

@@ -69,7 +69,7 @@ def test_a_thousand_ids_need_no_index() -> None:
 def test_a_models_own_names_are_found_as_they_are() -> None:
     found = Classes(["cat", "Dog", "n00000006"])
     assert places(["Dog", "cat"], found, told="x", model="m").tolist() == [1, 0]
-    with pytest.raises(InputError, match=r"has 1 of 1 classes that run has not: 'dog'; its 3 classes are 'cat', 'Dog'"):
+    with pytest.raises(InputError, match=r"has 1 of 1 class that run has not: 'dog'; its 3 classes are 'cat', 'Dog'"):
         places(["dog"], found, told="x", model="run")
 
 

@@ -148,7 +148,7 @@ def test_weights_of_an_ir_that_are_damaged_or_gone(exported: Any, tmp_path: Path
         (None, "holds no class names: it was not exported by"),
         ("{}", "holds no class names: its card lacks 'network'"),
         ("[" * 100_000, "is damaged: its card cannot be read"),
-        ({"classes": ["a"]}, "its card tells of 1 classes of pictures of 32×32"),
+        ({"classes": ["a"]}, "its card tells of 1 class of pictures of 32×32"),
         ({"size": [64, 64]}, "its card tells of 3 classes of pictures of 64×64"),
         ({"size": [10**6, 1]}, "its card cannot be read"),
         ({"precision": "int3"}, "is damaged: its card cannot be read"),

