@@ -311,10 +311,11 @@ class TrainConfig:
         return SplitRules(self.val_fraction, self.test_fraction, seed, self.folds, self.fold)
 
     def command(self) -> str:
-        """The command line that repeats this run in another folder."""
+        """The command line that repeats this run in another folder: the settings that are not the defaults."""
         flags, pairs = [], []
         for key, value in self.settings().items():
-            if value in (None, ()) or (value == DEFAULTS[key] and (key in SWITCHES or key not in FLAGS)):
+            follows = self.weights is not None and key in FOLLOWING_WEIGHTS
+            if value in (None, ()) or (value == DEFAULTS[key] and not follows):
                 continue
             if key not in FLAGS:
                 pairs.append(f"--set={key}={_toml(value)}")
@@ -476,6 +477,8 @@ FLAGS = (
     *("head_epochs", "trunk_learning_rate", "unfreeze"),
     *("strategy", "precision", "jit", "accumulate", "remat", "tensorboard"),
 )
+# Settings that follow from `weights` where they are not given.
+FOLLOWING_WEIGHTS = ("model", "variant", "size")
 # Settings that may change on `--resume`: they affect how training runs, not what is learned.
 CHANGEABLE = (
     *("strategy", "jit", "accumulate", "remat", "worker_minutes", "checkpoint_minutes", "keep", "cache"),

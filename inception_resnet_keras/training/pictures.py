@@ -33,7 +33,7 @@ from ..data.labelled import PARTS, VAL, Source
 from ..data.parts import Parts, divide, draw_parts, picture_groups
 from ..data.sources import open_source
 from ..data.splits import kept_parts, read_split, write_split
-from ..data.value_range import with_value_range
+from ..data.value_range import with_kept_range, with_value_range
 from .config import TrainConfig
 from .run import RunFolder
 
@@ -64,7 +64,7 @@ def open_pictures(config: TrainConfig, console: Console, run: RunFolder | None =
 
     Raises InputError where the pictures cannot be used or divided.
     """
-    pictures, given = _open_sources(config, console)
+    pictures, given = _open_sources(config, console, known=run is not None and run.has_value_range())
     pictures = replace(pictures, groups=picture_groups(pictures, config.group, config.data or DIGITS))
     if run is not None and (kept := _kept_pictures(run, pictures, given, config, console)) is not None:
         return kept
@@ -104,8 +104,11 @@ def _kept_pictures(
     return RunPictures(kept, None if hashed else _fingerprints([part for part in kept if part], console), kept=True)
 
 
-def _open_sources(config: TrainConfig, console: Console) -> tuple[Source, Source | None]:
-    """The pictures, and the held-out ones that are given apart: headers are read."""
+def _open_sources(config: TrainConfig, console: Console, *, known: bool) -> tuple[Source, Source | None]:
+    """The pictures, and the held-out ones that are given apart: headers are read.
+
+    known: The settings have the value range of the pictures, and none is decoded to find it.
+    """
     with reading(console) as bars:
 
         def open_with_bar(place: str, **options: Any) -> Source:
@@ -117,7 +120,11 @@ def _open_sources(config: TrainConfig, console: Console) -> tuple[Source, Source
                 **options,
             )
 
-        pictures = with_value_range(open_with_bar(config.data or DIGITS), config.value_range)
+        pictures = open_with_bar(config.data or DIGITS)
+        if known:
+            pictures = with_kept_range(pictures, config.value_range)
+        else:
+            pictures = with_value_range(pictures, config.value_range)
         if config.val is None:
             return pictures, None
         given = open_with_bar(config.val, class_names=pictures.class_names)

@@ -139,6 +139,10 @@ class RunFolder:
         stored = read_run_config(self.config)
         write_json(self.config, {**stored, "command": config.command(), "config": config.settings()})
 
+    def has_value_range(self) -> bool:
+        """Whether config.json has the value range of the pictures, or that there is none."""
+        return os.path.lexists(self.config) and "value_range" in read_run_config(self.config)["config"]
+
     def recorded_split(self) -> str:
         """The digest of split.csv in config.json; "" where there is none yet. Raises InputError where it is damaged."""
         digest: str = read_run_config(self.config).get("split", "") if os.path.lexists(self.config) else ""

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,18 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from rich.console import Console
 
 from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.data import value_range as range_module
 from inception_resnet_keras.data.images import PILLOW, UnreadableImageError, has_pages, header, read_depth, read_image
 from inception_resnet_keras.data.packed import open_packed, pack
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.data.value_range import with_models_range, with_value_range
 from inception_resnet_keras.models.model_file import Card, card_text, parse_card
+from inception_resnet_keras.training.config import TrainConfig, read_config
+from inception_resnet_keras.training.pictures import open_pictures
+from inception_resnet_keras.training.run import RunFolder
 
 RANDOM = np.random.default_rng(0)
 DEEP = RANDOM.integers(100, 3900, (12, 9)).astype(np.uint16)
@@ -325,6 +331,21 @@ def test_the_range_of_a_data_set_is_the_smallest_number_of_bits_that_holds_it(tm
     assert given.value_range == (0, 1000)
     assert given.read(name).max() == 255
     assert with_value_range(open_source(write_set(tmp_path / "higher", 2000))).value_range == (0, 8191)
+
+
+def test_a_resumed_run_takes_the_range_that_it_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet, run = Console(quiet=True), RunFolder(tmp_path)
+    config = TrainConfig(data=str(write_set(tmp_path / "set")), copies="skip")
+    training = open_pictures(config, quiet, run).parts.training
+    run.write_config(replace(config, value_range=training.value_range or ()), {})
+
+    def looked_for(*_: object) -> None:
+        raise AssertionError("the pictures were decoded to find their range")
+
+    monkeypatch.setattr(range_module, "read_depth", looked_for)
+    resumed = open_pictures(read_config(run.config), quiet, run).parts.training
+    assert resumed.value_range == training.value_range == (0, 4095)
+    np.testing.assert_array_equal(resumed.read(0), training.read(0))
 
 
 def test_a_packed_folder_keeps_the_range_its_pictures_were_scaled_by(tmp_path: Path) -> None:

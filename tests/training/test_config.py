@@ -67,6 +67,9 @@ def test_a_runs_configuration_runs_it_again(tmp_path: Path) -> None:
     assert "--learning-rate=0.0003" in command
     assert {"--set=area=[0.2, 1.0]", "--set=max_corrupt=3"} < set(command)
     assert not any(part.startswith("--val=") for part in command)
+    assert len(command) == 8  # nothing that is the default
+    bare = TrainConfig(weights="w.keras").command()
+    assert "--model=inception_resnet_v1 --variant=paper --size=75" in bare  # which would follow from the weights
 
 
 @pytest.mark.parametrize(
