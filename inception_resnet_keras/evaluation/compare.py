@@ -293,7 +293,10 @@ def _compared(
     study = STUDIES.get(_study(table), "")
     if not any(row.metric == metric for row in pairs[0].rows):
         raise InputError(f"metric: {METRICS[metric]} needs pictures of two classes at least; take accuracy")
-    said = partial(verdict, metric=metric, study=study, pairs=len(pairs), several_labels=table.multi_label)
+    groups = len(units) if units.grouped else None
+    said = partial(
+        verdict, metric=metric, study=study, pairs=len(pairs), several_labels=table.multi_label, groups=groups
+    )
     return Comparison(
         data=data,
         classes=list(table.classes),
@@ -301,7 +304,7 @@ def _compared(
         metric=metric,
         pairs=pairs,
         study=study,
-        groups=len(units) if units.grouped else None,
+        groups=groups,
         notes=notes,
         folder=folder,
         several_labels=table.multi_label,

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ..common import notebook
 from ..common.console import cell, printable, say
-from .paired import Difference
+from .paired import PERMUTATION, Difference
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +24,9 @@ METRICS: dict[Metric, str] = {
     "brier": "Brier score",
 }
 SIGNIFICANT = 0.05
-NEEDED = 6  # pictures that only one of two classifies correctly: with fewer, McNemar's p cannot be below 0.05
+# Pictures that only one of two classifies correctly, or groups: with fewer, the p of McNemar's test, or of the
+# permutation of the two models group by group, cannot be below 0.05.
+NEEDED = 6
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,15 @@ def _p_said(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def verdict(pair: Pair, metric: Metric, *, study: str, pairs: int, several_labels: bool = False) -> str:
+def verdict(
+    pair: Pair,
+    metric: Metric,
+    *,
+    study: str,
+    pairs: int,
+    several_labels: bool = False,
+    groups: int | None = None,
+) -> str:
     """What the numbers of a pair allow to be said, in words.
 
     Args:
@@ -209,6 +219,7 @@ def verdict(pair: Pair, metric: Metric, *, study: str, pairs: int, several_label
         study: "folds", "seeds", or "" for single runs.
         pairs: How many pairs Holm's correction is for.
         several_labels: Whether a picture may have several labels.
+        groups: How many groups the pictures are of; None where no groups are known.
     """
     row, first, second = pair.row(metric), printable(pair.first), printable(pair.second)
     difference = row.difference
@@ -240,11 +251,11 @@ def verdict(pair: Pair, metric: Metric, *, study: str, pairs: int, several_label
         }[study]
         texts.append(f"{better} is better than {worse} on {of}.")
     else:
-        texts.append(_undecided(pair, row, study))
+        texts.append(_undecided(pair, row, study, groups))
     return " ".join(texts)
 
 
-def _undecided(pair: Pair, row: Row, study: str) -> str:
+def _undecided(pair: Pair, row: Row, study: str, groups: int | None) -> str:
     basis = f"{pair.runs} {study}" if study else _pictures(pair.pictures)
     text = f"These {basis} do not show which of the two is better"
     difference = row.difference
@@ -254,6 +265,11 @@ def _undecided(pair: Pair, row: Row, study: str) -> str:
         low, high = (_signed(row.metric, bound) for bound in (difference.low, difference.high))
         text += f": they are compatible with any difference from {low} to {high}"
     text += ". That does not show that the two are equal."
+    if groups is not None and groups < NEEDED and row.difference.test == PERMUTATION:
+        return (
+            f"{text} The pictures are of {groups} group{'' if groups == 1 else 's'} only; with fewer than {NEEDED}, no "
+            "difference can be significant: more groups are needed."
+        )
     different = pair.only_first + pair.only_second
     if row.metric == "accuracy" and not study and different < NEEDED:
         text += (

@@ -68,6 +68,20 @@ def test_groups_are_read_from_paths(
     assert json.loads(capsys.readouterr().out)["groups"] == 2
 
 
+@pytest.mark.parametrize(("groups", "enough"), [(5, False), (6, True)])
+def test_with_few_groups_no_difference_can_be_significant(tmp_path: Path, groups: int, enough: bool) -> None:
+    """Even where one of two models is right on every picture and the other on none."""
+    labels = np.tile([0, 1], 3 * groups)
+    of = [f"g{number // 6}" for number in range(6 * groups)]
+    right = (np.ones(6 * groups, bool), np.zeros(6 * groups, bool))
+    folders = [write(tmp_path / str(n), table(each, labels=labels, group=of)) for n, each in enumerate(right)]
+    found = compare(folders, out=tmp_path / "out")
+    p = found.pairs[0].row("accuracy").difference.p
+    assert p is not None
+    assert (p < 0.05) is enough
+    assert (f"The pictures are of {groups} groups only; with fewer than 6" in found.sentences[0]) is not enough
+
+
 def test_the_files_say_what_was_found(compared: Comparison) -> None:
     found = json.loads((compared.folder / "comparison.json").read_text())
     assert found["sentences"] == compared.sentences
