@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,30 @@ def digit_images() -> tuple[np.ndarray, np.ndarray]:
     """uint8 (1797, 8, 8), 0-255, and their labels (1797,)."""
     digits = load_digits()
     return np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target
+
+
+def digit_forms() -> np.ndarray:
+    """The form that each digit was written on, 1 to 14, (1797,).
+
+    The digits lie in the order in which they were written, and every writer filled in the same form, of up to 130
+    digits, so that their labels begin anew with each form. UCI documents 13 writers of these digits: one of them may
+    have filled in two forms.
+    """
+    labels = "".join(map(str, load_digits().target))
+    before = 31  # digits of a form before this part of it, which was read from all of them
+    first = [match.start() - before for match in re.finditer("95565098984177351", labels)]
+    return np.searchsorted(first, np.arange(len(labels)), side="right")
+
+
+def write_forms(folder: Path, forms: Collection[int]) -> Path:
+    """Writes all digits of some forms: DIGIT/form_FORM_NUMBER.png, counted over all digits."""
+    images, labels = digit_images()
+    for number, (image, label, form) in enumerate(zip(images, labels, digit_forms(), strict=True)):
+        if form in forms:
+            path = folder / str(label) / f"form_{form:02d}_{number:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    return folder
 
 
 def write_digits(

@@ -1,6 +1,7 @@
 """Every example, shortened: small networks in place of the whole ones, an epoch, a few pictures."""
 
 import base64
+import csv
 import importlib
 import json
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from difflib import SequenceMatcher
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_score
+from sklearn.svm import SVC
 
 from inception_resnet_keras import networks
 from inception_resnet_keras.data.sources import open_source
@@ -22,7 +27,8 @@ from inception_resnet_keras.networks.rows import Conv, Fork, Repeat, Residual
 
 from .tiny import FEW, TINY
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
 HELPERS = {"digit_pictures", "new_folder"}
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in HELPERS)
 # TrainingResult six times over, so without reductions.
@@ -164,6 +170,50 @@ def test_hub_segmentation(run: Run, tmp_path: Path, capsys: pytest.CaptureFixtur
     run("hub_segmentation", "--size", 32, "--epochs", 1, "--pictures", 16, "--out", tmp_path)
     assert re.search(r"circle [\d.]+%, square [\d.]+%, triangle [\d.]+%", capsys.readouterr().out)
     assert is_a_picture(tmp_path / "segmented.png")
+
+
+@pytest.mark.slow
+def test_study(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = ("--model", "few", "--size", 32, "--epochs", 1, "--folds", 2)
+    out = tmp_path / "out"
+    run("study", *short, "--out", out, DEVELOPMENT=range(1, 5), KEPT=range(5, 7))
+    said = capsys.readouterr().out
+    accuracy = json.loads((out / "folds" / "report.json").read_text())["accuracy"]
+    assert f"cross-validated: {accuracy:.1%} of 516 digits; by fold" in said
+    average = json.loads((out / "tested" / "evaluation" / "report.json").read_text())["average"]["figures"]
+    assert f"average of the folds' models: {average['top1']:.1%} of 260 digits kept apart" in said
+    assert "The difference in accuracy, average minus" in said
+    folders = ("folds/fold-1", "folds/fold-2", "tested")
+    first, second, tested = (
+        {row["group"] for row in csv.DictReader((out / folder / "predictions.csv").open(encoding="utf-8"))}
+        for folder in folders
+    )
+    assert not first & second
+    assert first | second == {"form_01", "form_02", "form_03", "form_04"}
+    assert tested == {"form_05", "form_06"}
+
+
+def test_the_digits_forms_are_one_form_filled_in_by_several_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what it does to a figure if digits of one form are on both sides of a split."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    forms = importlib.import_module("digit_pictures").digit_forms()
+    pixels, labels = load_digits(return_X_y=True)
+    assert len(forms) == len(labels)
+    assert (np.diff(forms) >= 0).all()
+    numbers, counts = np.unique(forms, return_counts=True)
+    assert numbers.tolist() == list(range(1, 15))
+    assert counts.min() >= 124
+    assert counts.max() <= 130  # a few digits of some forms are missing
+    first = labels[forms == 1].tolist()
+    for form in numbers:
+        assert SequenceMatcher(None, first, labels[forms == form].tolist(), autojunk=False).ratio() > 0.95
+    by_picture = cross_val_score(SVC(gamma=0.001), pixels, labels, cv=StratifiedKFold(5, shuffle=True, random_state=0))
+    by_form = cross_val_score(
+        SVC(gamma=0.001), pixels, labels, groups=forms, cv=StratifiedGroupKFold(5, shuffle=True, random_state=0)
+    )
+    told = (ROOT / "inception_resnet_keras" / "guides" / "publish.md").read_text(encoding="utf-8")
+    assert f"{1 - by_picture.mean():.1%} of the digits wrong".replace("%", " %") in told
+    assert f"{1 - by_form.mean():.1%} wrong".replace("%", " %") in told
 
 
 def test_plotting(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
