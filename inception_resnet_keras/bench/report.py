@@ -122,7 +122,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    from ..evaluation.plots import label
+    from ..evaluation.figure_style import label
 
     plan, machine, panels = report["plan"], report["machine"], list(_panels(report))
     heights = [1.05 + 0.27 * len(rows) for _, rows in panels] or [1.0]  # inches

@@ -22,6 +22,7 @@ PACKAGES = {
     "matplotlib": ("matplotlib", "evaluate"),
     "sklearn": ("scikit-learn", "evaluate"),
     "scipy": ("SciPy", "evaluate"),
+    "jinja2": ("Jinja", "evaluate"),
     "pygraphviz": ("pygraphviz", "plot"),
     "safetensors": ("safetensors", "weights"),
     "huggingface_hub": ("huggingface-hub", "weights"),

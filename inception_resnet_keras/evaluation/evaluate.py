@@ -35,7 +35,8 @@ from ..models.open import GivenModel, OpenedModel, common_value_range, display_n
 from ..models.precision import Precision, check_precision, speed_up
 from ..weights.labels import CLASSES, read_class_names
 from . import plots
-from .calibration import Calibration
+from .calibration import Calibration, confidence_and_correct
+from .curves import KINDS, curve_set, plot_curves, plot_reliability
 from .label_evaluation import CHOSEN_HERE, evaluate_labels, with_thresholds
 from .metrics import figures
 from .paper_tables import paper_accuracy
@@ -292,8 +293,19 @@ def write_evaluation(
         ["true \\ predicted", *names],
         ([name, *row] for name, row in zip(names, report.confusion, strict=True) if any(row)),
     )
-    plots.plot_confusion(report, folder / "confusion_matrix.png", title=f"accuracy {report.accuracy:.2%}")
-    plots.plot_reliability(curves, folder / "reliability.png")
+    plots.plot_confusion(report, folder / "confusion_matrix.png")
+    each = [*seen.probabilities, seen.average]  # of one model, the average is its own, and is left out below
+    plot_reliability(
+        [
+            (name, *confidence_and_correct(seen.labels, probabilities), found)
+            for (name, found), probabilities in zip(curves, each, strict=False)
+        ],
+        folder / "reliability.png",
+    )
+    for kind in KINDS:
+        plot_curves(
+            curve_set(kind, seen.labels, seen.average, names, seen.table(names, []).group), folder / f"{kind}.png"
+        )
     shown = [
         read_again(partial(seen.source.decode, int(seen.read[mistake.index])))
         for mistake in report.mistakes[: plots.MISTAKES_SHOWN]

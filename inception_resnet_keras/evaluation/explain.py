@@ -36,8 +36,8 @@ from ..models.open import GivenModel, OpenedModel, locate, require_finite
 from ..models.predict import by_reason, list_pictures
 from ..networks.recognise import channels_first
 from ..weights.labels import quoted
+from .figure_style import label
 from .gradients import ScoreGradient, float_array
-from .plots import label
 
 if TYPE_CHECKING:
     import keras

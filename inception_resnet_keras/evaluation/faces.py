@@ -273,7 +273,7 @@ def _paths(data: Path, faces: Sequence[Face], corrupt: CorruptPictures) -> dict[
 
 def _write(verified: FaceVerification, judged: Sequence[Pair], distances: np.ndarray, paths: dict[Face, Path]) -> None:
     """Pictures and the pairs one by one, then report.json, which tells that all is there."""
-    from . import plots
+    from . import curves, plots
 
     found, folder = verified.verification, verified.folder
     same = np.array([pair.same for pair in judged])
@@ -289,7 +289,7 @@ def _write(verified: FaceVerification, judged: Sequence[Pair], distances: np.nda
             )
         ),
     )
-    plots.plot_verification(found, distances, same, folder / "roc.png")
+    curves.plot_verification(found, distances, same, folder / "roc.png")
     wrongness = np.where(same, distances - thresholds, thresholds - distances)
     worst = [
         number

@@ -1,78 +1,170 @@
-"""Pictures of how good a model is: learning curves, confusion matrix, mistakes, reliability, ROC."""
+"""Figures of a run or an evaluation: learning curves, learning rates, confusion matrices, and galleries of pictures.
+
+Each figure has a function that makes it, and `plot_…` that writes it as PNG. Curves over thresholds are in `curves`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
-from ..common.console import counted, printable
-from ..common.files import replacing
-from .calibration import Calibration
+from ..common.console import counted
+from .figure_style import (
+    GRID,
+    HELD_OUT,
+    INK,
+    LABEL_LENGTH,
+    SERIES,
+    TRAINING,
+    add_caption,
+    interval_text,
+    label,
+    labels,
+    percent,
+    plain,
+    rows_of,
+    save,
+    styled,
+    unused,
+)
+from .intervals import wilson
 from .multi_label import MultiLabelReport
 from .report import HELD_OUT_FIGURES, Report
-from .verification import Verification
 
-TRAINING, HELD_OUT = "#8a8a8a", "#0b62a4"
-SERIES = (HELD_OUT, "#c8501e", "#2f7d4f", "#7a4fa3", "#b8860b", "#444444")  # told apart by the colour-blind too
+MOST_LABELS = 40
 MISTAKES_SHOWN, PAIRS_SHOWN, COPIES_SHOWN = 16, 12, 24
 NUMBERED_CLASSES = 20  # of more classes a cell has no room for its number
 MATRIX_CLASSES, MOST_CONFUSED = 60, 40  # as many as can be read; of more, so many are drawn
-MOST_LABELS = 40
-LABEL_LENGTH = 18
+FILE_LENGTH = 26  # letters of a file's name
+RIGHT, WRONG = HELD_OUT, SERIES[1]  # cells on the diagonal, and others
+ON_DARK = "#ffffff"
+
+History = Sequence[Mapping[str, float]]
 
 
-def plot_learning_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
+# ----------------------------------------------------------------------------------------------------------------------
+# Learning curves
+# ----------------------------------------------------------------------------------------------------------------------
+def plot_learning_curves(history: History, path: Path) -> None:
+    save(learning_curves(history), path)
+
+
+@styled
+def learning_curves(history: History) -> Figure:
     """Loss, accuracy and learning rate by epoch, training beside held-out.
 
     A line marks where the next phase of fine-tuning starts, a ring the epoch that best.keras is of. A history of an
     older version has no rates, phases and best epochs: its figure has the first two charts.
     """
-    rates = [row.get("learning_rate", 0.0) for row in history]
-    charts = ("loss", "accuracy", "learning rate") if min(rates) > 0 else ("loss", "accuracy")
+    charts = _charts(history)
     figure = Figure(figsize=(4.5 * len(charts), 3.6), layout="constrained")
     axes = figure.subplots(1, len(charts))
     epochs = [row["epoch"] for row in history]
     phases = [row.get("phase", 1) for row in history]
     starts = [epoch for epoch, before, phase in zip(epochs[1:], phases, phases[1:], strict=False) if phase != before]
     best = [row for row in history if row["epoch"] == history[-1].get("best_epoch")]
+    marker = "o" if len(history) <= 40 else None
     for axis, key in zip(axes, charts, strict=True):
         for start in starts:
             line = axis.axvline(start - 0.5, color=SERIES[5], linestyle=":", linewidth=1.5, zorder=1)
             line.set_label("trunk unfrozen" if start == starts[0] else None)
         if key == "learning rate":
-            axis.plot(epochs, rates, color=SERIES[3], marker="o")
+            axis.plot(epochs, [row["learning_rate"] for row in history], color=SERIES[3], marker=marker)
             axis.set_yscale("log")
         else:
-            axis.plot(epochs, [row[key] for row in history], color=TRAINING, marker="o", label="training")
-            axis.plot(epochs, [row[f"val_{key}"] for row in history], color=HELD_OUT, marker="o", label="held out")
+            axis.plot(epochs, [row[key] for row in history], color=TRAINING, marker=marker, label="training")
+            axis.plot(epochs, [row[f"val_{key}"] for row in history], color=HELD_OUT, marker=marker, label="held out")
             for column, name in HELD_OUT_FIGURES.items() if key == "accuracy" else ():
                 if all(column in row for row in history):
                     values = [row[column] for row in history]
-                    axis.plot(epochs, values, color=SERIES[1], marker=".", linestyle="--", label=f"held out, {name}")
+                    axis.plot(epochs, values, color=SERIES[1], linestyle="--", label=f"held out, {name}")
             for row in best:
                 ring = {"marker": "o", "markersize": 13, "markerfacecolor": "none", "linestyle": "none"}
-                label = f"best, epoch {row['epoch']:.0f}"
-                axis.plot([row["epoch"]], [row[f"val_{key}"]], color=SERIES[2], label=label, **ring)
-        axis.set(xlabel="epoch", title=key)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        _plain(axis)
+                legend = f"best, epoch {row['epoch']:.0f}"
+                axis.plot([row["epoch"]], [row[f"val_{key}"]], color=SERIES[2], label=legend, **ring)
+        _finish_chart(axis, key)
     if min(row["loss"] for row in history) > 0 and max(row["val_loss"] for row in history) > 10:
         axes[0].set_yscale("log")
-    axes[1].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes[1].legend(frameon=False)
-    _write(figure, path)
+    axes[1].legend()
+    return figure
+
+
+def plot_learning_curves_of_runs(histories: Mapping[str, History], path: Path) -> None:
+    save(learning_curves_of_runs(histories), path)
+
+
+@styled
+def learning_curves_of_runs(histories: Mapping[str, History]) -> Figure:
+    """Loss and accuracy of several folds or seeds: each run's held-out line, and means with bands.
+
+    histories: By the run's name. A run that stopped early counts up to its last epoch.
+    """
+    figure = Figure(figsize=(9.6, 4.0), layout="constrained")
+    for axis, key in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for history in histories.values():
+            values = [row[f"val_{key}"] for row in history]
+            axis.plot([row["epoch"] for row in history], values, color=HELD_OUT, linewidth=0.7, alpha=0.45)
+        for column, colour, name in ((key, TRAINING, "training"), (f"val_{key}", HELD_OUT, "held out")):
+            epochs, means, deviations = _over_runs(list(histories.values()), column)
+            axis.plot(epochs, means, color=colour, linewidth=2, marker="o", label=f"{name}, mean")
+            axis.fill_between(epochs, means - deviations, means + deviations, color=colour, alpha=0.18, linewidth=0)
+        _finish_chart(axis, key)
+        axis.legend()
+    lengths = {len(history) for history in histories.values()}
+    add_caption(
+        figure,
+        f"Mean of {len(histories)} runs; bands: one standard deviation over the runs to each side. Thin lines: each "
+        "run's held-out pictures.",
+        "Runs that stopped early count up to their last epoch." if len(lengths) > 1 else "",
+    )
+    return figure
+
+
+def _over_runs(histories: Sequence[History], column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each epoch, and the mean and standard deviation of a column over the runs that have it."""
+    epochs = np.arange(1, max(map(len, histories)) + 1)
+    values = [
+        np.array([history[epoch][column] for history in histories if len(history) > epoch])
+        for epoch in range(len(epochs))
+    ]
+    deviations = [each.std(ddof=1) if len(each) > 1 else 0.0 for each in values]
+    return epochs, np.array([each.mean() for each in values]), np.array(deviations)
+
+
+def _charts(history: History) -> tuple[str, ...]:
+    has_rates = min(row.get("learning_rate", 0.0) for row in history) > 0
+    return ("loss", "accuracy", "learning rate") if has_rates else ("loss", "accuracy")
+
+
+def _finish_chart(axis: Axes, key: str) -> None:
+    axis.set(xlabel="epoch", title=key)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if key == "accuracy":
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        low, high = axis.get_ylim()
+        if high - low < 0.04:  # of perfect runs, say: ticks of whole per cent need room
+            axis.set_ylim(max(low - 0.02, -0.02), min(high + 0.02, 1.02))
+    plain(axis)
 
 
 def plot_learning_rates(
     rates: Sequence[float], losses: Sequence[float], means: Sequence[float], suggestion: float | None, path: Path
 ) -> None:
+    save(learning_rates(rates, losses, means, suggestion), path)
+
+
+@styled
+def learning_rates(
+    rates: Sequence[float], losses: Sequence[float], means: Sequence[float], suggestion: float | None
+) -> Figure:
     """The loss of a learning-rate range test by the rate, with its running mean and the suggested rate."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
@@ -86,65 +178,126 @@ def plot_learning_rates(
     first, least = means[0], min(losses)
     axis.set_ylim(least - 0.1 * (first - least or 1), first + 1.2 * (first - least or 1))
     axis.set(xscale="log", xlabel="learning rate", ylabel="training loss")
-    _plain(axis)
-    axis.legend(frameon=False, loc="upper left")
-    _write(figure, path)
+    plain(axis)
+    axis.legend(loc="upper left")
+    return figure
 
 
+# ----------------------------------------------------------------------------------------------------------------------
+# Confusion
+# ----------------------------------------------------------------------------------------------------------------------
 def plot_confusion(report: Report, path: Path, title: str | None = None) -> None:
-    """The confusion matrix of the classes that occur, true or predicted, coloured by the share of a true class.
+    save(confusion(report, title), path)
 
-    Of more than 60 those 40 are drawn that are taken for others, or others for them, most often.
+
+@styled
+def confusion(report: Report, title: str | None = None) -> Figure:
+    """The confusion matrix of the classes that occur, true or predicted: pictures, and shares of the true class.
+
+    Of more than 60 classes those 40 are drawn that are taken for others, or others for them, most often.
+
+    title: What the pictures are, before the figures.
     """
     counts = np.array(report.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     occur = np.flatnonzero(counts.any(axis=1) | counts.any(axis=0))
-    title = title or f"held-out accuracy {report.accuracy:.2%}"
+    pictures, right = int(counts.sum()), int(counts.diagonal().sum())
+    heading = (
+        f"n = {pictures:,}; accuracy {percent(right / max(pictures, 1))} (95 % interval "
+        f"{interval_text(*_interval(right, pictures))}); balanced accuracy {percent(report.balanced_accuracy)}"
+    )
+    some = ""
     if len(occur) > MATRIX_CLASSES:
         wrong = counts - np.diag(counts.diagonal())
         confused = (wrong.sum(axis=0) + wrong.sum(axis=1))[occur]
-        title += f"; the {MOST_CONFUSED} of {len(occur)} classes that are confused most"
+        some = f"The {MOST_CONFUSED} of {len(occur)} classes that are confused most."
         occur = np.sort(occur[np.argsort(-confused, kind="stable")[:MOST_CONFUSED]])
+    supports = counts.sum(axis=1)[occur]
     counts, shares = (matrix[np.ix_(occur, occur)] for matrix in (counts, shares))
     classes = len(counts)
-    side = min(16.0, 3.0 + 0.42 * classes)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    axis = figure.subplots()
-    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [_short(report.classes[number].name) for number in occur]
-    long = max(map(len, names)) > 3
-    axis.set_xticks(range(classes), names, rotation=90 if long else 0)
-    axis.set_yticks(range(classes), names)
-    axis.set(xlabel="predicted", ylabel="true", title=title)
-    if classes <= NUMBERED_CLASSES:
-        for (row, column), count in np.ndenumerate(counts):
-            if count:
-                colour = "white" if shares[row, column] > 0.6 else "#222222"
-                axis.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=9)
-    figure.colorbar(image, ax=axis, shrink=0.8, format=PercentFormatter(1.0, decimals=0), label="share of true class")
-    _write(figure, path)
+    names = labels([report.classes[number].name for number in occur], LABEL_LENGTH)
+    longest = max(map(len, names))
+    side = float(np.clip(0.42 * classes, 2.1, 8.0))
+    margin = 0.8 + 0.085 * longest
+    figure = Figure(figsize=(max(2 * side + margin + 1.0, 7.2), side + margin + 0.6), layout="compressed")
+    left, right_panel = figure.subplots(1, 2)
+    small = float(np.clip(230 / max(classes, 1), 6.5, 9.0))
+    numbered = classes <= NUMBERED_CLASSES
+    for axis, heat, what in (
+        (left, counts / max(counts.max(), 1), "pictures"),
+        (right_panel, shares, "share of the true class"),
+    ):
+        _draw_cells(axis, heat if numbered else np.sqrt(heat))  # rare mistakes are seen too
+        axis.set_xticks(range(classes), names, rotation=90 if longest > 3 else 0, fontsize=small)
+        axis.set(xlabel="predicted", title=what)
+        axis.spines[:].set_visible(False)
+        axis.tick_params(length=0)
+        if not numbered:
+            _add_scale(figure, axis, counts.max() if axis is left else 1.0, shares=axis is not left)
+    for place, count in np.ndenumerate(counts) if numbered else ():
+        if count:
+            _write_cell(left, place, f"{count:,}", count / counts.max(), small)
+            _write_cell(right_panel, place, _share_text(float(shares[place])), float(shares[place]), small)
+    left.set_yticks(
+        range(classes), [f"{name}  ({n:,})" for name, n in zip(names, supports, strict=True)], fontsize=small
+    )
+    left.set_ylabel("true (pictures)")
+    right_panel.set_yticks([])
+    figure.suptitle("\n".join(filter(None, [title and label(title), heading])), fontsize=11)
+    add_caption(figure, some, "Blue: right; orange: wrong.")
+    return figure
 
 
-def plot_mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray, path: Path) -> None:
-    """The pictures classified wrongly with the greatest confidence_and_correct.
-
-    pictures: uint8 (height, width, 3) each, those of the report's first mistakes.
-    """
-    cells = [
-        (f"said {_short(mistake.predicted)}  {mistake.probability:.0%}\nis {_short(mistake.true)}", picture)
-        for mistake, picture in zip(report.mistakes, pictures, strict=False)
-    ]
-    title = f"{len(cells)} of {counted(len(report.mistakes), 'mistake')}, the surest first"
-    _gallery(cells, title if cells else "every picture is classified rightly", path, cell=(2.5, 2.9), columns=3)
+def _interval(right: int, pictures: int) -> tuple[float, float]:
+    low, high = wilson(np.array(right / max(pictures, 1)), np.array(float(pictures)))
+    return float(low), float(high)
 
 
+def _draw_cells(axis: Axes, heat: np.ndarray) -> None:
+    """Cells whose opacity is a share in [0, 1], so that they stand on a light and on a dark page."""
+    cells = np.zeros((*heat.shape, 4))
+    cells[..., :3] = to_rgb(WRONG)
+    np.einsum("iij->ij", cells)[:, :3] = to_rgb(RIGHT)
+    cells[..., 3] = np.where(heat > 0, 0.06 + 0.94 * heat, 0)
+    axis.imshow(cells, interpolation="nearest")
+    edges = np.arange(len(heat) + 1) - 0.5
+    axis.hlines(edges, -0.5, len(heat) - 0.5, color=TRAINING, linewidth=0.4, alpha=0.5)
+    axis.vlines(edges, -0.5, len(heat) - 0.5, color=TRAINING, linewidth=0.4, alpha=0.5)
+
+
+def _write_cell(axis: Axes, place: tuple[int, ...], text: str, heat: float, size: float) -> None:
+    row, column = place
+    axis.text(column, row, text, ha="center", va="center", fontsize=size, color=ON_DARK if heat > 0.55 else INK)
+
+
+def _share_text(share: float) -> str:
+    return f"{100 * share:.0f}" if share >= 0.0995 or share == 0 else f"{100 * share:.1f}"
+
+
+def _add_scale(figure: Figure, axis: Axes, most: float, *, shares: bool) -> None:
+    ramp = LinearSegmentedColormap.from_list("right", [(*to_rgb(RIGHT), 0.0), (*to_rgb(RIGHT), 1.0)])
+    formatted = PercentFormatter(1.0, decimals=0) if shares else None
+    bar = figure.colorbar(
+        ScalarMappable(PowerNorm(0.5, 0, most), ramp), ax=axis, shrink=0.6, aspect=30, pad=0.02, format=formatted
+    )
+    bar.outline.set_visible(False)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Several labels per picture
+# ----------------------------------------------------------------------------------------------------------------------
 def plot_labels(report: MultiLabelReport, path: Path) -> None:
+    save(label_scores(report), path)
+
+
+@styled
+def label_scores(report: MultiLabelReport) -> Figure:
     """Precision, recall, F1 and average precision of each label that a picture has, the most frequent label first.
 
     Of more than 40 labels those of least average precision are drawn.
     """
     scores = [score for score in report.classes if score.support]
-    title = f"mean average precision {report.mean_average_precision:.2%} of {counted(report.pictures, 'picture')}"
+    title = f"mean average precision {report.mean_average_precision:.2%} of {report.pictures:,} pictures"
     if len(scores) > MOST_LABELS:
         title += f"; the {MOST_LABELS} of {len(scores)} labels of least average precision"
         scores = sorted(scores, key=lambda score: score.average_precision or 0.0)[:MOST_LABELS]
@@ -154,7 +307,7 @@ def plot_labels(report: MultiLabelReport, path: Path) -> None:
     rows = range(len(scores))
     for row, score in zip(rows, scores, strict=True):
         values = (score.precision, score.recall, score.f1, score.average_precision or 0.0)
-        axis.plot([min(values), max(values)], [row, row], color="#dddddd", linewidth=3, zorder=1)
+        axis.plot([min(values), max(values)], [row, row], color=GRID, linewidth=3, zorder=1)
     series: tuple[tuple[str, list[float], str, str], ...] = (
         ("precision", [score.precision for score in scores], SERIES[1], "<"),
         ("recall", [score.recall for score in scores], SERIES[2], ">"),
@@ -163,39 +316,88 @@ def plot_labels(report: MultiLabelReport, path: Path) -> None:
     )
     for name, values_of, colour, marker in series:
         axis.plot(values_of, rows, marker, color=colour, markersize=7, markeredgewidth=1.6, label=name, clip_on=False)
-    axis.set_yticks(rows, [f"{_short(score.name, 28)}, {score.support:,}" for score in scores])
+    names = labels([score.name for score in scores], 28)
+    axis.set_yticks(rows, [f"{name}, {score.support:,}" for name, score in zip(names, scores, strict=True)])
     axis.set(xlim=(0, 1), ylim=(len(scores) - 0.4, -0.6), ylabel="label, pictures that have it")
     axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     figure.suptitle(title, fontsize=11)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    _plain(axis)
-    _write(figure, path)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=9)
+    plain(axis)
+    return figure
 
 
 def plot_label_mistakes(report: MultiLabelReport, pictures: Sequence[np.ndarray], path: Path) -> None:
+    save(label_mistakes(report, pictures), path)
+
+
+@styled
+def label_mistakes(report: MultiLabelReport, pictures: Sequence[np.ndarray]) -> Figure:
     """The pictures with the most wrong labels: which are missed, and which are predicted and not there.
 
     pictures: uint8 (height, width, 3) each, those of the report's first mistakes.
     """
 
     def listed(what: str, names: Sequence[str]) -> str:
-        return f"{what} {_short(', '.join(names), 26)}" if names else ""
+        return f"{what} {label(', '.join(names), FILE_LENGTH)}" if names else ""
 
     cells = [
-        ("\n".join(filter(None, (listed("missed", mistake.missed), listed("added", mistake.added)))), picture)
+        (
+            "\n".join(
+                filter(
+                    None,
+                    (
+                        label(Path(mistake.name).name, FILE_LENGTH, middle=True),
+                        listed("missed", mistake.missed),
+                        listed("added", mistake.added),
+                    ),
+                )
+            ),
+            picture,
+        )
         for mistake, picture in zip(report.mistakes, pictures, strict=False)
     ]
     title = f"{len(cells)} of {counted(len(report.mistakes), 'picture')} with wrong labels, the most first"
-    _gallery(cells, title if cells else "every label of every picture is right", path, cell=(2.5, 2.9), columns=3)
+    return _gallery(cells, title if cells else "every label of every picture is right", cell=(2.6, 3.0), columns=4)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Galleries
+# ----------------------------------------------------------------------------------------------------------------------
+def plot_mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray, path: Path) -> None:
+    save(mistakes(report, pictures), path)
+
+
+@styled
+def mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray) -> Figure:
+    """The pictures classified wrongly with the greatest confidence, each with its file's name and in its own shape.
+
+    pictures: uint8 (height, width, 3) each, those of the report's first mistakes.
+    """
+    cells = [
+        (
+            f"{label(Path(mistake.name).name, FILE_LENGTH, middle=True)}\n"
+            f"{percent(mistake.probability, 0)}: {label(mistake.predicted, LABEL_LENGTH)}\n"
+            f"true: {label(mistake.true, LABEL_LENGTH)}",
+            picture,
+        )
+        for mistake, picture in zip(report.mistakes, pictures, strict=False)
+    ]
+    title = f"{len(cells)} of {counted(len(report.mistakes), 'mistake')}, the surest first"
+    return _gallery(cells, title if cells else "every picture is classified rightly", cell=(2.6, 3.0), columns=4)
 
 
 def plot_copies(rows: Sequence[Sequence[str]], decode: Callable[[str], Image.Image], path: Path) -> None:
+    save(copies(rows, decode), path)
+
+
+@styled
+def copies(rows: Sequence[Sequence[str]], decode: Callable[[str], Image.Image]) -> Figure:
     """The first pairs of copies side by side, each picture with its name, class and part.
 
     rows: Those of a run's copies.csv. decode: Gives a picture by its name.
     """
     cells = []
-    for one, label, part, other, other_label, other_part, kind, bits, problem in rows[:COPIES_SHOWN]:
+    for one, of_class, part, other, other_class, other_part, kind, bits, problem in rows[:COPIES_SHOWN]:
         images = [thumbnail(decode(name), 200) for name in (one, other)]
         height = max(image.shape[0] for image in images)
         padded = [
@@ -203,144 +405,57 @@ def plot_copies(rows: Sequence[Sequence[str]], decode: Callable[[str], Image.Ima
         ]
         what = f"{kind}{f', {bits} bits' if bits else ''}{f': {problem}' if problem else ''}"
         names = [
-            f"{_short(Path(name).name, 24)} ({_short(of_class, 14)}, {of_part})"
-            for name, of_class, of_part in ((one, label, part), (other, other_label, other_part))
+            f"{label(Path(name).name, 24, middle=True)} ({label(given, 14)}, {of_part})"
+            for name, given, of_part in ((one, of_class, part), (other, other_class, other_part))
         ]
         cells.append(("\n".join([what, *names]), np.concatenate(padded, axis=1)))
-    _gallery(cells, f"{len(cells)} of {counted(len(rows), 'pair')} of copies", path, cell=(3.6, 2.6), columns=2)
+    return _gallery(cells, f"{len(cells)} of {counted(len(rows), 'pair')} of copies", cell=(3.6, 2.6), columns=2)
 
 
 def thumbnail(image: Image.Image, side: int = 400) -> np.ndarray:
-    """A picture as uint8 (height, width, 3), of at most `side` pixels a side."""
+    """A picture as uint8 (height, width, 3), of at most `side` pixels a side, in its own shape."""
     small = image.copy()
     small.thumbnail((side, side))
     return np.asarray(small)
-
-
-def plot_reliability(models: Sequence[tuple[str, Calibration]], path: Path) -> None:
-    """How often a model is right where it is how sure, and how many pictures that is: a curve a model."""
-    figure = Figure(figsize=(5.6, 6.4), layout="constrained")
-    upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-    upper.plot([0, 1], [0, 1], color=TRAINING, linestyle="--", linewidth=1)
-    for colour, (name, found) in zip(cycle(SERIES), models, strict=False):
-        legend = f"{_short(name, 28)}: ECE {found.ece:.1%}"
-        if found.temperature is not None and found.scaled_ece is not None:
-            legend += f", {found.scaled_ece:.1%} at T = {found.temperature:.2f}"
-        sure = [each.confidence for each in found.bins]
-        upper.plot(sure, [each.accuracy for each in found.bins], color=colour, marker="o", markersize=4, label=legend)
-        middles = [(each.low + each.high) / 2 for each in found.bins]
-        total = sum(each.pictures for each in found.bins)
-        shares = [each.pictures / total for each in found.bins]
-        if len(models) == 1:
-            lower.bar(middles, shares, width=found.bins[0].high - found.bins[0].low, color=colour, edgecolor="white")
-        else:
-            lower.plot(middles, shares, color=colour, marker="o", markersize=3)
-    upper.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="share that is right")
-    lower.set(xlabel="probability of the likeliest class", ylabel="share of pictures")
-    lower.set_ylim(bottom=0)
-    figure.legend(loc="outside upper left", frameon=False, fontsize=9)
-    for axis in (upper, lower):
-        _plain(axis)
-        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    lower.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _write(figure, path)
-
-
-def plot_verification(found: Verification, distances: np.ndarray, same: np.ndarray, path: Path) -> None:
-    """The distances of pairs of one person and of two, and the ROC curve."""
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    edges = np.histogram_bin_edges(distances, bins=min(60, max(10, len(distances) // 20)))
-    for chosen, label, colour in ((same, "one person", HELD_OUT), (~same, "two persons", SERIES[1])):
-        left.hist(
-            distances[chosen], edges, color=colour, alpha=0.6, label=f"{label}, {counted(int(chosen.sum()), 'pair')}"
-        )
-    left.axvline(
-        found.threshold, color="#222222", linestyle="--", linewidth=1, label=f"threshold {found.threshold:.3f}"
-    )
-    left.set(
-        xlabel="squared distance of the embeddings",
-        ylabel="pairs",
-        title=f"accuracy {found.accuracy:.2%} ± {found.deviation:.2%}",
-    )
-    left.set_ylim(top=1.3 * left.get_ylim()[1])  # room for the legend
-    left.legend(frameon=False, fontsize=9)
-    least = 1 / max(2, (~same).sum())
-    curve = np.array(found.roc)
-    right.step(np.maximum(curve[:, 0], least / 2), curve[:, 1], where="post", color=HELD_OUT)
-    right.plot(
-        np.geomspace(least / 2, 1, 100), np.geomspace(least / 2, 1, 100), color=TRAINING, linestyle="--", linewidth=1
-    )
-    for share, accepts in found.true_accepts.items():
-        if accepts is not None:
-            right.plot(float(share.rstrip("%")) / 100, accepts, "o", color=SERIES[1], label=f"{accepts:.2%} at {share}")
-    right.set(xscale="log", xlim=(least / 2, 1), ylim=(-0.02, 1.02), title=f"ROC, area {found.auc:.4f}")
-    right.set(xlabel="false accepts, share of the pairs of two persons", ylabel="true accepts")
-    right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    right.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.10g}%"))
-    if any(accepts is not None for accepts in found.true_accepts.values()):
-        right.legend(frameon=False, loc="best", fontsize=9)
-    for axis in (left, right):
-        _plain(axis)
-    _write(figure, path)
 
 
 def plot_pairs(
     shown: Sequence[tuple[Sequence[str], bool, float, Sequence[Image.Image]]], wrong: int, path: Path
 ) -> None:
     """Pairs judged wrongly, each as (names, whether of one person, distance, its two pictures), of `wrong` in all."""
+    save(pairs(shown, wrong), path)
+
+
+@styled
+def pairs(shown: Sequence[tuple[Sequence[str], bool, float, Sequence[Image.Image]]], wrong: int) -> Figure:
     cells = []
     for said, same, distance, images in shown:
         left, right = (np.asarray(image.resize((160, 160))) for image in images)
         both = np.concatenate([left, np.full((160, 8, 3), 255, np.uint8), right], axis=1)
         names = "\n".join(map(label, said))
         cells.append((f"{'one person' if same else 'two persons'}, distance {distance:.2f}\n{names}", both))
-    title = f"{len(cells)} of {counted(wrong, 'pair')} judged wrongly, the farthest from the threshold first"
-    _gallery(cells, title if cells else "every pair is judged rightly", path, cell=(3.4, 2.6), columns=2)
+    title = f"{len(cells)} of {wrong} pairs judged wrongly, the farthest from the threshold first"
+    return _gallery(cells, title if cells else "every pair is judged rightly", cell=(3.4, 2.6), columns=2)
 
 
-def _gallery(
-    cells: Sequence[tuple[str, np.ndarray]], title: str, path: Path, *, cell: tuple[float, float], columns: int
-) -> None:
-    """Pictures under what is said of each, four a row at the most; without any, the title alone.
+def _gallery(cells: Sequence[tuple[str, np.ndarray]], title: str, *, cell: tuple[float, float], columns: int) -> Figure:
+    """Pictures below the text about each, four per row at most; without any, the title alone.
 
-    cell: inches, width and height. columns: at least.
+    cell: Width and height in inches. columns: At least.
     """
     columns = max(columns, min(4, len(cells)))
-    rows = max(1, -(-len(cells) // columns))
-    figure = Figure(figsize=(cell[0] * columns, cell[1] * rows if cells else 1.2))
-    figure.set_layout_engine("constrained", wspace=0.12)  # a picture stands apart from the next
+    rows = max(1, rows_of(len(cells), columns))
+    figure = Figure(figsize=(cell[0] * columns, cell[1] * rows + 0.3 if cells else 1.2))
+    figure.set_layout_engine("constrained", wspace=0.08)  # a picture stands apart from the next
     if not cells:
         figure.text(0.5, 0.5, title, ha="center", va="center", fontsize=12)
-    else:
-        figure.suptitle(title)
-        grid = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axis in grid:
-            axis.axis("off")
-        for axis, (said, picture) in zip(grid, cells, strict=False):
-            axis.imshow(picture)
-            axis.set_title(said, fontsize=9)
-    _write(figure, path)
-
-
-def _plain(axis: Axes) -> None:
-    axis.grid(alpha=0.3)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
-
-
-def label(name: str, length: int | None = None) -> str:
-    """A name as a text of a figure: printable, no formula whatever dollars it has, cut to `length` characters."""
-    shown = printable(name)
-    if length and len(shown) > length:
-        shown = f"{shown[: length - 1]}…"
-    return shown.replace("$", r"\$")
-
-
-def _short(name: str, length: int = LABEL_LENGTH) -> str:
-    return label(name, length)
-
-
-def _write(figure: Figure, path: Path) -> None:
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=150)
+        return figure
+    figure.suptitle(title)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis, (said, picture) in zip(grid, cells, strict=False):
+        axis.imshow(picture)
+        axis.set_axis_off()
+        axis.set_title(said, fontsize=9, loc="left")
+        axis.set_anchor("NW")
+    unused(grid, len(cells))
+    return figure

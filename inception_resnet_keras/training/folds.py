@@ -222,6 +222,8 @@ def pool(study: Study) -> tuple[list[RunFolder], StudyFigures, AnyReport]:
     held_out = _figures({name: found for name, (found, _) in reports.items()})
     tested = _figures({name: found for name, (_, found) in reports.items() if found is not None})
     pooled.write(study.folder / PREDICTIONS)
+    histories = {name: run.read_history() for name, run in runs.items()}
+    plots.plot_learning_curves_of_runs(histories, study.folder / "learning_curves.png")
     write_json(
         study.folder / "report.json",
         {

@@ -804,18 +804,17 @@ def write_report(
     peak = gpu_peak_bytes()
     if peak is not None:
         say(writer.console, f"the first GPU held {peak / 1e9:.2f} GB at the most")
-    size = config.image_size
 
     def read_or_white(index: int) -> np.ndarray:
         try:
-            return evaluated.read(index, size, config.data_options.central_crop)
+            return plots.thumbnail(evaluated.decode(index, (400, 400)))  # in its own shape
         except UnreadableImageError:  # removed since it was evaluated
-            return np.full((*size, 3), 255, np.uint8)
+            return np.full((*config.image_size, 3), 255, np.uint8)
 
     plots.plot_learning_curves(history, run.path / LEARNING_CURVES)
     mistakes = [read_or_white(mistake.index) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
     if isinstance(report, Report):
-        plots.plot_confusion(report, run.path / "confusion_matrix.png")
+        plots.plot_confusion(report, run.path / "confusion_matrix.png", title="held-out pictures")
         plots.plot_mistakes(report, mistakes, run.path / "mistakes.png")
     else:
         plots.plot_labels(report, run.path / "labels.png")

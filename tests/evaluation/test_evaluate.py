@@ -29,9 +29,11 @@ from .models import write_model
 
 WRITTEN = {
     "report.json",
+    "roc.png",
     "predictions.csv",
     "confusion_matrix.csv",
     "confusion_matrix.png",
+    "precision_recall.png",
     "reliability.png",
     "mistakes.png",
 }

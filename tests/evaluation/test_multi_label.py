@@ -125,7 +125,7 @@ def test_scores_and_mistakes_are_drawn(tmp_path: Path, monkeypatch: pytest.Monke
     few = multi_label_report(labels[:, :8], probabilities[:, :8], [0.5] * 8, names[:8], PICTURES)
     many = multi_label_report(labels, probabilities, [0.5] * 50, names, PICTURES)
     drawings: list[Figure] = []
-    monkeypatch.setattr(plots, "_write", lambda figure, path: drawings.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawings.append(figure))
     plots.plot_labels(few, tmp_path / "few.png")
     plots.plot_labels(many, tmp_path / "many.png")
     rows = drawings[0].axes[0]
@@ -139,9 +139,10 @@ def test_scores_and_mistakes_are_drawn(tmp_path: Path, monkeypatch: pytest.Monke
 
     pictures = [np.zeros((8, 8, 3), np.uint8)] * 16
     plots.plot_label_mistakes(few, pictures, tmp_path / "mistakes.png")
-    titles = [axis.get_title() for axis in drawings[2].axes if axis.get_title()]
+    titles = [title for axis in drawings[2].axes if (title := axis.get_title("left"))]
     assert len(titles) == 16
-    assert titles[0].startswith("missed label" if few.mistakes[0].missed else "added label")
+    assert titles[0].split("\n")[0] == few.mistakes[0].name
+    assert titles[0].split("\n")[1].startswith("missed label" if few.mistakes[0].missed else "added label")
     right = multi_label_report(labels[:, :2], labels[:, :2] / 2 + 0.25, [0.5] * 2, names[:2], PICTURES)
     plots.plot_label_mistakes(right, [], tmp_path / "none.png")
     assert [text.get_text() for text in drawings[3].texts] == ["every label of every picture is right"]

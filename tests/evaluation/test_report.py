@@ -9,7 +9,9 @@ from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
 from inception_resnet_keras.evaluation import plots
-from inception_resnet_keras.evaluation.calibration import calibration
+from inception_resnet_keras.evaluation.calibration import calibration, confidence_and_correct
+from inception_resnet_keras.evaluation.curves import plot_reliability, plot_verification
+from inception_resnet_keras.evaluation.figure_style import label
 from inception_resnet_keras.evaluation.metrics import balanced_accuracy
 from inception_resnet_keras.evaluation.report import Report, classification_report, most_confused
 from inception_resnet_keras.evaluation.verification import verify
@@ -94,26 +96,62 @@ def test_of_many_classes_those_that_are_confused_are_drawn(tmp_path: Path, monke
     names = [f"class {n}" for n in range(61)]
     report = classification_report(labels, probabilities, names, [""] * 122)
     drawn = []
-    monkeypatch.setattr(plots, "_write", lambda figure, path: drawn.append(figure.axes[0]))
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(figure))
     plots.plot_confusion(report, tmp_path / "confusion.png")
-    shown = [label.get_text() for label in drawn[0].get_xticklabels()]
+    shown = [text.get_text() for text in drawn[0].axes[0].get_xticklabels()]
     assert len(shown) == 40
     assert {"class 3", "class 4", "class 50", "class 51"} <= set(shown)
     assert shown == sorted(shown, key=names.index)
-    assert "the 40 of 61 classes that are confused most" in drawn[0].get_title()
+    assert "The 40 of 61 classes that are confused most." in drawn[0].get_supxlabel()
     assert most_confused(report) == [("class 3", "class 50", 1), ("class 4", "class 51", 1)]
     few = classification_report(np.array([0, 0]), np.eye(3)[[0, 2]], ["a", "b", "c"], ["", ""])
     plots.plot_confusion(few, tmp_path / "few.png", title="mine")
-    assert [label.get_text() for label in drawn[1].get_xticklabels()] == ["a", "c"]  # b does not occur
-    assert drawn[1].get_title() == "mine"
+    assert [text.get_text() for text in drawn[1].axes[0].get_xticklabels()] == ["a", "c"]  # b does not occur
+    assert drawn[1].get_suptitle().startswith("mine\nn = 2; accuracy 50.0 % (95 % interval 9.5 to 90.5 %); balanced")
+
+
+def test_a_confusion_matrix_has_counts_and_shares_of_the_true_class(report: Report) -> None:
+    counts, shares = (
+        {text.get_position()[::-1]: text.get_text() for text in axis.texts} for axis in plots.confusion(report).axes
+    )
+    assert counts == {(0, 0): "1", (0, 1): "1", (1, 1): "2", (2, 1): "1"}
+    assert shares == {(0, 0): "50", (0, 1): "50", (1, 1): "100", (2, 1): "100"}
+    assert "balanced accuracy 50.0 %" in plots.confusion(report).get_suptitle()
+
+
+def test_learning_curves_of_runs_have_the_mean_and_deviation_of_the_runs_that_still_train() -> None:
+    def history(*losses: float) -> list[dict[str, float]]:
+        return [
+            {"epoch": n, "loss": loss, "val_loss": loss, "accuracy": 0.5, "val_accuracy": 0.5}
+            for n, loss in enumerate(losses, 1)
+        ]
+
+    figure = plots.learning_curves_of_runs(
+        {"fold-1": history(4, 2, 1), "fold-2": history(2, 1), "fold-3": history(3, 3)}
+    )
+    [mean] = [line for line in figure.axes[0].lines if line.get_label() == "held out, mean"]
+    assert np.asarray(mean.get_ydata()).tolist() == [3, 2, 1]
+    band = np.asarray(figure.axes[0].collections[1].get_paths()[0].vertices)
+    assert {2.0, 4.0} <= set(band[band[:, 0] == 1, 1].tolist())  # 3 ± 1, the deviation of 4, 2 and 3
+    assert "Runs that stopped early" in figure.get_supxlabel()
+
+
+def test_mistakes_keep_their_shapes_and_have_their_files_names(report: Report) -> None:
+    wide = np.zeros((10, 40, 3), np.uint8)
+    figure = plots.mistakes(report, [wide, wide])
+    assert [axis.get_title("left").split("\n")[0] for axis in figure.axes[:2]] == ["z", "w"]
+    assert figure.axes[0].get_title("left").split("\n")[1:] == ["99 %: b", "true: c"]
+    assert figure.axes[0].images[0].get_extent() == pytest.approx((-0.5, 39.5, 9.5, -0.5))
+    assert figure.axes[0].get_aspect() == 1
 
 
 def test_curves_say_their_figures(tmp_path: Path) -> None:
     found = calibration(LABELS, np.clip(PROBABILITIES, 0.01, 1) / np.clip(PROBABILITIES, 0.01, 1).sum(1, keepdims=True))
-    plots.plot_reliability([("one", found)], tmp_path / "one.png")
-    plots.plot_reliability([("one", found), ("a name that is too long to be shown", found)], tmp_path / "two.png")
+    told = *confidence_and_correct(LABELS, PROBABILITIES), found
+    plot_reliability([("one", *told)], tmp_path / "one.png")
+    plot_reliability([("one", *told), ("a name that is too long to be shown", *told)], tmp_path / "two.png")
     distances, same = np.array([0.1, 0.4, 0.6, 0.9] * 2), np.array([True, True, False, False] * 2)
-    plots.plot_verification(verify(distances, same, np.arange(8) // 4), distances, same, tmp_path / "roc.png")
+    plot_verification(verify(distances, same, np.arange(8) // 4), distances, same, tmp_path / "roc.png")
     plots.plot_pairs([("a\nb", True, 1.5, [Image.new("RGB", (9, 5))] * 2)], 3, tmp_path / "pairs.png")
     plots.plot_pairs([], 0, tmp_path / "none.png")
     assert all(ink(path) > 0.003 for path in tmp_path.iterdir())
@@ -126,9 +164,11 @@ def test_any_name_is_drawn_as_it_is(tmp_path: Path) -> None:
     report = classification_report(np.arange(len(names)), wrong, names, names)
     plots.plot_confusion(report, tmp_path / "confusion.png")
     plots.plot_mistakes(report, np.zeros((len(names), 8, 8, 3), np.uint8), tmp_path / "mistakes.png")
-    plots.plot_reliability([("$\\frac$", calibration(np.arange(len(names)), wrong))], tmp_path / "reliability.png")
-    assert plots.label(names[0]) == r"\$\frac\$"  # as matplotlib wants signs that are no formula's
-    assert plots.label(names[2]) == r"two\nlines"
+    labels = np.arange(len(names))
+    told = *confidence_and_correct(labels, wrong), calibration(labels, wrong)
+    plot_reliability([("$\\frac$", *told)], tmp_path / "reliability.png")
+    assert label(names[0]) == r"\$\frac\$"  # as matplotlib wants signs that are no formula's
+    assert label(names[2]) == r"two\nlines"
 
 
 def test_many_classes_with_long_names_fit(tmp_path: Path) -> None:
