@@ -45,7 +45,14 @@ def counted(count: int, noun: str, one: str = "", many: str = "") -> str:
         noun: In the singular.
         one, many: What follows the noun after 1, and after any other number.
     """
-    endings = {"copy": ("y", "ies"), "s": ("", "es"), "x": ("", "es"), "ch": ("", "es"), "": ("", "s")}
+    endings = {
+        "copy": ("y", "ies"),
+        "epoch": ("", "s"),
+        "s": ("", "es"),
+        "x": ("", "es"),
+        "ch": ("", "es"),
+        "": ("", "s"),
+    }
     singular, plural = next(pair for ending, pair in endings.items() if noun.endswith(ending))
     noun = noun if count == 1 else noun.removesuffix(singular) + plural
     following = one if count == 1 else many

@@ -12,6 +12,7 @@ from rich.table import Table
 from ..common import notebook
 from ..common.console import cell, printable, say
 from .paired import PERMUTATION, Difference
+from .text_tables import latex_table, markdown_table, markdown_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -139,20 +140,15 @@ class Comparison:
 
     def markdown(self) -> str:
         """The table and the sentences, in Markdown."""
-        lines = ["| " + " | ".join(HEADER) + " |", "|" + " --- |" * len(HEADER)]
-        lines += [
-            "| " + " | ".join(_markdown(text) for text in cells) + " |" for pair in self.pairs for cells in _cells(pair)
-        ]
-        said = [_markdown(sentence) for sentence in [self.heading, *self.notes]]
-        return "\n\n".join([*said, "\n".join(lines), *map(_markdown, self.sentences)]) + "\n"
+        rows = [cells for pair in self.pairs for cells in _cells(pair)]
+        said = [self.heading, *self.notes]
+        texts = [*map(markdown_text, said), markdown_table(HEADER, rows), *map(markdown_text, self.sentences)]
+        return "\n\n".join(texts) + "\n"
 
     def latex(self) -> str:
         """The table for LaTeX, with the rules of the package booktabs."""
-        rows = [" & ".join(_latex(text) for text in cells) + r" \\" for pair in self.pairs for cells in _cells(pair)]
-        header = " & ".join(map(_latex, HEADER)) + r" \\"
-        body = [r"\toprule", header, r"\midrule", *rows, r"\bottomrule"]
-        comments = [f"% {_latex(line)}" for line in [self.heading, *self.notes, *self.sentences]]
-        return "\n".join([*comments, r"\begin{tabular}{lllrrrrr}", *body, r"\end{tabular}", ""])
+        rows = [cells for pair in self.pairs for cells in _cells(pair)]
+        return latex_table(HEADER, rows, [self.heading, *self.notes, *self.sentences])
 
 
 HEADER = ("first", "second", "figure", "first's", "second's", "difference (95 %)", "p", "p, Holm")
@@ -294,26 +290,6 @@ def _signed(metric: str, value: float) -> str:
 
 def _pictures(count: int) -> str:
     return f"{count:,} picture{'' if count == 1 else 's'}"
-
-
-def _markdown(text: str) -> str:
-    for sign in "\\|*_`<>[]":
-        text = text.replace(sign, f"\\{sign}")
-    return printable(text.replace("\n", " "))
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"$<$",
-    ">": r"$>$",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in printable(text))
 
 
 def csv_rows(pairs: Sequence[Pair]) -> list[list[object]]:

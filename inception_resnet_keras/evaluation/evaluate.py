@@ -42,6 +42,7 @@ from .metrics import figures
 from .paper_tables import paper_accuracy
 from .predictions import PREDICTIONS, PredictionTable, table_of
 from .report import Report, classification_report
+from .results import write_results
 from .run_data import choose
 from .tables import Evaluation, Model
 
@@ -209,6 +210,8 @@ def evaluate(
         evaluation = _evaluation(seen, subjects, known[0], data=dataset, note=note, crops=crops, folder=folder)
         models_and_average = [*evaluation.models, *([evaluation.average] if evaluation.average else [])]
         curves = [(model.name, model.figures.calibration) for model in models_and_average]
+        figures_of = [(model.name, model.figures) for model in models_and_average]
+        write_results(folder, evaluation.heading, figures_of, evaluation.reported.figures)
         write_evaluation(folder, seen, evaluation.report, curves, evaluation.as_json())
     return evaluation
 
@@ -244,7 +247,9 @@ def _evaluation(
         classes=list(classes.names),
         models=[model(subject, each) for subject, each in zip(subjects, seen.probabilities, strict=True)],
         average=average,
-        report=classification_report(seen.labels, seen.average, classes.names, seen.names, left_out),
+        report=classification_report(
+            seen.labels, seen.average, classes.names, seen.names, left_out, groups=seen.groups
+        ),
         note=note,
         folder=folder,
     )

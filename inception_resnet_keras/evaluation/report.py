@@ -9,7 +9,8 @@ import numpy as np
 
 from ..common.console import counted
 from ..common.packages import required
-from .metrics import balanced_accuracy
+from .intervals import Value
+from .metrics import NAMES, Figures, balanced_accuracy, figures
 
 # Figures of the held-out pictures that a history may have beside loss and accuracy, and how they are called.
 HELD_OUT_FIGURES = {"val_balanced_accuracy": "balanced", "val_mean_average_precision": "mean average precision"}
@@ -42,6 +43,7 @@ class Report:
     """accuracy in [0, 1]; `confusion[true][predicted]` in pictures; mistakes, the surest first.
 
     balanced_accuracy: the mean of the classes' recalls, over the classes that have pictures.
+    figures: these and more, with 95 % intervals; None of a report that was read from a file.
     rarest: the class of the fewest pictures, of several the one of the least recall; None where all have as many.
     """
 
@@ -52,11 +54,14 @@ class Report:
     confusion: list[list[int]]
     mistakes: list[Mistake]
     unreadable: list[tuple[str, str]]
+    figures: Figures | None = None
 
     @property
     def headline(self) -> str:
-        """Such as "accuracy 96.19%, balanced accuracy 60.00%; rarest class 'b', 5 pictures: recall 20.0%"."""
-        text = f"accuracy {self.accuracy:.2%}, balanced accuracy {self.balanced_accuracy:.2%}"
+        """Such as "accuracy 96.19% (94.10–97.55), balanced accuracy 60.00% (41.52–71.30); rarest class 'b', …"."""
+        values = self.figures.values if self.figures else {}
+        named = {"accuracy": self.accuracy, "balanced_accuracy": self.balanced_accuracy}
+        text = ", ".join(f"{NAMES[key]} {share:.2%}{_interval(values.get(key))}" for key, share in named.items())
         return f"{text}; {self.rarest_class}" if self.rarest else text
 
     @property
@@ -82,6 +87,8 @@ def classification_report(
     class_names: Sequence[str],
     picture_names: Sequence[str],
     unreadable: Sequence[tuple[str, str]] = (),
+    *,
+    groups: Sequence[str] | None = None,
 ) -> Report:
     """Scores a classifier's probabilities.
 
@@ -90,13 +97,14 @@ def classification_report(
         probabilities: (n, classes), as the model gives them.
         class_names, picture_names: what the report calls them.
         unreadable: files that were left out, with reasons, to be listed.
+        groups: the group of each picture, by which the intervals are then; None for no groups.
     """
     metrics = required("sklearn.metrics", "a report")
 
     predicted = probabilities.argmax(axis=1)
     every = np.arange(len(class_names))
     scores = metrics.precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
-    confidence_and_correct = probabilities.max(axis=1)
+    confidence = probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
     classes = [
         ClassScore(name, float(precision), float(recall), float(f1), int(support))
@@ -116,12 +124,19 @@ def classification_report(
                 picture_names[index],
                 class_names[labels[index]],
                 class_names[predicted[index]],
-                float(confidence_and_correct[index]),
+                float(confidence[index]),
             )
-            for index in wrong[np.argsort(-confidence_and_correct[wrong], kind="stable")]
+            for index in wrong[np.argsort(-confidence[wrong], kind="stable")]
         ],
         unreadable=list(unreadable),
+        figures=figures(labels, probabilities, class_names, groups),
     )
+
+
+def _interval(value: Value | None) -> str:
+    if value is None or value.low is None or value.high is None:
+        return ""
+    return f" ({100 * value.low:.2f}–{100 * value.high:.2f})"
 
 
 def most_confused(report: Report, most: int = 20) -> list[tuple[str, str, int]]:

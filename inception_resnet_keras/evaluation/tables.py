@@ -15,6 +15,7 @@ from ..common.console import cell, counted, say
 from .metrics import Figures
 from .multi_label import MultiLabelReport
 from .report import Report, most_confused
+from .results import class_figures_table, figures_table
 from .verification import Verification
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ..data.crops import View
 
 LEGEND = (
-    "±: 95 % interval (Wilson). balanced: the mean of the classes' recalls. ECE: expected calibration error. T: the "
+    "balanced: the mean of the classes' recalls. ECE: expected calibration error. T: the "
     "temperature to divide the logits by, fitted on these pictures; after T: the ECE then, on halves that T was not "
     "fitted on. NLL: in nats."
 )
@@ -80,6 +81,11 @@ class Evaluation:
     def reported(self) -> Model:
         """What the report is of."""
         return self.average or self.models[0]
+
+    @property
+    def heading(self) -> str:
+        """What was evaluated, and how its pictures were looked at."""
+        return _heading(self)
 
     def show(self, console: Console) -> None:
         """Prints it in a terminal."""
@@ -149,6 +155,7 @@ def show_evaluation(console: Console, found: Evaluation) -> None:
     if found.note:
         say(console, found.note, style="yellow")
     console.print(_models(found))
+    console.print(figures_table(_named_figures(found)))
     if found.report.rarest:
         say(console, found.report.rarest_class)
     say(console, LEGEND)
@@ -168,6 +175,7 @@ def evaluation_html(found: Evaluation) -> str:
         notebook.heading(_heading(found)),
         notebook.line(found.note),
         notebook.table(_models(found)),
+        notebook.table(figures_table(_named_figures(found))),
         notebook.line(found.report.rarest_class),
         *map(notebook.line, [LEGEND, *said, *(f"{model.name}: {line}" for model in models for line in model.notes)]),
         notebook.table(_classes(found)),
@@ -186,7 +194,7 @@ def show_verified(console: Console, found: FaceVerification) -> None:
     )
     console.print(_folds(found))
     accuracy = f"{scores.accuracy:.2%} ± {scores.deviation:.2%}"
-    say(console, f"accuracy {accuracy}, each fold by the threshold of the others")
+    say(console, f"accuracy {accuracy} (mean and standard deviation of the folds), each by the threshold of the others")
     for line in found.notes:
         say(console, line, style="yellow")
     if found.published:
@@ -263,10 +271,14 @@ def looked_at(view: View) -> str:
     return f", {share}, {view.interpolation}, at {view.size[0]}×{view.size[1]}"
 
 
+def _named_figures(found: Evaluation) -> list[tuple[str, Figures]]:
+    return [(model.name, model.figures) for model in [*found.models, *([found.average] if found.average else [])]]
+
+
 def _models(found: Evaluation) -> Table:
     table = Table()
     table.add_column("model", overflow="fold")
-    for column in ("top-1", "±", "balanced", "top-5", "ECE", "T", "after T", "NLL"):
+    for column in ("top-1", "95 %", "balanced", "top-5", "ECE", "T", "after T", "NLL"):
         table.add_column(column, justify="right")
     rows = [*found.models, *([found.average] if found.average else [])]
     for model in rows:
@@ -276,7 +288,7 @@ def _models(found: Evaluation) -> Table:
         cells: list[Text | str] = [
             cell(model.name),
             f"{score.top1:.2%}",
-            f"{(score.interval[1] - score.interval[0]) / 2:.2%}",
+            f"{100 * score.interval[0]:.2f}–{100 * score.interval[1]:.2f}",
             f"{score.balanced:.2%}",
             _share(score.top5),
             f"{calibration.ece:.2%}",
@@ -307,23 +319,11 @@ def _measures(published: Mapping[str, float]) -> str:
 
 
 def _classes(found: Evaluation) -> Table:
-    there = [score for score in found.report.classes if score.support]
-    shown = there
+    figures = found.reported.figures
     title = f"class by class, {found.reported.name}" if found.average else "class by class"
-    if len(there) > CLASSES_SHOWN:
-        shown = sorted(there, key=lambda score: score.recall)[:CLASSES_SHOWN]
-        title += f": the {CLASSES_SHOWN} of least recall; all {len(there)} are in report.json"
-    table = Table(title=cell(title, "table.title"), title_justify="left")
-    table.add_column("class", overflow="fold")
-    for column in ("precision", "recall", "F1", "pictures"):
-        table.add_column(column, justify="right")
-    for score in shown:
-        shares = (f"{share:.1%}" for share in (score.precision, score.recall, score.f1))
-        table.add_row(cell(score.name), *shares, f"{score.support:,}")
-    table.add_section()
-    scores = found.reported.figures
-    table.add_row("mean of the classes", "", f"{scores.balanced:.1%}", f"{scores.macro_f1:.1%}", f"{scores.pictures:,}")
-    return table
+    if len(figures.classes) > CLASSES_SHOWN:
+        title += f": the {CLASSES_SHOWN} of least sensitivity; all {len(figures.classes)} are in report.json"
+    return class_figures_table(figures, title, CLASSES_SHOWN)
 
 
 def _share(value: float | None) -> str:

@@ -217,7 +217,9 @@ def pool(study: Study) -> tuple[list[RunFolder], StudyFigures, AnyReport]:
         plots.plot_labels(found, study.folder / "labels.png")
         report: AnyReport = found
     else:
-        report = classification_report(pooled.labels, pooled.probabilities, classes, pooled.pictures, unreadable)
+        report = classification_report(
+            pooled.labels, pooled.probabilities, classes, pooled.pictures, unreadable, groups=pooled.group
+        )
         plots.plot_confusion(report, study.folder / "confusion_matrix.png", title=f"held out by all {study.kind}")
     held_out = _figures({name: found for name, (found, _) in reports.items()})
     tested = _figures({name: found for name, (_, found) in reports.items() if found is not None})

@@ -767,7 +767,9 @@ def _report(
     if evaluated.multi_label:
         names = evaluated.class_names, evaluated.names
         return multi_label_report(evaluated.labels, probabilities, thresholds, *names, unreadable=unreadable)
-    return classification_report(evaluated.labels, probabilities, evaluated.class_names, evaluated.names, unreadable)
+    return classification_report(
+        evaluated.labels, probabilities, evaluated.class_names, evaluated.names, unreadable, groups=evaluated.groups
+    )
 
 
 def _write_predictions(

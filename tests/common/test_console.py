@@ -128,3 +128,13 @@ def test_a_number_has_its_noun_and_verb() -> None:
         "2 boxes",
         "2 groups",
     ]
+
+
+@pytest.mark.parametrize(
+    ("noun", "plural"),
+    [("picture", "pictures"), ("class", "classes"), ("epoch", "epochs"), ("branch", "branches"), ("copy", "copies")],
+)
+def test_numbers_agree_with_their_nouns(noun: str, plural: str) -> None:
+    assert counted(1, noun, "is", "are") == f"1 {noun} is"
+    assert counted(2000, noun, "is", "are") == f"2,000 {plural} are"
+    assert counted(0, noun) == f"0 {plural}"

@@ -36,6 +36,8 @@ WRITTEN = {
     "precision_recall.png",
     "reliability.png",
     "mistakes.png",
+    "results.md",
+    "results.tex",
 }
 
 

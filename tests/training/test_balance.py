@@ -337,7 +337,7 @@ def test_a_run_that_stopped_early_says_so_and_what_its_files_are_of(
     assert (ended, run.best.monitor) == (best_one + 2, "balanced_accuracy")
     assert f"stopped early after epoch {ended} of 60: the last 2 were not better by held-out balanced accuracy" in said
     assert "The cosine schedule had not finished: the learning rate was still 0.0" in said
-    assert f"{ended} epochs, stopped early, held-out accuracy {run.report.accuracy:.2%}, balanced accuracy" in repr(run)
+    assert f"{ended} epochs, stopped early, held-out accuracy {run.report.accuracy:.2%} (" in repr(run)
     assert "rarest class &#x27;2&#x27;, 1 picture: recall" in run._repr_html_()
     report = json.loads(run.folder.report.read_text())
     assert (report["epoch"], report["epochs"], report["stopped_early"]) == (ended, 60, True)
@@ -407,7 +407,8 @@ def test_weights_reach_the_loss_of_a_run_from_the_command_line(
         assert main(["train", f"--data={data}", f"--out={tmp_path / name}", *still, *more]) == 0
         found.append({key: float(value) for key, value in history_of(tmp_path / name)[0].items()})
     said = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"held-out accuracy \S+%, balanced accuracy \S+%; rarest class '2', 1 picture: recall \S+%", said)
+    shares = r"held-out accuracy \S+% \(\S+\), balanced accuracy \S+% \(\S+\)"
+    assert re.search(shares + r"; rarest class '2', 1 picture: recall \S+%", said)
     assert "the loss is weighted by class: from 3 ('0') to 3 ('0')" in said
     plain, heavy = found
     assert plain["loss"] > 0.5
