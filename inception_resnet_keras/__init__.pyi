@@ -4,6 +4,7 @@ from .data.preprocessing import preprocess_input as preprocess_input
 from .data.preprocessing import warn_if_unscaled as warn_if_unscaled
 from .deploy.convert import convert_checkpoint as convert_checkpoint
 from .deploy.export import export_model as export_model
+from .deploy.serve import serve as serve
 from .diagrams.api import plot_architecture as plot_architecture
 from .evaluation.compare import compare as compare
 from .evaluation.evaluate import evaluate as evaluate

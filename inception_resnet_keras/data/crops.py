@@ -211,6 +211,16 @@ def _comes_alike(image: Image.Image, size: Enough, enough: Enough) -> bool:
     return max(min(width / enough[1], height / enough[0]) for width, height in ways) < 2 * LEAST_DRAFT - 0.1
 
 
+def look(decode: Callable[[Enough], Image.Image], views: Iterable[View], count: int = 1) -> dict[View, np.ndarray]:
+    """What each of the views takes of one picture: uint8 (count, height, width, 3), RGB, 0-255.
+
+    decode: Gives the picture, for a size as `decoding_size` has it. count: 1, 12 or 144 crops.
+    """
+    sizes = {view: decoding_size(view, count) for view in views}
+    images = decoded(decode, sizes.values())
+    return {view: cut(images[size], view, count) for view, size in sizes.items()}
+
+
 def cut(image: Image.Image, view: View, count: int) -> np.ndarray:
     """The crops of a picture as pixels: uint8 (count, height, width, 3), RGB, 0-255.
 

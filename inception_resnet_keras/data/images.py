@@ -61,6 +61,10 @@ class UnreadableImageError(InputError):
         self.path, self.reason = path, reason
 
 
+class OversizeImageError(UnreadableImageError):
+    """A picture of more pixels than are read, which its header told before anything was decoded."""
+
+
 def read_image(
     path: Path,
     size: tuple[int, int] | None = None,
@@ -291,7 +295,7 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image
             raise UnreadableImageError(path, reason) from None
         raise UnreadableImageError(path, f"is no {KINDS} picture that can be read, or its header is damaged") from None
     except Image.DecompressionBombError:  # Pillow's own bound, which stands above ours
-        raise UnreadableImageError(path, f"is too large: {_TOO_LARGE}") from None
+        raise OversizeImageError(path, f"is too large: {_TOO_LARGE}") from None
     except Exception as error:  # whatever a decoder throws at a damaged or hostile file
         raise UnreadableImageError(path, f"cannot be decoded ({error or type(error).__name__})") from error
 
@@ -421,7 +425,7 @@ def _exif_at_end(path: Path, content: bytes | None) -> bool:
 def _refuse_oversize(path: Path, size: tuple[int, int]) -> None:
     width, height = size
     if width * height > MAX_PIXELS or max(size) > MAX_SIDE:
-        raise UnreadableImageError(path, f"is {width}×{height}: {_TOO_LARGE}")
+        raise OversizeImageError(path, f"is {width}×{height}: {_TOO_LARGE}")
 
 
 def _rgb(image: Image.Image | np.ndarray, value_range: tuple[float, float] | None, white_is_zero: bool) -> Image.Image:

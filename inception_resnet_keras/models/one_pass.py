@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..common.devices import usable_cores
 from ..common.errors import InputError
-from ..data.crops import Enough, View, cut, decoded, decoding_size
+from ..data.crops import Enough, View, look
 from ..data.images import UnreadableImageError
 from .open import OpenedModel, Run, require_finite
 
@@ -61,14 +61,12 @@ def one_pass(
     """
     count = len(names)
     views = list(dict.fromkeys(subject.view for subject in subjects))
-    sizes = {view: decoding_size(view, crops) for view in views}
 
     def looked_at(index: int) -> dict[View, np.ndarray] | None:
         try:
-            images = decoded(partial(decode, index), sizes.values())
+            found = look(partial(decode, index), views, crops)
         except UnreadableImageError:
             return None
-        found = {view: cut(images[sizes[view]], view, crops) for view in views}
         return {view: _with_mirrored(pixels) for view, pixels in found.items()} if flip else found
 
     read: list[int] = []

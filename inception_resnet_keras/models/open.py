@@ -407,19 +407,22 @@ def card_view(card: Card) -> View:
 
 
 class KerasRun:
-    """A model on arrays, compiled for batches of the first one's length: a shorter one is filled up.
+    """A model on arrays, compiled for some lengths of batches: one between them is filled up to the next.
+
+    A batch that is longer than all before it is another length to compile for.
 
     model: What is run; it may be replaced by one that computes the same. preprocessing: What pixels become before.
     """
 
     def __init__(self, model: keras.Model, preprocessing: Preprocessing = RAW) -> None:
         self.model, self.preprocessing = model, preprocessing
-        self._length = 0
+        self._lengths: list[int] = []  # ascending
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Pixels of 0-255, float32 (n, height, width, 3), to float32 (n, outputs)."""
-        self._length = max(self._length, len(images))
-        missing = self._length - len(images)
+        if not self._lengths or self._lengths[-1] < len(images):
+            self._lengths.append(len(images))
+        missing = next(length for length in self._lengths if length >= len(images)) - len(images)
         batch = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else images
         return np.asarray(self.model.predict_on_batch(self.keras_input(batch)))[: len(images)]
 

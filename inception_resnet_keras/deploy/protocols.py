@@ -1,0 +1,461 @@
+"""Two protocols that clients and load balancers of other model servers speak, as data: nothing here knows of HTTP.
+
+TensorFlow Serving's REST form
+    {"instances": [{"b64": …}]} or pixels, answered with {"predictions": …}; {"inputs": …} with {"outputs": …}
+The Open Inference Protocol, version 2 (KServe, Triton, OpenVINO Model Server, Seldon)
+    {"inputs": [{"name", "shape", "datatype", "data"}]}, with the extension for tensors in binary behind the JSON
+
+A request becomes a list of pictures, each the bytes of a file or an array of pixels; outputs become the answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..common.console import json_text
+from ..common.errors import shown
+from ..models.runtimes import ENCODED, ENCODED_INPUT, INPUT, OUTPUT
+
+Picture: TypeAlias = bytes | np.ndarray
+VERSION = "1"  # of the model: there is one
+SIGNATURE = "serving_default"
+CLASSES, PROBABILITIES = "classes", "probabilities"
+BYTES = "BYTES"
+# Datatypes of the Open Inference Protocol that can hold pixels.
+DTYPES = {
+    **{f"UINT{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"INT{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
+}
+_NUMBERS = "iuf"  # kinds of NumPy's that pixels may have
+_LENGTH = struct.Struct("<I")  # before each element of a binary tensor of bytes
+
+
+class RequestError(Exception):
+    """Raised for a request that cannot be answered: an HTTP status and one line that says why."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.headers = status, message, dict(headers or {})
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the protocols have to know of the model that is served.
+
+    name: In URLs. platform: What runs it. size: (height, width) of its pictures.
+    class_names: In the order of the outputs; None for an embedding. outputs: How many there are.
+    top: How many classes an answer with names lists.
+    """
+
+    name: str
+    platform: str
+    size: tuple[int, int]
+    class_names: Sequence[str] | None
+    outputs: int
+    top: int = 5
+
+    def best(self, row: np.ndarray, count: int) -> np.ndarray:
+        """The numbers of the likeliest classes, the likeliest first."""
+        return np.argsort(-row, kind="stable")[:count]
+
+
+def parse_json(body: bytes | bytearray | memoryview) -> dict[str, Any]:
+    """The object that a body holds; RequestError where it holds none."""
+    try:
+        found = json.loads(bytes(body), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is one too
+        raise RequestError(400, f"the body is no JSON: {_first_line(error)}") from None
+    if not isinstance(found, dict):
+        raise RequestError(400, f"the body is {_kind(found)}; it must be an object")
+    return found
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+_KINDS = {dict: "an object", list: "an array", str: "a text", bool: "true or false", type(None): "null"}
+
+
+def _kind(value: Any) -> str:
+    return _KINDS.get(type(value), "a number")
+
+
+# Pixels
+
+
+def check_pixels(where: str, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The array unchanged; RequestError where it holds no pictures as the model takes them.
+
+    where: What errors call it. pixels: (height, width, 3), or (n, height, width, 3), of any real dtype.
+    """
+    wanted = (*size, 3)
+    if pixels.shape[-3:] != wanted:
+        raise RequestError(
+            400,
+            f"{where}: has the shape {shown(list(pixels.shape))}; pictures of {list(wanted)} (height, width, RGB) are "
+            "needed. The bytes of a picture's file may have any size",
+        )
+    if not pixels.size:
+        raise RequestError(400, f"{where}: has no picture in it")
+    low, high = pixels.min(), pixels.max()
+    if not (low >= 0 and high <= 255):  # NaN is neither
+        raise RequestError(400, f"{where}: has values from {low:.6g} to {high:.6g}; pixels of 0 to 255 are needed")
+    if high <= 1 and pixels.dtype.kind == "f" and (pixels % 1).any():
+        raise RequestError(400, f"{where}: has fractions from 0 to 1; pixels of 0 to 255 are needed, not scaled ones")
+    return pixels
+
+
+def _numbers(where: str, value: Any) -> np.ndarray:
+    """Nested arrays of JSON as an array of numbers."""
+    try:
+        found = np.array(value)
+    except (ValueError, OverflowError):  # of unequal lengths
+        raise RequestError(400, f"{where}: its arrays have unequal lengths") from None
+    if found.dtype.kind not in _NUMBERS:
+        raise RequestError(400, f"{where}: holds other things than numbers; it must be nested arrays of numbers")
+    return found
+
+
+def _decoded_base64(where: str, text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise RequestError(400, f"{where}: is {_kind(text)}; it must be a text in base64")
+    try:
+        found = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise RequestError(400, f"{where}: is not base64: {_first_line(error)}") from None
+    if not found:
+        raise RequestError(400, f"{where}: is empty; it must be the bytes of a picture's file")
+    return found
+
+
+# TensorFlow Serving
+
+
+@dataclass(frozen=True)
+class TfServingRequest:
+    """pictures: What to look at. columnar: Whether they came as `inputs`. named: Whether to answer with class names."""
+
+    pictures: list[Picture]
+    columnar: bool
+    named: bool
+
+    def answer(self, served: Served, outputs: np.ndarray) -> bytes:
+        """The body of the response, of outputs (n, outputs)."""
+        rows: list[Any] = outputs.tolist()
+        if self.named and served.class_names is not None:
+            best = [served.best(row, served.top) for row in outputs]
+            columns: dict[str, list[Any]] = {
+                OUTPUT: rows,
+                CLASSES: [[served.class_names[number] for number in numbers] for numbers in best],
+                PROBABILITIES: [row[numbers].tolist() for row, numbers in zip(outputs, best, strict=True)],
+            }
+            if self.columnar:
+                return _encoded({"outputs": columns})
+            rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return _encoded({"outputs" if self.columnar else "predictions": rows})
+
+
+def parse_tf_serving(served: Served, body: bytes | bytearray) -> TfServingRequest:
+    """A body of `:predict`.
+
+    Each of `instances` is {"b64": TEXT}, the bytes of a picture's file, or pixels (height, width, 3) as nested arrays;
+    either may stand under the input's name, as {"image": …}. `inputs` holds the same by columns. The signature
+    "encoded" asks for class names beside the probabilities, as the exported SavedModel's does.
+
+    Raises RequestError, status 400, where it is malformed.
+    """
+    found = parse_json(body)
+    signature = found.get("signature_name") or SIGNATURE
+    if signature not in (SIGNATURE, ENCODED):
+        known = f"{SIGNATURE!r} and {ENCODED!r}"
+        raise RequestError(400, f"signature_name: got {shown(signature)}; the model has {known}")
+    if ("instances" in found) == ("inputs" in found):
+        raise RequestError(400, 'the body needs one of "instances" and "inputs"')
+    columnar = "inputs" in found
+    key = "inputs" if columnar else "instances"
+    values = found[key]
+    if columnar and isinstance(values, dict) and "b64" not in values:
+        values = _named_input(key, values)
+    if not isinstance(values, list):
+        raise RequestError(400, f"{key}: is {_kind(values)}; it must be an array, of one element for each picture")
+    if not values:
+        raise RequestError(400, f"{key}: is empty; it must hold at least one picture")
+    pictures = [_instance(f"{key}[{number}]", value, served) for number, value in enumerate(values)]
+    return TfServingRequest(pictures, columnar, signature == ENCODED)
+
+
+def _instance(where: str, value: Any, served: Served) -> Picture:
+    if isinstance(value, dict) and set(value) != {"b64"}:
+        value = _named_input(where, value)
+    if isinstance(value, dict):
+        if set(value) != {"b64"}:
+            raise RequestError(400, f'{where}: has the keys {shown(sorted(value))}; it must be {{"b64": TEXT}}')
+        return _decoded_base64(where, value["b64"])
+    if not isinstance(value, list):
+        raise RequestError(400, f'{where}: is {_kind(value)}; it must be pixels as nested arrays, or {{"b64": TEXT}}')
+    pixels = check_pixels(where, _numbers(where, value), served.size)
+    if pixels.ndim != 3:
+        raise RequestError(400, f"{where}: has {pixels.ndim} dimensions; one picture has height, width and RGB")
+    return pixels
+
+
+def _named_input(where: str, value: dict[str, Any]) -> Any:
+    """What stands under the name of the model's one input."""
+    if len(value) != 1 or (name := next(iter(value))) not in (INPUT, ENCODED_INPUT):
+        raise RequestError(400, f"{where}: has the keys {shown(sorted(value))}; the input is called {INPUT!r}")
+    return value[name]
+
+
+def tf_serving_status(ready: bool) -> dict[str, Any]:
+    """The answer to GET /v1/models/NAME."""
+    state = "AVAILABLE" if ready else "LOADING"
+    status = {"error_code": "OK", "error_message": ""}
+    return {"model_version_status": [{"version": VERSION, "state": state, "status": status}]}
+
+
+def tf_serving_metadata(served: Served) -> dict[str, Any]:
+    """The answer to GET /v1/models/NAME/metadata."""
+
+    def tensor(name: str, dtype: str, *shape: int) -> dict[str, Any]:
+        dims = [{"size": str(side), "name": ""} for side in shape]
+        return {"dtype": dtype, "tensor_shape": {"dim": dims, "unknown_rank": False}, "name": f"{name}:0"}
+
+    outputs = {OUTPUT: tensor(OUTPUT, "DT_FLOAT", -1, served.outputs)}
+    pixels = {INPUT: tensor(INPUT, "DT_FLOAT", -1, *served.size, 3)}
+    signatures = {SIGNATURE: _signature(pixels, outputs)}
+    if served.class_names is not None:
+        top = min(served.top, served.outputs)
+        outputs = outputs | {
+            CLASSES: tensor(CLASSES, "DT_STRING", -1, top),
+            PROBABILITIES: tensor(PROBABILITIES, "DT_FLOAT", -1, top),
+        }
+        signatures[ENCODED] = _signature({ENCODED_INPUT: tensor(ENCODED_INPUT, "DT_STRING", -1)}, outputs)
+    return {
+        "model_spec": {"name": served.name, "signature_name": "", "version": VERSION},
+        "metadata": {"signature_def": {"signature_def": signatures}},
+    }
+
+
+def _signature(inputs: dict[str, Any], outputs: dict[str, Any]) -> dict[str, Any]:
+    return {"inputs": inputs, "outputs": outputs, "method_name": "tensorflow/serving/predict", "defaults": {}}
+
+
+# The Open Inference Protocol
+
+
+@dataclass(frozen=True)
+class RequestedOutput:
+    """name: OUTPUT or CLASSES. binary: Whether it goes behind the JSON. classification: Of OUTPUT, the number of
+    classes to name in its place, as Triton does; 0 for the probabilities themselves."""
+
+    name: str
+    binary: bool = False
+    classification: int = 0
+
+
+@dataclass(frozen=True)
+class InferenceRequest:
+    """pictures: What to look at. outputs: What to answer. id: The client's own, given back."""
+
+    pictures: list[Picture]
+    outputs: list[RequestedOutput]
+    id: str | None = None
+
+    def answer(self, served: Served, outputs: np.ndarray) -> tuple[bytes, int | None]:
+        """The body of the response, and how much of it is JSON; None where all is."""
+        tensors: list[dict[str, Any]] = []
+        tail: list[bytes] = []
+        for wanted in self.outputs:
+            datatype, values = _output(served, wanted, outputs)
+            tensor: dict[str, Any] = {"name": wanted.name, "datatype": datatype, "shape": list(values.shape)}
+            if wanted.binary:
+                tail.append(_binary(datatype, values))
+                tensor["parameters"] = {"binary_data_size": len(tail[-1])}
+            else:
+                tensor["data"] = values.ravel().tolist()
+            tensors.append(tensor)
+        said: dict[str, Any] = {"model_name": served.name, "model_version": VERSION, "outputs": tensors}
+        if self.id is not None:
+            said = {"id": self.id, **said}
+        head = _encoded(said)
+        return b"".join([head, *tail]), len(head) if tail else None
+
+
+def parse_inference(served: Served, body: bytes | bytearray, json_length: str | None = None) -> InferenceRequest:
+    """A body of `infer`.
+
+    The one input is called "image": pixels of shape (n, height, width, 3), or BYTES of shape (n), the bytes of
+    pictures' files (in JSON as base64).
+
+    json_length: The header Inference-Header-Content-Length, where tensors follow the JSON in binary.
+
+    Raises RequestError, status 400, where it is malformed.
+    """
+    end = len(body) if json_length is None else _length(json_length, len(body))
+    found = parse_json(memoryview(body)[:end])
+    request_id = found.get("id")
+    if request_id is not None and not isinstance(request_id, str):
+        raise RequestError(400, f"id: is {_kind(request_id)}; it must be a text")
+    inputs = found.get("inputs")
+    if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
+        raise RequestError(400, f"inputs: must be an array of one tensor, {INPUT!r}")
+    tensor = inputs[0]
+    if tensor.get("name") != INPUT:
+        raise RequestError(400, f"inputs[0].name: got {shown(tensor.get('name'))}; the input is called {INPUT!r}")
+    pictures = _pictures(served, tensor, memoryview(body)[end:])
+    return InferenceRequest(pictures, _requested(served, found), request_id)
+
+
+def _length(header: str, most: int) -> int:
+    if not (header.isascii() and header.isdigit() and len(header) < 16 and int(header) <= most):
+        name = "Inference-Header-Content-Length"
+        raise RequestError(400, f"{name}: got {shown(header)}; the body has {most} bytes")
+    return int(header)
+
+
+def _pictures(served: Served, tensor: dict[str, Any], tail: memoryview) -> list[Picture]:
+    shape, datatype = tensor.get("shape"), tensor.get("datatype")
+    if not isinstance(shape, list) or not all(type(side) is int and 0 < side < 2**31 for side in shape):
+        raise RequestError(400, f"inputs[0].shape: got {shown(shape)}; it must be an array of integers of at least 1")
+    if not isinstance(datatype, str) or (datatype not in DTYPES and datatype != BYTES):
+        known = ", ".join([*DTYPES, BYTES])
+        raise RequestError(400, f"inputs[0].datatype: got {shown(datatype)}; pictures are one of {known}")
+    rank = 1 if datatype == BYTES else 4
+    # Triton's clients send pictures' files as (n, 1) too, where a batch axis is added.
+    if len(shape) != rank and not (rank == 1 and len(shape) == 2 and shape[1] == 1):
+        wanted = ["n"] if rank == 1 else ["n", *served.size, 3]
+        raise RequestError(400, f"inputs[0].shape: got {shown(shape)}; of {datatype} it must be {wanted}")
+    data = _data(tensor, datatype, tail)
+    if isinstance(data, list):
+        if len(data) != shape[0]:
+            raise RequestError(400, f"inputs[0]: has {len(data)} elements, its shape is {shape}")
+        return list(data)
+    count = 1
+    for side in shape:
+        count *= side
+    if data.size != count:
+        raise RequestError(400, f"inputs[0]: has {data.size} numbers, its shape {shape} needs {count}")
+    return list(check_pixels("inputs[0]", data.reshape(shape), served.size))
+
+
+def _data(tensor: dict[str, Any], datatype: str, tail: memoryview) -> np.ndarray | list[bytes]:
+    """A flat array of numbers; or of BYTES a list of contents."""
+    parameters = _parameters("inputs[0]", tensor)
+    size = parameters.get("binary_data_size")
+    if (size is None) == ("data" not in tensor):
+        raise RequestError(400, "inputs[0]: needs either data or the parameter binary_data_size")
+    if size is None:
+        if len(tail):
+            raise RequestError(400, f"inputs[0]: lacks binary_data_size, and {len(tail)} bytes follow the JSON")
+        if datatype != BYTES:
+            return _numbers("inputs[0].data", tensor["data"]).ravel()
+        texts = tensor["data"]
+        if not isinstance(texts, list):
+            raise RequestError(400, f"inputs[0].data: is {_kind(texts)}; it must be an array of texts in base64")
+        texts = [each[0] if isinstance(each, list) and len(each) == 1 else each for each in texts]
+        return [_decoded_base64(f"inputs[0].data[{number}]", text) for number, text in enumerate(texts)]
+    if type(size) is not int or size != len(tail):
+        raise RequestError(400, f"binary_data_size: got {shown(size)}; {len(tail)} bytes follow the JSON")
+    if datatype == BYTES:
+        return _split(tail)
+    dtype = DTYPES[datatype]
+    if size % dtype.itemsize:
+        raise RequestError(400, f"binary_data_size: got {size}; {datatype} has {dtype.itemsize} bytes for each number")
+    return np.frombuffer(tail, dtype)
+
+
+def _split(tail: memoryview) -> list[bytes]:
+    """The elements of a binary tensor of bytes: each is its length and as many bytes."""
+    found: list[bytes] = []
+    place = 0
+    while place < len(tail):
+        start = place + _LENGTH.size
+        end = start + _LENGTH.unpack(tail[place:start])[0] if start <= len(tail) else len(tail) + 1
+        if end > len(tail):
+            raise RequestError(400, "inputs[0]: the last of its elements is longer than the body")
+        if end == start:
+            raise RequestError(400, f"inputs[0]: element {len(found)} is empty; it must be a picture's file")
+        found.append(bytes(tail[start:end]))
+        place = end
+    return found
+
+
+def _parameters(where: str, holder: dict[str, Any]) -> dict[str, Any]:
+    found = holder.get("parameters", {})
+    if not isinstance(found, dict):
+        raise RequestError(400, f"{where}.parameters: is {_kind(found)}; it must be an object")
+    return found
+
+
+def _requested(served: Served, found: dict[str, Any]) -> list[RequestedOutput]:
+    binary = _parameters("the request", found).get("binary_data_output") is True
+    outputs = found.get("outputs")
+    if outputs is None or outputs == []:
+        return [RequestedOutput(OUTPUT, binary)]
+    if not isinstance(outputs, list) or not all(isinstance(each, dict) for each in outputs):
+        raise RequestError(400, f"outputs: got {shown(outputs)}; it must be an array of objects")
+    known = [OUTPUT] if served.class_names is None else [OUTPUT, CLASSES]
+    wanted = []
+    for number, each in enumerate(outputs):
+        name, parameters = each.get("name"), _parameters(f"outputs[{number}]", each)
+        if name not in known:
+            names = " and ".join(map(repr, known))
+            raise RequestError(400, f"outputs[{number}].name: got {shown(name)}; the model gives {names}")
+        top = parameters.get("classification", 0)
+        if type(top) is not int or top < 0 or (top and served.class_names is None):
+            raise RequestError(400, f"classification: got {shown(top)}; it must be a number of classes")
+        wanted.append(RequestedOutput(name, parameters.get("binary_data", binary) is True, top))
+    return wanted
+
+
+def _output(served: Served, wanted: RequestedOutput, outputs: np.ndarray) -> tuple[str, np.ndarray]:
+    """The datatype and values of one requested output."""
+    names = served.class_names
+    if names is None or (wanted.name == OUTPUT and not wanted.classification):
+        return "FP32", outputs
+    if wanted.name == CLASSES:
+        return BYTES, np.array([names[int(row.argmax())] for row in outputs], object)
+    lines = [
+        [f"{row[number]:f}:{number}:{names[number]}" for number in served.best(row, wanted.classification)]
+        for row in outputs
+    ]
+    return BYTES, np.array(lines, object).reshape(len(outputs), -1)
+
+
+def _binary(datatype: str, values: np.ndarray) -> bytes:
+    if datatype != BYTES:
+        return values.astype(DTYPES[datatype]).tobytes()
+    texts = [value.encode("utf-8", "surrogateescape") for value in values.ravel()]
+    return b"".join(_LENGTH.pack(len(text)) + text for text in texts)
+
+
+def inference_metadata(served: Served) -> dict[str, Any]:
+    """The answer to GET /v2/models/NAME."""
+    outputs = [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, served.outputs]}]
+    if served.class_names is not None:
+        outputs.append({"name": CLASSES, "datatype": BYTES, "shape": [-1]})
+    return {
+        "name": served.name,
+        "versions": [VERSION],
+        "platform": served.platform,
+        "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, *served.size, 3]}],
+        "outputs": outputs,
+    }
+
+
+def _encoded(value: Any) -> bytes:
+    return json_text(value).encode("utf-8")

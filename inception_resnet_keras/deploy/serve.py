@@ -1,0 +1,247 @@
+"""The server: a socket, a service, and uvicorn between them, from the first byte of a request to a graceful stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from ..common.arguments import is_integer
+from ..common.console import printable
+from ..common.errors import InputError, refuse
+from ..common.packages import required
+from ..models.open import display_name, locate
+from ..models.precision import Precision, check_precision
+
+if TYPE_CHECKING:
+    import keras
+
+    from ..data.preprocessing import Convention
+    from .service import Service, Settings
+
+HOST, PORT = "127.0.0.1", 8080
+LOCAL = ("127.0.0.1", "::1", "localhost")
+HEADER_SECONDS = 10.0  # for the header of a request, and for a client to take what is sent to it
+KEEP_ALIVE = 75.0  # seconds that a connection stays open between requests, as nginx keeps it
+GRACE = 30.0  # seconds that what is in progress has at the end
+BACKLOG = 2048
+LARGEST_HEADER = 32 * 1024  # bytes
+SPARE_FILES = 64  # descriptors for other things than connections
+
+
+class _StoppedError(BaseException):
+    """SIGTERM has come."""
+
+
+def serve(
+    model: keras.Model | str | PathLike[str],
+    *,
+    host: str = HOST,
+    port: int = PORT,
+    name: str | None = None,
+    max_batch: int = 8,
+    max_wait: float = 0.005,
+    max_queue: int = 128,
+    max_upload: int = 16 * 1024**2,
+    max_pixels: int = 64 * 1024**2,
+    timeout: float = 30.0,
+    embedding: bool = False,
+    classes: str | PathLike[str] | Sequence[str] | None = None,
+    preprocessing: Convention | None = None,
+    precision: Precision | None = None,
+    trust: bool = False,
+    say: Callable[[str], object] = print,
+    note: Callable[[str], object] = lambda text: None,
+) -> None:
+    """Answers requests over HTTP with what a model gives for pictures, until SIGTERM or Ctrl-C.
+
+    The pictures of concurrent requests go through the model in batches. Requests are taken as a picture's file
+    (`POST /predict`), in TensorFlow Serving's REST form, and by the Open Inference Protocol v2; `/docs` describes them.
+    There is no authentication and no TLS: beyond this machine, put a proxy before it.
+
+    Args:
+        model: A run's folder, a .keras or .h5 file, what `export_model` wrote, a registered name, a checkpoint, or a
+            Keras model, as `predict` takes it.
+        host: The address to listen at; "127.0.0.1" is reached from this machine only, "0.0.0.0" from everywhere.
+        port: The port, 0 to 65535; 0 for a free one.
+        name: What the model is called in addresses; None for the name of its folder or file.
+        max_batch: The largest batch of pictures, at least 1.
+        max_wait: Seconds that a picture waits for others to fill its batch, in [0, 60).
+        max_queue: How many pictures may be in progress, at least `max_batch`; more are answered with status 503.
+        max_upload: The largest body of a request, in bytes, at least 1024.
+        max_pixels: The largest picture, in pixels, 1 to 67,108,864.
+        timeout: Seconds within which a request must have arrived, in (0, 3600].
+        embedding: Whether to give the embedding of pictures in place of classes.
+        classes: Class names in the order of the outputs, or a file with one a line, for a model without any.
+        preprocessing: How the model takes pixels, where that cannot be measured.
+        precision: What a Keras model computes in, as for `predict`.
+        trust: Whether to load a SavedModel with operations that `export_model` does not write.
+        say: Called with one line once the model is warm: the address, the model, its runtime, and how to call it.
+        note: Called with what was assumed of the model, one sentence each.
+
+    Returns:
+        None, once everything that was in progress at the SIGTERM has been answered. Ctrl-C raises KeyboardInterrupt.
+
+    Raises:
+        ValueError: The model is missing or damaged, an argument is out of range, or the port cannot be listened at.
+    """
+    from .service import Settings
+
+    settings = Settings(max_batch, max_wait, max_queue, max_upload, max_pixels, timeout)
+    options: dict[str, Any] = {"embedding": embedding, "classes": classes, "preprocessing": preprocessing}
+    options |= {"precision": precision, "trust": trust, "note": note}
+    server = ModelServer(model, settings, host=host, port=port, name=name, **options)
+    server.run(say)
+
+
+class ModelServer:
+    """A server that listens; the arguments are those of `serve`.
+
+    As a context manager it runs in a thread and is ready within the block, as tests use it.
+
+    Attributes:
+        service: The model, and what is known of it.
+        url: Where it listens, such as "http://127.0.0.1:8080".
+    """
+
+    def __init__(
+        self,
+        model: keras.Model | str | PathLike[str],
+        settings: Settings,
+        *,
+        host: str = HOST,
+        port: int = PORT,
+        name: str | None = None,
+        preprocessing: Convention | None = None,
+        trust: bool = False,
+        **options: Any,
+    ) -> None:
+        for module in ("starlette", "uvicorn", "python_multipart", "prometheus_client"):
+            required(module, "serve")
+        from .service import Service, default_name
+
+        source = locate(model, preprocessing=preprocessing, trust=trust)
+        check_precision(source, options.get("precision"))
+        chosen = default_name(display_name(model)) if name is None else name
+        self.service: Service = Service(source, chosen, settings, **options)
+        self._socket = _listening(host, port)
+        self.url = _url(host, self._socket)
+        self._server = _make_server(self.service)
+        self._thread: threading.Thread | None = None
+
+    def run(self, say: Callable[[str], object] = print) -> None:
+        """Serve until SIGTERM or Ctrl-C; in the main thread."""
+        self.service.start()
+        self._server.on_ready = lambda: say(self._line())
+        try:
+            with _stopped_by_sigterm(), suppress(_StoppedError):
+                self._server.run([self._socket])
+        finally:
+            self.service.close()
+        if self.service.batcher.error is not None:
+            raise self.service.batcher.error
+
+    def __enter__(self) -> ModelServer:
+        self.service.start()
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="server", daemon=True)
+        self._thread.start()
+        self.service.batcher.settled.wait()
+        if self.service.batcher.error is not None:
+            self.__exit__()
+            raise self.service.batcher.error
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        assert self._thread is not None
+        self._server.should_exit = True
+        self._thread.join()
+        self.service.close()
+
+    def _line(self) -> str:
+        served = self.service.model
+        gives = "embeddings" if served.class_names is None else f"{served.outputs:,} classes"
+        height, width = served.size
+        call = f"curl --data-binary @IMAGE {self.url}/predict"
+        about = f"{served.platform}, {height}×{width}, {gives}, batches of up to {self.service.settings.max_batch}"
+        return printable(f"{self.url} serves {self.service.name} ({about}); {call}; more at {self.url}/docs")
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens; InputError where it cannot."""
+    if not is_integer(port) or not 0 <= port <= 65535:
+        raise refuse("port", port, "an integer from 0 to 65535; 0 is a free port")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"host: got {host!r}; it takes an address of this machine, such as {HOST} ({error})") from None
+    try:
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError(f"port: cannot listen at {host}, port {port} ({why}); give another one, or 0") from None
+
+
+def _url(host: str, listening: socket.socket) -> str:
+    port = listening.getsockname()[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise `_StoppedError`: uvicorn stops at it gracefully, and then sends it again."""
+
+    def stop(number: int, frame: object) -> None:
+        raise _StoppedError
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def usable_connections(wanted: int) -> int:
+    """How many connections this process may hold of those wanted: each is an open file."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted + SPARE_FILES:
+        raised = wanted + SPARE_FILES if hard == resource.RLIM_INFINITY else min(hard, wanted + SPARE_FILES)
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
+        return max(1, min(wanted, soft - SPARE_FILES))
+    return wanted
+
+
+def _make_server(service: Service) -> Any:
+    import uvicorn
+
+    from .connection import Connection, Server
+    from .web import make_app
+
+    most = usable_connections(service.settings.max_connections)
+    config = uvicorn.Config(
+        make_app(service),
+        http=partial(Connection, most=most, patience=HEADER_SECONDS),  # type: ignore[arg-type] # it is called as a class
+        ws="none",
+        lifespan="off",
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=int(KEEP_ALIVE),
+        timeout_graceful_shutdown=int(GRACE),
+        backlog=BACKLOG,
+        h11_max_incomplete_event_size=LARGEST_HEADER,
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what a client does wrong is its answer's business
+    return Server(config, service.batcher)
