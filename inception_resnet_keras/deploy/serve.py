@@ -96,8 +96,8 @@ def serve(
     settings = Settings(max_batch, max_wait, max_queue, max_upload, max_pixels, timeout)
     options: dict[str, Any] = {"embedding": embedding, "classes": classes, "preprocessing": preprocessing}
     options |= {"precision": precision, "trust": trust, "note": note}
-    server = ModelServer(model, settings, host=host, port=port, name=name, **options)
-    server.run(say)
+    with _stopped_by_sigterm():
+        ModelServer(model, settings, host=host, port=port, name=name, **options).run(say)
 
 
 class ModelServer:
@@ -136,12 +136,11 @@ class ModelServer:
         self._thread: threading.Thread | None = None
 
     def run(self, say: Callable[[str], object] = print) -> None:
-        """Serve until SIGTERM or Ctrl-C; in the main thread."""
+        """Serve until a signal ends it; in the main thread."""
         self.service.start()
         self._server.on_ready = lambda: say(self._line())
         try:
-            with _stopped_by_sigterm(), suppress(_StoppedError):
-                self._server.run([self._socket])
+            self._server.run([self._socket])
         finally:
             self.service.close()
         if self.service.batcher.error is not None:
@@ -194,14 +193,18 @@ def _url(host: str, listening: socket.socket) -> str:
 
 @contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise `_StoppedError`: uvicorn stops at it gracefully, and then sends it again."""
+    """Let SIGTERM end the block, and not the process: uvicorn stops at it gracefully, and then sends it again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
 
     def stop(number: int, frame: object) -> None:
         raise _StoppedError
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        with suppress(_StoppedError):
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
 

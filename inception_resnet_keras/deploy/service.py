@@ -31,6 +31,7 @@ from .protocols import Picture, RequestError, Served
 LOG = logging.getLogger("inception_resnet_keras.serve")
 MIB = 1024**2
 MOST_TIMEOUT = 3600.0  # seconds
+NAME = Path("the picture")  # of bytes without a file
 HELD = 16  # largest uploads that are in memory at once, all requests together
 # Upper ends of the histograms' buckets.
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -205,26 +206,29 @@ class Service:
                 picture = await loop.run_in_executor(self.workers, self._pixels, picture)
             except UnreadableImageError as error:
                 return error
+            except InputError as error:  # a package is not installed that such a file needs
+                return UnreadableImageError(NAME, str(error))
         try:
             return await asyncio.wrap_future(self.batcher.submit(picture))
-        except (RequestError, NotReadyError, asyncio.CancelledError):
-            raise
+        except NotReadyError:
+            raise RequestError(503, "the server is stopping", WARMING) from None
         except Exception as error:
             if not isinstance(error, InputError):
                 LOG.exception("the model failed")
-            raise RequestError(500, str(error) if isinstance(error, InputError) else reason_of(error)) from None
+            reason = str(error) if isinstance(error, InputError) else reason_of(error)
+            raise RequestError(500, reason.replace(self.source.name, self.name)) from None  # no paths of this machine
 
     def _pixels(self, content: bytes) -> np.ndarray:
         """uint8 (height, width, 3), what `predict` makes of a file's bytes."""
         assert self.batcher.model is not None
-        view, path = self.batcher.model.view, Path("the picture")
-        height, width, _ = header(path, content)
+        view = self.batcher.model.view
+        height, width, _ = header(NAME, content)
         if height * width > self.settings.max_pixels:
             most = f"at most {self.settings.max_pixels:,} pixels are taken; make it smaller first"
-            raise OversizeImageError(path, f"is {width}×{height}: {most}")
+            raise OversizeImageError(NAME, f"is {width}×{height}: {most}")
 
         def decoded(enough: Enough) -> Image.Image:
-            return decode(path, enough, content=content, value_range=view.value_range)
+            return decode(NAME, enough, content=content, value_range=view.value_range)
 
         return look(decoded, [view])[view][0]
 

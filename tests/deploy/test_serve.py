@@ -1,11 +1,14 @@
 """The server, running in this process on a free port: what it answers, to whom, and what it refuses."""
 
+import argparse
 import base64
 import http.client
 import json
+import re
 import socket
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,6 +26,8 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.utils import InferenceServerException
 
+from inception_resnet_keras.cli import main
+from inception_resnet_keras.cli import serve as cli_serve
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.images import read_image
 from inception_resnet_keras.deploy import serve as serving
@@ -36,6 +41,7 @@ from inception_resnet_keras.models.runtimes import CARD_KEY, OUTPUT, open_runtim
 from .. import tiny
 from ..exporting import CARD
 
+ROOT = Path(__file__).parents[2]
 KINDS = ("keras", "saved_model", "onnx", "openvino", "litert")
 SMALL = Settings(max_batch=4, max_queue=8, max_upload=64 * 1024, max_pixels=500_000, timeout=0.5)
 
@@ -437,7 +443,7 @@ def test_a_model_that_fails_on_a_picture_is_told_and_goes_on(
         patch.setattr(server.service.batcher, "_run", Held._with(server, broken))
         answer = client.post("/predict", content=pictures[0].read_bytes())
         assert answer.status_code == 500
-        assert "gives NaN or infinity" in answer.json()["error"]
+        assert answer.json()["error"].startswith("digits: gives NaN or infinity"), "its path is nobody's business"
     assert client.post("/predict", content=pictures[0].read_bytes()).status_code == 200
 
 
@@ -578,6 +584,50 @@ def test_bad_arguments_are_refused_before_anything_starts(paths: Any, server: Mo
     damaged.write_bytes(b"\x00" * 100)
     with pytest.raises(InputError, match="damaged"), ModelServer(damaged, SMALL, port=0):
         pass
+
+
+def test_the_command_refuses_on_one_line(paths: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        ([str(tmp_path / "none.onnx")], "there is no such file"),
+        ([str(paths["onnx"]), "--port", "65536"], "port: got 65536"),
+        ([str(paths["onnx"]), "--max-upload", "0.0001"], "max_upload: got 105"),
+        ([str(paths["onnx"]), "--max-wait", "70000"], "max_wait: got 70.0"),
+    ):
+        assert main(["serve", *arguments]) == 1
+        assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The container's file as (instruction, rest)."""
+    lines = (ROOT / "examples" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    found = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    return [(name, rest) for name, rest in found]
+
+
+def test_the_container_runs_what_there_is_as_a_user_without_rights(server: ModelServer) -> None:
+    given = instructions()
+    last = dict(given)
+    assert all(re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+( AS \w+)?", rest) for name, rest in given if name == "FROM")
+    assert int(last["USER"]) > 0
+    for name, rest in given:
+        if name == "COPY" and "--from" not in rest:
+            assert all((ROOT / source).exists() for source in rest.split()[:-1]), rest
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    (sync,) = [rest for name, rest in given if name == "RUN" and "uv sync" in rest]
+    wanted = {
+        extra.replace("${RUNTIME}", last["ARG"].partition("=")[2]) for extra in re.findall(r"--extra (\S+)", sync)
+    }
+    assert wanted == {"serve", "openvino"} <= set(extras)
+    command = [*json.loads(last["ENTRYPOINT"]), *json.loads(last["CMD"])]
+    parser = argparse.ArgumentParser()
+    cli_serve.add_arguments(parser)
+    args = parser.parse_args(command[2:])
+    assert (command[:2], args.host, args.port) == (["inception-resnet-keras", "serve"], "0.0.0.0", int(last["EXPOSE"]))
+    _, _, check = json.loads(last["HEALTHCHECK"].partition("CMD ")[2])
+    exec(check.replace("http://127.0.0.1:8080", server.url))  # raises where it is not ready
+    with pytest.raises(OSError, match=r"404|Not Found"):
+        exec(check.replace("http://127.0.0.1:8080", f"{server.url}/x"))
 
 
 @pytest.mark.parametrize(
