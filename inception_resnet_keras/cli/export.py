@@ -7,12 +7,15 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from ..common.console import command, say, say_lines
+from ..common.errors import InputError
 from ..common.packages import require_tensorflow
 from ..data import SOURCE_HELP
 from ..deploy.formats import FORMATS, chosen, default_name
+from ..deploy.layouts import LAYOUTS, check_layout
 from ..models.model_file import PRECISIONS
 from ..networks.rows import PREPROCESSINGS
 
@@ -34,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(PREPROCESSINGS),
         help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
     )
+    add("--layout", choices=LAYOUTS, help="write a folder that this server serves: Triton, OpenVINO's, TensorFlow's")
+    add("--name", help="with --layout: the model's, to the server (default: that of its folder or file)")
     add("--no-optimize", action="store_true", help="export the graph as it is, nothing folded")
     bound = "past it nothing is kept (default: by precision)"
     add("--max-difference", type=float, metavar="SHARE", help=f"of the largest output; {bound}")
@@ -46,17 +51,23 @@ def run(args: argparse.Namespace) -> None:
     from ..models.open import find_keras_file
 
     target, precision = chosen(args.format, args.precision)
+    if args.layout:
+        check_layout(args.layout, args.format)
+    elif args.name is not None:
+        raise InputError("--name: is what a server calls the model; give --layout too")
     find_keras_file(args.model)  # a missing model is reported before the place that follows from it
     folder = args.model if args.model.is_dir() else args.model.parent
-    out = args.out or folder / default_name(target, precision)
+    out = args.out or folder / (args.layout or default_name(target, precision))
 
     from rich.console import Console
 
     from ..deploy.export import export_model
+    from ..deploy.layouts import export_layout, how_to_serve
 
     console = Console()
+    export = partial(export_layout, layout=args.layout, name=args.name) if args.layout else export_model
     with _default_signals():
-        check = export_model(
+        check = export(
             args.model,
             out,
             args.format,
@@ -73,7 +84,9 @@ def run(args: argparse.Namespace) -> None:
             progress=lambda text: say(console, text, style="dim"),
         )
     say_lines(console, check)
-    if not check.embedding:
+    if args.layout:
+        say(console, f"to serve it: {how_to_serve(out, args.layout)}")
+    elif not check.embedding:
         say(console, f"to use it: {command('predict', out)} IMAGE")
 
 
