@@ -10,6 +10,7 @@ from .evaluation.compare import compare as compare
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.explain import explain as explain
 from .evaluation.faces import verify_faces as verify_faces
+from .evaluation.html_report import write_report as write_report
 from .models.folding import optimize_for_inference as optimize_for_inference
 from .models.predict import predict as predict
 from .networks.batch_norm import settle_batch_norm as settle_batch_norm

@@ -20,7 +20,7 @@ from ..common.errors import InputError
 from ..common.packages import named_extras
 
 VERBS = (
-    *("train", "predict", "evaluate", "compare", "explain", "export", "serve", "bench"),
+    *("train", "predict", "evaluate", "compare", "report", "explain", "export", "serve", "bench"),
     *("summary", "plot", "convert", "inspect", "pack"),
 )
 

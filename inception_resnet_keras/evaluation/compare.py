@@ -26,6 +26,7 @@ from ..weights.runs import MODEL_FILE, RUN_CONFIG
 from .comparison import CSV_HEADER, METRICS, Comparison, Metric, Pair, Row, csv_rows, verdict
 from .differences import DIFFERENCES, VALUES, Contender
 from .evaluate import AVERAGE, evaluate
+from .html_report import write_report
 from .intervals import Units
 from .paired import corrected_resampled, holm
 from .predictions import PREDICTIONS, PredictionTable, read_predictions
@@ -375,3 +376,4 @@ def _write(found: Comparison, contenders: Sequence[Contender]) -> None:
     write_text(folder / f"{COMPARISON}.md", found.markdown())
     write_text(folder / f"{COMPARISON}.tex", found.latex())
     write_json(folder / f"{COMPARISON}.json", found.as_json())  # the last, which tells that all is there
+    write_report(folder)

@@ -37,6 +37,7 @@ from ..weights.labels import CLASSES, read_class_names
 from . import plots
 from .calibration import Calibration, confidence_and_correct
 from .curves import KINDS, curve_set, plot_curves, plot_reliability
+from .html_report import write_report
 from .label_evaluation import CHOSEN_HERE, evaluate_labels, with_thresholds
 from .metrics import figures
 from .paper_tables import paper_accuracy
@@ -317,6 +318,7 @@ def write_evaluation(
     ]
     plots.plot_mistakes(report, [plots.thumbnail(image) for image in shown], folder / "mistakes.png")
     write_json(folder / "report.json", summary)
+    write_report(folder)
 
 
 def read_again(decode: Callable[[], Image.Image]) -> Image.Image:

@@ -16,6 +16,7 @@ from ..data.labelled import Source
 from ..models.one_pass import average as mean_of
 from ..models.open import OpenedModel
 from . import plots
+from .html_report import write_report
 from .multi_label import DEFAULT_THRESHOLD, MultiLabelReport, multi_label_report
 from .predictions import PREDICTIONS, table_of
 from .tables import CLASSES_SHOWN, Evaluation, label_models_table, label_table, looked_at
@@ -203,6 +204,7 @@ def evaluate_labels(
     plots.plot_labels(report, found.folder / "labels.png")
     plots.plot_label_mistakes(report, shown, found.folder / "mistakes.png")
     write_json(found.folder / "report.json", found.as_json())  # the last, which tells that all is there
+    write_report(found.folder)
     return found
 
 

@@ -191,20 +191,26 @@ def plot_confusion(report: Report, path: Path, title: str | None = None) -> None
 
 
 @styled
-def confusion(report: Report, title: str | None = None) -> Figure:
+def confusion(
+    report: Report, title: str | None = None, *, interval: tuple[float | None, float | None] | None = None
+) -> Figure:
     """The confusion matrix of the classes that occur, true or predicted: pictures, and shares of the true class.
 
     Of more than 60 classes those 40 are drawn that are taken for others, or others for them, most often.
 
-    title: What the pictures are, before the figures.
+    title: What the pictures are, before the figures. interval: Of the accuracy; None takes Wilson's, which holds for
+        pictures that are independent of one another.
     """
     counts = np.array(report.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     occur = np.flatnonzero(counts.any(axis=1) | counts.any(axis=0))
     pictures, right = int(counts.sum()), int(counts.diagonal().sum())
+    low, high = _interval(right, pictures)
+    if interval and interval[0] is not None and interval[1] is not None:
+        low, high = interval[0], interval[1]
     heading = (
         f"n = {pictures:,}; accuracy {percent(right / max(pictures, 1))} (95 % interval "
-        f"{interval_text(*_interval(right, pictures))}); balanced accuracy {percent(report.balanced_accuracy)}"
+        f"{interval_text(low, high)}); balanced accuracy {percent(report.balanced_accuracy)}"
     )
     some = ""
     if len(occur) > MATRIX_CLASSES:
@@ -368,10 +374,11 @@ def plot_mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray, p
 
 
 @styled
-def mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray) -> Figure:
+def mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray, total: int | None = None) -> Figure:
     """The pictures classified wrongly with the greatest confidence, each with its file's name and in its own shape.
 
-    pictures: uint8 (height, width, 3) each, those of the report's first mistakes.
+    pictures: uint8 (height, width, 3) each, those of the report's first mistakes. total: How many mistakes there are in
+        all, if not all are in the report.
     """
     cells = [
         (
@@ -382,7 +389,7 @@ def mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray) -> Fig
         )
         for mistake, picture in zip(report.mistakes, pictures, strict=False)
     ]
-    title = f"{len(cells)} of {counted(len(report.mistakes), 'mistake')}, the surest first"
+    title = f"{len(cells)} of {counted(total or len(report.mistakes), 'mistake')}, the surest first"
     return _gallery(cells, title if cells else "every picture is classified rightly", cell=(2.6, 3.0), columns=4)
 
 

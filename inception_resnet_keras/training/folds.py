@@ -198,6 +198,7 @@ def is_finished(run: RunFolder) -> bool:
 def pool(study: Study) -> tuple[list[RunFolder], StudyFigures, AnyReport]:
     """Pools the held-out predictions of finished runs into predictions.csv and report.json of their folder."""
     from ..evaluation import plots
+    from ..evaluation.html_report import write_report
 
     runs = {name: study.run(name) for name in study.configs}
     reports = {name: _read_report(run) for name, run in runs.items()}
@@ -235,6 +236,7 @@ def pool(study: Study) -> tuple[list[RunFolder], StudyFigures, AnyReport]:
             **({"thresholds": THRESHOLDS_OF[study.kind]} if pooled.multi_label else {}),
         },
     )
+    write_report(study.folder)
     return list(runs.values()), held_out, report
 
 

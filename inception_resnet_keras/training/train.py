@@ -441,6 +441,8 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
     """Trains. On Ctrl-C, prints the resume command if a checkpoint exists."""
     import tensorflow as tf
 
+    from ..evaluation.html_report import try_write_report
+
     try:
         # Pictures
         pictures = _agreed_pictures(config, run, strategy, console)
@@ -472,6 +474,8 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
             writer.write(lambda: _write_predictions(run, evaluated, tested, thresholds))
             write_report(writer, evaluated[0], report, test_report)
             writer.checkpoints.clear()  # the run is finished: its models and its report are written
+            if reason := try_write_report(run.path):
+                say(console, f"report.html was not written: {reason}", style="yellow")
         history = session.position.history
         best, early = best_epoch(config, history), stops_early(config, history)
         return TrainingResult(run, history, report, best, early, writer.chief, test_report)

@@ -1,0 +1,23 @@
+"""Writes report.html into the folder of a run, of folds or seeds, of an evaluation or of a comparison: one page with
+data, training, results with intervals, curves, mistakes, environment and command, which opens without a network.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "one page about a run, folds or seeds, an evaluation or a comparison"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="that train, evaluate or compare wrote")
+
+
+def run(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from ..common.console import say
+    from ..evaluation.html_report import write_report
+
+    say(Console(), f"the report is {write_report(args.folder)}")

@@ -1,0 +1,578 @@
+"""report.html of a run, of folds or seeds, of an evaluation or of a comparison: made from the files in its folder.
+
+What train, evaluate and compare write is all that is read, so that a report can be made again at any time. A file that
+is missing leaves its part of the report out, and a line says so.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..common.arguments import path_of
+from ..common.console import command
+from ..common.errors import InputError
+from ..common.files import open_regular, read_text
+from ..common.packages import install
+from ..data.copies import COPIES_FILE
+from ..data.images import UnreadableImageError, decode
+from ..data.labelled import TEST, TRAIN, VAL
+from ..data.splits import SPLIT_FILE, Split, read_split
+from ..models.model_file import read_run_config
+from ..weights.runs import RUN_CONFIG
+from . import curves, plots
+from .calibration import calibration, confidence_and_correct
+from .figure_style import percent, svg_of
+from .intervals import Units, Value, mean_of_shares, shares
+from .multi_label import multi_label_report
+from .predictions import PREDICTIONS, PredictionTable, read_predictions
+from .report import Report, classification_report, most_confused
+from .report_page import Block, Code, Line, Picture, Section, TableBlock, require_own, write_page
+
+REPORT = "report.html"
+STUDIES = ("folds", "seeds")
+COMPARISON = "comparison"
+PART_NAMES = {TRAIN: "training", VAL: "held out", TEST: "test"}
+LISTED = 30  # rows of a table of files
+CLASSES_LISTED = 60
+RAISED = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, csv.Error)
+
+
+def write_report(folder: str | PathLike[str]) -> Path:
+    """Write report.html into a folder that `train`, `evaluate` or `compare` wrote.
+
+    The page holds everything in itself: it opens without a network, and can be sent or printed.
+
+    Args:
+        folder: A run's folder, that of several folds or seeds, an evaluation's or a comparison's.
+
+    Returns:
+        The page's path. An earlier report in the folder is replaced.
+
+    Raises:
+        ValueError: The folder holds none of these, a file in it is damaged, or its report.html was not written by this
+            package.
+
+    Examples:
+        ```python
+        print(write_report("runs/digits-inception_resnet_v1-1"))
+        ```
+    """
+    place = path_of("folder", folder)
+    if not place.is_dir():
+        raise InputError(f"{place}: is no folder; give a folder that train, evaluate or compare wrote")
+    require_own(place / REPORT)
+    title, about, sections = _read(place)
+    write_page(place / REPORT, title, sections, about)
+    return place / REPORT
+
+
+def try_write_report(folder: Path) -> str:
+    """Writes report.html into a folder whose work is done; "", or why it could not be written."""
+    try:
+        write_report(folder)
+    except InputError as error:
+        return str(error)
+    except OSError as error:
+        return f"{folder / REPORT}: {error.strerror or error}"
+    return ""
+
+
+def _read(folder: Path) -> tuple[str, str, list[Section]]:
+    """The title, a line about it, and the parts."""
+    try:
+        if kind := next((kind for kind in STUDIES if (folder / f"{kind}.json").is_file()), None):
+            return _study(folder, kind)
+        if (folder / RUN_CONFIG).is_file():
+            return _run(folder)
+        if (folder / f"{COMPARISON}.json").is_file():
+            return _comparison(folder)
+        if (folder / "report.json").is_file() and "models" in _json(folder / "report.json"):
+            return _evaluation(folder)
+    except InputError:
+        raise
+    except RAISED as error:
+        raise InputError(f"{folder}: a file of it is damaged ({error!r:.200}); restore it") from None
+    raise InputError(
+        f"{folder}: has no config.json, folds.json, seeds.json, comparison.json or report.json of an evaluation; "
+        "give a folder that train, evaluate or compare wrote, and finished"
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# A run
+# ----------------------------------------------------------------------------------------------------------------------
+def _run(folder: Path) -> tuple[str, str, list[Section]]:
+    stored = read_run_config(folder / RUN_CONFIG)
+    config = stored["config"]
+    report, history = _json_or_none(folder / "report.json"), _history(folder)
+    table = _predictions(folder)
+    held_out = table.take(np.array([part != TEST for part in table.split])) if table and table.split else table
+    tested = None
+    if table and table.split and TEST in table.split:
+        tested = table.take(np.array([part == TEST for part in table.split]))
+    sections = [
+        _data_card(folder, config, report),
+        _network(config, len(table.classes) if table else None),
+        _training(config, report, history),
+        *([_results("Results on the test pictures", tested)] if tested else []),
+        *([_results("Results on the held-out pictures", held_out, used_for_training=True)] if held_out else []),
+        _environment(stored),
+        _settings(stored),
+    ]
+    if not table:
+        sections.insert(3, Section("Results", [Line("The run has no predictions.csv: it is not finished.")]))
+    name = f"{config.get('model')} on {Path(str(config.get('data') or 'digits')).name}"
+    return name, f"Run {folder.resolve().name}, started {stored.get('started', 'at an unknown time')}", sections
+
+
+def _data_card(folder: Path, config: Mapping[str, Any], report: Mapping[str, Any] | None) -> Section:
+    """Counts of pictures by class and part, groups, copies, and what was left out."""
+    section = Section("Data", [Line(f"Source: {config.get('data') or 'the handwritten digits of scikit-learn'}")])
+    if config.get("val"):
+        section.blocks.append(Line(f"Held-out pictures: {config['val']}"))
+    if (folder / SPLIT_FILE).is_file():
+        section.blocks += _counts(read_split(folder / SPLIT_FILE))
+    else:
+        section.blocks.append(Line("There is no split.csv: which pictures were trained on is not known."))
+    section.blocks += _copies(folder, config)
+    left_out = [] if report is None else report.get("unreadable", [])
+    section.blocks += _left_out(left_out)
+    return section
+
+
+def _counts(split: Split) -> Iterator[Block]:
+    parts = [part for part in PART_NAMES if part in split.parts]
+    labels = [label.split("|") for label in split.labels]
+    several = any(len(each) > 1 for each in labels)
+    counted = Counter((label, part) for each, part in zip(labels, split.parts, strict=True) for label in each)
+    classes = sorted({label for label, _ in counted})
+    rows = [[name, *(f"{counted[name, part]:,}" for part in parts)] for name in classes]
+    totals = Counter(split.parts)
+    total = [["pictures" if several else "all", *(f"{totals[part]:,}" for part in parts)]]
+    shown = rows if len(rows) <= CLASSES_LISTED else rows[:CLASSES_LISTED]
+    more = f"; the first {CLASSES_LISTED} of {len(rows)}, all are in split.csv" if len(rows) > CLASSES_LISTED else ""
+    caption = f"Pictures by {'label' if several else 'class'} and part{more}"
+    yield TableBlock(["class", *(PART_NAMES[part] for part in parts)], [*shown, *total], caption)
+    named = set(zip(split.groups, split.parts, strict=True))
+    parts_of = Counter(group for group, _ in named if group)
+    if parts_of:
+        shared = sum(count > 1 for count in parts_of.values())
+        counts = ", ".join(
+            f"{sum(bool(group) and of == part for group, of in named):,} {PART_NAMES[part]}" for part in parts
+        )
+        leak = f"{shared:,} have pictures in two parts" if shared else "none has pictures in two parts"
+        yield Line(f"Groups: {counts}; {leak}.", strong=bool(shared))
+    else:
+        yield Line("No groups are given: pictures of one patient, person or scene may be in several parts.")
+
+
+def _copies(folder: Path, config: Mapping[str, Any]) -> Iterator[Block]:
+    rows = _csv(folder / COPIES_FILE)
+    if config.get("copies") == "skip":
+        yield Line("Copies were not looked for (copies = skip).")
+    elif not rows:
+        yield Line("No copies were found among the pictures.")
+    else:
+        across = sum("across" in row["problem"] for row in rows)
+        labels = sum("two labels" in row["problem"] for row in rows)
+        left = sum("left out" in (row["split"], row["copy_split"]) for row in rows)
+        yield Line(
+            f"Copies: {len(rows):,} pairs of identical or near-identical pictures. In two parts: {across:,}; with two "
+            f"labels: {labels:,}; with a picture that was left out: {left:,}. copies.csv names them.",
+            strong=bool(across or labels),
+        )
+
+
+def _left_out(entries: Sequence[Sequence[str]]) -> Iterator[Block]:
+    if not entries:
+        yield Line("Every picture could be read; none was left out.")
+        return
+    more = f"; the first {LISTED}, all are in report.json" if len(entries) > LISTED else ""
+    caption = f"{len(entries):,} files that were left out, with the reason{more}"
+    yield TableBlock(
+        ["file", "reason"], [[str(each) for each in entry[:2]] for entry in entries[:LISTED]], caption, texts=2
+    )
+
+
+def _network(config: Mapping[str, Any], classes: int | None) -> Section:
+    from ..diagrams import svg
+    from ..diagrams.api import plot_architecture
+
+    section = Section(
+        "Network", [Line(f"{config['model']}, variant {config.get('variant')}, at {_size(config)} pixels")]
+    )
+    if not svg.can_draw():
+        section.blocks.append(Line(f"Its picture needs Graphviz: {install('plot')}, then make the report again."))
+        return section
+    size = config["size"]
+    shape = (size, size, 3) if isinstance(size, int) else (*size, 3)
+    try:
+        diagram = plot_architecture(
+            config["model"],
+            variant=config["variant"],
+            depths=config.get("depths") or None,
+            scale=config.get("scale") or True,
+            input_shape=shape,
+            num_classes=classes,
+        )
+        section.blocks.append(Picture(diagram.svg().encode(), f"{config['model']}, stage by stage", 720))
+    except InputError as error:  # of a network that this version's tables lack
+        section.blocks.append(Line(f"It could not be drawn: {error}"))
+    return section
+
+
+def _size(config: Mapping[str, Any]) -> str:
+    size = config.get("size")
+    return "×".join(map(str, size)) if isinstance(size, list) else f"{size}×{size}"
+
+
+def _training(config: Mapping[str, Any], report: Mapping[str, Any] | None, history: list[dict[str, float]]) -> Section:
+    """How it was trained, phases, the best epoch and the learning curves."""
+    section = Section("Training")
+    if history:
+        rates = [row["learning_rate"] for row in history if "learning_rate" in row]
+        phases = len({row.get("phase", 1) for row in history})
+        seconds = sum(row.get("seconds", 0.0) for row in history)
+        lines = [f"{len(history)} of {config.get('epochs')} epochs"]
+        lines += ["stopped early"] if report and report.get("stopped_early") else []
+        lines += [f"{phases} phases"] if phases > 1 else []
+        lines += [f"mean learning rate of an epoch {min(rates):.2g} to {max(rates):.2g}"] if rates else []
+        lines += [f"{seconds / 60:,.1f} minutes"] if seconds else []
+        section.blocks.append(Line("; ".join(lines) + "."))
+        best = (report or {}).get("best") or {}
+        if best:
+            section.blocks.append(
+                Line(
+                    f"best.keras is of epoch {best.get('epoch')}, chosen by held-out "
+                    f"{best.get('monitor', 'accuracy')}; model.keras, which the results are of, is of the last epoch."
+                )
+            )
+        section.blocks.append(Picture(svg_of(plots.learning_curves(history)), "learning curves"))
+    else:
+        section.blocks.append(Line("No epoch is finished."))
+    recipe = ("optimizer", "learning_rate", "schedule", "batch_size", "augmentation", "precision", "seed")
+    told = ", ".join(f"{name.replace('_', ' ')} {_setting(config[name])}" for name in recipe if name in config)
+    section.blocks.insert(0, Line(f"Recipe: {told}. All settings stand at the end."))
+    if config.get("weights"):
+        section.blocks.append(Line(f"Started from the weights {config['weights']}"))
+    return section
+
+
+def _settings(stored: Mapping[str, Any]) -> Section:
+    rows = [[name, _setting(value)] for name, value in stored["config"].items() if value not in (None, [], {}, "")]
+    rows += [[f"{name}, chosen by the run", _setting(value)] for name, value in stored.get("chosen", {}).items()]
+    return Section("All settings", [TableBlock(["setting", "value"], rows, texts=2, columns=True)])
+
+
+def _setting(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _environment(stored: Mapping[str, Any]) -> Section:
+    rows = [*stored.get("machine", {}).items(), *stored.get("versions", {}).items()]
+    section = Section("Environment and repetition")
+    if rows:
+        section.blocks.append(
+            TableBlock(["", "at the run's start"], [[name, str(value)] for name, value in rows], texts=2)
+        )
+    if stored.get("command"):
+        section.blocks += [Line("The command that repeats it:"), Code(str(stored["command"]))]
+    return section
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Results
+# ----------------------------------------------------------------------------------------------------------------------
+def _results(title: str, table: PredictionTable, *, used_for_training: bool = False) -> Section:
+    """Figures with intervals, curves, confusion and mistakes of a table of predictions."""
+    section = Section(title)
+    if used_for_training:
+        section.blocks.append(
+            Line("These pictures chose the best epoch, and may have chosen settings: a test part judges more strictly.")
+        )
+    units = Units(len(table), table.group)
+    if units.grouped:
+        section.blocks.append(Line(f"Intervals count {len(units):,} groups, since pictures of a group are alike."))
+    section.blocks += _label_results(table) if table.multi_label else _class_results(table, units)
+    names = list(table.classes)
+    for kind in curves.KINDS:
+        found = curves.curve_set(kind, table.labels, table.probabilities, names, table.group)
+        alt = "ROC curves" if kind == "roc" else "precision and recall"
+        width = 420 if len(found.curves) < 2 else 0
+        section.blocks.append(Picture(svg_of(curves.curves_figure(found)), alt, width))
+    section.blocks += _mistakes(table)
+    return section
+
+
+def _class_results(table: PredictionTable, units: Units) -> Iterator[Block]:
+    report = _report(table)
+    right = (table.predicted == table.labels)[:, None]
+    accuracy = shares(right, np.ones_like(right), units)[0]
+    recalls, precisions = _class_values(table, units)
+    known = [value for value in recalls if value is not None]
+    assert accuracy is not None
+    yield Line(
+        f"Accuracy {accuracy.percent()} and balanced accuracy {mean_of_shares(known).percent()} of {len(table):,} "
+        "pictures; in brackets 95 % intervals.",
+        strong=True,
+    )
+    order = [number for number, score in enumerate(report.classes) if score.support]
+    more = ""
+    if len(order) > CLASSES_LISTED:
+        more = f"; the {CLASSES_LISTED} of {len(order)} with the least sensitivity"
+        order = sorted(order, key=lambda number: report.classes[number].recall)[:CLASSES_LISTED]
+    rows = [
+        [
+            report.classes[number].name,
+            f"{report.classes[number].support:,}",
+            _text(recalls[number]),
+            _text(precisions[number]),
+            f"{report.classes[number].f1:.3f}",
+        ]
+        for number in order
+    ]
+    header = ["class", "pictures", "sensitivity (recall)", "precision", "F1"]
+    yield TableBlock(header, rows, f"Class by class, with Wilson's 95 % intervals{more}")
+    yield Picture(
+        svg_of(plots.confusion(report, interval=(accuracy.low, accuracy.high))),
+        "confusion matrix",
+        720 if len(order) <= 4 else 0,
+    )
+    confused = most_confused(report, 10)
+    if confused:
+        rows = [[true, said, f"{count:,}"] for true, said, count in confused]
+        yield TableBlock(["true class", "taken for", "pictures"], rows, "Confused most often", texts=2)
+    found = calibration(table.labels, table.probabilities)
+    curve = ("model", *confidence_and_correct(table.labels, table.probabilities), found)
+    yield Picture(svg_of(curves.reliability([curve])), "accuracy beside confidence", 420)
+
+
+def _class_values(table: PredictionTable, units: Units) -> tuple[list[Value | None], list[Value | None]]:
+    """Each class's sensitivity and precision; None where there is nothing to divide by."""
+    every = np.arange(len(table.classes))
+    truth, said = table.labels[:, None] == every, table.predicted[:, None] == every
+    return shares(truth & said, truth, units), shares(truth & said, said, units)
+
+
+def _text(value: Value | None) -> str:
+    return "–" if value is None else value.percent()
+
+
+def _label_results(table: PredictionTable) -> Iterator[Block]:
+    cuts = _thresholds(table)
+    report = multi_label_report(table.labels, table.probabilities, cuts, list(table.classes), list(table.pictures))
+    yield Line(report.headline[:1].upper() + report.headline[1:] + ".", strong=True)
+    rows = [
+        [
+            score.name,
+            f"{score.support:,}",
+            *(percent(each) for each in (score.precision, score.recall)),
+            f"{score.f1:.3f}",
+        ]
+        for score in report.classes[:CLASSES_LISTED]
+    ]
+    yield TableBlock(["label", "pictures", "precision", "recall", "F1"], rows, "Label by label, at their thresholds")
+    yield Picture(svg_of(plots.label_scores(report)), "scores of each label", 720)
+
+
+def _thresholds(table: PredictionTable) -> list[float]:
+    """A threshold for each label that decides as the table does."""
+    found = []
+    for said, given in zip(table.predicted.T.astype(bool), table.probabilities.T, strict=True):
+        below = float(given[~said].max()) if (~said).any() else 0.0
+        above = float(given[said].min()) if said.any() else 1.0
+        found.append((below + above) / 2 if below < above else above)
+    return found
+
+
+def _report(table: PredictionTable) -> Report:
+    return classification_report(table.labels, table.probabilities, list(table.classes), list(table.pictures))
+
+
+def _mistakes(table: PredictionTable) -> Iterator[Block]:
+    """The surest mistakes, for the pictures that are files and still there."""
+    if table.multi_label:
+        return
+    report = _report(table)
+    if not report.mistakes:
+        yield Line("Every picture is classified rightly.")
+        return
+    shown = []
+    for mistake in report.mistakes[: plots.MISTAKES_SHOWN]:
+        picture = _picture(mistake.name)
+        if picture is not None:
+            shown.append((mistake, plots.thumbnail(picture, 260)))
+    if shown:
+        few = replace(report, mistakes=[mistake for mistake, _ in shown])
+        figure = plots.mistakes(few, [picture for _, picture in shown], len(report.mistakes))
+        yield Picture(svg_of(figure), "the surest mistakes")
+    rows = [
+        [mistake.name, mistake.true, mistake.predicted, percent(mistake.probability, 0)]
+        for mistake in report.mistakes[: plots.MISTAKES_SHOWN]
+    ]
+    yield TableBlock(["picture", "true", "predicted", "probability"], rows, "The surest mistakes", texts=3)
+
+
+def _picture(name: str) -> Image.Image | None:
+    path = Path(name)
+    try:
+        return decode(path, (260, 260)) if path.is_file() else None
+    except (UnreadableImageError, OSError, ValueError):
+        return None
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Folds and seeds, evaluations, comparisons
+# ----------------------------------------------------------------------------------------------------------------------
+def _study(folder: Path, kind: str) -> tuple[str, str, list[Section]]:
+    stored = _json(folder / f"{kind}.json")
+    config = stored["config"]
+    word = kind[:-1]
+    runs = sorted((each for each in folder.glob(f"{word}-*") if (each / RUN_CONFIG).is_file()), key=_number)
+    if not runs:
+        raise InputError(f"{folder}: none of its {kind} is begun; nothing can be reported")
+    report, table = _json_or_none(folder / "report.json"), _predictions(folder)
+    first = read_run_config(runs[0] / RUN_CONFIG)
+    data = _data_card(runs[0], config, report)
+    data.title = f"Data (parts of {runs[0].name})"
+    training = Section("Training", [Line(f"{len(runs)} {kind}")])
+    histories = {run.name: history for run in runs if (history := _history(run))}
+    if histories:
+        training.blocks.append(Picture(svg_of(plots.learning_curves_of_runs(histories)), "learning curves of the runs"))
+    by_run = Section(f"Results by {word}")
+    if report and report.get("runs"):
+        keys = [key for key in report["mean"] if key != "pictures"]
+        rows = [[name, *(percent(row[key]) for key in keys)] for name, row in report["runs"].items()]
+        rows += [
+            [name, *(percent(report[key][each]) for each in keys)]
+            for name, key in (("mean", "mean"), ("standard deviation", "sd"))
+        ]
+        header = [word, *(key.replace("_", " ") for key in keys)]
+        by_run.blocks.append(TableBlock(header, rows, f"On the held-out pictures of each {word}"))
+    sections = [data, _network(config, len(table.classes) if table else None), training, by_run]
+    if table:
+        title = f"Results of all {kind}, pooled"
+        if kind == "seeds":
+            by_run.blocks.append(
+                Line(
+                    "All seeds hold out the same pictures: each counts once per seed in the pooled figures, whose "
+                    "intervals are therefore too narrow."
+                )
+            )
+        sections.append(_results(title, table, used_for_training=True))
+    else:
+        by_run.blocks.append(Line(f"Not all {kind} are finished; the pooled results follow when they are."))
+    environment = _environment({**first, "command": stored.get("command")})
+    name = f"{config.get('model')} on {Path(str(config.get('data') or 'digits')).name}, {len(runs)} {kind}"
+    return name, f"In {folder.resolve().name}", [*sections, environment, _settings(stored)]
+
+
+def _number(run: Path) -> tuple[int, str]:
+    digits = run.name.rpartition("-")[2]
+    return (int(digits) if digits.isdecimal() and len(digits) < 10 else 0), run.name
+
+
+def _evaluation(folder: Path) -> tuple[str, str, list[Section]]:
+    found, table = _json(folder / "report.json"), _predictions(folder)
+    data = Section("Data")
+    data.blocks.append(Line(f"{found['pictures']:,} pictures of {found['data']}; crops per picture: {found['crops']}"))
+    if found.get("note"):
+        data.blocks.append(Line(str(found["note"]), strong=True))
+    data.blocks += _left_out(found.get("left_out", []))
+    models = Section("Models")
+    for model in [*found["models"], *([found["average"]] if found.get("average") else [])]:
+        notes = "; ".join(map(str, model.get("notes", [])))
+        models.blocks.append(Line(f"{model['name']}{': ' + notes if notes else ''}"))
+    sections = [data, models]
+    if table:
+        several = list(table.models.items())
+        for name, probabilities in several:
+            sections.append(
+                _summary(name, replace(table, probabilities=probabilities, predicted=table.models_predicted[name]))
+            )
+        sections.append(_results("Results of their average" if several else "Results", table))
+    repeat = command("evaluate", *(str(model["name"]) for model in found["models"]), "--data", str(found["data"]))
+    sections.append(Section("Repetition", [Line("A command that repeats it:"), Code(repeat)]))
+    return f"Evaluation on {Path(str(found['data'])).name}", f"In {folder.resolve().name}", sections
+
+
+def _summary(name: str, table: PredictionTable) -> Section:
+    """The headline of one of several models."""
+    section = Section(f"Results of {name}")
+    blocks = _label_results(table) if table.multi_label else _class_results(table, Units(len(table), table.group))
+    section.blocks.append(next(iter(blocks)))
+    return section
+
+
+def _comparison(folder: Path) -> tuple[str, str, list[Section]]:
+    found = _json(folder / f"{COMPARISON}.json")
+    conclusion = Section("What the numbers allow to be said")
+    conclusion.blocks += [Line(str(sentence), strong=True) for sentence in found.get("sentences", [])]
+    data = Section("Data and models", [Line(f"Pictures: {found.get('data')}")])
+    data.blocks += [Line(str(model)) for model in found.get("models", [])]
+    data.blocks += [Line(str(note)) for note in found.get("notes", [])]
+    rows = _csv(folder / f"{COMPARISON}.csv")
+    numbers = Section("Differences")
+    if rows:
+        numbers.blocks.append(TableBlock(list(rows[0]), [[_short(cell) for cell in row.values()] for row in rows]))
+    repeat = command("compare", *map(str, found.get("models", [])))
+    again = Section("Repetition", [Line("A command that repeats it:"), Code(f"{repeat} --data {found.get('data')}")])
+    return "Comparison of models", f"In {folder.resolve().name}", [conclusion, numbers, data, again]
+
+
+def _short(cell: str) -> str:
+    """A number of a CSV file with four significant digits."""
+    try:
+        number = float(cell)
+    except ValueError:
+        return cell
+    return cell if number.is_integer() or not math.isfinite(number) else f"{number:.4g}"
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Files
+# ----------------------------------------------------------------------------------------------------------------------
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is missing or damaged ({str(error)[:200]}); restore it") from None
+    if not isinstance(stored, dict):
+        raise InputError(f"{path}: is damaged: it holds no table; restore it")
+    return stored
+
+
+def _json_or_none(path: Path) -> dict[str, Any] | None:
+    return _json(path) if path.is_file() else None
+
+
+def _csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file; none where it is not there."""
+    if not path.is_file():
+        return []
+    with io.TextIOWrapper(open_regular(path), "utf-8", "surrogateescape", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if any(None in row or None in row.values() for row in rows):
+        raise InputError(f"{path}: is damaged: a row has more or fewer values than there are columns; restore it")
+    return rows
+
+
+def _history(folder: Path) -> list[dict[str, float]]:
+    """The finished epochs of a run."""
+    return [{name: float(value) for name, value in row.items()} for row in _csv(folder / "history.csv")]
+
+
+def _predictions(folder: Path) -> PredictionTable | None:
+    return read_predictions(folder / PREDICTIONS) if (folder / PREDICTIONS).is_file() else None
