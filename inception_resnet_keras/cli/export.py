@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--layout", choices=LAYOUTS, help="write a folder that this server serves: Triton, OpenVINO's, TensorFlow's")
     add("--name", help="with --layout: the model's, to the server (default: that of its folder or file)")
     add("--no-optimize", action="store_true", help="export the graph as it is, nothing folded")
+    add("--card", action="store_true", help="write README.md beside it: a model card for Hugging Face's hub")
     bound = "past it nothing is kept (default: by precision)"
     add("--max-difference", type=float, metavar="SHARE", help=f"of the largest output; {bound}")
     add("--min-agreement", type=float, metavar="SHARE", help=f"of pictures with the same top-1; {bound}")
@@ -81,6 +82,7 @@ def run(args: argparse.Namespace) -> None:
             max_difference=args.max_difference,
             min_agreement=args.min_agreement,
             max_accuracy_drop=args.max_accuracy_drop,
+            model_card=args.card,
             progress=lambda text: say(console, text, style="dim"),
         )
     say_lines(console, check)

@@ -43,6 +43,7 @@ def export_model(
     max_difference: float | None = None,
     min_agreement: float | None = None,
     max_accuracy_drop: float | None = None,
+    model_card: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Check:
     """Writes a model for another runtime, compares it there with the Keras model, and keeps it only if it agrees.
@@ -75,6 +76,8 @@ def export_model(
         min_agreement: The least share of pictures with the same top-1 (for an embedding, the least
             cosine similarity): 0.99, 0.98, 0.95 and 0.9.
         max_accuracy_drop: On `validate`'s pictures: 0.001, 0.005, 0.01 and 0.02.
+        model_card: Whether to write README.md, which must not exist, beside `out`: a model card for Hugging Face's hub,
+            with the figures of the run that the model is of.
         progress: Called with what is being done.
 
     Returns:
@@ -89,6 +92,7 @@ def export_model(
     target, chosen = formats.chosen(format, precision)
     out = formats.checked_out(target, Path(out))
     boolean("optimize", optimize)
+    _require_no_card(out, boolean("model_card", model_card))
     if (calibrate is not None) != (chosen == "int8"):
         takes = "a folder of pictures such as the model will see" if chosen == "int8" else f"None for {chosen}"
         raise refuse("calibrate", calibrate, f"{takes}; int8 is quantised on them, nothing else is")
@@ -165,7 +169,31 @@ def export_model(
         write_json(folder / f"{out.name}.check.json", found.as_json())
     if target.name == "openvino":
         open_runtime(out)  # compiles it for this machine, which keeps it: the first `predict` starts as the next do
+    _write_card(out, prepared.card, found, _run_of(model), wanted=model_card)
     return found
+
+
+def _require_no_card(out: Path, wanted: bool) -> None:
+    if wanted:
+        from .model_card import require_no_card
+
+        require_no_card(out)
+
+
+def _write_card(out: Path, card: Card, check: Check, run: Path | None, *, wanted: bool) -> None:
+    if wanted:
+        from .model_card import write_model_card
+
+        write_model_card(out, card, check, run)
+
+
+def _run_of(model: keras.Model | str | PathLike[str]) -> Path | None:
+    """The folder of the run that a model's path is of, if it is of one."""
+    if not isinstance(model, str | PathLike):
+        return None
+    path = Path(model)
+    folder = path if path.is_dir() else path.parent
+    return folder if (folder / "config.json").is_file() else None
 
 
 @contextmanager

@@ -1,0 +1,107 @@
+"""A model card beside an exported model: README.md, in the form that Hugging Face's hub reads.
+
+Its figures are those of the run's predictions.csv, with intervals. What only the user can know, such as the intended
+use and the licence, is written as "not stated".
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import __version__
+from ..common.console import printable
+from ..common.errors import InputError
+from ..common.files import new_files
+from ..common.packages import required
+from ..evaluation.html_report import run_results
+from ..weights.runs import RUN_CONFIG
+
+if TYPE_CHECKING:
+    from ..models.model_file import Card
+    from .check import Check
+
+MODEL_CARD = "README.md"
+NOT_STATED = "Not stated."
+CLASSES_LISTED = 100
+
+
+def require_no_card(out: Path) -> None:
+    """Raises InputError, before long work, if a card cannot be written beside `out`: one exists, or a package lacks."""
+    required("huggingface_hub", "a model card")
+    path = out.parent / MODEL_CARD
+    if path.exists():
+        raise InputError(f"{path}: is there already; nothing is overwritten: leave out --card, or move it")
+
+
+def write_model_card(out: Path, card: Card, check: Check, run: Path | None) -> Path:
+    """Writes the card of an exported model.
+
+    Args:
+        out: The exported file or folder; the card is written beside it.
+        card: What the model is.
+        check: How the export was compared with the model.
+        run: The folder of the run that the model is of; None if it is of none.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        InputError: There is a README.md already, or huggingface_hub is not installed.
+    """
+    hub = required("huggingface_hub", "a model card")
+    data = hub.ModelCardData(
+        library_name="keras",
+        pipeline_tag="image-classification" if card.gives_classes else "image-feature-extraction",
+        tags=[card.network.replace("_", "-"), "inception", check.format],
+    )
+    path = out.parent / MODEL_CARD
+    text = f"---\n{data.to_yaml()}\n---\n\n{_text(out, card, check, run)}"
+    with new_files(path) as folder:
+        hub.ModelCard(text).save(folder / path.name)
+    return path
+
+
+def _text(out: Path, card: Card, check: Check, run: Path | None) -> str:
+    height, width = card.size
+    takes = f"RGB images of {height}×{width} pixels with values of 0-255, float32 (batch, height, width, 3)"
+    gives = f"the probabilities of {len(card.classes):,} classes" if card.gives_classes else "an embedding"
+    parts = [
+        f"# {escaped(out.name)}",
+        f"{escaped(card.network)} ({escaped(card.variant)}) in Keras, of arXiv 1602.07261, exported as {check.format} "
+        f"in {check.precision} by inception_resnet_keras {__version__}.",
+        f"It takes {takes}, and gives {gives}.",
+        f"## Use\n\n```sh\ninception-resnet-keras predict {re.sub(r'[^A-Za-z0-9_.-]', '?', out.name)} IMAGE\n```",
+        f"## Intended use\n\n{NOT_STATED}",
+        f"## Training data\n\n{_data(run)}",
+        f"## Evaluation\n\n{_evaluation(run)}",
+        f"## The export\n\n{escaped(str(check).strip())}",
+        f"## Limits\n\n{NOT_STATED} A model is only known to work on pictures like those that it was evaluated on.",
+        f"## Licence\n\n{NOT_STATED}",
+    ]
+    if card.gives_classes:
+        more = len(card.classes) - CLASSES_LISTED
+        listed = [f"- {escaped(name)}" for name in card.classes[:CLASSES_LISTED]]
+        parts.append("\n".join(["## Classes\n", *listed, *([f"- and {more:,} more"] if more > 0 else [])]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _data(run: Path | None) -> str:
+    if run is None or not (run / RUN_CONFIG).is_file():
+        return NOT_STATED
+    from ..models.model_file import read_run_config
+
+    config = read_run_config(run / RUN_CONFIG)["config"]
+    return f"{escaped(config.get('data') or 'The handwritten digits of scikit-learn')}."
+
+
+def _evaluation(run: Path | None) -> str:
+    results = [] if run is None else run_results(run)
+    return "\n".join(f"- {escaped(line)}" for line in results) or NOT_STATED
+
+
+def escaped(text: object) -> str:
+    """A text as Markdown shows it: no markup, no HTML."""
+    lines = str(text).split("\n")
+    return "<br>".join(re.sub(r"([\\`*_{}\[\]<>()#+!|~$&-])", r"\\\1", printable(line)) for line in lines)
