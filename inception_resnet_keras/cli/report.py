@@ -12,6 +12,13 @@ HELP = "one page about a run, folds or seeds, an evaluation or a comparison"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="that train, evaluate or compare wrote")
+    parser.add_argument(
+        "--explanations",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of a run: pictures to draw Grad-CAM and integrated gradients of (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -20,4 +27,4 @@ def run(args: argparse.Namespace) -> None:
     from ..common.console import say
     from ..evaluation.html_report import write_report
 
-    say(Console(), f"the report is {write_report(args.folder)}")
+    say(Console(), f"the report is {write_report(args.folder, explanations=args.explanations)}")

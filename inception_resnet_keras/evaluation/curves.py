@@ -234,7 +234,7 @@ def curves_figure(found: CurveSet, intervals: Mapping[str, tuple[float, float]] 
     panels += shown
     if not panels:
         return _nothing_to_draw(found)
-    columns = len(panels) if len(panels) <= 4 else 4
+    columns = len(panels) if len(panels) <= 4 else 3 if len(panels) <= 6 else 4
     rows = rows_of(len(panels), columns)
     side = 4.2 if len(panels) == 1 else 2.75
     figure = Figure(figsize=(max(side * columns, 4.6), (side + 0.3) * rows + 0.75), layout="constrained")

@@ -11,7 +11,7 @@ would take over is the few lines of `gradients` and what follows it, without cha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ..common import notebook
 from ..common.arguments import is_integer, positive_integer
 from ..common.errors import InputError, refuse
-from ..common.files import replacing
 from ..data.crops import central_crop, cut, decoding_size
 from ..data.images import UnreadableImageError, decode, read_image
 from ..data.preprocessing import Convention
@@ -36,7 +34,8 @@ from ..models.open import GivenModel, OpenedModel, locate, require_finite
 from ..models.predict import by_reason, list_pictures
 from ..networks.recognise import channels_first
 from ..weights.labels import quoted
-from .figure_style import label
+from .explanation_figure import CroppedPicture, explanation_figure
+from .figure_style import save
 from .gradients import ScoreGradient, float_array
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         drawn = BytesIO()
-        explanation_figure(self.picture, self, self.what).savefig(drawn, format="png", dpi=100)
+        save(explanation_figure(self.picture, self, self.what), drawn, dpi=100)
         return notebook.page(notebook.picture(drawn.getvalue(), f"why {self.what}", 900))
 
 
@@ -319,67 +318,6 @@ def _seen(pixels: np.ndarray) -> np.ndarray:
     return np.rint(shown).astype(np.uint8)
 
 
-SHOWN_SIDE = 640  # pixels that the longer side of a shown picture has at most
-TALLEST = 4  # times its width that a panel is high: a picture one pixel wide would need a sheet of 2000 inches
-CLIPPED = 99.5  # per cent of the pixels that the gradients' colours tell apart
-
-
-def draw_explanation(picture: np.ndarray, explanation: Explanation, what: str, path: Path) -> None:
-    """Writes the figure as a file, which `path` names; the other arguments are `explanation_figure`'s."""
-    with replacing(path) as beside:
-        explanation_figure(picture, explanation, what).savefig(beside, dpi=130)
-
-
-def explanation_figure(picture: np.ndarray, explanation: Explanation, what: str) -> Figure:
-    """Three panels side by side. picture: uint8 (height, width, 3); what: the class and its probability."""
-    step = max(1, -(-max(picture.shape[:2]) // SHOWN_SIDE))
-    shown = picture[::step, ::step]
-    height, width = shown.shape[:2]
-    place = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5)}  # a map over the whole picture
-    side = 3.6
-    tall = side * min(height / width, TALLEST)
-    figure = Figure(figsize=(3 * side, tall + 0.8), layout="constrained")
-    panels, bars = figure.subplots(2, 3, height_ratios=(1, 0.03))
-    cells = "×".join(map(str, explanation.cam.shape))
-    titles = (label(what), f"Grad-CAM at {explanation.endpoint} ({cells})", "integrated gradients")
-    for axis, title in zip(panels, titles, strict=True):
-        axis.set_title(title, fontsize=11)
-        axis.set_axis_off()
-    grey = np.repeat(shown.mean(axis=-1, keepdims=True) / 255, 3, axis=-1)
-    panels[0].imshow(shown)
-    panels[1].imshow(0.2 + 0.8 * grey, **place)
-    warm = panels[1].imshow(
-        explanation.cam,
-        **place,
-        cmap="inferno",
-        vmin=0,
-        vmax=1,
-        interpolation="bilinear",
-        alpha=0.4 + 0.3 * explanation.cam,
-    )
-    panels[2].imshow(0.75 + 0.25 * grey, **place)
-    limit = float(np.percentile(np.abs(explanation.gradients), CLIPPED)) or 1.0
-    signed = panels[2].imshow(
-        explanation.gradients,
-        **place,
-        cmap="RdBu_r",
-        vmin=-limit,
-        vmax=limit,
-        alpha=np.clip(np.abs(explanation.gradients) / limit, 0, 1) ** 0.7,
-    )
-    bars[0].set_axis_off()
-    for axis, mapped, ticks, labels in (
-        (bars[1], warm, (0, 1), ("0", "most")),
-        (bars[2], signed, (-limit, 0, limit), ("against", "0", "for")),
-    ):
-        bar = figure.colorbar(ScalarMappable(mapped.norm, mapped.cmap), cax=axis, orientation="horizontal")
-        bar.set_ticks(ticks, labels=labels)
-        bar.outline.set_visible(False)
-        axis.get_xticklabels()[0].set_horizontalalignment("left")
-        axis.get_xticklabels()[-1].set_horizontalalignment("right")
-    return figure
-
-
 STEEP = 0.05  # share of the score's difference that steps may miss before more are advised
 
 
@@ -415,13 +353,18 @@ class _Opened:
         """How many outputs stand before the first class: Slim's background."""
         return self.model.output_shape[-1] - self.subject.outputs
 
-    def input_and_picture(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Its input, float32 (1, …), and the part of the picture that it is made of, uint8 at its own size."""
+    def input_and_picture(self, file: Path) -> tuple[np.ndarray, CroppedPicture]:
+        """Its input, float32 (1, …), and the picture at its own size with the part that the input is made of."""
         view = self.subject.view
         pixels = cut(decode(file, decoding_size(view, 1), value_range=view.value_range), view, 1).astype(np.float32)
         picture = read_image(file, value_range=view.value_range)
         left, top, right, bottom = map(round, central_crop(view, *picture.shape[:2]).window(*picture.shape[:2]))
-        return self.subject.keras_input(pixels), picture[top:bottom, left:right]
+        return self.subject.keras_input(pixels), CroppedPicture(picture, (left, top, right, bottom))
+
+    def true_class(self, file: Path) -> str:
+        """The class that the file's folder is named by; "" if it is named by none."""
+        folder = file.absolute().parent.name
+        return folder if self.classes and folder in self.classes.names else ""
 
     def number(self, asked: str) -> int:
         """The output that is a class, by its name, or by its number where none is named so."""
@@ -508,9 +451,25 @@ def explain_files(
         out.mkdir(parents=True, exist_ok=True)
         if target.exists():
             raise InputError(f"{target}: is there already; nothing is overwritten")
-        draw_explanation(picture, found, what, target)
+        figure = explanation_figure(picture, found, what, name=file.name, true=opened.true_class(file))
+        save(figure, target, dpi=130)
         drawn.append(ExplanationFile(str(file), target, what, found))
     return drawn
+
+
+def explained_figures(model: GivenModel, files: Sequence[tuple[Path, str]], steps: int = 8) -> Iterator[Figure]:
+    """A figure for each picture of its likeliest class, with few steps of integrated gradients.
+
+    files: Pictures and their true classes. One that is gone or cannot be read is left out.
+    """
+    opened = _open(model, embedding=False, preprocessing=None)
+    for file, true in files:
+        try:
+            pixels, picture = opened.input_and_picture(file)
+        except (UnreadableImageError, OSError):
+            continue
+        found = explain(opened.model, pixels, names=[file], steps=steps)[0]
+        yield explanation_figure(picture, found, _caption(opened, found, None), name=file.name, true=true)
 
 
 def _targets(files: Sequence[Path], out: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, ParamSpec
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
 from ..common.console import printable
@@ -154,11 +155,11 @@ def plain(axis: Axes) -> None:
     axis.grid(alpha=1.0, linewidth=0.6)
 
 
-def save(figure: Figure, path: Path, dpi: int = 150) -> None:
+def save(figure: Figure, path: Path | BytesIO, dpi: int = 150) -> None:
     """Writes a figure as PNG, over what was there, in one step."""
-    with style(), replacing(path) as beside:
+    with style(), nullcontext(path) if isinstance(path, BytesIO) else replacing(path) as target:
         _finish(figure)
-        figure.savefig(beside, dpi=dpi, facecolor="#ffffff")
+        figure.savefig(target, dpi=dpi, facecolor="#ffffff", format="png")
 
 
 def svg_of(figure: Figure, dpi: int = 110) -> bytes:
@@ -197,6 +198,14 @@ def _finish(figure: Figure) -> None:
     note = fonts.advice(text.get_text() for text in _texts(figure))
     if note and note not in figure.get_supxlabel().replace("\n", " "):
         add_caption(figure, note)
+    lines = figure.get_supxlabel().count("\n")
+    if (
+        lines
+        and isinstance(engine := figure.get_layout_engine(), ConstrainedLayoutEngine)
+        and engine.get().get("compress")
+    ):
+        spare = (0.14 + 0.16 * lines) / figure.get_figheight()  # the compressed layout leaves room for one line
+        engine.set(rect=(0, spare, 1, 1 - spare))
     needed = fonts.families()
     if len(needed) > 1:
         for text in _texts(figure):

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..common.arguments import path_of
+from ..common.arguments import is_integer, path_of
 from ..common.console import command
-from ..common.errors import InputError
+from ..common.errors import InputError, refuse
 from ..common.files import open_regular, read_text
 from ..common.packages import install
 from ..data.copies import COPIES_FILE
@@ -49,13 +49,15 @@ CLASSES_LISTED = 60
 RAISED = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, csv.Error)
 
 
-def write_report(folder: str | PathLike[str]) -> Path:
+def write_report(folder: str | PathLike[str], *, explanations: int = 0) -> Path:
     """Write report.html into a folder that `train`, `evaluate` or `compare` wrote.
 
     The page holds everything in itself: it opens without a network, and can be sent or printed.
 
     Args:
         folder: A run's folder, that of several folds or seeds, an evaluation's or a comparison's.
+        explanations: Of a run, pictures of which Grad-CAM and integrated gradients are drawn, at least 0: the surest
+            mistakes and as many that are right. Each takes some passes of the model.
 
     Returns:
         The page's path. An earlier report in the folder is replaced.
@@ -73,7 +75,9 @@ def write_report(folder: str | PathLike[str]) -> Path:
     if not place.is_dir():
         raise InputError(f"{place}: is no folder; give a folder that train, evaluate or compare wrote")
     require_own(place / REPORT)
-    title, about, sections = _read(place)
+    if not is_integer(explanations) or explanations < 0:
+        raise refuse("explanations", explanations, "an integer of at least 0")
+    title, about, sections = _read(place, explanations)
     write_page(place / REPORT, title, sections, about)
     return place / REPORT
 
@@ -89,13 +93,13 @@ def try_write_report(folder: Path) -> str:
     return ""
 
 
-def _read(folder: Path) -> tuple[str, str, list[Section]]:
+def _read(folder: Path, explanations: int) -> tuple[str, str, list[Section]]:
     """The title, a line about it, and the parts."""
     try:
         if kind := next((kind for kind in STUDIES if (folder / f"{kind}.json").is_file()), None):
             return _study(folder, kind)
         if (folder / RUN_CONFIG).is_file():
-            return _run(folder)
+            return _run(folder, explanations)
         if (folder / f"{COMPARISON}.json").is_file():
             return _comparison(folder)
         if (folder / "report.json").is_file() and "models" in _json(folder / "report.json"):
@@ -113,7 +117,7 @@ def _read(folder: Path) -> tuple[str, str, list[Section]]:
 # ----------------------------------------------------------------------------------------------------------------------
 # A run
 # ----------------------------------------------------------------------------------------------------------------------
-def _run(folder: Path) -> tuple[str, str, list[Section]]:
+def _run(folder: Path, explanations: int) -> tuple[str, str, list[Section]]:
     stored = read_run_config(folder / RUN_CONFIG)
     config = stored["config"]
     report, history = _json_or_none(folder / "report.json"), _history(folder)
@@ -128,6 +132,7 @@ def _run(folder: Path) -> tuple[str, str, list[Section]]:
         _training(config, report, history),
         *([_results("Results on the test pictures", tested)] if tested else []),
         *([_results("Results on the held-out pictures", held_out, used_for_training=True)] if held_out else []),
+        *([_explanations(folder, tested or held_out, explanations)] if held_out and not held_out.multi_label else []),
         _environment(stored),
         _settings(stored),
     ]
@@ -292,6 +297,19 @@ def _environment(stored: Mapping[str, Any]) -> Section:
     return section
 
 
+def run_results(folder: Path) -> list[str]:
+    """The headlines of a run's results with intervals, on its test pictures and on those that it held out."""
+    table = _predictions(folder)
+    if table is None:
+        return []
+    found = []
+    for title, part in (("Test pictures", TEST), ("Held-out pictures, which chose the best epoch", VAL)):
+        rows = np.array([of == part for of in table.split or [VAL] * len(table)])
+        if rows.any():
+            found.append(f"{title}: {_headline(table.take(rows)).text}")
+    return found
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Results
 # ----------------------------------------------------------------------------------------------------------------------
@@ -425,6 +443,30 @@ def _mistakes(table: PredictionTable) -> Iterator[Block]:
     yield TableBlock(["picture", "true", "predicted", "probability"], rows, "The surest mistakes", texts=3)
 
 
+def _explanations(folder: Path, table: PredictionTable, most: int) -> Section:
+    """Of the surest mistakes, and of as many pictures that are right, why the model says what it says."""
+    section = Section("Explanations")
+    if not most:
+        again = command("report", folder, "--explanations", "4")
+        section.blocks += [Line("None were asked for. This command makes the report with four:"), Code(again)]
+        return section
+    from .explain import explained_figures
+
+    sure = np.argsort(-table.probabilities.max(axis=1), kind="stable").tolist()
+    there = [place for place in sure if Path(table.pictures[place]).is_file()]
+    right = table.predicted == table.labels
+    wrong = [place for place in there if not right[place]][: (most + 1) // 2]
+    chosen = [*wrong, *[place for place in there if right[place]][: most - len(wrong)]]
+    files = [(Path(table.pictures[place]), table.classes[int(table.labels[place])]) for place in chosen]
+    section.blocks += [
+        Picture(svg_of(figure), f"explanation of {file.name}", 900)
+        for figure, (file, _) in zip(explained_figures(folder, files), files, strict=False)
+    ]
+    if not section.blocks:
+        section.blocks.append(Line("The pictures are no files, or are no longer there: nothing can be explained."))
+    return section
+
+
 def _picture(name: str) -> Image.Image | None:
     path = Path(name)
     try:
@@ -510,10 +552,14 @@ def _evaluation(folder: Path) -> tuple[str, str, list[Section]]:
 
 def _summary(name: str, table: PredictionTable) -> Section:
     """The headline of one of several models."""
-    section = Section(f"Results of {name}")
+    return Section(f"Results of {name}", [_headline(table)])
+
+
+def _headline(table: PredictionTable) -> Line:
     blocks = _label_results(table) if table.multi_label else _class_results(table, Units(len(table), table.group))
-    section.blocks.append(next(iter(blocks)))
-    return section
+    line = next(iter(blocks))
+    assert isinstance(line, Line)
+    return line
 
 
 def _comparison(folder: Path) -> tuple[str, str, list[Section]]:
@@ -526,9 +572,21 @@ def _comparison(folder: Path) -> tuple[str, str, list[Section]]:
     rows = _csv(folder / f"{COMPARISON}.csv")
     numbers = Section("Differences")
     if rows:
-        numbers.blocks.append(TableBlock(list(rows[0]), [[_short(cell) for cell in row.values()] for row in rows]))
-    repeat = command("compare", *map(str, found.get("models", [])))
-    again = Section("Repetition", [Line("A command that repeats it:"), Code(f"{repeat} --data {found.get('data')}")])
+        header = ["first", "second", "figure", "first's", "second's", "difference (95 %)", "p after Holm", "test"]
+        cells = [
+            [
+                *(row[name] for name in ("first", "second", "figure")),
+                *(_short(row[name]) for name in ("value of first", "value of second")),
+                f"{_short(row['difference'])} ({_short(row['low'])} to {_short(row['high'])})",
+                _short(row["p after Holm"]) or "–",
+                row["test"],
+            ]
+            for row in rows
+        ]
+        numbers.blocks += [TableBlock(header, cells, texts=3), Line("comparison.csv has all columns.")]
+    models = [str(model) for model in found.get("models", []) if model != "average"]
+    repeat = command("compare", *models, "--data", str(found.get("data")))
+    again = Section("Repetition", [Line("A command that repeats it:"), Code(repeat)])
     return "Comparison of models", f"In {folder.resolve().name}", [conclusion, numbers, data, again]
 
 

@@ -383,7 +383,7 @@ def mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray, total:
     cells = [
         (
             f"{label(Path(mistake.name).name, FILE_LENGTH, middle=True)}\n"
-            f"{percent(mistake.probability, 0)}: {label(mistake.predicted, LABEL_LENGTH)}\n"
+            f"said {percent(mistake.probability, 0)}: {label(mistake.predicted, LABEL_LENGTH)}\n"
             f"true: {label(mistake.true, LABEL_LENGTH)}",
             picture,
         )

@@ -28,6 +28,7 @@ from ..pictures import write_digits
 from .models import write_model
 
 WRITTEN = {
+    "report.html",
     "report.json",
     "roc.png",
     "predictions.csv",

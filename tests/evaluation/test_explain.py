@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from matplotlib.patches import Rectangle
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -25,6 +26,8 @@ from inception_resnet_keras.data.crops import View, cut
 from inception_resnet_keras.data.images import decode
 from inception_resnet_keras.evaluation import explain as explain_module
 from inception_resnet_keras.evaluation.explain import explain
+from inception_resnet_keras.evaluation.explanation_figure import CroppedPicture, explanation_figure
+from inception_resnet_keras.evaluation.figure_style import save
 from inception_resnet_keras.models import classes as named
 from inception_resnet_keras.models.model_file import Card, save_model
 from inception_resnet_keras.networks import edits
@@ -360,7 +363,8 @@ def test_imagenets_classes_have_their_names_and_the_background_is_none(
     assert (opened.name(8), opened.name(0)) == ("class_7", "background")
     with pytest.raises(InputError, match=r"--class: got 'crane'.* \('crane \(n00000005\)', 'crane \(n00000006\)'\)"):
         opened.number("crane")
-    pixels, part = opened.input_and_picture(picture)
+    pixels, shown = opened.input_and_picture(picture)
+    part = shown.crop
     assert pixels.shape == (1, 75, 75, 3)
     assert part.shape == (70, 140, 3)
     found = explain(opened.model, pixels, steps=1)[0]
@@ -418,6 +422,21 @@ def test_a_picture_one_pixel_wide_is_drawn_on_a_sheet_that_can_be_written(tmp_pa
         0, 0.5, 1.0, "b10", nothing, np.zeros((9, 9), np.float32), 1.0, 0.0, np.zeros((9, 9, 3), np.uint8)
     )
     for name, shape in {"high.png": (65_535, 1, 3), "wide.png": (1, 65_535, 3)}.items():
-        explain_module.draw_explanation(np.zeros(shape, np.uint8), explained, "a class", tmp_path / name)
+        save(explanation_figure(np.zeros(shape, np.uint8), explained, "a class"), tmp_path / name)
         with Image.open(tmp_path / name) as drawn:
             assert max(drawn.size) < 3000
+
+
+def test_a_figure_has_the_files_name_the_true_class_and_the_crops_outline(model: keras.Model) -> None:
+    explained = explain(model, IMAGES[:1], steps=1)[0]
+    picture = CroppedPicture(np.zeros((40, 60, 3), np.uint8), (10, 5, 50, 35))
+    figure = explanation_figure(picture, explained, "seven 90 %", name="a$b.png", true="one")
+    assert figure.get_suptitle() == "a\\$b.png\ntrue class: one"
+    [outline] = figure.axes[0].patches
+    assert isinstance(outline, Rectangle)
+    assert outline.get_bbox().bounds == (9.5, 4.5, 40, 30)
+    assert figure.axes[0].images[0].get_extent() == pytest.approx((-0.5, 59.5, 39.5, -0.5))
+    assert figure.axes[1].images[0].get_extent() == pytest.approx((-0.5, 39.5, 29.5, -0.5))  # of the crop
+    whole = explanation_figure(np.zeros((9, 9, 3), np.uint8), explained, "one")
+    assert not whole.axes[0].patches
+    assert not whole.get_suptitle()

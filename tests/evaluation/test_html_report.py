@@ -84,7 +84,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_runs_report_has_its_parts_and_its_figures(run: Path) -> None:
     found = Elements((run / REPORT).read_text(encoding="utf-8"))
     sections = [dict(tag[1])["id"] for tag in found.tags if tag[0] == "h2"]
-    assert len(sections) == 7
+    assert len(sections) == 8
     text = " ".join(found.text.split())
     for said in (
         "Pictures by class and part class held out test",
@@ -129,6 +129,41 @@ def test_other_folders_and_files_of_others_are_refused(tmp_path: Path, capsys: p
     (folder / "history.csv").write_text("epoch,loss\n1\n")
     with pytest.raises(InputError, match=r"history\.csv: is damaged"):
         write_report(folder)
+
+
+def test_a_comparisons_report_has_its_sentences_and_differences(tmp_path: Path) -> None:
+    from inception_resnet_keras.evaluation.comparison import CSV_HEADER
+
+    row = [
+        "a|<b>",
+        "b",
+        "accuracy",
+        "0.5",
+        "0.625",
+        "0.125",
+        "-0.05",
+        "0.3",
+        "0.2",
+        "0.4",
+        "t",
+        "McNemar",
+        "1",
+        "2",
+        "8",
+        "0",
+    ]
+    (tmp_path / "comparison.csv").write_text("\n".join(",".join(cells) for cells in (CSV_HEADER, row)))
+    stored = {
+        "data": "set.csv",
+        "models": ["a|<b>", "b", "average"],
+        "sentences": ["Nothing can be said."],
+        "notes": [],
+    }
+    (tmp_path / "comparison.json").write_text(json.dumps(stored))
+    text = " ".join(Elements(write_report(tmp_path).read_text(encoding="utf-8")).text.split())
+    assert "a|<b> b accuracy 0.5 0.625 0.125 (-0.05 to 0.3) 0.4 McNemar" in text
+    assert "Nothing can be said." in text
+    assert "compare 'a|<b>' b --data set.csv" in text
 
 
 def test_a_page_is_replaced_by_the_next_one_and_leaves_empty_parts_out(tmp_path: Path) -> None:
