@@ -170,7 +170,7 @@ def compare(
     require_finite("model", wanted, numbers)
     require_finite(str(shown), found, numbers)
     if isinstance(runtime, SavedModelRuntime):
-        _check_encoded(runtime, sample.images[:BATCH], shown)
+        _check_encoded(runtime, sample.images, shown)
     embedding = not prepared.card.gives_classes
     if not embedding:
         _refuse_no_probabilities(wanted)
@@ -247,12 +247,31 @@ def _outputs(run: Any, images: np.ndarray) -> np.ndarray:
     return np.concatenate(found).astype(np.float64)
 
 
+# How large the encoded pictures of the check are, of the model's own height and width: smaller, as large, of another
+# shape, and so large that a JPEG is decoded at a half and a quarter, and that blocks of a PNG's pixels are averaged.
+_ENCODED = (
+    ("JPEG", "RGB", (0.6, 0.7)),
+    ("JPEG", "RGB", (1.0, 1.0)),
+    ("JPEG", "RGB", (1.3, 2.6)),
+    ("JPEG", "L", (4.3, 4.1)),
+    ("JPEG", "CMYK", (2.2, 3.1)),
+    ("JPEG", "RGB", (9.5, 8.2)),
+    ("PNG", "RGB", (1.0, 1.0)),
+    ("PNG", "RGB", (5.1, 4.4)),
+)
+_LARGEST_ENCODED = 4096  # pixels of a side
+
+
 def _check_encoded(runtime: SavedModelRuntime, images: np.ndarray, shown: Path) -> None:
-    """The bytes of pictures must give what their pixels do, read as `predict` reads them."""
+    """The bytes of pictures, JPEGs of several sizes among them, must give what `predict` reads from them gives."""
     contents, card = [], runtime.card
-    for image in images:
+    for place, (kind, mode, times) in enumerate(_ENCODED):
+        height, width = (
+            min(round(share * side), _LARGEST_ENCODED) for share, side in zip(times, card.size, strict=True)
+        )
+        picture = Image.fromarray(images[place % len(images)]).resize((width, height), Image.Resampling.BICUBIC)
         file = BytesIO()
-        Image.fromarray(image).save(file, "PNG")
+        picture.convert(mode).save(file, kind)
         contents.append(file.getvalue())
     read = [read_image(shown, card.size, crop=card.central_crop, content=content) for content in contents]
     wanted = runtime.run(np.stack(read))

@@ -22,7 +22,7 @@ SAVED_MODEL_FILE = "saved_model.pb"
 _OPERATIONS = """
     Placeholder Const Identity IdentityN NoOp StopGradient EnsureShape
     VarHandleOp ReadVariableOp AssignVariableOp DisableCopyOnRead
-    StatefulPartitionedCall PartitionedCall StatelessIf StatelessWhile If While
+    StatefulPartitionedCall PartitionedCall StatelessIf StatelessCase StatelessWhile If Case While
     TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem TensorListStack
 
     Conv2D Conv2DBackpropInput DepthwiseConv2dNative BiasAdd AvgPool MaxPool FusedBatchNormV3 LRN
@@ -32,13 +32,13 @@ _OPERATIONS = """
 
     Add AddV2 AddN Sub Mul RealDiv DivNoNan FloorDiv FloorMod Maximum Minimum Pow SquaredDifference
     Abs Neg Sign Square Sqrt Rsqrt Reciprocal Inv Exp Expm1 Log Log1p Erf Erfc Sin Cos Floor Ceil Round Rint
-    Sum Mean Max Min Prod Any All ArgMax ArgMin Cumsum TopKV2 Bucketize DenseBincount ClipByValue
+    Sum SegmentSum Mean Max Min Prod Any All ArgMax ArgMin Cumsum TopKV2 Bucketize DenseBincount ClipByValue
     Equal NotEqual Greater GreaterEqual Less LessEqual LogicalAnd LogicalOr LogicalNot Select SelectV2 Where
 
     Cast Shape ShapeN Size Rank Range Fill ZerosLike OnesLike Reshape Squeeze ExpandDims Transpose Pad PadV2 MirrorPad
     Pack Unpack ConcatV2 Split SplitV Slice StridedSlice GatherV2 GatherNd OneHot Tile BroadcastTo ReverseV2 Roll
 
-    DecodeImage DecodeJpeg DecodePng DecodeRaw StaticRegexFullMatch StringJoin StringSplitV2 Substr
+    DecodeImage DecodeJpeg ExtractJpegShape DecodePng DecodeRaw StaticRegexFullMatch StringJoin StringSplitV2 Substr
 """
 OPERATIONS = frozenset(_OPERATIONS.split())
 # Every SavedModel can save itself again. What does it is not called by anything that is loaded here.
