@@ -398,7 +398,7 @@ class _Rows:
         names = ", ".join(map(repr, self.other[:20])) + (", …" if len(self.other) > 20 else "")
         which = f"the column {names} is" if len(self.other) == 1 else f"the columns {names} are"
         takes = ", ".join(("path", LABEL, "split", "group", "weight"))
-        return [(str(self.path), f"{which} not read: {takes} are, and what the setting group names")]
+        return [(str(self.path), f"{which} not read, unless the setting group names one: {takes} are")]
 
 
 def _values(listing: Listing, row: int) -> dict[str, Any]:
