@@ -215,7 +215,7 @@ def how_to_serve(out: Path, layout: str) -> str:
     """The command that runs the layout's server on a folder that was written."""
     folder = shlex.quote(printable(out.resolve()))
     image = {
-        "triton": "-p 8000:8000 {mount} nvcr.io/nvidia/tritonserver:25.09-py3 tritonserver --model-repository=/models",
+        "triton": "-p 8000:8000 {mount} nvcr.io/nvidia/tritonserver:YY.MM-py3 tritonserver --model-repository=/models",
         "ovms": "-p 8000:8000 {mount} openvino/model_server --config_path /models/config.json --rest_port 8000",
         "tfserving": "-p 8501:8501 {mount} -e MODEL_NAME={name} tensorflow/serving",
     }[layout]
