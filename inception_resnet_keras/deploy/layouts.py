@@ -80,7 +80,7 @@ def export_layout(
         layout: "triton", "ovms" or "tfserving".
         name: What the server calls the model; None for the name of its folder or file.
         max_batch: The largest batch that Triton makes of requests.
-        options: Those of `export_model`.
+        options: Those of `export_model`, but for `model_card`.
 
     Returns:
         The comparison, as `export_model` does.
@@ -93,6 +93,8 @@ def export_layout(
     from .service import check_name, default_name
 
     check_layout(layout, format)
+    if options.get("model_card"):
+        raise InputError("model_card: a server's folder has none; export the model without a layout to get one")
     positive_integer("max_batch", max_batch)
     chosen = check_name(default_name(display_name(model)) if name is None else name)
     place = path_of("out", out)

@@ -137,6 +137,7 @@ def test_what_a_server_does_not_run_or_would_be_overwritten_is_refused(
         (tmp_path / "none" / "x", {}, "is no folder; make it first"),
         (tmp_path / "x", {"name": "a b"}, "name: got 'a b'"),
         (tmp_path / "x", {"max_batch": 0}, "max_batch: got 0"),
+        (tmp_path / "x", {"model_card": True}, "model_card: a server's folder has none"),
     ):
         with pytest.raises(InputError, match=message):
             export_layout(run, out, "onnx", "triton", **options)
