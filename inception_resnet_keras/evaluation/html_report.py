@@ -32,9 +32,11 @@ from ..data.splits import SPLIT_FILE, Split, read_split
 from ..models.model_file import read_run_config
 from ..weights.runs import RUN_CONFIG
 from . import curves, plots
-from .calibration import calibration, confidence_and_correct
+from .calibration import confidence_and_correct
+from .curves import Kind
 from .figure_style import percent, svg_of
-from .intervals import Units, Value, mean_of_shares, shares
+from .intervals import Units, Value
+from .metrics import CLASS_NAMES, NAMES, Figures, figures
 from .multi_label import multi_label_report
 from .predictions import PREDICTIONS, PredictionTable, read_predictions
 from .report import Report, classification_report, most_confused
@@ -46,6 +48,7 @@ COMPARISON = "comparison"
 PART_NAMES = {TRAIN: "training", VAL: "held out", TEST: "test"}
 LISTED = 30  # rows of a table of files
 CLASSES_LISTED = 60
+SHARES = ("accuracy", "top5", "balanced_accuracy", "sensitivity", "specificity", "precision", "ece")
 RAISED = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, csv.Error)
 
 
@@ -323,69 +326,79 @@ def _results(title: str, table: PredictionTable, *, used_for_training: bool = Fa
     units = Units(len(table), table.group)
     if units.grouped:
         section.blocks.append(Line(f"Intervals count {len(units):,} groups, since pictures of a group are alike."))
-    section.blocks += _label_results(table) if table.multi_label else _class_results(table, units)
+    areas: dict[Kind, dict[str, tuple[float, float]]] = {}
+    if table.multi_label:
+        section.blocks += _label_results(table)
+    else:
+        scored = _figures(table)
+        section.blocks += _class_results(table, scored)
+        areas = {"roc": _areas(scored, "auc"), "precision_recall": _areas(scored, "average_precision")}
     names = list(table.classes)
     for kind in curves.KINDS:
         found = curves.curve_set(kind, table.labels, table.probabilities, names, table.group)
         alt = "ROC curves" if kind == "roc" else "precision and recall"
         width = 420 if len(found.curves) < 2 else 0
-        section.blocks.append(Picture(svg_of(curves.curves_figure(found)), alt, width))
+        section.blocks.append(Picture(svg_of(curves.curves_figure(found, areas.get(kind))), alt, width))
     section.blocks += _mistakes(table)
     return section
 
 
-def _class_results(table: PredictionTable, units: Units) -> Iterator[Block]:
-    report = _report(table)
-    right = (table.predicted == table.labels)[:, None]
-    accuracy = shares(right, np.ones_like(right), units)[0]
-    recalls, precisions = _class_values(table, units)
-    known = [value for value in recalls if value is not None]
-    assert accuracy is not None
-    yield Line(
-        f"Accuracy {accuracy.percent()} and balanced accuracy {mean_of_shares(known).percent()} of {len(table):,} "
-        "pictures; in brackets 95 % intervals.",
-        strong=True,
-    )
-    order = [number for number, score in enumerate(report.classes) if score.support]
-    more = ""
-    if len(order) > CLASSES_LISTED:
-        more = f"; the {CLASSES_LISTED} of {len(order)} with the least sensitivity"
-        order = sorted(order, key=lambda number: report.classes[number].recall)[:CLASSES_LISTED]
-    rows = [
-        [
-            report.classes[number].name,
-            f"{report.classes[number].support:,}",
-            _text(recalls[number]),
-            _text(precisions[number]),
-            f"{report.classes[number].f1:.3f}",
+def _areas(found: Figures, key: str) -> dict[str, tuple[float, float]]:
+    """The intervals of the areas under a kind of curve, by class, and by "" that of their mean."""
+    values = {"": found.values.get(key), **{score.name: getattr(score, key) for score in found.classes}}
+    return {
+        name: (value.low, value.high)
+        for name, value in values.items()
+        if value is not None and value.low is not None and value.high is not None
+    }
+
+
+def _class_results(table: PredictionTable, found: Figures) -> Iterator[Block]:
+    yield _class_headline(found)
+    values = [[NAMES[key], _text(key, value), value.method] for key, value in found.values.items()]
+    yield TableBlock(["figure", "value (95 % interval)", "interval"], values, "Of all classes", texts=1)
+    scores, more = found.classes, ""
+    if len(scores) > CLASSES_LISTED:
+        more = f": the {CLASSES_LISTED} of {len(scores)} with the least sensitivity"
+        scores = sorted(scores, key=lambda score: score.sensitivity.value if score.sensitivity else 0.0)[
+            :CLASSES_LISTED
         ]
-        for number in order
+    rows = [
+        [score.name, f"{score.pictures:,}", *(_text(key, getattr(score, key)) for key in CLASS_NAMES)]
+        for score in scores
     ]
-    header = ["class", "pictures", "sensitivity (recall)", "precision", "F1"]
-    yield TableBlock(header, rows, f"Class by class, with Wilson's 95 % intervals{more}")
+    header = ["class", "pictures", *CLASS_NAMES.values()]
+    yield TableBlock(header, rows, f"Each class against the rest, with 95 % intervals{more}")
+    report = _report(table)
     yield Picture(
-        svg_of(plots.confusion(report, interval=(accuracy.low, accuracy.high))),
-        "confusion matrix",
-        720 if len(order) <= 4 else 0,
+        svg_of(plots.confusion(report, interval=found.interval)), "confusion matrix", 720 if len(scores) <= 4 else 0
     )
     confused = most_confused(report, 10)
     if confused:
         rows = [[true, said, f"{count:,}"] for true, said, count in confused]
         yield TableBlock(["true class", "taken for", "pictures"], rows, "Confused most often", texts=2)
-    found = calibration(table.labels, table.probabilities)
-    curve = ("model", *confidence_and_correct(table.labels, table.probabilities), found)
+    curve = ("model", *confidence_and_correct(table.labels, table.probabilities), found.calibration)
     yield Picture(svg_of(curves.reliability([curve])), "accuracy beside confidence", 420)
 
 
-def _class_values(table: PredictionTable, units: Units) -> tuple[list[Value | None], list[Value | None]]:
-    """Each class's sensitivity and precision; None where there is nothing to divide by."""
-    every = np.arange(len(table.classes))
-    truth, said = table.labels[:, None] == every, table.predicted[:, None] == every
-    return shares(truth & said, truth, units), shares(truth & said, said, units)
+def _figures(table: PredictionTable) -> Figures:
+    return figures(table.labels, table.probabilities, list(table.classes), table.group)
 
 
-def _text(value: Value | None) -> str:
-    return "–" if value is None else value.percent()
+def _class_headline(found: Figures) -> Line:
+    accuracy, balanced = (found.values[key].percent() for key in ("accuracy", "balanced_accuracy"))
+    return Line(
+        f"Accuracy {accuracy} and balanced accuracy {balanced} of {found.pictures:,} pictures; in brackets 95 % "
+        "intervals.",
+        strong=True,
+    )
+
+
+def _text(key: str, value: Value | None) -> str:
+    """Shares in per cent, areas and coefficients as decimal numbers."""
+    if value is None:
+        return "–"
+    return value.percent() if key in SHARES else value.decimal()
 
 
 def _label_results(table: PredictionTable) -> Iterator[Block]:
@@ -556,8 +569,9 @@ def _summary(name: str, table: PredictionTable) -> Section:
 
 
 def _headline(table: PredictionTable) -> Line:
-    blocks = _label_results(table) if table.multi_label else _class_results(table, Units(len(table), table.group))
-    line = next(iter(blocks))
+    if not table.multi_label:
+        return _class_headline(_figures(table))
+    line = next(iter(_label_results(table)))
     assert isinstance(line, Line)
     return line
 
