@@ -19,7 +19,7 @@ from inception_resnet_keras.evaluation.predictions import PredictionTable, predi
 from ..pictures import write_digits
 from .models import write_model
 
-WRITTEN = {"comparison.csv", "comparison.json", "comparison.md", "comparison.tex", "predictions.csv"}
+WRITTEN = {"comparison.csv", "comparison.json", "comparison.md", "comparison.tex", "predictions.csv", "report.html"}
 
 
 @pytest.fixture(scope="module")

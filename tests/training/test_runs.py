@@ -46,6 +46,7 @@ LEFT_IN_A_RUN = {
     "history.csv",
     "split.csv",
     "config.json",
+    "predictions.csv",
     "report.html",
     "report.json",
     "learning_curves.png",
