@@ -57,7 +57,7 @@ def main() -> None:
     average = tested.pairs[-1]
     print(f"average of the folds' models: {average.row('accuracy').second:.1%} of {average.pictures} digits kept apart")
     print(tested.sentences[-1])
-    print(f"everything is in {out}")
+    print(f"reports: {out / 'folds' / 'report.html'} and {out / 'tested' / 'report.html'}")
 
 
 if __name__ == "__main__":

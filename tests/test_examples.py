@@ -183,6 +183,7 @@ def test_study(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     average = json.loads((out / "tested" / "evaluation" / "report.json").read_text())["average"]["figures"]
     assert f"average of the folds' models: {average['top1']:.1%} of 260 digits kept apart" in said
     assert "The difference in accuracy, average minus" in said
+    assert all((out / folder / "report.html").stat().st_size > 20_000 for folder in ("folds", "tested"))
     folders = ("folds/fold-1", "folds/fold-2", "tested")
     first, second, tested = (
         {row["group"] for row in csv.DictReader((out / folder / "predictions.csv").open(encoding="utf-8"))}

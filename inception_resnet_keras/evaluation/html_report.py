@@ -140,7 +140,10 @@ def _run(folder: Path, explanations: int) -> tuple[str, str, list[Section]]:
         _settings(stored),
     ]
     if not table:
-        sections.insert(3, Section("Results", [Line("The run has no predictions.csv: it is not finished.")]))
+        why = "it is not finished"
+        if (folder / "report.json").is_file():
+            why = f"runs of earlier versions kept none; the results are had by {command('evaluate', folder)}"
+        sections.insert(3, Section("Results", [Line(f"The run has no {PREDICTIONS}: {why}.")]))
     name = f"{config.get('model')} on {Path(str(config.get('data') or 'digits')).name}"
     return name, f"Run {folder.resolve().name}, started {stored.get('started', 'at an unknown time')}", sections
 
