@@ -46,6 +46,7 @@ from .report import Report, classification_report
 from .results import write_results
 from .run_data import choose
 from .tables import Evaluation, Model
+from .thresholds import write_thresholds
 
 EVALUATIONS = Path("evaluations")
 MAX_CORRUPT = 100
@@ -294,6 +295,7 @@ def write_evaluation(
     """Tables and pictures, then `summary` as report.json, which tells that all is there."""
     names = [score.name for score in report.classes]
     seen.table(names, [name for name, _ in curves[: len(seen.probabilities)]]).write(folder / PREDICTIONS)
+    write_thresholds(folder, seen.labels, seen.average, names)
     write_csv(
         folder / "confusion_matrix.csv",
         ["true \\ predicted", *names],

@@ -20,6 +20,7 @@ from .html_report import write_report
 from .multi_label import DEFAULT_THRESHOLD, MultiLabelReport, multi_label_report
 from .predictions import PREDICTIONS, table_of
 from .tables import CLASSES_SHOWN, Evaluation, label_models_table, label_table, looked_at
+from .thresholds import write_thresholds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -200,6 +201,7 @@ def evaluate_labels(
         models_thresholds=thresholds if several else (),
     )
     table.write(found.folder / PREDICTIONS)
+    write_thresholds(found.folder, labels, judged, about["classes"])
     shown = [picture(mistake.index) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
     plots.plot_labels(report, found.folder / "labels.png")
     plots.plot_label_mistakes(report, shown, found.folder / "mistakes.png")

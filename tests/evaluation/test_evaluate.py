@@ -39,6 +39,7 @@ WRITTEN = {
     "mistakes.png",
     "results.md",
     "results.tex",
+    "thresholds.csv",
 }
 
 
