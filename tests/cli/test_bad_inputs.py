@@ -170,6 +170,8 @@ SLOTS: dict[str, Callable[[dict[str, str], str], list[str]]] = {
     "export --labels": lambda good, bad: [
         *("export", good["model"], "--format=litert", f"--labels={bad}", f"--out={good['out']}.tflite"),
     ],
+    "report FOLDER": lambda good, bad: ["report", "--", bad],
+    "serve MODEL": lambda good, bad: ["serve", "--port=0", "--", bad],
     "bench --json": lambda good, bad: ["bench", f"--json={bad}", "nothing"],
     "summary NETWORK": lambda good, bad: ["summary", "--", bad],
     "summary --variant": lambda good, bad: ["summary", "inception_v4", f"--variant={bad}"],
@@ -200,6 +202,7 @@ COUNTS: dict[str, list[str]] = {
     "compare --batch-size": ["compare", "/nowhere", "/nowhere", "--data=/nowhere"],
     "explain --steps": ["explain", "/nowhere", "a.png"],
     "export --max-difference": ["export", "/nowhere", "--format=onnx"],
+    "report --explanations": ["report", "/nowhere"],
     "bench --batch": ["bench", "nothing"],
     "bench --rounds": ["bench", "nothing"],
     "bench --seconds": ["bench", "nothing"],

@@ -83,9 +83,9 @@ def test_a_user_gets_the_probabilities_that_the_report_is_made_of(
     pack(open_source(folder), tmp_path / "packed")
     seen: dict[str, np.ndarray] = {}
 
-    def noted(labels: Any, probabilities: np.ndarray, classes: Any, names: Any, *rest: Any) -> Report:
+    def noted(labels: Any, probabilities: np.ndarray, classes: Any, names: Any, *rest: Any, **groups: Any) -> Report:
         seen.update(zip(names, probabilities, strict=True))
-        return classification_report(labels, probabilities, classes, names, *rest)
+        return classification_report(labels, probabilities, classes, names, *rest, **groups)
 
     monkeypatch.setattr(train_module, "classification_report", noted)
     varied = {"augmentation": "inception", "area": [0.4, 1.0], "rand_augment": 1, "mixup": 0.2, "cutmix": 1.0}
