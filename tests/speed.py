@@ -1,10 +1,15 @@
 """Ratios of processor time to Keras's own for the same network: to build it, to load its weights, to draw its layers.
 
+And of the command `summary` to an interpreter that imports numpy.
+
 `python -m tests.speed` measures them on a quiet machine. They are no part of the suite, where other tests run beside.
 """
 
 import gc
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +25,7 @@ from inception_resnet_keras import (
     load_weights,
     plot_architecture,
 )
+from inception_resnet_keras.networks import NETWORKS
 
 ROUNDS = 3
 Work = Callable[[], object]
@@ -93,7 +99,25 @@ def drawing() -> dict[str, float]:
     return least({"model_to_dot and Graphviz": theirs, "ours": ours})
 
 
+def summing_up() -> dict[str, float]:
+    """A command that needs no engine, in a process of its own."""
+
+    def taken(*arguments: str) -> float:
+        before = os.times()
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    commands = {
+        "import numpy": ("-c", "import numpy"),
+        **{f"summary {name}": ("-m", "inception_resnet_keras", "summary", name) for name in NETWORKS},
+    }
+    rounds = [{name: taken(*command) for name, command in commands.items()} for _ in range(ROUNDS)]
+    return {name: min(each[name] for each in rounds) for name in commands}
+
+
 if __name__ == "__main__":
     show("to build, per convolution", building())
     show("to load keras.applications' .h5", loading())
     show("to draw every layer", drawing())
+    show("to sum a network up", summing_up())

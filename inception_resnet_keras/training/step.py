@@ -89,6 +89,7 @@ class Stepper:
         self._local_replicas = self.replicas // worker(strategy)[1]
         self._forward = training_forward(model, config, fused=fused)
         self._variables = list(model.trainable_variables)
+        self._traced: set[Any] = set()  # see `_trace_for_any_batch`
         self._failed = tf.Variable(False, trainable=False)  # whether a step was not taken, after which none is
         # Keras updates a weight in a dozen passes over memory, of which XLA makes one; its bits are not promised.
         one_pass = sys.platform == "linux" and not config.deterministic
@@ -113,7 +114,10 @@ class Stepper:
         Returns:
             The metrics in the order of `StepMetrics`, on the device: nothing waits for them.
         """
-        return self._take_step(*self._inputs(images, labels, weights, stop), tf.constant(number, tf.float32))
+        arguments = (*self._inputs(images, labels, weights, stop), tf.constant(number, tf.float32))
+        if self.replicas == 1 and self.config.accumulate == 1:  # others divide a batch by its static size
+            self._trace_for_any_batch(self._take_step, arguments[:3], arguments[3:])
+        return self._take_step(*arguments)
 
     @graph
     def _take_step(self, images: Any, labels: Any, weights: Any, stop: Any, number: tf.Tensor) -> tf.Tensor:
@@ -312,7 +316,9 @@ class Stepper:
         so that all workers learn of it after the same batch without one more exchange.
         """
         if self.replicas == 1:
-            return self._predict_on_replicas(tf.convert_to_tensor(images)).numpy(), stop
+            batch = tf.convert_to_tensor(images)
+            self._trace_for_any_batch(self._predict_on_replicas, (batch,))
+            return self._predict_on_replicas(batch).numpy(), stop
         padding = -len(images) % self.replicas
         padded = np.concatenate([images, np.repeat(images[-1:], padding, axis=0)]) if padding else images
         size = len(padded) // self.replicas
@@ -336,6 +342,19 @@ class Stepper:
 
         columns = self.strategy.run(on_replica, (images, stop))
         return columns if self.replicas == 1 else self.strategy.gather(columns, axis=0)
+
+    def _trace_for_any_batch(self, function: Any, batch: Any, others: Sequence[Any] = ()) -> None:
+        """Traces a compiled function before its first call so that it takes batches of any size.
+
+        An epoch's last batch is often smaller. A trace of its own takes seconds for a whole network, as the first does.
+
+        batch: The arguments that have a row for each picture, or None. others: Those that follow them.
+        """
+        ranks = (function, *(None if rows is None else rows.shape.rank for rows in batch))
+        if ranks not in self._traced:
+            self._traced.add(ranks)
+            rows = [None if rows is None else tf.TensorSpec([None, *rows.shape[1:]], rows.dtype) for rows in batch]
+            function.get_concrete_function(*rows, *(tf.TensorSpec(other.shape, other.dtype) for other in others))
 
     # Replicas and workers
 

@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 
@@ -32,11 +31,8 @@ def test_help_is_quick_because_nothing_heavy_is_imported(arguments: tuple[str, .
 
 
 @pytest.mark.parametrize("network", list(networks.NETWORKS))
-def test_summary_takes_under_a_second_and_no_engine(network: str) -> None:
-    before = os.times()
+def test_summary_is_quick_because_nothing_heavy_is_imported(network: str) -> None:
     said, loaded = loaded_after("summary", network)
-    after = os.times()  # of processor time, which other programs do not add to
-    assert after.children_user + after.children_system - before.children_user - before.children_system < 1
     assert not loaded
     assert "35×35" in said
     assert "8×8" in said
