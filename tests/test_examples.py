@@ -175,6 +175,7 @@ def test_hub_segmentation(run: Run, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("charts")
 def test_study(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short = ("--model", "few", "--size", 32, "--epochs", 1, "--folds", 2)
     out = tmp_path / "out"

@@ -21,6 +21,8 @@ from ..diagrams import browser
 NAMES = ["<script>document.title='hacked'</script>", '" onerror="x', "猫 & قطة"]
 ALIEN = "b" * 90
 
+pytestmark = pytest.mark.usefixtures("charts")
+
 
 class Elements(HTMLParser):
     """The tags with their attributes, and the text of a page."""
@@ -75,7 +77,7 @@ def write_run(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(charts: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_run(tmp_path_factory.mktemp("runs") / "run")
     assert write_report(folder) == folder / REPORT
     return folder
