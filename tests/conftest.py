@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ settings.register_profile("suite", deadline=None, max_examples=50)
 
 settings.load_profile("suite")
 
-NO_CHART = b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
+_drawn: list[Any] = []  # matplotlib's own `savefig`
 
 
 def pytest_collection_finish() -> None:
@@ -37,25 +38,39 @@ def no_cache_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="session", autouse=True)
-def pages_without_charts() -> Iterator[None]:
-    """report.html of a run, of which the suite makes hundreds, without its charts, which cost more than the training.
+def blank_charts() -> Iterator[None]:
+    """Charts are written as blank images: the suite makes thousands beside what it tests, a third of its time.
 
-    The tests of the page ask for `charts`.
+    Tests that look at charts ask for `charts`; what runs in a process of its own draws them.
     """
-    from inception_resnet_keras.evaluation import html_report
+    if not find_spec("matplotlib"):
+        yield
+        return
+    from matplotlib.figure import Figure
 
+    _drawn.append(Figure.savefig)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(html_report, "svg_of", lambda figure, dpi=0: NO_CHART)
+        patch.setattr(Figure, "savefig", _save_blank)
         yield
 
 
+def _save_blank(figure: Any, target: Any, *, format: str = "png", dpi: int = 100, **_: Any) -> None:
+    width, height = (round(inches * dpi) for inches in figure.get_size_inches())
+    if format == "svg":
+        target.write(f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"/>'.encode())
+    else:
+        from PIL import Image
+
+        Image.new("RGB", (width, height), "white").save(target, format)
+
+
 @pytest.fixture(scope="module")
-def charts(pages_without_charts: None) -> Iterator[None]:
-    """Within the module, report.html has its charts."""
-    from inception_resnet_keras.evaluation import figure_style, html_report
+def charts(blank_charts: None) -> Iterator[None]:
+    """Within the module, charts are drawn."""
+    from matplotlib.figure import Figure
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(html_report, "svg_of", figure_style.svg_of)
+        patch.setattr(Figure, "savefig", _drawn[0])
         yield
 
 

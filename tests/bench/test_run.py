@@ -27,6 +27,8 @@ from inception_resnet_keras.networks.trace import trace
 from .. import tiny
 from . import workers
 
+pytestmark = pytest.mark.usefixtures("charts")
+
 
 def test_from_the_command_line_to_table_json_and_chart(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

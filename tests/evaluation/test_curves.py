@@ -8,6 +8,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from inception_resnet_keras.evaluation import curves
 from inception_resnet_keras.evaluation.curves import Kind, bin_count, curve_set, curves_figure, equal_bins
 
+pytestmark = pytest.mark.usefixtures("charts")
+
 
 def drawn(classes: int, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
     random = np.random.default_rng(seed)

@@ -36,6 +36,8 @@ from inception_resnet_keras.weights import registry
 from .. import tiny
 from ..tiny import IMAGES
 
+pytestmark = pytest.mark.usefixtures("charts")
+
 SIDE = 32
 WIDER = edits.with_width(tiny.TINY, 4)  # enough filters to learn with
 NAMES = ["zero", "one", "seven"]

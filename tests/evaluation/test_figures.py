@@ -7,6 +7,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, t
 from inception_resnet_keras.evaluation.metrics import figures, true_class_ranks
 from inception_resnet_keras.evaluation.paper_tables import paper_accuracy
 
+pytestmark = pytest.mark.usefixtures("charts")
+
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 80), classes=st.integers(6, 20))
 def test_figures_are_scikit_learns(seed: int, count: int, classes: int) -> None:

@@ -17,6 +17,8 @@ from inception_resnet_keras.evaluation import fonts, plots
 from inception_resnet_keras.evaluation.figure_style import DARK, INK, label, labels, svg_of
 from inception_resnet_keras.evaluation.report import classification_report
 
+pytestmark = pytest.mark.usefixtures("charts")
+
 CUNEIFORM, OTHER = "\U00012000", "\U00012001"  # which no font here has
 
 

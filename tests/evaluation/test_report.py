@@ -17,6 +17,8 @@ from inception_resnet_keras.evaluation.metrics import balanced_accuracy
 from inception_resnet_keras.evaluation.report import Report, classification_report, most_confused
 from inception_resnet_keras.evaluation.verification import verify
 
+pytestmark = pytest.mark.usefixtures("charts")
+
 LABELS = np.array([0, 0, 1, 1, 2])
 PROBABILITIES = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0, 0.7, 0.3], [0.05, 0.95, 0], [0, 0.99, 0.01]])
 

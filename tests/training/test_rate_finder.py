@@ -16,6 +16,8 @@ from inception_resnet_keras.training.rate_finder import _running_means, _suggest
 from .. import tiny
 from ..pictures import write_digits
 
+pytestmark = pytest.mark.usefixtures("charts")
+
 RATES = [10.0**exponent for exponent in range(-6, 2)]
 
 
