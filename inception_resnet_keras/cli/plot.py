@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depths", type=int, nargs="+", metavar="N", help="how many of the blocks A, B, C")
     parser.add_argument("--size", type=size, help="of the image: a side or HEIGHTxWIDTH (default: the variant's own)")
     parser.add_argument("--classes", type=int, help="width of the classifier (default: the variant's own head)")
-    parser.add_argument("--aux-head", action="store_true", help="draw the auxiliary classifier too")
+    parser.add_argument(
+        "--aux-head", action="store_true", help="draw the auxiliary classifier too, which the paper's figures lack"
+    )
     add_density(parser)
     parser.add_argument("--upwards", action="store_true", help="the image at the bottom, as in the paper")
     parser.add_argument("--format", choices=SUFFIXES, help="default: what --out ends in, else svg")

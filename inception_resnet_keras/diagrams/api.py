@@ -18,7 +18,8 @@ from ..networks.edits import with_output_stride, with_padding
 from ..networks.rows import Padding
 from . import mermaid, svg
 from .explorer import page
-from .graph import INPUT, Graph, graph_of
+from .from_table import graph_of
+from .graph import INPUT, Graph
 from .recover import model_graph
 
 Level = Literal["overview", "modules", "layers"]

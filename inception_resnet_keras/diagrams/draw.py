@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from itertools import chain, count, pairwise
+from itertools import pairwise
 from textwrap import wrap
 
 import pydot
 
-from ..networks import names
 from . import svg
-from .graph import INPUT, Graph, Op, Part, inside, part_kind, shape_text, short
+from .graph import Graph, Op, Part, inside, part_kind, shape_text, short
 from .layout import Arrangement, Box, Line, Size, place
+from .notes import marks_in
 from .svg import BORDER, CARD, FONT, INK, KINDS, MUTED, SMALL, TEXT, TITLE, TRACK, Canvas
 
 LEADING = 1.32  # a line's height, of its letters'
@@ -105,7 +105,8 @@ def overview(graph: Graph, *, upwards: bool = False) -> pydot.Dot:
         Text(word, TEXT, bold=True) for word in ("whole network", "", "", f"{graph.parameters:,}", short(graph.macs))
     ]
     canvas.box("total", _columns([[word] for word in words]), replace(row, y=down + 18))
-    return canvas.finish(width, put(canvas, "notes", footnotes(graph, width), down + 34 + APART))
+    marks = "".join(part.note for part in graph.parts)
+    return canvas.finish(width, put(canvas, "notes", footnotes(graph, width, marks), down + 34 + APART))
 
 
 def modules(graph: Graph, keys: Sequence[str], *, upwards: bool = False) -> pydot.Dot:
@@ -121,7 +122,7 @@ def modules(graph: Graph, keys: Sequence[str], *, upwards: bool = False) -> pydo
         module = placed[part.key]
         down = put(canvas, f"{part.key}.title", _about(graph, part), down) + APART
         draw_module(canvas, graph, part, module.moved((width - module.width) / 2, down))
-        down = put(canvas, f"{part.key}.notes", footnotes(graph, width, part.note), down + module.height + APART)
+        down = put(canvas, f"{part.key}.notes", footnotes(graph, width, marks_in(part)), down + module.height + APART)
         down += 2 * APART if part is not parts[-1] else 0
     return canvas.finish(width, down)
 
@@ -288,147 +289,3 @@ def _columns(columns: Sequence[Sequence[Text]], indent: float = 0, height: int =
 
 def _blank(width: float, height: int) -> str:
     return cell("", WIDTH=round(width), HEIGHT=height, FIXEDSIZE="TRUE")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """op, twin: The operation's name on the left and on the right; "" for the part as a whole.
-
-    what: Which of its facts. left, right: What each side has, None for nothing.
-    """
-
-    part: str
-    op: str
-    twin: str
-    what: str
-    text: str
-    left: str | None
-    right: str | None
-
-
-def differences(left: Graph, right: Graph) -> list[Difference]:
-    """In the order of the parts; empty where the two are the same.
-
-    A branch is compared with its like, wherever it stands among the branches. Where the images
-    differ in size, so does every map after them: only the widths of those are compared.
-    """
-    keys = [part.key for part in left.parts]
-    keys += [part.key for part in right.parts if part.key not in keys]
-    resized = left.part(INPUT).shape[:-1] != right.part(INPUT).shape[:-1]
-    return [each for key in keys for each in _of_part(_part(left, key), _part(right, key), resized and key != INPUT)]
-
-
-def _part(graph: Graph, key: str) -> Part | None:
-    return next((part for part in graph.parts if part.key == key), None)
-
-
-def _of_part(left: Part | None, right: Part | None, widths_only: bool) -> Iterator[Difference]:
-    if left is None or right is None:
-        yield _one_sided(left, right)
-        return
-    if left.times != right.times:
-        yield _of_whole(left, "blocks", str(left.times), str(right.times))
-    left, right = (_widths(part) if widths_only else part for part in (left, right))
-    if left.shape != right.shape:
-        yield _of_whole(left, "output", shape_text(left.shape), shape_text(right.shape))
-    ours, theirs = {op.name: op for op in left.ops}, _as_on_the_left(left, right)
-    for name in dict.fromkeys([*ours, *theirs]):
-        yield from _of_op(left, ours.get(name), *theirs.get(name, (None, "")))
-
-
-def _widths(part: Part) -> Part:
-    """The part with its maps' widths in place of their shapes."""
-    return replace(
-        part,
-        ops=tuple(
-            replace(op, shape=op.shape[-1:], detail=op.detail.replace(shape_text(op.shape), str(op.shape[-1])))
-            for op in part.ops
-        ),
-    )
-
-
-def _of_whole(part: Part, what: str, left: str, right: str) -> Difference:
-    return Difference(part.key, "", "", what, f"{what} {left} → {right}", left, right)
-
-
-def _one_sided(left: Part | None, right: Part | None) -> Difference:
-    part = left or right
-    assert part is not None
-    side = "left" if left else "right"
-    text = f"only on the {side}" + (f": {part.figure}" if part.figure else "")
-    return Difference(part.key, "", "", "there", text, "there" if left else None, "there" if right else None)
-
-
-def _as_on_the_left(left: Part, right: Part) -> dict[str, tuple[Op, str]]:
-    """The right's operations by the names of their likes on the left, which they read by; and their own names."""
-    numbers = {(fork, own): like for fork, alike in _alike(left, right).items() for own, like in alike.items()}
-
-    def name(own: str) -> str:
-        found = names.split_at_branch(own)
-        if found is None:
-            return own
-        fork, number, rest = found
-        return f"{fork}{numbers[fork, number]}{rest}"
-
-    return {name(op.name): (replace(op, name=name(op.name), inputs=tuple(map(name, op.inputs))), op.name)
-            for op in right.ops}  # fmt: skip
-
-
-def _alike(left: Part, right: Part) -> dict[str, dict[str, str]]:
-    """Each fork's branches on the right, and the number of the like on the left: the same one, else in order."""
-    ours, matched = _branches(left), {}
-    for fork, branches in _branches(right).items():
-        free = dict(ours.get(fork, {}))
-        beyond = map(str, count(len(free) + 1))
-        alike = {}
-        for number, ops in branches.items():
-            like = next((own for own, other in free.items() if other == ops), None)
-            if like is not None:
-                alike[number] = like
-                del free[like]
-        rest = [number for number in branches if number not in alike]
-        matched[fork] = alike | dict(zip(rest, chain(free, beyond), strict=False))
-    return matched
-
-
-def _branches(part: Part) -> dict[str, dict[str, list[tuple[str, str]]]]:
-    """Each fork's branches by their numbers: each operation's place and what it does."""
-    forks: dict[str, dict[str, list[tuple[str, str]]]] = {}
-    for op in part.ops:
-        if found := names.split_at_branch(op.name):
-            fork, number, rest = found
-            forks.setdefault(fork, {}).setdefault(number, []).append((rest, _operation_text(op)))
-    return forks
-
-
-def _of_op(part: Part, left: Op | None, right: Op | None, twin: str) -> Iterator[Difference]:
-    """twin: The right's own name, where it has another number among its branches."""
-    if left is None:
-        assert right is not None
-        yield Difference(
-            part.key, "", twin, "there", f"{twin}: {_operation_text(right)} only on the right", None, "there"
-        )
-    elif right is None:
-        yield Difference(
-            part.key, left.name, "", "there", f"{left.name}: {_operation_text(left)} only on the left", "there", None
-        )
-    else:
-        name = left.name if left.name == twin else f"{left.name} ({twin} on the right)"
-        if _operation_text(left) != _operation_text(right):
-            one, other = _operation_text(left), _operation_text(right)
-            yield Difference(part.key, left.name, twin, "operation", f"{name}: {one} → {other}", one, other)
-        if left.inputs != right.inputs:
-            one, other = (_read(op) for op in (left, right))
-            what = "joins branches" if sorted(left.inputs) == sorted(right.inputs) else "reads"
-            yield Difference(part.key, left.name, twin, "inputs", f"{name}: {what} {one} → {other}", one, other)
-
-
-def _read(op: Op) -> str:
-    """What an operation reads: branches by their numbers on the left."""
-    branches = [(names.branches(name), name) for name in op.inputs]
-    return ", ".join(str(numbers[-1]) if numbers else name or "the input" for numbers, name in branches)
-
-
-def _operation_text(op: Op) -> str:
-    words = f"{op.title} {op.detail}".strip()
-    return words.replace(op.note, "") if op.note else words

@@ -14,7 +14,7 @@ from string import Template
 from typing import Any
 
 from . import svg
-from .draw import differences
+from .differences import differences
 from .graph import KINDS, Graph, Op, Part, inside, network_title, part_kind, shape_text
 
 SCRIPTS = ("vendor/vendor.min.js", "scene.js", "view.js", "panel.js", "explorer.js", "controls.js")

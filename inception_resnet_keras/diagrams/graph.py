@@ -1,18 +1,15 @@
-"""The one graph that every picture is drawn from: a network's trace, cut into runs of equal blocks."""
+"""The one graph that every picture is drawn from, and the words of its parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from .. import networks
-from ..networks import misprints, names
-from ..networks.rows import DROPOUT_RATE, Conv, Network, Pool, Repeat, Residual
-from ..networks.trace import Node, Shape, trace
+from ..networks import names
+from ..networks.rows import DROPOUT_RATE, Conv, Pool
+from ..networks.trace import Node, Shape
 
 INPUT, HEAD = "input", "head"
-UNPRINTED = "not in the paper's figures"
 
 
 @dataclass(frozen=True)
@@ -102,171 +99,6 @@ class Graph:
 def full(place: str, name: str) -> str:
     """A layer's whole name from its block's and its own within the block."""
     return names.inside(place, name) if place else name
-
-
-def graph_of(
-    network: Network,
-    size: tuple[int | None, int | None] | None = None,
-    *,
-    channels: int = 3,
-    classes: int | None = None,
-    aux_head: bool = False,
-    activation: str | None = "softmax",
-    preprocess: bool = False,
-    keep: Callable[[Node], bool] = lambda _: True,
-    words: Mapping[str, tuple[str, str]] | None = None,
-    title: str | None = None,
-) -> Graph:
-    """The graph of a network's table on one image of `size` (height, width); None for the variant's own.
-
-    classes: None for the variant's own head, an embedding or 1000 classes. activation: After the logits; None for none.
-    preprocess: Whether the pixels are scaled inside. keep: Which operations of the trace are drawn.
-    words: A node's two lines in place of its own, by its name.
-    Raises ValueError where the size is too small, or the network has no auxiliary head.
-    """
-    size = size or (network.size, network.size)
-    nodes = trace(network, size, channels=channels, aux_head=aux_head, **networks.head(network, classes))
-    nodes = [node for node in _with_ends(nodes, activation, preprocess) if keep(node)]
-    figures = _figures(network)
-    wrong = misprints.of(network.name, network.variant)
-    marks = dict(zip(wrong, "†‡§¶", strict=False))
-    parts: list[Part] = []
-    where: dict[str, str] = {}  # node → the part that it is in
-    for place, group in groupby(nodes, _place):
-        ops, outside = _localise(list(group), place, words or {})
-        block = names.block_of(place) or place
-        previous = parts[-1] if parts else None
-        if previous and previous.ops == ops and (names.block_of(previous.places[0]) or previous.places[0]) == block:
-            parts[-1] = replace(previous, places=(*previous.places, place))
-            where |= {full(place, op.name): previous.key for op in ops}
-            continue
-        taken = block in {part.key for part in parts}
-        label, figure = figures.get(block) or (_title(place, ops), UNPRINTED if place == names.FINAL else "")
-        if taken:
-            figure += _lacking(next(part for part in parts if part.key == block).ops, ops)
-        key = place if taken else block
-        prefix = "" if place in (INPUT, HEAD) else place
-        parts.append(Part(key, label, figure, (prefix,), where.get(outside, ""), ops))
-        where |= {full(prefix, op.name): key for op in ops}
-    parts = [_marked(part, marks) for part in parts]
-    return Graph(
-        network.name,
-        ", ".join([network.variant, *networks.edited(network)]),
-        title or network_title(network.name),
-        network.figure,
-        tuple(parts),
-        tuple((mark, _footnote(misprint, parts)) for misprint, mark in marks.items() if _concerns(misprint, parts)),
-    )
-
-
-_TITLES = {INPUT: "Image", HEAD: "Head", names.AUX: "Auxiliary head"}
-
-
-def _title(place: str, ops: Sequence[Op]) -> str:
-    """Of what is no block of a table."""
-    if place == names.FINAL:
-        return f"Final {', '.join(op.title for op in ops)}".replace("conv", "convolution")
-    return _TITLES.get(place, place)
-
-
-def _lacking(usual: Sequence[Op], ops: Sequence[Op]) -> str:
-    """What a block that stands after those of its kind is without."""
-    before, now = ({layer for op in each for layer in op.layers} for each in (usual, ops))
-    without = [word for layer, word in (("scale", "scale"), ("relu", "ReLU")) if layer in before - now]
-    return f", without {' and '.join(without)}" if without else ""
-
-
-def _with_ends(nodes: list[Node], activation: str | None, preprocess: bool) -> list[Node]:
-    """The trace with what a factory puts before and after it."""
-    ends: list[Node] = []
-    scaled = {names.INPUT: names.PREPROCESS} if preprocess else {}
-    for node in nodes:
-        ends.append(replace(node, inputs=tuple(scaled.get(name, name) for name in node.inputs)))
-        if node.name == names.INPUT and preprocess:
-            ends.append(Node(names.PREPROCESS, "preprocess", (names.INPUT,), node.shape, 0))
-        if activation and node.name.endswith(names.LOGITS):
-            name = node.name.removesuffix(names.LOGITS) + names.PREDICTIONS
-            ends.append(Node(name, activation, (node.name,), node.shape, node.depth))
-    return ends
-
-
-def _place(node: Node) -> str:
-    place = names.place(node.name)
-    if place in (names.INPUT, names.PREPROCESS):
-        return INPUT
-    return HEAD if place in names.HEADS else place
-
-
-def _localise(nodes: list[Node], place: str, words: Mapping[str, tuple[str, str]]) -> tuple[tuple[Op, ...], str]:
-    """A place's nodes under their names within it, and the name of what they read from outside."""
-    inside = {node.name for node in nodes}
-    outside = {name for node in nodes for name in node.inputs} - inside
-    prefix = "" if place in (INPUT, HEAD) else f"{place}_"
-    ops = []
-    for node in nodes:
-        title, detail = words.get(node.name) or describe(node)
-        ops.append(
-            Op(
-                name=node.name.removeprefix(prefix),
-                inputs=tuple(name.removeprefix(prefix) if name in inside else "" for name in node.inputs),
-                shape=node.shape,
-                kind=kind_of(node),
-                title=title,
-                detail=detail,
-                layers=tuple(name.removeprefix(prefix) for name in node.layers),
-                parameters=node.parameters,
-                macs=node.macs,
-            )
-        )
-    return tuple(ops), next(iter(outside), "")
-
-
-def _figures(network: Network) -> dict[str, tuple[str, str]]:
-    """Each block's title and the paper's figure of it."""
-    found = {names.STEM: ("Stem", network.stem_figure or UNPRINTED)}
-    for stage in network.stages:
-        row = stage.block if isinstance(stage, Repeat) else stage
-        letter = row.name.rpartition("_")[2].upper()
-        family = "Inception-ResNet" if isinstance(row, Residual) else "Inception"
-        title = f"{family}-{letter}" if isinstance(stage, Repeat) else f"Reduction-{letter}"
-        found[row.name] = (title, row.figure or UNPRINTED)
-    return found
-
-
-def _concerns(misprint: misprints.Misprint, parts: Iterable[Part]) -> bool:
-    return not misprint.block or misprint.block in {part.key for part in parts}
-
-
-def _marked(part: Part, marks: Mapping[misprints.Misprint, str]) -> Part:
-    for misprint, mark in marks.items():
-        if misprint.block != part.key:
-            continue
-        ops = tuple(_marked_op(op, misprint, mark) if op.name == misprint.part else op for op in part.ops)
-        part = replace(part, note=part.note + mark, ops=ops)
-    return part
-
-
-def _marked_op(op: Op, misprint: misprints.Misprint, mark: str) -> Op:
-    """With the mark at the width that was corrected, else at what the operation is."""
-    if not misprint.printed.isdigit():
-        return replace(op, title=op.title + mark, note=mark)
-    width = str(op.shape[-1])
-    return replace(op, detail=op.detail.replace(width, width + mark, 1), note=mark)
-
-
-def _footnote(misprint: misprints.Misprint, parts: Sequence[Part]) -> str:
-    """What was printed, what the tables say instead, and why."""
-    said = f"{misprint.figure} prints {misprint.printed}"
-    part = next((part for part in parts if part.key == misprint.block), None)
-    op = next((op for op in part.ops if op.name == misprint.part), None) if part else None
-    if part and op and misprint.printed.isdigit():
-        before = next(other for other in parts if other.key == part.reads)
-        shapes = {other.name: other.shape for other in before.ops}
-        widths = " + ".join(str(shapes[name][-1]) for name in before.ops[-1].inputs)
-        said += f" where {widths} = {op.shape[-1]} is needed"
-    elif op:
-        said += f", the second for {op.title.split()[0]}"
-    return f"{said}: {misprint.why}."
 
 
 def _total(counts: Iterable[int | None]) -> int | None:
@@ -370,9 +202,10 @@ def network_title(name: str) -> str:
 
 def inside(part: Part) -> str:
     """The paper's figure of a stage; else what it is made of: "global avg pool, dropout, dense 1000"."""
-    if part.figure or not part.reads:
+    if not part.reads or (part.figure and part.key != names.AUX):
         return part.figure
-    return ", ".join(f"{op.title} {op.shape[-1]}" if op.title == "dense" else op.title for op in part.ops)
+    words = [f"{op.title} {op.shape[-1]}" if op.title == "dense" else op.title for op in part.ops]
+    return ", ".join([*words, part.figure] if part.figure else words)
 
 
 def part_kind(part: Part) -> str:

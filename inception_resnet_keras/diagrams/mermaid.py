@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .graph import Graph, Op, full, part_kind, shape_text, short
+from .notes import marks_in
 from .svg import INK, KINDS
 
 
@@ -21,7 +22,8 @@ def overview(graph: Graph) -> str:
             words += [f"{short(part.parameters * part.times)} parameters", f"{short(macs)} multiply-adds"]
         lines.append(_node(part.key, words, part_kind(part)))
     lines += [_arrow(part.reads, part.key) for part in graph.parts if part.reads]
-    return _chart(graph, lines, graph.notes)
+    shown = {mark for part in graph.parts for mark in part.note}
+    return _chart(graph, lines, [note for note in graph.notes if note[0] in shown])
 
 
 def modules(graph: Graph, keys: Sequence[str]) -> str:
@@ -39,7 +41,7 @@ def modules(graph: Graph, keys: Sequence[str]) -> str:
             for name in op.inputs
         ]
         lines.append("end")
-    marks = {mark for part in parts for mark in part.note}
+    marks = {mark for part in parts for mark in marks_in(part)}
     return _chart(graph, lines, [note for note in graph.notes if note[0] in marks])
 
 

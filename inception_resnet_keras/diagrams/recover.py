@@ -8,7 +8,8 @@ from .. import networks
 from ..common.errors import InputError
 from ..networks import names
 from ..networks.recognise import NetworkDescription, differences, layer_prefix, model_layers, model_shapes, recognise
-from .graph import Graph, graph_of, network_title
+from .from_table import graph_of
+from .graph import Graph, network_title
 
 
 def model_graph(model: Any) -> Graph:

@@ -56,8 +56,9 @@ def create_inception_v4(
         input_tensor: Keras tensor to use as the image instead of a new input; `input_shape` is then ignored.
         classifier_activation: Activation of the classifier, a name or a function; None returns logits.
         dropout_rate: Fraction dropped before the classifier, in [0, 1). The paper keeps 0.8.
-        aux_head: Whether to build the auxiliary classifier after the last block B. The model then has two
-            outputs, the main classifier's first. Height and width must be known, and at least 107.
+        aux_head: Whether to build the auxiliary classifier after the last block B, as TF-Slim's code has it:
+            none of the paper's figures shows one. The model then has two outputs, the main classifier's
+            first. Height and width must be known, and at least 107.
         padding: "valid" is the paper's and every release's. "same" aligns the maps: each has exactly its input's
             sides over its stride, rounded up, as detectors and segmenters want them (TF-Slim's
             `align_feature_maps`). The weights are the same; numbers differ, near the borders most.
@@ -154,8 +155,9 @@ def create_inception_resnet_v1(
         num_classes: Width of the classifier, at least 1. None is the variant's own head: 1000 classes for
             "paper"; for "facenet" the embedding, (batch, 512) of unit length, and (batch, 128) for "facenet_128".
             A number given for these builds a classifier that reads the embedding before it is normalised.
-        scale: Scale of the residuals before they are added. True is the variant's own ("paper": 0.1), False
-            is none; or a number in (0, 1], or three of them for blocks A, B and C.
+        scale: Scale of the residuals before they are added. True is the variant's own ("paper": 0.1, this
+            package's choice within the paper's 0.1 to 0.3), False is none; or a number in (0, 1], or three of
+            them for blocks A, B and C.
         variant: "paper" is the paper's figures; "facenet" is the face-embedding network of
             davidsandberg/facenet and facenet-pytorch, which has no auxiliary head. It was trained with
             `input_shape=(160, 160, 3)`, `batch_norm_momentum=0.995` and `preprocess_input(x, "facenet")`;
@@ -230,8 +232,9 @@ def create_inception_resnet_v2(
 
     Args:
         num_classes: Width of the classifier, at least 1. None is 1000.
-        scale: Scale of the residuals before they are added. True is the variant's own ("paper": 0.1), False
-            is none; or a number in (0, 1], or three of them for blocks A, B and C.
+        scale: Scale of the residuals before they are added. True is the variant's own ("paper": 0.1, this
+            package's choice within the paper's 0.1 to 0.3), False is none; or a number in (0, 1], or three of
+            them for blocks A, B and C.
         variant: "paper" is the paper's figures, with misprints corrected; "slim" is the network that was
             released with weights for ImageNet.
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from .rows import AUX_HEAD, MAX_POOL, PER_IMAGE, Conv, Fork, Network, Repeat, Residual
 from .rows import FACENET as FACENET_PIXELS
-from .shared import STEM_FIGURE_14, pooled_last, reduction_a
+from .shared import PAPER_SCALE, STEM_FIGURE_14, pooled_last, reduction_a
 
 A = Residual(  # 35²×256
     [
@@ -56,11 +56,11 @@ PAPER = Network(
     stem_figure="Figure 14",
     figure="Figure 15",
     stages=[
-        Repeat(A, 5, scale=0.1),
+        Repeat(A, 5, scale=PAPER_SCALE),
         reduction_a(k=192, l=192, m=256, n=384),  # → 17²×896
-        Repeat(B, 10, scale=0.1),
+        Repeat(B, 10, scale=PAPER_SCALE),
         REDUCTION_B,
-        Repeat(C, 5, scale=0.1),
+        Repeat(C, 5, scale=PAPER_SCALE),
     ],
     aux=AUX_HEAD,
 )

@@ -5,7 +5,7 @@ that was released: TF-Slim's, `keras.applications.InceptionResNetV2` and timm's 
 from __future__ import annotations
 
 from .rows import AUX_HEAD, AVG_POOL, MAX_POOL, Conv, Fork, Network, Repeat, Residual
-from .shared import STEM_FIGURE_3, pooled_last, reduction_a
+from .shared import PAPER_SCALE, STEM_FIGURE_3, pooled_last, reduction_a
 
 A = Residual(  # 35²×384
     [
@@ -53,11 +53,11 @@ PAPER = Network(
     stem_figure="Figure 3",
     figure="Figure 15",
     stages=[
-        Repeat(A, 5, scale=0.1),
+        Repeat(A, 5, scale=PAPER_SCALE),
         reduction_a(k=256, l=256, m=384, n=384),  # → 17²×1152 = 384 + 384 + 384
-        Repeat(B, 10, scale=0.1),
+        Repeat(B, 10, scale=PAPER_SCALE),
         REDUCTION_B,
-        Repeat(C, 5, scale=0.1),
+        Repeat(C, 5, scale=PAPER_SCALE),
     ],
     aux=AUX_HEAD,
 )

@@ -1,7 +1,8 @@
 """Inception-v4: the paper's Figure 9, its blocks, Figures 3 to 8, and the network that was released.
 
-TF-Slim's network (timm's and kentsommer's too) is the paper's with the 1×n and n×1 kernels of three
-places swapped. It concatenates in another order: pooled branches last, in the stem's first fork first.
+TF-Slim's network (timm's and kentsommer's too) is the paper's with the 1×n and n×1 kernels swapped in the
+long branches of the stem, of B and of C, and in the fork that ends C's. It concatenates in another order: pooled
+branches last, in the stem's first fork first.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ SLIM_B = Fork(  # 17²×1024; the long branch begins with 7×1
     figure="Figure 5",
 )
 
-SLIM_C = Fork(  # 8²×1536; the long branch has 3×1 before 1×3
+SLIM_C = Fork(  # 8²×1536; the long branch has 3×1 before 1×3, and its last fork 1×3 before 3×1
     [
         [Conv(256, 1)],
         [Conv(384, 1), Fork([[Conv(256, (1, 3))], [Conv(256, (3, 1))]])],

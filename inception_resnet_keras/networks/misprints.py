@@ -7,6 +7,7 @@ as the others were never printed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Misprint:
     block: The block that the figure draws; "" for the whole network.
     part: The operation within the block, as the naming grammar has it after the block's name;
         "" for the block as a whole.
+    at: Which of the operation's settings was misprinted; "" for none of them.
     printed: What the figure says there.
     why: What shows that it is a misprint.
     """
@@ -23,32 +25,47 @@ class Misprint:
     figure: str
     block: str
     part: str
+    at: Literal["filters", "stride", "kernel", ""]
     printed: str
     why: str
 
 
+_STEM = Misprint(  # which the two networks share
+    "Figure 3",
+    "stem",
+    "fork_3_branch_1_conv_1",
+    "stride",
+    "192 V",
+    "the max pool that it is concatenated with has it",
+)
+
 MISPRINTS: dict[str, tuple[Misprint, ...]] = {
     "inception_v4": (
+        _STEM,
         Misprint(
             "Figure 5",
             "b",
             "branch_3_conv_3",
+            "kernel",
             "1×7 twice",
             "the two halves of a factorised 7×7 are 1×7 and 7×1",
         ),
     ),
-    "inception_resnet_v1": (),
+    "inception_resnet_v1": (),  # Figure 15's sizes are this network's, as its caption says
     "inception_resnet_v2": (
+        _STEM,
         Misprint(
             "Figure 17",
             "b",
             "project",
+            "filters",
             "1154",
             "the sum is as wide as what it reads, which is Reduction-A's concat",
         ),
         Misprint(
             "Figure 18",
             "reduction_b",
+            "",
             "",
             "Inception-ResNet-v1 in its caption",
             "the filters are those of Inception-ResNet-v2; v1's are in Figure 12",
@@ -57,15 +74,9 @@ MISPRINTS: dict[str, tuple[Misprint, ...]] = {
             "Figure 19",
             "c",
             "project",
+            "filters",
             "2048",
             "the sum is as wide as what it reads, which is Reduction-B's concat",
-        ),
-        Misprint(
-            "Figure 15",
-            "",
-            "",
-            "sizes that are Inception-ResNet-v1's only",
-            "the two networks share the figure, and their widths differ",
         ),
     ),
 }

@@ -154,6 +154,7 @@ class Network:
 
 AVG_POOL = Pool("avg")  # 3×3, "same": inside a block
 MAX_POOL = Pool("max", stride=2, padding="valid")  # 3×3, s2, V: every maximum pool of the paper
+# The released code's auxiliary head: none of the paper's figures shows one.
 AUX_HEAD = (Pool("avg", size=5, stride=3, padding="valid"), Conv(128, 1), Conv(768, None, padding="valid"))
 BATCH_NORM_EPSILON = 0.001  # added to every variance
 DROPOUT_RATE = 0.2  # before the classifier: the paper keeps 0.8 (Figures 9 and 15)

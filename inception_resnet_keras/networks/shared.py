@@ -17,7 +17,7 @@ STEM_FIGURE_3 = (  # Inception-v4 and Inception-ResNet-v2: 299² → 35²×384
             [Conv(64, 1), Conv(64, (7, 1)), Conv(64, (1, 7)), Conv(96, 3, padding="valid")],
         ]
     ),  # 71²×192
-    Fork([[Conv(192, 3, stride=2, padding="valid")], [MAX_POOL]]),  # 35²×384
+    Fork([[Conv(192, 3, stride=2, padding="valid")], [MAX_POOL]]),  # 35²×384; the figure prints no stride
 )
 
 STEM_FIGURE_14 = (  # Inception-ResNet-v1: 299² → 35²×256
@@ -29,6 +29,8 @@ STEM_FIGURE_14 = (  # Inception-ResNet-v1: 299² → 35²×256
     Conv(192, 3, padding="valid"),  # 71²×192
     Conv(256, 3, stride=2, padding="valid"),  # 35²×256
 )
+
+PAPER_SCALE = 0.1  # of the residuals: the choice here within the paper's "between 0.1 and 0.3" (Section 3.3)
 
 
 def reduction_a(k: int, l: int, m: int, n: int) -> Fork:  # noqa: E741 - the paper's letters

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from inception_resnet_keras import networks
-from inception_resnet_keras.diagrams.graph import Graph, graph_of
+from inception_resnet_keras.diagrams.from_table import graph_of
+from inception_resnet_keras.diagrams.graph import Graph
 from inception_resnet_keras.networks import edits
 from inception_resnet_keras.networks.rows import Conv, Network, Repeat
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from inception_resnet_keras import networks
-from inception_resnet_keras.diagrams.draw import differences
-from inception_resnet_keras.diagrams.graph import Graph, graph_of
+from inception_resnet_keras.diagrams.differences import differences
+from inception_resnet_keras.diagrams.from_table import graph_of
+from inception_resnet_keras.diagrams.graph import Graph
 from inception_resnet_keras.networks import edits
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from inception_resnet_keras import networks
 from inception_resnet_keras.diagrams.explorer import data_of, page
-from inception_resnet_keras.diagrams.graph import graph_of, network_title
+from inception_resnet_keras.diagrams.from_table import graph_of
+from inception_resnet_keras.diagrams.graph import network_title
 from inception_resnet_keras.networks.rows import Network
 
 from .browser import opened, requests

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from inception_resnet_keras import create_inception_v4, networks
-from inception_resnet_keras.diagrams.graph import Graph, full, graph_of, inside
+from inception_resnet_keras.diagrams.from_table import graph_of
+from inception_resnet_keras.diagrams.graph import Graph, full, inside
 from inception_resnet_keras.networks import edits, misprints
 from inception_resnet_keras.networks.build import build
 from inception_resnet_keras.networks.rows import DROPOUT_RATE, Network
@@ -96,11 +97,69 @@ def test_the_corrected_widths_have_footnotes_with_their_arithmetic() -> None:
         project = next(op for op in part.ops if op.name == "project")
         assert project.note
         assert project.note == part.note
+        assert sum(op.note == project.note for op in part.ops) == 1
         assert f"{project.shape[-1]}{project.note}" in project.detail
         assert arithmetic in notes[part.note]
         assert printed in notes[part.note]
-    assert any("Figure 15" in note for note in notes.values())
     assert any("Figure 18" in note for note in notes.values())
+
+
+@pytest.mark.parametrize("name", ["inception_v4", "inception_resnet_v2"])
+def test_figure_3_has_a_footnote_at_the_stride_that_it_does_not_print(name: str) -> None:
+    stem = graph_of(networks.find(name)).part("stem")
+    (op,) = [op for op in stem.ops if op.note]
+    assert (op.detail, stem.note) == ("192 · stride 2† · V", "†")
+    pool = next(other for other in stem.ops if other.name == "fork_3_branch_2_pool_1")
+    assert (op.inputs, op.shape) == (pool.inputs, (35, 35, 192)), "both end on one map"
+    notes = dict(graph_of(networks.find(name)).notes)
+    assert "Figure 3 prints 192 V without the stride of 2 that 71×71 → 35×35 needs" in notes["†"]
+    small = dict(graph_of(networks.find(name), (139, 107)).notes)
+    assert "31×23 → 15×11" in small["†"]
+    assert "→" not in dict(graph_of(networks.find(name), (None, None)).notes)["†"]
+
+
+def test_figure_15_prints_nothing_wrong() -> None:
+    for name in networks.NETWORKS:
+        assert not any("Figure 15" in text for _, text in graph_of(networks.find(name)).notes)
+
+
+def test_a_scale_is_said_to_be_chosen() -> None:
+    paper = networks.find("inception_resnet_v2")
+    for scales, numbers in (([0.1] * 3, "0.1 is"), ([0.2, 0.3, 1.0], "0.2, 0.3 are")):
+        graph = graph_of(edits.with_scales(paper, scales))
+        assert f"0.1 to 0.3 (Section 3.3), and none for a block: {numbers}" in dict(graph.notes)["*"]
+        marked = [part.key for part in graph.parts for op in part.ops if op.note == "*"]
+        assert marked == [key for key, scale in zip("abc", scales, strict=True) if scale != 1.0]
+    assert "*" not in dict(graph_of(edits.with_scales(paper, [1.0] * 3)).notes)
+    assert "*" not in dict(graph_of(networks.find("inception_resnet_v2", "slim")).notes), "its scales were released"
+
+
+def test_the_kernels_that_the_released_inception_v4_swaps_are_marked() -> None:
+    """Four places; of a network whose kernels stand as the paper prints them, none."""
+    graph = graph_of(networks.find("inception_v4", "slim"))
+    marked = {part.key: [op.title.split()[0] for op in part.ops if op.note] for part in graph.parts if part.note}
+    assert marked == {
+        "stem": ["1×7", "7×1"],
+        "b": ["7×1", "1×7", "7×1", "1×7"],
+        "c": ["3×1", "1×3", "1×3", "3×1"],
+    }
+    assert [op.name for op in graph.part("c").ops if op.note][2:] == [
+        f"branch_3_fork_1_branch_{number}_conv_1" for number in (1, 2)
+    ]
+    notes = dict(graph.notes)
+    for key, printed in (("stem", "7×1, 1×7"), ("b", "1×7, 7×1, 1×7, 7×1"), ("c", "1×3, 3×1, 3×1, 1×3")):
+        assert f"prints {printed}, in this order" in notes[graph.part(key).note]
+    for name, variants in networks.NETWORKS.items():
+        for variant in variants.keys() - {"paper"}:
+            other = graph_of(networks.find(name, variant))
+            assert (other.notes == ()) == ((name, variant) != ("inception_v4", "slim"))
+
+
+@pytest.mark.parametrize("variant", ["paper", "slim"])
+def test_an_auxiliary_head_is_said_to_stand_in_no_figure(variant: str) -> None:
+    aux = graph_of(networks.find("inception_v4", variant), aux_head=True).part("aux")
+    assert aux.figure == "not in the paper's figures"
+    assert inside(aux) == ("5×5 avg pool, 1×1 conv, 5×5 conv, flatten, dense 1000, softmax, not in the paper's figures")
 
 
 def test_figure_5_has_a_footnote_at_the_second_half() -> None:
@@ -111,7 +170,9 @@ def test_figure_5_has_a_footnote_at_the_second_half() -> None:
 def test_every_misprint_is_about_something_drawn() -> None:
     for name, told in misprints.MISPRINTS.items():
         graph = graph_of(networks.find(name))
-        assert len(graph.notes) == len(told)
+        misprinted = [text for _, text in graph.notes if " prints " in text]
+        assert len(misprinted) == len(told)
+        assert "".join(part.note for part in graph.parts) == "†‡§¶"[: len(told)], "every mark is at a part"
         for misprint in told:
             if misprint.part:
                 assert any(op.name == misprint.part for op in graph.part(misprint.block).ops)

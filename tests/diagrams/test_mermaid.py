@@ -41,4 +41,5 @@ def test_a_models_name_cannot_end_its_quotes(graph: Graph, level: Level) -> None
 
 def test_the_footnotes_are_drawn(graph: Graph) -> None:
     text = drawn(graph, "overview")
-    assert all(mark in text for mark, _ in graph.notes)
+    assert all(mark in text for part in graph.parts for mark in part.note)
+    assert all(note in drawn(graph, "modules").replace("#quot;", '"') for _, note in graph.notes)

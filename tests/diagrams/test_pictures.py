@@ -59,7 +59,7 @@ def test_a_card_says_all_that_is_inside() -> None:
     assert {"Figure 13", "Figure 13, without scale and ReLU"} <= set(facenet)
     aux = texts(plot_architecture("inception_v4", aux_head=True, num_classes=7).svg())
     assert {"global avg pool, dropout, dense 7, softmax", "5×5 avg pool, 1×1 conv, 5×5 conv, flatten,"} <= set(aux)
-    assert "dense 7, softmax" in aux
+    assert "dense 7, softmax, not in the paper's figures" in aux
 
 
 def test_a_module_has_the_papers_marks() -> None:
@@ -67,8 +67,8 @@ def test_a_module_has_the_papers_marks() -> None:
     assert "384 · stride 2 · V" in said
     assert "filter concat" in said
     said = texts(plot_architecture("inception_resnet_v2", level="modules", module="b").svg())
-    assert {"x + 0.1 · f(x)", "1152† · linear", "1×7 conv"} <= set(said)
-    assert any(text.startswith("† Figure 17 prints 1154") for text in said)
+    assert {"x + 0.1 · f(x)", "1152‡ · linear", "1×7 conv"} <= set(said)
+    assert any(text.startswith("‡ Figure 17 prints 1154") for text in said)
     unscaled = texts(plot_architecture("inception_resnet_v2", level="modules", module="b", scale=False).svg())
     assert "x + f(x)" in unscaled
 

@@ -18,7 +18,7 @@ from inception_resnet_keras import (
 )
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.diagrams.explorer import data_in
-from inception_resnet_keras.diagrams.graph import graph_of
+from inception_resnet_keras.diagrams.from_table import graph_of
 from inception_resnet_keras.networks import edits
 from inception_resnet_keras.networks.rows import Repeat
 

@@ -26,7 +26,7 @@ function details(state) {
   }
   const different = state.differences.of(side, item);
   if (different.length) out.push(element("h3", { text: "Differs from the other variant" }), list(different));
-  const marks = op ? op.note : part.note;
+  const marks = op ? op.note : part.note + part.ops.map((other) => other.note).join("");
   for (const [mark, text] of graph.notes) if (marks.includes(mark)) out.push(element("p", { className: "note", text: `${mark} ${text}` }));
   return out;
 }
@@ -48,7 +48,8 @@ function overviewOf(state, choose) {
     }
     out.push(element("h3", { text: found.length ? `${found.length} differences` : "No differences" }), rows);
   }
-  for (const [mark, text] of state.graphs[0].notes) out.push(element("p", { className: "note", text: `${mark} ${text}` }));
+  for (const graph of state.graphs) for (const [mark, text] of graph.notes)
+    out.push(element("p", { className: "note", text: `${state.graphs.length > 1 ? `${graph.variant}: ` : ""}${mark} ${text}` }));
   const keys = element("p", { className: "keys muted" });
   for (const [key, does] of [["Tab", "next"], ["↑ ↓", "move"], ["Enter", "open or close"], ["→ ←", "in and out"], ["+ − 0", "zoom"], ["/", "find"]])
     keys.append(element("kbd", { text: key }), ` ${does}  `);
