@@ -116,7 +116,10 @@ def _swapped(parts: Sequence[Part], printed: Sequence[Part]) -> Iterable[Remark]
         swapped = {twin: _kernel(own) for own, twin in pairs if _turned(own, theirs[twin])}
         if swapped:
             kernels = ", ".join(swapped.values())
-            text = f"At these marks {part.figure} prints {kernels}, in this order: the released network swaps height and width."
+            text = (
+                f"At these marks {part.figure} prints {kernels}, in this order: "
+                "the released network swaps height and width."
+            )
             yield Remark(part.key, dict.fromkeys(swapped, "kernel"), text)
 
 

@@ -14,9 +14,10 @@ import keras
 
 from ..common.arguments import boolean, number_between, one_of, positive_integer
 from ..common.errors import refuse
-from . import names
+from . import head, names
 from .checks import check_aux_head, check_image_shape, check_include_top
 from .rows import BATCH_NORM_EPSILON, DROPOUT_RATE, Conv, Network, Pool
+from .trace import trace, weight_shapes
 from .traversal import Walker, kernel_of, reach_of
 
 Pooling = Literal["avg", "max"]
@@ -171,7 +172,10 @@ def _check_arguments(
     if weights is not None:
         from ..weights.load import require
 
-        require(weights)
+        channels_first = data_format == "channels_first"
+        (height, width), colours = (shape[1:], shape[0]) if channels_first else (shape[:2], shape[2])
+        ends = head(network, num_classes) if include_top else {"classes": None}
+        require(weights, weight_shapes(trace(network, (height, width), channels=colours, aux_head=aux_head, **ends)))
 
 
 def _image_shape(input_shape: Any, input_tensor: Any, data_format: str) -> Any:

@@ -141,9 +141,16 @@ def weights_by_name(model: keras.Model) -> dict[str, Any]:
     return found
 
 
-def require(weights: str | PathLike[str]) -> None:
-    """Raises InputError where `weights=` is neither a registered name nor a checkpoint that opens."""
-    if not is_name(weights):
+def require(weights: str | PathLike[str], shapes: Mapping[str, Shape] | None = None) -> None:
+    """Raises InputError where `weights=` is neither a registered name nor a checkpoint that opens.
+
+    shapes: Of the weights of the model that is to be built, by `layer/variable`; a name must have a file for them.
+        None asks only whether the name is known.
+    """
+    if is_name(weights):
+        name = fspath(weights)
+        _ = registry.files_of(name) if shapes is None else registry.resolve(name, shapes)
+    else:
         with open_checkpoint(weights):
             pass
 

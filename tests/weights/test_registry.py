@@ -9,9 +9,10 @@ from typing import Any
 import keras
 import pytest
 
-from inception_resnet_keras import networks
+from inception_resnet_keras import create_inception_v4, networks
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.networks import edits
+from inception_resnet_keras.networks.build import KerasOperations
 from inception_resnet_keras.networks.rows import Network
 from inception_resnet_keras.weights import download, registry
 from inception_resnet_keras.weights.slots import CLASSES, slots
@@ -79,6 +80,33 @@ def test_a_name_means_the_file_that_fits(
 def test_a_name_that_does_not_fit_says_which_variant_it_needs(name: str, network: Network, says: str) -> None:
     with pytest.raises(InputError, match=says):
         registry.resolve(name, model_of(network))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"depths": (1, 1, 1)}, r"\(4, 7, 3\) blocks, and the model has \(1, 1, 1\): leave depths out"),
+        (
+            {"depths": (1, 1, 1), "output_stride": 8, "include_top": False},
+            r"\(4, 7\) blocks, and the model has \(1, 1\)",
+        ),
+        ({"variant": "paper"}, 'it fits create_inception_v4\\(variant="slim"\\)'),
+        ({"num_classes": 10}, "has 1001 classes, and the model 10"),
+    ],
+)
+def test_a_factory_refuses_a_name_before_it_builds(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], says: str
+) -> None:
+    def built(*_: Any) -> None:
+        raise AssertionError("layers are built")
+
+    monkeypatch.setattr(KerasOperations, "trunk", built)
+    for data_format in ("channels_last", "channels_first"):
+        monkeypatch.setattr(keras.config, "image_data_format", lambda data_format=data_format: data_format)
+        with pytest.raises(InputError, match=says):
+            create_inception_v4(**{"variant": "slim", "weights": "imagenet", **options})
+    with pytest.raises(AssertionError, match="layers are built"):
+        create_inception_v4(variant="slim", weights="imagenet")
 
 
 @pytest.mark.parametrize(
