@@ -5,7 +5,7 @@ The model that is built, evaluated and saved stays plain Keras; what is here sta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 else:
     tf = lazy_loader.load("tensorflow")  # so that where it is missing, the public function says so
 
+NOT_SAVED = "model: is for training alone: save the one that optimize_for_training was given"
+
 
 def training_forward(model: keras.Model, config: TrainConfig, *, fused: bool = True) -> Callable[[Any], Any]:
     """`model(images, training=True)`, computed as the configuration asks.
 
-    fused: Whether batch norm is one kernel; never under XLA, which fuses Keras's operations itself.
+    fused: Whether batch norm is one kernel, and a 1×1 convolution on a CPU a matrix product; never under XLA, which
+        fuses Keras's operations itself.
     """
 
     def prepare(part: keras.Model) -> keras.Model:
@@ -44,17 +47,18 @@ def training_graph(model: keras.Model, *, in_pairs: bool = False, fused: bool = 
     """A model over the same layers and weights for training steps.
 
     in_pairs: Whether nothing is read more than twice; see `_Readers`.
-    fused: Whether batch norm is one kernel.
+    fused: Whether batch norm is one kernel, and a 1×1 convolution on a CPU a matrix product.
     """
     call = _Readers().call if in_pairs else None
-    return keras.models.clone_model(model, clone_function=_fused if fused else lambda layer: layer, call_function=call)
+    return keras.models.clone_model(model, clone_function=_faster if fused else lambda layer: layer, call_function=call)
 
 
 def optimize_for_training(model: keras.Model) -> keras.Model:
     """A model for `fit` that computes the same as another, faster, with the same weights.
 
     Each batch norm that is trained runs in TensorFlow's fused kernel, as in `train`, in place of Keras's
-    separate passes for the mean, the variance and the affine map. Both models share their variables: compile
+    separate passes for the mean, the variance and the affine map; and on a CPU each 1×1 convolution that is
+    trained runs as a matrix product. Both models share their variables: compile
     and fit the result, then evaluate and save the model that was given, which stays plain Keras. Batch norm
     that is frozen, synchronised, renormalised, over another axis than the last or of other than image maps
     keeps Keras's computation. Set `trainable` flags before the call, and call again when they change.
@@ -86,18 +90,22 @@ def optimize_for_training(model: keras.Model) -> keras.Model:
     graph = functional(model)
     if graph is None:
         raise refuse("model", model, "a functional Keras model, or a sequential one that has an input")
-    return keras.models.clone_model(graph, clone_function=_fused, recursive=True)
+    return keras.models.clone_model(graph, clone_function=_faster, recursive=True)
+
+
+def _faster(layer: keras.Layer) -> keras.Layer:
+    """What computes a layer in a training step: the layer itself, or something faster with its variables."""
+    if _is_fusible_norm(layer):
+        return _FusedBatchNorm(layer)
+    return _MatrixProduct(layer) if _is_matrix_product(layer) else layer
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Batch norm in one kernel
 # ----------------------------------------------------------------------------------------------------------------------
-def _fused(layer: keras.Layer) -> keras.Layer:
-    """What computes a layer in a training step: the layer itself, or for batch norm one kernel with its variables."""
+def _is_fusible_norm(layer: keras.Layer) -> bool:
     plain = type(layer) is keras.layers.BatchNormalization and not (layer.synchronized or layer.renorm)
-    if plain and layer.trainable and layer.input_spec.ndim == 4 and layer.axis in (-1, 3):
-        return _FusedBatchNorm(layer)
-    return layer
+    return plain and layer.trainable and layer.input_spec.ndim == 4 and layer.axis in (-1, 3)
 
 
 class _FusedBatchNorm(keras.layers.Layer):
@@ -142,11 +150,60 @@ class _FusedBatchNorm(keras.layers.Layer):
         return shape
 
     def get_config(self) -> dict[str, Any]:
-        raise InputError("model: is for training alone: save the one that optimize_for_training was given")
+        raise InputError(NOT_SAVED)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# 1×1 convolutions as matrix products
+# ----------------------------------------------------------------------------------------------------------------------
+def _is_matrix_product(layer: keras.Layer) -> bool:
+    """Whether a layer is a trained 1×1 convolution of channels-last maps, on a CPU.
+
+    On a GPU TensorFlow makes a matrix product of it itself, and may keep maps in another layout between convolutions.
+    """
+    return (
+        type(layer) is keras.layers.Conv2D
+        and (layer.kernel_size, layer.strides, layer.groups) == ((1, 1), (1, 1), 1)
+        and layer.data_format == "channels_last"
+        and layer.trainable
+        and not layer.lora_enabled
+        and layer.dtype_policy.quantization_mode is None
+        and not tf.config.list_logical_devices("GPU")
+    )
+
+
+class _MatrixProduct(keras.layers.Layer):
+    """A 1×1 convolution with stride 1: each cell's channels times the kernel.
+
+    oneDNN's gradients of kernels are slow on the small maps of the last stages, most of all in bfloat16 by AMX, and its
+    convolutions put kernels and maps into other layouts first. Its matrix products do neither.
+    """
+
+    def __init__(self, conv: keras.layers.Conv2D) -> None:
+        super().__init__(dtype=conv.dtype_policy, name=conv.name)
+        # The variables in Keras's order, so that weights are saved as those of the layer.
+        self.kernel, self.bias, self.activation = conv.kernel, conv.bias, conv.activation
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        kernel = tf.convert_to_tensor(self.kernel)
+        inputs, outputs = self.kernel.shape[2:]
+        y = tf.matmul(tf.reshape(x, [-1, inputs]), tf.reshape(kernel, [inputs, outputs]))
+        y = tf.reshape(y, tf.concat([tf.shape(x)[:3], [outputs]], axis=0))
+        y.set_shape(self.compute_output_shape(x.shape))
+        if self.bias is not None:
+            y = tf.nn.bias_add(y, tf.convert_to_tensor(self.bias))
+        return self.activation(y)
+
+    def compute_output_shape(self, shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        return (*shape[:3], self.kernel.shape[3])
+
+    def get_config(self) -> dict[str, Any]:
+        raise InputError(NOT_SAVED)
 
 
 # Keras names the entries of a file of weights by their layers' classes.
 _FusedBatchNorm.__name__ = keras.layers.BatchNormalization.__name__
+_MatrixProduct.__name__ = keras.layers.Conv2D.__name__
 
 
 # ----------------------------------------------------------------------------------------------------------------------

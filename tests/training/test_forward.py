@@ -1,4 +1,4 @@
-"""A model for `fit` in TensorFlow's fused batch norm, against Keras's own training of the same model."""
+"""A faster model for `fit`, against Keras's own training of the same model."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from inception_resnet_keras import create_inception_resnet_v1, networks, optimiz
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.networks.build import build
-from inception_resnet_keras.training.forward import _FusedBatchNorm
+from inception_resnet_keras.training.forward import _FusedBatchNorm, _MatrixProduct
 
 from ..tiny import KNOWN
 
@@ -100,6 +100,34 @@ def test_what_the_kernel_cannot_compute_stays_keras() -> None:
         if hasattr(layer, "moving_mean") and not np.array_equal(layer.moving_mean.numpy(), before[layer.name])
     }
     assert changed == set(before) - {"frozen"}
+
+
+def test_what_is_no_matrix_product_stays_a_convolution() -> None:
+    image = keras.Input((8, 8, 4))
+    conv = keras.layers.Conv2D
+    maps = conv(8, 1, name="plain", use_bias=False, kernel_regularizer=keras.regularizers.L2(0.1))(image)
+    maps = conv(8, 1, name="whole", activation="relu", bias_initializer="ones")(maps)
+    shared = conv(8, 1, name="shared")
+    others = [
+        conv(8, 1, groups=2, name="groups")(maps),
+        conv(8, (1, 3), padding="same", name="wide")(maps),
+        conv(8, 1, trainable=False, name="frozen")(maps),
+        keras.layers.Conv2DTranspose(8, 1, name="transposed")(shared(shared(maps))),
+    ]
+    maps = conv(8, 1, strides=2, name="strided")(keras.layers.Add()(others))
+    vector = keras.layers.GlobalAveragePooling2D()(maps)
+    model = keras.Model(image, keras.layers.Dense(3, activation="softmax")(vector))
+    other = keras.models.clone_model(model)
+    other.set_weights(model.get_weights())
+    faster = optimize_for_training(model)
+    products = {layer.name for layer in faster.layers if isinstance(layer, _MatrixProduct)}
+    assert products == {"plain", "whole", "shared"}
+    pixels = PIXELS[:, :8, :8, :1].repeat(4, axis=-1)
+    for one in (faster, other):
+        one.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy", jit_compile=False)
+    losses = [one.fit(pixels, LABELS, epochs=2, shuffle=False, verbose=0).history["loss"] for one in (faster, other)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)  # the regularizer's part too
+    assert_same_weights(model, other, 1e-5)
 
 
 def test_keras_does_not_compile_it_by_xla_unasked() -> None:
