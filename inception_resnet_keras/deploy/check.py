@@ -17,15 +17,17 @@ from ..common.console import counted, printable
 from ..common.errors import InputError, refuse
 from ..data.images import UnreadableImageError, read_image
 from ..data.labelled import Source
-from ..models.model_file import Card, Precision
+from ..models.model_file import Card, ExportCard, Precision
 from ..models.open import require_finite
 from ..models.runtimes import OpenVinoRuntime, Runtime, SavedModelRuntime, open_runtime
 from ..models.saved_model import refuse_unknown_operations
 from .pictures import Sample
+from .plain import CALLS, run_plain
 from .prepare import ExportableModel
 
 BATCH = 8
 _SAME = 1e-6  # of the largest output: a spread below it is none
+_ROUNDING = 1e-5  # of the largest output: what float32 in another order of sums differs by; bfloat16 differs by 1e-3
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class Check:
     pictures: How many it was compared on. source: Where they are from.
     difference: The largest between two outputs. largest: The model's largest output.
     agreement: The share of pictures with the same top-1; of an embedding, the least cosine similarity.
+    plain_difference, plain_agreement: The same of the file in the format's library without a setting, as users of other
+        programs run it; None where it was not run.
+    setting: What such a user must set to get the figures above; "" for nothing.
     labels: Whether a picture may have several labels; the agreement is then of the decisions, one per picture and
         label, at the thresholds.
     accuracy: (the model's, the export's) on labelled pictures, in [0, 1]; None without such. Of several labels the
@@ -82,6 +87,9 @@ class Check:
     labelled: int = 0
     notes: tuple[str, ...] = ()
     labels: bool = False
+    plain_difference: float | None = None
+    plain_agreement: float | None = None
+    setting: str = ""
 
     @property
     def relative(self) -> float:
@@ -117,11 +125,17 @@ class Check:
             f"  largest difference {self.difference:.3g}, of a largest output {self.largest:.4g}",
             f"  {self._agreement} {self.agreement:.2%}",
         ]
+        if self.plain_difference is not None:
+            lines.append(
+                f"  by {CALLS[self.format]} without a setting: largest difference {self.plain_difference:.3g}, "
+                f"{self._agreement} {self.plain_agreement:.2%}"
+            )
         if self.accuracy:
             lines.append(
                 f"  accuracy on {self.labelled} labelled pictures {self.accuracy[0]:.2%} → {self.accuracy[1]:.2%}"
             )
-        return "\n".join(map(printable, [*lines, *(f"  {note}" for note in self.notes)]))
+        last = [f"  to compute so outside this package: {self.setting}"] if self.setting else []
+        return "\n".join(map(printable, [*lines, *(f"  {note}" for note in self.notes), *last]))
 
     def as_json(self) -> dict[str, Any]:
         bounds = {key: value for key, value in vars(self.bounds).items() if math.isfinite(value)}
@@ -174,7 +188,9 @@ def compare(
     embedding = not prepared.card.gives_classes
     if not embedding:
         _refuse_no_probabilities(wanted)
-    agreement = _least_cosine(wanted, found) if embedding else _agreement(prepared.card, wanted, found)
+    agreement = _agreement(prepared.card, wanted, found)
+    plain = _outputs(run_plain(written, format), sample.images)
+    require_finite(f"{shown}, by {CALLS[format]}", plain, numbers)
     notes = list(prepared.notes)
     if isinstance(runtime, SavedModelRuntime):
         try:
@@ -204,6 +220,9 @@ def compare(
         bounds,
         notes=tuple(notes),
         labels=prepared.card.multi_label,
+        plain_difference=float(np.abs(plain - wanted).max()),
+        plain_agreement=_agreement(prepared.card, wanted, plain),
+        setting=required_setting(prepared.card, format, float(np.abs(plain - found).max()), largest),
     )
     if labelled is not None:
         accuracy, count = _accuracies(prepared, runtime, labelled)
@@ -222,8 +241,27 @@ def _refuse_no_probabilities(outputs: np.ndarray) -> None:
         )
 
 
+def required_setting(card: ExportCard, format: str, difference: float, largest: float) -> str:
+    """What users elsewhere must set to compute what the runtime here does; "" if the file says it all.
+
+    difference: The largest between the outputs without a setting and the runtime's, whose largest is `largest`.
+    """
+    if format != "openvino":
+        return ""
+    # A float32 file holds it, and is seen to. Half precisions and int8 are computed differently on other CPUs.
+    if card.precision == "float32" and difference <= _ROUNDING * largest:
+        return ""
+    hint, _ = OpenVinoRuntime.HALVES.get(card.precision, ("f32", ""))
+    return f'openvino.Core().compile_model(PATH, "CPU", {{"INFERENCE_PRECISION_HINT": "{hint}"}})'
+
+
 def _agreement(card: Card, wanted: np.ndarray, found: np.ndarray) -> float:
-    """The share of decisions that are the same: one per picture, of several labels one per picture and label."""
+    """The share of decisions that are the same: one per picture, of several labels one per picture and label.
+
+    Of embeddings the least cosine similarity.
+    """
+    if not card.gives_classes:
+        return _least_cosine(wanted, found)
     return float(np.mean(decided(wanted, card.thresholds) == decided(found, card.thresholds)))
 
 

@@ -22,6 +22,7 @@ from ..models.runtimes import CARD_KEY, ENCODED, ENCODED_INPUT, INPUT, OUTPUT, S
 from ..weights.runs import MEMBER
 from .decoding import decode
 from .pictures import CALIBRATED_ON, Sample
+from .precise import mark_precise, stay_as_written
 from .prepare import ExportableModel
 
 
@@ -189,8 +190,12 @@ def write_openvino(prepared: ExportableModel, path: Path, calibration: Sample | 
     if prepared.card.precision == "int8":
         assert calibration is not None
         model = _in_int8_openvino(model, calibration)
+    if prepared.card.precision == "float32":
+        stay_as_written(model)
     model.set_rt_info(card_text(prepared.card), [CARD_KEY])
     ov.save_model(model, path, compress_to_fp16=prepared.card.precision == "float16")
+    if prepared.card.precision == "float32":
+        mark_precise(path)
     del model  # it may hold the plain one's file
     for file in (plain, plain.with_suffix(".bin")):
         file.unlink()

@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import keras
 import numpy as np
@@ -20,7 +21,7 @@ from inception_resnet_keras.data.folders import picture_files
 from inception_resnet_keras.data.images import read_image
 from inception_resnet_keras.data.packed import pack
 from inception_resnet_keras.data.sources import open_source
-from inception_resnet_keras.deploy.check import Check
+from inception_resnet_keras.deploy.check import BOUNDS, Check, required_setting
 from inception_resnet_keras.deploy.formats import FORMATS
 from inception_resnet_keras.models.model_file import ExportCard
 from inception_resnet_keras.models.runtimes import OpenVinoRuntime, open_runtime
@@ -60,10 +61,37 @@ def test_the_figures_lie_beside_it_and_nothing_else(exported: Exported, format: 
     written = json.loads(path.with_name(f"{path.name}.check.json").read_text())
     assert written["agreement"] == check.agreement
     assert written["difference"] == check.difference
+    assert written["plain_difference"] == check.plain_difference < 5e-5
+    assert (written["plain_agreement"], written["setting"]) == (1, "")
     assert written["bounds"] == {"difference": 1e-4, "agreement": 0.99, "accuracy_drop": 0.001}
     files = {file.name for file in path.parent.iterdir()}
     beside = {"model.bin"}
     assert files == beside | {name for out, _ in exported.values() for name in (out.name, f"{out.name}.check.json")}
+
+
+def test_openvino_computes_in_float32_without_a_setting(exported: Exported, run: Path, digits: Path) -> None:
+    """On CPUs with bfloat16 too: each operation says that its own precision is kept."""
+    import openvino
+
+    path, check = exported["openvino"]
+    layers = ET.parse(path).getroot().findall("layers/layer")
+    kept = {layer.get("type") for layer in layers if layer.find("rt_info/attribute[@name='precise']") is not None}
+    left = {layer.get("type") for layer in layers} - kept
+    assert left == {"Parameter", "Const", "Result"}
+    images = pixels(digits)
+    found = openvino.Core().compile_model(path, "CPU")(images)[0]
+    np.testing.assert_allclose(found, open_runtime(run).run(images), atol=5e-5)
+    assert "by openvino.Core().compile_model without a setting: largest difference" in str(check)
+
+
+def test_what_a_file_cannot_hold_is_the_last_line() -> None:
+    card = ExportCard(**asdict(CARD), precision="float32")
+    assert required_setting(card, "openvino", 1e-7, 1.0) == required_setting(card, "onnx", 0.1, 1.0) == ""
+    for precision, hint in (("float32", "f32"), ("float16", "f16"), ("bfloat16", "bf16"), ("int8", "f32")):
+        setting = required_setting(replace(card, precision=precision), "openvino", 1e-2, 1.0)
+        check = Check("m.xml", "openvino", precision, 1, "here", 0, 1, 1, False, BOUNDS[precision], setting=setting)
+        last = str(check).split("\n")[-1]
+        assert last.endswith(f'compile_model(PATH, "CPU", {{"INFERENCE_PRECISION_HINT": "{hint}"}})')
 
 
 def test_onnx_is_valid_and_of_any_batch(exported: Exported) -> None:
@@ -165,6 +193,13 @@ def test_every_precision(run: Path, digits: Path, tmp_path: Path, format: str, p
     images = pixels(digits)
     exact = open_runtime(run).run(images)
     probabilities = found.run(images)
+    assert check.plain_difference is not None
+    if isinstance(found, OpenVinoRuntime):  # the setting of the last line gives what was reported
+        import openvino
+
+        hint = check.setting.partition('"INFERENCE_PRECISION_HINT": "')[2].partition('"')[0]
+        told = openvino.Core().compile_model(out, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+        np.testing.assert_allclose(told(np.float32(images))[0], probabilities, atol=1e-5)
     least = 3e-4  # it is no float32 under another name
     if isinstance(found, OpenVinoRuntime) and not openvino_computes(precision):
         least = 0.0
