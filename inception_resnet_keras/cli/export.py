@@ -16,6 +16,7 @@ from ..common.packages import require_tensorflow
 from ..data import SOURCE_HELP
 from ..deploy.formats import FORMATS, chosen, default_name
 from ..deploy.layouts import LAYOUTS, check_layout
+from ..deploy.quantization import setting
 from ..models.model_file import PRECISIONS
 from ..networks.rows import PREPROCESSINGS
 
@@ -28,9 +29,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", required=True, choices=tuple(FORMATS), help="what to write")
     add("--precision", choices=PRECISIONS, default="float32", help="(default: %(default)s)")
     add("--out", type=Path, metavar="PATH", help="the file or folder to write, a new one (default: beside the model)")
-    add("--calibrate", type=Path, metavar="FOLDER", help="for int8: pictures such as the model will see, up to 300")
+    add(
+        "--calibrate",
+        type=Path,
+        metavar="FOLDER",
+        help="for int8: pictures such as the model will see; up to 300 are used",
+    )
+    add(
+        "--min-calibration",
+        type=int,
+        default=10,
+        metavar="N",
+        help="the fewest of them that are not refused; fewer than 100 are warned of (default: %(default)s)",
+    )
+    add(
+        "--quantization",
+        action="append",
+        type=setting,
+        metavar="KEY=VALUE",
+        help="a setting of int8's quantiser in its own words, VALUE as JSON: of nncf.quantize for openvino, of "
+        "onnxruntime's quantize_static for onnx; repeat it for more",
+    )
     add("--validate", metavar="SOURCE", help=f"labelled pictures to compare accuracies on: {SOURCE_HELP}")
-    add("--check", type=Path, metavar="FOLDER", help="pictures to compare on (default: of --validate or --calibrate)")
+    add(
+        "--check",
+        type=Path,
+        metavar="FOLDER",
+        help="pictures to compare on, all of them (default: those of --validate, or the others of --calibrate)",
+    )
     add("--labels", metavar="FILE", help="class names, a line each in the outputs' order; or `imagenet`")
     add(
         "--preprocessing",
@@ -74,6 +100,8 @@ def run(args: argparse.Namespace) -> None:
             args.format,
             precision=precision,
             calibrate=args.calibrate,
+            min_calibration=args.min_calibration,
+            quantization=dict(args.quantization) if args.quantization else None,
             check=args.check,
             validate=args.validate,
             class_names=args.labels,

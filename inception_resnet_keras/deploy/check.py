@@ -15,13 +15,12 @@ from PIL import Image
 from ..common.arguments import is_number
 from ..common.console import counted, printable
 from ..common.errors import InputError, refuse
-from ..data.images import UnreadableImageError, read_image
-from ..data.labelled import Source
+from ..data.images import read_image
 from ..models.model_file import Card, ExportCard, Precision
 from ..models.open import require_finite
-from ..models.runtimes import OpenVinoRuntime, Runtime, SavedModelRuntime, open_runtime
+from ..models.runtimes import OpenVinoRuntime, SavedModelRuntime, open_runtime
 from ..models.saved_model import refuse_unknown_operations
-from .pictures import Sample
+from .pictures import Images, Sample
 from .plain import CALLS, run_plain
 from .prepare import ExportableModel
 
@@ -168,7 +167,6 @@ def compare(
     shown: Path,
     format: str,
     sample: Sample,
-    labelled: Source | None,
     bounds: Bounds,
 ) -> Check:
     """Opens what was written as a user would, and runs it and the model it was made of on the same pictures.
@@ -203,8 +201,7 @@ def compare(
             "compare again on a CPU that does, where the outputs differ more"
         )
     largest = float(np.abs(wanted).max())
-    if sample.unreadable:
-        notes.append(f"{counted(sample.unreadable, 'picture', 'of', 'of')} {sample.source} could not be read: left out")
+    notes += sample.notes()
     if len(wanted) > 1 and float(np.ptp(wanted, axis=0).max()) <= _SAME * largest:
         notes.append("the model says the same of all these pictures: the comparison shows little")
     check = Check(
@@ -224,9 +221,9 @@ def compare(
         plain_agreement=_agreement(prepared.card, wanted, plain),
         setting=required_setting(prepared.card, format, float(np.abs(plain - found).max()), largest),
     )
-    if labelled is not None:
-        accuracy, count = _accuracies(prepared, runtime, labelled)
-        check = replace(check, accuracy=accuracy, labelled=count)
+    if sample.labels is not None:
+        accuracy = (_accuracy(prepared.card, wanted, sample.labels), _accuracy(prepared.card, found, sample.labels))
+        check = replace(check, accuracy=accuracy, labelled=len(sample.labels))
     if check.failures:
         raise InputError(*str(check).split("\n"), f"  it is not kept: {'; '.join(check.failures)}")
     return check
@@ -275,7 +272,7 @@ def decided(outputs: np.ndarray, thresholds: Sequence[float] = ()) -> np.ndarray
     return outputs.argmax(1) if outputs.shape[1] > 1 else outputs[:, 0] >= 0.5
 
 
-def _outputs(run: Any, images: np.ndarray) -> np.ndarray:
+def _outputs(run: Any, images: Images) -> np.ndarray:
     """In batches of one size, the last filled up: a graph is made a size."""
     found = []
     for start in range(0, len(images), BATCH):
@@ -300,7 +297,7 @@ _ENCODED = (
 _LARGEST_ENCODED = 4096  # pixels of a side
 
 
-def _check_encoded(runtime: SavedModelRuntime, images: np.ndarray, shown: Path) -> None:
+def _check_encoded(runtime: SavedModelRuntime, images: Images, shown: Path) -> None:
     """The bytes of pictures, JPEGs of several sizes among them, must give what `predict` reads from them gives."""
     contents, card = [], runtime.card
     for place, (kind, mode, times) in enumerate(_ENCODED):
@@ -320,29 +317,13 @@ def _check_encoded(runtime: SavedModelRuntime, images: np.ndarray, shown: Path) 
         )
 
 
-def _accuracies(prepared: ExportableModel, runtime: Runtime, labelled: Source) -> tuple[tuple[float, float], int]:
-    """The model's and the export's accuracy, and on how many pictures; each is read once, or left out if it cannot be.
+def _accuracy(card: Card, outputs: np.ndarray, labels: np.ndarray) -> float:
+    """The share of labelled pictures, the last ones, that are decided right.
 
     Of several labels per picture it is the share of pictures whose labels are all right.
     """
-    card, right, count = prepared.card, np.zeros(2), 0
-    for start in range(0, len(labelled), BATCH):
-        images, labels = [], []
-        for index in range(start, min(start + BATCH, len(labelled))):
-            try:
-                images.append(labelled.read(index, card.size, card.central_crop))
-            except UnreadableImageError:
-                continue
-            labels.append(labelled.labels[index])
-        if images:
-            truth = np.stack(labels).reshape(len(images), -1)
-            runs = (prepared.reference.predict_on_batch, runtime.run)
-            decisions = [decided(_outputs(run, np.stack(images)), card.thresholds) for run in runs]
-            right += [(each.reshape(len(images), -1) == truth).all(axis=1).sum() for each in decisions]
-            count += len(images)
-    if not count:
-        raise InputError(f"validate: none of its {len(labelled)} pictures can be read")
-    return (float(right[0] / count), float(right[1] / count)), count
+    decisions = decided(outputs[-len(labels) :], card.thresholds).reshape(len(labels), -1)
+    return float((decisions == labels.reshape(len(labels), -1)).all(axis=1).mean())
 
 
 def _least_cosine(wanted: np.ndarray, found: np.ndarray) -> float:

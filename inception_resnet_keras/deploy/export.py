@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..common.arguments import boolean
+from ..common.arguments import boolean, positive_integer
 from ..common.console import counted
 from ..common.errors import InputError, refuse
 from ..common.files import new_files, write_json
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..models.model_file import Card, Precision
     from .check import Check
     from .formats import FormatName
+    from .prepare import ExportableModel
 
 _POLICIES = {"float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 
@@ -43,6 +44,8 @@ def export_model(
     max_difference: float | None = None,
     min_agreement: float | None = None,
     max_accuracy_drop: float | None = None,
+    min_calibration: int = 10,
+    quantization: Mapping[str, Any] | None = None,
     model_card: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Check:
@@ -61,11 +64,12 @@ def export_model(
         precision: "float32"; "float16"; "bfloat16" (SavedModel, OpenVINO); "int8" (ONNX, OpenVINO,
             LiteRT), by the target's own quantiser on `calibrate`'s pictures.
         calibrate: For int8: a folder of pictures such as the model will see, in folders a class or
-            loose; up to 300 are used, and where there is no other folder a fifth is kept to compare on.
-        check: A folder of pictures to compare on, up to 64; without it `validate`'s, `calibrate`'s,
-            or photographs and digits that scikit-learn ships.
-        validate: Labelled pictures as `open_source` takes them, such as a folder with one folder per class: the
-            accuracy of both is taken on them.
+            loose; up to 300 are calibrated on, and the others, at least a fifth, are compared on if neither `check` nor
+            `validate` is given. Pictures with the pixels of one of them are left out of the comparison.
+        check: A folder of pictures to compare on, all of them.
+        validate: Labelled pictures as `open_source` takes them, such as a folder with one folder per class: all are
+            compared on, and the accuracy of both is taken on them. Without pictures of yours it is photographs and
+            digits that scikit-learn ships.
         class_names: In the order of the outputs, for a model that carries none, or others;
             "imagenet" for ImageNet's 1000, and "background" before them where there are 1001.
         preprocessing: How a model that does not scale pixels itself takes them: "inception",
@@ -76,6 +80,11 @@ def export_model(
         min_agreement: The least share of pictures with the same top-1 (for an embedding, the least
             cosine similarity): 0.99, 0.98, 0.95 and 0.9.
         max_accuracy_drop: On `validate`'s pictures: 0.001, 0.005, 0.01 and 0.02.
+        min_calibration: The fewest pictures that int8 is calibrated on, at least 1; fewer than 100 are warned of.
+        quantization: For int8: settings of the target's own quantiser, in its words; enumerations by name. For OpenVINO
+            those of `nncf.quantize`, such as {"preset": "performance", "ignored_scope": {"patterns": [".*logits.*"]}};
+            for ONNX those of `onnxruntime.quantization.quantize_static`, such as {"calibrate_method": "Percentile",
+            "nodes_to_exclude": [...]}. LiteRT's converter has none.
         model_card: Whether to write README.md, which must not exist, beside `out`: a model card for Hugging Face's hub,
             with the figures of the run that the model is of.
         progress: Called with what is being done.
@@ -93,32 +102,21 @@ def export_model(
     out = formats.checked_out(target, Path(out))
     boolean("optimize", optimize)
     _require_no_card(out, boolean("model_card", model_card))
-    if (calibrate is not None) != (chosen == "int8"):
-        takes = "a folder of pictures such as the model will see" if chosen == "int8" else f"None for {chosen}"
-        raise refuse("calibrate", calibrate, f"{takes}; int8 is quantised on them, nothing else is")
+    settings = _int8_settings(target, chosen, calibrate, min_calibration, quantization)
 
-    from .pictures import (
-        CALIBRATED_ON,
-        CHECKED_ON,
-        held_out,
-        overlaps,
-        sample,
-        sample_of,
-        shipped,
-        shuffled_pictures,
-        validation_files,
-    )
+    from .pictures import choose_pictures, require_calibration, require_labelled, shuffled_pictures
 
-    folders = {"check": check, "validate": validate, "calibrate": calibrate}
-    given = {name: Path(folder) for name, folder in folders.items() if folder is not None}
-    files = {
-        name: validation_files(place) if name == "validate" else shuffled_pictures(name, place)
-        for name, place in given.items()
-    }
+    named = {name: Path(folder) for name, folder in (("check", check), ("calibrate", calibrate)) if folder is not None}
+    folders = {name: (str(folder), shuffled_pictures(name, folder)) for name, folder in named.items()}
+    if calibrate is not None:
+        require_calibration(len(folders["calibrate"][1]), min_calibration, calibrate)
+    if validate is not None:
+        require_labelled(Path(validate))
 
     from ..models.runtimes import open_runtime
     from . import check as checks
     from .prepare import prepare
+    from .quantization import Calibration
     from .writers import WRITERS
 
     bounds = checks.bounds_for(chosen, max_difference, min_agreement, max_accuracy_drop)
@@ -132,38 +130,27 @@ def export_model(
         join_siblings=target.join_siblings,
         policy=_POLICIES.get(chosen, "float32") if target.name == "saved_model" else "float32",
     )
+    labelled = None
+    if validate is not None:
+        labelled = str(validate), _validation(Path(validate), prepared)
     size, crop = prepared.card.size, prepared.card.central_crop
-    calibration, labelled = None, None
-    if "calibrate" in given:
-        held = 0 if len(given) > 1 else held_out(files["calibrate"])
-        used = files["calibrate"][held:]
-        calibration = sample(used, size, crop, CALIBRATED_ON, str(calibrate))
-        files["calibrate"] = files["calibrate"][:held] or files["calibrate"]
-        prepared.notes.extend(overlaps(used[:CALIBRATED_ON], files, next(iter(given)), CHECKED_ON))
-    if "validate" in given:
-        labelled = _validation(given["validate"], prepared.card)
-        labelled, note = labelled.test_part(str(validate))
-        prepared.notes.extend([*labelled.notes, *([note] if note else [])])
-        prepared.notes.extend(f"{name}: {reason}" for name, reason in labelled.beside)
-    compared = shipped(size)
-    if given:
-        first = next(iter(given))
-        if files[first] or labelled is None:
-            compared = sample(files[first], size, crop, CHECKED_ON, str(given[first]))
-        else:  # packed pictures, say, which are no files of their own
-            compared = sample_of(labelled, size, crop, CHECKED_ON, str(given[first]))
+    pictures = choose_pictures(folders, labelled, size, crop, min_calibration)
+    prepared.notes.extend(pictures.notes)
+    calibration = None
+    if pictures.calibration is not None:
+        calibration = Calibration(pictures.calibration.images[:], settings)
+        prepared.notes.extend(f"int8 was made with {key}={value}" for key, value in (quantization or {}).items())
     with new_files(*formats.files_of(target, out)) as folder, _temporary_files(folder / "temporary"):
         progress(f"writing {target.name}, {chosen}")
         written = folder / out.name
         WRITERS[target.name](prepared, written, calibration)
-        progress(f"comparing on {counted(len(compared), 'picture')}")
+        progress(f"comparing on {counted(len(pictures.judged), 'picture')}")
         found = checks.compare(
             prepared,
             written,
             shown=out,
             format=target.name,
-            sample=compared,
-            labelled=labelled,
+            sample=pictures.judged,
             bounds=bounds,
         )
         write_json(folder / f"{out.name}.check.json", found.as_json())
@@ -208,11 +195,31 @@ def _temporary_files(folder: Path) -> Iterator[None]:
         tempfile.tempdir = before
 
 
-def _validation(place: Path, card: Card) -> Source:
-    """`validate`'s pictures, opened; InputError where the model has no accuracy on any."""
+def _int8_settings(
+    target: formats.Format,
+    precision: Precision,
+    calibrate: object,
+    least: object,
+    quantization: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The quantiser's settings, none but for int8. Raises InputError where int8's arguments do not fit it."""
+    from .quantization import read_settings
+
+    if (calibrate is not None) != (precision == "int8"):
+        takes = "a folder of pictures such as the model will see" if precision == "int8" else f"None for {precision}"
+        raise refuse("calibrate", calibrate, f"{takes}; int8 is quantised on them, nothing else is")
+    if quantization is not None and precision != "int8":
+        raise refuse("quantization", quantization, f"None for {precision}; int8 alone has such settings")
+    positive_integer("min_calibration", least)
+    return read_settings(target.name, quantization)
+
+
+def _validation(place: Path, prepared: ExportableModel) -> Source:
+    """`validate`'s pictures, opened, and noted as they are; InputError where the model has no accuracy on any."""
     from ..data.sources import open_source
     from ..weights.labels import quoted, repeated
 
+    card = prepared.card
     if not card.gives_classes:
         raise InputError("validate: the model gives an embedding, which has no accuracy; leave it out")
     if len(card.classes) == 1:
@@ -226,4 +233,7 @@ def _validation(place: Path, card: Card) -> Source:
     if source.multi_label != card.multi_label:
         has, gives = ("several labels", "one class") if source.multi_label else ("one class", "several labels")
         raise InputError(f"validate: a picture of {place} has {has}, and the model gives {gives}; leave it out")
-    return source
+    tested, note = source.test_part(str(place))
+    prepared.notes.extend([*tested.notes, *([note] if note else [])])
+    prepared.notes.extend(f"{name}: {reason}" for name, reason in tested.beside)
+    return tested

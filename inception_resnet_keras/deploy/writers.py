@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import sys
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -21,9 +20,9 @@ from ..models.model_file import card_text
 from ..models.runtimes import CARD_KEY, ENCODED, ENCODED_INPUT, INPUT, OUTPUT, SAVED_MODEL_CARD
 from ..weights.runs import MEMBER
 from .decoding import decode
-from .pictures import CALIBRATED_ON, Sample
 from .precise import mark_precise, stay_as_written
 from .prepare import ExportableModel
+from .quantization import Calibration, quantize_onnx, quantize_openvino
 
 
 @contextmanager
@@ -75,7 +74,7 @@ def write_saved_model(prepared: ExportableModel, path: Path, calibration: Any = 
 OPSET = 18  # the newest that tf2onnx writes
 
 
-def write_onnx(prepared: ExportableModel, path: Path, calibration: Sample | None = None) -> None:
+def write_onnx(prepared: ExportableModel, path: Path, calibration: Calibration | None = None) -> None:
     import onnx
 
     precision = prepared.card.precision
@@ -87,7 +86,7 @@ def write_onnx(prepared: ExportableModel, path: Path, calibration: Sample | None
         model = _in_float16(model)
     elif precision == "int8":
         assert calibration is not None
-        model = _in_int8(model, calibration)
+        model = quantize_onnx(model, calibration, INPUT)
     onnx.helper.set_model_props(model, {CARD_KEY: card_text(prepared.card)})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
@@ -131,54 +130,7 @@ def _in_float16(model: Any) -> Any:
     return converted.model
 
 
-def _in_int8(model: Any, calibration: Sample) -> Any:
-    import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Pictures(CalibrationDataReader):
-        def __init__(self) -> None:
-            self._left: Iterator[np.ndarray] = iter(calibration.images)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            picture = next(self._left, None)
-            return None if picture is None else {INPUT: picture[None].astype(np.float32)}
-
-    with tempfile.TemporaryDirectory() as folder:
-        given, prepared, made = (str(Path(folder, name)) for name in ("given.onnx", "prepared.onnx", "made.onnx"))
-        onnx.save(model, given)
-        quant_pre_process(given, prepared, skip_symbolic_shape=True)
-        quantize_static(
-            prepared,
-            made,
-            Pictures(),
-            nodes_to_exclude=_head(onnx.load(prepared).graph),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-        )
-        return onnx.load(made)
-
-
-def _head(graph: Any) -> list[str]:
-    """The names of the nodes from the last dense layer on, which costs next to nothing and stays float32.
-
-    In 8 bits a softmax knows 256 probabilities, and of 1,000 classes most would have the lowest.
-    """
-    producing_call = {name: node for node in graph.node for name in node.output}
-    found, ends = [], [output.name for output in graph.output]
-    while ends:
-        node = producing_call.get(ends.pop())
-        if node is None or node.op_type in ("Conv", "GlobalAveragePool", "ReduceMean") or node.name in found:
-            continue
-        found.append(node.name)
-        if node.op_type not in ("MatMul", "Gemm"):
-            ends += node.input
-    return found
-
-
-def write_openvino(prepared: ExportableModel, path: Path, calibration: Sample | None = None) -> None:
+def write_openvino(prepared: ExportableModel, path: Path, calibration: Calibration | None = None) -> None:
     import openvino as ov
 
     plain = path.with_name(f"plain_{path.name}")
@@ -189,7 +141,7 @@ def write_openvino(prepared: ExportableModel, path: Path, calibration: Sample | 
     model.output(0).tensor.set_names({OUTPUT})
     if prepared.card.precision == "int8":
         assert calibration is not None
-        model = _in_int8_openvino(model, calibration)
+        model = quantize_openvino(model, calibration)
     if prepared.card.precision == "float32":
         stay_as_written(model)
     model.set_rt_info(card_text(prepared.card), [CARD_KEY])
@@ -201,22 +153,7 @@ def write_openvino(prepared: ExportableModel, path: Path, calibration: Sample | 
         file.unlink()
 
 
-def _in_int8_openvino(model: Any, calibration: Sample) -> Any:
-    import nncf
-
-    data = nncf.Dataset(calibration.images, lambda picture: picture[None].astype(np.float32))
-    with quiet():
-        return nncf.quantize(
-            model,
-            data,
-            preset=nncf.QuantizationPreset.MIXED,
-            target_device=nncf.TargetDevice.CPU,
-            subset_size=min(CALIBRATED_ON, len(calibration)),
-            fast_bias_correction=True,
-        )
-
-
-def write_litert(prepared: ExportableModel, path: Path, calibration: Sample | None = None) -> None:
+def write_litert(prepared: ExportableModel, path: Path, calibration: Calibration | None = None) -> None:
     import tensorflow as tf
 
     settings: dict[str, Any] = {}
@@ -241,7 +178,7 @@ def write_litert(prepared: ExportableModel, path: Path, calibration: Sample | No
         archive.writestr(MEMBER, card_text(prepared.card))
 
 
-WRITERS: dict[str, Callable[[ExportableModel, Path, Sample | None], None]] = {
+WRITERS: dict[str, Callable[[ExportableModel, Path, Calibration | None], None]] = {
     "saved_model": write_saved_model,
     "onnx": write_onnx,
     "openvino": write_openvino,

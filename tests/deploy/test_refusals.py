@@ -17,7 +17,6 @@ from inception_resnet_keras import export_model
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.deploy import check as checks
-from inception_resnet_keras.deploy.pictures import overlaps, shuffled_pictures
 
 from ..exporting import lively
 from ..pictures import write_digits
@@ -44,14 +43,21 @@ from ..pictures import write_digits
         ({"min_agreement": 2}, r"min_agreement: got 2; it takes a number in \[0, 1\]"),
         ({"max_difference": float("nan")}, "max_difference: got nan"),
         ({"optimize": 1}, "optimize: got 1"),
+        ({"precision": "int8", "calibrate": "few", "min_calibration": 0}, "min_calibration: got 0"),
+        ({"quantization": {}}, "quantization: got {}; it takes None for float32"),
+        (
+            {"precision": "int8", "calibrate": "few"},
+            r"few has 3 pictures to calibrate on; int8 takes at least 10, .*\(--min-calibration 3\)",
+        ),
     ],
 )
 def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], says: str) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
+    write_digits(Path("few"), 1, 3)
     with pytest.raises(InputError, match=says):
         export_model(**{"model": "none.keras", "out": "m.onnx", "format": "onnx", **options})
-    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "few"]
 
 
 @pytest.mark.parametrize(
@@ -210,19 +216,6 @@ def test_keras_on_another_engine_is_told(run: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Keras runs on openvino here, and export needs TensorFlow: unset KERAS_BACKEND" in done.stderr
     assert not list(tmp_path.iterdir())
-
-
-def test_pictures_that_int8_was_quantised_on_are_told(digits: Path, tmp_path: Path) -> None:
-    files = shuffled_pictures("check", digits)
-    linked = tmp_path / "link"
-    linked.symlink_to(digits)
-    again = shuffled_pictures("check", linked)
-    told = list(overlaps(files, {"check": again, "validate": files[:3], "calibrate": files}, "check", 10))
-    assert [text.partition(" are among")[0] for text in told] == [
-        "10 of the 10 pictures of check",
-        "3 of the 3 pictures of validate",
-    ]
-    assert not list(overlaps(files[4:], {"calibrate": files[:4]}, "calibrate", 10))
 
 
 def test_what_is_exported_already_is_named(exported: dict[str, Any], tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from inception_resnet_keras.data.packed import pack
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.deploy.check import BOUNDS, Check, required_setting
 from inception_resnet_keras.deploy.formats import FORMATS
-from inception_resnet_keras.models.model_file import ExportCard
+from inception_resnet_keras.models.model_file import ExportCard, Precision
 from inception_resnet_keras.models.runtimes import OpenVinoRuntime, open_runtime
 
 from .. import tiny
@@ -61,6 +61,7 @@ def test_the_figures_lie_beside_it_and_nothing_else(exported: Exported, format: 
     written = json.loads(path.with_name(f"{path.name}.check.json").read_text())
     assert written["agreement"] == check.agreement
     assert written["difference"] == check.difference
+    assert check.plain_difference is not None
     assert written["plain_difference"] == check.plain_difference < 5e-5
     assert (written["plain_agreement"], written["setting"]) == (1, "")
     assert written["bounds"] == {"difference": 1e-4, "agreement": 0.99, "accuracy_drop": 0.001}
@@ -87,7 +88,8 @@ def test_openvino_computes_in_float32_without_a_setting(exported: Exported, run:
 def test_what_a_file_cannot_hold_is_the_last_line() -> None:
     card = ExportCard(**asdict(CARD), precision="float32")
     assert required_setting(card, "openvino", 1e-7, 1.0) == required_setting(card, "onnx", 0.1, 1.0) == ""
-    for precision, hint in (("float32", "f32"), ("float16", "f16"), ("bfloat16", "bf16"), ("int8", "f32")):
+    hints: dict[Precision, str] = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "f32"}
+    for precision, hint in hints.items():
         setting = required_setting(replace(card, precision=precision), "openvino", 1e-2, 1.0)
         check = Check("m.xml", "openvino", precision, 1, "here", 0, 1, 1, False, BOUNDS[precision], setting=setting)
         last = str(check).split("\n")[-1]
@@ -187,7 +189,10 @@ def test_every_precision(run: Path, digits: Path, tmp_path: Path, format: str, p
     most = OPENVINO_INT8 if (format, precision) == ("openvino", "int8") else DIFFERENCES[precision]
     assert check.relative < most
     assert (check.accuracy is not None) == (precision == "int8")
-    assert any("24 of the 24 pictures of validate" in note for note in check.notes) == (precision == "int8")
+    if int8:  # the same folder: four fifths are calibrated on, and the others are judged
+        assert (check.pictures, check.labelled) == (4, 4)
+        assert any("calibrated on 20 pictures only" in note for note in check.notes)
+        assert any("20 of" in note and "calibrated on their pixels" in note for note in check.notes)
     found = open_runtime(out)
     assert found.card.precision == precision  # type: ignore[attr-defined]
     images = pixels(digits)
