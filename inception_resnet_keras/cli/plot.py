@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,11 @@ def run(args: argparse.Namespace) -> None:
         format=args.format,
     )
     print(printable(out))
+    if args.format == "png" or out.suffix.lower() == ".png":
+        from ..diagrams.svg import png_size
+
+        width, height = png_size(out)
+        print(f"{width:,} × {height:,} pixels, {out.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
 
 
 def _draw_all(args: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html import escape
 from os import PathLike
 from pathlib import Path
@@ -84,13 +85,22 @@ class Diagram:
         return themed(svg.draw(source, "svg").decode(), self.title, source)
 
     def png(self) -> bytes:
-        """In light colours, two dots a pixel of the SVG. InputError without Graphviz."""
-        source = self.dot()
+        """In light colours, two dots a pixel of the SVG. InputError without Graphviz.
+
+        Every layer of a network makes a large one: Inception-ResNet-v2's is 10,041 by 7,916 pixels, which takes
+        some seconds to draw. As an SVG it is drawn at once, and sharp at any size.
+        """
+        source = self._with_fonts().dot()
         return svg.with_source(svg.draw(source, "png"), source)
 
     def pdf(self) -> bytes:
         """One page as large as the picture. InputError without Graphviz."""
-        return svg.draw(self.dot(), "pdf")
+        return svg.draw(self._with_fonts().dot(), "pdf")
+
+    def _with_fonts(self) -> Diagram:
+        """With a title that this machine's fonts have; a reader's browser finds fonts for an SVG's itself."""
+        graph = replace(self.graph, title=svg.drawable(self.graph.title))
+        return Diagram(graph, self.level, self.keys, upwards=self.upwards)
 
     def mermaid(self) -> str:
         """A Mermaid flowchart, for a README or an issue."""

@@ -11,8 +11,8 @@ from textwrap import wrap
 import pydot
 
 from . import svg
-from .graph import Graph, Op, Part, inside, part_kind, shape_text, short
-from .layout import Arrangement, Box, Line, Size, place
+from .graph import Graph, Op, Part, inside, legend, part_kind, shape_text, short
+from .layout import Arrangement, Box, Line, Size, height_of, in_columns, place
 from .notes import marks_in
 from .svg import BORDER, CARD, FONT, INK, KINDS, MUTED, SMALL, TEXT, TITLE, TRACK, Canvas
 
@@ -79,9 +79,10 @@ def _attributes(given: dict[str, object]) -> str:
 PAD = (24.0, 14.0)  # around an operation's words
 LEAST = 104.0  # an operation's width
 APART = 20.0  # between the title, the picture and the footnotes
+A4 = (297.0, 210.0)  # millimetres
 NARROW = 560.0  # a page's least width, which its title has room on
 CARD_HEIGHT, CARD_GAP, STRIP, INDENT = 46.0, 20.0, 6.0, 26
-COLUMNS = (272, 50, 122, 198, 172)  # of the overview: name, times, output, parameters, multiply-adds
+COLUMNS = (264, 72, 120, 188, 176)  # of the overview: name, times, output, parameters, multiply-adds
 BAR = 112
 SPACER = '<FONT POINT-SIZE="4"> <BR ALIGN="LEFT"/></FONT>'  # between two lines of a cell
 
@@ -110,21 +111,66 @@ def overview(graph: Graph, *, upwards: bool = False) -> pydot.Dot:
 
 
 def modules(graph: Graph, keys: Sequence[str], *, upwards: bool = False) -> pydot.Dot:
-    """Each part as the paper's Figures 3 to 8 and 10 to 19 draw it, one below the other."""
+    """Each part as the paper's Figures 3 to 8 and 10 to 19 draw it; several in columns, read from the left."""
     canvas = Canvas(graph.name)
-    parts = [graph.part(key) for key in keys]
-    placed = {part.key: module_layout(graph, part, upwards=upwards) for part in parts}
-    width = max(NARROW, *(module.width for module in placed.values()))
-    down = 0.0
-    if len(parts) > 1:
-        down = put(canvas, "title", heading(graph, "every module"), 0) + APART
-    for part in parts:
-        module = placed[part.key]
-        down = put(canvas, f"{part.key}.title", _about(graph, part), down) + APART
-        draw_module(canvas, graph, part, module.moved((width - module.width) / 2, down))
-        down = put(canvas, f"{part.key}.notes", footnotes(graph, width, marks_in(part)), down + module.height + APART)
-        down += 2 * APART if part is not parts[-1] else 0
-    return canvas.finish(width, down)
+    alone = len(keys) == 1
+    sheets = [_sheet(graph, graph.part(key), upwards=upwards, alone=alone) for key in keys]
+    top = 0.0 if alone else put(canvas, "title", heading(graph, "every module"), 0) + 2 * APART
+    columns = in_columns(sheets, 3 * APART, 2 * APART, _print_scale)
+    left = 0.0
+    for column in columns:
+        width, down = max(sheet.width for sheet in column), top
+        for sheet in column:
+            _draw_sheet(canvas, graph, sheet, Box(left + width / 2, down + sheet.height / 2, width, sheet.height))
+            down += sheet.height + 3 * APART
+        left += width + 2 * APART
+    height = top + max(height_of(column, 3 * APART) for column in columns)
+    if not alone:  # a legend for all
+        height = put(canvas, "legend", _legend([op for sheet in sheets for op in sheet.part.ops]), height + 2 * APART)
+    return canvas.finish(left - 2 * APART, height)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A module with its title above it, and its legend and footnotes below. width: The least that it needs."""
+
+    part: Part
+    title: Label
+    module: Arrangement
+    words: tuple[tuple[str, Label], ...]
+    width: float
+
+    @property
+    def height(self) -> float:
+        return self.title.size[1] + APART + self.module.height + sum(APART + label.size[1] for _, label in self.words)
+
+
+def _sheet(graph: Graph, part: Part, *, upwards: bool, alone: bool) -> Sheet:
+    title, module = _about(graph, part, alone=alone), module_layout(graph, part, upwards=upwards)
+    width = max(NARROW if alone else title.size[0], module.width)
+    words = {"legend": _legend(part.ops) if alone else None, "notes": footnotes(graph, width, marks_in(part))}
+    return Sheet(part, title, module, tuple((name, label) for name, label in words.items() if label), width)
+
+
+def _draw_sheet(canvas: Canvas, graph: Graph, sheet: Sheet, at: Box) -> None:
+    """The words at the left, the module in the middle."""
+    key = sheet.part.key
+    down = put(canvas, f"{key}.title", sheet.title, at.top, at.left) + APART
+    draw_module(canvas, graph, sheet.part, sheet.module.moved(at.x - sheet.module.width / 2, down))
+    down += sheet.module.height
+    for name, label in sheet.words:
+        down = put(canvas, f"{key}.{name}", label, down + APART, at.left)
+
+
+def _legend(ops: Sequence[Op]) -> Label | None:
+    lines = legend(ops)
+    return Label([Text(line, SMALL, MUTED.light) for line in lines], left=True) if lines else None
+
+
+def _print_scale(width: float, height: float) -> float:
+    """How much a sheet shrinks on a page of A4, whichever way it is turned."""
+    long, short_side = A4
+    return min(max(width / long, height / short_side), max(width / short_side, height / long))
 
 
 def module_layout(graph: Graph, part: Part, *, upwards: bool) -> Arrangement:
@@ -176,17 +222,23 @@ def heading(graph: Graph, what: str) -> Label:
     return _titled(graph.title, [facts])
 
 
-def _about(graph: Graph, part: Part) -> Label:
-    """A module's title: what it is, where it stands, what goes in and out, what it costs."""
+def _about(graph: Graph, part: Part, *, alone: bool) -> Label:
+    """A module's title: what it is, where it stands, what goes in and out, what it costs.
+
+    Beside others on a page it is narrow, and leaves the network's name to the page's title.
+    """
     times, each = (f" × {part.times}", " each") if part.times > 1 else ("", "")
     ways = f"{shape_text(graph.input_of(part))} → {shape_text(part.shape)}"
     costs = [f"{short(part.parameters)} parameters", f"{short(part.macs)} multiply-adds{each}"]
     of_whole = "".join(mark for mark in part.note if mark not in {op.note for op in part.ops})
-    return _titled(part.title + of_whole + times, [[f"{graph.title} ({graph.variant})", part.figure], [ways, *costs]])
+    facts = (
+        [[f"{graph.title} ({graph.variant})", part.figure], [ways, *costs]] if alone else [[part.figure], [ways], costs]
+    )
+    return _titled(part.title + of_whole + times, facts)
 
 
 def _titled(title: str, facts: Sequence[Sequence[str]]) -> Label:
-    lines = [" · ".join(fact for fact in line if fact) for line in facts]
+    lines = [words for line in facts if (words := " · ".join(fact for fact in line if fact))]
     return Label([Text(title, TITLE, bold=True), *(Text(line, TEXT - 1, MUTED.light) for line in lines)], left=True)
 
 
@@ -202,12 +254,12 @@ def footnotes(graph: Graph, width: float, marks: Collection[str] | None = None) 
     return Label(lines, left=True) if lines else None
 
 
-def put(canvas: Canvas, name: str, label: Label | None, down: float) -> float:
-    """A label at the left margin; returns where it ends."""
+def put(canvas: Canvas, name: str, label: Label | None, down: float, left: float = 0.0) -> float:
+    """A label at the left margin, or at `left`; returns where it ends."""
     if label is None:
         return down - APART
     width, height = label.size
-    canvas.box(name, str(label), Box(width / 2, down + height / 2, width, height))
+    canvas.box(name, str(label), Box(left + width / 2, down + height / 2, width, height))
     return down + height
 
 

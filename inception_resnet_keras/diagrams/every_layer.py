@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pydot
 
 from .draw import Label, Text, footnotes, heading, look, put
 from .graph import Graph, Op, Part, full
-from .layout import Arrangement, Box, Point, Size, place
+from .layout import Arrangement, Box, Point, Size, height_of, in_columns, place
 from .svg import BORDER, CARD, KINDS, MONO, MUTED, SMALL, TEXT, Canvas
 
 PAD, HEAD = 16.0, 34.0  # inside a card: around what it holds, and for its title
@@ -49,8 +49,8 @@ def layers(graph: Graph, *, upwards: bool = False) -> pydot.Dot:
     """The whole network down to its Keras layers' names."""
     canvas = Canvas(graph.name)
     top = put(canvas, "title", heading(graph, "every layer"), 0) + BELOW
-    columns = _columns(list(_cards(graph)))
-    height = max(map(_height, columns))
+    columns = in_columns(list(_cards(graph)), BELOW, GUTTER, lambda width, height: abs(width / height - SHAPE))
+    height = max(height_of(column, BELOW) for column in columns)
     canvas.turn(top, height if upwards else None)
     ends: dict[str, tuple[Point, float]] = {}  # a block's way out, and its card's lower edge, by its last layer
     left = 0.0
@@ -84,31 +84,6 @@ def _cards(graph: Graph) -> Iterator[Card]:
             yield card
             before = card.last
         ends[part.key], above = before, part.key
-
-
-def _columns(cards: Sequence[Card]) -> list[list[Card]]:
-    """The cards in order, in so many columns that the sheet has about the shape wanted."""
-    tallest = max(card.height for card in cards)
-    total = _height(cards)
-    choices = [_filled(cards, max(tallest, total / count)) for count in range(1, len(cards) + 1)]
-    return min(choices, key=lambda columns: abs(_width(columns) / max(map(_height, columns)) - SHAPE))
-
-
-def _filled(cards: Sequence[Card], height: float) -> list[list[Card]]:
-    columns: list[list[Card]] = [[]]
-    for card in cards:
-        if columns[-1] and _height([*columns[-1], card]) > height:
-            columns.append([])
-        columns[-1].append(card)
-    return columns
-
-
-def _height(column: Sequence[Card]) -> float:
-    return sum(card.height for card in column) + BELOW * (len(column) - 1)
-
-
-def _width(columns: Sequence[Sequence[Card]]) -> float:
-    return sum(max(card.width for card in column) for column in columns) + GUTTER * (len(columns) - 1)
 
 
 def _way(before: tuple[Point, float] | None, joint: Point, gutter: float, above: float) -> tuple[Point, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -101,13 +102,26 @@ def full(place: str, name: str) -> str:
     return names.inside(place, name) if place else name
 
 
+def legend(ops: Iterable[Op]) -> list[str]:
+    """What the words in some operations stand for, a line each."""
+    details = [(op, re.split(" · ", op.detail.replace(op.note, "") if op.note else op.detail)) for op in ops]
+    convs = [words for op, words in details if " conv" in op.title]
+    lines = {
+        "conv: convolution + batch norm + ReLU": any("linear" not in words for words in convs),
+        "linear: convolution with a bias, without batch norm and ReLU": any("linear" in words for words in convs),
+        "V: valid padding; same padding without it": any("V" in words for _, words in details),
+        "k, l, m, n: Table 1 of the paper": any(words[0][1:4] == " = " for words in convs),
+    }
+    return [line for line, needed in lines.items() if needed]
+
+
 def _total(counts: Iterable[int | None]) -> int | None:
     known = list(counts)
     return None if None in known else sum(count or 0 for count in known)
 
 
 KINDS = {  # an operation's colour, and what the legend says of it
-    "weights": "convolution, dense",
+    "weights": "conv: convolution + batch norm + ReLU; dense",
     "pool": "pooling",
     "concat": "filter concat",
     "sum": "residual sum",
@@ -143,10 +157,11 @@ def kind_of(node: Node) -> str:
 
 
 def describe(node: Node) -> tuple[str, str]:
-    """A node's two lines: "3×3 conv" and "96 · stride 2 · V"."""
+    """A node's two lines: "3×3 conv" and "96 · stride 2 · V"; "n = 96" where the paper has a letter for it."""
     row = node.row
     if isinstance(row, Conv) and isinstance(row.kernel, tuple):
-        parts = [str(row.filters), *_window(row), *(["linear"] if row.linear else [])]
+        filters = f"{row.letter} = {row.filters}" if row.letter else str(row.filters)
+        parts = [filters, *_window(row), *(["linear"] if row.linear else [])]
         return f"{row.kernel[0]}×{row.kernel[1]} conv", " · ".join(parts)
     if isinstance(row, Pool):
         return f"{row.size}×{row.size} {row.kind} pool", " · ".join(_window(row))

@@ -7,8 +7,9 @@ from the upper left corner; a position is a centre.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 from .graph import Op
 
@@ -162,3 +163,43 @@ def _elbow(tail: Box, head: Box, *, merges: bool) -> tuple[Point, ...]:
         return start, end
     across = head.top - GAP / 2 if merges else tail.bottom + GAP / 2
     return start, (tail.x, across), (head.x, across), end
+
+
+class Sized(Protocol):
+    @property
+    def width(self) -> float: ...
+
+    @property
+    def height(self) -> float: ...
+
+
+T = TypeVar("T", bound=Sized)
+
+
+def in_columns(items: Sequence[T], below: float, gutter: float, cost: Callable[[float, float], float]) -> list[list[T]]:
+    """The items in order, in so many columns that the cost of the sheet's (width, height) is the least.
+
+    below, gutter: Pixels between two items of a column, and between two columns.
+    """
+
+    def sheet_cost(columns: list[list[T]]) -> float:
+        width = sum(max(item.width for item in column) for column in columns) + gutter * (len(columns) - 1)
+        return cost(width, max(height_of(column, below) for column in columns))
+
+    tallest, total = max(item.height for item in items), height_of(items, below)
+    return min(
+        (_filled(items, max(tallest, total / count), below) for count in range(1, len(items) + 1)), key=sheet_cost
+    )
+
+
+def height_of(column: Sequence[Sized], below: float) -> float:
+    return sum(item.height for item in column) + below * (len(column) - 1)
+
+
+def _filled(items: Sequence[T], height: float, below: float) -> list[list[T]]:
+    columns: list[list[T]] = [[]]
+    for item in items:
+        if columns[-1] and height_of([*columns[-1], item], below) > height:
+            columns.append([])
+        columns[-1].append(item)
+    return columns

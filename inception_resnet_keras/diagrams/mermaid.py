@@ -7,9 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .graph import Graph, Op, full, part_kind, shape_text, short
+from ..networks import names
+from .graph import Graph, Op, Part, full, legend, part_kind, shape_text, short
 from .notes import marks_in
 from .svg import INK, KINDS
+
+# Close together, so that a page's width is enough; footnotes are not broken after every few words.
+SETTINGS = (
+    "config:",
+    "  flowchart:",
+    "    nodeSpacing: 16",
+    "    rankSpacing: 30",
+    "    wrappingWidth: 640",
+    "    subGraphTitleMargin:",
+    "      top: 2",
+    "      bottom: 14",
+)
 
 
 def overview(graph: Graph) -> str:
@@ -23,7 +36,7 @@ def overview(graph: Graph) -> str:
         lines.append(_node(part.key, words, part_kind(part)))
     lines += [_arrow(part.reads, part.key) for part in graph.parts if part.reads]
     shown = {mark for part in graph.parts for mark in part.note}
-    return _chart(graph, lines, [note for note in graph.notes if note[0] in shown])
+    return _chart(graph, lines, [note for note in graph.notes if note[0] in shown], _end(graph.parts).key)
 
 
 def modules(graph: Graph, keys: Sequence[str]) -> str:
@@ -41,8 +54,11 @@ def modules(graph: Graph, keys: Sequence[str]) -> str:
             for name in op.inputs
         ]
         lines.append("end")
+    drawn = {part.key: f"{part.key}__{part.ops[-1].name}" for part in parts}
+    lines += [f"{drawn[part.reads]} -.-> {part.key}__reads" for part in parts if part.reads in drawn]
     marks = {mark for part in parts for mark in marks_in(part)}
-    return _chart(graph, lines, [note for note in graph.notes if note[0] in marks])
+    notes = [note for note in graph.notes if note[0] in marks]
+    return _chart(graph, lines, [*_legend(op for part in parts for op in part.ops), *notes], drawn[_end(parts).key])
 
 
 def layers(graph: Graph) -> str:
@@ -70,17 +86,29 @@ def layers(graph: Graph) -> str:
             lines.append("end")
             before = names[part.ops[-1].name]
         ends[part.key] = before
-    return _chart(graph, lines + arrows, ())
+    notes = [*_legend(op for part in graph.parts for op in part.ops), *graph.notes]
+    return _chart(graph, lines + arrows, notes, before)
 
 
-def _chart(graph: Graph, lines: Iterable[str], notes: Iterable[tuple[str, str]]) -> str:
+def _end(parts: Sequence[Part]) -> Part:
+    """The last part in the order of the flow: an auxiliary head stands beside it."""
+    return [part for part in parts if part.key != names.AUX or len(parts) == 1][-1]
+
+
+def _legend(ops: Iterable[Op]) -> list[tuple[str, str]]:
+    """As footnotes without a mark."""
+    return [("", line) for line in legend(ops)]
+
+
+def _chart(graph: Graph, lines: Iterable[str], notes: Iterable[tuple[str, str]], last: str) -> str:
+    """last: The node below which the footnotes stand."""
     classes = [
         f"classDef {name} fill:{kind.fill.light},stroke:{kind.line.light},color:{INK.light}"
         for name, kind in KINDS.items()
     ]
-    foot = "<br>".join(_escaped(f"{mark} {text}") for mark, text in notes)
-    notes_node = [f'notes["{foot}"]', "style notes fill:none,stroke:none"] if foot else []
-    head = ["---", f"title: {_title(graph)}", "---", "flowchart TB"]
+    foot = "<br>".join(_escaped(f"{mark} {text}".strip()) for mark, text in notes)
+    notes_node = [f'notes["{foot}"]', "style notes fill:none,stroke:none", f"{last} ~~~ notes"] if foot else []
+    head = ["---", f"title: {_title(graph)}", *SETTINGS, "---", "flowchart TB"]
     return "\n".join([*head, *lines, *notes_node, *classes]) + "\n"
 
 

@@ -12,7 +12,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import unicodedata
+import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -94,8 +96,38 @@ def folder() -> Path:
 
 @cache
 def width(text: str, size: float, *, bold: bool = False, font: str = "DejaVu Sans") -> float:
-    """How wide a line of text is, in the unit of `size`."""
-    return _font(font, bold).getlength(text) * size / _PRECISE
+    """How wide a line of text is, in the unit of `size`.
+
+    A character of a script whose letters are squares, such as Chinese, is as wide as high in any font. Others that
+    this font lacks are taken to be as wide as its sign for a missing one.
+    """
+    squares = sum(_is_square(sign) for sign in text)
+    measured = "".join(sign for sign in text if not _is_square(sign)) if squares else text
+    return (_font(font, bold).getlength(measured) / _PRECISE + squares) * size
+
+
+def _is_square(sign: str) -> bool:
+    return unicodedata.east_asian_width(sign) in ("W", "F")
+
+
+SIGNS = "–→×·≠†‡§¶‖"  # that our own texts hold besides letters
+
+
+def has_other_scripts(text: str) -> bool:
+    """Whether a text may need another font than ours: only a model's name does."""
+    return any(sign > "\u024f" and sign not in SIGNS for sign in text)
+
+
+def drawable(text: str) -> str:
+    """The text as a PNG or a PDF can show it: a character that no installed font has is escaped, with a warning."""
+    if not has_other_scripts(text):
+        return text
+    from ..common import fonts
+
+    shown = fonts.drawable(text)
+    if advice := fonts.advice([shown]):
+        warnings.warn(advice, stacklevel=2)
+    return shown
 
 
 @cache
@@ -107,13 +139,15 @@ def _font(name: str, bold: bool) -> Any:
 
 
 @contextmanager
-def only_ours() -> Iterator[dict[str, str]]:
-    """An environment in which Graphviz finds these fonts, and no others; also where there are no others."""
+def only_ours(others: Iterable[Path] = ()) -> Iterator[dict[str, str]]:
+    """An environment in which Graphviz finds these fonts and `others`, and no more; also where there are no more."""
     with tempfile.TemporaryDirectory() as temporary:
         settings = Path(temporary) / "fonts.conf"
+        for file in others:
+            shutil.copy(file, temporary)
         settings.write_text(
             '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>'
-            f"<dir>{escape(str(folder()))}</dir><cachedir>{escape(temporary)}/cache</cachedir>"
+            f"<dir>{escape(str(folder()))}</dir><dir>{escape(temporary)}</dir><cachedir>{escape(temporary)}/cache</cachedir>"
             '<match target="font"><edit name="hinting" mode="assign"><bool>false</bool></edit>'
             '<edit name="hintstyle" mode="assign"><const>hintnone</const></edit></match></fontconfig>',
             encoding="utf-8",
@@ -327,7 +361,7 @@ TIMEOUT = 300  # seconds that a system's dot may take
 def draw(dot: str, format: str) -> bytes:
     """A DOT text with positions as svg, png or pdf; InputError where there is nothing to draw it with."""
     dpi = DPI if format == "png" else 72
-    with only_ours() as environment:
+    with only_ours(_other_fonts(dot) if format != "svg" else ()) as environment:
         try:
             import pygraphviz
         except ImportError:
@@ -336,6 +370,16 @@ def draw(dot: str, format: str) -> bytes:
             graph = pygraphviz.AGraph(string=dot)
             graph.graph_attr["dpi"] = str(dpi)
             return graph.draw(format=format, prog="nop2")
+
+
+def _other_fonts(text: str) -> list[Path]:
+    """The files of the fonts that have what ours lacks."""
+    if not has_other_scripts(text):
+        return []
+    from ..common import fonts
+
+    fonts.drawable(text)
+    return fonts.files()
 
 
 def with_source(png: bytes, source: str) -> bytes:
@@ -358,6 +402,19 @@ def png_source(path: Path) -> str:
 
     with Image.open(path) as picture:
         return str(picture.info.get("dot", ""))
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    """A picture's width and height."""
+    with named_extras("a picture"):
+        from PIL import Image
+
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # only its header is read
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def can_draw() -> bool:

@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
+from ..common import fonts
 from ..common.console import printable
 from ..common.files import replacing
-from . import fonts
 
 # Light and dark. The series are told apart by the colour-blind too.
 INK, MUTED, GRID = "#1f2328", "#57606a", "#d8dee4"

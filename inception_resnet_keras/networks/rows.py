@@ -9,7 +9,7 @@ a square, or (height, width).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Padding = Literal["same", "valid"]
@@ -17,7 +17,10 @@ Padding = Literal["same", "valid"]
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution; `kernel=None` is one as large as the map it reads."""
+    """A convolution; `kernel=None` is one as large as the map it reads.
+
+    letter: What the paper calls its filter count in Figure 7 and Table 1: k, l, m or n. Comparisons ignore it.
+    """
 
     filters: int
     kernel: int | tuple[int, int] | None
@@ -25,6 +28,7 @@ class Conv:
     padding: Padding = "same"
     linear: bool = False
     dilation: int = 1  # cells from one of the kernel's rows or columns to the next
+    letter: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True)

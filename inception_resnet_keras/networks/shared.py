@@ -38,8 +38,12 @@ def reduction_a(k: int, l: int, m: int, n: int) -> Fork:  # noqa: E741 - the pap
     return Fork(
         [
             [MAX_POOL],
-            [Conv(n, 3, stride=2, padding="valid")],
-            [Conv(k, 1), Conv(l, 3), Conv(m, 3, stride=2, padding="valid")],
+            [Conv(n, 3, stride=2, padding="valid", letter="n")],
+            [
+                Conv(k, 1, letter="k"),
+                Conv(l, 3, letter="l"),
+                Conv(m, 3, stride=2, padding="valid", letter="m"),
+            ],
         ],
         name="reduction_a",
         figure="Figure 7",

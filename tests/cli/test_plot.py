@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from inception_resnet_keras import create_inception_resnet_v1
 from inception_resnet_keras.cli import main
@@ -31,6 +32,16 @@ def test_a_format_gives_the_files_ending(folder: Path, format: str, start: str) 
     (path,) = folder.iterdir()
     assert path.suffix == verb.SUFFIXES[format]
     assert path.read_text().startswith(start)
+
+
+def test_a_pngs_size_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot", "inception_v4", "--level", "modules", "--module", "head", "--format", "png"]) == 0
+    (path,) = folder.iterdir()
+    with Image.open(path) as picture:
+        width, height = picture.size
+    printed = capsys.readouterr()
+    assert printed.out == "inception_v4_paper_head.png\n"
+    assert printed.err == f"{width:,} × {height:,} pixels, {path.stat().st_size / 1e6:.1f} MB\n"
 
 
 def test_out_says_the_format(folder: Path) -> None:

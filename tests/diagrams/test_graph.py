@@ -8,7 +8,7 @@ import pytest
 
 from inception_resnet_keras import create_inception_v4, networks
 from inception_resnet_keras.diagrams.from_table import graph_of
-from inception_resnet_keras.diagrams.graph import Graph, full, inside
+from inception_resnet_keras.diagrams.graph import Graph, full, inside, legend
 from inception_resnet_keras.networks import edits, misprints
 from inception_resnet_keras.networks.build import build
 from inception_resnet_keras.networks.rows import DROPOUT_RATE, Network
@@ -160,6 +160,36 @@ def test_an_auxiliary_head_is_said_to_stand_in_no_figure(variant: str) -> None:
     aux = graph_of(networks.find("inception_v4", variant), aux_head=True).part("aux")
     assert aux.figure == "not in the paper's figures"
     assert inside(aux) == ("5×5 avg pool, 1×1 conv, 5×5 conv, flatten, dense 1000, softmax, not in the paper's figures")
+
+
+def test_figure_7_shows_the_papers_letters(network: Network) -> None:
+    details = [op.detail for op in graph_of(network).part("reduction_a").ops if " = " in op.detail]
+    letters = dict(detail.split(" · ")[0].split(" = ") for detail in details)
+    assert sorted(letters) == ["k", "l", "m", "n"]
+    assert tuple(int(letters[letter]) for letter in "klmn") == TABLE_1[network.name]
+    assert "k, l, m, n: Table 1 of the paper" in legend(graph_of(network).part("reduction_a").ops)
+
+
+TABLE_1 = {  # of the paper: k, l, m, n
+    "inception_v4": (192, 224, 256, 384),
+    "inception_resnet_v1": (192, 192, 256, 384),
+    "inception_resnet_v2": (256, 256, 384, 384),
+}
+
+
+def test_the_legend_explains_the_words_that_are_there() -> None:
+    conv, linear = (
+        "conv: convolution + batch norm + ReLU",
+        "linear: convolution with a bias, without batch norm and ReLU",
+    )
+    valid = "V: valid padding; same padding without it"
+    graph = graph_of(networks.find("inception_resnet_v2"))
+    assert legend(graph.part("stem").ops) == [conv, valid]
+    assert legend(graph.part("b").ops) == [conv, linear]
+    assert legend(graph.part("head").ops) == []
+    assert legend([op for op in graph.part("b").ops if "linear" in op.detail]) == [linear]
+    same = graph_of(edits.with_padding(networks.find("inception_resnet_v2"), "same"))
+    assert legend(same.part("stem").ops) == [conv]
 
 
 def test_figure_5_has_a_footnote_at_the_second_half() -> None:

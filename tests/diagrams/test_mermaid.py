@@ -32,6 +32,17 @@ def test_every_arrow_joins_two_nodes(graph: Graph, other: Graph, level: Level) -
         assert len(arrows) < 500
 
 
+def test_modules_follow_each_other_in_the_order_of_the_flow(graph: Graph) -> None:
+    """Subgraphs that nothing joins would stand side by side, and shrink to fit a page."""
+    lines = drawn(graph, "modules").splitlines()
+    joined = dict(line.split(" -.-> ")[::-1] for line in lines if " -.-> " in line)
+    first, *rest = [part for part in graph.parts if part.key != INPUT]
+    assert f"{first.key}__reads" not in joined
+    assert joined == {f"{part.key}__reads": f"{part.reads}__{graph.part(part.reads).ops[-1].name}" for part in rest}
+    assert f"head__{graph.part('head').ops[-1].name} ~~~ notes" in lines, "footnotes stand below, not beside"
+    assert any("convolution + batch norm + ReLU" in line for line in lines if line.startswith("notes["))
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_models_name_cannot_end_its_quotes(graph: Graph, level: Level) -> None:
     text = drawn(replace(graph, title='a"] --> b["<script>\n'), level)

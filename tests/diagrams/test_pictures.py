@@ -7,10 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import pydot
 import pytest
 
 from inception_resnet_keras import networks, plot_architecture
@@ -19,6 +23,8 @@ from inception_resnet_keras.diagrams import svg as svg_module
 from inception_resnet_keras.diagrams.api import LEVELS, Diagram, Level
 from inception_resnet_keras.diagrams.svg import source_of
 from inception_resnet_keras.networks.rows import Network
+
+from ..fonts import CUNEIFORM, OTHER, installed_font
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -51,6 +57,41 @@ def test_the_overview_has_each_stage_with_its_shape_and_costs(network: Network) 
     assert f"{diagram.graph.parameters:,}" in said
     width = ET.fromstring(diagram.svg()).get("width")
     assert float(width or "inf") <= svg_module.README_WIDTH
+
+
+def test_how_often_a_block_repeats_stands_apart_from_the_sizes(network: Network) -> None:
+    deep = [99] * len(networks.block_names(network))
+    drawn = ET.fromstring(draw(network, depths=deep).svg())
+    spans = {"".join(text.itertext()): text for text in drawn.iter(f"{SVG}text")}
+    times = spans["× 99"]
+    end = float(times.get("x") or 0) + float(times.get("textLength") or 0)
+    sizes = [float(text.get("x") or 0) for words, text in spans.items() if re.fullmatch(r"\d+×\d+×\d+", words)]
+    assert min(sizes) - end > 20
+
+
+def test_a_module_has_a_legend_and_every_module_one_in_common() -> None:
+    conv = "conv: convolution + batch norm + ReLU"
+    assert conv in texts(plot_architecture("inception_v4", level="modules", module="a").svg())
+    assert texts(plot_architecture("inception_v4", level="modules").svg()).count(conv) == 1
+
+
+def test_every_module_fits_a_page(network: Network) -> None:
+    """Of A4, with letters of 13 pixels at least as high as 4 points; in columns, the first part at the upper left."""
+    diagram = draw(network, level="modules", aux_head=bool(network.aux))
+    drawn = ET.fromstring(diagram.svg())
+    short, long = sorted(float(drawn.get(side) or 0) for side in ("width", "height"))
+    assert 1.0 < long / short < 2.0
+    millimetres = min(297 / long, 210 / short)  # of a pixel
+    assert 13 * millimetres > 4 * 25.4 / 72
+    graph = pydot.graph_from_dot_data(diagram.dot())[0]
+    places = {}
+    for part in diagram.graph.parts[1:]:
+        node = graph.get_node(f'"{part.key}.title"')[0]
+        x, y = map(float, node.get("pos").strip('"').split(","))
+        places[part.key] = x - 36 * float(node.get("width")), -y
+    assert len({round(x) for x, _ in places.values()}) >= 3
+    order = sorted(places, key=lambda key: (round(places[key][0]), places[key][1]))
+    assert order == [part.key for part in diagram.graph.parts[1:]]
 
 
 def test_a_card_says_all_that_is_inside() -> None:
@@ -147,6 +188,40 @@ def test_pictures_carry_the_graph_they_were_drawn_from(tmp_path: Path) -> None:
     diagram = plot_architecture("inception_v4", tmp_path / "x.png")
     assert svg_module.png_source(tmp_path / "x.png") == diagram.dot()
     assert source_of(diagram.svg()) == diagram.dot()
+
+
+def test_a_name_in_another_script_is_drawn_with_an_installed_font(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with installed_font(tmp_path, monkeypatch):
+        small = plot_architecture("inception_v4", level="modules", module="head")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            titled, untitled = (
+                Diagram(replace(small.graph, title=title), "modules", ["head"]).png() for title in (CUNEIFORM, "")
+            )
+        heights = [ink(png)[1] for png in (titled, untitled)]
+        assert heights[0] > heights[1], "the sign's glyph is drawn"
+        unknown = Diagram(replace(small.graph, title=OTHER), "modules", ["head"])
+        with pytest.warns(UserWarning, match="No installed font has a character of these names: install"):
+            unknown.save(tmp_path / "x.png")
+        assert r"\U00012001" in svg_module.png_source(tmp_path / "x.png"), "and not an empty box"
+        assert OTHER in "".join(texts(unknown.svg())), "a browser has fonts of its own"
+
+
+def ink(png: bytes) -> tuple[int, int]:
+    """The size of a picture, and how many of its pixels are dark."""
+    from PIL import Image
+
+    with Image.open(BytesIO(png)) as picture:
+        grey = picture.convert("L")
+        return grey.size[0], sum(grey.histogram()[:100])
+
+
+def test_squares_are_as_wide_as_high() -> None:
+    for text, squares in (("猫", 1), ("a猫犬b", 2), ("ネコ", 2)):
+        rest = "".join(sign for sign in text if sign.isascii())
+        assert svg_module.width(text, 20) == pytest.approx(20 * squares + svg_module.width(rest, 20))
 
 
 @pytest.fixture

@@ -8,46 +8,23 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from fontTools.fontBuilder import FontBuilder
-from fontTools.pens.ttGlyphPen import TTGlyphPen
-from matplotlib import font_manager
 from matplotlib.text import Text
 
-from inception_resnet_keras.evaluation import fonts, plots
+from inception_resnet_keras.common import fonts
+from inception_resnet_keras.evaluation import plots
 from inception_resnet_keras.evaluation.figure_style import DARK, INK, label, labels, svg_of
 from inception_resnet_keras.evaluation.report import classification_report
 
-pytestmark = pytest.mark.usefixtures("charts")
+from ..fonts import CUNEIFORM, OTHER, installed_font
 
-CUNEIFORM, OTHER = "\U00012000", "\U00012001"  # which no font here has
+pytestmark = pytest.mark.usefixtures("charts")
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A font that has one sign and was installed after matplotlib listed the fonts."""
-    pen = TTGlyphPen(None)
-    pen.moveTo((0, 0))
-    for point in ((0, 900), (900, 900), (900, 0)):
-        pen.lineTo(point)
-    pen.closePath()
-    glyph, empty = pen.glyph(), TTGlyphPen(None).glyph()
-    builder = FontBuilder(1000, isTTF=True)
-    builder.setupGlyphOrder([".notdef", "sign"])
-    builder.setupCharacterMap({ord(CUNEIFORM): "sign"})
-    builder.setupGlyf({".notdef": empty, "sign": glyph})
-    builder.setupHorizontalMetrics({".notdef": (500, 0), "sign": (1000, 0)})
-    builder.setupHorizontalHeader(ascent=900, descent=-100)
-    builder.setupOS2(usWeightClass=400)
-    builder.setupNameTable({"familyName": "Test Signs", "styleName": "Regular"})
-    builder.setupPost()
-    builder.save(tmp_path / "signs.ttf")
-    before = list(font_manager.fontManager.ttflist)
-    monkeypatch.setattr(fonts, "_fallbacks", {})
-    monkeypatch.setattr(fonts, "_refreshed", False)
-    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(tmp_path / "signs.ttf")])
-    yield "Test Signs"
-    font_manager.fontManager.ttflist[:] = before
-    fonts._characters.cache_clear()
+    with installed_font(tmp_path, monkeypatch) as family:
+        yield family
 
 
 def test_a_character_comes_from_the_font_that_has_it_and_is_escaped_where_none_has(installed: str) -> None:

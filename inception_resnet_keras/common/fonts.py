@@ -1,4 +1,4 @@
-"""Fonts for text of any script in a figure.
+"""Fonts for text of any script in a figure or a diagram.
 
 matplotlib's own font draws Latin, Greek, Cyrillic, Arabic, Hebrew and some other scripts. For the characters that it
 lacks, such as Chinese ones, installed fonts are looked for. A character that no installed font has is written as
@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cache
+from pathlib import Path
 
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
@@ -44,6 +45,12 @@ def drawable(text: str) -> str:
 def families() -> list[str]:
     """The font families that texts need, in the order in which a character is looked for in them."""
     return [BASE, *dict.fromkeys(family for family in _fallbacks.values() if family)]
+
+
+def files() -> list[Path]:
+    """The files of these families, besides the base font's."""
+    found = (font_manager.FontProperties(family=[family]) for family in families()[1:])
+    return [Path(font_manager.findfont(font, fallback_to_default=False)) for font in found]
 
 
 def advice(texts: Iterable[str]) -> str:
