@@ -7,10 +7,12 @@ A process, because it outlives ours: the last words of an engine that aborts or 
 run by itself.
 """
 
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, BinaryIO, cast
@@ -109,6 +111,19 @@ def hushed() -> Iterator[None]:
     """The same, if `hush_engine` was called in this process; for an engine that writes a note later than TensorFlow."""
     with notes_left_out() if _hushed else nullcontext():
         yield
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within the block, warnings and log lines below an error are dropped, and what is printed goes to stderr."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(sys.stderr):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def pass_on(lines: Iterable[bytes], stream: BinaryIO) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..common.arguments import boolean, is_number, nearest, one_of, positive_integer
+from ..common.chatter import quiet
 from ..common.errors import InputError, refuse
 
 Settings = Mapping[str, Any]
@@ -165,8 +166,6 @@ def quantize_openvino(model: Any, calibration: Calibration) -> Any:
     """An OpenVINO model in int8 by nncf: by its "mixed" preset for CPUs, unless the settings differ."""
     import nncf
 
-    from .writers import quiet
-
     count, settings = len(calibration.images), calibration.settings
     data = nncf.Dataset(calibration.images, lambda picture: picture[None].astype(np.float32))
     options = {
@@ -195,8 +194,6 @@ def quantize_onnx(model: Any, calibration: Calibration, name: str) -> Any:
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    from .writers import quiet
 
     class Pictures(CalibrationDataReader):
         def __init__(self) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import gc
-import logging
-import sys
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from ..common.chatter import quiet
 from ..common.files import write_text
 from ..models.model_file import card_text
 from ..models.runtimes import CARD_KEY, ENCODED, ENCODED_INPUT, INPUT, OUTPUT, SAVED_MODEL_CARD
@@ -23,20 +21,6 @@ from .decoding import decode
 from .precise import mark_precise, stay_as_written
 from .prepare import ExportableModel
 from .quantization import Calibration, quantize_onnx, quantize_openvino
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Within it, warnings and log lines below an error are dropped, and what is printed goes to stderr."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(sys.stderr):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
 
 SIGNATURE = "serving_default"
 TOP = 5  # classes that the signature of encoded pictures names, or all where there are fewer
