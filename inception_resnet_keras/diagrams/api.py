@@ -87,8 +87,8 @@ class Diagram:
     def png(self) -> bytes:
         """In light colours, two dots a pixel of the SVG. InputError without Graphviz.
 
-        Every layer of a network makes a large one: Inception-ResNet-v2's is 10,041 by 7,916 pixels, which takes
-        some seconds to draw. As an SVG it is drawn at once, and sharp at any size.
+        Every layer of a network makes a large one, of up to 80 megapixels, which takes some seconds to draw. As an
+        SVG it is drawn at once, and sharp at any size.
         """
         source = self._with_fonts().dot()
         return svg.with_source(svg.draw(source, "png"), source)

@@ -13,11 +13,14 @@ from itertools import permutations
 from string import Template
 from typing import Any
 
+from .. import networks
+from ..weights.slots import slots
+from ..weights.sources import OTHERS
 from . import svg
-from .differences import differences
-from .graph import KINDS, Graph, Op, Part, inside, network_title, part_kind, shape_text
+from .differences import Difference, differences
+from .graph import KINDS, Graph, Op, Part, full, inside, network_title, part_kind, shape_text
 
-SCRIPTS = ("vendor/vendor.min.js", "scene.js", "view.js", "panel.js", "explorer.js", "controls.js")
+SCRIPTS = ("vendor/vendor.min.js", "scene.js", "view.js", "panel.js", "explorer.js", "address.js", "controls.js")
 
 
 def page(graphs: Sequence[Graph]) -> str:
@@ -43,10 +46,35 @@ def data_of(graphs: Sequence[Graph]) -> dict[str, Any]:
         "kinds": KINDS,
         "graphs": [_graph(graph, _variant(graphs, index)) for index, graph in enumerate(graphs)],
         "differences": {
-            f"{left}-{right}": [asdict(difference) for difference in differences(one, other)]
+            f"{left}-{right}": [_difference(each) for each in differences(one, other)]
             for (left, one), (right, other) in pairs
-            if one.name == other.name
         },
+    }
+
+
+def _difference(found: Difference) -> list[Any]:
+    """As a row: a page holds some thousands. Of the sides, whether each has anything of the kind."""
+    sides = [int(side is not None) for side in (found.left, found.right)]
+    return [found.part, found.op, found.twin, found.what, found.text, *sides]
+
+
+def _elsewhere(graph: Graph) -> dict[str, Any]:
+    """What other projects call a network's layers, of those that published it: a list of names for each project."""
+    network = networks.NETWORKS.get(graph.name, {}).get(graph.variant.split(", ")[0])
+    if network is None:
+        return {"layers": [], "projects": []}
+    drawn = {full(place, op.name) for part in graph.parts for place in part.places for op in part.ops}
+    layers = [slot for slot in slots(network) if slot.name in drawn]
+    projects: dict[str, list[list[str]]] = {}
+    for table in OTHERS:
+        if layer_of := table.layers.get((network.name, network.variant)):
+            known = projects.setdefault(table.source, [[] for _ in layers])
+            for own_names, name in zip(known, map(layer_of, layers), strict=True):
+                if name and name not in own_names:
+                    own_names.append(name)
+    return {
+        "layers": [slot.name for slot in layers],
+        "projects": [[project, [" or ".join(each) for each in known]] for project, known in projects.items()],
     }
 
 
@@ -67,6 +95,7 @@ def _graph(graph: Graph, variant: str) -> dict[str, Any]:
         "title": graph.title,
         "figure": graph.figure,
         "notes": graph.notes,
+        "elsewhere": _elsewhere(graph),
         "parameters": graph.parameters,
         "macs": graph.macs,
         "parts": [_part(part) for part in graph.parts],

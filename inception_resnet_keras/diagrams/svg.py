@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 import unicodedata
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -355,6 +357,8 @@ MISSING = (
 )
 
 DPI = 144  # of a PNG: two dots a pixel of the page, as fine screens have them
+LARGE = 2**24  # pixels: of every layer of a network, never of its parts
+HEADER = 33  # bytes of a PNG's signature and first chunk
 TIMEOUT = 300  # seconds that a system's dot may take
 
 
@@ -383,7 +387,15 @@ def _other_fonts(text: str) -> list[Path]:
 
 
 def with_source(png: bytes, source: str) -> bytes:
-    """The picture with the DOT text that it was drawn from, packed as its text chunk `dot`."""
+    """The picture with the DOT text that it was drawn from, packed as its text chunk `dot`.
+
+    A large picture's pixels are left as Graphviz packed them: to pack them again takes as long as to draw it.
+    """
+    pixels = struct.unpack(">II", png[16:24])  # the header begins with them
+    if pixels[0] * pixels[1] > LARGE:
+        density = struct.pack(">IIB", *[round(DPI / 0.0254)] * 2, 1)  # dots a metre
+        chunks = _chunk(b"pHYs", density) + _chunk(b"iTXt", b"dot\0\1\0\0\0" + zlib.compress(source.encode()))
+        return png[:HEADER] + chunks + png[HEADER:]
     with named_extras("a picture"):
         from PIL import Image, PngImagePlugin
 
@@ -393,6 +405,10 @@ def with_source(png: bytes, source: str) -> bytes:
     with Image.open(BytesIO(png)) as picture:
         picture.convert("RGB").save(packed, "PNG", pnginfo=chunk, compress_level=6, dpi=(DPI, DPI))
     return packed.getvalue()
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def png_source(path: Path) -> str:

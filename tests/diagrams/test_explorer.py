@@ -73,6 +73,18 @@ def keys(window: Any, *pressed: str) -> str:
     return window.execute_script("return document.activeElement.dataset.id ?? document.activeElement.id")
 
 
+def edges(window: Any, element: Any) -> dict[str, float]:
+    return window.execute_script("return arguments[0].getBoundingClientRect().toJSON()", element)
+
+
+def results(window: Any, words: str) -> list[list[str]]:
+    """The lines of each result of a search."""
+    field = window.find_element("id", "search")
+    field.clear()
+    field.send_keys(words)
+    return [result.text.splitlines() for result in window.find_elements("css selector", "#results [role=option]")]
+
+
 def in_sight(window: Any, element: Any) -> bool:
     stage, box = (
         window.execute_script(
@@ -159,6 +171,90 @@ def test_search_finds_a_layer_opens_it_and_brings_it_into_sight(window: Any) -> 
     assert "no layer" in window.find_element("id", "results").text
 
 
+def test_search_finds_kernels_and_parts(window: Any) -> None:
+    found = results(window, "7×1")
+    assert found[0] == ["stem_fork_2_branch_2_conv_2", "7×1 conv 64"]
+    assert all("7×1 conv" in about for _, about in found), "not 17×17×1024"
+    assert results(window, "7x1") == found
+    assert ["b02_branch_3_conv_3", "7×1 conv‡ 256"] in results(window, "7×1 b02")
+    assert results(window, "Reduction-A")[0] == ["Reduction-A", "17×17×1024"]
+    assert keys(window, "\ue007") == "reduction_a"
+
+
+@pytest.mark.parametrize(
+    ("words", "layer", "theirs", "whose"),
+    [
+        ("Mixed_5b", "a01_branch_1_conv_1", "InceptionV4/Mixed_5b/Branch_0/Conv2d_0a_1x1", "Inception-v4, slim"),
+        ("block35_7/ 0c", "a07_branch_3_conv_3", "block35_7/Branch_2/Conv2d_0c_3x3", "Inception-ResNet-v2, slim"),
+        ("repeat_2.3.branch1.1", "b04_branch_2_conv_2", "repeat_2.3.branch1.1", "Inception-ResNet-v1, facenet"),
+    ],
+)  # fmt: skip
+def test_search_finds_other_projects_names_in_every_network(
+    window: Any, words: str, layer: str, theirs: str, whose: str
+) -> None:
+    """Of networks that are not shown too: the paper's, which is, was never published elsewhere."""
+    name, about, network = results(window, words)[0]
+    assert (name, network) == (layer, whose)
+    assert about.endswith(theirs)
+    assert keys(window, "\ue007").endswith(layer.partition("_")[2])
+    assert window.find_element("id", "variant").find_element("css selector", ":checked").text == whose.split(", ")[1]
+    assert about in window.find_element("id", "panel").text
+
+
+def test_any_two_networks_are_compared(window: Any) -> None:
+    choose(window, "compare", "Inception-ResNet-v2 · slim")
+    titles = [title.text for title in window.find_elements("class name", "side-title")]
+    assert titles == ["Inception-v4 (paper)", "Inception-ResNet-v2 (slim)"]
+    left, right = item(window, "reduction_a"), item(window, "reduction_a", 1)
+    assert edges(window, left)["top"] == edges(window, right)["top"]
+    assert "differs" in left.get_attribute("class")
+    assert "output 17×17×1024 → 17×17×1088" in window.find_element("id", "panel").text
+    left.click()
+    assert "m = 256" in item(window, "reduction_a/reduction_a/branch_3_conv_3").text
+    assert "m = 384" in item(window, "reduction_a/reduction_a/branch_2_conv_3", 1).text
+
+
+STATE = """
+return [state.graphs.map((graph) => graph.id), [...state.open], state.chosen?.item.id ?? null,
+        document.documentElement.dataset.theme ?? "auto", vendor.zoomTransform(stage).k.toFixed(2)]
+"""
+
+
+def address(window: Any) -> str:
+    """The page's address once it is written, which waits for a pause."""
+    window.execute_async_script("setTimeout(arguments[0], PAUSE + 100)")
+    return window.current_url
+
+
+def test_the_view_is_kept_in_the_address(window: Any, html: Path) -> None:
+    assert address(window) == html.as_uri(), "nothing is said of the first view"
+    choose(window, "variant", "slim")
+    choose(window, "compare", "Inception-ResNet-v1 · facenet")
+    item(window, "b").click()
+    item(window, "b/b02").click()
+    item(window, "b/b02/branch_3_conv_2").click()
+    window.find_element("id", "zoom-out").click()
+    window.find_element("id", "theme").click()
+    before, kept = window.execute_script(STATE), address(window)
+    assert before[1:4] == [["b", "b/b02"], "b/b02/branch_3_conv_2", "light"]
+    window.get("about:blank")
+    window.get(kept)
+    assert window.execute_script(STATE) == before
+    window.execute_script("location.hash = 'network=nowhere/none&open=x%20c&chosen=9:z&view=a'")
+    window.execute_async_script("setTimeout(arguments[0], 50)")
+    assert window.execute_script(STATE)[:3] == [[0], ["c"], None], "what the page has not is left out"
+    window.get(html.as_uri())
+    window.get_log("performance")
+    window.refresh()
+
+
+def test_the_first_screen_shows_the_whole_network(window: Any, network: Network) -> None:
+    choose(window, "network", network_title(network.name))
+    choose(window, "variant", network.variant)
+    assert all(in_sight(window, card) for card in window.find_elements("css selector", "[data-id]"))
+    assert window.execute_script("return vendor.zoomTransform(stage).k") > 0.8
+
+
 def test_the_keyboard_reaches_everything(window: Any) -> None:
     window.execute_script("document.getElementById('theme').focus()")
     assert keys(window, "\ue004") == "input"
@@ -189,7 +285,7 @@ def test_two_variants_stand_side_by_side_with_their_differences(window: Any) -> 
     choose(window, "compare", "other")
     left, right = item(window, "a"), item(window, "a", 1)
     assert left.location["y"] == right.location["y"]
-    assert left.location["x"] + left.size["width"] < right.location["x"]
+    assert edges(window, left)["right"] < edges(window, right)["left"]
     item(window, "b").click()
     item(window, "b/b01").click()
     for side in (0, 1):
@@ -250,8 +346,10 @@ def test_it_is_readable_on_a_phone(html: Path, tmp_path: Path, dark: bool) -> No
     with opened(html, tmp_path, width=390, height=844, dark=dark) as phone:
         assert phone.execute_script("return document.documentElement.scrollWidth") <= 390
         card = item(phone, "stem")
-        assert in_sight(phone, card)
-        assert card.rect["x"] + card.rect["width"] <= 390
+        assert all(in_sight(phone, each) for each in phone.find_elements("css selector", "[data-id]"))
+        assert edges(phone, card)["right"] <= 390
+        assert "Tab" not in phone.find_element("id", "panel").text, "a phone has no keys"
+        assert "Keys" not in phone.find_element("id", "panel").text
         assert phone.execute_script("return vendor.zoomTransform(stage).k") > 0.8
         for button in phone.find_elements("css selector", "button"):
             assert button.rect["x"] + button.rect["width"] <= 390
@@ -259,6 +357,26 @@ def test_it_is_readable_on_a_phone(html: Path, tmp_path: Path, dark: bool) -> No
         assert ink == ("rgba(230, 237, 243, 1)" if dark else "rgba(31, 35, 40, 1)")
         card.click()
         assert "stem/stem/conv_1" in names(phone)
+        phone.find_element("id", "fold").click()
+        choose(phone, "compare", "Inception-ResNet-v2 · slim")
+        assert all(in_sight(phone, each) for each in phone.find_elements("css selector", "[data-id]"))
+        cut = [node.text for node in phone.find_elements("css selector", ".part > *, header *") if cut_off(phone, node)]
+        assert cut == []
+
+
+def cut_off(window: Any, node: Any) -> bool:
+    """Whether a text is wider than its card or the window, or runs into what stands beside it."""
+    return window.execute_script(
+        """
+        const [node] = arguments, box = node.getBoundingClientRect(), card = node.closest(".part");
+        if (!box.width) return false;
+        if (box.right > innerWidth || (card && box.right > card.getBoundingClientRect().right)) return true;
+        const apart = (a, b) => a.right <= b.left || b.right <= a.left || a.bottom <= b.top || b.bottom <= a.top;
+        const beside = card ? [...card.children].filter((other) => other !== node) : [];
+        return beside.some((other) => !apart(box, other.getBoundingClientRect()));
+        """,
+        node,
+    )
 
 
 def test_a_text_of_the_users_is_never_markup(window: Any) -> None:

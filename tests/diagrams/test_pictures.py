@@ -190,6 +190,20 @@ def test_pictures_carry_the_graph_they_were_drawn_from(tmp_path: Path) -> None:
     assert source_of(diagram.svg()) == diagram.dot()
 
 
+def test_a_large_picture_carries_its_graph_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pixels are left as they were drawn: to pack them again takes as long as to draw them."""
+    from PIL import Image
+
+    diagram = plot_architecture("inception_v4", level="modules", module="head")
+    packed = diagram.png()
+    monkeypatch.setattr(svg_module, "LARGE", 0)
+    (tmp_path / "x.png").write_bytes(diagram.png())
+    assert svg_module.png_source(tmp_path / "x.png") == diagram.dot()
+    with Image.open(tmp_path / "x.png") as left, Image.open(BytesIO(packed)) as again:
+        assert left.info["dpi"] == pytest.approx((svg_module.DPI, svg_module.DPI), rel=1e-3)
+        assert left.convert("RGB").tobytes() == again.tobytes()
+
+
 def test_a_name_in_another_script_is_drawn_with_an_installed_font(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,16 +3,17 @@ const search = at("search"), results = at("results"), MOST_RESULTS = 40;
 let hits = [], active = 0;
 
 function listResults() {
-  hits = layersNamed(search.value);
+  hits = searchedEverywhere(search.value);
   active = 0;
   const rows = hits.slice(0, MOST_RESULTS).map((hit, index) => {
-    const side = state.graphs.length > 1 ? `  ${state.graphs[hit.side].variant}` : "";
-    const row = element("li", { role: "option", id: `hit-${index}`, text: hit.name + side });
+    const whose = state.graphs.length > 1 || !state.graphs.includes(hit.graph) ? `${hit.graph.network}, ${hit.graph.variant}` : "";
+    const row = element("li", { role: "option", id: `hit-${index}`, text: hit.name });
+    for (const text of [hit.about, whose]) if (text) row.append(element("span", { className: "about", text }));
     row.addEventListener("pointerdown", (event) => (event.preventDefault(), take(index)));
     return row;
   });
   if (hits.length > MOST_RESULTS) rows.push(element("li", { className: "none", text: `and ${hits.length - MOST_RESULTS} more` }));
-  if (!hits.length) rows.push(element("li", { className: "none", text: "no layer has such a name" }));
+  if (!hits.length) rows.push(element("li", { className: "none", text: "no layer, part or kernel has such a name" }));
   results.replaceChildren(...rows);
   results.hidden = !search.value.trim();
   search.setAttribute("aria-expanded", !results.hidden);
@@ -31,8 +32,9 @@ function take(index) {
   if (!hit) return;
   results.hidden = true;
   search.setAttribute("aria-expanded", false);
-  state.hit = hit.name;
-  reveal(hit.side, hit.id);
+  if (!state.graphs.includes(hit.graph)) (state.open.clear(), showGraphs(hit.graph));
+  state.hit = hit.layer ?? "";
+  reveal(state.graphs.indexOf(hit.graph), hit.id);
 }
 
 search.addEventListener("input", listResults);
@@ -63,17 +65,18 @@ function showGraphs(left, right) {
   state.graphs = right === undefined ? [left] : [left, right];
   state.chosen = null;
   state.hit = "";
-  const variants = variantsOf(left.name), others = variants.filter((graph) => graph !== left);
+  const variants = variantsOf(left.name), others = [...variants, ...data.graphs.filter((graph) => graph.name !== left.name)].filter((graph) => graph !== left);
+  const named = (graph) => (graph.name === left.name ? label(graph) : `${graph.network} · ${label(graph)}`);
   options(at("network"), names.map((name) => [name, variantsOf(name)[0].network]), left.name);
   options(at("variant"), variants.map((graph) => [graph.id, label(graph)]), left.id);
-  options(at("compare"), [["", "nothing"], ...others.map((graph) => [graph.id, label(graph)])], right?.id ?? "");
+  options(at("compare"), [["", "nothing"], ...others.map((graph) => [graph.id, named(graph)])], right?.id ?? "");
   at("network-field").hidden = names.length < 2;
   at("compare-field").hidden = !others.length;
   at("title").textContent = left.title;
   const keep = new Set(state.graphs.flatMap((graph) => graph.parts.map((part) => part.key)));
   for (const id of [...state.open]) if (!keep.has(id.split("/")[0])) state.open.delete(id);
   render();
-  fit(false);
+  fit(true);
 }
 
 at("network").addEventListener("change", ({ target }) => (state.open.clear(), showGraphs(variantsOf(target.value)[0])));
@@ -83,13 +86,17 @@ at("compare").addEventListener("change", ({ target }) =>
 at("zoom-in").addEventListener("click", () => view.call(zoom.scaleBy, 1.3));
 at("zoom-out").addEventListener("click", () => view.call(zoom.scaleBy, 1 / 1.3));
 at("fit").addEventListener("click", () => fit(true));
-at("fold").addEventListener("click", () => (state.open.clear(), (state.chosen = null), render(), fit()));
+at("fold").addEventListener("click", () => (state.open.clear(), (state.chosen = null), render(), fit(true)));
 at("theme").addEventListener("click", ({ target }) => {
   const themes = ["auto", "light", "dark"];
-  const next = themes[(themes.indexOf(document.documentElement.dataset.theme ?? "auto") + 1) % 3];
-  document.documentElement.dataset.theme = next;
-  target.textContent = `Theme: ${next}`;
+  setTheme(themes[(themes.indexOf(document.documentElement.dataset.theme ?? "auto") + 1) % 3]);
+  keepAddress();
 });
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  at("theme").textContent = `Theme: ${theme}`;
+}
 
 // The diagram by mouse and keyboard ---------------------------------------------------------------
 
@@ -139,5 +146,12 @@ document.addEventListener("keydown", (event) => {
 });
 
 for (const [kind, text] of Object.entries(data.kinds)) at("legend").append(element("span", { className: `kind-${kind}` }, element("i"), text));
-addEventListener("resize", () => fit(false));
-showGraphs(data.graphs[0]);
+
+// A window that changes shows the whole network again, unless the reader looks at a place of it.
+addEventListener("resize", () => {
+  const before = CARD;
+  chooseCards(state.graphs.length);
+  if (CARD !== before) render();
+  if (state.fitted) fit(true);
+});
+readAddress();

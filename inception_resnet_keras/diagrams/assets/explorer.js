@@ -3,26 +3,31 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 const stage = at("stage"), world = at("world"), edges = at("edges");
 data.graphs.forEach((graph, index) => (graph.id = index));
+for (const [pair, rows] of Object.entries(data.differences))
+  data.differences[pair] = rows.map(([part, op, twin, what, text, left, right]) => ({ part, op, twin, what, text, left, right }));
 
 const state = {
   graphs: [data.graphs[0]], open: new Set(), chosen: null, hit: "", scene: null, most: {}, differences: null,
+  fitted: true, // nobody has zoomed or panned since the whole network was shown
   reads(side, part) {
     return this.graphs[side].parts.find((other) => other.key === part.reads)?.shape ?? "";
   },
 };
 
-// What differs, asked for by side and item; Python has compared every pair of a network's variants.
+// What differs, asked for by side and item; Python has compared every pair of networks.
 function differencesOf(graphs) {
   const all = graphs.length < 2 ? [] : data.differences[`${graphs[0].id}-${graphs[1].id}`] ?? [];
   const told = (entry, side) => (side === 0 ? entry.left : entry.right);
   return {
     all,
     of: (side, { type, part, op }) =>
-      all.filter((entry) => entry.part === part.key && (type === "op" ? (side === 0 ? entry.op : entry.twin) === op.name : type === "part") && told(entry, side) !== null),
+      all.filter((entry) => entry.part === part.key && (type === "op" ? (side === 0 ? entry.op : entry.twin) === op.name : type === "part") && told(entry, side)),
   };
 }
 
 function render() {
+  chooseCards(state.graphs.length);
+  world.classList.toggle("pair", CARD === PAIR);
   state.scene = sceneOf(state.graphs, state.open);
   state.differences = differencesOf(state.graphs);
   for (const what of ["parameters", "macs"])
@@ -41,7 +46,7 @@ function render() {
     edges.append(lines);
     if (state.graphs.length > 1) {
       const title = element("div", { className: "side-title", text: `${graph.title} (${graph.variant})` });
-      Object.assign(title.style, { left: `${column.x}px`, top: "0", width: `${column.width - 60}px` });
+      Object.assign(title.style, { left: `${column.x}px`, top: "0", width: `${column.inner}px` });
       made.push(title);
     }
   });
@@ -49,6 +54,7 @@ function render() {
   mark();
   if (focused) find(focused.side, focused.id)?.focus({ preventScroll: true });
   fillPanel(at("panel"), state, (key) => reveal(0, key) || reveal(1, key));
+  keepAddress();
 }
 
 function defs() {
@@ -72,7 +78,9 @@ function mark() {
 
 // Zoom and pan ---------------------------------------------------------------------------------
 
-const zoom = vendor.zoom().scaleExtent([0.08, 3]).on("zoom", ({ transform }) => {
+const zoom = vendor.zoom().scaleExtent([0.08, 3]).on("zoom", ({ transform, sourceEvent }) => {
+  if (sourceEvent) state.fitted = false;
+  keepAddress();
   world.style.transform = `translate(${transform.x}px,${transform.y}px) scale(${transform.k})`;
 });
 const view = vendor.select(stage).call(zoom).on("dblclick.zoom", null);
@@ -81,8 +89,9 @@ const moveTo = (x, y, k) => view.call(zoom.transform, vendor.zoomIdentity.transl
 
 function fit(whole) {
   const { clientWidth: width, clientHeight: height } = stage, { scene } = state;
-  const k = Math.min(1.1, (width - 32) / scene.width, whole ? (height - 32) / scene.height : Infinity);
-  moveTo((width - (scene.width - 60) * k) / 2, whole ? Math.max(16, (height - scene.height * k) / 2) : 16, k);
+  const k = Math.min(1.1, (width - 32) / scene.width, whole ? (height - 24) / scene.height : Infinity);
+  state.fitted = Boolean(whole);
+  moveTo((width - scene.width * k) / 2, whole ? Math.max(12, (height - scene.height * k) / 2) : 16, k);
 }
 
 // An item's box, with its counterpart's on the other side: two variants are looked at together.
@@ -98,6 +107,7 @@ function boxOf(item) {
 
 // Brings an item into sight; smaller only where it would be wider than the stage, and never too small to read.
 function show(item) {
+  state.fitted = false;
   const box = boxOf(item), { x, y, k: before } = transform();
   const { clientWidth: width, clientHeight: height } = stage;
   const k = Math.min(before, Math.max(width < 600 ? 0.8 : 0.5, (width - 32) / box.width));
@@ -123,6 +133,7 @@ function choose(side, item) {
   state.chosen = { side, item };
   mark();
   fillPanel(at("panel"), state);
+  keepAddress();
 }
 
 // Opens whatever an item stands in, chooses it and brings it into sight; false where there is none.
@@ -142,14 +153,33 @@ function reveal(side, id) {
   return true;
 }
 
-function layersNamed(words) {
-  const wanted = words.toLowerCase().split(/\s+/).filter(Boolean), found = [];
-  if (!wanted.length) return found;
-  state.graphs.forEach((graph, side) => {
-    for (const part of graph.parts) for (const place of part.places) for (const op of part.ops) for (const layer of op.layers) {
-      const name = full(place, layer);
-      if (wanted.every((word) => name.includes(word))) found.push({ side, name, id: `${part.key}/${place}/${op.name}` });
+// What the words stand in: a part's title, a layer's name or settings, or another project's name of it. "7x1" is "7×1".
+const plain = (text) => text.toLowerCase().replaceAll("×", "x");
+// A kernel is no part of a size: 7×1 does not stand in 17×17×1024.
+const within = (word) => (/^\d+x\d+$/.test(word) ? ((kernel) => (text) => kernel.test(text))(new RegExp(`(?<!\\d)${word}(?!\\d)`)) : (text) => text.includes(word));
+
+function searched(graph, wanted) {
+  const found = [], has = (...texts) => wanted.every((stands) => texts.some((text) => stands(plain(text))));
+  for (const part of graph.parts) {
+    if (has(part.title, part.key)) found.push({ name: part.title + (part.times > 1 ? ` × ${part.times}` : ""), about: part.shape, id: part.key });
+    for (const place of part.places) for (const op of part.ops) {
+      const id = `${part.key}/${place}/${op.name}`, own = full(place, op.name);
+      const layers = op.layers.map((layer) => full(place, layer)).filter((layer) => has(layer));
+      if (layers.length) found.push(...layers.map((name) => ({ name, id, layer: name })));
+      else if (has(`${op.title} ${op.detail}`, part.title, own)) found.push({ name: own, about: `${op.title} ${op.detail}`, id });
+      else {
+        const theirs = namesElsewhere(graph, own).find(([project, name]) => has(`${project} ${name}`));
+        if (theirs) found.push({ name: own, about: theirs[1], id });
+      }
     }
-  });
-  return found;
+  }
+  return found.map((hit) => ({ ...hit, graph }));
+}
+
+// In the networks that are shown; where they have nothing of the kind, in all others of the page.
+function searchedEverywhere(words) {
+  const wanted = plain(words).split(/\s+/).filter(Boolean).map(within);
+  if (!wanted.length) return [];
+  const here = state.graphs.flatMap((graph) => searched(graph, wanted));
+  return here.length ? here : data.graphs.filter((graph) => !state.graphs.includes(graph)).flatMap((graph) => searched(graph, wanted));
 }

@@ -3,6 +3,12 @@ function fillPanel(panel, state, choose) {
   panel.replaceChildren(...(state.chosen ? details(state) : overviewOf(state, choose)));
 }
 
+// What other projects call a layer: pairs of a project and its name.
+function namesElsewhere(graph, layer) {
+  const place = graph.elsewhere.layers.indexOf(layer);
+  return place < 0 ? [] : graph.elsewhere.projects.flatMap(([project, names]) => (names[place] ? [[project, names[place]]] : []));
+}
+
 function facts(pairs) {
   const list = element("dl");
   for (const [name, value] of pairs) if (value) list.append(element("dt", { text: name }), element("dd", { text: value }));
@@ -23,9 +29,15 @@ function details(state) {
     const names = element("ul");
     for (const layer of op.layers) names.append(element("li", {}, element("code", { text: full(place, layer) })));
     out.push(element("h3", { text: "Keras layers" }), names);
+    const theirs = namesElsewhere(graph, full(place, op.name));
+    if (theirs.length) {
+      const pairs = element("dl", { className: "elsewhere" });
+      for (const [source, name] of theirs) pairs.append(element("dt", { text: source }), element("dd", {}, element("code", { text: name })));
+      out.push(element("h3", { text: "In other projects" }), pairs);
+    }
   }
   const different = state.differences.of(side, item);
-  if (different.length) out.push(element("h3", { text: "Differs from the other variant" }), list(different));
+  if (different.length) out.push(element("h3", { text: "Differs from the other network" }), list(different));
   const marks = op ? op.note : part.note + part.ops.map((other) => other.note).join("");
   for (const [mark, text] of graph.notes) if (marks.includes(mark)) out.push(element("p", { className: "note", text: `${mark} ${text}` }));
   return out;
@@ -53,7 +65,7 @@ function overviewOf(state, choose) {
   const keys = element("p", { className: "keys muted" });
   for (const [key, does] of [["Tab", "next"], ["↑ ↓", "move"], ["Enter", "open or close"], ["→ ←", "in and out"], ["+ − 0", "zoom"], ["/", "find"]])
     keys.append(element("kbd", { text: key }), ` ${does}  `);
-  out.push(element("h3", { text: "Keys" }), keys);
+  out.push(element("h3", { className: "keys", text: "Keys" }), keys);
   return out;
 }
 

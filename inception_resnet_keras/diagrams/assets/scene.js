@@ -1,5 +1,8 @@
 // What is open → boxes and lines, in pixels. Nothing here touches the document but the text measure.
-const CARD = { width: 340, height: 92 }, BLOCK = { width: 300, height: 38 }, GAP = 40, INSET = 18, SIDE_GAP = 90, SKIP = 84;
+// On a phone a card is one line, its name and its shape; of two networks side by side these are two lines.
+const WIDE = { width: 704, height: 58, gap: 30 }, NARROW = { width: 350, height: 36, gap: 14 }, PAIR = { width: 236, height: 50, gap: 14 };
+let CARD = WIDE;
+const BLOCK = { width: 300, height: 38 }, GAP = 40, INSET = 18, SIDE_GAP = 90, SKIP = 84;
 const FONTS = { name: "650 13px system-ui, sans-serif", detail: "12px system-ui, sans-serif", layer: "11px monospace", shape: "11px system-ui, sans-serif" };
 
 const measure = (() => {
@@ -8,7 +11,7 @@ const measure = (() => {
 })();
 
 // What a card says below its title, in lines that leave room for the shape beside them.
-const FIGURE = { width: 206, line: 16 };
+const FIGURE = { width: 250, line: 16 };
 function linesOf(part) {
   const [first, ...rest] = part.inside.split(", "), lines = [first];
   for (const words of rest) {
@@ -18,7 +21,12 @@ function linesOf(part) {
   }
   return lines;
 }
-const headOf = (part) => CARD.height + FIGURE.line * (linesOf(part).length - 1);
+const headOf = (part) => CARD.height + (CARD === WIDE ? FIGURE.line * (linesOf(part).length - 1) : 0);
+
+// On a phone's width cards are narrow: the whole network is seen, in letters that can be read.
+function chooseCards(networks) {
+  CARD = innerWidth > 760 ? WIDE : networks > 1 ? PAIR : NARROW;
+}
 
 const READS = "reads"; // what a block reads, among its operations' names
 const full = (place, name) => (place ? `${place}_${name}` : name);
@@ -104,18 +112,18 @@ function columnOf(graph, open, order, rows) {
       ends.set(part.key, box);
       if (part.reads) lines.push(between(ends.get(part.reads), box, graph, part, width));
     }
-    y += Math.max(size.height, rows?.get(key) ?? 0) + GAP;
+    y += Math.max(size.height, rows?.get(key) ?? 0) + CARD.gap;
   }
-  return { items, lines, width: width + 60, height: y - GAP, heights };
+  return { items, lines, inner: width, width: width + (lines.some((line) => line.aside) ? 60 : 0), height: y - CARD.gap, heights };
 }
 
 function between(tail, head, graph, part, width) {
   const text = graph.parts.find((other) => other.key === part.reads).shape;
   const follows = graph.parts[graph.parts.indexOf(part) - 1].key === part.reads;
   const a = { x: tail.x + tail.width / 2, y: tail.y + tail.height }, b = { x: head.x + head.width / 2, y: head.y };
-  if (follows) return { points: [a, b], text, at: { x: a.x, y: b.y - GAP / 2 } };
+  if (follows) return { points: [a, b], text: CARD === WIDE ? text : "", at: { x: a.x, y: b.y - CARD.gap / 2 } };
   const out = width + 34, from = { x: tail.x + tail.width, y: tail.y + 24 }, to = { x: head.x + head.width, y: head.y + 24 };
-  return { points: [from, { x: out, y: from.y }, { x: out, y: to.y }, to], text, at: { x: out, y: (from.y + to.y) / 2 } };
+  return { aside: true, points: [from, { x: out, y: from.y }, { x: out, y: to.y }, to], text, at: { x: out, y: (from.y + to.y) / 2 } };
 }
 
 const blockId = (part, place) => `${part.key}/${place}`;
@@ -176,10 +184,10 @@ function sceneOf(graphs, open) {
   let x = 0;
   const placed = columns.map((column) => {
     const at = { ...column, x, y: graphs.length > 1 ? 40 : 0 };
-    x += column.width + SIDE_GAP;
+    x += column.width + (CARD === WIDE ? SIDE_GAP : 12);
     return at;
   });
-  return { columns: placed, width: x - SIDE_GAP, height: Math.max(...placed.map((column) => column.y + column.height)) };
+  return { columns: placed, width: x - (CARD === WIDE ? SIDE_GAP : 12), height: Math.max(...placed.map((column) => column.y + column.height)) };
 }
 
 // Every key in an order that keeps both lists' own.

@@ -64,6 +64,7 @@ function partInside(item, state, different) {
   const changed = (what) => (different.some((entry) => entry.what === what) ? " changed" : "");
   const name = element("div", { className: "name", text: part.title + part.note });
   if (part.times > 1) name.append(" ", element("span", { className: `times${changed("blocks")}`, text: `× ${part.times}` }));
+  if (different.length) name.append(" ", element("span", { className: "badge", text: "≠", title: "differs from the other network" }));
   const bars = element("div", { className: "bars" });
   for (const [what, label] of [["parameters", "parameters"], ["macs", "multiply-adds"]]) {
     const fill = element("div", { className: "fill" });
@@ -72,12 +73,10 @@ function partInside(item, state, different) {
       element("span", { className: "count", text: short(total(part, what)) }));
   }
   const strip = element("div", { className: "strip" });
-  strip.style.height = `${headOf(part) - 20}px`;
-  bars.style.marginTop = `${headOf(part) - CARD.height}px`;
-  const parts = [strip, name, element("div", { className: `shape${changed("output")}`, text: part.shape }),
-    element("div", { className: "figure", text: linesOf(part).join("\n") }), bars];
+  strip.style.height = `${headOf(part) - (CARD === WIDE ? 20 : 16)}px`;
+  const parts = [strip, name, element("div", { className: `shape${changed("output")}`, text: part.shape })];
+  if (CARD === WIDE) parts.push(element("div", { className: "figure", text: linesOf(part).join("\n") }), bars);
   const corner = element("div", { className: "corner" });
-  if (different.length) corner.append(element("span", { className: "badge", text: "≠", title: "differs from the other variant" }));
   if (item.expandable) corner.append(chevron(item, state));
   parts.push(corner);
   return parts;
@@ -103,6 +102,7 @@ function drawLines(lines) {
   const group = document.createDocumentFragment(), labels = document.createDocumentFragment();
   for (const line of lines) {
     group.append(svgElement("path", { d: curve(line), class: line.skip ? "skip" : "", "marker-end": `url(#${line.skip ? "tip-skip" : "tip"})` }));
+    if (!line.text) continue;
     const width = measure(line.text, FONTS.shape) + 6;
     labels.append(svgElement("rect", { class: `under-${line.under ?? "paper"}`, x: line.at.x - width / 2, y: line.at.y - 8, width, height: 16, rx: 3 }));
     labels.append(svgElement("text", { x: line.at.x, y: line.at.y }, line.text));
