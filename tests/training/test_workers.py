@@ -108,6 +108,23 @@ def test_two_workers_are_one_with_both_their_pictures_and_only_the_chief_writes(
 
 
 @pytest.mark.slow
+def test_two_workers_with_several_labels_a_picture_are_one(tmp_path: Path) -> None:
+    data = write_photographs(tmp_path / "photographs", (20, 20, 20), size=(40, 40))
+    files = sorted(data.rglob("*.jpg"))
+    rows = [f"{file.relative_to(tmp_path)},{number % 2},{number // 2 % 2}" for number, file in enumerate(files)]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["path,even,high", *rows]))
+    begin = ["train", "--model=few", "--size=32", f"--data={table}", *SETTINGS]
+    finish(start(1, tmp_path / "one", *begin, f"--out={tmp_path / 'alone'}"))
+    said = finish(start(2, tmp_path / "two", *begin, f"--out={tmp_path / 'run'}"))
+    workers = [dict(np.load(tmp_path / f"two.{number}.npz")) for number in (0, 1)]
+    require_equal(workers, dict(np.load(tmp_path / "one.0.npz")))
+    reports = [json.loads((tmp_path / run / "report.json").read_text()) for run in ("alone", "run")]
+    assert reports[0]["mean_average_precision"] == pytest.approx(reports[1]["mean_average_precision"])
+    assert "mean average precision" in said[0]
+
+
+@pytest.mark.slow
 def test_a_killed_worker_is_started_again_and_the_run_goes_on_from_the_last_checkpoint(
     one: tuple[list[str], dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
