@@ -14,10 +14,10 @@ from ..common.console import command, say, say_lines
 from ..common.errors import InputError
 from ..common.packages import require_tensorflow
 from ..data import SOURCE_HELP
-from ..deploy.formats import FORMATS, chosen, default_name
+from ..deploy.formats import FORMATS, OPSETS, chosen, default_name
 from ..deploy.layouts import LAYOUTS, check_layout
 from ..deploy.quantization import setting
-from ..models.model_file import PRECISIONS
+from ..models.model_file import INPUT_TYPES, PRECISIONS
 from ..networks.rows import PREPROCESSINGS
 
 HELP = "a model for TensorFlow Serving, ONNX Runtime, OpenVINO or LiteRT, compared with Keras's"
@@ -63,6 +63,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(PREPROCESSINGS),
         help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
     )
+    add("--size", type=_size, metavar="SIDE", help="for a model of pictures of any size: 299, or HEIGHTxWIDTH")
+    add(
+        "--input-type",
+        choices=INPUT_TYPES,
+        default="float32",
+        help="of the pixels that it takes (default: %(default)s)",
+    )
+    add("--integer-only", action="store_true", help="of LiteRT in int8: integers in, inside and out, as NPUs need it")
+    add("--opset", type=int, metavar="N", help=f"of ONNX, {OPSETS[0]} to {OPSETS[-1]} (default: {OPSETS[-1]})")
     add("--layout", choices=LAYOUTS, help="write a folder that this server serves: Triton, OpenVINO's, TensorFlow's")
     add("--name", help="with --layout: the model's, to the server (default: that of its folder or file)")
     add("--no-optimize", action="store_true", help="export the graph as it is, nothing folded")
@@ -88,12 +97,13 @@ def run(args: argparse.Namespace) -> None:
 
     from rich.console import Console
 
+    from ..common.bars import steps
     from ..deploy.export import export_model
     from ..deploy.layouts import export_layout, how_to_serve
 
     console = Console()
     export = partial(export_layout, layout=args.layout, name=args.name) if args.layout else export_model
-    with _default_signals():
+    with _default_signals(), steps(console) as progress:
         check = export(
             args.model,
             out,
@@ -106,18 +116,30 @@ def run(args: argparse.Namespace) -> None:
             validate=args.validate,
             class_names=args.labels,
             preprocessing=args.preprocessing,
+            size=args.size,
+            input_type=args.input_type,
+            integer_only=args.integer_only,
+            opset=args.opset,
             optimize=not args.no_optimize,
             max_difference=args.max_difference,
             min_agreement=args.min_agreement,
             max_accuracy_drop=args.max_accuracy_drop,
             model_card=args.card,
-            progress=lambda text: say(console, text, style="dim"),
+            progress=progress,
         )
     say_lines(console, check)
     if args.layout:
         say(console, f"to serve it: {how_to_serve(out, args.layout)}")
     elif not check.embedding:
         say(console, f"to use it: {command('predict', out)} IMAGE")
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, times, width = text.partition("x")
+    try:
+        return int(height), int(width if times else height)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}; it takes pixels as SIDE or HEIGHTxWIDTH") from None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,6 +73,47 @@ class _NotebookLine:
             self._shown = display(data, raw=True, display_id=True)
         else:
             self._shown.update(data, raw=True)
+
+
+STILL_AFTER = 10.0  # seconds of one step, after which it is said that it still runs; then each time twice as many
+STILL_AT_MOST = 60.0
+WATCHER = "steps"  # the name of the thread that looks
+
+
+@contextmanager
+def steps(console: Console) -> Iterator[Callable[[str], None]]:
+    """Yields what to call with each step of long work, which is shown, and shown again with its time while it goes on.
+
+    The work may be a library's, which says nothing itself. Lines from another thread therefore say that it goes on.
+    """
+    ended = threading.Event()
+    current: tuple[str, float] | None = None  # the step, and when it began
+
+    def begin(text: str) -> None:
+        nonlocal current
+        say(console, text, style="dim")
+        current = (text, time.monotonic())
+
+    def watch() -> None:
+        seen, due = current, 0.0
+        while not ended.wait(CHANGES_EVERY):
+            step, now = current, time.monotonic()
+            if step is None:
+                continue
+            text, start = step
+            if step is not seen:
+                seen, due = step, start + STILL_AFTER
+            if now >= due:
+                say(console, f"{text}: {now - start:.0f} s so far", style="dim")
+                due = now + min(now - start, STILL_AT_MOST)
+
+    thread = threading.Thread(target=watch, name=WATCHER, daemon=True)
+    thread.start()
+    try:
+        yield begin
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _line(what: str, done: int, total: int) -> str:

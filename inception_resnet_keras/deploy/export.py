@@ -5,15 +5,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..common.arguments import boolean, positive_integer
+from ..common.arguments import boolean, one_of, positive_integer
 from ..common.console import counted
 from ..common.errors import InputError, refuse
 from ..common.files import new_files, write_json
 from ..common.packages import require_tensorflow
+from ..models.model_file import INPUT_TYPES
 from . import formats
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..data.labelled import Source
     from ..data.preprocessing import Convention
-    from ..models.model_file import Card, Precision
+    from ..models.model_file import Card, InputType, Precision
     from .check import Check
     from .formats import FormatName
     from .prepare import ExportableModel
@@ -40,6 +42,10 @@ def export_model(
     validate: str | PathLike[str] | None = None,
     class_names: str | PathLike[str] | Sequence[str] | None = None,
     preprocessing: Convention | Literal["none"] | None = None,
+    size: int | tuple[int, int] | None = None,
+    input_type: InputType = "float32",
+    integer_only: bool = False,
+    opset: int | None = None,
     optimize: bool = True,
     max_difference: float | None = None,
     min_agreement: float | None = None,
@@ -51,9 +57,8 @@ def export_model(
 ) -> Check:
     """Writes a model for another runtime, compares it there with the Keras model, and keeps it only if it agrees.
 
-    Every export takes float32 (batch, height, width, 3), RGB pixels of 0-255, and gives (batch,
-    classes) probabilities, or a facenet's embedding; it carries its class names and size, and
-    `predict` and `models.runtimes.open_runtime` run it.
+    Every export takes (batch, height, width, 3), RGB pixels of 0-255, and gives (batch, classes) probabilities, or a
+    facenet's embedding; it carries its class names and size, and `predict` and `models.runtimes.open_runtime` run it.
 
     Args:
         model: A Keras model, a run's folder, or a .keras file. It is not changed.
@@ -74,6 +79,12 @@ def export_model(
             "imagenet" for ImageNet's 1000, and "background" before them where there are 1001.
         preprocessing: How a model that does not scale pixels itself takes them: "inception",
             "facenet", or "none"; None for what its network was made for.
+        size: (height, width), or both at once, of the pictures that the export takes, for a model that takes any;
+            None where the model says it itself.
+        input_type: "float32" or "uint8": of the export's pixels. They are scaled inside it in either.
+        integer_only: Of LiteRT in int8, whether pixels, every operation and the probabilities are integers, as some
+            accelerators of phones and boards (NPUs) need it: uint8 in, and uint8 steps of 1/256 out.
+        opset: Of ONNX, 13 to 18; None for 18.
         optimize: Whether `optimize_for_inference` is applied first; for ONNX it leaves siblings apart.
         max_difference: The largest between two outputs, as a share of the largest output: by default
             1e-4 in float32, 0.05 in float16, 0.2 in bfloat16, any in int8.
@@ -102,6 +113,9 @@ def export_model(
     out = formats.checked_out(target, Path(out))
     boolean("optimize", optimize)
     _require_no_card(out, boolean("model_card", model_card))
+    options = formats.chosen_options(target, chosen, opset, integer_only)
+    one_of("input_type", input_type, INPUT_TYPES)
+    sides = formats.checked_size(size)
     settings = _int8_settings(target, chosen, calibrate, min_calibration, quantization)
 
     from .pictures import choose_pictures, require_calibration, require_labelled, shuffled_pictures
@@ -129,6 +143,9 @@ def export_model(
         optimize=optimize,
         join_siblings=target.join_siblings,
         policy=_POLICIES.get(chosen, "float32") if target.name == "saved_model" else "float32",
+        size=sides,
+        default_size=False,
+        input_type="float32" if integer_only else input_type,  # its converter makes the input an integer
     )
     labelled = None
     if validate is not None:
@@ -138,12 +155,14 @@ def export_model(
     prepared.notes.extend(pictures.notes)
     calibration = None
     if pictures.calibration is not None:
-        calibration = Calibration(pictures.calibration.images[:], settings)
+        calibration = Calibration(pictures.calibration.images[:], settings, prepared.card.input_type)
         prepared.notes.extend(f"int8 was made with {key}={value}" for key, value in (quantization or {}).items())
+    if integer_only:
+        prepared = replace(prepared, card=replace(prepared.card, input_type="uint8"))
     with new_files(*formats.files_of(target, out)) as folder, _temporary_files(folder / "temporary"):
         progress(f"writing {target.name}, {chosen}")
         written = folder / out.name
-        WRITERS[target.name](prepared, written, calibration)
+        WRITERS[target.name](prepared, written, calibration, options)
         progress(f"comparing on {counted(len(pictures.judged), 'picture')}")
         found = checks.compare(
             prepared,

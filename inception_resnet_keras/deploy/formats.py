@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from ..common.arguments import is_unicode, one_of
+from ..common.arguments import boolean, is_integer, is_unicode, one_of
 from ..common.errors import InputError, refuse
 from ..common.packages import install
 from ..models.model_file import PRECISIONS, Precision
@@ -59,6 +59,47 @@ def chosen(format: str, precision: str) -> tuple[Format, Precision]:
             f"{install('export')}"
         )
     return target, found
+
+
+OPSETS = range(13, 19)  # what int8's channels need at least, and the newest that tf2onnx writes
+
+
+@dataclass(frozen=True)
+class Options:
+    """opset: of ONNX. integer_only: whether a LiteRT file in int8 takes, computes and gives integers alone."""
+
+    opset: int = OPSETS[-1]
+    integer_only: bool = False
+
+
+DEFAULT = Options()
+
+
+def chosen_options(target: Format, precision: Precision, opset: Any, integer_only: Any) -> Options:
+    """The checked two; InputError where the target, or the precision, has no such option."""
+    if opset is not None:
+        takes = f"an integer of {OPSETS[0]} to {OPSETS[-1]}"
+        if target.name != "onnx":
+            raise refuse("opset", opset, f"None for {target.name}: only ONNX has opsets")
+        if not is_integer(opset) or opset not in OPSETS:
+            raise refuse("opset", opset, takes)
+    if boolean("integer_only", integer_only) and (target.name, precision) != ("litert", "int8"):
+        raise refuse("integer_only", True, f"False for {target.name} in {precision}: it is of litert in int8")
+    return Options(opset or DEFAULT.opset, integer_only)
+
+
+def checked_size(size: Any) -> tuple[int, int] | None:
+    """(height, width) of one side or both; None for None. InputError for anything else."""
+    if size is None:
+        return None
+    sides = (size, size) if is_integer(size) else size
+    if (
+        not isinstance(sides, tuple | list)
+        or len(sides) != 2
+        or not all(is_integer(s) and 0 < s < 2**16 for s in sides)
+    ):
+        raise refuse("size", size, "a side in pixels or (height, width), of 1 to 65535")
+    return int(sides[0]), int(sides[1])
 
 
 def files_of(target: Format, out: Path) -> list[Path]:

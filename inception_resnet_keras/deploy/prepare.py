@@ -12,7 +12,7 @@ import keras
 
 from ..common.errors import InputError, refuse
 from ..models.folding import in_policy, optimize_for_inference
-from ..models.model_file import Card, ExportCard, Output, Precision, read_card_if_any
+from ..models.model_file import Card, ExportCard, InputType, Output, Precision, read_card_if_any
 from ..models.open import KerasModel, display_name, examine, find_keras_file
 from ..models.runtimes import INPUT, OUTPUT
 from ..networks.build import FLOAT32, standardized
@@ -47,12 +47,16 @@ def prepare(
     optimize: bool,
     join_siblings: bool = True,
     policy: str = FLOAT32,
+    size: tuple[int, int] | None = None,
+    default_size: bool = True,
+    input_type: InputType = "float32",
 ) -> ExportableModel:
     """Opens a model, and makes of it what is exported; the model itself is not changed.
 
     join_siblings: of `optimize_for_inference`. policy: the Keras dtype policy of the exported graph.
+    size, default_size: as for `examine`. input_type: of the exported model's pixels; the reference's are float32.
     """
-    found = _examined(source, preprocessing)
+    found = _examined(source, preprocessing, size, default_size)
     model, card, size, notes = found.model, found.card, found.size, found.notes
     output = model.output
     classes, kind = _classes(found.ending, output.shape[1], card, class_names, notes)
@@ -70,7 +74,7 @@ def prepare(
     ends = (size, scaling, activation, channels_first(model))
     return ExportableModel(
         _with_ends(reference, *ends),
-        _with_ends(faster, *ends),
+        _with_ends(faster, *ends, input_type=input_type),
         ExportCard(
             name,
             variant,
@@ -81,21 +85,23 @@ def prepare(
             thresholds=thresholds,
             precision=precision,
             output=kind,
+            input_type=input_type,
         ),
         notes,
     )
 
 
-def _examined(source: Any, preprocessing: str | None) -> KerasModel:
+def _examined(source: Any, preprocessing: str | None, size: tuple[int, int] | None, default_size: bool) -> KerasModel:
     """A Keras model, a run's folder or a model's file, opened as everywhere."""
     if isinstance(source, keras.Model):
-        return examine(display_name(source), source, None, preprocessing)
+        return examine(display_name(source), source, None, preprocessing, size=size, default_size=default_size)
     if not isinstance(source, str | PathLike):
         raise refuse("model", source, "a Keras model, a run's folder or a .keras file")
     file = find_keras_file(Path(source))
     if file is None:
         raise InputError(f"model: {source} is exported already; give the run or .keras file that it came from")
-    return examine(str(source), file, read_card_if_any(file), preprocessing)
+    card = read_card_if_any(file)
+    return examine(str(source), file, card, preprocessing, size=size, default_size=default_size)
 
 
 def _names(card: Card | None, network: Network | None, model: keras.Model) -> tuple[str, str]:
@@ -133,8 +139,12 @@ def _with_ends(
     scaling: Preprocessing | None,
     activation: str | None,
     first: bool,  # channels
+    *,
+    input_type: InputType = "float32",
 ) -> keras.Model:
-    inputs = x = keras.Input((*size, 3), name=INPUT, dtype=FLOAT32)
+    inputs = x = keras.Input((*size, 3), name=INPUT, dtype=input_type)
+    if input_type != FLOAT32:
+        x = keras.ops.cast(x, FLOAT32)
     if scaling and scaling.per_image:
         x = standardized(x)
     elif scaling:

@@ -36,10 +36,12 @@ class Calibration:
     """What int8 is made with.
 
     images: uint8 (n, height, width, 3). settings: The quantiser's, as `read_settings` gives them.
+    dtype: Of the pixels that the graph takes.
     """
 
     images: np.ndarray
     settings: Settings = field(default_factory=dict)
+    dtype: str = "float32"
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -167,7 +169,7 @@ def quantize_openvino(model: Any, calibration: Calibration) -> Any:
     import nncf
 
     count, settings = len(calibration.images), calibration.settings
-    data = nncf.Dataset(calibration.images, lambda picture: picture[None].astype(np.float32))
+    data = nncf.Dataset(calibration.images, lambda picture: picture[None].astype(calibration.dtype))
     options = {
         "preset": nncf.QuantizationPreset.MIXED,
         "target_device": nncf.TargetDevice.CPU,
@@ -201,7 +203,7 @@ def quantize_onnx(model: Any, calibration: Calibration, name: str) -> Any:
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             picture = next(self._left, None)
-            return None if picture is None else {name: picture[None].astype(np.float32)}
+            return None if picture is None else {name: picture[None].astype(calibration.dtype)}
 
     settings = calibration.settings
     options = {

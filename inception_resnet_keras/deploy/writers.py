@@ -13,11 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from ..common.chatter import quiet
+from ..common.errors import InputError
 from ..common.files import write_text
 from ..models.model_file import card_text
 from ..models.runtimes import CARD_KEY, ENCODED, ENCODED_INPUT, INPUT, OUTPUT, SAVED_MODEL_CARD
 from ..weights.runs import MEMBER
 from .decoding import decode
+from .formats import DEFAULT, Options
 from .precise import mark_precise, stay_as_written
 from .prepare import ExportableModel
 from .quantization import Calibration, quantize_onnx, quantize_openvino
@@ -26,12 +28,14 @@ SIGNATURE = "serving_default"
 TOP = 5  # classes that the signature of encoded pictures names, or all where there are fewer
 
 
-def write_saved_model(prepared: ExportableModel, path: Path, calibration: Any = None) -> None:
-    del calibration
+def write_saved_model(
+    prepared: ExportableModel, path: Path, calibration: Calibration | None = None, options: Options = DEFAULT
+) -> None:
+    del calibration, options
     module = tf.Module()
     module.weights = [variable.value for variable in prepared.exported.variables]
     card = prepared.card
-    pixels = tf.TensorSpec([None, *card.size, 3], tf.float32, INPUT)
+    pixels = tf.TensorSpec([None, *card.size, 3], card.input_type, INPUT)
 
     @tf.function(input_signature=[pixels])
     def of_pixels(image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -40,7 +44,7 @@ def write_saved_model(prepared: ExportableModel, path: Path, calibration: Any = 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, ENCODED_INPUT)])
     def of_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         def read(one: tf.Tensor) -> tf.Tensor:
-            return decode(one, card.size, card.central_crop)
+            return tf.cast(decode(one, card.size, card.central_crop), pixels.dtype)
 
         images = tf.map_fn(read, image_bytes, fn_output_signature=pixels.dtype)
         outputs = of_pixels(tf.ensure_shape(images, pixels.shape))
@@ -55,16 +59,16 @@ def write_saved_model(prepared: ExportableModel, path: Path, calibration: Any = 
     write_text(path / SAVED_MODEL_CARD, card_text(card))
 
 
-OPSET = 18  # the newest that tf2onnx writes
-
-
-def write_onnx(prepared: ExportableModel, path: Path, calibration: Calibration | None = None) -> None:
+def write_onnx(
+    prepared: ExportableModel, path: Path, calibration: Calibration | None = None, options: Options = DEFAULT
+) -> None:
     import onnx
 
     precision = prepared.card.precision
-    prepared.exported(np.zeros((1, *prepared.card.size, 3), np.float32))  # Keras exports no model that never ran
+    # Keras exports no model that never ran.
+    prepared.exported(np.zeros((1, *prepared.card.size, 3), prepared.card.input_type))
     with quiet(), _garbage_collected():
-        prepared.exported.export(str(path), format="onnx", opset_version=OPSET, verbose=False)
+        prepared.exported.export(str(path), format="onnx", opset_version=options.opset, verbose=False)
     model = _named(onnx.load(path))
     if precision == "float16":
         model = _in_float16(model)
@@ -114,8 +118,12 @@ def _in_float16(model: Any) -> Any:
     return converted.model
 
 
-def write_openvino(prepared: ExportableModel, path: Path, calibration: Calibration | None = None) -> None:
+def write_openvino(
+    prepared: ExportableModel, path: Path, calibration: Calibration | None = None, options: Options = DEFAULT
+) -> None:
     import openvino as ov
+
+    del options
 
     plain = path.with_name(f"plain_{path.name}")
     with quiet():
@@ -137,7 +145,9 @@ def write_openvino(prepared: ExportableModel, path: Path, calibration: Calibrati
         file.unlink()
 
 
-def write_litert(prepared: ExportableModel, path: Path, calibration: Calibration | None = None) -> None:
+def write_litert(
+    prepared: ExportableModel, path: Path, calibration: Calibration | None = None, options: Options = DEFAULT
+) -> None:
     import tensorflow as tf
 
     settings: dict[str, Any] = {}
@@ -145,24 +155,49 @@ def write_litert(prepared: ExportableModel, path: Path, calibration: Calibration
         settings = {"optimizations": [tf.lite.Optimize.DEFAULT], "target_spec": {"supported_types": [tf.float16]}}
     elif prepared.card.precision == "int8":
         assert calibration is not None
-        images = calibration.images
+        images, dtype = calibration.images, calibration.dtype
+        if options.integer_only:
+            images = np.concatenate([_all_values(images.shape[1:]), images])
 
         def pictures() -> Iterator[list[np.ndarray]]:
             for picture in images:
-                yield [picture[None].astype(np.float32)]
+                yield [picture[None].astype(dtype)]
 
+        builtins = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         settings = {
             "optimizations": [tf.lite.Optimize.DEFAULT],
             "representative_dataset": pictures,
-            "target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]},
+            "target_spec": {
+                "supported_ops": builtins if options.integer_only else [*builtins, tf.lite.OpsSet.TFLITE_BUILTINS]
+            },
         }
+        if options.integer_only:
+            settings |= {"inference_input_type": tf.uint8, "inference_output_type": tf.uint8}
     with quiet():
         prepared.exported.export(str(path), format="litert", verbose=False, **settings)
+    if options.integer_only:
+        _require_integers(path)
     with zipfile.ZipFile(path, "a") as archive:  # after the buffer, where TensorFlow Lite's own metadata puts files
         archive.writestr(MEMBER, card_text(prepared.card))
 
 
-WRITERS: dict[str, Callable[[ExportableModel, Path, Calibration | None], None]] = {
+def _all_values(shape: tuple[int, ...]) -> np.ndarray:
+    """A picture of all pixel values, so that the quantised input's steps are those of pixels: 1, from 0."""
+    return np.resize(np.arange(256, dtype=np.uint8), (1, *shape))
+
+
+def _require_integers(path: Path) -> None:
+    """Raises InputError where a tensor of a .tflite file is no integer."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    found = {row["dtype"].__name__ for row in Interpreter(model_path=str(path)).get_tensor_details()}
+    if others := sorted(name for name in found if "int" not in name and name != "bool_"):
+        raise InputError(
+            f"integer_only: LiteRT computes some of the model's operations in {', '.join(others)}; leave it out"
+        )
+
+
+WRITERS: dict[str, Callable[[ExportableModel, Path, Calibration | None, Options], None]] = {
     "saved_model": write_saved_model,
     "onnx": write_onnx,
     "openvino": write_openvino,

@@ -24,6 +24,8 @@ _NO_TEXTS = ("classes", "size", "central_crop", "epoch", "value_range", "thresho
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Output = Literal["probabilities", "embedding"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+InputType = Literal["float32", "uint8"]
+INPUT_TYPES: tuple[InputType, ...] = get_args(InputType)
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,12 @@ class ExportCard(Card):
     precision: what it was exported to compute in.
     output: "probabilities", one a class (independent ones where the network ended in sigmoids), or
         "embedding": then there are no classes.
+    input_type: of the pixels that it takes.
     """
 
     precision: Precision = "float32"
     output: Output = "probabilities"
+    input_type: InputType = "float32"
 
     @property
     def gives_classes(self) -> bool:
@@ -119,6 +123,7 @@ def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> Ca
             raise ValueError(f"its card has {len(text):,} bytes")
         # Cards of earlier versions lack these: they were evaluated on whole pictures of one class each.
         earlier = {"central_crop": 1.0, "run": "", "epoch": 0, "value_range": None, "thresholds": []}
+        earlier["input_type"] = "float32"
         found = {**earlier, **json.loads(text)}
         values = {field.name: found[field.name] for field in fields(kind)}
         card = kind(**values)
@@ -130,6 +135,8 @@ def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> Ca
             raise TypeError("a name in it is no text")
         if isinstance(card, ExportCard) and (card.precision not in PRECISIONS or card.output not in get_args(Output)):
             raise TypeError(f"it tells of {card.output!r} in {card.precision!r}")
+        if isinstance(card, ExportCard) and card.input_type not in INPUT_TYPES:
+            raise TypeError(f"it tells of pixels in {card.input_type!r}")
         height, width = card.size
         if not all(is_integer(side) and 0 < side <= _LONGEST_SIDE for side in (height, width)):
             raise TypeError(f"its size is {card.size!r}")

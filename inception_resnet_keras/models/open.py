@@ -279,7 +279,13 @@ class KerasModel:
 
 
 def examine(
-    name: str, given: keras.Model | Path, card: Card | None = None, preprocessing: str | None = None
+    name: str,
+    given: keras.Model | Path,
+    card: Card | None = None,
+    preprocessing: str | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    default_size: bool = True,
 ) -> KerasModel:
     """What a Keras model is: its graph, size, preprocessing and output.
 
@@ -287,10 +293,13 @@ def examine(
         name: What errors call it. given: The model, or its file.
         card: What its file says; None for a model that this project did not write.
         preprocessing: One of `PREPROCESSINGS`, or None to measure it.
+        size: (height, width) of the pictures that a model of any size is to take; None for what it says itself.
+        default_size: Whether a model of any size takes, without `size`, the one that its network was made for.
 
     Raises:
         InputError: The file cannot be read; the model is no functional model of one picture with an output of
-            (batch, n); or the pixels that it takes cannot be told and `preprocessing` is None.
+            (batch, n); its size is not known, or is not `size`; or the pixels that it takes cannot be told and
+            `preprocessing` is None.
     """
     import keras
 
@@ -325,7 +334,7 @@ def examine(
     shape = model.inputs[0].shape[1:]
     if shape[0 if channels_first(model) else 2] != 3:
         raise InputError(f"{name}: takes {tuple(shape)}; pictures of three channels are needed")
-    size = card.size if card else _size(name, image_size(model), network)
+    size = _size(name, card.size if card else image_size(model), network if default_size else None, size)
     if preprocessing is not None:
         chosen = PREPROCESSINGS[preprocessing]
         measured = None if chosen is RAW else pixel_input(model, size, network)
@@ -342,13 +351,21 @@ def examine(
     return KerasModel(model, card, network, source, size, chosen, output_kind(output), notes)
 
 
-def _size(name: str, size: tuple[Any, Any], network: Network | None) -> tuple[int, int]:
-    """(height, width) of a model's pictures; of any size, the one that its network was made for."""
-    height, width = size
+def _size(name: str, own: tuple[Any, Any], network: Network | None, given: tuple[int, int] | None) -> tuple[int, int]:
+    """(height, width) of a model's pictures; of any size, the one that is given or that its network was made for."""
+    height, width = own
+    if given is not None:
+        if any(side not in (None, wanted) for side, wanted in zip(own, given, strict=True)):
+            shown = "×".join(str(side or "any") for side in own)
+            raise InputError(f"size: got {given[0]}×{given[1]}, and {name} takes pictures of {shown}; leave it out")
+        return given
     if height and width:
         return height, width
     if network is None:
-        raise InputError(f"{name}: takes pictures of any size; build it for the one that it is to be used with")
+        raise InputError(
+            f"{name}: takes pictures of any size; say which with size= (--size) where it is exported, or build it for "
+            "the one that it is to be used with"
+        )
     return height or network.size, width or network.size
 
 

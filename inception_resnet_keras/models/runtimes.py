@@ -121,10 +121,18 @@ class Runtime(ABC):
         if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1:] != shape or not len(images):
             found = f"an array of shape {images.shape}" if isinstance(images, np.ndarray) else images
             raise refuse("images", found, f"an array of shape (n, {', '.join(map(str, shape))}), n at least 1")
-        taken = np.ascontiguousarray(images, np.float32)
+        taken = self._taken(images)
         with self._turn:  # a damaged file may open, and fail only when it is run
             outputs = self._guarded(lambda: self._run(taken))
             return np.array(outputs, np.float32)  # a copy: what a runtime gives may be its own memory
+
+    def _taken(self, images: np.ndarray) -> np.ndarray:
+        """The pictures in the type that the model takes."""
+        if not isinstance(self.card, ExportCard) or self.card.input_type == "float32":
+            return np.ascontiguousarray(images, np.float32)
+        if images.dtype != np.uint8:
+            images = np.clip(np.rint(images), 0, 255)
+        return np.ascontiguousarray(images, np.uint8)
 
     def _guarded(self, work: Callable[[], Any]) -> Any:
         """The result of work with the format's library, whose errors on a damaged file become InputErrors."""
@@ -136,7 +144,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def _run(self, images: np.ndarray) -> np.ndarray:
-        """Of checked float32 pictures."""
+        """Of checked pictures, of the card's type."""
 
 
 def guarded(path: Path, work: Callable[[], Any]) -> Any:
@@ -335,6 +343,7 @@ class LiteRtRuntime(Runtime):
         takes, gives = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
         check_card(self.path, card, takes["shape_signature"].tolist(), gives["shape_signature"].tolist())
         self._takes, self._gives, self._batch = takes["index"], gives["index"], 0
+        self._scale, self._zero = gives["quantization"]  # of a whole-integer file; a scale of 0 where it is none
         return card
 
     def _run(self, images: np.ndarray) -> np.ndarray:
@@ -345,7 +354,8 @@ class LiteRtRuntime(Runtime):
             self._batch = len(images)
         self._interpreter.set_tensor(self._takes, images)
         self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._gives)
+        found = self._interpreter.get_tensor(self._gives)
+        return (found.astype(np.float32) - self._zero) * self._scale if self._scale else found
 
 
 RUNTIMES: dict[str, type[Runtime]] = {

@@ -43,6 +43,11 @@ from ..pictures import write_digits
         ({"min_agreement": 2}, r"min_agreement: got 2; it takes a number in \[0, 1\]"),
         ({"max_difference": float("nan")}, "max_difference: got nan"),
         ({"optimize": 1}, "optimize: got 1"),
+        ({"size": (299, 0)}, r"size: got \(299, 0\); it takes a side in pixels or \(height, width\)"),
+        ({"input_type": "int8"}, "input_type: got 'int8'; it takes 'float32' or 'uint8'"),
+        ({"opset": 12}, "opset: got 12; it takes an integer of 13 to 18"),
+        ({"opset": 18, "format": "openvino", "out": "m.xml"}, "opset: got 18; it takes None for openvino"),
+        ({"integer_only": True}, "integer_only: got True; it takes False for onnx in float32: it is of litert in int8"),
         ({"precision": "int8", "calibrate": "few", "min_calibration": 0}, "min_calibration: got 0"),
         ({"quantization": {}}, "quantization: got {}; it takes None for float32"),
         (
@@ -68,7 +73,8 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options:
         ({}, {"preprocessing": "facenet"}, "and tiny .* scales pixels itself; leave it out"),
         ({}, {"preprocessing": "imagenet"}, "preprocessing: got 'imagenet'; it takes 'inception' or"),
         ({"include_preprocessing": False}, {}, r"say it with preprocessing= \(.*'inception' or 'facenet' or"),
-        ({"input_shape": (None, None, 3)}, {}, "takes pictures of any size"),
+        ({"input_shape": (None, None, 3)}, {}, r"takes pictures of any size; say which with size= \(--size\)"),
+        ({}, {"size": 33}, "size: got 33×33, and tiny .* takes pictures of 32×32; leave it out"),
     ],
 )
 def test_models_that_are_not_exported(
