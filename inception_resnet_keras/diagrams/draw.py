@@ -17,6 +17,7 @@ from .notes import marks_in
 from .svg import BORDER, CARD, FONT, INK, KINDS, MUTED, SMALL, TEXT, TITLE, TRACK, Canvas
 
 LEADING = 1.32  # a line's height, of its letters'
+TALL = 1.8  # in a script whose signs stand above each other
 SLACK = 1.04  # Graphviz rounds a letter's advance up
 
 
@@ -36,7 +37,7 @@ class Text:
 
     @property
     def height(self) -> float:
-        return self.size * LEADING
+        return self.size * (TALL if svg.has_other_scripts(self.text) else LEADING)
 
     def __str__(self) -> str:
         if not self.text:
@@ -79,10 +80,11 @@ def _attributes(given: dict[str, object]) -> str:
 PAD = (24.0, 14.0)  # around an operation's words
 LEAST = 104.0  # an operation's width
 APART = 20.0  # between the title, the picture and the footnotes
+CLOSE = 6.0  # between the legend and the footnotes
 A4 = (297.0, 210.0)  # millimetres
 NARROW = 560.0  # a page's least width, which its title has room on
 CARD_HEIGHT, CARD_GAP, STRIP, INDENT = 46.0, 20.0, 6.0, 26
-COLUMNS = (264, 72, 120, 188, 176)  # of the overview: name, times, output, parameters, multiply-adds
+COLUMNS = (272, 68, 120, 186, 174)  # of the overview: name, times, output, parameters, multiply-adds
 BAR = 112
 SPACER = '<FONT POINT-SIZE="4"> <BR ALIGN="LEFT"/></FONT>'  # between two lines of a cell
 
@@ -142,7 +144,8 @@ class Sheet:
 
     @property
     def height(self) -> float:
-        return self.title.size[1] + APART + self.module.height + sum(APART + label.size[1] for _, label in self.words)
+        words = sum(label.size[1] + CLOSE for _, label in self.words)
+        return self.title.size[1] + APART + self.module.height + (words + APART - CLOSE if words else 0)
 
 
 def _sheet(graph: Graph, part: Part, *, upwards: bool, alone: bool) -> Sheet:
@@ -157,9 +160,9 @@ def _draw_sheet(canvas: Canvas, graph: Graph, sheet: Sheet, at: Box) -> None:
     key = sheet.part.key
     down = put(canvas, f"{key}.title", sheet.title, at.top, at.left) + APART
     draw_module(canvas, graph, sheet.part, sheet.module.moved(at.x - sheet.module.width / 2, down))
-    down += sheet.module.height
+    down += sheet.module.height + APART
     for name, label in sheet.words:
-        down = put(canvas, f"{key}.{name}", label, down + APART, at.left)
+        down = put(canvas, f"{key}.{name}", label, down, at.left) + CLOSE
 
 
 def _legend(ops: Sequence[Op]) -> Label | None:

@@ -365,11 +365,15 @@ TIMEOUT = 300  # seconds that a system's dot may take
 def draw(dot: str, format: str) -> bytes:
     """A DOT text with positions as svg, png or pdf; InputError where there is nothing to draw it with."""
     dpi = DPI if format == "png" else 72
-    with only_ours(_other_fonts(dot) if format != "svg" else ()) as environment:
+    others = _other_fonts(dot) if format != "svg" else []
+    with only_ours(others) as environment:
         try:
             import pygraphviz
         except ImportError:
             return _draw_with_system(dot, format, dpi, environment)
+        if others:  # Fontconfig reads its settings once in a process
+            program = [sys.executable, "-c", APART, format, str(dpi)]
+            return _run(program, dot, format, environment)
         with _without_font_warnings():
             graph = pygraphviz.AGraph(string=dot)
             graph.graph_attr["dpi"] = str(dpi)
@@ -441,8 +445,21 @@ def _draw_with_system(dot: str, format: str, dpi: int, environment: dict[str, st
     program = shutil.which("dot")
     if program is None:
         raise InputError(MISSING)
+    return _run([program, "-Knop2", f"-T{format}", f"-Gdpi={dpi}"], dot, format, environment)
+
+
+APART = """
+import sys
+import pygraphviz
+graph = pygraphviz.AGraph(string=sys.stdin.buffer.read().decode())
+graph.graph_attr["dpi"] = sys.argv[2]
+sys.stdout.buffer.write(graph.draw(format=sys.argv[1], prog="nop2"))
+"""
+
+
+def _run(program: list[str], dot: str, format: str, environment: dict[str, str]) -> bytes:
     done = subprocess.run(
-        [program, "-Knop2", f"-T{format}", f"-Gdpi={dpi}"],
+        program,
         input=dot.encode(),
         capture_output=True,
         env=environment,
@@ -450,7 +467,7 @@ def _draw_with_system(dot: str, format: str, dpi: int, environment: dict[str, st
         check=False,
     )
     if done.returncode != 0:
-        raise InputError(f"format: {program} failed on {format}: {done.stderr.decode(errors='replace').strip()}")
+        raise InputError(f"format: {program[0]} failed on {format}: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout
 
 

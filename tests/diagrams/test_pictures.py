@@ -209,6 +209,7 @@ def test_a_name_in_another_script_is_drawn_with_an_installed_font(
 ) -> None:
     with installed_font(tmp_path, monkeypatch):
         small = plot_architecture("inception_v4", level="modules", module="head")
+        small.png()  # after which this process reads no other settings of fonts
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             titled, untitled = (
