@@ -62,32 +62,48 @@ def modules(graph: Graph, keys: Sequence[str]) -> str:
 
 
 def layers(graph: Graph) -> str:
-    """One node an operation, under the name of its first Keras layer.
+    """One node an operation, which bears its first Keras layer's name within the block.
 
-    A ReLU belongs to the sum before it, as to a convolution: arrows are dear.
+    Arrows are dear: a ReLU belongs to the sum before it, as to a convolution, and a projection to its concat. Where
+    branches part, a block reads from a node of its own: blocks would not stand below each other without it.
     """
-    lines, arrows = [], []
+    lines: list[str] = []
+    arrows: list[str] = []
     ends = {"": ""}
     for part in graph.parts:
         before = ends[part.reads]
         for place in part.places:
-            names = {"": before}
-            nodes: dict[str, tuple[str, list[str]]] = {}  # each with its kind and what it does
+            known = {"": before}
+            nodes: dict[str, tuple[str, list[str], list[str]]] = {}  # each with its kind, what it does, and its names
+            if sum("" in op.inputs for op in part.ops) > 1:
+                known[""] = f"{place or part.key}__reads"
+                nodes[known[""]] = "plain", [f"from {before}"], []
+                arrows.append(_arrow(before, known[""]))
             for op in part.ops:
-                if op.title == "ReLU":
-                    names[op.name] = names[op.inputs[0]]
-                    nodes[names[op.name]][1].append(op.title)
+                merged = op.title == "ReLU" or op.name == names.PROJECT
+                known[op.name] = node = known[op.inputs[0]] if merged else full(place, op.name)
+                words, own = [op.title, op.detail], [] if op.title == "ReLU" else [_broken(op.name)]
+                if merged:
+                    nodes[node][1].append(" ".join(filter(None, words)))
+                    nodes[node][2].extend(own)
                     continue
-                names[op.name] = name = full(place, op.name)
-                nodes[name] = op.kind, [f"{op.title} {op.detail}".strip()]
-                arrows += [_arrow(names[tail], name, thick=_skips(op, tail)) for tail in op.inputs]
+                nodes[node] = op.kind, words, own
+                arrows += [_arrow(known[tail], node, thick=_skips(op, tail)) for tail in op.inputs]
             lines.append(f'subgraph {place or part.key}_block["{_escaped(place or part.title)}"]')
-            lines += [_node(name, [" · ".join(words), name], kind) for name, (kind, words) in nodes.items()]
+            lines += [
+                _node(node, [*words, *", ".join(own).split("\n")], kind) for node, (kind, words, own) in nodes.items()
+            ]
             lines.append("end")
-            before = names[part.ops[-1].name]
+            before = known[part.ops[-1].name]
         ends[part.key] = before
     notes = [*_legend(op for part in graph.parts for op in part.ops), *graph.notes]
-    return _chart(graph, lines + arrows, notes, before)
+    return _chart(graph, lines + arrows, notes, ends[_end(graph.parts).key])
+
+
+def _broken(name: str) -> str:
+    """A name within its block, on two lines where it goes through a fork inside a branch: columns stay narrow."""
+    outer, branch, rest = name.rpartition(f"_{names.BRANCH}_")
+    return f"{outer}\n{branch[1:]}{rest}" if names.FORK in outer else name
 
 
 def _end(parts: Sequence[Part]) -> Part:

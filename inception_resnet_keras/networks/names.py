@@ -23,7 +23,7 @@ STEM, FINAL, AUX = "stem", "final", "aux"
 INPUT, PREPROCESS = "image", "preprocess"
 POOLED, DROPOUT, LOGITS, PREDICTIONS, EMBEDDING = "pooled", "dropout", "logits", "predictions", "embedding"
 FORK, BRANCH = "fork", "branch"
-BATCH_NORM, RELU, SCALE, SUM = "bn", "relu", "scale", "sum"
+BATCH_NORM, RELU, PROJECT, SCALE, SUM = "bn", "relu", "project", "scale", "sum"
 STRIDES = tuple(f"stride_{stride}" for stride in (2, 4, 8, 16, 32))  # endpoints: the last map of each stride
 HEADS = (POOLED, DROPOUT, LOGITS, PREDICTIONS, EMBEDDING)
 

@@ -125,7 +125,7 @@ class Walker(ABC, Generic[T]):
         if isinstance(row.block, Fork):
             return branch
         # The projection is as wide as the block's input: 1154 and 2048 cannot be written.
-        branch = self.conv(branch, Conv(self.width(x), 1, linear=True), names.inside(place, "project"))
+        branch = self.conv(branch, Conv(self.width(x), 1, linear=True), names.inside(place, names.PROJECT))
         x = self.residual_sum(x, branch, 1.0 if row.scale is None else row.scale, place)
         return self.relu(x, names.relu(place)) if row.activation else x
 

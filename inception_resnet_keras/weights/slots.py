@@ -51,7 +51,7 @@ class Slot:
 
     @property
     def project(self) -> bool:
-        return self.name == names.inside(self.place, "project")
+        return self.name == names.inside(self.place, names.PROJECT)
 
     @property
     def normalised(self) -> bool:

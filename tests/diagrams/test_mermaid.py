@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from inception_resnet_keras.diagrams.api import LEVELS, Diagram, Level
-from inception_resnet_keras.diagrams.graph import INPUT, Graph
+from inception_resnet_keras.diagrams.graph import INPUT, Graph, full
 
 NODE = re.compile(r'^(\w+)\("(.*)"\):::(\w+)$')
 ARROW = re.compile(r"^(\w+) (?:-->|==>) (\w+)$")
@@ -41,6 +41,23 @@ def test_modules_follow_each_other_in_the_order_of_the_flow(graph: Graph) -> Non
     assert joined == {f"{part.key}__reads": f"{part.reads}__{graph.part(part.reads).ops[-1].name}" for part in rest}
     assert f"head__{graph.part('head').ops[-1].name} ~~~ notes" in lines, "footnotes stand below, not beside"
     assert any("convolution + batch norm + ReLU" in line for line in lines if line.startswith("notes["))
+
+
+def test_layers_stand_in_their_blocks_in_the_order_of_the_flow(graph: Graph) -> None:
+    blocks: list[str] = []
+    shown: dict[str, str] = {}
+    for line in drawn(graph, "layers").splitlines():
+        if line.startswith("subgraph "):
+            blocks.append(line.split()[1].partition("_block")[0])
+        elif match := NODE.match(line):
+            shown[match[1]] = match[2]
+    assert blocks == [place or part.key for part in graph.parts for place in part.places]
+    for part in graph.parts:
+        for place, op in ((place, op) for place in part.places for op in part.ops if op.title != "ReLU"):
+            node = full(place, op.inputs[0] if op.name == "project" else op.name)
+            whole = shown[node].replace("<br>branch", "_branch")
+            assert op.title in whole
+            assert op.name in whole or f"<br>{op.name}" in shown[node]
 
 
 @pytest.mark.parametrize("level", LEVELS)
