@@ -150,7 +150,7 @@ for (const [kind, text] of Object.entries(data.kinds)) at("legend").append(eleme
 // A window that changes shows the whole network again, unless the reader looks at a place of it.
 addEventListener("resize", () => {
   const before = CARD;
-  chooseCards(state.graphs.length);
+  chooseCards(stage.clientWidth, state.graphs.length);
   if (CARD !== before) render();
   if (state.fitted) fit(true);
 });

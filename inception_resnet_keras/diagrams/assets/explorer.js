@@ -26,7 +26,8 @@ function differencesOf(graphs) {
 }
 
 function render() {
-  chooseCards(state.graphs.length);
+  chooseCards(stage.clientWidth, state.graphs.length);
+  world.classList.toggle("narrow", CARD !== WIDE);
   world.classList.toggle("pair", CARD === PAIR);
   state.scene = sceneOf(state.graphs, state.open);
   state.differences = differencesOf(state.graphs);

@@ -1,5 +1,5 @@
 // What is open → boxes and lines, in pixels. Nothing here touches the document but the text measure.
-// On a phone a card is one line, its name and its shape; of two networks side by side these are two lines.
+// A narrow card is one line, its name and its shape; of two networks side by side these are two lines.
 const WIDE = { width: 704, height: 58, gap: 30 }, NARROW = { width: 350, height: 36, gap: 14 }, PAIR = { width: 236, height: 50, gap: 14 };
 let CARD = WIDE;
 const BLOCK = { width: 300, height: 38 }, GAP = 40, INSET = 18, SIDE_GAP = 90, SKIP = 84;
@@ -23,9 +23,10 @@ function linesOf(part) {
 }
 const headOf = (part) => CARD.height + (CARD === WIDE ? FIGURE.line * (linesOf(part).length - 1) : 0);
 
-// On a phone's width cards are narrow: the whole network is seen, in letters that can be read.
-function chooseCards(networks) {
-  CARD = innerWidth > 760 ? WIDE : networks > 1 ? PAIR : NARROW;
+// Where there is little width for each network, as on a phone, cards are narrow: the whole network is seen, in letters
+// that can be read.
+function chooseCards(width, networks) {
+  CARD = width / networks >= 500 ? WIDE : networks > 1 ? PAIR : NARROW;
 }
 
 const READS = "reads"; // what a block reads, among its operations' names
