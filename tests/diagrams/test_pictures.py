@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-import pydot
 import pytest
 
 from inception_resnet_keras import networks, plot_architecture
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.diagrams import svg as svg_module
 from inception_resnet_keras.diagrams.api import LEVELS, Diagram, Level
+from inception_resnet_keras.diagrams.draw import modules
 from inception_resnet_keras.diagrams.svg import source_of
 from inception_resnet_keras.networks.rows import Network
 
@@ -78,15 +78,14 @@ def test_a_module_has_a_legend_and_every_module_one_in_common() -> None:
 def test_every_module_fits_a_page(network: Network) -> None:
     """Of A4, with letters of 13 pixels at least as high as 4 points; in columns, the first part at the upper left."""
     diagram = draw(network, level="modules", aux_head=bool(network.aux))
-    drawn = ET.fromstring(diagram.svg())
-    short, long = sorted(float(drawn.get(side) or 0) for side in ("width", "height"))
+    sheet = modules(diagram.graph, diagram.keys)
+    short, long = sorted(72 * float(sheet.get_node('"page"')[0].get(side)) for side in ("width", "height"))
     assert 1.0 < long / short < 2.0
     millimetres = min(297 / long, 210 / short)  # of a pixel
     assert 13 * millimetres > 4 * 25.4 / 72
-    graph = pydot.graph_from_dot_data(diagram.dot())[0]
     places = {}
     for part in diagram.graph.parts[1:]:
-        node = graph.get_node(f'"{part.key}.title"')[0]
+        node = sheet.get_node(f'"{part.key}.title"')[0]
         x, y = map(float, node.get("pos").strip('"').split(","))
         places[part.key] = x - 36 * float(node.get("width")), -y
     assert len({round(x) for x, _ in places.values()}) >= 3
@@ -267,9 +266,9 @@ def test_a_notebook_shows_the_svg() -> None:
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="needs Graphviz's dot: apt-get install graphviz")
 def test_a_systems_dot_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_wheel = plot_architecture("inception_resnet_v1", level="modules").svg()
+    with_wheel = plot_architecture("inception_resnet_v1", level="modules", module="b").svg()
     monkeypatch.setitem(sys.modules, "pygraphviz", None)
-    with_system = plot_architecture("inception_resnet_v1", level="modules")
+    with_system = plot_architecture("inception_resnet_v1", level="modules", module="b")
     assert texts(with_system.svg()) == texts(with_wheel)
     assert with_system.png().startswith(b"\x89PNG")
 
@@ -301,8 +300,8 @@ def test_overview_and_modules_need_no_engine() -> None:
     program = """
 import sys
 from inception_resnet_keras import plot_architecture
-for level in ("overview", "modules"):
-    diagram = plot_architecture("inception_resnet_v2", level=level)
+for level, module in (("overview", None), ("modules", "b")):
+    diagram = plot_architecture("inception_resnet_v2", level=level, module=module)
     diagram.svg(), diagram.png()
 assert not {"tensorflow", "keras"} & set(sys.modules), "an engine was imported"
 """
