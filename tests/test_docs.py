@@ -4,6 +4,7 @@ import argparse
 import base64
 import doctest
 import importlib
+import importlib.util
 import inspect
 import json
 import os
@@ -72,6 +73,53 @@ def test_every_command_in_markdown_is_one_that_there_is(where: str, line: str) -
     parser = argparse.ArgumentParser(where, exit_on_error=False)
     importlib.import_module(f"inception_resnet_keras.cli.{verb}").add_arguments(parser)
     parser.parse_args(arguments)
+
+
+def commands_in_text() -> list[tuple[str, str]]:
+    """Such as the commands that make a figure: those between backticks, with nothing left out."""
+    found: dict[str, str] = {}
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+        lines = re.findall(rf"`((?:{PROGRAM}|python -m|pytest) [^`…]+)`", text)
+        found |= {" ".join(line.split()): str(page.relative_to(ROOT)) for line in lines}
+    return [(where, line) for line, where in found.items()]
+
+
+@pytest.mark.parametrize(("where", "line"), commands_in_text())
+def test_every_command_in_a_sentence_or_a_table_is_one_that_there_is(where: str, line: str) -> None:
+    first, *words = shlex.split(line)
+    if first == PROGRAM:
+        verb, *arguments = words
+        parser = argparse.ArgumentParser(where, exit_on_error=False)
+        importlib.import_module(f"inception_resnet_keras.cli.{verb}").add_arguments(parser)
+        known = {option for action in parser._actions for option in action.option_strings}
+        assert known >= {word.partition("=")[0] for word in arguments if word.startswith("--")}
+    elif first == "python":
+        module = words[1]
+        source = importlib.util.find_spec(module)
+        assert source is not None, module
+        assert source.origin is not None
+        text = Path(source.origin).read_text()
+        assert module in sys.stdlib_module_names or "__main__" in text or source.submodule_search_locations
+        assert [word for word in words[2:] if word.startswith("--") and word not in text] == []
+    else:
+        paths = [ROOT / word for word in words if word.startswith("tests")]
+        assert all(path.exists() for path in paths), line
+        if "-k" in words:
+            wanted = words[words.index("-k") + 1]
+            files = [
+                file
+                for path in paths or [ROOT / "tests"]
+                for file in ([path] if path.is_file() else path.rglob("*.py"))
+            ]
+            assert any(re.search(rf"def test_\w*{wanted}", file.read_text()) for file in files), line
+
+
+def test_commands_in_sentences_are_found() -> None:
+    lines = [line for _, line in commands_in_text()]
+    assert len(lines) >= 10
+    for start in (f"{PROGRAM} train", "python -m tests.speed", "pytest"):
+        assert any(line.startswith(start) for line in lines), start
 
 
 def block_of(page: str, holding: str) -> str:
