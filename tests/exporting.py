@@ -46,9 +46,9 @@ def write_run(folder: Path) -> Path:
     return folder
 
 
-def write_pictures(folder: Path) -> Path:
+def write_pictures(folder: Path, per_class: int = 8) -> Path:
     """Digits, a folder for each of the card's classes."""
-    write_digits(folder, classes=3, per_class=8)
+    write_digits(folder, classes=3, per_class=per_class)
     for number, name in enumerate(CARD.classes):
         (folder / str(number)).rename(folder / name)
     return folder

@@ -238,7 +238,9 @@ def choose_pictures(
     crop: float,
     least: int,
 ) -> ExportPictures:
-    """Every picture that was given, on one side: int8 is calibrated on up to 300 of them and judged on the others.
+    """Which pictures int8 is calibrated on, up to 300 of `calibrate`'s, and which an export is judged on.
+
+    The latter are all of `check` and `validate`, or else all others of `calibrate`, without those with the same pixels.
 
     Args:
         folders: What was given as "check" and "calibrate": each folder's name and its shuffled files.

@@ -1,4 +1,4 @@
-"""Which pictures int8 is calibrated on, and which it is judged on: every other one, and never one of those."""
+"""Which pictures int8 is calibrated on, and which it is judged on: all that are given, and never one of those."""
 
 from __future__ import annotations
 

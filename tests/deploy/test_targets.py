@@ -22,12 +22,12 @@ from inception_resnet_keras.data.images import read_image
 from inception_resnet_keras.data.packed import pack
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.deploy.check import BOUNDS, Check, required_setting
-from inception_resnet_keras.deploy.formats import FORMATS
+from inception_resnet_keras.deploy.formats import FORMATS, FormatName
 from inception_resnet_keras.models.model_file import ExportCard, Precision
 from inception_resnet_keras.models.runtimes import OpenVinoRuntime, open_runtime
 
 from .. import tiny
-from ..exporting import CARD, lively
+from ..exporting import CARD, lively, write_pictures
 
 Exported = dict[str, tuple[Path, Check]]
 EVERY = pytest.mark.parametrize("format", list(FORMATS))
@@ -168,6 +168,12 @@ def test_accuracies_are_compared_on_any_source_of_labelled_pictures(run: Path, d
     assert [check.labelled for check in found] == [24] * 3
 
 
+@pytest.fixture(scope="module")
+def more_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Those of `digits`, and four times as many others."""
+    return write_pictures(tmp_path_factory.mktemp("more"), per_class=40)
+
+
 def openvino_computes(precision: str) -> bool:
     """Whether OpenVINO has instructions of this CPU for a precision; int8 runs on any."""
     import openvino
@@ -177,22 +183,23 @@ def openvino_computes(precision: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("format", "precision"), [(row.name, precision) for row in FORMATS.values() for precision in row.precisions[1:]]
-)
-def test_every_precision(run: Path, digits: Path, tmp_path: Path, format: str, precision: str) -> None:
+@pytest.mark.parametrize("target", [(row.name, kind) for row in FORMATS.values() for kind in row.precisions[1:]])
+def test_every_precision(
+    run: Path, digits: Path, more_digits: Path, tmp_path: Path, target: tuple[FormatName, Precision]
+) -> None:
+    name, precision = target
     int8 = precision == "int8"
-    given: dict[str, object] = {"calibrate": digits, "validate": digits} if int8 else {"check": digits}
-    out = tmp_path / f"model{FORMATS[format].suffix}"
-    given |= {"min_agreement": 0.6 if int8 else 0.9, "max_accuracy_drop": 0.25}  # of two dozen pictures
-    check = export_model(run, out, format, precision=precision, **given)  # type: ignore[arg-type]
-    most = OPENVINO_INT8 if (format, precision) == ("openvino", "int8") else DIFFERENCES[precision]
+    given: dict[str, object] = {"calibrate": digits, "validate": more_digits} if int8 else {"check": digits}
+    out = tmp_path / f"model{FORMATS[name].suffix}"
+    given |= {"min_agreement": 0.6 if int8 else 0.9, "max_accuracy_drop": 0.25}  # of few pictures
+    check = export_model(run, out, name, precision=precision, **given)  # type: ignore[arg-type]
+    most = OPENVINO_INT8 if (name, precision) == ("openvino", "int8") else DIFFERENCES[precision]
     assert check.relative < most
     assert (check.accuracy is not None) == (precision == "int8")
-    if int8:  # the same folder: four fifths are calibrated on, and the others are judged
-        assert (check.pictures, check.labelled) == (4, 4)
-        assert any("calibrated on 20 pictures only" in note for note in check.notes)
-        assert any("20 of" in note and "calibrated on their pixels" in note for note in check.notes)
+    if int8:  # the 24 are among those of `more_digits`, in other files
+        assert check.pictures == check.labelled == 3 * 40 - 24
+        assert any("calibrated on 24 pictures only" in note for note in check.notes)
+        assert any("24 pictures of" in note and "calibrated on their pixels" in note for note in check.notes)
     found = open_runtime(out)
     assert found.card.precision == precision  # type: ignore[attr-defined]
     images = pixels(digits)
@@ -211,7 +218,7 @@ def test_every_precision(run: Path, digits: Path, tmp_path: Path, format: str, p
         assert any(f"this CPU does not compute in {precision}" in note for note in check.notes)
     assert least < np.abs(probabilities - exact).max() < most
     steps = 256 * probabilities
-    assert np.allclose(steps, np.round(steps), atol=1e-3) == (int8 and format == "litert")  # others' softmax is finer
+    assert np.allclose(steps, np.round(steps), atol=1e-3) == (int8 and name == "litert")  # others' softmax is finer
 
 
 @pytest.mark.parametrize("options", [{"include_preprocessing": False}, {"classifier_activation": None}])
