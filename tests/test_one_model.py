@@ -228,14 +228,15 @@ def test_bench(built: keras.Model, suffix: str, expected: np.ndarray, tmp_path: 
     """What `bench` times, and what it compares outputs with."""
     built.save(tmp_path / f"model{suffix}")
     contender = engines.parse(str(tmp_path / f"model{suffix}"))
-    source, reference = engines.make_files(contender, tmp_path / "files", tiny.SIDE)
-    engine = engines.KerasEngine(contender, source, engines.Setting(size=tiny.SIDE))
+    size = (tiny.SIDE, tiny.SIDE)
+    [files] = engines.make_files([contender], tmp_path / "files", size, {})
+    engine = engines.KerasEngine(contender, files.model, engines.Setting(size=size))
 
     def run(images: np.ndarray) -> np.ndarray:
         return np.asarray(engine.fetch(engine.forward(engine.load(images))))
 
     np.testing.assert_allclose(run(PIXELS.astype(np.float32)), expected, atol=TOLERANCE)
-    with np.load(reference) as arrays:
+    with np.load(str(files.reference)) as arrays:
         np.testing.assert_allclose(run(arrays["images"]), arrays["outputs"], atol=TOLERANCE)
 
 

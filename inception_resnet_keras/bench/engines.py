@@ -7,12 +7,12 @@ nothing heavy, because `bench --help` prints the grammar.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .. import networks
 from ..common.arguments import nearest, one_of
@@ -180,44 +180,128 @@ CHECKED, CALIBRATED = 8, 64  # pictures that outputs are compared on, and that i
 SPREAD = 3.0  # standard deviation of the logits
 
 
-def make_files(contender: Contender, folder: Path, size: int) -> tuple[str, str]:
-    """Write the files that a contender needs and that no earlier one of the same network has written.
+Made = TypeVar("Made")
 
-    `folder` is the network's; its parent holds the pictures. Returns the file that the engine opens, and an .npz of
-    `images` and the network's `outputs` in float32 on the CPU.
+
+class Files(NamedTuple):
+    """What a contender needs.
+
+    model: What its engine opens. reference: An .npz of `images` and the network's `outputs` in float32 on the CPU; None
+    where there is nothing to compare with. macs: Multiply-adds of one image, 0 if unknown; None if not counted yet.
     """
+
+    model: str = ""
+    reference: str | None = None
+    macs: int | None = None
+
+
+def make_files(
+    contenders: Sequence[Contender], folder: Path, size: tuple[int, int], others: Mapping[str, Path]
+) -> Iterator[Files]:
+    """Write the files that contenders of one network need, and yield each one's.
+
+    folder: The network's; its parent holds the pictures. others: The folders of all Keras files, by file.
+    """
+    for contender in contenders:
+        gc.collect()  # the models of the contender before
+        yield (_exported_files if contender.kind == "exported" else _files)(contender, folder, size, others)
+
+
+def _files(contender: Contender, folder: Path, size: tuple[int, int], others: Mapping[str, Path]) -> Files:
+    """Weights and reference, if no earlier contender of the network has written them, and the export."""
     import numpy as np
 
     from ..data.benchmark import write_pictures
     from ..data.images import read_image
     from ..deploy.export import export_model
-    from ..models.open import find_keras_file
+    from ..models.model_file import read_card_if_any
 
     pictures = folder.parent / "pictures"
     source, reference = folder / ("model.pt" if contender.kind == "timm" else "model.keras"), folder / "reference.npz"
     if contender.kind == "file":
-        source = find_keras_file(Path(contender.what)) or source
+        source = keras_file(contender.what) or source
+        read_card_if_any(source)  # a damaged file is found before Keras is started
     if not reference.exists():
         folder.mkdir(exist_ok=True)
         if not pictures.exists():
             write_pictures(pictures, CHECKED + CALIBRATED)
         files = sorted(pictures.glob("*/*.jpg"))[:: (CHECKED + CALIBRATED) // CHECKED][:CHECKED]
-        images = np.stack([read_image(file, (size, size)) for file in files]).astype(np.float32)
-        outputs = _torch_outputs if contender.kind == "timm" else _keras_outputs
-        np.savez(reference, images=images, outputs=outputs(contender, source, images))
+        images = np.stack([read_image(file, size) for file in files]).astype(np.float32)
+        compute = _torch_outputs if contender.kind == "timm" else _keras_outputs
+        outputs, macs = compute(contender, source, images)
+        np.savez(reference, images=images, outputs=outputs, macs=macs)
+    with np.load(reference) as arrays:
+        macs = int(arrays["macs"])
     if contender.engine not in FORMATS:
-        return str(source), str(reference)
+        return Files(str(source), str(reference), macs)
     exported = folder / f"{contender.engine}_{contender.precision}{FORMATS[contender.engine].suffix}"
-    options: dict[str, Any] = {"format": contender.engine, "precision": contender.precision}
-    options |= {"calibrate": pictures} if contender.precision == "int8" else {}
     # The bounds of `export` are for trained networks; here `compare_outputs` decides.
-    export_model(source, exported, **options, max_difference=1e9, min_agreement=0.0)
-    return str(exported), str(reference)
+    options: dict[str, Any] = {"precision": contender.precision, "max_difference": 1e9, "min_agreement": 0.0}
+    options |= {"calibrate": pictures} if contender.precision == "int8" else {}
+    make = partial(export_model, source, exported, FORMATS[contender.engine].name, size=size, **options)
+    of_any_pixels(lambda preprocessing: make(preprocessing=preprocessing))
+    return Files(str(exported), str(reference), macs)
 
 
-def _keras_outputs(contender: Contender, source: Path, images: np.ndarray) -> np.ndarray:
-    """Build and save a network that is named; then open it as any other file for its outputs."""
+def _exported_files(contender: Contender, folder: Path, size: tuple[int, int], others: Mapping[str, Path]) -> Files:
+    """An export, and the reference of the model that it was made of: the Keras file beside it, or a contender's."""
+    from ..models.model_file import read_card_if_any
+    from ..models.runtimes import open_runtime
+
+    path = Path(contender.what)
+    card = open_runtime(path).card
+    if card.size != size:
+        raise InputError(f"it takes images of {sides(card.size)}: give that as --size")
+    beside = keras_file(str(path.parent))
+    for file, place in {**({str(beside): folder} if beside else {}), **others}.items():
+        own = read_card_if_any(Path(file)) if Path(file).suffix == ".keras" else None
+        if own is not None and all(getattr(own, name) == getattr(card, name) for name in SAME_MODEL):
+            engine = IN_KERAS[0]
+            made = _files(Contender("file", file, engine, PRECISIONS[engine][0]), others.get(file, place), size, others)
+            return made._replace(model=contender.what)
+    return Files(contender.what, None, 0)
+
+
+SAME_MODEL = ("network", "variant", "classes", "size", "thresholds")  # what an export's card has of its model's
+
+
+def keras_file(what: str) -> Path | None:
+    """The Keras file that a path names, if it names one."""
+    from ..models.open import find_keras_file
+
+    try:
+        return find_keras_file(Path(what))
+    except InputError:
+        return None
+
+
+def sides(size: tuple[int, int]) -> str:
+    return "×".join(map(str, size))
+
+
+def own_sizes(contenders: Sequence[Contender]) -> Iterator[tuple[int, int] | None]:
+    """Yields the (height, width) of each file; None if it is of any size, or cannot be opened."""
+    from ..models.model_file import load_keras_model, read_card_if_any
+    from ..models.runtimes import open_runtime
+    from ..networks.recognise import image_size
+
+    for contender in contenders:
+        try:
+            if contender.kind == "exported":
+                height, width = open_runtime(contender.what).card.size
+            else:
+                file = keras_file(contender.what) or Path(contender.what)
+                card = read_card_if_any(file)
+                height, width = card.size if card else image_size(load_keras_model(file))
+            yield (height, width) if height and width else None
+        except (InputError, ImportError):  # it is reported when the contender's turn comes
+            yield None
+
+
+def _keras_outputs(contender: Contender, source: Path, images: np.ndarray) -> tuple[np.ndarray, int]:
+    """Build and save a network that is named; then open it as any other file for its outputs and multiply-adds."""
     import keras
+    import tensorflow as tf
 
     from ..networks.build import build
 
@@ -228,7 +312,36 @@ def _keras_outputs(contender: Contender, source: Path, images: np.ndarray) -> np
     elif contender.kind == "network":
         options |= {"include_preprocessing": True, "dtype": "float32"}
         settle(build(networks.find(*contender.table), **options), images).save(source)
-    return keras.ops.convert_to_numpy(open_keras(contender, source, images.shape[1]).reference(images, training=False))
+    model = open_keras(contender, source, images.shape[1:3]).reference
+    forward = tf.function(lambda x: model(x, training=False), autograph=False)
+    return forward(tf.constant(images)).numpy(), multiply_adds(forward, images.shape)
+
+
+def multiply_adds(function: Any, shape: tuple[int, ...]) -> int:
+    """Multiply-adds of the convolutions and matrix products of a `tf.function` of pixels, for one image; 0 if unknown.
+
+    shape: (batch, height, width, 3) of a call that is traced already, or is traced now.
+    """
+    import tensorflow as tf
+
+    total = 0
+    for operation in function.get_concrete_function(tf.TensorSpec(shape, tf.float32)).graph.get_operations():
+        if operation.type in ("PartitionedCall", "StatefulPartitionedCall", "While", "StatelessWhile"):
+            return 0  # what it holds is not looked into
+        if operation.type not in ("Conv2D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2"):
+            continue
+        outputs = operation.outputs[0].shape.num_elements()
+        left, right = (each.shape.as_list() for each in operation.inputs[:2])
+        if outputs is None or None in right:
+            return 0
+        if operation.type == "Conv2D":
+            total += outputs * right[0] * right[1] * right[2]
+        elif operation.type == "DepthwiseConv2dNative":
+            total += outputs * right[0] * right[1]
+        else:
+            turned = operation.get_attr("transpose_a" if operation.type == "MatMul" else "adj_x")
+            total += outputs * left[-2 if turned else -1]
+    return total // shape[0]
 
 
 def settle(model: keras.Model, images: np.ndarray) -> keras.Model:
@@ -249,36 +362,53 @@ def settle(model: keras.Model, images: np.ndarray) -> keras.Model:
     return model
 
 
-def open_keras(contender: Contender, file: Path, size: int, policy: str = "float32") -> ExportableModel:
-    """A Keras model in `policy`, and its `reference` in float32; whoever wrote the file."""
+def open_keras(contender: Contender, file: Path, size: tuple[int, int], policy: str = "float32") -> ExportableModel:
+    """A Keras model in `policy`, and its `reference` in float32; whoever wrote the file.
+
+    Raises InputError where it does not take images of the size.
+    """
     from ..deploy.prepare import prepare
 
     options: dict[str, Any] = {
         "class_names": None,
-        "preprocessing": None,
         "optimize": contender.form in (OPTIMIZED, APART),
+        "join_siblings": contender.form != APART,
+        "policy": policy,
+        "size": size,
     }
-    model = prepare(file, "float32", **options, join_siblings=contender.form != APART, policy=policy)
-    if model.card.size != (size, size):
-        raise InputError(f"it takes pictures of {model.card.size[0]}×{model.card.size[1]}: give that as --size")
-    return model
+    return of_any_pixels(lambda preprocessing: prepare(file, "float32", **options, preprocessing=preprocessing))
 
 
-def _torch_outputs(contender: Contender, source: Path, images: np.ndarray) -> np.ndarray:
+def of_any_pixels(make: Callable[[Any], Made]) -> Made:
+    """`make(preprocessing)`: as measured or, where that cannot be, as if the model took 0-255; it is as fast on any."""
+    try:
+        return make(None)
+    except InputError as error:
+        if "preprocessing" not in str(error):
+            raise
+    return make("none")
+
+
+def _torch_outputs(contender: Contender, source: Path, images: np.ndarray) -> tuple[np.ndarray, int]:
     import timm
     import torch
 
     torch.manual_seed(0)
     network = timm.create_model(contender.what.removeprefix(TIMM), pretrained=False)
     pixels = torch.from_numpy(images / 127.5 - 1).permute(0, 3, 1, 2)
+    counts: list[int] = []
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0  # PyTorch's is the share of the new statistics
     with torch.no_grad():
         network.train()(pixels)
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+                # Each number of the output is a product with one filter.
+                module.register_forward_hook(lambda of, _, out: counts.append(out[0].numel() * of.weight[0].numel()))
         outputs = network.eval()(pixels).softmax(dim=1).numpy()
     torch.save(network.state_dict(), source)
-    return outputs
+    return outputs, sum(counts)
 
 
 # The largest difference that rounding explains over the depth of these networks. Measured on a CPU with ResNet-v2
@@ -311,22 +441,22 @@ Step = Callable[[], Any]
 RATE = 1e-5  # learning rate: small, so that what is timed stays finite
 
 
-def synthetic(batch: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def synthetic(batch: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Pixels of 0-255, and labels: no engine here is faster on some than on others."""
     import numpy as np
 
-    return np.random.default_rng(0).random((batch, size, size, 3), np.float32) * np.float32(255), np.arange(batch)
+    return np.random.default_rng(0).random((batch, *size, 3), np.float32) * np.float32(255), np.arange(batch)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """How contenders run.
 
-    size: Side of the images in pixels. device: "cpu" or "gpu".
+    size: (height, width) of the images. device: "cpu" or "gpu".
     threads: How many a contender computes with; None for its own choice. steps: Training steps per call.
     """
 
-    size: int = 299
+    size: tuple[int, int] = (299, 299)
     device: str = "cpu"
     threads: int | None = None
     steps: int = 1
@@ -337,14 +467,11 @@ class Setting:
 
 
 class Engine:
-    """An exported model, run by its own library without TensorFlow or Keras; and what all engines have in common.
-
-    table: Name and variant of the network; of a file they are known once it is open.
-    """
+    """An exported model, run by its own library without TensorFlow or Keras; and what all engines have in common."""
 
     def __init__(self, contender: Contender, model: str, setting: Setting) -> None:
         self.contender, self.model, self.setting = contender, Path(model), setting
-        self.size, self.on_gpu, self.table = setting.size, setting.on_gpu, contender.table
+        self.size, self.on_gpu, self.precision = setting.size, setting.on_gpu, contender.precision
 
     @cached_property
     def forward(self) -> Callable[[Any], Any]:
@@ -352,8 +479,12 @@ class Engine:
         from ..models.runtimes import open_runtime
 
         runtime = open_runtime(self.model, threads=self.setting.threads)
-        self.table = runtime.card.network, runtime.card.variant
+        self.precision = getattr(runtime.card, "precision", self.precision)  # what it was exported in
         return runtime.run
+
+    def multiply_adds(self) -> int:
+        """Of one image through what is trained; 0 if unknown."""
+        return 0
 
     def load(self, images: np.ndarray) -> Any:
         """Pixels of 0-255 (n, size, size, 3), moved to the device."""
@@ -395,7 +526,7 @@ class KerasEngine(Engine):
     @cached_property
     def forward(self) -> Callable[[Any], Any]:
         opened = open_keras(self.contender, self.model, self.size, self.policy)
-        model, self.table = opened.exported, (opened.card.network, opened.card.variant)
+        model = opened.exported
         del opened
         gc.collect()  # the copies that it was made from
         return self.tf.function(lambda images: model(images, training=False), autograph=False, jit_compile=self.xla)
@@ -414,6 +545,10 @@ class KerasEngine(Engine):
             raise InputError("what it computes is not finite")
         return found
 
+    def multiply_adds(self) -> int:
+        model, takes = self.trained, (1, *self.size, 3)
+        return multiply_adds(self.tf.function(lambda images: model(images, training=False), autograph=False), takes)
+
     def training(self, batch: int) -> Step:
         """The optimizer step of `train`, or `Setting.steps` of them, or a step of Keras's `fit`."""
         import keras
@@ -421,7 +556,8 @@ class KerasEngine(Engine):
         images, labels = map(self.load, synthetic(batch, self.size))
         if self.contender.kind == "applications":
             keras.config.set_dtype_policy(self.policy)
-            model = keras.applications.InceptionResNetV2(weights=None, input_shape=(self.size, self.size, 3))
+            model = keras.applications.InceptionResNetV2(weights=None, input_shape=(*self.size, 3))
+            self.trained = model
             return self._fit(model, keras.optimizers.Adam(RATE), images / 127.5 - 1, labels)
 
         from ..training.cluster import make_strategy
@@ -434,6 +570,7 @@ class KerasEngine(Engine):
         config = replace(config, schedule="constant", warmup=0.0, learning_rate=RATE)
         config = replace(config, precision=self.policy, jit=self.xla)
         session = Session(config, list(map(str, range(1000))), 1000, 0.99, make_strategy(config))
+        self.trained = session.model
         if self.contender.form == FIT:
             return self._fit(session.model, session.optimizer, images, labels)
         stepper = session.stepper

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..common.console import cell, say
 from ..common.files import replacing
+from .engines import sides
 from .run import PEAKS
 
 if TYPE_CHECKING:
@@ -23,37 +25,93 @@ TITLES = {"inference": "inference", "training": "training steps"}
 
 
 def make_rows(result: Mapping[str, Any]) -> list[Row]:
-    """The figures of each contender, by task, batch size and order of the plan, from the turns of its rounds.
+    """The figures of each contender from the turns of its rounds, by task and batch size, and there the fastest first.
 
-    Ratios to the baseline are taken within each round that both have, so that a machine that slows down between
-    rounds does not change them.
+    A round's time is the median of its calls. Times are the median of the rounds' and their range, and images/s follow
+    from them. Ratios to the baseline are taken within each round that both have, so that a machine that slows down
+    between rounds does not change them; `ratio` is their median and range.
     """
     names, peak = result["plan"]["contenders"], result["peak"]
     turns: dict[tuple[str, int, str], dict[int, Row]] = {}
     for turn in result["turns"]:
         turns.setdefault((turn["task"], turn["batch"], turn["contender"]), {})[turn["round"]] = turn
+    times = {key: {n: float(np.median(turn["seconds"])) for n, turn in own.items()} for key, own in turns.items()}
     rows = []
-    for task, batch, name in sorted(turns, key=lambda key: (*key[:2], names.index(key[2]))):
-        own, baseline = turns[task, batch, name], turns.get((task, batch, names[0]), {})
-        seconds = np.concatenate([turn["seconds"] for turn in own.values()])
-        speeds = {number: batch / np.median(turn["seconds"]) for number, turn in own.items()}
-        ratios = [speed * np.median(baseline[n]["seconds"]) / batch for n, speed in speeds.items() if n in baseline]
+    for (task, batch, name), own in turns.items():
+        rounds, baseline = times[task, batch, name], times.get((task, batch, names[0]), {})
+        every = np.concatenate([turn["seconds"] for turn in own.values()])
         starts = [turn["startup_seconds"] for turn in own.values() if "startup_seconds" in turn]
         macs = (result["contenders"][name].get("macs") or 0) * PASSES[task]
-        row: Row = {"task": task, "batch": batch, "contender": name, "calls": len(seconds)}
-        row |= {"median_seconds": float(np.median(seconds)), "p95_seconds": float(np.percentile(seconds, 95))}
-        row |= {"images_per_second": _spread(speeds.values()), "ratio": _spread(ratios)}
+        row: Row = {"task": task, "batch": batch, "contender": name, "calls": len(every), "round_seconds": rounds}
+        row |= {"seconds": _spread(rounds.values()), "p95_seconds": float(np.percentile(every, 95))}
+        row["images_per_second"] = {
+            key: batch / row["seconds"][of] for key, of in (("median", "median"), ("low", "high"), ("high", "low"))
+        }
+        row["ratio"] = _spread(baseline[n] / seconds for n, seconds in rounds.items() if n in baseline)
         row["share_of_peak"] = macs * row["images_per_second"]["median"] / peak if macs and peak else None
         row["peak_memory"] = max(turn["peak_memory"] for turn in own.values())
         row["first_call_seconds"] = float(np.median([turn["first_call_seconds"] for turn in own.values()]))
         row["startup_seconds"] = float(np.median(starts)) if starts else None
         rows.append(row)
-    return rows
+    return sorted(rows, key=lambda row: (row["task"], row["batch"], row["seconds"]["median"]))
 
 
 def _spread(values: Iterable[float]) -> dict[str, float] | None:
     found = list(map(float, values))
     return {"median": float(np.median(found)), "low": min(found), "high": max(found)} if found else None
+
+
+NOISY = 0.1  # of a round's time: by more, times of this machine are no figures of a contender
+BUSY = 0.5  # of the cores: load before the run
+
+
+def make_notes(report: Mapping[str, Any]) -> list[str]:
+    """What the figures cannot be trusted with, and what they can, a sentence each; of a quiet run nothing.
+
+    report: A benchmark's result, with `rows`.
+    """
+    machine, baseline = report["machine"], report["plan"]["contenders"][0]
+    notes, load = [], machine["load_average"]
+    if load > BUSY * machine["cores"]:
+        notes.append(f"other programs kept {load:.1f} of {machine['cores']} cores busy when the run began")
+    for title, rows in _panels(report):
+        reasons = report["contenders"][baseline]["failures"]
+        reason = reasons.get("preparation") or reasons.get("{task} {batch}".format(**rows[0]))
+        if all(row["ratio"] is None for row in rows):
+            why = f"the baseline {baseline} failed: {reason}" if reason else f"{baseline} was not measured there"
+            notes.append(f"{title}: no ratios, as {why}")
+        if all(len(row["round_seconds"]) == 1 for row in rows):
+            notes.append(f"{title}: a single round, which shows no noise: small differences may be chance; --rounds 5")
+            continue
+        if (noise := _noise(rows)) > NOISY:
+            ratios = [row["ratio"] for row in rows if row["ratio"]]
+            widest = max((each["high"] / each["low"] - 1 for each in ratios), default=math.inf)
+            holds = f"; ratios are taken within rounds and differ by up to {widest:.0%}" if ratios else ""
+            notes.append(
+                f"{title}: noisy: a contender's times differ by up to {noise:.0%} between rounds, so ms, images/s and "
+                f"shares of the peak hold no better than that{holds}"
+            )
+            faster, slower = (
+                [row["contender"] for row in rows if row["ratio"] and certain(row["ratio"])]
+                for certain in (lambda ratio: ratio["low"] > 1, lambda ratio: ratio["high"] < 1)
+            )
+            for names, what in ((faster, "faster"), (slower, "slower")):
+                if names:
+                    notes.append(f"{title}: {what} than {baseline} in every round all the same: {', '.join(names)}")
+        for one, other in pairwise(rows):
+            if _are_close(one["round_seconds"], other["round_seconds"]):
+                pair = f"{one['contender']} and {other['contender']}"
+                notes.append(f"{title}: {pair} are not told apart: each was the faster one in some round")
+    return notes
+
+
+def _noise(rows: Iterable[Row]) -> float:
+    return max(row["seconds"]["high"] / row["seconds"]["low"] - 1 for row in rows)
+
+
+def _are_close(one: Mapping[int, float], other: Mapping[int, float]) -> bool:
+    """Whether the contender with the lower median was not the faster one in each round that both have."""
+    return any(one[number] > other[number] for number in one.keys() & other.keys())
 
 
 def _panels(report: Mapping[str, Any]) -> Iterator[tuple[str, list[Row]]]:
@@ -63,7 +121,7 @@ def _panels(report: Mapping[str, Any]) -> Iterator[tuple[str, list[Row]]]:
 
 
 def show(report: Mapping[str, Any], console: Console) -> None:
-    """Print the machine, a table for each task and batch size, and what failed.
+    """Print the machine, a table for each task and batch size, what failed, and what cannot be trusted.
 
     report: A benchmark's result, with `rows`.
     """
@@ -78,7 +136,7 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         say(console, f"peak of a {peak} matrix product: {report['peak'] / 1e9:,.0f} G multiply-adds/s")
     wide = Console(file=console.file, width=max(console.width, 160))  # a line that wraps is better than words cut off
     for title, rows in _panels(report):
-        about = f"{title}, {plan['size']}×{plan['size']}; ratios to {plan['contenders'][0]}"
+        about = f"{title}, {sides(plan['size'])}; ratios to {plan['contenders'][0]}"
         table = Table(Column("contender", overflow="fold"), title=cell(about, "table.title"), title_justify="left")
         for row in rows:
             cells = _cells(row, contenders[row["contender"]].get("check"), peak)
@@ -91,10 +149,16 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         for reason in dict.fromkeys(facts["failures"].values()):
             of = ", ".join(key for key, other in facts["failures"].items() if other == reason)
             say(console, f"{name}: {of}: {reason}", style="yellow")
+    for note in report["notes"]:
+        say(console, note, style="yellow")
 
 
 def _ratio(row: Row) -> str:
-    return "{median:.2f} ({low:.2f}–{high:.2f})".format(**row["ratio"]) if row["ratio"] else "–"
+    """The median of the rounds' ratios, and their range where there are several."""
+    if row["ratio"] is None:
+        return "–"
+    several = len(row["round_seconds"]) > 1 and row["ratio"]["low"] < row["ratio"]["high"]
+    return ("{median:.2f} ({low:.2f}–{high:.2f})" if several else "{median:.2f}").format(**row["ratio"])
 
 
 def _cells(row: Row, check: Mapping[str, float] | None, peak: str) -> dict[str, str]:
@@ -102,7 +166,7 @@ def _cells(row: Row, check: Mapping[str, float] | None, peak: str) -> dict[str, 
         return "–" if value is None else template.format(times * value)
 
     return {
-        "median ms": cell("{:,.1f}", row["median_seconds"], times=1e3),
+        "median ms": cell("{:,.1f}", row["seconds"]["median"], times=1e3),
         "p95 ms": cell("{:,.1f}", row["p95_seconds"], times=1e3),
         "images/s": cell("{:,.1f}", row["images_per_second"]["median"]),
         "times as fast": _ratio(row),
@@ -128,7 +192,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     heights = [1.05 + 0.27 * len(rows) for _, rows in panels] or [1.0]  # inches
     figure = Figure(figsize=(9, sum(heights) + 0.9), layout="constrained")
     where = machine["gpus"][0].split(",")[0] if plan["device"] == "gpu" and machine["gpus"] else machine["cpu"]
-    what = f"{plan['size']}×{plan['size']} pixels on {where}, {machine['date'][:10]}; {plan['rounds']} rounds"
+    what = f"{sides(plan['size'])} pixels on {where}, {machine['date'][:10]}; {plan['rounds']} rounds"
     figure.suptitle(f"{what}; ratios to {label(plan['contenders'][0])}", x=0.01, ha="left", fontsize=11)
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (title, rows) in zip(axes, panels, strict=False):
@@ -142,7 +206,9 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         axis.invert_yaxis()
         axis.set_xlim(0, 1.5 * high.max())  # room for the label of the longest bar
         axis.set_xlabel("images/s", fontsize=8)
-        axis.set_title(title, loc="left", fontsize=10, fontweight="bold")
+        noise = _noise(rows)
+        noisy = f" (noisy: times differ by up to {noise:.0%} between rounds)" if noise > NOISY else ""
+        axis.set_title(title + noisy, loc="left", fontsize=10, fontweight="bold")
         axis.spines[["top", "right", "left"]].set_visible(False)
     with replacing(path) as part:
         figure.savefig(part, dpi=150)

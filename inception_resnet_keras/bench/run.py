@@ -29,9 +29,9 @@ from ..common.devices import is_out_of_memory, largest_that_fits, usable_cores
 from ..common.errors import InputError, refuse
 from ..common.packages import required
 from ..deploy.formats import FORMATS
-from ..networks.trace import minimum_side, trace
+from ..networks.trace import minimum_side
 from . import engines
-from .engines import FIT, Contender, Engine, Setting
+from .engines import FIT, Contender, Engine, Files, Setting
 
 TIMED = {"inference": "inferring", "training": "trainable"}  # the contender's property that says whether
 TASKS = tuple(TIMED)
@@ -55,8 +55,9 @@ class Plan(Setting):
 
     def __post_init__(self) -> None:
         one_of("device", self.device, ("cpu", "gpu"))
-        counts = {name: [getattr(self, name)] for name in ("rounds", "size", "steps", "threads")}
-        for name, values in {**counts, "batch": self.inference, "train-batch": self.training}.items():
+        counts = {name: [getattr(self, name)] for name in ("rounds", "steps", "threads")}
+        counts |= {"size": list(self.size), "batch": list(self.inference), "train-batch": list(self.training)}
+        for name, values in counts.items():
             for value in values:
                 if (name, value) != ("threads", None):
                     positive_integer(name, value)
@@ -65,14 +66,35 @@ class Plan(Setting):
             raise InputError("batch: there is nothing to measure: give a batch size of inference, or of training")
         for contender in self.contenders:
             least = minimum_side(networks.find(*contender.table)) if contender.table[0] else 1
-            if not least <= self.size <= MOST_PIXELS:
-                raise refuse("size", self.size, f"an integer from {least} to {MOST_PIXELS} for {contender}")
+            if not all(least <= side <= MOST_PIXELS for side in self.size):
+                takes = f"a side or HEIGHTxWIDTH from {least} to {MOST_PIXELS} for {contender}"
+                raise refuse("size", engines.sides(self.size), takes)
             if self.on_gpu and contender.engine in FORMATS:
                 raise InputError(f"contender {contender}: {contender.engine} runs on the CPU: give --device cpu")
             if self.steps > 1 and (contender.kind in ("applications", "timm") or contender.form == FIT):
                 raise InputError(f"contender {contender}: only steps as in `train` are several per call")
             if not self.on_gpu and contender.precision == "tf32":
                 raise InputError(f"contender {contender}: tf32 is a type of NVIDIA GPUs: give --device gpu")
+
+
+def own_size(contenders: Iterable[Contender]) -> tuple[int, int] | None:
+    """The (height, width) of the files among contenders; None if there are none, or they are of any size.
+
+    Raises InputError where two differ.
+    """
+    files = [contender for contender in contenders if contender.kind in ("file", "exported")]
+    if not files:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            sizes = list(run_apart(Path(folder), False, engines.own_sizes, files))
+        except WorkerError as error:
+            raise InputError(f"size: that of the files could not be read ({error}); give --size") from None
+    found = {size: contender.what for contender, size in zip(files, sizes, strict=True) if size is not None}
+    if len(found) > 1:
+        takes = " and ".join(f"{what} of {engines.sides(size)}" for size, what in found.items())
+        raise InputError(f"size: {takes}; contenders are compared on images of one size: run bench for each")
+    return next(iter(found), None)
 
 
 PACKAGES = (
@@ -116,17 +138,15 @@ LEAST_CALLS, MOST_CALLS = 3, 1000
 QUEUED = {("cpu", "inference"): 1, ("cpu", "training"): 4, ("gpu", "inference"): 4, ("gpu", "training"): 4}
 
 
-def measure(files: tuple[str, str | None], contender: Contender, task: str, plan: Plan) -> Iterator[tuple[str, Any]]:
+def measure(files: Files, contender: Contender, task: str, plan: Plan) -> Iterator[tuple[str, Any]]:
     """One contender's turn at one task.
 
-    Yields its "macs", its "check" if `files` name a reference beside the model, and a "turn" per batch size.
+    Yields its "macs" if they are not counted yet, its "check" if there is a reference, and a "turn" per batch size.
     """
     import psutil
 
-    model, reference = files
-
     step_count = plan.steps if task == "training" else 1
-    engine = engines.ENGINES.get(contender.engine, Engine)(contender, model, plan)
+    engine = engines.ENGINES.get(contender.engine, Engine)(contender, files.model, plan)
     for batch in getattr(plan, task):
         gc.collect()  # the step of the batch before
         step, meter = getattr(engine, task)(batch), engine.meter()
@@ -136,21 +156,14 @@ def measure(files: tuple[str, str | None], contender: Contender, task: str, plan
         figures = {"batch": batch, "first_call_seconds": time.perf_counter() - begun}
         if batch == getattr(plan, task)[0]:
             figures["startup_seconds"] = time.time() - psutil.Process().create_time()
-            yield "macs", multiply_adds(engine)
-            if reference is not None:
-                yield "check", check_outputs(engine, reference, batch)
+            if files.macs is None:
+                yield "macs", engine.multiply_adds()
+            if files.reference is not None:
+                yield "check", check_outputs(engine, files.reference, batch)
         engine.fetch(step())  # some libraries arrange weights in the second call
         seconds = time_steps(step, engine.fetch, plan.seconds, QUEUED[plan.device, task])
         yield "turn", {**figures, "seconds": [each / step_count for each in seconds], "peak_memory": meter.read()[1]}
         del step
-
-
-def multiply_adds(engine: Engine) -> int | None:
-    """Multiply-adds of one picture, from the table of the engine's network; None for a network of another project."""
-    network = networks.NETWORKS.get(engine.table[0], {}).get(engine.table[1])
-    if network is None:
-        return None
-    return sum(node.macs or 0 for node in trace(network, (engine.size, engine.size), **networks.head(network)))
 
 
 def check_outputs(engine: Engine, reference: str, batch: int) -> dict[str, Any]:
@@ -162,7 +175,7 @@ def check_outputs(engine: Engine, reference: str, batch: int) -> dict[str, Any]:
     filled = np.resize(images, (parts * batch, *images.shape[1:]))
     outputs: list[Any] = [engine.fetch(engine.forward(engine.load(part))) for part in np.split(filled, parts)]
     found = np.concatenate(outputs)[: len(images)]
-    return engines.compare_outputs(found, arrays["outputs"], engine.contender.precision)
+    return engines.compare_outputs(found, arrays["outputs"], engine.precision)
 
 
 def time_steps(step: Callable[[], Any], fetch: Callable[[Any], Any], seconds: float, queued: int) -> list[float]:
@@ -279,13 +292,12 @@ class Benchmark:
         self.facts: dict[str, dict[str, Any]] = {name: {"failures": {}} for name in names}
         self.result: dict[str, Any] = {"plan": asdict(plan) | {"contenders": names}, "machine": describe()}
         self.result |= {"peak": None, "rounds_done": 0, "contenders": self.facts, "turns": []}
-        self.files: dict[Contender, tuple[str, str | None]] = {}
+        self.files: dict[Contender, Files] = {}
 
     def run(self) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="inception-resnet-bench-") as folder:
             self.folder = Path(folder)
-            for contender in self.plan.contenders:
-                self._make_files(contender)
+            self._make_files()
             for number in range(self.plan.rounds):
                 self.tell(f"round {number + 1} of {self.plan.rounds}")
                 self._measure_peak()
@@ -298,21 +310,29 @@ class Benchmark:
         self.keep(self.result)
         return self.result
 
-    def _make_files(self, contender: Contender) -> None:
-        """Weights, reference and export, in a process of its own, so that none stays in memory."""
-        if contender.kind == "exported":
-            self.files[contender] = contender.what, None
-            return
-        if not self.plan.inference and contender.kind != "timm":  # Keras's networks are built anew to be trained
-            self.files[contender] = "", None
-            return
-        self.tell(f"preparing {contender}")
-        folder = self.folder / str([each.what for each in self.plan.contenders].index(contender.what))
-        try:
-            model, reference = run_apart(self.folder, False, engines.make_files, contender, folder, self.plan.size)
-            self.files[contender] = model, reference
-        except WorkerError as error:
-            self._fail(contender, ["preparation"], str(error))
+    def _make_files(self) -> None:
+        """Weights, references and exports: of each network in a process of its own, so that none stays in memory."""
+        whats = list(dict.fromkeys(contender.what for contender in self.plan.contenders))
+        folders = {what: self.folder / str(number) for number, what in enumerate(whats)}
+        kinds = {contender.what: contender.kind for contender in self.plan.contenders}
+        files = {what: engines.keras_file(what) for what in whats if kinds[what] == "file"}
+        others = {str(file): folders[what] for what, file in files.items() if file is not None}
+        for what in whats:
+            left = [contender for contender in self.plan.contenders if contender.what == what]
+            # Keras's networks are built anew to be trained.
+            if not self.plan.inference and kinds[what] != "timm":
+                self.files |= dict.fromkeys(left, Files())
+                continue
+            while left:
+                self.tell(f"preparing {', '.join(map(str, left))}")
+                given = left.copy(), folders[what], self.plan.size, others
+                try:
+                    for found in run_apart(self.folder, False, engines.make_files, *given):
+                        self.files[left[0]] = found
+                        self.facts[str(left.pop(0))]["macs"] = found.macs
+                except WorkerError as error:  # the contenders after it are prepared in another process
+                    if left:
+                        self._fail(left.pop(0), ["preparation"], str(error))
 
     def _measure_peak(self) -> None:
         try:
@@ -328,8 +348,9 @@ class Benchmark:
         if contender not in self.files or wrong or not left or not getattr(contender, TIMED[task]):
             return
         self.tell(f"{name}: {task}")
-        model, reference = self.files[contender]
-        files = model, reference if task == "inference" and number == 0 else None
+        files = self.files[contender]._replace(macs=facts.get("macs"))
+        if task != "inference" or number > 0:
+            files = files._replace(reference=None)
         try:
             for key, value in self._measure(files, contender, task, **{task: tuple(left)}):
                 if key == "turn":
@@ -346,7 +367,7 @@ class Benchmark:
                 reason += self._largest_that_fits(contender, task, left[0])
             self._fail(contender, [f"{task} {batch}" for batch in left], reason)
 
-    def _measure(self, files: Any, contender: Contender, task: str, **changes: Any) -> Iterator[tuple[str, Any]]:
+    def _measure(self, files: Files, contender: Contender, task: str, **changes: Any) -> Iterator[tuple[str, Any]]:
         plan = replace(self.plan, **changes)
         return run_apart(self.folder, plan.on_gpu, measure, files, contender, task, plan)
 
@@ -354,11 +375,11 @@ class Benchmark:
         """Tries smaller batches than one that does not fit, each in a process that holds nothing else."""
         self.tell(f"{contender}: {task} at batch {batch} does not fit in memory; looking for the largest that does")
 
-        model = self.files[contender][0]
+        files = Files(self.files[contender].model, None, 0)
 
         def fits(smaller: int) -> bool:
             try:
-                list(self._measure((model, None), contender, task, **{task: (smaller,), "seconds": 0.0}))
+                list(self._measure(files, contender, task, **{task: (smaller,), "seconds": 0.0}))
             except WorkerError as error:
                 if not error.out_of_memory:
                     raise

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bench.engines import GRAMMAR, PRESETS, parse
+from ..common.arguments import read_size
 from ..common.errors import refuse
 
 HELP = "speed and memory of networks, engines and precisions, in turns"
@@ -36,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--train-batch", type=_sizes, metavar="N,…", help="training steps too, of so many images")
     add("--no-inference", action="store_true", help="training steps alone")
-    add("--size", type=int, help="side of the images in pixels (default: the preset's, or 299)")
+    add(
+        "--size",
+        type=_image_size,
+        metavar="PIXELS",
+        help="side of the images, or HEIGHTxWIDTH (default: that of the files, else the preset's, or 299)",
+    )
     add("--rounds", type=int, default=5, help="turns of each contender (default: %(default)s)")
     add("--seconds", type=float, default=2.0, help="of a measurement, at least three calls (default: %(default)s)")
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="(default: the preset's, or a GPU if any)")
@@ -52,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from ..bench.report import make_rows, plot, show
+    from ..bench.report import make_notes, make_rows, plot, show
     from ..bench.run import Benchmark
     from ..common.console import command, say
     from ..common.files import write_json
@@ -65,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
     progress, typed = Console(stderr=True), command("bench", *sys.argv[2:])
 
     def report(result: dict[str, Any]) -> dict[str, Any]:
-        return {"command": typed, **result, "rows": make_rows(result)}
+        found = {"command": typed, **result, "rows": make_rows(result)}
+        return {**found, "notes": make_notes(found)}
 
     def keep(result: dict[str, Any]) -> None:
         if args.json is not None:
@@ -81,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 def plan_of(args: argparse.Namespace) -> Any:
     """The Plan that the options ask for."""
     from ..bench.engines import Setting
-    from ..bench.run import Plan, gpus
+    from ..bench.run import Plan, gpus, own_size
 
     device = args.device
     if device == "auto":
@@ -96,7 +103,8 @@ def plan_of(args: argparse.Namespace) -> Any:
     training = args.train_batch or (preset.training if preset else ()) or ((32,) if args.train else ())
     options = {name: getattr(args, name) for name in ("rounds", "seconds", "threads")}
     options |= {"device": device, "steps": args.steps_per_call}
-    options["size"] = args.size if args.size is not None else preset.size if preset else Setting.size
+    size = args.size if args.size is not None else own_size(contenders) or (preset.size if preset else Setting.size)
+    options["size"] = (size, size) if isinstance(size, int) else size
     return Plan(contenders=tuple(dict.fromkeys(contenders)), inference=inference, training=training, **options)
 
 
@@ -105,3 +113,10 @@ def _sizes(text: str) -> tuple[int, ...]:
         return tuple(sorted(set(map(int, text.split(",")))))
     except ValueError:
         raise argparse.ArgumentTypeError(f"got {text!r}; it takes numbers with commas, such as 1,8") from None
+
+
+def _image_size(text: str) -> int | tuple[int, int]:
+    size = read_size(text)
+    if size is None:
+        raise argparse.ArgumentTypeError(f"got {text!r}; it takes a side in pixels or HEIGHTxWIDTH, such as 299")
+    return size

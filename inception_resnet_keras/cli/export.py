@@ -6,9 +6,10 @@ import argparse
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..common.console import command, say, say_lines
 from ..common.errors import InputError
@@ -19,6 +20,9 @@ from ..deploy.layouts import LAYOUTS, check_layout
 from ..deploy.quantization import setting
 from ..models.model_file import INPUT_TYPES, PRECISIONS
 from ..networks.rows import PREPROCESSINGS
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 HELP = "a model for TensorFlow Serving, ONNX Runtime, OpenVINO or LiteRT, compared with Keras's"
 
@@ -57,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="pictures to compare on, all of them (default: those of --validate, or the others of --calibrate)",
     )
+    add(
+        "--rank",
+        action="store_true",
+        help="of int8: export it for the other engines too, for a moment, and time all of them here, on this size",
+    )
     add("--labels", metavar="FILE", help="class names, a line each in the outputs' order; or `imagenet`")
     add(
         "--preprocessing",
@@ -91,6 +100,7 @@ def run(args: argparse.Namespace) -> None:
         check_layout(args.layout, args.format)
     elif args.name is not None:
         raise InputError("--name: is what a server calls the model; give --layout too")
+    others = _require_rank(args) if args.rank else []
     find_keras_file(args.model)  # a missing model is reported before the place that follows from it
     folder = args.model if args.model.is_dir() else args.model.parent
     out = args.out or folder / (args.layout or default_name(target, precision))
@@ -132,6 +142,42 @@ def run(args: argparse.Namespace) -> None:
         say(console, f"to serve it: {how_to_serve(out, args.layout)}")
     elif not check.embedding:
         say(console, f"to use it: {command('predict', out)} IMAGE")
+    if args.rank:
+        _rank([f"{args.model}@graph", str(out), *others], console)
+
+
+def _require_rank(args: argparse.Namespace) -> list[str]:
+    """The other engines in int8, as contenders. Raises InputError where they cannot be ranked."""
+    from ..common.packages import required
+
+    if args.precision != "int8" or args.layout:
+        raise InputError("--rank: times engines in int8: give it with --precision int8 and without --layout")
+    for module in ("psutil", "cpuinfo"):
+        required(module, "--rank")
+    others = []
+    for name, target in FORMATS.items():
+        if name != args.format and "int8" in target.precisions:
+            with suppress(InputError):  # its libraries are not installed
+                chosen(name, "int8")
+                others.append(f"{args.model}@{name},int8")
+    return others
+
+
+def _rank(contenders: list[str], console: Console) -> None:
+    """Time the engines of the model, and print them by their speed. Speed does not depend on the pictures."""
+    from ..bench.engines import parse
+    from ..bench.report import make_notes, make_rows, show
+    from ..bench.run import Benchmark, Plan, own_size
+
+    parsed = tuple(map(parse, contenders))
+    plan = Plan(contenders=parsed, size=own_size(parsed[1:2]) or Plan.size, inference=(1, 8), rounds=3, seconds=1.0)
+    result = Benchmark(plan, lambda text: say(console, text, style="dim"), lambda result: None).run()
+    rows = make_rows(result)
+    show({**result, "rows": rows, "notes": make_notes({**result, "rows": rows})}, console)
+    for batch in plan.inference:
+        fastest = next((row["contender"] for row in rows if row["batch"] == batch), None)
+        if fastest:
+            say(console, f"fastest here at batch {batch}, {plan.size[0]}×{plan.size[1]} pixels: {fastest}")
 
 
 def _size(text: str) -> tuple[int, int]:

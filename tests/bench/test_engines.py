@@ -1,4 +1,6 @@
+import shutil
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,13 +20,16 @@ from inception_resnet_keras.bench.engines import (
     PRESETS,
     TIMM,
     Contender,
+    Files,
     compare_outputs,
     make_files,
     open_keras,
+    own_sizes,
     parse,
 )
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.networks.recognise import leaves
+from inception_resnet_keras.networks.trace import trace
 
 from .. import tiny
 
@@ -173,30 +178,67 @@ def test_outputs_of_another_network_or_of_nan_never_pass(precision: str) -> None
         compare_outputs(same[:, :5], same, precision)
 
 
+SIZE = (tiny.SIDE, tiny.SIDE)
+
+
 def test_files_are_written_once_for_each_network(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    source, reference = make_files(parse(f"{model}+apart"), tmp_path / "network", tiny.SIDE)
-    assert source == str(model)
-    with np.load(reference) as arrays:
-        assert arrays["images"].shape == (8, tiny.SIDE, tiny.SIDE, 3)
+    folder = tmp_path / "network"
+    first, exported = make_files([parse(f"{model}+apart"), parse(f"{model}@openvino")], folder, SIZE, {})
+    assert first.model == str(model)
+    assert first.reference == exported.reference is not None
+    with np.load(str(first.reference)) as arrays:
+        assert arrays["images"].shape == (8, *SIZE, 3)
         assert arrays["outputs"].shape == (8, tiny.CLASSES)
         loaded = keras.models.load_model(model)
         np.testing.assert_allclose(arrays["outputs"], loaded.predict(arrays["images"], verbose=0), atol=1e-6)
-    written = Path(reference).stat().st_mtime_ns
-    exported, again = make_files(parse(f"{model}@openvino"), tmp_path / "network", tiny.SIDE)
-    assert exported.endswith(".xml")
-    assert again == reference
-    assert Path(reference).stat().st_mtime_ns == written
+    assert exported.model.endswith(".xml")
+    # Counted in the graph of the file's own model, they are those of its table.
+    table = sum(node.macs or 0 for node in trace(tiny.TINY, SIZE, classes=tiny.CLASSES))
+    assert first.macs == exported.macs == table > 0
+
+
+def test_an_export_is_compared_with_the_model_that_it_was_made_of(run: Path, exported: Any, tmp_path: Path) -> None:
+    path, _ = exported["litert"]
+    assert [*make_files([parse(str(path))], tmp_path / "alone", SIZE, {})] == [Files(str(path), None, 0)]
+    others = {str(run / "model.keras"): tmp_path / "run"}
+    [own], [found] = ([*make_files([parse(str(each))], tmp_path / "run", SIZE, others)] for each in (run, path))
+    assert found == own._replace(model=str(path))
+    beside = Path(shutil.copy(path, tmp_path))  # the run's model lies beside it
+    shutil.copy(run / "model.keras", tmp_path)
+    [again] = make_files([parse(str(beside))], tmp_path / "beside", SIZE, {})
+    with np.load(str(again.reference)) as one, np.load(str(own.reference)) as other:
+        np.testing.assert_array_equal(one["outputs"], other["outputs"])
+    with pytest.raises(InputError, match=f"images of {tiny.SIDE}×{tiny.SIDE}: give that as --size"):
+        list(make_files([parse(str(path))], tmp_path / "other", (75, 75), others))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that Keras wrote, of images of any size."""
+    path = tmp_path_factory.mktemp("plain") / "plain.keras"
+    layers = [keras.layers.Conv2D(4, 3, 2), keras.layers.DepthwiseConv2D(3), keras.layers.GlobalAveragePooling2D()]
+    keras.Sequential([keras.Input((None, None, 3)), *layers, keras.layers.Dense(5, "softmax")]).save(path)
+    return path
+
+
+def test_a_plain_keras_file_of_any_size(plain: Path, model: Path, tmp_path: Path) -> None:
+    [found] = make_files([parse(str(plain))], tmp_path / "network", (21, 41), {})
+    with np.load(str(found.reference)) as arrays:
+        assert arrays["images"].shape == (8, 21, 41, 3)
+        assert arrays["outputs"].shape == (8, 5)
+    assert found.macs == 10 * 20 * 4 * 27 + 8 * 18 * 4 * 9 + 4 * 5
+    assert list(own_sizes([parse(str(plain)), parse(str(model))])) == [None, SIZE]
 
 
 def test_siblings_are_joined_unless_they_are_kept_apart(model: Path) -> None:
     def convolutions(line: str) -> int:
-        exported = open_keras(parse(line), model, tiny.SIDE).exported
+        exported = open_keras(parse(line), model, SIZE).exported
         return sum(isinstance(layer, keras.layers.Conv2D) for layer in leaves(exported))
 
     assert convolutions(f"{model}+optimized") < convolutions(f"{model}+apart") <= convolutions(str(model))
 
 
 def test_a_model_of_another_size_is_refused_with_the_size_to_give(model: Path) -> None:
-    with pytest.raises(InputError, match=f"it takes pictures of {tiny.SIDE}×{tiny.SIDE}: give that as --size"):
-        open_keras(parse(str(model)), model, 75)
+    with pytest.raises(InputError, match=f"takes pictures of {tiny.SIDE}×{tiny.SIDE}"):
+        open_keras(parse(str(model)), model, (75, 75))

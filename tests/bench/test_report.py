@@ -1,4 +1,3 @@
-import math
 from typing import Any
 
 import numpy as np
@@ -6,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inception_resnet_keras.bench.report import PASSES, make_rows
+from inception_resnet_keras.bench.report import PASSES, make_notes, make_rows
 
 seconds = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=20)
 
@@ -16,10 +15,20 @@ def turn(name: str, number: int, times: list[float], *, task: str = "inference",
     return {"contender": name, "task": task, "round": number, "batch": batch, **figures}
 
 
-def result(*turns: dict[str, Any], peak: float | None = None, macs: int | None = None) -> dict[str, Any]:
-    names = ["base", "mine"]
+def result(
+    *turns: dict[str, Any],
+    peak: float | None = None,
+    macs: int | None = None,
+    names: tuple[str, ...] = ("base", "mine"),
+) -> dict[str, Any]:
     facts: dict[str, Any] = {name: {"failures": {}, "macs": macs} for name in names}
-    return {"plan": {"contenders": names}, "peak": peak, "contenders": facts, "turns": list(turns)}
+    machine = {"load_average": 0.0, "cores": 2}
+    plan = {"contenders": list(names)}
+    return {"plan": plan, "machine": machine, "peak": peak, "contenders": facts, "turns": list(turns)}
+
+
+def notes(found: dict[str, Any]) -> list[str]:
+    return make_notes({**found, "rows": make_rows(found)})
 
 
 @given(st.lists(seconds, min_size=1, max_size=5), st.lists(st.none() | seconds, min_size=5, max_size=5))
@@ -27,40 +36,80 @@ def test_a_rows_figures_follow_from_the_raw_seconds(own: list[list[float]], othe
     baseline = {number: times for number, times in enumerate(others) if times is not None and number < len(own)}
     turns = [turn("mine", number, times) for number, times in enumerate(own)]
     turns += [turn("base", number, times) for number, times in baseline.items()]
-    row = make_rows(result(*turns, peak=1e6, macs=1000))[-1]
-    assert row["contender"] == "mine"
-    every = np.concatenate(own)
-    assert row["calls"] == len(every)
-    assert math.isclose(row["median_seconds"], np.median(every))
-    assert min(every) <= row["median_seconds"] <= max(every)
-    speeds = [8 / np.median(times) for times in own]
-    assert row["images_per_second"] == pytest.approx(
-        {"median": np.median(speeds), "low": min(speeds), "high": max(speeds)}
-    )
+    [row] = [row for row in make_rows(result(*turns, peak=1e6, macs=1000)) if row["contender"] == "mine"]
+    assert row["calls"] == sum(map(len, own))
+    medians = [np.median(times) for times in own]
+    assert row["seconds"] == pytest.approx({"median": np.median(medians), "low": min(medians), "high": max(medians)})
+    # Times and images/s are of the same calls, so that each follows from the other.
+    speed = row["images_per_second"]
+    assert speed["median"] == pytest.approx(8 / row["seconds"]["median"])
+    assert (speed["low"], speed["high"]) == pytest.approx((8 / row["seconds"]["high"], 8 / row["seconds"]["low"]))
     ratios = [np.median(times) / np.median(own[number]) for number, times in baseline.items()]
     if ratios:
         assert row["ratio"] == pytest.approx({"median": np.median(ratios), "low": min(ratios), "high": max(ratios)})
     else:
         assert row["ratio"] is None
-    assert row["share_of_peak"] == pytest.approx(1000 * np.median(speeds) / 1e6)
+    assert row["share_of_peak"] == pytest.approx(1000 * speed["median"] / 1e6)
     assert row["peak_memory"] == 100 + len(own) - 1
 
 
 def test_ratios_are_taken_within_a_round() -> None:
     """A machine that halves its speed in the second round leaves them as they are."""
     turns = [turn("base", 0, [2.0]), turn("mine", 0, [1.0]), turn("base", 1, [4.0]), turn("mine", 1, [2.0])]
-    base, mine = make_rows(result(*turns))
+    mine, base = make_rows(result(*turns))  # the fastest first
     assert base["ratio"] == {"median": 1.0, "low": 1.0, "high": 1.0}
     assert mine["ratio"] == {"median": 2.0, "low": 2.0, "high": 2.0}
     assert mine["share_of_peak"] is None
     assert mine["startup_seconds"] is None
 
 
-def test_rows_are_by_task_batch_and_contender() -> None:
-    keys = [("training", 2, "mine"), ("inference", 8, "mine"), ("inference", 1, "mine"), ("inference", 8, "base")]
-    rows = make_rows(result(*(turn(name, 0, [1.0], task=task, batch=batch) for task, batch, name in keys), macs=10))
-    found = [(row["task"], row["batch"], row["contender"]) for row in rows]
-    assert found == [("inference", 1, "mine"), ("inference", 8, "base"), ("inference", 8, "mine"), keys[0]]
+def test_rows_are_by_task_and_batch_and_the_fastest_first() -> None:
+    times = {("training", 2, "mine"): 1.0, ("inference", 8, "mine"): 1.0, ("inference", 1, "mine"): 3.0}
+    times |= {("inference", 8, "base"): 2.0, ("inference", 1, "base"): 2.0}
+    rows = make_rows(result(*(turn(name, 0, [each], task=task, batch=b) for (task, b, name), each in times.items())))
+    assert [(row["task"], row["batch"], row["contender"]) for row in rows] == [
+        ("inference", 1, "base"),
+        ("inference", 1, "mine"),
+        ("inference", 8, "mine"),
+        ("inference", 8, "base"),
+        ("training", 2, "mine"),
+    ]
+
+
+def rounds(**times: list[float]) -> list[dict[str, Any]]:
+    return [turn(name, number, [each]) for name, own in times.items() for number, each in enumerate(own)]
+
+
+def test_a_quiet_run_has_no_notes_and_a_busy_machine_is_said() -> None:
+    found = result(*rounds(base=[2.0, 2.02], mine=[1.0, 1.01]))
+    assert notes(found) == []
+    found["machine"]["load_average"] = 1.5
+    assert notes(found) == ["other programs kept 1.5 of 2 cores busy when the run began"]
+
+
+def test_a_noisy_run_says_what_can_still_be_trusted() -> None:
+    """The second round is twice as slow; in each, `mine` is twice as fast as the baseline, and `like` is alike."""
+    turns = rounds(base=[2.0, 4.0, 2.0], mine=[1.0, 2.1, 1.0], like=[1.99, 4.01, 1.99])
+    found = notes(result(*turns, names=("base", "mine", "like")))
+    assert found == [
+        "inference at batch 8: noisy: a contender's times differ by up to 110% between rounds, so ms, images/s and "
+        "shares of the peak hold no better than that; ratios are taken within rounds and differ by up to 5%",
+        "inference at batch 8: faster than base in every round all the same: mine",
+        "inference at batch 8: like and base are not told apart: each was the faster one in some round",
+    ]
+
+
+def test_a_single_round_shows_no_noise() -> None:
+    assert notes(result(*rounds(base=[2.0], mine=[1.0]))) == [
+        "inference at batch 8: a single round, which shows no noise: small differences may be chance; --rounds 5"
+    ]
+
+
+@pytest.mark.parametrize("key", ["preparation", "inference 8"])
+def test_a_failed_baseline_is_said_to_be_one(key: str) -> None:
+    found = result(*rounds(mine=[1.0, 1.0]))
+    found["contenders"]["base"]["failures"] = {key: "it is damaged"}
+    assert notes(found) == ["inference at batch 8: no ratios, as the baseline base failed: it is damaged"]
 
 
 def test_a_training_step_has_three_times_the_multiply_adds() -> None:

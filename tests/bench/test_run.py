@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import shutil
 import signal
 import statistics
 import subprocess
@@ -17,7 +16,7 @@ from PIL import Image
 
 from inception_resnet_keras import networks
 from inception_resnet_keras.bench import run
-from inception_resnet_keras.bench.engines import PRESETS, parse
+from inception_resnet_keras.bench.engines import PRESETS, Files, parse
 from inception_resnet_keras.bench.report import make_rows
 from inception_resnet_keras.bench.run import Benchmark, Plan, WorkerError, describe, gpus, run_apart, time_steps
 from inception_resnet_keras.cli import bench, main
@@ -31,36 +30,38 @@ pytestmark = pytest.mark.usefixtures("charts")
 
 
 def test_from_the_command_line_to_table_json_and_chart(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     damaged, figures, chart = Path("damaged.keras"), Path("figures.json"), Path("chart.png")
-    damaged.write_bytes(model.read_bytes()[:1000])
-    model = Path(shutil.copy(model, "model.keras"))
-    named = [f"{model}@graph", f"{damaged}@graph"]
+    damaged.write_bytes((run / "model.keras").read_bytes()[:1000])
+    Path("run").symlink_to(run)
+    onnx = f"{exported['onnx'][0]}@onnx"
     options = ["--size", str(tiny.SIDE), "--batch", "3,1", "--rounds", "1", "--seconds", "0.05", "--device", "cpu"]
     files = ["--json", str(figures), "--chart", str(chart), "--threads", "1"]
-    assert main(["bench", f"{model}@onnx", str(damaged), "--baseline", named[0], *options, *files]) == 0
+    assert main(["bench", onnx, str(damaged), "--baseline", "run@graph", *options, *files]) == 0
 
     found = json.loads(figures.read_text())
-    own, exported, broken = found["plan"]["contenders"]
-    assert [own, broken] == named
-    assert "damaged" in found["contenders"][broken]["failures"]["preparation"]
-    for name in (own, exported):
+    assert found["plan"]["contenders"] == ["run@graph", onnx, "damaged.keras@graph"]
+    assert "damaged" in found["contenders"]["damaged.keras@graph"]["failures"]["preparation"]
+    macs = sum(node.macs or 0 for node in trace(tiny.TINY, (tiny.SIDE, tiny.SIDE), classes=tiny.CLASSES))
+    for name in ("run@graph", onnx):  # the export is compared with the run that it was made of
         facts = found["contenders"][name]
         assert facts["failures"] == {}
+        assert facts["macs"] == macs
         assert facts["check"]["passed"]
         assert facts["check"]["difference"] < 1e-4
     keys = [(row["batch"], row["contender"]) for row in found["rows"]]
-    assert keys == [(1, own), (1, exported), (3, own), (3, exported)]
+    assert sorted(keys) == sorted((batch, name) for batch in (1, 3) for name in ("run@graph", onnx))
+    order = [(row["batch"], -row["images_per_second"]["median"]) for row in found["rows"]]
+    assert order == sorted(order)
     for row in found["rows"]:
-        turns = [
-            turn for turn in found["turns"] if (turn["batch"], turn["contender"]) == (row["batch"], row["contender"])
+        [turn] = [
+            each for each in found["turns"] if (each["batch"], each["contender"]) == (row["batch"], row["contender"])
         ]
-        assert [turn["round"] for turn in turns] == [0]
-        every = [second for turn in turns for second in turn["seconds"]]
-        assert len(every) == row["calls"] >= 3
-        assert row["median_seconds"] == pytest.approx(statistics.median(every))
+        assert turn["round"] == 0
+        assert len(turn["seconds"]) == row["calls"] >= 3
+        assert row["seconds"]["median"] == pytest.approx(statistics.median(turn["seconds"]))
         assert 1e7 < row["peak_memory"] < 64e9
         assert row["first_call_seconds"] > 0
         assert (row["startup_seconds"] is not None) == (row["batch"] == 1)
@@ -68,14 +69,18 @@ def test_from_the_command_line_to_table_json_and_chart(
     assert found["plan"]["inference"] == [1, 3]
     assert found["rounds_done"] == 1
     shown = capsys.readouterr().out
-    for fact in ("inference at batch 1", "inference at batch 3", exported, found["machine"]["cpu"]):
+    for fact in ("inference at batch 1", "inference at batch 3", found["machine"]["cpu"], "a single round"):
         assert fact in shown
-    assert f"{broken}: preparation: " in shown
-    assert "{median:.2f} ({low:.2f}–{high:.2f})".format(**found["rows"][1]["ratio"]) in shown
+    assert "damaged.keras@graph: preparation: " in shown
+    for row in found["rows"]:
+        assert "{median:.2f}".format(**row["ratio"]) in shown
     assert Image.open(chart).size[0] > 1000
 
 
 def plan_of(*names: str, **options: Any) -> Plan:
+    """`size` may be a side."""
+    if isinstance(options.get("size"), int):
+        options["size"] = (options["size"],) * 2
     return Plan(contenders=tuple(map(parse, names)), **options)
 
 
@@ -87,8 +92,10 @@ def plan_of(*names: str, **options: Any) -> Plan:
         ({"inference": (0,)}, "batch: got 0"),
         ({"training": (-1,)}, "train-batch: got -1"),
         ({"inference": ()}, "nothing to measure"),
-        ({"size": 74}, "size: got 74; it takes an integer from 75"),
-        ({"size": 10**6}, "size: got 1000000"),
+        ({"size": 74}, "size: got '74×74'; it takes a side or HEIGHTxWIDTH from 75"),
+        ({"size": 10**6}, "size: got '1000000×1000000'"),
+        ({"size": (75, 74)}, "size: got '75×74'"),
+        ({"size": (0, 75)}, "size: got 0"),
         ({"threads": 0}, "threads: got 0"),
         ({"steps": 0}, "steps: got 0"),
         ({"device": "tpu"}, "device: got 'tpu'"),
@@ -193,7 +200,7 @@ def test_a_batch_that_does_not_fit_names_the_largest_that_does(
     benchmark = Benchmark(plan, lambda line: None, lambda result: None)
     benchmark.folder = tmp_path
     [contender] = plan.contenders
-    benchmark._make_files(contender)
+    benchmark.files[contender] = Files(str(exported))
     for number in range(2):
         benchmark._turn(contender, "inference", number)
     reason = "does not fit in memory; the largest batch tried that fits is 4"
@@ -242,7 +249,7 @@ def test_what_is_not_installed_is_named(tmp_path: Path) -> None:
     plan = plan_of("timm:inception_v4", size=75, inference=(1,), rounds=1, seconds=0.0)
     benchmark = Benchmark(plan, lambda line: None, lambda result: None)
     benchmark.folder = tmp_path
-    benchmark._make_files(plan.contenders[0])
+    benchmark._make_files()
     assert "timm" in benchmark.facts["timm:inception_v4@eager"]["failures"]["preparation"]
 
 
@@ -278,7 +285,7 @@ def test_a_run_that_is_stopped_keeps_its_turns_and_leaves_nothing_else(model: Pa
 @pytest.mark.slow
 def test_a_real_network_with_training_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     line = "inception_resnet_v1:paper@graph,mixed_bfloat16"
-    plan = plan_of(line, size=75, inference=(1,), training=(2,), rounds=1, seconds=0.1)
+    plan = plan_of(line, size=75, inference=(1,), training=(2,), rounds=1, seconds=0.0)
     found = Benchmark(plan, lambda text: None, lambda result: None).run()
     macs = sum(node.macs or 0 for node in trace(networks.find("inception_resnet_v1"), (75, 75), classes=1000))
     facts = found["contenders"][line]
@@ -301,7 +308,7 @@ def test_out_of_memory_in_a_real_engine(model: Path, tmp_path: Path) -> None:
     export_model(model, exported, "onnx", min_agreement=0.0)
     plan = plan_of(str(exported), size=tiny.SIDE, inference=(1, 100_000), rounds=1, seconds=0.0)
     [contender] = plan.contenders
-    arguments = ((str(exported), None), contender, "inference", plan)
+    arguments = (Files(str(exported), None, 0), contender, "inference", plan)
     found, error = answers(tmp_path, workers.has_little_memory, *arguments)
     assert [value["batch"] for key, value in found if key == "turn"] == [1]
     assert error.out_of_memory
