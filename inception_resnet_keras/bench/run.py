@@ -27,6 +27,7 @@ from ..common.arguments import number_between, one_of, positive_integer
 from ..common.chatter import hush_engine
 from ..common.devices import is_out_of_memory, largest_that_fits, usable_cores
 from ..common.errors import InputError, refuse
+from ..common.machine import processor_name
 from ..common.packages import required
 from ..deploy.formats import FORMATS
 from ..networks.trace import minimum_side
@@ -112,7 +113,7 @@ def describe() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "platform": f"{platform.platform()}, Python {platform.python_version()}",
-        "cpu": processor.get("brand_raw") or platform.machine(),
+        "cpu": processor_name(),
         "flags": [flag for flag in processor.get("flags", ()) if flag.startswith(KERNEL_FLAGS)],
         "cores": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,

@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "one folder per person",
     )
     add("--group", metavar="COLUMN", help="what pictures of one group have in common, as in train --group")
+    add(
+        "--positive",
+        metavar="CLASS",
+        help="of two classes the positive one, for sensitivity, AUC, thresholds and so on (default: the second)",
+    )
     add("--out", type=Path, metavar="FOLDER", help="what to write (default: next free below evaluations/)")
     add("--crops", type=int, default=1, metavar="N", help="a picture: 1, 12 or 144, averaged (default: %(default)s)")
     add("--crop-fraction", type=float, metavar="F", help="that one crop looks at, instead of the weights' own")
@@ -84,6 +89,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
             args.models,
             args.data,
             group=args.group,
+            positive=args.positive,
             crops=args.crops,
             classes=args.classes,
             progress=progress,
@@ -110,9 +116,10 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
         raise InputError(f"--pairs: {len(args.models)} models are given, and faces are verified by one")
     if not args.data:
         raise InputError("--pairs: --data is missing: the folder with a folder of pictures a person")
-    if args.crops != 1 or args.classes or args.group:
+    if args.crops != 1 or args.classes or args.group or args.positive:
         raise InputError(
-            "--pairs: --crops, --classes and --group are of classifiers; --mirror looks at faces mirrored too"
+            "--pairs: --crops, --classes, --group and --positive are of classifiers; --mirror looks at faces mirrored "
+            "too"
         )
     with progress_of(console) as progress:
         found = verify_faces(

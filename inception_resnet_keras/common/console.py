@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unicodedata import category
@@ -101,6 +102,19 @@ def command(verb: str, *arguments: str | Path) -> str:
     """The command line of a verb, quoted, as this process was started: by uv or by itself."""
     start = ["uv", "run"] if "UV" in os.environ else []
     return " ".join(map(_quoted, [*start, PROGRAM, verb, *map(str, arguments)]))
+
+
+def command_with(verb: str, arguments: Sequence[str | Path], options: Mapping[str, object]) -> str:
+    """The command line of a verb with options by their names in Python; True is a flag, None and False are left out."""
+    words = []
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif value is not None and value is not False:
+            text = str(value)
+            words += [f"{option}={text}"] if text.startswith("-") else [option, text]
+    return command(verb, *arguments, *words)
 
 
 def _quoted(argument: str) -> str:

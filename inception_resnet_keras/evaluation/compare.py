@@ -25,7 +25,7 @@ from ..models.runtimes import holds_model
 from ..weights.runs import MODEL_FILE, RUN_CONFIG
 from .comparison import CSV_HEADER, METRICS, Comparison, Metric, Pair, Row, csv_rows, verdict
 from .differences import DIFFERENCES, VALUES, Contender
-from .evaluate import AVERAGE, evaluate
+from .evaluate import AVERAGE, evaluate, repeated
 from .html_report import write_report
 from .intervals import Units
 from .paired import corrected_resampled, holm
@@ -45,6 +45,7 @@ def compare(
     metric: Metric = "accuracy",
     all_pairs: bool = False,
     allow_trained: bool = False,
+    positive: str | None = None,
     **options: Any,
 ) -> Comparison:
     """Compare models on the same labelled images, with intervals and tests of their differences.
@@ -61,6 +62,8 @@ def compare(
             of images whose labels are all correct, and there is no balanced accuracy.
         all_pairs: Whether to compare each model with each other one, instead of each with the first.
         allow_trained: Whether to compare on images that one of the models was trained on.
+        positive: Of two classes, the name of the positive one, as for `evaluate`. None takes the second one; of stored
+            predictions the second of the first folder's.
         options: More arguments of `evaluate`, with `data`: group, crops, classes, preprocessing, precision, batch_size,
             trust, max_corrupt, progress and so on.
 
@@ -90,10 +93,16 @@ def compare(
     if not models:
         raise InputError("models: none is given; give two at least, or one folder that `evaluate` wrote of several")
     written = None if out is None else path_of("out", out)
+    positive = None if positive is None else text_of("positive", positive)
+    repeat = _command(
+        models, data, metric=metric, all_pairs=all_pairs, allow_trained=allow_trained, positive=positive, **options
+    )
     if data is None:
         if options:
             raise InputError(f"{next(iter(options))}: is of evaluating models on data: give data, or leave it out")
         tables = [_stored(model) for model in models]
+        if positive is not None:
+            tables[0] = tables[0][0], tables[0][1].with_positive(positive)
         contenders = _contenders(tables)
         name = COMPARISON
         with new_folder(written, COMPARISONS, name) as folder:
@@ -104,6 +113,7 @@ def compare(
                 all_pairs=all_pairs,
                 notes=_notes_of(tables),
                 folder=folder,
+                repeat=repeat,
             )
             _write(found, contenders)
         return found
@@ -111,13 +121,29 @@ def compare(
     text = text_of("data", data)
     place = source_part(text)[0]
     with new_folder(written, COMPARISONS, real_path(text.replace(":", "-")).name, [place]) as folder:
-        evaluation = evaluate(models, text, out=folder / EVALUATION, allow_trained=allow_trained, **options)
+        evaluation = evaluate(
+            models, text, out=folder / EVALUATION, allow_trained=allow_trained, positive=positive, **options
+        )
         table = read_predictions(evaluation.folder / PREDICTIONS)
         contenders = _contenders([(str(evaluation.folder), table)], ensemble=True)
         notes = [evaluation.note] if evaluation.note else []
-        found = _compared(contenders, evaluation.data, metric=metric, all_pairs=all_pairs, notes=notes, folder=folder)
+        found = _compared(
+            contenders,
+            evaluation.data,
+            metric=metric,
+            all_pairs=all_pairs,
+            notes=notes,
+            folder=folder,
+            repeat=repeat,
+        )
         _write(found, contenders)
     return found
+
+
+def _command(models: Sequence[GivenModel], data: str | PathLike[str] | None, *, metric: Metric, **options: Any) -> str:
+    """The command line that compares again; "" where models are in memory, or an option is no text."""
+    defaults = {**(compare.__kwdefaults__ or {}), **(evaluate.__kwdefaults__ or {}), "allow_trained": False}
+    return repeated("compare", models, {"data": data, "metric": metric, **options}, defaults)
 
 
 def _require_models(models: Sequence[GivenModel]) -> None:
@@ -214,21 +240,7 @@ def _aligned(name: str, table: PredictionTable, first_name: str, first: Predicti
         raise InputError(_unpaired(name, set(places), first_name, set(wanted), _study(first)))
     order = np.array([places[key] for key in wanted])
     columns = np.array([table.classes.index(each) for each in first.classes])
-    numbers = np.argsort(columns)  # of a class in the first one's order
-    taken = table.take(order)
-
-    def renamed(values: np.ndarray) -> np.ndarray:
-        return values[:, columns] if values.ndim == 2 else numbers[values]
-
-    result = replace(
-        taken,
-        classes=list(first.classes),
-        labels=renamed(taken.labels),
-        predicted=renamed(taken.predicted),
-        probabilities=taken.probabilities[:, columns],
-        models={model: each[:, columns] for model, each in taken.models.items()},
-        models_predicted={model: renamed(each) for model, each in taken.models_predicted.items()},
-    )
+    result = table.take(order).in_order(columns)
     if not np.array_equal(result.labels, first.labels):
         differs = result.labels != first.labels
         row = int(np.flatnonzero(differs.any(axis=1) if differs.ndim == 2 else differs)[0])
@@ -278,6 +290,7 @@ def _compared(
     all_pairs: bool,
     notes: list[str],
     folder: Path,
+    repeat: str,
 ) -> Comparison:
     table = contenders[0].table
     if metric == "balanced_accuracy" and table.multi_label:
@@ -309,6 +322,8 @@ def _compared(
         notes=notes,
         folder=folder,
         several_labels=table.multi_label,
+        positive=table.classes[1] if len(table.classes) == 2 and not table.multi_label else None,
+        command=repeat,
         sentences=[said(pair) for pair in pairs],
     )
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ..common import notebook
 from ..common.console import cell, printable, say
+from ..common.machine import environment
 from .paired import PERMUTATION, Difference
 from .text_tables import latex_table, markdown_table, markdown_text
 
@@ -77,7 +78,8 @@ class Comparison:
     data: The pictures, as they were given. classes: The classes' names. models: The models' names.
     metric: The figure that the sentences are about. pairs: Each compared pair. study: "folds", "seeds", or "" for
     single runs. groups: How many groups the pictures are of; None where no groups are known. notes: How the pictures
-    relate to the runs' training. several_labels: Whether a picture may have several labels. sentences: What each
+    relate to the runs' training. several_labels: Whether a picture may have several labels. positive: Of two
+    classes the positive one; None of more. command: What repeats it; "" where no command can. sentences: What each
     pair's numbers allow to be said. folder: Where it is written.
     """
 
@@ -91,6 +93,8 @@ class Comparison:
     notes: list[str]
     folder: Path
     several_labels: bool = False
+    positive: str | None = None
+    command: str = ""
     sentences: list[str] = field(default_factory=list)
 
     def show(self, console: Console) -> None:
@@ -124,7 +128,7 @@ class Comparison:
 
     def as_json(self) -> dict[str, object]:
         found = {name: value for name, value in asdict(self).items() if name != "folder"}
-        return found | {"heading": self.heading}
+        return found | {"heading": self.heading, **environment()}
 
     def table(self) -> Table:
         """The differences, one row per pair and figure."""

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from ..common.packages import required
-from .calibration import Calibration
+from .calibration import Calibration, binned, confidence_and_correct
 from .figure_style import (
     GRID,
     HELD_OUT,
@@ -40,6 +40,7 @@ from .verification import Verification
 
 Kind = Literal["roc", "precision_recall"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+AREAS: Mapping[Kind, str] = {"roc": "auc", "precision_recall": "average_precision"}  # as `metrics.Figures` calls them
 GRID_POINTS = 201  # at which curves are averaged
 MOST_PANELS = 10  # classes that are drawn one by one; of more, the worst WORST
 WORST = 7
@@ -91,7 +92,7 @@ def curve_set(
     *,
     seed: int = 0,
 ) -> CurveSet:
-    """Computes a classifier's curves: of two classes one, that of the second; of more, each against the rest.
+    """Computes a classifier's curves: of two one, that of the second; of more, each against the rest.
 
     Args:
         kind: "roc" or "precision_recall".
@@ -311,25 +312,39 @@ def _nothing_to_draw(found: CurveSet) -> Figure:
     return figure
 
 
-def plot_reliability(models: Sequence[tuple[str, np.ndarray, np.ndarray, Calibration]], path: Path) -> None:
-    save(reliability(models), path)
+def plot_reliability(
+    labels: np.ndarray, models: Sequence[tuple[str, np.ndarray, Calibration]], classes: Sequence[str], path: Path
+) -> None:
+    save(reliability(labels, models, classes), path)
 
 
 @styled
-def reliability(models: Sequence[tuple[str, np.ndarray, np.ndarray, Calibration]]) -> Figure:
+def reliability(
+    labels: np.ndarray, models: Sequence[tuple[str, np.ndarray, Calibration]], classes: Sequence[str]
+) -> Figure:
     """How often a model is right where it is how sure, with 95 % intervals, and how many pictures that is.
 
-    models: Each one's name, the probability of its likeliest class and whether that is the true one, (n,) each, and
-        its calibration.
+    Of two classes, how many pictures are of the positive one where its probability is how great.
+
+    Args:
+        labels: int (n,), the true classes' numbers.
+        models: Each one's name, probabilities (n, classes) and calibration.
+        classes: The classes' names; of two, the second one is the positive one.
     """
+    positive = label(classes[1], 28) if len(classes) == 2 else None
     figure = Figure(figsize=(5.6, 6.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, height_ratios=(3.2, 1), sharex=True)
     upper.plot([0, 1], [0, 1], color=TRAINING, linestyle="--", linewidth=1)
     edges = np.linspace(0, 1, 21)
     total = 0
-    for colour, (name, confidence, correct, found) in zip(cycle(SERIES), models, strict=False):
-        legend = f"{label(name, 28)}: ECE {found.ece:.1%}"
-        if found.temperature is not None and found.scaled_ece is not None:
+    for colour, (name, probabilities, found) in zip(cycle(SERIES), models, strict=False):
+        if positive is None:
+            (confidence, correct), error = confidence_and_correct(labels, probabilities), found.ece
+        else:
+            confidence, correct = probabilities[:, 1], labels == 1
+            error = binned(confidence, correct)[1]
+        legend = f"{label(name, 28)}: ECE {error:.1%}"
+        if positive is None and found.temperature is not None and found.scaled_ece is not None:
             legend += f", {found.scaled_ece:.1%} at T = {found.temperature:.2f}"
         sure, right, counts = equal_bins(confidence, correct)
         low, high = _wilson(right * counts, counts)
@@ -343,8 +358,8 @@ def reliability(models: Sequence[tuple[str, np.ndarray, np.ndarray, Calibration]
             lower.bar(edges[:-1], shares, width=0.05, align="edge", color=colour, edgecolor=GRID, linewidth=0.5)
         else:
             lower.stairs(shares, edges, color=colour, linewidth=1.4)
-    upper.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="share that is right")
-    lower.set(xlabel="probability of the likeliest class", ylabel="share of pictures")
+    upper.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel=f"share that is {positive or 'right'}")
+    lower.set(xlabel=f"probability of {positive or 'the likeliest class'}", ylabel="share of pictures")
     lower.set_ylim(bottom=0)
     figure.legend(loc="outside upper left", fontsize=9)
     for axis in (upper, lower):
@@ -355,7 +370,12 @@ def reliability(models: Sequence[tuple[str, np.ndarray, np.ndarray, Calibration]
     add_caption(
         figure,
         f"n = {total:,}. Each point: about {total // bins if bins else 0:,} pictures of neighbouring probabilities, "
-        "with Wilson's 95 % interval. Below the dashed line the model is too sure.",
+        "with Wilson's 95 % interval. "
+        + (
+            "Below the dashed line the model is too sure."
+            if positive is None
+            else "Below the dashed line the probability is too great. The ECE is of this probability."
+        ),
     )
     return figure
 

@@ -8,7 +8,7 @@ labels, or give `tfds:imagenet2012:validation`. Its ground truth file has number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from os import PathLike
@@ -20,6 +20,7 @@ from PIL import Image
 
 from ..common.arguments import boolean, one_of, path_of, positive_integer, text_of
 from ..common.bars import progress_of
+from ..common.console import command_with
 from ..common.errors import InputError, refuse
 from ..common.files import new_folder, real_path, write_csv, write_json
 from ..data.crops import CROPS, Changes, CropMode, Crops, Interpolation
@@ -29,17 +30,17 @@ from ..data.parts import picture_groups
 from ..data.preprocessing import Convention
 from ..data.sources import open_source, source_part
 from ..data.value_range import with_models_range
-from ..models.classes import Classes, classes_of, columns, places
+from ..models.classes import Classes, classes_of, columns, places, with_positive
 from ..models.one_pass import ProgressCallback, average, classify
 from ..models.open import GivenModel, OpenedModel, common_value_range, display_name, locate
 from ..models.precision import Precision, check_precision, speed_up
 from ..weights.labels import CLASSES, read_class_names
 from . import plots
-from .calibration import Calibration, confidence_and_correct
-from .curves import KINDS, curve_set, plot_curves, plot_reliability
+from .calibration import Calibration
+from .curves import AREAS, curve_set, plot_curves, plot_reliability
 from .html_report import write_report
 from .label_evaluation import CHOSEN_HERE, evaluate_labels, with_thresholds
-from .metrics import figures
+from .metrics import area_intervals, figures
 from .paper_tables import paper_accuracy
 from .predictions import PREDICTIONS, PredictionTable, table_of
 from .report import Report, classification_report
@@ -64,6 +65,7 @@ def evaluate(
     data: str | PathLike[str] | None = None,
     *,
     group: str | None = None,
+    positive: str | None = None,
     out: str | PathLike[str] | None = None,
     crops: Crops = 1,
     crop_fraction: float | None = None,
@@ -92,6 +94,10 @@ def evaluate(
         group: What pictures of one group have in common, such as their patient, as in training: "parent" (the folder
             that a picture lies in), "re:PATTERN" (its first group in the path below `data`) or a column of the
             .csv. None takes the groups that `data` has. Groups are in `predictions.csv`.
+        positive: Of two classes, the name of the positive one. Sensitivity, specificity, precision, F1, AUC, average
+            precision, thresholds, curves and the calibration plot are of it, and it is the second class of every table
+            and file. None takes the second class of the first model. Of equal probabilities the other class is
+            predicted.
         out: The folder to write, new or empty. None is the next free one below evaluations/.
         crops: Crops per image, 1, 12 or 144 (the paper's); their probabilities are averaged.
         crop_fraction, crop_mode, interpolation: How an image becomes the network's input, instead of what the
@@ -120,8 +126,8 @@ def evaluate(
 
     Raises:
         ValueError: An argument is out of range, a model or the data is missing or damaged, a class of the data is
-            not one of the model's (both lists are shown), models of different classes are to be averaged, or more
-            images than `max_corrupt` cannot be read.
+            not one of the model's (both lists are shown), `positive` is not one of two classes, models of different
+            classes are to be averaged, or more images than `max_corrupt` cannot be read.
 
     Examples:
         ```python
@@ -129,16 +135,13 @@ def evaluate(
         print(found.reported.figures.top1, found.folder)
         ```
     """
-    one_of("crops", crops, CROPS)
-    if group is not None:
-        require_group(text_of("group", group))
+    _check(crops, group=group, positive=positive, cut=crop_fraction is not None or crop_mode is not None)
     batch_size = positive_integer("batch_size", batch_size)
     several = [models] if isinstance(models, str | PathLike) or not isinstance(models, Sequence) else models
     if not several:
         raise InputError("models: none is given; give one at least")
-    if crops != 1 and (crop_fraction is not None or crop_mode is not None):
-        raise refuse("crops", crops, "1 with a crop fraction or mode: 12 and 144 crops are of fixed places")
     changes = Changes(crop_fraction, crop_mode, interpolation)
+    repeat = repeated("evaluate", several, locals(), evaluate.__kwdefaults__ or {})
     named = None if classes is None else read_class_names(classes, different=True)
     options: dict[str, Any] = {"ema": boolean("ema", ema), "preprocessing": preprocessing, "trust": trust}
     sources = [locate(model, imagenet=named is None, **options) for model in several]
@@ -168,6 +171,7 @@ def evaluate(
             for subject in subjects
         ]
         known = [classes_of(subject, named, source.class_names) for subject in subjects]
+        known = [with_positive(known[0], positive, several=source.multi_label), *known[1:]]
         numbers = places(source.class_names, known[0], told=dataset, model=subjects[0].name)
         orders = [
             columns(known[0], other, model=subject.name, first_model=subjects[0].name)
@@ -206,16 +210,30 @@ def evaluate(
                 classes=list(known[0].names),
                 note="; ".join(filter(None, notes)),
                 folder=folder,
+                command=repeat,
                 left_out=[*source.corrupt.listed(), *source.beside],
             )
         seen = EvaluatedPictures(source, read, numbers[source.labels[read]], probabilities)
-        evaluation = _evaluation(seen, subjects, known[0], data=dataset, note=note, crops=crops, folder=folder)
+        evaluation = _evaluation(
+            seen, subjects, known[0], data=dataset, note=note, crops=crops, folder=folder, command=repeat
+        )
         models_and_average = [*evaluation.models, *([evaluation.average] if evaluation.average else [])]
         curves = [(model.name, model.figures.calibration) for model in models_and_average]
         figures_of = [(model.name, model.figures) for model in models_and_average]
         write_results(folder, evaluation.heading, figures_of, evaluation.reported.figures)
         write_evaluation(folder, seen, evaluation.report, curves, evaluation.as_json())
     return evaluation
+
+
+def _check(crops: Crops, *, group: str | None, positive: str | None, cut: bool) -> None:
+    """Raises InputError for arguments that nothing needs to be opened for; cut: whether a crop is asked for."""
+    one_of("crops", crops, CROPS)
+    if group is not None:
+        require_group(text_of("group", group))
+    if positive is not None:
+        text_of("positive", positive, "the name of a class")
+    if crops != 1 and cut:
+        raise refuse("crops", crops, "1 with a crop fraction or mode: 12 and 144 crops are of fixed places")
 
 
 def _evaluation(
@@ -227,6 +245,7 @@ def _evaluation(
     note: str,
     crops: int,
     folder: Path,
+    command: str,
 ) -> Evaluation:
     complete = len(np.unique(seen.labels)) == CLASSES  # on fewer of ImageNet's classes a network is right more often
 
@@ -254,7 +273,30 @@ def _evaluation(
         ),
         note=note,
         folder=folder,
+        positive=classes.names[1] if len(classes.names) == 2 else None,
+        command=command,
     )
+
+
+def repeated(verb: str, models: Sequence[GivenModel], given: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """The command line that evaluates or compares again; "" where a model is in memory, or an option is no text.
+
+    Args:
+        verb: "evaluate" or "compare".
+        models: The models, as they were given.
+        given: Its other arguments by name; `data` and those with a default are looked at. defaults: Of each argument.
+    """
+    defaults = {"data": None, **defaults}
+    left_out = {"out", "progress"} | ({"allow_trained"} if verb == "evaluate" else set())
+    options = {
+        name: given[name]
+        for name, default in defaults.items()
+        if name not in left_out and name in given and given[name] is not None and given[name] != default
+    }
+    values = [*models, *options.values()]
+    if not all(isinstance(value, str | PathLike | int | float) for value in values):
+        return ""
+    return command_with(verb, [str(model) for model in models], options)
 
 
 @dataclass(frozen=True)
@@ -303,17 +345,12 @@ def write_evaluation(
     )
     plots.plot_confusion(report, folder / "confusion_matrix.png")
     each = [*seen.probabilities, seen.average]  # of one model, the average is its own, and is left out below
-    plot_reliability(
-        [
-            (name, *confidence_and_correct(seen.labels, probabilities), found)
-            for (name, found), probabilities in zip(curves, each, strict=False)
-        ],
-        folder / "reliability.png",
-    )
-    for kind in KINDS:
-        plot_curves(
-            curve_set(kind, seen.labels, seen.average, names, seen.table(names, []).group), folder / f"{kind}.png"
-        )
+    drawn = [(name, probabilities, found) for (name, found), probabilities in zip(curves, each, strict=False)]
+    plot_reliability(seen.labels, drawn, names, folder / "reliability.png")
+    for kind, area in AREAS.items():
+        found = curve_set(kind, seen.labels, seen.average, names, seen.groups)
+        intervals = area_intervals(report.figures, area) if report.figures else None
+        plot_curves(found, folder / f"{kind}.png", intervals)
     shown = [
         read_again(partial(seen.source.decode, int(seen.read[mistake.index])))
         for mistake in report.mistakes[: plots.MISTAKES_SHOWN]

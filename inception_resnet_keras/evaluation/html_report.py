@@ -32,11 +32,10 @@ from ..data.splits import SPLIT_FILE, Split, read_split
 from ..models.model_file import read_run_config
 from ..weights.runs import RUN_CONFIG
 from . import curves, plots
-from .calibration import confidence_and_correct
 from .curves import Kind
 from .figure_style import percent, svg_of
 from .intervals import Units, Value
-from .metrics import CLASS_NAMES, NAMES, Figures, figures
+from .metrics import CLASS_NAMES, Figures, area_intervals, figure_names, figures
 from .multi_label import multi_label_report
 from .predictions import PREDICTIONS, PredictionTable, read_predictions
 from .report import Report, classification_report, most_confused
@@ -291,13 +290,11 @@ def _setting(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _environment(stored: Mapping[str, Any]) -> Section:
+def _environment(stored: Mapping[str, Any], when: str = "at the run's start") -> Section:
     rows = [*stored.get("machine", {}).items(), *stored.get("versions", {}).items()]
     section = Section("Environment and repetition")
     if rows:
-        section.blocks.append(
-            TableBlock(["", "at the run's start"], [[name, str(value)] for name, value in rows], texts=2)
-        )
+        section.blocks.append(TableBlock(["", when], [[name, str(value)] for name, value in rows], texts=2))
     if stored.get("command"):
         section.blocks += [Line("The command that repeats it:"), Code(str(stored["command"]))]
     return section
@@ -335,7 +332,7 @@ def _results(title: str, table: PredictionTable, *, used_for_training: bool = Fa
     else:
         scored = _figures(table)
         section.blocks += _class_results(table, scored)
-        areas = {"roc": _areas(scored, "auc"), "precision_recall": _areas(scored, "average_precision")}
+        areas = {kind: area_intervals(scored, key) for kind, key in curves.AREAS.items()}
     names = list(table.classes)
     for kind in curves.KINDS:
         found = curves.curve_set(kind, table.labels, table.probabilities, names, table.group)
@@ -346,19 +343,15 @@ def _results(title: str, table: PredictionTable, *, used_for_training: bool = Fa
     return section
 
 
-def _areas(found: Figures, key: str) -> dict[str, tuple[float, float]]:
-    """The intervals of the areas under a kind of curve, by class, and by "" that of their mean."""
-    values = {"": found.values.get(key), **{score.name: getattr(score, key) for score in found.classes}}
-    return {
-        name: (value.low, value.high)
-        for name, value in values.items()
-        if value is not None and value.low is not None and value.high is not None
-    }
-
-
 def _class_results(table: PredictionTable, found: Figures) -> Iterator[Block]:
     yield _class_headline(found)
-    values = [[NAMES[key], _text(key, value), value.method] for key, value in found.values.items()]
+    if found.positive is not None:
+        yield Line(
+            f"Positive class: {found.positive}. Sensitivity, specificity, precision, F1, AUC and average precision of "
+            "both classes together are of it."
+        )
+    names = figure_names(found)
+    values = [[names[key], _text(key, value), value.method] for key, value in found.values.items()]
     yield TableBlock(["figure", "value (95 % interval)", "interval"], values, "Of all classes", texts=1)
     scores, more = found.classes, ""
     if len(scores) > CLASSES_LISTED:
@@ -380,8 +373,9 @@ def _class_results(table: PredictionTable, found: Figures) -> Iterator[Block]:
     if confused:
         rows = [[true, said, f"{count:,}"] for true, said, count in confused]
         yield TableBlock(["true class", "taken for", "pictures"], rows, "Confused most often", texts=2)
-    curve = ("model", *confidence_and_correct(table.labels, table.probabilities), found.calibration)
-    yield Picture(svg_of(curves.reliability([curve])), "accuracy beside confidence", 420)
+    drawn = [("model", table.probabilities, found.calibration)]
+    figure = curves.reliability(table.labels, drawn, list(table.classes))
+    yield Picture(svg_of(figure), "accuracy beside confidence", 420)
 
 
 def _figures(table: PredictionTable) -> Figures:
@@ -561,8 +555,8 @@ def _evaluation(folder: Path) -> tuple[str, str, list[Section]]:
                 _summary(name, replace(table, probabilities=probabilities, predicted=table.models_predicted[name]))
             )
         sections.append(_results("Results of their average" if several else "Results", table))
-    repeat = command("evaluate", *(str(model["name"]) for model in found["models"]), "--data", str(found["data"]))
-    sections.append(Section("Repetition", [Line("A command that repeats it:"), Code(repeat)]))
+    earlier = command("evaluate", *(str(model["name"]) for model in found["models"]), "--data", str(found["data"]))
+    sections.append(_repetition(found, earlier))
     return f"Evaluation on {Path(str(found['data'])).name}", f"In {folder.resolve().name}", sections
 
 
@@ -602,9 +596,18 @@ def _comparison(folder: Path) -> tuple[str, str, list[Section]]:
         ]
         numbers.blocks += [TableBlock(header, cells, texts=3), Line("comparison.csv has all columns.")]
     models = [str(model) for model in found.get("models", []) if model != "average"]
-    repeat = command("compare", *models, "--data", str(found.get("data")))
-    again = Section("Repetition", [Line("A command that repeats it:"), Code(repeat)])
+    if found.get("positive"):
+        data.blocks.append(Line(f"Positive class: {found['positive']}"))
+    again = _repetition(found, command("compare", *models, "--data", str(found.get("data"))))
     return "Comparison of models", f"In {folder.resolve().name}", [conclusion, numbers, data, again]
+
+
+def _repetition(found: Mapping[str, Any], earlier: str) -> Section:
+    """The command with all options; `earlier`: that of folders of earlier versions, which kept none."""
+    section = _environment({**found, "command": found.get("command", earlier)}, "then")
+    if not found.get("command", earlier):
+        section.blocks.append(Line("It was made in Python, of values that no command line can give."))
+    return section
 
 
 def _short(cell: str) -> str:

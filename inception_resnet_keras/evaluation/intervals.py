@@ -8,7 +8,8 @@ shares): near 0 and 1, and for few pictures, resampling and normal approximation
 | Wilson's score interval | shares: accuracy, sensitivity, specificity, precision; F1, by way of TP / (TP + FP + FN) |
 | MOVER, of Wilson's intervals (Zou and Donner 2008) | means of independent shares: balanced accuracy |
 | DeLong's, on the logit's scale | an area under the ROC curve, or a mean of several; Newcombe's where it is 0 or 1 |
-| jackknife, on the logit's scale | average precision |
+| jackknife, on the logit's scale | average precision; where it is 1, that of two normal distributions whose area is |
+| | Newcombe's lower limit of the area, which is then 1 as well |
 | bootstrap-t | means of values that are skewed: the Brier score |
 | bootstrap, BCa (SciPy's) | all else |
 | bootstrap of the bins | the calibration error, whose resamples are biased as it is itself |
@@ -32,11 +33,13 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 FEWER_RESAMPLES = 500  # of many pictures, where the percentiles' own noise no longer matters
 MANY = 5000  # units from which the bootstrap takes percentiles: BCa's correction vanishes, its jackknife costs n²
+POINTS = 2000  # of a curve that is integrated
 BATCH_CELLS = 2_000_000  # drawn at once: 16 MB
 WILSON, MOVER, DELONG, JACKKNIFE = "Wilson", "MOVER of Wilson's", "DeLong, logit", "jackknife, logit"
 BCA, PERCENTILES, ERROR_OF_BINS = "bootstrap, BCa", "bootstrap, percentiles", "bootstrap of the bins"
 STUDENTISED = "bootstrap-t"
 NEWCOMBE = "Newcombe"
+BINORMAL = "Newcombe, binormal"
 LINEAR = "t, logit"
 BY_GROUP = "by group"
 
@@ -220,6 +223,19 @@ def newcombe(area: float, positives: float, negatives: float) -> tuple[float, fl
         else 1.0
     )
     return low, high
+
+
+def binormal_precision(area: float, share: float) -> float:
+    """The average precision where the scores of both kinds are normal and equally wide.
+
+    Args:
+        area: Under the ROC curve, in (0, 1). share: Of positive pictures, in (0, 1).
+    """
+    normal = required("scipy.stats", "intervals").norm
+    distance = np.sqrt(2) * normal.ppf(area)
+    recall = (np.arange(POINTS) + 0.5) / POINTS
+    false = normal.sf(normal.isf(recall) + distance)
+    return float(np.mean(share * recall / (share * recall + (1 - share) * false)))
 
 
 def bootstrap(

@@ -12,6 +12,7 @@ from ..common import notebook
 from ..common.console import counted, say
 from ..common.errors import InputError
 from ..common.files import write_json
+from ..common.machine import environment
 from ..data.labelled import Source
 from ..models.one_pass import average as mean_of
 from ..models.open import OpenedModel
@@ -98,6 +99,8 @@ class LabelEvaluation(Evaluation):
             "note": self.note,
             "pictures": self.report.pictures,
             "classes": len(self.classes),
+            "command": self.command,
+            **environment(),
             "crops": self.crops,
             "several_labels": True,
             "models": [_model_json(model) for model in self.models],
@@ -168,7 +171,8 @@ def evaluate_labels(
         subjects: The models.
         thresholds: Each model's, (classes,), in that order.
         picture: Gives one of them by its place, uint8 (height, width, 3), to show it.
-        about: `data`, `crops`, `classes`, `note` and `folder` of the evaluation; `left_out` as its report lists them.
+        about: `data`, `crops`, `classes`, `note`, `folder` and `command` of the evaluation; `left_out` as its report
+            lists them.
 
     Raises:
         InputError: No picture that could be read has a label.

@@ -12,6 +12,7 @@ from ..common.packages import required
 from .calibration import BINS, Calibration, calibration, confidence_and_correct
 from .delong import components
 from .intervals import (
+    BINORMAL,
     DELONG,
     ERROR_OF_BINS,
     JACKKNIFE,
@@ -20,6 +21,7 @@ from .intervals import (
     NEWCOMBE,
     Units,
     Value,
+    binormal_precision,
     bootstrap,
     by_influence,
     f1_of,
@@ -36,6 +38,10 @@ NAMES = {
     "accuracy": "accuracy",
     "top5": "top-5 accuracy",
     "balanced_accuracy": "balanced accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "precision": "precision",
+    "f1": "F1",
     "macro_f1": "F1, mean of the classes",
     "mcc": "Matthews' correlation",
     "kappa": "Cohen's kappa",
@@ -45,6 +51,8 @@ NAMES = {
     "brier": "Brier score",
     "ece": "calibration error",
 }
+OF_TWO = {"auc": "AUC", "average_precision": "average precision"}  # of the positive class, and no means
+OF_POSITIVE = ("sensitivity", "specificity", "precision", "f1")  # of two classes only
 CLASS_NAMES = {
     "sensitivity": "sensitivity",
     "specificity": "specificity",
@@ -83,9 +91,11 @@ class Figures:
     balanced: `balanced_accuracy`.
     macro_f1: the mean over classes of F1. Both are over the classes that have pictures.
     values: these and further figures with their intervals, by the keys of `NAMES`; those that need more classes are
-        left out. The quadratic kappa supposes that the classes are in order, such as grades.
+        left out. The quadratic kappa supposes that the classes are in order, such as grades. Sensitivity, specificity,
+        precision and F1 are there for two classes, of the positive one, as then are AUC and average precision.
     classes: the figures of each class that has pictures.
     groups: how many groups of pictures the intervals are by; None where no groups are known.
+    positive: of two classes the second one, which is the positive one; None of more.
     """
 
     pictures: int
@@ -98,6 +108,12 @@ class Figures:
     values: dict[str, Value] = field(default_factory=dict)
     classes: list[ClassFigures] = field(default_factory=list)
     groups: int | None = None
+    positive: str | None = None
+
+
+def figure_names(found: Figures) -> dict[str, str]:
+    """What reports call the figures, by the keys of `Figures.values`."""
+    return NAMES if found.positive is None else NAMES | OF_TWO
 
 
 def figures(
@@ -110,7 +126,7 @@ def figures(
 
     Args:
         labels: (n,) the true classes' numbers, n at least 1.
-        probabilities: (n, classes), rows that sum to 1.
+        probabilities: (n, classes), rows that sum to 1. Of two classes the second one is the positive one.
         class_names: What `Figures.classes` calls them; None for their numbers.
         groups: The group of each picture, such as its patient, "" for none: intervals are then by group. None for no
             groups.
@@ -126,13 +142,23 @@ def figures(
     if top5 is not None and probabilities.shape[1] > TOP:
         values["top5"] = top5
     values["balanced_accuracy"] = balanced
+    positive = names[1] if probabilities.shape[1] == 2 else None
+    values |= {
+        key: value
+        for each in classes
+        if positive is not None and each.name == positive
+        for key in OF_POSITIVE
+        if (value := getattr(each, key)) is not None
+    }
     judged = [number for number in np.unique(labels).tolist() if (labels == number).sum() < len(labels)]
     if judged:
+        judged = judged if positive is None else [1]
         of_classes = [(labels == number, probabilities[:, number]) for number in judged]
         values["auc"] = _mean_area(of_classes, units)
         fewest = min(_freedom(true, units) for true, _ in of_classes)
         precisions = [_precision(*each) for each in of_classes]
-        values["average_precision"] = _mean(precisions, units, JACKKNIFE, fewest if units.grouped else None)
+        found = _mean(precisions, units, JACKKNIFE, fewest if units.grouped else None)
+        values["average_precision"] = _flawless_precision(of_classes, units) if found.value == 1 else found
     values |= _resampled(labels, probabilities, predicted, units)
     if accuracy.value == 1:
         values |= _flawless(labels, accuracy, classes, values)
@@ -147,6 +173,7 @@ def figures(
         values={name: values[name] for name in NAMES if name in values},
         classes=classes,
         groups=len(units) if units.grouped else None,
+        positive=positive,
     )
 
 
@@ -190,8 +217,7 @@ def _classes(
         area = areas_value(true, probabilities[:, number], units) if both else None
         average = None
         if both:
-            value, of_each = _precision(true, probabilities[:, number])
-            average = by_influence(value, of_each, units, JACKKNIFE, _freedom(true, units) if units.grouped else None)
+            average = precision_value(true, probabilities[:, number], units)
         found.append(
             ClassFigures(
                 names[number], int(true.sum()), sensitivity, specificity, precision, f1_of(jaccard), area, average
@@ -226,6 +252,36 @@ def areas_value(positives: np.ndarray, scores: np.ndarray, units: Units) -> Valu
         counts = (counts[0] * len(units) / units.pictures, counts[1] * len(units) / units.pictures)
     low, high = newcombe(area, max(counts[0], 1.0), max(counts[1], 1.0))
     return Value(area, low, high, units.method(NEWCOMBE))
+
+
+def precision_value(positives: np.ndarray, scores: np.ndarray, units: Units) -> Value:
+    """The average precision with the jackknife's interval, or `_flawless_precision`'s where it is 1.
+
+    The arguments are those of `areas_value`.
+    """
+    value, influence = _precision(positives, scores)
+    if value == 1:
+        return _flawless_precision([(positives, scores)], units)
+    return by_influence(value, influence, units, JACKKNIFE, _freedom(positives, units) if units.grouped else None)
+
+
+def _flawless_precision(parts: Sequence[tuple[np.ndarray, np.ndarray]], units: Units) -> Value:
+    """Of average precisions that are all 1: their areas are 1 too, and the interval is that of the rarest class."""
+    positives, scores = min(parts, key=lambda part: part[0].sum())
+    low = areas_value(positives, scores, units).low or 0.0
+    if not 0 < low < 1:
+        return Value(1.0)
+    return Value(1.0, binormal_precision(low, float(positives.mean())), 1.0, units.method(BINORMAL))
+
+
+def area_intervals(found: Figures, key: str) -> dict[str, tuple[float, float]]:
+    """The intervals of "auc" or "average_precision", by class, and by "" that of the mean of the classes."""
+    values = {"": found.values.get(key), **{score.name: getattr(score, key) for score in found.classes}}
+    return {
+        name: (value.low, value.high)
+        for name, value in values.items()
+        if value is not None and value.low is not None and value.high is not None
+    }
 
 
 def _area(positives: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:

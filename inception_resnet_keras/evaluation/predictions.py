@@ -13,10 +13,10 @@ reads CSV files. The columns, in this order:
 | one per class | its probability; of several models, the mean of theirs |
 | `CLASS by MODEL` | of several models, one per class for each of them |
 
-Several labels stand in one cell with "|" between them; a "|" or a backslash of a name has a backslash before it. A
-class that is named as one of the first columns has "class " before its name ("class split"). Probabilities have nine
-digits, from which float32 is read back exactly. The file is UTF-8; a byte of a file's name that is not UTF-8 is written
-as it is.
+Several labels stand in one cell with "|" between them; a "|" or a backslash of a name has a backslash before it. Of two
+classes the second one is the positive one. A class that is named as one of the first columns has "class " before its
+name ("class split"). Probabilities have nine digits, from which float32 is read back exactly. The file is UTF-8; a byte
+of a file's name that is not UTF-8 is written as it is.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ import numpy as np
 from ..common.errors import InputError
 from ..common.files import open_regular, write_csv
 from ..data.labelled import Source
+from ..models.classes import require_positive
 from ..models.one_pass import SUM_TOLERANCE
 
 PREDICTIONS = "predictions.csv"
@@ -98,6 +99,27 @@ class PredictionTable:
             models={name: each[places] for name, each in self.models.items()},
             models_predicted={name: each[places] for name, each in self.models_predicted.items()},
             **{name: [values[place] for place in places.tolist()] for name, values in about.items()},
+        )
+
+    def with_positive(self, positive: str) -> PredictionTable:
+        """The same, of two classes, with this one as the second, which is the positive one; InputError for others."""
+        return self.in_order(require_positive(self.classes, positive, several=self.multi_label))
+
+    def in_order(self, order: np.ndarray) -> PredictionTable:
+        """The same with the classes, by their places, in another order."""
+        numbers = np.argsort(order)  # the new place of a class
+
+        def renamed(values: np.ndarray) -> np.ndarray:
+            return values[:, order] if values.ndim == 2 else numbers[values]
+
+        return replace(
+            self,
+            classes=[self.classes[place] for place in order.tolist()],
+            labels=renamed(self.labels),
+            predicted=renamed(self.predicted),
+            probabilities=self.probabilities[:, order],
+            models={model: each[:, order] for model, each in self.models.items()},
+            models_predicted={model: renamed(each) for model, each in self.models_predicted.items()},
         )
 
     def write(self, path: Path) -> None:
@@ -292,7 +314,7 @@ def _read(rows: Iterator[list[str]]) -> PredictionTable:
         if not several:
             if np.abs(found.sum(axis=1) - 1).max() > SUM_TOLERANCE:
                 raise ValueError(f"row {place} has probabilities that do not sum to 1")
-            if any(found[table].argmax() != said for table, said in enumerate(labels[-1][1:])):
+            if any(found[table][said] != found[table].max() for table, said in enumerate(labels[-1][1:])):
                 raise ValueError(f"row {place} has a predicted class that is not the likeliest of its columns")
         texts.append([row[0], *row[told:firsts]])
         values.append(found)

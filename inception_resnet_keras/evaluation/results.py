@@ -10,7 +10,7 @@ from rich.table import Table
 from ..common.console import cell
 from ..common.files import write_text
 from .intervals import Value
-from .metrics import CLASS_NAMES, NAMES, Figures
+from .metrics import CLASS_NAMES, Figures, figure_names
 from .text_tables import latex_table, markdown_table, markdown_text
 
 DECIMALS = {"mcc", "kappa", "quadratic_kappa", "auc", "average_precision", "brier"}  # others are shares, in percent
@@ -34,7 +34,7 @@ def figure_rows(models: Sequence[tuple[str, Figures]]) -> tuple[list[str], list[
     """The header, and a row per figure that one of the models has."""
     rows = [
         [label, *(_text(name, figures.values.get(name)) for _, figures in models)]
-        for name, label in NAMES.items()
+        for name, label in figure_names(models[0][1]).items()
         if any(name in figures.values for _, figures in models)
     ]
     return ["figure", *(name for name, _ in models)], rows

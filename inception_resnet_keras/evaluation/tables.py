@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ..common import notebook
 from ..common.console import cell, counted, say
+from ..common.machine import environment
 from .metrics import Figures
 from .multi_label import MultiLabelReport
 from .report import Report, most_confused
@@ -65,7 +66,8 @@ class Evaluation:
     models: each one alone, in the order given. average: of their probabilities; None of a single model.
     report: class by class, confusion matrix, mistakes and what could not be read, of the average or the one model.
     note: how the pictures relate to those that a run was trained on; "" where nothing is known.
-    folder: where it is written.
+    folder: where it is written. positive: of two classes the positive one; None of more, and of several labels.
+    command: what repeats it; "" where no command can.
     """
 
     data: str
@@ -76,6 +78,8 @@ class Evaluation:
     report: Report
     note: str
     folder: Path
+    positive: str | None = None
+    command: str = ""
 
     @property
     def reported(self) -> Model:
@@ -107,6 +111,9 @@ class Evaluation:
             "note": self.note,
             "pictures": self.reported.figures.pictures,
             "classes": len(self.classes),
+            "positive": self.positive,
+            "command": self.command,
+            **environment(),
             "crops": self.crops,
             "models": [asdict(model) for model in self.models],
             "average": asdict(self.average) if self.average else None,
@@ -263,7 +270,9 @@ def _heading(found: Evaluation) -> str:
     if len(views) == 1 and found.crops == 1:
         crops += looked_at(next(iter(views)))
     occurring = sum(score.support > 0 for score in found.report.classes)
-    return f"{counted(found.reported.figures.pictures, 'picture')} of {counted(occurring, 'class')}; {crops}"
+    positive = "" if found.positive is None else f", {found.positive!r} the positive one"
+    pictures = counted(found.reported.figures.pictures, "picture")
+    return f"{pictures} of {counted(occurring, 'class')}{positive}; {crops}"
 
 
 def looked_at(view: View) -> str:

@@ -21,8 +21,8 @@ MOST_CLASSES = 100  # of more classes nobody chooses thresholds
 def write_thresholds(folder: Path, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> None:
     """Writes thresholds.csv: each class against the rest, or each label.
 
-    A picture is taken for a class where its probability is at least the threshold. Of two classes only the second one
-    is listed. A threshold that is chosen by these pictures looks better on them than on others.
+    A picture is taken for a class where its probability is at least the threshold. Of two classes only the second one,
+    the positive one, is listed. A threshold that is chosen by these pictures looks better on them than on others.
 
     Args:
         folder: Where.

@@ -117,6 +117,42 @@ def columns(first: Classes, other: Classes, *, model: str, first_model: str) -> 
     return np.argsort(np.array(found, np.int64))
 
 
+def require_positive(classes: Sequence[str], positive: str, *, several: bool = False) -> np.ndarray:
+    """int64 (2,): the order of two classes in which the positive one is the second.
+
+    Every figure and file of two classes takes the second one for positive, so that their order is all that says it.
+
+    Args:
+        classes: The classes' names.
+        positive: The name of the positive one.
+        several: Whether a picture may have several of them.
+
+    Raises:
+        InputError: There are not two classes, or `positive` is none of them.
+    """
+    if several:
+        raise InputError(
+            f"positive: got {positive!r}; pictures may have several labels, of which each is judged by itself: leave "
+            "it out"
+        )
+    if len(classes) != 2:
+        raise InputError(
+            f"positive: got {positive!r}; it is for two classes, and there are {len(classes):,}, each of which is "
+            "judged against the rest: leave it out"
+        )
+    if positive not in classes:
+        raise InputError(f"positive: got {positive!r}; it takes one of the two classes, {quoted(classes)}")
+    return np.array([1, 0] if classes[0] == positive else [0, 1], np.int64)
+
+
+def with_positive(classes: Classes, positive: str | None, *, several: bool) -> Classes:
+    """Two classes in the order of `require_positive`, which has the arguments and the error; None: as they are."""
+    if positive is None:
+        return classes
+    order = require_positive(classes.names, positive, several=several).tolist()
+    return Classes([classes.names[place] for place in order], [classes.keys[place] for place in order if classes.keys])
+
+
 def number_of(name: str, known: dict[str, int | None], *, imagenet: bool) -> int | None:
     """ImageNet's folders are named n01440764, n01440764_tench, tench, great white shark or tench, Tinca tinca."""
     if name in known or not imagenet:

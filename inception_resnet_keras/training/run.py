@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 import os
-import platform
 import re
 import secrets
 import shutil
@@ -19,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +28,7 @@ from rich.console import Console
 from ..common.console import command, say
 from ..common.errors import InputError
 from ..common.files import LOCK, new_folder, only_writer, remove_partial, replacing, write_csv, write_json
+from ..common.machine import environment
 from ..common.packages import required
 from ..data.copies import COPIES_FILE
 from ..data.splits import SPLIT_FILE, read_split
@@ -129,8 +128,7 @@ class RunFolder:
                 "config": config.settings(),
                 "chosen": dict(derived),
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                "machine": {"platform": platform.platform(), "python": platform.python_version()},
-                "versions": _versions(),
+                **environment(),
             },
         )
 
@@ -237,17 +235,6 @@ def require_space(folder: Path, size: int) -> None:
 
 def _number(text: str) -> float:
     return int(text) if text.isdecimal() else float(text)
-
-
-def _versions() -> dict[str, str]:
-    packages = ("inception-resnet-keras", "keras", "tensorflow", "tensorflow-cpu", "numpy", "pillow", "scikit-learn")
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -139,6 +139,25 @@ def write(folder: Path, predictions: PredictionTable) -> Path:
     return folder
 
 
+def test_the_positive_class_is_the_second_of_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [
+        str(write(tmp_path / name, table(np.arange(40) >= wrong, group=[f"g{n // 4}" for n in range(40)])))
+        for name, wrong in (("a", 9), ("b", 3))
+    ]
+    assert compare(folders, out=tmp_path / "default").positive == "yes"
+    assert main(["compare", *folders, "--positive", "no", "--all-pairs", f"--out={tmp_path / 'out'}", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["positive"], found["classes"]) == ("no", ["yes", "no"])
+    assert found["command"].endswith(f"compare {folders[0]} {folders[1]} --all-pairs --positive no")
+    assert read_predictions(tmp_path / "out" / "predictions.csv").classes == ["yes", "no"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Positive class: no" in page
+    assert "--all-pairs --positive no" in page
+    with pytest.raises(InputError, match="positive: got 'maybe'; it takes one of the two classes, 'no', 'yes'"):
+        compare(folders, positive="maybe", out=tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
 def test_holms_correction_is_over_the_compared_pairs(tmp_path: Path) -> None:
     right = [np.arange(60) >= wrong for wrong in (20, 12, 4)]
     folders = [write(tmp_path / f"m{place}", table(each)) for place, each in enumerate(right)]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
+from sklearn.metrics import accuracy_score, average_precision_score, confusion_matrix, log_loss
 
 from inception_resnet_keras import create_inception_resnet_v1
 from inception_resnet_keras.cli import main
@@ -17,7 +18,7 @@ from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data import labelled
 from inception_resnet_keras.data.crops import Crops, View, cut, make_crops
 from inception_resnet_keras.data.images import decode
-from inception_resnet_keras.evaluation.evaluate import Evaluation, evaluate
+from inception_resnet_keras.evaluation.evaluate import Evaluation, evaluate, repeated
 from inception_resnet_keras.models.model_file import load_model
 from inception_resnet_keras.models.open import locate
 from inception_resnet_keras.models.predict import predict
@@ -88,6 +89,48 @@ def test_one_crop_says_what_predict_says(models: list[str], digits: Path, tmp_pa
     assert found.average is None
     assert found.report.accuracy == found.models[0].figures.top1 < 1
     assert {path.name for path in (tmp_path / "out").iterdir()} == WRITTEN
+
+
+def test_the_positive_class_is_what_all_is_of(
+    models: list[str], digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(write_model(tmp_path / "two.keras", classes="01"))
+    data = write_digits(tmp_path / "two", classes=2, per_class=9)
+    out = tmp_path / "out"
+    options = ["--data", str(data), "--positive", "0", "--batch-size", "9"]
+    assert main(["evaluate", model, *options, "--out", str(out), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["positive"], said["models"][0]["figures"]["positive"]) == ("0", "0")
+    table = rows(out / "predictions.csv")
+    assert list(table[0])[-2:] == ["1", "0"]
+    found = said["models"][0]["figures"]["values"]
+    hits = [row["predicted"] == "0" for row in table if row["true"] == "0"]
+    assert found["sensitivity"]["value"] == pytest.approx(np.mean(hits))
+    truth, scores = [row["true"] == "0" for row in table], [float(row["0"]) for row in table]
+    assert found["average_precision"]["value"] == pytest.approx(average_precision_score(truth, scores), abs=1e-6)
+    assert {row["class"] for row in rows(out / "thresholds.csv")} == {"0"}
+    page = (out / "report.html").read_text()
+    assert "Positive class: 0." in page
+    repeat = f"evaluate {model} --data {data} --positive 0 --batch-size 9"
+    assert said["command"].endswith(repeat)
+    assert repeat in page
+    for chosen, positive, says in (
+        (model, "2", "positive: got '2'; it takes one of the two classes, '0', '1'"),
+        (models[0], "0", "positive: got '0'; it is for two classes, and there are 3"),
+    ):
+        with pytest.raises(InputError, match=re.escape(says)):
+            evaluate(chosen, data, positive=positive, out=tmp_path / "refused")
+        assert not (tmp_path / "refused").exists()
+
+
+def test_a_command_that_cannot_be_given_is_none() -> None:
+    defaults = {"crops": 1, "classes": None, "ema": False, "positive": None, "out": None, "progress": None}
+    given = {"data": Path("d d"), "crops": 12, "classes": "c.txt", "ema": True, "positive": "-1", "out": "x"}
+    assert repeated("evaluate", ["m"], given, defaults).endswith(
+        "evaluate m --data 'd d' --crops 12 --classes c.txt --ema --positive=-1"
+    )
+    assert repeated("evaluate", ["m"], {**given, "classes": ["a", "b"]}, defaults) == ""
+    assert repeated("evaluate", [lambda: None], given, defaults) == ""  # type: ignore[list-item]
 
 
 def test_groups_are_read_from_paths(models: list[str], digits: Path, tmp_path: Path) -> None:

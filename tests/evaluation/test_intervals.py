@@ -7,11 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap as scipys_bootstrap
+from scipy.stats import norm
 from sklearn import metrics as sklearns
 
 from inception_resnet_keras.evaluation import intervals
-from inception_resnet_keras.evaluation.intervals import Units, Value, newcombe, wilson
-from inception_resnet_keras.evaluation.metrics import NAMES, _precision, areas_value, figures
+from inception_resnet_keras.evaluation.intervals import Units, Value, binormal_precision, newcombe, wilson
+from inception_resnet_keras.evaluation.metrics import (
+    NAMES,
+    OF_POSITIVE,
+    _precision,
+    areas_value,
+    figures,
+    precision_value,
+)
 
 
 def drawn(
@@ -31,6 +39,8 @@ def others(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     predicted, classes = probabilities.argmax(axis=1), np.unique(labels)
     truth = np.eye(probabilities.shape[1])[labels]
     confidence = probabilities.max(axis=1)
+    two = probabilities.shape[1] == 2
+    judged = [1] if two else classes
     error = 0.0
     for low in np.arange(15) / 15:
         inside = (confidence > low) & (confidence <= low + 1 / 15)
@@ -43,13 +53,22 @@ def others(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
         "mcc": sklearns.matthews_corrcoef(labels, predicted),
         "kappa": sklearns.cohen_kappa_score(labels, predicted),
         "quadratic_kappa": sklearns.cohen_kappa_score(labels, predicted, weights="quadratic"),
-        "auc": np.mean([sklearns.roc_auc_score(truth[:, each], probabilities[:, each]) for each in classes]),
+        "auc": np.mean([sklearns.roc_auc_score(truth[:, each], probabilities[:, each]) for each in judged]),
         "average_precision": np.mean(
-            [sklearns.average_precision_score(truth[:, each], probabilities[:, each]) for each in classes]
+            [sklearns.average_precision_score(truth[:, each], probabilities[:, each]) for each in judged]
         ),
         "brier": np.square(probabilities - truth).sum(axis=1).mean(),
         "ece": error,
-    }
+    } | (
+        {
+            "sensitivity": sklearns.recall_score(labels, predicted),
+            "specificity": sklearns.recall_score(labels, predicted, pos_label=0),
+            "precision": sklearns.precision_score(labels, predicted, zero_division=0),
+            "f1": sklearns.f1_score(labels, predicted, zero_division=0),
+        }
+        if two
+        else {}
+    )
 
 
 @settings(max_examples=15)
@@ -134,6 +153,46 @@ def test_groups_that_are_copies_count_as_one_picture_each() -> None:
         assert "by group" in other.method
 
 
+def test_figures_of_two_classes_are_of_the_positive_one() -> None:
+    labels, probabilities, _ = drawn(np.random.default_rng(4), 60, [0.7, 0.3], 1.5)
+    one, other = (
+        figures(labels, probabilities, ["no", "yes"]),
+        figures(1 - labels, np.ascontiguousarray(probabilities[:, ::-1]), ["yes", "no"]),
+    )
+    assert (one.positive, other.positive) == ("yes", "no")
+    for name, value in others(labels, probabilities).items():
+        if name != "quadratic_kappa":
+            assert one.values[name].value == pytest.approx(float(value), abs=1e-6), name
+    for name, opposite in (("sensitivity", "specificity"), ("accuracy", "accuracy"), ("brier", "brier")):
+        assert one.values[name].value == pytest.approx(other.values[opposite].value)
+    for name in ("precision", "f1", "average_precision"):
+        assert one.values[name].value != pytest.approx(other.values[name].value)
+        assert other.values[name] == next(getattr(each, name) for each in other.classes if each.name == "no")
+    assert figures(np.arange(6) % 3, np.eye(3)[[0, 1, 2, 1, 1, 2]]).positive is None
+
+
+def test_an_average_precision_of_one_has_an_interval_that_covers() -> None:
+    """Of two normal distributions far apart, whose average precision is known, many samples have one of exactly 1."""
+    random, covered, flawless, trials = np.random.default_rng(7), 0, 0, 400
+    positives = np.arange(50) < 15
+    many = np.arange(300_000) < 90_000
+    truth = sklearns.average_precision_score(many, random.normal(size=len(many)) + 3.5 * many)
+    assert binormal_precision(float(norm.cdf(3.5 / math.sqrt(2))), 0.3) == pytest.approx(truth, abs=2e-3)
+    for _ in range(trials):
+        found = precision_value(positives, random.normal(size=50) + 3.5 * positives, Units(50))
+        flawless += found.value == 1
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= truth <= found.high
+    assert flawless > trials / 5
+    assert covered / trials >= 0.93 - 0.022
+    perfect = figures(np.arange(30) % 3, np.eye(3, dtype=np.float32)[np.arange(30) % 3])
+    for value in (perfect.values["average_precision"], *(each.average_precision for each in perfect.classes)):
+        assert value is not None
+        assert (value.value, value.high, value.method) == (1, 1, "Newcombe, binormal")
+        assert 0.5 < (value.low or 0) < 0.95
+
+
 def test_wilsons_interval_of_fractional_trials() -> None:
     low, high = wilson(np.array([0.8, 0.0, 1.0]), np.array([10.0, 10.0, 4.5]))
     np.testing.assert_allclose(low[0], 0.4902, atol=1e-4)
@@ -151,7 +210,7 @@ def test_many_classes_and_pictures_take_seconds() -> None:
     random = np.random.default_rng(3)
     probabilities = random.dirichlet(np.full(1000, 0.01), 3000).astype(np.float32)
     found = figures(random.integers(0, 1000, 3000), probabilities)
-    assert set(found.values) == set(NAMES)
+    assert set(found.values) == set(NAMES) - set(OF_POSITIVE)
 
 
 @pytest.mark.slow

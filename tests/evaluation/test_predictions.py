@@ -37,6 +37,23 @@ FILES = st.fixed_dictionaries(
 )
 
 
+def test_two_classes_in_another_order_are_read_again_also_where_both_are_as_likely(tmp_path: Path) -> None:
+    probabilities = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]], np.float32)
+    first = prediction_table(["x", "y", "z"], ["a", "b"], np.array([0, 1, 1]), probabilities)
+    turned = first.with_positive("a")
+    turned.write(tmp_path / "predictions.csv")
+    found = read_predictions(tmp_path / "predictions.csv")
+    assert found.classes == ["b", "a"]
+    assert found.labels.tolist() == [1, 0, 0]
+    assert found.predicted.tolist() == [1, 1, 0]
+    np.testing.assert_array_equal(found.probabilities, probabilities[:, ::-1])
+    same = turned.with_positive("b")
+    assert (same.classes, same.labels.tolist()) == (["a", "b"], [0, 1, 1])
+    several = prediction_table(["x"], ["a", "b"], np.ones((1, 2), np.uint8), probabilities[:1], thresholds=np.ones(2))
+    with pytest.raises(InputError, match="positive: got 'a'; pictures may have several labels"):
+        several.with_positive("a")
+
+
 def drawn(seed: int, classes: list[str], models: list[str], *, several: bool, about: list[str]) -> PredictionTable:
     random = np.random.default_rng(seed)
     count = int(random.integers(1, 6))

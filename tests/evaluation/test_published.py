@@ -28,7 +28,7 @@ def scored(labels: np.ndarray) -> Evaluation:
         [np.full((count, 1000), 0.001, np.float32)],
     )
     subject = OpenedModel("v4", "inception_v4", None, True, 1000, View((299, 299)), lambda images: images, PUBLISHED)
-    return _evaluation(seen, [subject], Classes(NAMES), data="val", note="", crops=1, folder=Path())
+    return _evaluation(seen, [subject], Classes(NAMES), data="val", note="", crops=1, folder=Path(), command="")
 
 
 def test_figures_of_other_pictures_stand_alone() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
 from inception_resnet_keras.evaluation import plots
-from inception_resnet_keras.evaluation.calibration import calibration, confidence_and_correct
+from inception_resnet_keras.evaluation.calibration import calibration
 from inception_resnet_keras.evaluation.curves import plot_reliability, plot_verification
 from inception_resnet_keras.evaluation.figure_style import label
 from inception_resnet_keras.evaluation.metrics import balanced_accuracy
@@ -151,9 +151,11 @@ def test_mistakes_keep_their_shapes_and_have_their_files_names(report: Report) -
 
 def test_curves_say_their_figures(tmp_path: Path) -> None:
     found = calibration(LABELS, np.clip(PROBABILITIES, 0.01, 1) / np.clip(PROBABILITIES, 0.01, 1).sum(1, keepdims=True))
-    told = *confidence_and_correct(LABELS, PROBABILITIES), found
-    plot_reliability([("one", *told)], tmp_path / "one.png")
-    plot_reliability([("one", *told), ("a name that is too long to be shown", *told)], tmp_path / "two.png")
+    told, names = (PROBABILITIES, found), [f"c{number}" for number in range(PROBABILITIES.shape[1])]
+    plot_reliability(LABELS, [("one", *told)], names, tmp_path / "one.png")
+    plot_reliability(
+        LABELS, [("one", *told), ("a name that is too long to be shown", *told)], names, tmp_path / "two.png"
+    )
     distances, same = np.array([0.1, 0.4, 0.6, 0.9] * 2), np.array([True, True, False, False] * 2)
     plot_verification(verify(distances, same, np.arange(8) // 4), distances, same, tmp_path / "roc.png")
     plots.plot_pairs([("a\nb", True, 1.5, [Image.new("RGB", (9, 5))] * 2)], 3, tmp_path / "pairs.png")
@@ -169,8 +171,10 @@ def test_any_name_is_drawn_as_it_is(tmp_path: Path) -> None:
     plots.plot_confusion(report, tmp_path / "confusion.png")
     plots.plot_mistakes(report, np.zeros((len(names), 8, 8, 3), np.uint8), tmp_path / "mistakes.png")
     labels = np.arange(len(names))
-    told = *confidence_and_correct(labels, wrong), calibration(labels, wrong)
-    plot_reliability([("$\\frac$", *told)], tmp_path / "reliability.png")
+    told = ("$\\frac$", wrong, calibration(labels, wrong))
+    plot_reliability(labels, [told], names, tmp_path / "reliability.png")
+    two = ("$\\frac$", wrong[:2, [0, 1]], calibration(labels[:2], wrong[:2, [0, 1]]))
+    plot_reliability(labels[:2], [two], names[:2], tmp_path / "positive.png")
     assert label(names[0]) == r"\$\frac\$"  # as matplotlib wants signs that are no formula's
     assert label(names[2]) == r"two\nlines"
 

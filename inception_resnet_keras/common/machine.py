@@ -1,0 +1,73 @@
+"""What figures were computed on: the processor, the GPUs and the versions of the packages, for runs and reports."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from .devices import usable_cores
+from .packages import required
+
+PACKAGES = ("inception-resnet-keras", "keras", "tensorflow", "tensorflow-cpu", "numpy", "pillow", "scikit-learn")
+
+
+def environment() -> dict[str, dict[str, str]]:
+    """The machine and the versions, as config.json and the reports' JSON files keep them."""
+    return {"machine": machine(), "versions": versions()}
+
+
+def machine() -> dict[str, str]:
+    """Platform, Python, processor and GPUs."""
+    gpus = gpu_names()
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "CPU": f"{processor_name()}, {usable_cores()} cores used",
+        "GPU": ", ".join(gpus) if gpus else "none used",
+    }
+
+
+@cache
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Such as "Intel(R) Xeon(R) Platinum 8488C".
+
+    Linux's own list is asked first, because py-cpuinfo starts a process that takes about a second; it is asked where
+    that list has no name, if the extra `bench` is installed; `platform` has the last word.
+    """
+    try:
+        found = re.search(r"^(?:model name|Hardware)\s*:\s*(\S.*)$", cpuinfo.read_text(errors="replace"), re.MULTILINE)
+    except OSError:
+        found = None
+    if found:
+        return " ".join(found[1].split())
+    if find_spec("cpuinfo") is not None:
+        name = required("cpuinfo").get_cpu_info().get("brand_raw")
+        if name:
+            return str(name)
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def gpu_names() -> list[str]:
+    """The GPUs that TensorFlow sees, as it names them; none where it is not in use, since then it computes nothing."""
+    tensorflow: Any = sys.modules.get("tensorflow")
+    if tensorflow is None:
+        return []
+    details = tensorflow.config.experimental.get_device_details
+    return [str(details(gpu).get("device_name") or gpu.name) for gpu in tensorflow.config.list_physical_devices("GPU")]
+
+
+def versions() -> dict[str, str]:
+    """The installed ones of `PACKAGES`."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
