@@ -36,7 +36,7 @@ from .curves import Kind
 from .figure_style import percent, svg_of
 from .intervals import Units, Value
 from .metrics import CLASS_NAMES, Figures, area_intervals, figure_names, figures
-from .multi_label import multi_label_report
+from .multi_label import multi_label_report, score_text
 from .predictions import PREDICTIONS, PredictionTable, read_predictions
 from .report import Report, classification_report, most_confused
 from .report_page import Block, Code, Line, Picture, Section, TableBlock, require_own, write_page
@@ -400,18 +400,22 @@ def _text(key: str, value: Value | None) -> str:
 
 def _label_results(table: PredictionTable) -> Iterator[Block]:
     cuts = _thresholds(table)
-    report = multi_label_report(table.labels, table.probabilities, cuts, list(table.classes), list(table.pictures))
+    names = list(table.classes), list(table.pictures)
+    report = multi_label_report(table.labels, table.probabilities, cuts, *names, groups=table.group)
     yield Line(report.headline[:1].upper() + report.headline[1:] + ".", strong=True)
     rows = [
         [
             score.name,
             f"{score.support:,}",
-            *(percent(each) for each in (score.precision, score.recall)),
-            f"{score.f1:.3f}",
+            *(score_text(score, name) for name in ("precision", "recall", "f1", "average_precision", "auc")),
         ]
         for score in report.classes[:CLASSES_LISTED]
     ]
-    yield TableBlock(["label", "pictures", "precision", "recall", "F1"], rows, "Label by label, at their thresholds")
+    yield TableBlock(
+        ["label", "pictures", "precision", "recall", "F1", "average precision", "AUC"],
+        rows,
+        "Label by label, with 95 % intervals; precision, recall and F1 at their thresholds",
+    )
     yield Picture(svg_of(plots.label_scores(report)), "scores of each label", 720)
 
 

@@ -179,9 +179,12 @@ def evaluate_labels(
     """
     left_out = about.pop("left_out")
     names = [source.names[place] for place in read.tolist()]
+    groups = None if source.groups is None else [source.groups[place] for place in read.tolist()]
 
     def scored(probabilities: np.ndarray, thresholds: np.ndarray) -> MultiLabelReport:
-        return multi_label_report(labels, probabilities, thresholds, about["classes"], names, unreadable=left_out)
+        return multi_label_report(
+            labels, probabilities, thresholds, about["classes"], names, unreadable=left_out, groups=groups
+        )
 
     models = [
         LabelModel(subject.name, subject.network, subject.view, scored(each, cuts), list(subject.notes))
@@ -224,5 +227,7 @@ def _model_json(model: LabelModel) -> dict[str, object]:
         "micro_f1": figures.micro_f1,
         "macro_f1": figures.macro_f1,
         "subset_accuracy": figures.subset_accuracy,
+        "values": {name: asdict(value) for name, value in figures.values.items()},
+        "groups": figures.groups,
         "notes": model.notes,
     }

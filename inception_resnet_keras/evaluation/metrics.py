@@ -155,10 +155,10 @@ def figures(
         judged = judged if positive is None else [1]
         of_classes = [(labels == number, probabilities[:, number]) for number in judged]
         values["auc"] = _mean_area(of_classes, units)
-        fewest = min(_freedom(true, units) for true, _ in of_classes)
-        precisions = [_precision(*each) for each in of_classes]
-        found = _mean(precisions, units, JACKKNIFE, fewest if units.grouped else None)
-        values["average_precision"] = _flawless_precision(of_classes, units) if found.value == 1 else found
+        fewest = min(freedom_of(true, units) for true, _ in of_classes)
+        precisions = [precision_and_influence(*each) for each in of_classes]
+        found = mean_of_influences(precisions, units, JACKKNIFE, fewest if units.grouped else None)
+        values["average_precision"] = flawless_precision(of_classes, units) if found.value == 1 else found
     values |= _resampled(labels, probabilities, predicted, units)
     if accuracy.value == 1:
         values |= _flawless(labels, accuracy, classes, values)
@@ -226,11 +226,11 @@ def _classes(
     present = np.stack([units.totals((labels == number).astype(float)) > 0 for number in occurring], axis=1)
     if not units.grouped or present.sum(axis=1).max() == 1:  # no group has pictures of two classes
         return found, mean_of_shares(parts, units.method(MOVER))
-    fewest = min(_freedom(labels == number, units) for number in occurring)
+    fewest = min(freedom_of(labels == number, units) for number in occurring)
     return found, by_influence(float(np.mean([part.value for part in parts])), influence, units, LINEAR, fewest)
 
 
-def _freedom(positives: np.ndarray, units: Units) -> int:
+def freedom_of(positives: np.ndarray, units: Units) -> int:
     """The degrees of freedom of what varies with the groups of one class: their number less 1."""
     return int((units.totals(positives.astype(float)) > 0).sum()) - 1
 
@@ -243,7 +243,7 @@ def areas_value(positives: np.ndarray, scores: np.ndarray, units: Units) -> Valu
         scores: float (n,), greater for what is taken for positive.
         units: Of the n pictures.
     """
-    area, influence = _area(positives, scores)
+    area, influence = area_and_influence(positives, scores)
     found = by_influence(area, influence, units, DELONG)
     if found.low is not None and found.low < found.high:  # type: ignore[operator]
         return found
@@ -255,17 +255,17 @@ def areas_value(positives: np.ndarray, scores: np.ndarray, units: Units) -> Valu
 
 
 def precision_value(positives: np.ndarray, scores: np.ndarray, units: Units) -> Value:
-    """The average precision with the jackknife's interval, or `_flawless_precision`'s where it is 1.
+    """The average precision with the jackknife's interval, or `flawless_precision`'s where it is 1.
 
     The arguments are those of `areas_value`.
     """
-    value, influence = _precision(positives, scores)
+    value, influence = precision_and_influence(positives, scores)
     if value == 1:
-        return _flawless_precision([(positives, scores)], units)
-    return by_influence(value, influence, units, JACKKNIFE, _freedom(positives, units) if units.grouped else None)
+        return flawless_precision([(positives, scores)], units)
+    return by_influence(value, influence, units, JACKKNIFE, freedom_of(positives, units) if units.grouped else None)
 
 
-def _flawless_precision(parts: Sequence[tuple[np.ndarray, np.ndarray]], units: Units) -> Value:
+def flawless_precision(parts: Sequence[tuple[np.ndarray, np.ndarray]], units: Units) -> Value:
     """Of average precisions that are all 1: their areas are 1 too, and the interval is that of the rarest class."""
     positives, scores = min(parts, key=lambda part: part[0].sum())
     low = areas_value(positives, scores, units).low or 0.0
@@ -284,7 +284,7 @@ def area_intervals(found: Figures, key: str) -> dict[str, tuple[float, float]]:
     }
 
 
-def _area(positives: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
+def area_and_influence(positives: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
     """An area under the ROC curve, and each picture's influence on it."""
     areas, lower, higher = components(positives, scores[None])
     influence = np.empty(len(positives))
@@ -293,7 +293,7 @@ def _area(positives: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]
     return float(areas[0]), influence
 
 
-def _precision(positives: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
+def precision_and_influence(positives: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
     """The average precision, and each picture's influence on it by the jackknife.
 
     The average precision is the mean over the positive pictures of the precision at their score. Without one picture,
@@ -320,7 +320,9 @@ def _precision(positives: np.ndarray, scores: np.ndarray) -> tuple[float, np.nda
     return value, (left_out.mean() - left_out) * (count - 1) / count
 
 
-def _mean(measured: Sequence[tuple[float, np.ndarray]], units: Units, method: str, freedom: int | None = None) -> Value:
+def mean_of_influences(
+    measured: Sequence[tuple[float, np.ndarray]], units: Units, method: str, freedom: int | None = None
+) -> Value:
     """The mean of a figure over classes, its interval by the sum of each picture's influences."""
     value = float(np.mean([found for found, _ in measured]))
     return by_influence(value, np.mean([influence for _, influence in measured], axis=0), units, method, freedom)
@@ -328,7 +330,7 @@ def _mean(measured: Sequence[tuple[float, np.ndarray]], units: Units, method: st
 
 def _mean_area(parts: Sequence[tuple[np.ndarray, np.ndarray]], units: Units) -> Value:
     """The mean of the areas of (positives, scores); of 0 or 1, with Newcombe's interval of the rarest class."""
-    found = _mean([_area(*part) for part in parts], units, DELONG)
+    found = mean_of_influences([area_and_influence(*part) for part in parts], units, DELONG)
     if found.low is not None and found.high is not None and found.low < found.high:
         return found
     rarest = min(parts, key=lambda part: min(part[0].sum(), (~part[0]).sum()))

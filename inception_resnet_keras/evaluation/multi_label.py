@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from ..common.errors import InputError
 from ..common.packages import required
+from .intervals import Units, Value
+from .label_intervals import label_values, mean_values
 
 DEFAULT_THRESHOLD = 0.5
+# The scores of all labels, and what headlines call them.
+LABEL_NAMES = {
+    "mean_average_precision": "mean average precision",
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+    "subset_accuracy": "all labels right",
+}
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,8 @@ class LabelScore:
     average_precision, auc: Over all thresholds, in [0, 1]: the areas under the precision-recall and the ROC curve. None
         where no picture has the label; of the ROC curve also where all pictures have it.
     support: The number of pictures that have the label.
+    values: These and the specificity with 95 % intervals; without those that have nothing to divide by. Empty of a
+        report that was read from a file.
     """
 
     name: str
@@ -32,6 +43,7 @@ class LabelScore:
     average_precision: float | None
     auc: float | None
     support: int
+    values: dict[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,8 @@ class MultiLabelReport:
     classes: The scores of each label.
     mistakes: The pictures with a wrong label, those with the most first; of as many, the surest.
     unreadable: Files that were left out, each with why.
+    values: The scores of all labels, and the mean of their AUC ("mean_auc"), with 95 % intervals; as those of labels.
+    groups: How many groups of pictures the intervals are by; None where no groups are known.
     """
 
     pictures: int
@@ -75,6 +89,8 @@ class MultiLabelReport:
     classes: list[LabelScore]
     mistakes: list[LabelMistake]
     unreadable: list[tuple[str, str]]
+    values: dict[str, Value] = field(default_factory=dict)
+    groups: int | None = None
 
     @property
     def accuracy(self) -> float:
@@ -83,11 +99,12 @@ class MultiLabelReport:
 
     @property
     def headline(self) -> str:
-        """Such as "mean average precision 81.20%, micro F1 70.00%, macro F1 65.00%, all labels right 40.00%"."""
-        return (
-            f"mean average precision {self.mean_average_precision:.2%}, micro F1 {self.micro_f1:.2%}, macro F1 "
-            f"{self.macro_f1:.2%}, all labels right {self.subset_accuracy:.2%}"
-        )
+        """Such as "mean average precision 81.2 % (74.0–86.9), micro F1 …, macro F1 …, all labels right …"."""
+        return ", ".join(f"{called} {self.text(name)}" for name, called in LABEL_NAMES.items() if called)
+
+    def text(self, name: str) -> str:
+        """A score of all labels by the name of its field, with its interval if that is known."""
+        return self.values.get(name, Value(getattr(self, name))).percent()
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
@@ -101,6 +118,7 @@ def multi_label_report(
     picture_names: Sequence[str],
     *,
     unreadable: Sequence[tuple[str, str]] = (),
+    groups: Sequence[str] | None = None,
 ) -> MultiLabelReport:
     """Scores the probabilities of a model of several labels per picture.
 
@@ -111,6 +129,7 @@ def multi_label_report(
             for each picture; the report then has their means.
         class_names, picture_names: What the report calls the labels and the pictures.
         unreadable: Files that were left out, with reasons, to be listed.
+        groups: The group of each picture, by which the intervals are then, "" for none; None for no groups.
 
     Raises:
         InputError: No picture has a label.
@@ -127,6 +146,8 @@ def multi_label_report(
         for label, count in enumerate(counts.tolist())
     ]
     occurring = np.flatnonzero(counts)
+    units = Units(len(labels), groups)
+    of_labels = label_values(labels, predicted, probabilities, units)
     return MultiLabelReport(
         pictures=len(labels),
         mean_average_precision=mean,
@@ -134,14 +155,24 @@ def multi_label_report(
         macro_f1=float(np.mean(scores[2][occurring])),
         subset_accuracy=float(metrics.accuracy_score(labels, predicted)),
         classes=[
-            LabelScore(name, float(threshold), float(precision), float(recall), float(f1), average, area, int(support))
-            for name, threshold, precision, recall, f1, support, average, area in zip(
-                class_names, np.atleast_2d(cuts).mean(axis=0), *scores, precisions, areas, strict=True
+            LabelScore(
+                name, float(threshold), float(precision), float(recall), float(f1), average, area, int(support), values
+            )
+            for name, threshold, precision, recall, f1, support, average, area, values in zip(
+                class_names, np.atleast_2d(cuts).mean(axis=0), *scores, precisions, areas, of_labels, strict=True
             )
         ],
         mistakes=_mistakes(labels, probabilities, predicted, class_names, picture_names),
         unreadable=list(unreadable),
+        values=mean_values(labels, predicted, probabilities, units, of_labels),
+        groups=len(units) if units.grouped else None,
     )
+
+
+def score_text(score: LabelScore, name: str) -> str:
+    """A label's score by the name of its field, with its interval if that is known; "–" for none."""
+    value = getattr(score, name)
+    return "–" if value is None else score.values.get(name, Value(value)).percent()
 
 
 def _mistakes(

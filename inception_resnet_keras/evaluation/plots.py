@@ -322,11 +322,16 @@ def label_scores(report: MultiLabelReport) -> Figure:
     )
     for name, values_of, colour, marker in series:
         axis.plot(values_of, rows, marker, color=colour, markersize=7, markeredgewidth=1.6, label=name, clip_on=False)
+    for row, score in zip(rows, scores, strict=True):
+        value = score.values.get("average_precision")
+        if value and value.low is not None and value.high is not None:
+            axis.plot([value.low, value.high], [row, row], color=HELD_OUT, linewidth=1.2, zorder=2)
     names = labels([score.name for score in scores], 28)
     axis.set_yticks(rows, [f"{name}, {score.support:,}" for name, score in zip(names, scores, strict=True)])
     axis.set(xlim=(0, 1), ylim=(len(scores) - 0.4, -0.6), ylabel="label, pictures that have it")
     axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     figure.suptitle(title, fontsize=11)
+    axis.set_xlabel("blue line: 95 % interval of the average precision", fontsize=9)
     figure.legend(loc="outside lower center", ncols=4, fontsize=9)
     plain(axis)
     return figure

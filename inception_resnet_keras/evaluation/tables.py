@@ -14,7 +14,7 @@ from ..common import notebook
 from ..common.console import cell, counted, say
 from ..common.machine import environment
 from .metrics import Figures
-from .multi_label import MultiLabelReport
+from .multi_label import LABEL_NAMES, MultiLabelReport, score_text
 from .report import Report, most_confused
 from .results import class_figures_table, figures_table
 from .verification import Verification
@@ -242,24 +242,25 @@ def label_table(report: MultiLabelReport, most: int | None = None) -> Table:
     for column in ("threshold", "precision", "recall", "F1", "AP", "AUC", "pictures"):
         table.add_column(column, justify="right")
     for score in scores:
-        shares = (f"{share:.1%}" for share in (score.precision, score.recall, score.f1))
-        areas = (_share(area) for area in (score.average_precision, score.auc))
-        table.add_row(cell(score.name), f"{score.threshold:.3f}", *shares, *areas, f"{score.support:,}")
+        texts = (score_text(score, name) for name in ("precision", "recall", "f1", "average_precision", "auc"))
+        table.add_row(cell(score.name), f"{score.threshold:.3f}", *texts, f"{score.support:,}")
     table.add_section()
-    mean = (f"{report.macro_f1:.1%}", f"{report.mean_average_precision:.2%}")
-    table.add_row("mean", "", "", "", *mean, "", f"{report.pictures:,}")
+    area = report.values["mean_auc"].percent() if "mean_auc" in report.values else ""
+    mean = (report.text("macro_f1"), report.text("mean_average_precision"), area)
+    table.add_row("mean", "", "", "", *mean, f"{report.pictures:,}")
     return table
 
 
 def label_models_table(rows: Sequence[tuple[str, MultiLabelReport]]) -> Table:
     """The figures of each model of several labels per picture, by its name."""
-    table = Table()
+    groups = rows[0][1].groups
+    by = "" if groups is None else f" by {groups:,} groups"
+    table = Table(title=f"with 95 % intervals{by}", title_justify="left")
     table.add_column("model", overflow="fold")
     for column in ("mAP", "micro F1", "macro F1", "all right"):
         table.add_column(column, justify="right")
     for name, report in rows:
-        shares = (report.mean_average_precision, report.micro_f1, report.macro_f1, report.subset_accuracy)
-        table.add_row(cell(name), *(f"{share:.2%}" for share in shares))
+        table.add_row(cell(name), *map(report.text, LABEL_NAMES))
     return table
 
 

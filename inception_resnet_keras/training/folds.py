@@ -214,7 +214,7 @@ def pool(study: Study) -> tuple[list[RunFolder], StudyFigures, AnyReport]:
         cuts = _thresholds(study, tables, [each for each, _ in reports.values()])
         pooled = replace(pooled, predicted=(pooled.probabilities >= cuts).astype(np.uint8))
         of_pictures = pooled.labels, pooled.probabilities, cuts
-        found = multi_label_report(*of_pictures, classes, pooled.pictures, unreadable=unreadable)
+        found = multi_label_report(*of_pictures, classes, pooled.pictures, unreadable=unreadable, groups=pooled.group)
         plots.plot_labels(found, study.folder / "labels.png")
         report: AnyReport = found
     else:
@@ -300,7 +300,7 @@ def _report(stored: Mapping[str, Any]) -> AnyReport:
             micro_f1=float(stored["micro_f1"]),
             macro_f1=float(stored["macro_f1"]),
             subset_accuracy=float(stored["subset_accuracy"]),
-            classes=[LabelScore(**score) for score in stored["classes"]],
+            classes=[LabelScore(**{**score, "values": {}}) for score in stored["classes"]],
             mistakes=[LabelMistake(**mistake) for mistake in stored["mistakes"]],
             unreadable=unreadable,
         )

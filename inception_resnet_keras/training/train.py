@@ -770,7 +770,9 @@ def _report(
     unreadable = unreadable_pictures(training, held_out)
     if evaluated.multi_label:
         names = evaluated.class_names, evaluated.names
-        return multi_label_report(evaluated.labels, probabilities, thresholds, *names, unreadable=unreadable)
+        return multi_label_report(
+            evaluated.labels, probabilities, thresholds, *names, unreadable=unreadable, groups=evaluated.groups
+        )
     return classification_report(
         evaluated.labels, probabilities, evaluated.class_names, evaluated.names, unreadable, groups=evaluated.groups
     )

@@ -15,9 +15,9 @@ from inception_resnet_keras.evaluation.intervals import Units, Value, binormal_p
 from inception_resnet_keras.evaluation.metrics import (
     NAMES,
     OF_POSITIVE,
-    _precision,
     areas_value,
     figures,
+    precision_and_influence,
     precision_value,
 )
 
@@ -118,7 +118,7 @@ def test_the_jackknife_of_the_average_precision_leaves_out_picture_by_picture() 
     random = np.random.default_rng(0)
     positives = random.random(40) < 0.3
     scores = np.round(random.normal(size=40) + positives, 1)  # with ties
-    value, influence = _precision(positives, scores)
+    value, influence = precision_and_influence(positives, scores)
     assert value == pytest.approx(sklearns.average_precision_score(positives, scores))
     left_out = np.array(
         [sklearns.average_precision_score(np.delete(positives, n), np.delete(scores, n)) for n in range(40)]

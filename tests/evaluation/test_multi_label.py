@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
-from inception_resnet_keras.evaluation import plots
-from inception_resnet_keras.evaluation.multi_label import best_thresholds, multi_label_report
+from inception_resnet_keras.evaluation import multi_label, plots
+from inception_resnet_keras.evaluation.intervals import Value
+from inception_resnet_keras.evaluation.multi_label import MultiLabelReport, best_thresholds, multi_label_report
 
 PICTURES = [f"{number}.png" for number in range(60)]
 
@@ -100,6 +102,82 @@ def test_labels_that_no_picture_or_every_picture_has() -> None:
     assert some.average_precision is not None
     assert report.mean_average_precision == pytest.approx((some.average_precision + 1) / 2)
     assert report.macro_f1 == pytest.approx((some.f1 + 1) / 2)
+
+
+def scored(labels: np.ndarray, probabilities: np.ndarray, groups: list[str] | None = None) -> MultiLabelReport:
+    names = [str(number) for number in range(len(labels))]
+    return multi_label_report(labels, probabilities, [0.5] * labels.shape[1], list("abcd"), names, groups=groups)
+
+
+def test_every_score_lies_in_its_interval_and_groups_that_are_copies_count_once() -> None:
+    labels, probabilities = drawn(3)
+    alone = scored(labels, probabilities)
+    groups = [str(number // 5) for number in range(300)]
+    copies = scored(np.repeat(labels, 5, axis=0), np.repeat(probabilities, 5, axis=0), groups)
+    assert (alone.groups, copies.groups) == (None, 60)
+    pairs = [(alone, copies), *zip(alone.classes, copies.classes, strict=True)]
+    for one, other in pairs:
+        names = set(one.values) - {"mean_auc", "specificity"}
+        assert names == set(other.values) - {"mean_auc", "specificity"}
+        assert len(names) == (4 if isinstance(one, MultiLabelReport) else 5)
+        for name in names:
+            found, grouped = one.values[name], other.values[name]
+            assert found.value == pytest.approx(getattr(one, name), abs=1e-6), name
+            assert found.low is not None
+            assert found.high is not None
+            assert grouped.low is not None
+            assert found.low < found.value < found.high
+            assert found.value - found.low == pytest.approx(grouped.value - grouped.low, rel=0.2), name
+            assert "by group" in grouped.method
+    one = alone.classes[0]
+    recall = one.values["recall"]
+    wilsons = binomtest(round(recall.value * one.support), one.support).proportion_ci(method="wilson")
+    assert (recall.low, recall.high) == pytest.approx((wilsons.low, wilsons.high), abs=1e-6)
+    assert alone.headline.startswith(f"mean average precision {alone.values['mean_average_precision'].percent()}")
+
+
+def test_scores_of_one_have_intervals_too() -> None:
+    labels, _ = drawn(4)
+    report = scored(labels, labels.astype(np.float32))
+    for value in (*report.values.values(), *(value for score in report.classes for value in score.values.values())):
+        assert (value.value, value.high) == (1, 1)
+        assert value.low is not None
+        assert 0.5 < value.low < 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("pictures", "size"), [(60, 1), (300, 5)])
+def test_intervals_of_labels_cover_the_true_value(pictures: int, size: int) -> None:
+    """95 % intervals cover 93 to 97 % of the time, but for what 250 trials let be seen (two standard errors)."""
+    random, trials = np.random.default_rng(6), 250
+
+    def sample(count: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        groups = np.arange(count) // size
+        common = random.normal(size=(groups[-1] + 1, 1))[groups]  # makes labels depend on each other
+        labels = (0.6 * common + 0.8 * random.normal(size=(count, 4)) > 0.4).astype(np.uint8)
+        hard = random.normal(size=(groups[-1] + 1, 4))[groups] * (size > 1)
+        logits = 2.4 * labels - 1.2 + 0.6 * hard + random.normal(size=(count, 4))
+        return labels, (1 / (1 + np.exp(-logits))).astype(np.float32), [str(group) for group in groups]
+
+    def values(report: MultiLabelReport) -> dict[str, Value]:
+        return {**report.values, **{f"{name} of a label": value for name, value in report.classes[0].values.items()}}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multi_label, "mean_values", lambda *given: {})  # of so many pictures only the scores are needed
+        many = sample(100_000)
+        whole = scored(*many[:2])
+    truth = {name: getattr(whole, name) for name in multi_label.LABEL_NAMES}
+    truth["mean_auc"] = float(np.mean([score.auc for score in whole.classes if score.auc is not None]))
+    truth |= {f"{name} of a label": value.value for name, value in whole.classes[0].values.items()}
+    covered = dict.fromkeys(truth, 0)
+    for _ in range(trials):
+        labels, probabilities, groups = sample(pictures)
+        found = values(scored(labels, probabilities, groups if size > 1 else None))
+        for name, true in truth.items():
+            covered[name] += (found[name].low or 0) <= true <= (found[name].high or 0)
+    print(pictures, size, {name: round(hits / trials, 3) for name, hits in covered.items()})
+    for name, hits in covered.items():
+        assert 0.93 - 0.028 <= hits / trials <= 0.97 + 0.022, name
 
 
 @given(seed=st.integers(0, 10_000), decimals=st.integers(1, 7), pictures=st.integers(1, 12))
