@@ -175,6 +175,19 @@ def score_text(score: LabelScore, name: str) -> str:
     return "–" if value is None else score.values.get(name, Value(value)).percent()
 
 
+def label_area_intervals(report: MultiLabelReport, key: str) -> dict[str, tuple[float, float]]:
+    """The intervals of "auc" or "average_precision", by label, and by "" that of the mean, if curves have it."""
+    mean = {"auc": "mean_auc", "average_precision": "mean_average_precision"}[key]
+    values = {score.name: score.values.get(key) for score in report.classes}
+    if all(score.auc is not None for score in report.classes if score.support):  # no curve is missing in the mean
+        values[""] = report.values.get(mean)
+    return {
+        name: (value.low, value.high)
+        for name, value in values.items()
+        if value is not None and value.low is not None and value.high is not None
+    }
+
+
 def _mistakes(
     labels: np.ndarray,
     probabilities: np.ndarray,
