@@ -64,11 +64,12 @@ def mean_values(
     (subset,) = shares(right, np.ones_like(right), units)
     assert subset is not None
     found = _f1(labels, predicted, units) | {"subset_accuracy": subset}
-    occurring = labels.any(axis=0)
+    occurring = np.asarray(labels.any(axis=0))
     if found["macro_f1"].low is None:  # all are 1 in every resample, or there is one unit only
-        parts = [values["f1"] for values, there in zip(of_labels, occurring, strict=True) if there and "f1" in values]
+        those = zip(of_labels, occurring.tolist(), strict=True)
+        scores_of_labels = [values["f1"] for values, there in those if there and "f1" in values]
         if subset.value == 1:
-            found["macro_f1"] = mean_of_shares(parts)
+            found["macro_f1"] = mean_of_shares(scores_of_labels)
             found["micro_f1"] = f1_of(subset) or subset  # a picture with an error has at least one of its labels wrong
     parts = [
         (true, scores)

@@ -130,7 +130,7 @@ def test_a_command_that_cannot_be_given_is_none() -> None:
         "evaluate m --data 'd d' --crops 12 --classes c.txt --ema --positive=-1"
     )
     assert repeated("evaluate", ["m"], {**given, "classes": ["a", "b"]}, defaults) == ""
-    assert repeated("evaluate", [lambda: None], given, defaults) == ""  # type: ignore[list-item]
+    assert repeated("evaluate", [lambda: None], given, defaults) == ""
 
 
 def test_groups_are_read_from_paths(models: list[str], digits: Path, tmp_path: Path) -> None:
