@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from hashlib import file_digest
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ class Check:
     agreement: The share of pictures with the same top-1; of an embedding, the least cosine similarity.
     plain_difference, plain_agreement: The same of the file in the format's library without a setting, as users of other
         programs run it; None where it was not run.
+    sha256: By file, of what was written; paths are relative to the export's.
     setting: What such a user must set to get the figures above; "" for nothing.
     labels: Whether a picture may have several labels; the agreement is then of the decisions, one per picture and
         label, at the thresholds.
@@ -89,6 +91,7 @@ class Check:
     plain_difference: float | None = None
     plain_agreement: float | None = None
     setting: str = ""
+    sha256: dict[str, str] = field(default_factory=dict)
 
     @property
     def relative(self) -> float:
@@ -139,6 +142,16 @@ class Check:
     def as_json(self) -> dict[str, Any]:
         bounds = {key: value for key, value in vars(self.bounds).items() if math.isfinite(value)}
         return {**vars(self), "relative_difference": self.relative, "bounds": bounds}
+
+
+def checksums(place: Path) -> dict[str, str]:
+    """SHA-256 of a file by its name, or of each file below a folder by its path in it."""
+    files = {file.relative_to(place).as_posix(): file for file in sorted(place.rglob("*")) if file.is_file()}
+    found = {}
+    for name, file in (files or {place.name: place}).items():
+        with file.open("rb") as stream:
+            found[name] = file_digest(stream, "sha256").hexdigest()
+    return found
 
 
 def bounds_for(

@@ -172,6 +172,8 @@ def export_model(
             sample=pictures.judged,
             bounds=bounds,
         )
+        digests = [checks.checksums(folder / file.name) for file in formats.files_of(target, out)[1:]]
+        found = replace(found, sha256={name: value for each in digests for name, value in each.items()})
         write_json(folder / f"{out.name}.check.json", found.as_json())
     if target.name == "openvino":
         open_runtime(out)  # compiles it for this machine, which keeps it: the first `predict` starts as the next do

@@ -89,6 +89,7 @@ def export_layout(
         ValueError: The layout's server does not run the format, `out` exists, or as for `export_model`.
     """
     from ..models.open import display_name
+    from .check import checksums
     from .export import export_model
     from .service import check_name, default_name
 
@@ -118,6 +119,7 @@ def export_layout(
             _configure_ovms(folder / place.name, chosen, format, artefact)
         elif layout == "triton":
             _configure_triton(folder / place.name / chosen, format, artefact, max_batch)
+        found = replace(found, sha256=checksums(folder / place.name))
         write_json(folder / figures.name, found.as_json())
     return found
 

@@ -16,6 +16,7 @@ from ..common.errors import InputError
 from ..common.files import new_files
 from ..common.packages import required
 from ..evaluation.html_report import run_results
+from ..models.model_file import ExportCard
 from ..weights.runs import RUN_CONFIG
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def write_model_card(out: Path, card: Card, check: Check, run: Path | None) -> P
 
 def _text(out: Path, card: Card, check: Check, run: Path | None) -> str:
     height, width = card.size
-    takes = f"RGB images of {height}×{width} pixels with values of 0-255, float32 (batch, height, width, 3)"
+    dtype = card.input_type if isinstance(card, ExportCard) else "float32"
+    takes = f"RGB images of {height}×{width} pixels with values of 0-255, {dtype} (batch, height, width, 3)"
     gives = f"the probabilities of {len(card.classes):,} classes" if card.gives_classes else "an embedding"
     parts = [
         f"# {escaped(out.name)}",

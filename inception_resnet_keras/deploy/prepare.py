@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
+from .. import __version__
 from ..common.errors import InputError, refuse
 from ..models.folding import in_policy, optimize_for_inference
 from ..models.model_file import Card, ExportCard, InputType, Output, Precision, read_card_if_any
@@ -86,6 +89,8 @@ def prepare(
             precision=precision,
             output=kind,
             input_type=input_type,
+            weights_sha256=_sha256(model),
+            made_by=f"inception_resnet_keras {__version__}, Keras {keras.__version__}",
         ),
         notes,
     )
@@ -102,6 +107,15 @@ def _examined(source: Any, preprocessing: str | None, size: tuple[int, int] | No
         raise InputError(f"model: {source} is exported already; give the run or .keras file that it came from")
     card = read_card_if_any(file)
     return examine(str(source), file, card, preprocessing, size=size, default_size=default_size)
+
+
+def _sha256(model: keras.Model) -> str:
+    """Of the weights' values, by which exports of one model are known in any format."""
+    found = sha256()
+    for weight in model.weights:
+        values = keras.ops.convert_to_numpy(keras.ops.cast(weight, FLOAT32))
+        found.update(np.asarray(values, "<f4").tobytes())
+    return found.hexdigest()
 
 
 def _names(card: Card | None, network: Network | None, model: keras.Model) -> tuple[str, str]:

@@ -27,7 +27,7 @@ from ..models.runtimes import ENCODED, ENCODED_INPUT, INPUT, OUTPUT
 Picture: TypeAlias = bytes | np.ndarray
 VERSION = "1"  # of the model: there is one
 SIGNATURE = "serving_default"
-CLASSES, PROBABILITIES = "classes", "probabilities"
+CLASSES, SCORES = "classes", "scores"
 BYTES = "BYTES"
 # Datatypes of the Open Inference Protocol that can hold pixels.
 DTYPES = {
@@ -161,7 +161,7 @@ class TfServingRequest:
             columns: dict[str, list[Any]] = {
                 OUTPUT: rows,
                 CLASSES: [[served.class_names[number] for number in numbers] for numbers in best],
-                PROBABILITIES: [row[numbers].tolist() for row, numbers in zip(outputs, best, strict=True)],
+                SCORES: [row[numbers].tolist() for row, numbers in zip(outputs, best, strict=True)],
             }
             if self.columnar:
                 return _encoded({"outputs": columns})
@@ -241,7 +241,7 @@ def tf_serving_metadata(served: Served) -> dict[str, Any]:
         top = min(served.top, served.outputs)
         outputs = outputs | {
             CLASSES: tensor(CLASSES, "DT_STRING", -1, top),
-            PROBABILITIES: tensor(PROBABILITIES, "DT_FLOAT", -1, top),
+            SCORES: tensor(SCORES, "DT_FLOAT", -1, top),
         }
         signatures[ENCODED] = _signature({ENCODED_INPUT: tensor(ENCODED_INPUT, "DT_STRING", -1)}, outputs)
     return {

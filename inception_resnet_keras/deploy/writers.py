@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,16 +15,20 @@ from ..common.chatter import quiet
 from ..common.errors import InputError
 from ..common.files import write_text
 from ..models.model_file import card_text
-from ..models.runtimes import CARD_KEY, ENCODED, ENCODED_INPUT, INPUT, OUTPUT, SAVED_MODEL_CARD
-from ..weights.runs import MEMBER
+from ..models.runtimes import CARD_KEY, ENCODED, ENCODED_INPUT, INPUT, SAVED_MODEL_CARD, output_name
+from ..models.saved_model import SAVED_MODEL_FILE
 from .decoding import decode
+from .descriptions import TOP, described, model_api_info, write_onnx_properties
 from .formats import DEFAULT, Options
 from .precise import mark_precise, stay_as_written
 from .prepare import ExportableModel
 from .quantization import Calibration, quantize_onnx, quantize_openvino
+from .tflite_metadata import add_metadata
 
+FACTS = "description"  # of an IR's runtime information: what `described` gives
 SIGNATURE = "serving_default"
-TOP = 5  # classes that the signature of encoded pictures names, or all where there are fewer
+CLASSIFY = "classify"
+EXAMPLE_KEY = "image/encoded"  # of a tf.Example, as TensorFlow's own tools write it
 
 
 def write_saved_model(
@@ -34,12 +37,12 @@ def write_saved_model(
     del calibration, options
     module = tf.Module()
     module.weights = [variable.value for variable in prepared.exported.variables]
-    card = prepared.card
+    card, gives = prepared.card, output_name(prepared.card)
     pixels = tf.TensorSpec([None, *card.size, 3], card.input_type, INPUT)
 
     @tf.function(input_signature=[pixels])
     def of_pixels(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {OUTPUT: prepared.exported(image, training=False)}
+        return {gives: prepared.exported(image, training=False)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, ENCODED_INPUT)])
     def of_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -49,14 +52,32 @@ def write_saved_model(
         images = tf.map_fn(read, image_bytes, fn_output_signature=pixels.dtype)
         outputs = of_pixels(tf.ensure_shape(images, pixels.shape))
         if card.classes:
-            top = tf.math.top_k(outputs[OUTPUT], k=min(TOP, len(card.classes)))
+            top = tf.math.top_k(outputs[gives], k=min(TOP, len(card.classes)))
             names = tf.constant([name.encode("utf-8", "surrogateescape") for name in card.classes])
-            outputs |= {"classes": tf.gather(names, top.indices), "probabilities": top.values}
+            outputs |= {"classes": tf.gather(names, top.indices), "scores": top.values}
         return outputs
 
-    tf.saved_model.save(module, path, signatures={SIGNATURE: of_pixels, ENCODED: of_bytes})
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
+    def of_examples(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = tf.io.parse_example(inputs, {EXAMPLE_KEY: tf.io.FixedLenFeature([], tf.string)})
+        outputs = of_bytes(found[EXAMPLE_KEY])
+        return {key: outputs[key] for key in ("classes", "scores")}
+
+    signatures = {SIGNATURE: of_pixels, ENCODED: of_bytes} | ({CLASSIFY: of_examples} if card.classes else {})
+    tf.saved_model.save(module, path, signatures=signatures)
+    if card.classes:
+        _serve_classify(path / SAVED_MODEL_FILE)
     (path / SAVED_MODEL_CARD).parent.mkdir()
     write_text(path / SAVED_MODEL_CARD, card_text(card))
+
+
+def _serve_classify(file: Path) -> None:
+    """Makes a signature one for TensorFlow Serving's `:classify`; TensorFlow 2 saves each as one for `:predict`."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    saved.meta_graphs[0].signature_def[CLASSIFY].method_name = "tensorflow/serving/classify"
+    file.write_bytes(saved.SerializeToString(deterministic=True))
 
 
 def write_onnx(
@@ -69,13 +90,14 @@ def write_onnx(
     prepared.exported(np.zeros((1, *prepared.card.size, 3), prepared.card.input_type))
     with quiet(), _garbage_collected():
         prepared.exported.export(str(path), format="onnx", opset_version=options.opset, verbose=False)
-    model = _named(onnx.load(path))
+    model = _named(onnx.load(path), output_name(prepared.card))
     if precision == "float16":
         model = _in_float16(model)
     elif precision == "int8":
         assert calibration is not None
         model = quantize_onnx(model, calibration, INPUT)
     onnx.helper.set_model_props(model, {CARD_KEY: card_text(prepared.card)})
+    write_onnx_properties(model, prepared.card)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 
@@ -95,13 +117,13 @@ def _garbage_collected() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _named(model: Any) -> Any:
+def _named(model: Any, output: str) -> Any:
     """The same with its input, output and batch axis called what they are."""
     (takes,), (gives,) = model.graph.input, model.graph.output
     for node in model.graph.node:
         node.input[:] = [INPUT if name == takes.name else name for name in node.input]
-        node.output[:] = [OUTPUT if name == gives.name else name for name in node.output]
-    takes.name, gives.name = INPUT, OUTPUT
+        node.output[:] = [output if name == gives.name else name for name in node.output]
+    takes.name, gives.name = INPUT, output
     for value in (takes, gives):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     del model.graph.value_info[:]
@@ -130,13 +152,17 @@ def write_openvino(
         prepared.exported.export(str(plain), format="openvino", verbose=False)
     model = ov.Core().read_model(plain)
     model.input(0).tensor.set_names({INPUT})
-    model.output(0).tensor.set_names({OUTPUT})
+    model.output(0).tensor.set_names({output_name(prepared.card)})
     if prepared.card.precision == "int8":
         assert calibration is not None
         model = quantize_openvino(model, calibration)
     if prepared.card.precision == "float32":
         stay_as_written(model)
     model.set_rt_info(card_text(prepared.card), [CARD_KEY])
+    model.get_parameters()[0].set_layout(ov.Layout("NHWC"))
+    for section, facts in (("model_info", model_api_info(prepared.card)), (FACTS, described(prepared.card))):
+        for key, value in facts.items():
+            model.set_rt_info(value, [section, key])
     ov.save_model(model, path, compress_to_fp16=prepared.card.precision == "float16")
     if prepared.card.precision == "float32":
         mark_precise(path)
@@ -177,8 +203,7 @@ def write_litert(
         prepared.exported.export(str(path), format="litert", verbose=False, **settings)
     if options.integer_only:
         _require_integers(path)
-    with zipfile.ZipFile(path, "a") as archive:  # after the buffer, where TensorFlow Lite's own metadata puts files
-        archive.writestr(MEMBER, card_text(prepared.card))
+    add_metadata(path, prepared.card)
 
 
 def _all_values(shape: tuple[int, ...]) -> np.ndarray:

@@ -72,11 +72,15 @@ class ExportCard(Card):
     output: "probabilities", one a class (independent ones where the network ended in sigmoids), or
         "embedding": then there are no classes.
     input_type: of the pixels that it takes.
+    weights_sha256: of the Keras model's weights, in its order, as little-endian float32; "" where it is not known.
+    made_by: what wrote it, with versions.
     """
 
     precision: Precision = "float32"
     output: Output = "probabilities"
     input_type: InputType = "float32"
+    weights_sha256: str = ""
+    made_by: str = ""
 
     @property
     def gives_classes(self) -> bool:
@@ -123,7 +127,7 @@ def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> Ca
             raise ValueError(f"its card has {len(text):,} bytes")
         # Cards of earlier versions lack these: they were evaluated on whole pictures of one class each.
         earlier = {"central_crop": 1.0, "run": "", "epoch": 0, "value_range": None, "thresholds": []}
-        earlier["input_type"] = "float32"
+        earlier |= {"input_type": "float32", "weights_sha256": "", "made_by": ""}
         found = {**earlier, **json.loads(text)}
         values = {field.name: found[field.name] for field in fields(kind)}
         card = kind(**values)

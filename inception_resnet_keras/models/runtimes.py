@@ -77,10 +77,16 @@ def _make_room(root: Path) -> None:
 
 SAVED_MODEL_CARD = Path("assets.extra") / MEMBER  # where TensorFlow Serving leaves alone what it finds
 CARD_KEY = "inception_resnet_keras"  # of an ONNX file's metadata, and of an IR's runtime information
-INPUT, OUTPUT = "image", "output"
+INPUT, OUTPUT, EMBEDDING = "image", "probabilities", "embedding"
 ENCODED = "encoded"  # a SavedModel's signature of JPEG and PNG files' bytes
 ENCODED_INPUT = "image_bytes"  # TensorFlow Serving's REST takes base64 where a name ends so
 _LITERT_HAS_NO_MEMORY = "failed with error '12'"  # of a file that is mapped, as a ValueError
+
+
+def output_name(card: Card) -> str:
+    """What the output of an export is called, in every format."""
+    return OUTPUT if card.gives_classes else EMBEDDING
+
 
 NO_CARD = (
     "holds no class names: it was not exported by `inception-resnet-keras export`, "
@@ -240,19 +246,20 @@ class SavedModelRuntime(Runtime):
         try:
             self._signature = self._loaded.signatures["serving_default"]
             takes = self._signature.structured_input_signature[1][INPUT].shape
-            gives = self._signature.structured_outputs[OUTPUT].shape
-        except (KeyError, AttributeError, IndexError) as error:
+            ((self._gives, result),) = self._signature.structured_outputs.items()
+            gives = result.shape
+        except (KeyError, AttributeError, IndexError, ValueError) as error:
             raise InputError(f"{self.path}: has no signature serving_default as it is exported here: {error}") from None
         check_card(self.path, card, takes.as_list(), gives.as_list())
         self._tensor = tf.constant
         return card
 
     def _run(self, images: np.ndarray) -> np.ndarray:
-        return self._signature(**{INPUT: self._tensor(images)})[OUTPUT].numpy()
+        return self._signature(**{INPUT: self._tensor(images)})[self._gives].numpy()
 
     def run_encoded(self, contents: Sequence[bytes]) -> np.ndarray:
         """What the model says of JPEG or PNG files' bytes, which it decodes and resizes itself."""
-        return self._loaded.signatures[ENCODED](**{ENCODED_INPUT: self._tensor(contents)})[OUTPUT].numpy()
+        return self._loaded.signatures[ENCODED](**{ENCODED_INPUT: self._tensor(contents)})[self._gives].numpy()
 
 
 class OpenVinoRuntime(Runtime):

@@ -38,7 +38,8 @@ _OPERATIONS = """
     Cast Shape ShapeN Size Rank Range Fill ZerosLike OnesLike Reshape Squeeze ExpandDims Transpose Pad PadV2 MirrorPad
     Pack Unpack ConcatV2 Split SplitV Slice StridedSlice GatherV2 GatherNd OneHot Tile BroadcastTo ReverseV2 Roll
 
-    DecodeImage DecodeJpeg ExtractJpegShape DecodePng DecodeRaw StaticRegexFullMatch StringJoin StringSplitV2 Substr
+    DecodeImage DecodeJpeg ExtractJpegShape DecodePng DecodeRaw ParseExampleV2
+    StaticRegexFullMatch StringJoin StringSplitV2 Substr
 """
 OPERATIONS = frozenset(_OPERATIONS.split())
 # Every SavedModel can save itself again. What does it is not called by anything that is loaded here.

@@ -56,7 +56,7 @@ def test_the_signature_of_files_names_the_classes() -> None:
     asked = parse_tf_serving(SERVED, body({"signature_name": "encoded", "instances": [B64, {"image_bytes": B64}]}))
     assert asked.pictures == [FILE, FILE]
     first, second = json.loads(asked.answer(SERVED, OUTPUTS))["predictions"]
-    assert first == {protocols.OUTPUT: [0.25, 0.5, 0.25], "classes": ["b ☃", "a"], "probabilities": [0.5, 0.25]}
+    assert first == {protocols.OUTPUT: [0.25, 0.5, 0.25], "classes": ["b ☃", "a"], "scores": [0.5, 0.25]}
     assert second["classes"] == ["c", "a"]
     columns = parse_tf_serving(SERVED, body({"signature_name": "encoded", "inputs": [B64, B64]}))
     assert json.loads(columns.answer(SERVED, OUTPUTS))["outputs"]["classes"] == [["b ☃", "a"], ["c", "a"]]

@@ -164,7 +164,7 @@ def test_the_named_signature_answers_as_the_exported_saved_model(
     theirs = loaded.signatures["encoded"](tf.constant([exact]))
     assert set(ours) == set(theirs)
     assert ours["classes"] == [name.decode() for name in theirs["classes"].numpy()[0]]
-    np.testing.assert_allclose(ours["probabilities"], theirs["probabilities"].numpy()[0], atol=1e-6)
+    np.testing.assert_allclose(ours["scores"], theirs["scores"].numpy()[0], atol=1e-6)
     signatures = client.get("/v1/models/digits/metadata").json()["metadata"]["signature_def"]["signature_def"]
     for name, signature in signatures.items():
         assert set(signature["outputs"]) == set(loaded.signatures[name].structured_outputs)
