@@ -267,6 +267,8 @@ def _draw_curve(axis: Axes, kind: Kind, curve: Curve, *, mean: bool) -> None:
     if curve.band is not None:
         axis.fill_between(*curve.band, step=steps, color=colour, alpha=0.2, linewidth=0)
     axis.step(curve.x, curve.y, where=steps, color=colour, linewidth=1.6)
+    if kind == "roc":  # a mean's height at 0 is that which is reached without a false alarm
+        axis.vlines(curve.x[0], 0, curve.y[0], color=colour, linewidth=1.6)
     if kind == "precision_recall" and not mean:  # from recall 0 to the first threshold's
         axis.hlines(curve.y[0], 0, curve.x[0], color=colour, linewidth=1.6)
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
@@ -300,6 +302,8 @@ def _caption(found: CurveSet, shown: int) -> Iterator[str]:
         yield f"Bands: 95 %, {resampled}, {where}." if found.resamples else "No bands: too many pictures to resample."
     elif found.mean and found.resamples:
         yield f"Bands: 95 %, {wilsons}; of the mean {resampled}, {where}."
+    elif found.mean:
+        yield f"Bands: 95 %, {wilsons}; the mean has none, since there are too many pictures to resample."
     else:
         yield f"Bands: 95 %, {wilsons}."
     yield "Dashed: chance."

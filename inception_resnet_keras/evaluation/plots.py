@@ -225,7 +225,7 @@ def confusion(
     longest = max(map(len, names))
     side = float(np.clip(0.42 * classes, 2.1, 8.0))
     margin = 0.8 + 0.085 * longest
-    figure = Figure(figsize=(max(2 * side + margin + 1.0, 7.2), side + margin + 0.6), layout="compressed")
+    figure = Figure(figsize=(max(2 * side + margin + 1.0, 7.2), side + margin + 0.9), layout="compressed")
     left, right_panel = figure.subplots(1, 2)
     small = float(np.clip(230 / max(classes, 1), 6.5, 9.0))
     numbered = classes <= NUMBERED_CLASSES

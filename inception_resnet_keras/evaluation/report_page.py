@@ -144,7 +144,10 @@ base-uri 'none'; form-action 'none'">
 <th scope="col"{% if loop.index <= block.texts %} class="text"{% endif %}>{{ cell | printable }}</th>
 {%- endfor %}</tr></thead>
 <tbody>{% for row in block.rows %}<tr>{% for cell in row -%}
-<td{% if loop.index <= block.texts %} class="text" dir="auto"{% endif %}>{{ cell | printable }}</td>
+<td{% if loop.index <= block.texts %} class="text" dir="auto"{% endif %}>
+{%- if loop.index <= block.texts %}{{ cell | printable }}
+{%- else %}{{ cell | printable | replace("–", "\u2060–\u2060") }}
+{%- endif %}</td>
 {%- endfor %}</tr>
 {% endfor %}</tbody></table></div>
 {% elif block.kind == "picture" %}
