@@ -1,16 +1,15 @@
 """The 95 % intervals of models of several labels per picture: of each label, and of the means of the labels.
 
 They are those of classes (`intervals`): Wilson's of shares, DeLong's of an area, the jackknife's of an average
-precision. A picture's labels are not independent of each other: the means of the labels' areas and average precisions
-add up each picture's influences over the labels, and the mean of their F1 is resampled picture by picture. Where groups
-are given, a group takes the place of a picture.
+precision. A picture's labels are not independent of each other: the means of the labels' scores add up each picture's
+influences over the labels. Where groups are given, a group takes the place of a picture.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .intervals import DELONG, JACKKNIFE, Units, Value, bootstrap, f1_of, mean_of_shares, shares
+from .intervals import DELONG, JACKKNIFE, LINEAR, Units, Value, by_influence, f1_of, mean_of_shares, shares
 from .metrics import (
     area_and_influence,
     areas_value,
@@ -79,7 +78,7 @@ def mean_values(
     if not parts:
         return found
     fewest = min(freedom_of(true, units) for true, _ in parts) if units.grouped else None
-    areas = mean_of_influences([area_and_influence(*part) for part in parts], units, DELONG)
+    areas = mean_of_influences([area_and_influence(*part) for part in parts], units, DELONG, fewest)
     rarest = min(parts, key=lambda part: min(part[0].sum(), (~part[0]).sum()))
     found["mean_auc"] = areas if areas.low is not None else areas_value(*rarest, units)
     every = int(labels.all(axis=0).sum())  # labels of every picture, whose average precision is always 1
@@ -90,20 +89,19 @@ def mean_values(
 
 
 def _f1(labels: np.ndarray, predicted: np.ndarray, units: Units) -> dict[str, Value]:
-    """F1 as the mean of the labels that a picture has, and of all decisions, both by the same resamples."""
-    true, said = labels.astype(np.float64), predicted.astype(np.float64)
-    both, occurring = true * said, labels.any(axis=0)
+    """F1 as the mean of the labels that a picture has, and of all decisions, by each picture's influence on them.
 
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        hits, having, given = (weights @ each for each in (both, true, said))
-        f1 = np.where(having > 0, 2 * hits / np.maximum(having + given, 1), 0.0)[:, occurring]
-        counted = (having > 0)[:, occurring].sum(axis=1)
-        decided = (having + given).sum(axis=1)
-        return np.stack(
-            [
-                np.where(counted > 0, f1.sum(axis=1) / np.maximum(counted, 1), np.nan),
-                np.where(decided > 0, 2 * hits.sum(axis=1) / np.maximum(decided, 1), np.nan),
-            ]
-        )
-
-    return dict(zip(("macro_f1", "micro_f1"), bootstrap(statistic, units, bounds=(0.0, 1.0)), strict=True))
+    Of few groups, resampling would cover less: 90 % of the time with 60 groups of five pictures.
+    """
+    chosen = np.flatnonzero(labels.sum(axis=0))
+    both, either = 2.0 * (labels * predicted), labels.astype(np.float64) + predicted
+    micro = float(both.sum() / either.sum())
+    totals = either.sum(axis=0)[chosen]
+    each = both.sum(axis=0)[chosen] / totals
+    freedom = len(units) - 1
+    of_micro = (both.sum(axis=1) - micro * either.sum(axis=1)) / either.sum()
+    of_macro = ((both[:, chosen] - each * either[:, chosen]) / totals).mean(axis=1)
+    return {
+        "macro_f1": by_influence(float(each.mean()), of_macro, units, LINEAR, freedom),
+        "micro_f1": by_influence(micro, of_micro, units, LINEAR, freedom),
+    }
