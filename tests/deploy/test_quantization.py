@@ -130,12 +130,12 @@ def openvino_graph() -> Any:
 
 
 def quantized_layers(model: Any) -> set[str]:
-    """The names of the convolutions whose weights come out of a FakeQuantize."""
+    """The names of the convolutions whose weights are not a float32 constant: int8, they are multiplied by a scale."""
     return {
         operation.get_friendly_name()
         for operation in model.get_ops()
         if operation.get_type_name() == "Convolution"
-        and operation.input_value(1).get_node().get_type_name() == "FakeQuantize"
+        and operation.input_value(1).get_node().get_type_name() != "Constant"
     }
 
 
