@@ -46,6 +46,7 @@ class Plan(Setting):
     contenders: The first one is the baseline, which all are compared with.
     inference, training: Batch sizes of either task, ascending; empty leaves it out.
     rounds: Turns of each contender. seconds: Duration of one measurement.
+    drop_wrong: Whether a contender is not timed whose outputs differ from the network's by more than rounding explains.
     """
 
     contenders: tuple[Contender, ...]
@@ -53,6 +54,7 @@ class Plan(Setting):
     training: tuple[int, ...] = ()
     rounds: int = 5
     seconds: float = 2.0
+    drop_wrong: bool = True
 
     def __post_init__(self) -> None:
         one_of("device", self.device, ("cpu", "gpu"))
@@ -345,7 +347,7 @@ class Benchmark:
     def _turn(self, contender: Contender, task: str, number: int) -> None:
         name, facts = str(contender), self.facts[str(contender)]
         left = [batch for batch in getattr(self.plan, task) if f"{task} {batch}" not in facts["failures"]]
-        wrong = "check" in facts and not facts["check"]["passed"]
+        wrong = self.plan.drop_wrong and "check" in facts and not facts["check"]["passed"]
         if contender not in self.files or wrong or not left or not getattr(contender, TIMED[task]):
             return
         self.tell(f"{name}: {task}")
@@ -359,7 +361,7 @@ class Benchmark:
                     left.remove(value["batch"])
                 else:
                     facts[key] = value
-                if key == "check" and not value["passed"]:
+                if key == "check" and not value["passed"] and self.plan.drop_wrong:
                     off = "its outputs differ from the network's in float32 by {difference:.2g}, more than {bound:g}"
                     raise WorkerError(off.format(**value))
         except WorkerError as error:  # larger batches than the one that failed are not tried either

@@ -293,3 +293,17 @@ def test_the_command_exports_a_whole_models_h5(tmp_path: Path, digits: Path) -> 
     assert main(["export", str(tmp_path / "model.h5"), "--format=onnx", f"--check={digits}", f"--out={out}"]) == 0
     images = pixels(digits)
     np.testing.assert_allclose(open_runtime(out).run(images), tiny.run(model, images), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_an_export_ranks_every_engine_in_int8(
+    run: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those too whose outputs on the benchmark's own pictures are far from a tiny network's."""
+    arguments = ["export", str(run), "--format", "onnx", "--precision", "int8", "--calibrate", str(digits), "--rank"]
+    assert main([*arguments, "--min-calibration", "2", "--out", str(tmp_path / "m.onnx")]) == 0
+    said = capsys.readouterr()
+    fastest = [line for line in (said.out + said.err).splitlines() if line.startswith("fastest here at batch")]
+    assert [line.split(":")[0] for line in fastest] == [
+        f"fastest here at batch {batch}, {tiny.SIDE}×{tiny.SIDE} pixels" for batch in (1, 8)
+    ]
