@@ -146,6 +146,9 @@ def run(args: argparse.Namespace) -> None:
         _rank([f"{args.model}@graph", str(out), *others], console)
 
 
+RANK_ROUNDS = 3  # turns of each engine
+
+
 def _require_rank(args: argparse.Namespace) -> list[str]:
     """The other engines in int8, as contenders. Raises InputError where they cannot be ranked."""
     from ..common.packages import required
@@ -175,7 +178,7 @@ def _rank(contenders: list[str], console: Console) -> None:
 
     parsed = tuple(map(parse, contenders))
     size = own_size(parsed[1:2]) or Plan.size
-    plan = Plan(contenders=parsed, size=size, inference=(1, 8), rounds=3, seconds=1.0, drop_wrong=False)
+    plan = Plan(contenders=parsed, size=size, inference=(1, 8), rounds=RANK_ROUNDS, seconds=1.0, drop_wrong=False)
     result = Benchmark(plan, lambda text: say(console, text, style="dim"), lambda result: None).run()
     rows = make_rows(result)
     show({**result, "rows": rows, "notes": make_notes({**result, "rows": rows})}, console)
