@@ -20,8 +20,6 @@ settings.register_profile("suite", deadline=None, max_examples=50)
 
 settings.load_profile("suite")
 
-_drawn: list[Any] = []  # matplotlib's own `savefig`
-
 
 def pytest_collection_finish() -> None:
     """What was imported stays: each search for garbage would go through it again, for a fifth of the suite's time."""
@@ -38,20 +36,21 @@ def no_cache_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="session", autouse=True)
-def blank_charts() -> Iterator[None]:
+def blank_charts() -> Iterator[Any]:
     """Charts are written as blank images: the suite makes thousands beside what it tests, a third of its time.
 
-    Tests that look at charts ask for `charts`; what runs in a process of its own draws them.
+    Yields matplotlib's own `savefig`. Tests that look at charts ask for `charts`; what runs in a process of its own
+    draws them.
     """
     if not find_spec("matplotlib"):
-        yield
+        yield None
         return
     from matplotlib.figure import Figure
 
-    _drawn.append(Figure.savefig)
+    drawn = Figure.savefig
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", _save_blank)
-        yield
+        yield drawn
 
 
 def _save_blank(figure: Any, target: Any, *, format: str = "png", dpi: int = 100, **_: Any) -> None:
@@ -65,12 +64,12 @@ def _save_blank(figure: Any, target: Any, *, format: str = "png", dpi: int = 100
 
 
 @pytest.fixture(scope="module")
-def charts(blank_charts: None) -> Iterator[None]:
+def charts(blank_charts: Any) -> Iterator[None]:
     """Within the module, charts are drawn."""
     from matplotlib.figure import Figure
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", _drawn[0])
+        patch.setattr(Figure, "savefig", blank_charts)
         yield
 
 

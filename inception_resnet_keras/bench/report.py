@@ -61,6 +61,12 @@ def _spread(values: Iterable[float]) -> dict[str, float] | None:
     return {"median": float(np.median(found)), "low": min(found), "high": max(found)} if found else None
 
 
+def with_figures(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A benchmark's result with its `rows` and `notes`, as the other functions here take it."""
+    found = {**result, "rows": make_rows(result)}
+    return {**found, "notes": make_notes(found)}
+
+
 NOISY = 0.1  # of a round's time: by more, times of this machine are no figures of a contender
 BUSY = 0.5  # of the cores: load before the run
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..bench.engines import GRAMMAR, PRESETS, parse
-from ..common.arguments import read_size
 from ..common.errors import refuse
+from .options import sides, size
 
 HELP = "speed and memory of networks, engines and precisions, in turns"
 CHARTS = (".png", ".svg", ".pdf")
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-inference", action="store_true", help="training steps alone")
     add(
         "--size",
-        type=_image_size,
+        type=size,
         metavar="PIXELS",
         help="side of the images, or HEIGHTxWIDTH (default: that of the files, else the preset's, or 299)",
     )
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from ..bench.report import make_notes, make_rows, plot, show
+    from ..bench.report import plot, show, with_figures
     from ..bench.run import Benchmark
     from ..common.console import command, say
     from ..common.files import write_json
@@ -71,8 +71,7 @@ def run(args: argparse.Namespace) -> int:
     progress, typed = Console(stderr=True), command("bench", *sys.argv[2:])
 
     def report(result: dict[str, Any]) -> dict[str, Any]:
-        found = {"command": typed, **result, "rows": make_rows(result)}
-        return {**found, "notes": make_notes(found)}
+        return {"command": typed, **with_figures(result)}
 
     def keep(result: dict[str, Any]) -> None:
         if args.json is not None:
@@ -103,8 +102,8 @@ def plan_of(args: argparse.Namespace) -> Any:
     training = args.train_batch or (preset.training if preset else ()) or ((32,) if args.train else ())
     options = {name: getattr(args, name) for name in ("rounds", "seconds", "threads")}
     options |= {"device": device, "steps": args.steps_per_call}
-    size = args.size if args.size is not None else own_size(contenders) or (preset.size if preset else Setting.size)
-    options["size"] = (size, size) if isinstance(size, int) else size
+    given = args.size if args.size is not None else own_size(contenders) or (preset.size if preset else Setting.size)
+    options["size"] = sides(given)
     return Plan(contenders=tuple(dict.fromkeys(contenders)), inference=inference, training=training, **options)
 
 
@@ -113,10 +112,3 @@ def _sizes(text: str) -> tuple[int, ...]:
         return tuple(sorted(set(map(int, text.split(",")))))
     except ValueError:
         raise argparse.ArgumentTypeError(f"got {text!r}; it takes numbers with commas, such as 1,8") from None
-
-
-def _image_size(text: str) -> int | tuple[int, int]:
-    size = read_size(text)
-    if size is None:
-        raise argparse.ArgumentTypeError(f"got {text!r}; it takes a side in pixels or HEIGHTxWIDTH, such as 299")
-    return size

@@ -10,6 +10,7 @@ from ..data import SOURCE_HELP
 from ..models.precision import PRECISION_HELP, PRECISIONS
 from ..models.saved_model import TRUST_HELP
 from ..networks.rows import PREPROCESSINGS
+from .options import add_one_crop, add_positive
 from .pack import number_or_share
 
 HELP = "whether models differ: paired differences with intervals and tests, and in words"
@@ -41,15 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--all-pairs", action="store_true", help="compare each model with each other one, not with the first only")
     add("--allow-trained", action="store_true", help="compare also on pictures that one of the models was trained on")
     add("--group", metavar="COLUMN", help="what pictures of one group have in common, as in train --group")
-    add(
-        "--positive",
-        metavar="CLASS",
-        help="of two classes the positive one, for sensitivity, AUC, thresholds and so on (default: the second)",
-    )
+    add_positive(parser)
     add("--crops", type=int, metavar="N", help="a picture: 1, 12 or 144, averaged (default: 1)")
-    add("--crop-fraction", type=float, metavar="F", help="that one crop looks at, instead of the weights' own")
-    add("--crop-mode", choices=("squash", "center"), help="whether one crop keeps the picture's shape, or is square")
-    add("--interpolation", choices=("bilinear", "bicubic", "lanczos", "nearest"), help="instead of the weights' own")
+    add_one_crop(parser)
     add("--classes", type=Path, metavar="FILE", help="class names, one a line, for models that carry none")
     add("--ema", action="store_true", default=None, help="take the running averages that a checkpoint may have")
     add(

@@ -20,6 +20,7 @@ from ..deploy.layouts import LAYOUTS, check_layout
 from ..deploy.quantization import setting
 from ..models.model_file import INPUT_TYPES, PRECISIONS
 from ..networks.rows import PREPROCESSINGS
+from .options import size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(PREPROCESSINGS),
         help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
     )
-    add("--size", type=_size, metavar="SIDE", help="for a model of pictures of any size: 299, or HEIGHTxWIDTH")
+    add("--size", type=size, metavar="SIDE", help="for a model of pictures of any size: 299, or HEIGHTxWIDTH")
     add(
         "--input-type",
         choices=INPUT_TYPES,
@@ -172,29 +173,21 @@ def _rank(contenders: list[str], console: Console) -> None:
     Speed does not depend on the pictures, and the export was judged on the user's: none is left out for what it
     computes on the benchmark's own.
     """
-    from ..bench.engines import parse
-    from ..bench.report import make_notes, make_rows, show
+    from ..bench.engines import parse, sides
+    from ..bench.report import show, with_figures
     from ..bench.run import Benchmark, Plan, own_size
 
     parsed = tuple(map(parse, contenders))
-    size = own_size(parsed[1:2]) or Plan.size
-    plan = Plan(contenders=parsed, size=size, inference=(1, 8), rounds=RANK_ROUNDS, seconds=1.0, drop_wrong=False)
+    pixels = own_size(parsed[1:2]) or Plan.size
+    plan = Plan(contenders=parsed, size=pixels, inference=(1, 8), rounds=RANK_ROUNDS, seconds=1.0, drop_wrong=False)
     result = Benchmark(plan, lambda text: say(console, text, style="dim"), lambda result: None).run()
-    rows = make_rows(result)
-    show({**result, "rows": rows, "notes": make_notes({**result, "rows": rows})}, console)
+    found = with_figures(result)
+    show(found, console)
     for batch in plan.inference:
-        timed = [row["contender"] for row in rows if row["batch"] == batch]
+        timed = [row["contender"] for row in found["rows"] if row["batch"] == batch]
         if timed:
             of = "" if len(timed) == len(parsed) else f", of the {len(timed)} of {len(parsed)} that could be timed"
-            say(console, f"fastest here at batch {batch}, {size[0]}×{size[1]} pixels{of}: {timed[0]}")
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, times, width = text.partition("x")
-    try:
-        return int(height), int(width if times else height)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"got {text!r}; it takes pixels as SIDE or HEIGHTxWIDTH") from None
+            say(console, f"fastest here at batch {batch}, {sides(pixels)} pixels{of}: {timed[0]}")
 
 
 @contextmanager

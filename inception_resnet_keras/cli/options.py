@@ -1,4 +1,4 @@
-"""Types of command-line options that several verbs take."""
+"""Command-line options that several verbs take, and their types."""
 
 from __future__ import annotations
 
@@ -18,3 +18,19 @@ def size(text: str) -> int | tuple[int, int]:
 def sides(size: int | tuple[int, int]) -> tuple[int, int]:
     """(height, width) of a size."""
     return size if isinstance(size, tuple) else (size, size)
+
+
+def add_positive(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--positive",
+        metavar="CLASS",
+        help="of two classes the positive one, for sensitivity, AUC, thresholds and so on (default: the second)",
+    )
+
+
+def add_one_crop(parser: argparse.ArgumentParser) -> None:
+    """How the one crop of a picture is taken."""
+    add = parser.add_argument
+    add("--crop-fraction", type=float, metavar="F", help="that one crop looks at, instead of the weights' own")
+    add("--crop-mode", choices=("squash", "center"), help="whether one crop keeps the picture's shape, or is square")
+    add("--interpolation", choices=("bilinear", "bicubic", "lanczos", "nearest"), help="instead of the weights' own")
