@@ -280,8 +280,11 @@ class OpenVinoRuntime(Runtime):
             raise InputError(f"{self.path}: its weights are missing: {weights.name} belongs beside it")
         if self.path.stat().st_size > MAX_XML:
             raise InputError(f"{self.path}: has more than the {MAX_XML // 1024**2} MiB that a network's graph can have")
-        core = ov.Core()
-        model = core.read_model(self.path)
+        from openvino.frontend import FrontEndManager
+
+        # Not Core.read_model: that tries every format it knows, so an .xml could be a TensorFlow graph.
+        reader = FrontEndManager().load_by_framework("ir")
+        core, model = ov.Core(), reader.convert(reader.load(self.path))
         if not model.has_rt_info([CARD_KEY]):
             raise InputError(f"{self.path}: {NO_CARD}")
         text = model.get_rt_info([CARD_KEY]).astype(str)

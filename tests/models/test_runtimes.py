@@ -130,6 +130,16 @@ def test_a_truncated_file_is_named(exported: Any, tmp_path: Path, format: str, s
         open_runtime(path)
 
 
+@pytest.mark.parametrize("content", ["onnx", "text"])
+def test_an_xml_of_another_format_is_refused(exported: Any, tmp_path: Path, capfd: Any, content: str) -> None:
+    """OpenVINO itself would read the ONNX file, past the checks of such, and print what it makes of the text."""
+    path = copied(exported, "openvino", tmp_path)
+    path.write_bytes(exported["onnx"][0].read_bytes() if content == "onnx" else b"<\xff" + path.read_bytes())
+    with pytest.raises(InputError, match=r"model\.xml: is damaged"):
+        open_runtime(path)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, None])
 def test_weights_of_an_ir_that_are_damaged_or_gone(exported: Any, tmp_path: Path, share: float | None) -> None:
     path = copied(exported, "openvino", tmp_path)
