@@ -1,10 +1,11 @@
 """Real processes of the command line that begin at once: forked from a server that has imported the engines already."""
 
 import multiprocessing
+import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,20 @@ from .tiny import KNOWN
 PATIENCE = 300  # seconds, on a machine that others load
 
 
-def start(arguments: list[str], said: Path, prepare: Callable[[], None] | None = None) -> Any:
+def start(
+    arguments: list[str],
+    said: Path,
+    prepare: Callable[[], None] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Any:
     """A process of that command line, where the small networks are known: a `multiprocessing` one.
 
-    What it says on either stream is added to the file `said`; `prepare`, a module's function, is called in it first.
+    What it says on either stream is added to the file `said`; `prepare`, a module's function, is called in it first,
+    and `environment` is added to its own.
     """
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([__name__])
-    process = server.Process(target=_command, args=(arguments, str(said), prepare))
+    process = server.Process(target=_command, args=(arguments, str(said), prepare, dict(environment or {})))
     process.start()
     return process
 
@@ -44,8 +51,9 @@ def finish(process: Any, said: Path, status: int = 0) -> str:
     return said.read_text()
 
 
-def _command(arguments: list[str], said: str, prepare: Callable[[], None] | None) -> None:
+def _command(arguments: list[str], said: str, prepare: Callable[[], None] | None, environment: dict[str, str]) -> None:
     networks.NETWORKS.update(KNOWN)
+    os.environ |= environment
     with Path(said).open("a", buffering=1) as file:
         sys.stdout = sys.stderr = file
         if prepare:

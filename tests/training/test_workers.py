@@ -3,10 +3,10 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,12 @@ import pytest
 
 from inception_resnet_keras.training.run import Checkpoints
 
+from .. import forked
 from ..data.photographs import write_photographs
 from ..forked import free_addresses
 from ..pictures import write_digits
+from .workers import note
 
-ROOT = Path(__file__).parents[2]
-WORKER = ("-m", "tests.training.workers")
 # Plain SGD: Adam's division by a gradient's own size would blow rounding up.
 SETTINGS = (
     *("--epochs=2", "--batch-size=16", "--learning-rate=0.02", "--set=optimizer=sgd", "--set=dropout=0"),
@@ -27,45 +27,69 @@ SETTINGS = (
 )
 
 
-def environment(workers: list[str], index: int) -> dict[str, str]:
-    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if len(workers) == 1:
-        return quiet
-    return quiet | {
-        "TF_CONFIG": json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
-    }
+class Workers:
+    """So many processes that run the same command, as a scheduler starts them.
 
-
-def start(
-    count: int,
-    *arguments: object,
-    program: Sequence[str] = ("-m", "tests.training.workers"),
-    last: Sequence[str] = (),
-    each: Sequence[str] = (),
-) -> list[subprocess.Popen[str]]:
-    """So many workers that run the same command, as a scheduler starts them.
-
-    `last` is given to the last one too, and one of `each` to each.
+    folder: Where each one's output is kept, and what `tests.training.workers` notes of it.
+    last: What is given to the last one besides.
+    each: What is given to each besides.
     """
-    workers = free_addresses(count)
-    command = [sys.executable, *program, *map(str, arguments)]
-    return [
-        subprocess.Popen(
-            [*command, *(last if index == count - 1 else ()), *each[index : index + 1]],
-            cwd=ROOT,
-            env=environment(workers, index),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for index in range(count)
-    ]
+
+    def __init__(
+        self, count: int, folder: Path, *arguments: object, last: Sequence[str] = (), each: Sequence[str] = (),
+        prepare: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
+        folder.mkdir(exist_ok=True)
+        started = len(list(folder.glob("*.txt")))
+        addresses = free_addresses(count)
+        self.said = [folder / f"{started + number}.txt" for number in range(count)]
+        self.processes = []
+        for number, said in enumerate(self.said):
+            more = [*(last if number == count - 1 else ()), *each[number : number + 1]]
+            self.processes.append(
+                forked.start(
+                    [*map(str, arguments), *more], said, prepare or partial(note, str(folder / "worker")),
+                    _environment(addresses, number),
+                )
+            )  # fmt: skip
+
+    def finish(self, *statuses: int) -> list[str]:
+        """What each has said when all have ended, and that with `statuses`, or 0."""
+        for process in self.processes:
+            process.join(500)
+        expected = list(statuses) or [0] * len(self.processes)
+        said = self.texts()
+        assert [process.exitcode for process in self.processes] == expected, "\n---\n".join(said)
+        return said
+
+    def wait_until(self, holds: Callable[[], bool]) -> None:
+        """Until it holds, while every worker lives."""
+        while not holds():
+            assert all(process.is_alive() for process in self.processes), self.texts()
+            time.sleep(0.01)
+
+    def send(self, number: int, sent: signal.Signals) -> None:
+        os.kill(self.processes[number].pid, sent)
+
+    def kill(self) -> None:
+        """What a scheduler does with the rest of a job that lost a worker."""
+        for process in self.processes:
+            process.kill()
+            process.join()
+
+    def texts(self) -> list[str]:
+        return [said.read_text() if said.exists() else "" for said in self.said]
 
 
-def finish(workers: list[subprocess.Popen[str]]) -> list[str]:
-    said = [worker.communicate(timeout=500)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * len(workers), "\n---\n".join(said)
-    return said
+def _environment(addresses: list[str], number: int) -> dict[str, str]:
+    if len(addresses) == 1:
+        return {}
+    return {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}})}
+
+
+def arrays(folder: Path) -> list[dict[str, np.ndarray]]:
+    """What the workers of that folder noted."""
+    return [dict(np.load(file)) for file in sorted(folder.glob("worker.*.npz"))]
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +99,8 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, 
     # Photographs: of a digit's even background, max pooling's ties would turn rounding into other weights.
     data = write_photographs(folder / "photographs", (20, 20, 20), size=(40, 40))
     begin = ["train", "--model=few", "--size=32", f"--data={data}", *SETTINGS]
-    finish(start(1, folder / "one", *begin, f"--out={folder / 'run'}"))
-    return begin, dict(np.load(folder / "one.0.npz"))
+    Workers(1, folder / "one", *begin, f"--out={folder / 'run'}").finish()
+    return begin, *arrays(folder / "one")
 
 
 def require_equal(workers: list[dict[str, np.ndarray]], expected: dict[str, np.ndarray]) -> None:
@@ -95,8 +119,8 @@ def test_two_workers_are_one_with_both_their_pictures_and_only_the_chief_writes(
     one: tuple[list[str], dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     begin, expected = one
-    said = finish(start(2, tmp_path / "two", *begin, f"--out={tmp_path / 'run'}"))
-    workers = [dict(np.load(tmp_path / f"two.{number}.npz")) for number in (0, 1)]
+    said = Workers(2, tmp_path / "two", *begin, f"--out={tmp_path / 'run'}").finish()
+    workers = arrays(tmp_path / "two")
     for worker in workers:
         np.testing.assert_allclose(worker["losses"], expected["losses"], rtol=1e-5)
     require_equal(workers, expected)
@@ -115,10 +139,10 @@ def test_two_workers_with_several_labels_a_picture_are_one(tmp_path: Path) -> No
     table = tmp_path / "table.csv"
     table.write_text("\n".join(["path,even,high", *rows]))
     begin = ["train", "--model=few", "--size=32", f"--data={table}", *SETTINGS]
-    finish(start(1, tmp_path / "one", *begin, f"--out={tmp_path / 'alone'}"))
-    said = finish(start(2, tmp_path / "two", *begin, f"--out={tmp_path / 'run'}"))
-    workers = [dict(np.load(tmp_path / f"two.{number}.npz")) for number in (0, 1)]
-    require_equal(workers, dict(np.load(tmp_path / "one.0.npz")))
+    Workers(1, tmp_path / "one", *begin, f"--out={tmp_path / 'alone'}").finish()
+    said = Workers(2, tmp_path / "two", *begin, f"--out={tmp_path / 'run'}").finish()
+    workers = arrays(tmp_path / "two")
+    require_equal(workers, *arrays(tmp_path / "one"))
     reports = [json.loads((tmp_path / run / "report.json").read_text()) for run in ("alone", "run")]
     assert reports[0]["mean_average_precision"] == pytest.approx(reports[1]["mean_average_precision"])
     assert "mean average precision" in said[0]
@@ -130,19 +154,15 @@ def test_a_killed_worker_is_started_again_and_the_run_goes_on_from_the_last_chec
 ) -> None:
     begin, expected = one
     run = tmp_path / "run"
-    workers = start(2, tmp_path / "two", *begin, f"--out={run}")
+    workers = Workers(2, tmp_path / "two", *begin, f"--out={run}")
     try:
-        while len(list(run.glob("checkpoints/step-*.ckpt"))) < 2:
-            assert all(worker.poll() is None for worker in workers), [worker.communicate()[0] for worker in workers]
-            time.sleep(0.02)
-        workers[1].kill()
+        workers.wait_until(lambda: len(list(run.glob("checkpoints/step-*.ckpt"))) >= 2)
+        workers.send(1, signal.SIGKILL)
     finally:
-        for worker in workers:
-            worker.kill()  # what a scheduler does with the rest of a job that lost a worker
-            worker.communicate()
-    said = finish(start(2, tmp_path / "two", "train", "--resume", run))
+        workers.kill()
+    said = Workers(2, tmp_path / "two", "train", "--resume", run).finish()
     assert "going on from step-" in said[0]
-    require_equal([dict(np.load(tmp_path / f"two.{number}.npz")) for number in (0, 1)], expected)
+    require_equal(arrays(tmp_path / "two"), expected)
 
 
 @pytest.mark.slow
@@ -151,9 +171,7 @@ def test_workers_that_were_told_otherwise_all_end_at_once(
 ) -> None:
     begin, _ = one
     run = tmp_path / "run"
-    workers = start(2, tmp_path / "two", *begin, f"--out={run}", last=["--set=l2=1e-3"])
-    said = [worker.communicate(timeout=500)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [1, 1], said
+    said = Workers(2, tmp_path / "two", *begin, f"--out={run}", last=["--set=l2=1e-3"]).finish(1, 1)
     assert all("the workers do not agree on the settings" in text for text in said), said
     assert not run.exists()
 
@@ -164,9 +182,7 @@ def test_workers_of_other_classes_end_before_they_build(tmp_path: Path) -> None:
     data = write_digits(tmp_path / "three"), write_digits(tmp_path / "four", classes=4)
     begin = ("train", "--model=few", "--size=32", f"--out={tmp_path / 'run'}")
     each = [f"--data={folder}" for folder in data]
-    workers = start(2, *begin, program=("-m", "tests.tiny_cli"), each=each)
-    said = [worker.communicate(timeout=500)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [1, 1], said
+    said = Workers(2, tmp_path / "said", *begin, each=each).finish(1, 1)
     assert all("the workers do not agree on the pictures and the settings" in text for text in said), said
     assert not any("Traceback" in text for text in said), said
 
@@ -174,20 +190,18 @@ def test_workers_of_other_classes_end_before_they_build(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_slow_worker_is_waited_for(one: tuple[list[str], dict[str, np.ndarray]], tmp_path: Path) -> None:
     begin, expected = one
-    workers = start(2, tmp_path / "two", *begin, f"--out={tmp_path / 'run'}")
+    checkpoints = tmp_path / "run" / "checkpoints"
+    workers = Workers(2, tmp_path / "two", *begin, f"--out={tmp_path / 'run'}")
     try:
-        for number, worker in enumerate(workers):
-            while len(list((tmp_path / "run").glob("checkpoints/step-*.ckpt"))) <= number:
-                assert all(each.poll() is None for each in workers), [each.communicate()[0] for each in workers]
-                time.sleep(0.02)
-            worker.send_signal(signal.SIGSTOP)
+        for number in (0, 1):
+            workers.wait_until(lambda number=number: len(list(checkpoints.glob("step-*.ckpt"))) > number)  # type: ignore[misc]
+            workers.send(number, signal.SIGSTOP)
             time.sleep(3)  # TensorFlow takes one that stands still for 10 s for dead
-            worker.send_signal(signal.SIGCONT)
-        finish(workers)
+            workers.send(number, signal.SIGCONT)
+        workers.finish()
     finally:
-        for worker in workers:
-            worker.kill()
-    require_equal([dict(np.load(tmp_path / f"two.{number}.npz")) for number in (0, 1)], expected)
+        workers.kill()
+    require_equal(arrays(tmp_path / "two"), expected)
 
 
 TOO_MANY = "4 of 48 pictures cannot be read, max_corrupt allows 3: "
@@ -216,23 +230,20 @@ def names(unreadable: list[list[str]]) -> list[str]:
 def test_asked_during_an_evaluation_the_workers_stop_after_the_same_batch(damaged: list[str], tmp_path: Path) -> None:
     """One of them is asked, and not the chief; what either could not read is known when the run is gone on with."""
     run = tmp_path / "run"
-    workers = start(2, tmp_path / "two", *damaged, "--set=max_corrupt=4", f"--out={run}")
+    workers = Workers(2, tmp_path / "two", *damaged, "--set=max_corrupt=4", f"--out={run}")
     try:
-        while not (run / "checkpoints" / "step-00000012.ckpt").exists():  # the last step's: the evaluation is next
-            assert all(worker.poll() is None for worker in workers), [worker.communicate()[0] for worker in workers]
-            time.sleep(0.01)
-        workers[1].send_signal(signal.SIGTERM)
-        said = [worker.communicate(timeout=500)[0] for worker in workers]
+        # The last step's: the evaluation is next.
+        workers.wait_until((run / "checkpoints" / "step-00000012.ckpt").exists)
+        workers.send(1, signal.SIGTERM)
+        said = workers.finish(130, 130)
     finally:
-        for worker in workers:
-            worker.kill()
-    assert [worker.returncode for worker in workers] == [130, 130], said
+        workers.kill()
     assert "interrupted after 0 of 1 epoch and 12 of 12 steps" in said[0]
     assert not (run / "history.csv").exists()
     checkpoint = Checkpoints(run / "checkpoints").newest().checkpoint or pytest.fail("no checkpoint is whole")
     assert names(checkpoint.meta["position"]["unreadable"]) == list(DAMAGED)
 
-    said = finish(start(2, tmp_path / "two", "train", "--resume", run))
+    said = Workers(2, tmp_path / "two", "train", "--resume", run).finish()
     assert "going on from step-00000012" in said[0]
     report = json.loads((run / "report.json").read_text())
     assert names(report["unreadable"]) == list(DAMAGED)
@@ -243,9 +254,7 @@ def test_asked_during_an_evaluation_the_workers_stop_after_the_same_batch(damage
 def test_max_corrupt_bounds_what_all_workers_found_together(damaged: list[str], tmp_path: Path) -> None:
     """Each finds two, fewer than the bound; both end with the same error after the epoch."""
     run = tmp_path / "run"
-    workers = start(2, tmp_path / "two", *damaged, "--set=max_corrupt=3", f"--out={run}")
-    said = [worker.communicate(timeout=500)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [1, 1], said
+    said = Workers(2, tmp_path / "two", *damaged, "--set=max_corrupt=3", f"--out={run}").finish(1, 1)
     for text in said:
         assert TOO_MANY in text
         assert "Traceback" not in text
@@ -256,30 +265,33 @@ def test_max_corrupt_bounds_what_all_workers_found_together(damaged: list[str], 
 def test_a_worker_that_ends_by_itself_is_told_by_the_other(damaged: list[str], tmp_path: Path) -> None:
     """By this seed the last one comes by all that are damaged, and ends within the epoch."""
     run = tmp_path / "run"
-    workers = start(2, tmp_path / "two", *damaged, "--set=max_corrupt=3", f"--out={run}", "--seed=0")
-    said = [worker.communicate(timeout=500)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [1, 1], said
+    said = Workers(2, tmp_path / "two", *damaged, "--set=max_corrupt=3", f"--out={run}", "--seed=0").finish(1, 1)
     assert TOO_MANY in said[1]
     assert "another worker has ended, and this one cannot go on without it" in said[0]
     assert f"train --resume {run}" in said[0]
     assert not any("Traceback" in text for text in said)
 
 
-FIT = """
-import keras, numpy, tensorflow as tf
-strategy = tf.distribute.MultiWorkerMirroredStrategy()
-with strategy.scope():
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    model.compile("sgd", "mse")
-model.fit(numpy.zeros((8, 4)), numpy.zeros((8, 2)), batch_size=4, verbose=0)
-print("FIT WORKS")
-"""
+def fit_with_keras() -> None:
+    """Keras's own training under the strategy; what it says then is all that the process has to do."""
+    import keras
+    import tensorflow as tf
+
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        model.compile("sgd", "mse")
+    try:
+        model.fit(np.zeros((8, 4)), np.zeros((8, 2)), batch_size=4, verbose=0)
+    except Exception as error:
+        print(error)
+        sys.exit(1)
+    print("FIT WORKS")
 
 
 @pytest.mark.slow
-def test_kerass_own_fit_still_fails_under_several_workers() -> None:
+def test_kerass_own_fit_still_fails_under_several_workers(tmp_path: Path) -> None:
     """The day this fails, `fit` has become an alternative to a loop of our own: keras issue 20585."""
-    workers = start(2, program=["-c", FIT])
-    said = [worker.communicate(timeout=500)[0] for worker in workers]
+    said = Workers(2, tmp_path / "said", prepare=fit_with_keras).finish(1, 1)
     assert not any("FIT WORKS" in text for text in said), said
     assert any("unsupported type" in text or "Invalid reduction" in text or "PerReplica" in text for text in said), said

@@ -1,23 +1,15 @@
-"""One worker of a test: the command line, and what it ends with in a file of its own.
-
-`python -m tests.training.workers FILE train …` writes FILE.N.npz, N the worker's number.
-"""
-
-import sys
+"""What a worker of a test ends with, in a file of its own."""
 
 import numpy as np
 
-from inception_resnet_keras import networks
-from inception_resnet_keras.cli import main
 from inception_resnet_keras.data.labelled import Source
 from inception_resnet_keras.training.epochs import Trainer
 from inception_resnet_keras.training.session import Position
 from inception_resnet_keras.training.step import StepMetrics
 
-from ..tiny import FEW
 
-
-def run(file: str, arguments: list[str]) -> int:
+def note(file: str) -> None:
+    """Have this process's training write its losses and weights to FILE.N.npz, N the worker's number."""
     losses: list[float] = []
     add_step, train = Position.add_step, Trainer.train
 
@@ -33,9 +25,3 @@ def run(file: str, arguments: list[str]) -> int:
         return found
 
     Position.add_step, Trainer.train = noted, kept  # type: ignore[method-assign]
-    networks.NETWORKS[FEW.name] = {FEW.variant: FEW}
-    return main(arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(run(sys.argv[1], sys.argv[2:]))
