@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from .blank import save_blank
 from .whole import WholeNetwork
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -37,11 +38,7 @@ def no_cache_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="session", autouse=True)
 def blank_charts() -> Iterator[Any]:
-    """Charts are written as blank images: the suite makes thousands beside what it tests, a third of its time.
-
-    Yields matplotlib's own `savefig`. Tests that look at charts ask for `charts`; what runs in a process of its own
-    draws them.
-    """
+    """Charts are blank images, and yields matplotlib's own `savefig`. Tests that look at charts ask for `charts`."""
     if not find_spec("matplotlib"):
         yield None
         return
@@ -49,18 +46,8 @@ def blank_charts() -> Iterator[Any]:
 
     drawn = Figure.savefig
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", _save_blank)
+        patch.setattr(Figure, "savefig", save_blank)
         yield drawn
-
-
-def _save_blank(figure: Any, target: Any, *, format: str = "png", dpi: int = 100, **_: Any) -> None:
-    width, height = (round(inches * dpi) for inches in figure.get_size_inches())
-    if format == "svg":
-        target.write(f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"/>'.encode())
-    else:
-        from PIL import Image
-
-        Image.new("RGB", (width, height), "white").save(target, format)
 
 
 @pytest.fixture(scope="module")

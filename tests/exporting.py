@@ -13,6 +13,7 @@ from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.deploy.check import Check
 from inception_resnet_keras.deploy.formats import FORMATS, default_name
 from inception_resnet_keras.models.model_file import Card, save_model
+from inception_resnet_keras.networks.rows import Network
 
 from . import tiny
 from .pictures import write_digits
@@ -20,9 +21,9 @@ from .pictures import write_digits
 CARD = Card("tiny", "paper", ["null", "eins", "zwei ☃"], (tiny.SIDE, tiny.SIDE))
 
 
-def lively(**options: Any) -> keras.Model:
-    """The tiny network of pixels, its statistics those of digits, its logits spread by a half over them."""
-    model = tiny.build(**({"include_preprocessing": True, "batch_norm_momentum": 0.0} | options))
+def lively(network: Network = tiny.TINY, **options: Any) -> keras.Model:
+    """A small network of pixels, its statistics those of digits, its logits spread by a half over them."""
+    model = tiny.build(network, **({"include_preprocessing": True, "batch_norm_momentum": 0.0} | options))
     size = (tiny.SIDE, tiny.SIDE)
     digits = open_source("digits")
     images = np.stack([np.asarray(digits.decode(index).resize(size)) for index in range(50)]).astype(np.float32)

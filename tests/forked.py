@@ -12,6 +12,7 @@ from typing import Any
 from inception_resnet_keras import networks
 from inception_resnet_keras.cli import main
 
+from .blank import use_blank_charts
 from .tiny import KNOWN
 
 PATIENCE = 300  # seconds, on a machine that others load
@@ -53,6 +54,7 @@ def finish(process: Any, said: Path, status: int = 0) -> str:
 
 def _command(arguments: list[str], said: str, prepare: Callable[[], None] | None, environment: dict[str, str]) -> None:
     networks.NETWORKS.update(KNOWN)
+    use_blank_charts()
     os.environ |= environment
     with Path(said).open("a", buffering=1) as file:
         sys.stdout = sys.stderr = file

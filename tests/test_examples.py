@@ -25,9 +25,8 @@ from inception_resnet_keras import networks
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.networks.rows import Conv, Fork, Repeat, Residual
 
+from .blank import save_blank
 from .tiny import FEW, TINY
-
-pytestmark = pytest.mark.usefixtures("charts")
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -41,8 +40,16 @@ Run = Callable[..., ModuleType]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """`run(name, arguments…)` runs an example in this process, where the networks are tiny ones."""
+def run(monkeypatch: pytest.MonkeyPatch, blank_charts: Any) -> Iterator[Run]:
+    """`run(name, arguments…)` runs an example in this process, where the networks are tiny ones.
+
+    The examples' own figures are drawn; those of runs, which the package writes as a named format, are blank.
+    """
+
+    def savefig(figure: Any, target: Any, **options: Any) -> None:
+        (save_blank if "format" in options else blank_charts)(figure, target, **options)
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
     few = {"paper": FEW, "facenet": replace(FEW, variant="facenet", embedding=8)}
     for name, variants in {
         "tiny": {"paper": TINY},

@@ -9,6 +9,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from inception_resnet_keras.training.config import KEYS
 
 from ..exporting import CARD, lively
 from ..pictures import write_digits
-from ..tiny import KNOWN
+from ..tiny import FEW, KNOWN
 
 BAD_INPUT, WRONG_CALL = 1, 2
 DIGITS = "9" * 5000
@@ -50,7 +51,8 @@ def archive(members: Mapping[str, str | bytes]) -> bytes:
 def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A model, pictures of its classes and one of them: beside them one slot at a time is filled badly."""
     folder = tmp_path_factory.mktemp("good")
-    save_model(lively(), folder / "model.keras", CARD)
+    # Of few layers: it is opened beside each bad input.
+    save_model(lively(FEW), folder / "model.keras", replace(CARD, network="few"))
     write_digits(folder / "pictures", per_class=2)
     return {"model": str(folder / "model.keras"), "data": str(folder / "pictures"), "out": str(folder / "out")}
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from inception_resnet_keras import (
     convert_checkpoint,
-    create_inception_v4,
+    create_inception_resnet_v1,
     evaluate,
     export_model,
     inspect_checkpoint,
@@ -30,7 +30,7 @@ DENSE = {"padding": "same", "output_stride": 16}
 def network(**options: Any) -> keras.Model:
     keras.utils.set_random_seed(0)
     small: dict[str, Any] = {"num_classes": 3, "depths": (1, 1, 1), "input_shape": (SIDE, SIDE, 3)}
-    return create_inception_v4(include_preprocessing=True, **small, **options)
+    return create_inception_resnet_v1(include_preprocessing=True, **small, **options)
 
 
 def sized(pictures: Path, out: Path) -> Path:

@@ -107,9 +107,6 @@ def test_a_run_leaves_what_is_promised(finished: tuple[Path, str]) -> None:
     run, said = finished
     assert {path.name for path in run.iterdir()} == LEFT_IN_A_RUN
     assert [row["epoch"] for row in history(run)] == [str(epoch) for epoch in range(1, 31)]
-    for picture in run.glob("*.png"):
-        with Image.open(picture) as image:
-            image.verify()
     report = json.loads((run / "report.json").read_text())
     assert report["accuracy"] >= 0.8  # three digits, far beyond the third that chance gives
     assert f"held-out accuracy {report['accuracy']:.2%}" in said
