@@ -48,9 +48,10 @@ def runnable() -> list[tuple[str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("where", "text"), runnable(), ids=[where for where, _ in runnable()])
-def test_python_in_markdown_runs(where: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if where.startswith("README.md"):  # its network is a whole one at full size: here the tiny one's table
-        monkeypatch.setitem(networks.NETWORKS, "inception_resnet_v2", {"paper": TINY})
+def test_python_in_markdown_runs(where: str, text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # for the files that it writes
+    if where.startswith("README.md"):  # trains a whole network for minutes: here the tiny one's table
+        monkeypatch.setitem(networks.NETWORKS, "inception_resnet_v1", {"paper": TINY})
     exec(compile(text, where, "exec"), {})
 
 
@@ -130,7 +131,7 @@ def test_the_guides_lines_make_the_folder_that_tensorflow_serving_wants(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    before, export, docker = block_of("inception_resnet_keras/guides/export.md", "docker run").splitlines()
+    before, export, docker = block_of("inception_resnet_keras/guides/serving.md", "docker run").splitlines()
     subprocess.run(before, shell=True, check=True)
     assert main([str(run) if word == "RUN" else word for word in shlex.split(export)[1:]]) == 0
     mounted = docker.partition('-v "$PWD/')[2].partition(":")[0]
@@ -140,7 +141,7 @@ def test_the_guides_lines_make_the_folder_that_tensorflow_serving_wants(
 def test_the_guides_request_carries_a_picture_of_any_size(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).bytes(1_000_000)
     (tmp_path / "IMAGE").write_bytes(picture)
-    made, curl, _ = block_of("inception_resnet_keras/guides/export.md", "curl").partition("curl -s -d @- ")
+    made, curl, _ = block_of("inception_resnet_keras/guides/serving.md", "signature_name").partition("curl -s -d @- ")
     assert curl
     sent = subprocess.run(made + "cat", shell=True, cwd=tmp_path, check=True, capture_output=True).stdout
     body = json.loads(sent)

@@ -36,6 +36,7 @@ def row(network: Network) -> str:
         str([node.shape[-1] for node in nodes if len(node.shape) == 3][-1]),
         str(sum(node.op == "conv" for node in nodes)),
         f"{sum(node.parameters for node in nodes):,}",
+        f"{sum(node.macs or 0 for node in nodes) / 1e9:.2f}",
         ", ".join(f"{scale:g}" for scale in scales) or "–",
     ]
     return f"| {' | '.join(cells)} |"
