@@ -123,6 +123,19 @@ def test_commands_in_sentences_are_found() -> None:
         assert any(line.startswith(start) for line in lines), start
 
 
+def test_every_measurement_has_its_command_and_its_date() -> None:
+    _, *sections = re.split(r"^## ", (GUIDES / "measurements.md").read_text(encoding="utf-8"), flags=re.M)
+    assert len(sections) >= 10
+    for section in sections:
+        title = section.splitlines()[0]
+        assert re.search(rf"^(?:{PROGRAM}|python) |`(?:{PROGRAM}|python -m|pytest) ", section, re.M), title
+        assert re.search(r"\b20\d\d-\d\d-\d\d\b", section), title
+        for table in re.findall(r"(?:^\|.*\n)+", section, re.M):
+            head, _, *rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()]
+            for name in {"command", "machine, date"} & set(head):
+                assert all(row[head.index(name)] for row in rows), (title, name)
+
+
 def block_of(page: str, holding: str) -> str:
     return next(text for where, text in blocks("sh") if where.startswith(page) and holding in text)
 
