@@ -227,7 +227,7 @@ def test_every_argument_is_documented_once() -> None:
     assert all(f"\n    {argument}: " in shared for argument in arguments)
     for name in FACTORIES[1:]:
         own = inspect.getdoc(getattr(package, name)) or ""
-        assert "documented by `create_inception_v4`" in own
+        assert "`create_inception_v4` documents the arguments" in own
         assert all(f"\n    {argument}: " in own for argument in ("num_classes", "scale", "variant"))
         assert "dropout_rate: " not in own
 

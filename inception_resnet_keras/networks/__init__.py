@@ -1,4 +1,4 @@
-"""The networks as data: standard library only."""
+"""The networks as data, and what follows from the tables alone. Needs only the standard library."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NETWORKS: dict[str, dict[str, Network]] = {
 
 
 def find(name: str, variant: str = "paper") -> Network:
-    """A network's table by name and variant; ValueError says which there are."""
+    """A network's table, by name and variant. Raises InputError, with the known names, for any other."""
     if not isinstance(name, str) or name not in NETWORKS:
         raise refuse("network", name, " or ".join(NETWORKS))
     if not isinstance(variant, str) or variant not in NETWORKS[name]:
@@ -33,35 +33,35 @@ def find(name: str, variant: str = "paper") -> Network:
 
 
 def block_names(network: Network) -> list[str]:
-    """The repeated blocks in order: ["a", "b", "c"]."""
+    """The names of the repeated blocks, in order: ["a", "b", "c"]."""
     return list(dict.fromkeys(stage.block.name for stage in network.stages if isinstance(stage, Repeat)))
 
 
 def depths(network: Network) -> tuple[int, ...]:
-    """How many of each block there are."""
+    """The number of blocks of each kind, in the order of `block_names`: (4, 7, 3) for Inception-v4."""
     repeats = [stage for stage in network.stages if isinstance(stage, Repeat)]
     return tuple(sum(row.times for row in repeats if row.block.name == name) for name in block_names(network))
 
 
 def scales(network: Network) -> tuple[float, ...]:
-    """A table's own residual scales, one a block; 1.0 for a block whose sums are never scaled."""
+    """The table's residual scales, one per kind of block; 1.0 for a block whose sums are never scaled."""
     own = {row.block.name: row.scale for row in reversed(network.stages) if isinstance(row, Repeat) and row.scale}
     return tuple(own.get(block, 1.0) for block in block_names(network))
 
 
 def padding(network: Network) -> Padding:
-    """ "same" for a trunk that pads everywhere, so that its maps are aligned; else "valid"."""
+    """The trunk's padding: "same" if every window pads, which aligns the maps; otherwise "valid"."""
     return "valid" if any(row.padding == "valid" for row in _windows(_trunk(network))) else "same"
 
 
 def output_stride(network: Network) -> int | None:
-    """The stride of the last map of a network whose last blocks are dilated; None for one without dilation."""
+    """The stride of the last map if the network's last blocks are dilated; None for a network without dilation."""
     dilated = any(row.dilation > 1 for row in _windows(_trunk(network)))
     return stride_of(_trunk(network)) if dilated else None
 
 
 def stride_of(rows: Iterable[Any]) -> int:
-    """Cells of a map that rows read, from one cell of the map that they give to the next."""
+    """The stride of rows in sequence: one step in their output is this many steps in their input."""
     stride = 1
     for row in rows:
         match row:
@@ -91,14 +91,14 @@ def _windows(rows: Iterable[Any]) -> Iterator[Conv | Pool]:
 
 
 def edited(network: Network) -> list[str]:
-    """What pictures and summaries say of a table whose maps were aligned or made denser; empty for a table as it is."""
+    """How diagrams and summaries describe a table edited by `padding` or `output_stride`; empty for an unedited one."""
     stride = output_stride(network)
     aligned = ["same padding"] if padding(network) == "same" else []
     return aligned + ([] if stride is None else [f"output stride {stride}"])
 
 
 def figure(network: Network, stage: str) -> str:
-    """The paper's figure of a stage of the network, such as `a03` or `stem`; empty where it has none."""
+    """The paper's figure of a stage such as `a03` or `stem`; "" if the paper has none."""
     if stage == names.STEM:
         return network.stem_figure
     rows = (row.block if isinstance(row, Repeat) else row for row in network.stages)
@@ -106,9 +106,10 @@ def figure(network: Network, stage: str) -> str:
 
 
 def head(network: Network, classes: int | None = None) -> dict[str, Any]:
-    """What `trace` is to end in: so many classes; None for the variant's own, an embedding or 1000 classes.
+    """The arguments of `trace` that choose the head: `classes` classes, or for None the variant's own head.
 
-    A network that ends before its last block ends in its last map, whatever `classes` is.
+    The variant's own head is its embedding if it has one, otherwise 1000 classes. A network that ends before its last
+    block has no head, whatever `classes` is.
     """
     if not network.top:
         return {"classes": None}
@@ -118,5 +119,5 @@ def head(network: Network, classes: int | None = None) -> dict[str, Any]:
 
 
 def is_residual(network: Network) -> bool:
-    """Whether the network has sums that can be scaled."""
+    """Whether the network has residual sums that can be scaled."""
     return any(isinstance(stage, Repeat) and stage.scale is not None for stage in network.stages)

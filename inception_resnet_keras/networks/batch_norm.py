@@ -1,4 +1,4 @@
-"""Batch-norm statistics computed from data, for models that were trained for too few steps to settle theirs."""
+"""Batch-norm statistics recomputed from data, for models trained for too few steps to settle them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,27 @@ from .recognise import leaves
 
 
 def settle_batch_norm(model: keras.Model, images: Any, *, batch_size: int = 32) -> None:
-    """Recomputes the moving statistics of a model's batch-norm layers from data.
+    """Recompute the moving statistics of a model's batch-norm layers from data.
 
-    At a momentum of 0.9997 the moving averages need about ten thousand steps to leave their initial values. A model
-    that was trained for fewer steps is right in training and wrong in evaluation. This function replaces the averages
-    by the mean and variance that each layer sees over all of `images`, computed in one pass, batch by batch, as in
-    training (arXiv 2105.07576 calls it PreciseBN). Weights do not change. Frozen layers (`trainable=False`), which
-    keep the statistics that they were given, are left alone.
+    With a momentum of 0.9997 the moving averages need about ten thousand steps to leave their initial values. A model
+    trained for fewer steps performs well in training mode and badly in inference mode. This function replaces the
+    averages by the mean and variance of each layer's input over all of `images`, computed in one pass, batch by
+    batch, as in training (PreciseBN, arXiv 2105.07576). Trained weights do not change. Frozen layers
+    (`trainable=False`) keep their statistics.
 
     Args:
-        model: A built Keras model, of this package or another, on any backend; networks inside it are included.
-        images: What the model was trained on: an array (images, height, width, channels), preprocessed as for `fit`;
-            or an iterable of batches, such as a `tf.data.Dataset`, of images or of (images, labels).
-        batch_size: Number of images per batch if `images` is an array, at least 1. Use the one of the training.
+        model: A built Keras model, from this package or elsewhere, on any backend. Its nested models are included.
+        images: Training images, preprocessed as for `fit`: an array of shape (images, height, width, channels); or an
+            iterable of batches, such as a `tf.data.Dataset`, of images or of (images, labels).
+        batch_size: Number of images per batch, at least 1, if `images` is an array. Use the batch size of the
+            training, because the variance within a batch depends on it.
+
+    Returns:
+        None. The model is changed in place.
 
     Raises:
-        ValueError: The model has no batch-norm layer that is trainable, there are no images, or a statistic is not
-            finite. The model is then left as it was.
+        ValueError: The model has no trainable batch-norm layer, `images` is empty or has the wrong shape, or a
+            statistic is not finite. The model is then unchanged.
 
     Examples:
         >>> import numpy as np
@@ -47,7 +51,8 @@ def settle_batch_norm(model: keras.Model, images: Any, *, batch_size: int = 32) 
         layer for layer in leaves(model) if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
     ]
     if not layers:
-        raise InputError("model: has no batch-norm layer that is trainable, so that no statistics can be recomputed")
+        raise InputError("model: has no trainable batch-norm layer, so there are no statistics to recompute")
+    # Keep the old values: whatever fails, an error or Ctrl-C, puts them back.
     before = [(_numbers(layer.moving_mean), _numbers(layer.moving_variance), layer.momentum) for layer in layers]
     try:
         statistics = _pooled_statistics(model, layers, _batches(images, positive_integer("batch_size", batch_size)))
@@ -71,7 +76,7 @@ def _pooled_statistics(
     count = 0
     sums: list[tuple[Any, Any]] = [(0.0, 0.0)] * len(layers)
     for layer in layers:
-        layer.momentum = 0.0  # each call then leaves the statistics of its own batch
+        layer.momentum = 0.0  # so that after each call the averages are those of that batch alone
     for batch in batches:
         model(batch, training=True)
         size = len(batch)
@@ -79,11 +84,12 @@ def _pooled_statistics(
         for index, layer in enumerate(layers):
             mean, variance = _numbers(layer.moving_mean), _numbers(layer.moving_variance)
             if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
-                raise InputError(f"images: {layer.name} sees values that are not finite; nothing was changed")
+                raise InputError(f"images: the input of {layer.name} has NaN or infinite values; nothing was changed")
             of_means, of_squares = sums[index]
             sums[index] = (of_means + size * mean, of_squares + size * (variance + mean**2))
     if not count:
-        raise InputError("images: there are none; give those that the model was trained on")
+        raise InputError("images: got no images; give the images that the model was trained on")
+    # Var[x] = E[x²] - E[x]², over all batches; rounding may make it slightly negative.
     pooled = [(of_means / count, of_squares / count) for of_means, of_squares in sums]
     return [(mean, np.maximum(square - mean**2, 0.0)) for mean, square in pooled]
 

@@ -1,7 +1,7 @@
 """A network's table → a functional Keras model.
 
-`build` is the story; `KerasOperations` says which Keras layers each operation of the table is. All of them are plain
-Keras layers, so that a saved model opens in any Keras, without this package.
+`build` reads top to bottom; `KerasOperations` maps each operation of the table to Keras layers. Only plain Keras layers
+are used, so that a saved model opens in any Keras 3 without this package.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .trace import trace, weight_shapes
 from .traversal import Walker, kernel_of, reach_of
 
 Pooling = Literal["avg", "max"]
-DEFAULT_CLASSES = 1000  # of a network without an embedding: ImageNet's
+DEFAULT_CLASSES = 1000  # ImageNet's, for a network without an embedding
 DEFAULT_SIZE = (299, 299)  # height and width in pixels
 BATCH_NORM_MOMENTUM = 0.9997
-FLOAT32 = "float32"  # of pixels, embeddings, logits and softmax under any policy: half precision costs accuracy there
+FLOAT32 = "float32"  # for pixels, embeddings, logits and softmax under any policy: half precision loses accuracy there
 
 
 def build(
@@ -56,11 +56,17 @@ def build(
         num_classes: Width of the classifier, at least 1. None builds the table's own head: the embedding
             if it has one, otherwise 1000 classes.
         synchronized_batch_norm: Whether batch norm computes its statistics over all replicas of a
-            `tf.distribute` strategy, so that several workers train as one would with all their images.
+            `tf.distribute` strategy, so that several workers train as one worker with all their images would.
 
     The other arguments, the returned model and the errors are those of `factories.create_inception_v4`.
+
+    Examples:
+        >>> from inception_resnet_keras.networks import find
+        >>> model = build(find("inception_v4"), include_top=False, input_shape=(96, 96, 3))
+        >>> model.name, model.output_shape
+        ('inception_v4', (None, 1, 1, 1536))
     """
-    # Nothing is built before every argument is known to be right.
+    # All checks come first, so that a wrong argument costs no time and leaves no layers behind.
     num_classes = _classes(num_classes, classes)
     data_format = keras.config.image_data_format()
     shape = _image_shape(input_shape, input_tensor, data_format)
@@ -117,7 +123,7 @@ def build(
         logits = operations.aux_classifier(aux_input, network, classes)
         outputs.append(operations.activation(logits, activation, names.inside(names.AUX, names.PREDICTIONS)))
 
-    # The model, and its weights. Keras warns where a list of one is called with a tensor: neither list has one entry.
+    # The model and its weights. A list of one tensor is unwrapped: Keras warns when a model with one gets a tensor.
     inputs = [image] if input_tensor is None else keras.utils.get_source_inputs(image)
     model = keras.Model(
         inputs[0] if len(inputs) == 1 else inputs,
@@ -150,7 +156,7 @@ def _check_arguments(
     channels: Any,
     name: Any,
 ) -> None:
-    """Raise InputError for the first argument that is out of range, or for a checkpoint that does not open."""
+    """Raise InputError for the first argument that is out of range, or if the checkpoint cannot be opened."""
     if num_classes is not None:
         positive_integer("num_classes", num_classes)
     check_include_top(network, include_top)
@@ -163,11 +169,11 @@ def _check_arguments(
     number_between("weight_decay", weight_decay, 0, float("inf"), "a number of at least 0")
     boolean("include_preprocessing", include_preprocessing)
     if name is not None and (not isinstance(name, str) or not name or "/" in name):
-        raise refuse("name", name, "None or a text without /")
+        raise refuse("name", name, "None or a string without /")
     argument = "input_shape" if input_tensor is None else "input_tensor"
     check_image_shape(network, shape, data_format, aux_head=aux_head, argument=argument)
     if input_tensor is not None and not include_preprocessing and "float" not in input_tensor.dtype:
-        raise refuse("input_tensor", input_tensor.dtype, "floats; with include_preprocessing=True any dtype")
+        raise refuse("input_tensor", input_tensor.dtype, "a float dtype; any dtype with include_preprocessing=True")
     one_of("channels", channels, (None, "adapt"))
     if weights is not None:
         from ..weights.load import require
@@ -179,43 +185,43 @@ def _check_arguments(
 
 
 def _image_shape(input_shape: Any, input_tensor: Any, data_format: str) -> Any:
-    """The shape of one image, from the tensor if there is one; InputError if that is no batch of images."""
+    """The shape of one image, from `input_tensor` if given. Raises InputError if that is not a batch of images."""
     if input_tensor is None:
         default = (3, *DEFAULT_SIZE) if data_format == "channels_first" else (*DEFAULT_SIZE, 3)
         return default if input_shape is None else input_shape
     if not keras.backend.is_keras_tensor(input_tensor):
         raise refuse("input_tensor", input_tensor, "a Keras tensor, such as keras.Input(...) returns")
     if len(input_tensor.shape) != 4:
-        raise refuse("input_tensor", input_tensor, "a tensor of four axes, the batch first")
+        raise refuse("input_tensor", input_tensor, "a tensor with four axes, the batch first")
     return tuple(input_tensor.shape[1:])
 
 
 def _classes(num_classes: Any, classes: Any) -> Any:
-    """Width of the classifier, by either of its two names. Raises InputError where they differ."""
+    """Width of the classifier, under either of its two names. Raises InputError if the two differ."""
     if classes is None:
         return num_classes
     positive_integer("classes", classes)
     if num_classes not in (None, classes):
-        raise refuse("classes", classes, f"num_classes' own {num_classes!r}, whose other name it is, or None")
+        raise refuse("classes", classes, f"None or {num_classes!r}: it is another name for num_classes")
     return classes
 
 
 def _prefix(layer_prefix: Any, model_name: str) -> str:
-    """What stands before the layers' names."""
+    """The prefix of the layers' names."""
     prefix = f"{model_name}_" if layer_prefix is True else layer_prefix or ""
     own = isinstance(prefix, str) and names.stage(f"{prefix}{names.STEM}_")
     if not isinstance(layer_prefix, str | bool) or "/" in prefix or (prefix and own):
-        takes = "True (the model's name), False, or a text without / that no layer's own name begins with"
+        takes = "True (the model's name), False, or a string without / that is not the beginning of a layer's own name"
         raise refuse("layer_prefix", layer_prefix, takes)
     return prefix
 
 
 def _activation(given: Any) -> Any:
-    """The classifier's activation as a function; None for None and "linear", which change nothing."""
+    """The classifier's activation as a function; None for None and "linear", which leave the logits as they are."""
     try:
         activation = keras.activations.get(given)
         if getattr(activation, "__name__", "") == "<lambda>":
-            raise TypeError  # a model that is saved with a lambda cannot be opened
+            raise TypeError  # Keras can save a model with a lambda, but not open it again
         keras.activations.get(keras.activations.serialize(activation))
     except (ValueError, TypeError):
         raise refuse("classifier_activation", given, "a Keras activation, a registered function, or None") from None
@@ -223,15 +229,15 @@ def _activation(given: Any) -> Any:
 
 
 def _policy(dtype: Any) -> Any:
-    """The Keras dtype policy of floats that `dtype` names; None is the global one."""
+    """The floating-point Keras dtype policy that `dtype` names; None is the global one."""
     if dtype is None:
         return keras.config.dtype_policy()
-    takes = 'a Keras dtype policy of floats, such as "float32", "mixed_bfloat16" or "mixed_float16", or None'
+    takes = 'a floating-point Keras dtype policy, such as "float32", "mixed_bfloat16" or "mixed_float16", or None'
     try:
         policy = keras.dtype_policies.get(dtype)
     except (ValueError, TypeError):
         raise refuse("dtype", dtype, takes) from None
-    # A quantised policy (float8_from_…) changes no convolution: it would promise what it does not do.
+    # A quantised policy (float8_from_…) has no effect on convolutions, so it would promise what it does not do.
     if policy.quantization_mode or "float" not in policy.compute_dtype:
         raise refuse("dtype", dtype, takes)
     return policy
@@ -240,9 +246,11 @@ def _policy(dtype: Any) -> Any:
 class KerasOperations(Walker[Any]):
     """The operations of a network's table as Keras layers, with the arguments that all layers share.
 
-    dropout_rate, batch_norm_momentum, synchronized_batch_norm, weight_decay, dtype: As `build` takes them, checked.
-    data_format: "channels_last" or "channels_first".
-    prefix: What stands before every layer's name.
+    Args:
+        dropout_rate, batch_norm_momentum, synchronized_batch_norm, weight_decay: As for `build`, already checked.
+        data_format: "channels_last" or "channels_first".
+        dtype: A Keras dtype policy.
+        prefix: Prefix of every layer's name.
     """
 
     def __init__(
@@ -262,10 +270,10 @@ class KerasOperations(Walker[Any]):
         self.data_format, self.axis, self.dtype = data_format, channel_axis(data_format), dtype
 
     def rescale_pixels(self, image: Any, network: Network) -> Any:
-        """Pixels of 0-255 → about [-1, 1], or what else the network's preprocessing makes of them."""
+        """Pixels of 0-255 → the network's preprocessing of them, usually [-1, 1]."""
         scaling = network.preprocessing
         if scaling.per_image:
-            # A nested model, whose operations any Keras can open: no layer of Keras divides by a floored deviation.
+            # No Keras layer divides by a deviation with a lower bound. A nested model of operations opens in any Keras.
             pixels = keras.Input(image.shape[1:], dtype=FLOAT32)
             return keras.Model(pixels, standardized(pixels), name=self.prefix + names.PREPROCESS)(image)
         name = self.prefix + names.PREPROCESS
@@ -294,7 +302,7 @@ class KerasOperations(Walker[Any]):
 
     def pool(self, x: Any, row: Pool, name: str) -> Any:
         if row.dilation > 1:
-            # A nested model, whose operations any Keras can open: Keras's pools have no dilation.
+            # Keras's pools have no dilation. A nested model of operations opens in any Keras.
             cells = keras.Input(batch_shape=x.shape, dtype=x.dtype)
             return keras.Model(cells, dilated_pool(cells, row, self.axis), name=self.prefix + name)(x)
         layer = keras.layers.MaxPooling2D if row.kind == "max" else keras.layers.AveragePooling2D
@@ -335,7 +343,7 @@ class KerasOperations(Walker[Any]):
         return layer(x)
 
     def batch_norm(self, x: Any, name: str) -> Any:
-        """Of a vector, without gamma."""
+        """Batch norm of a vector, without gamma."""
         return self._batch_norm(x, name, axis=-1, dtype=FLOAT32)
 
     def unit_norm(self, x: Any, name: str) -> Any:
@@ -343,7 +351,7 @@ class KerasOperations(Walker[Any]):
         return keras.layers.UnitNormalization(dtype=FLOAT32, name=self.prefix + name)(x)
 
     def activation(self, logits: Any, activation: Any, name: str) -> Any:
-        """The classifier's activation; None leaves the logits."""
+        """The classifier's activation layer; None returns the logits unchanged."""
         if activation is None:
             return logits
         return keras.layers.Activation(activation, dtype=FLOAT32, name=self.prefix + name)(logits)
@@ -352,7 +360,7 @@ class KerasOperations(Walker[Any]):
         return x.shape[self.axis]
 
     def _batch_norm(self, x: Any, name: str, *, axis: int, dtype: Any) -> Any:
-        """Batch norm without gamma, as the released networks have it."""
+        """Batch norm without gamma, as in the released networks."""
         return keras.layers.BatchNormalization(
             axis=axis,
             momentum=self.batch_norm_momentum,
@@ -365,24 +373,27 @@ class KerasOperations(Walker[Any]):
 
 
 def standardized(images: Any) -> Any:
-    """A tensor's images (…, height, width, channels), each less its mean and over its standard deviation.
+    """Images (…, height, width, channels), each minus its own mean, divided by its own standard deviation.
 
-    The deviation is 1/√N at least, N being the numbers of an image, as in `tf.image.per_image_standardization`.
+    The deviation is at least 1/√N for an image of N numbers, as in `tf.image.per_image_standardization`.
     """
     ops, axes = keras.ops, (-3, -2, -1)
     centred = images - ops.mean(images, axis=axes, keepdims=True)
-    count = ops.sum(ops.ones_like(images), axis=axes, keepdims=True)  # the sides may be known only when it runs
-    # √N·c / max(‖c‖, 1) is c / max(deviation, 1/√N).
+    # N is counted at run time, because the height and width may be None in the graph.
+    count = ops.sum(ops.ones_like(images), axis=axes, keepdims=True)
+    # deviation = ‖c‖/√N for the centred image c, so √N·c / max(‖c‖, 1) = c / max(deviation, 1/√N).
     length = ops.sqrt(ops.sum(ops.square(centred), axis=axes, keepdims=True))
     return centred * ops.sqrt(count) / ops.maximum(length, 1.0)
 
 
 def dilated_pool(x: Any, row: Pool, channel_axis: int) -> Any:
-    """An average pool with "same" padding and stride 1 whose cells lie `row.dilation` apart, border cells uncounted."""
+    """A dilated average pool with "same" padding and stride 1; padding cells are not counted in the average."""
     if (row.kind, row.padding, row.stride) != ("avg", "same", 1):
         raise ValueError(
-            f"dilation: a {row.kind} pool with {row.padding} padding and stride {row.stride} has none here"
+            f"dilation: got a {row.kind} pool with {row.padding} padding and stride {row.stride}; only average pools "
+            "with same padding and stride 1 can be dilated"
         )
+    # Sum along one axis, then the other; the same sum over ones counts the cells inside the map.
     ops = keras.ops
     ones = ops.ones_like(x[:, :1] if channel_axis == 1 else x[..., :1])
     total, count = x, ones
@@ -392,7 +403,7 @@ def dilated_pool(x: Any, row: Pool, channel_axis: int) -> Any:
 
 
 def _summed(x: Any, row: Pool, axis: int) -> Any:
-    """The sums of each cell and those beside it along an axis, cells outside counted as zeros."""
+    """The sum over each window along one axis, with zeros outside the map."""
     reach = reach_of(row.size, row.dilation) - 1
     before, none = reach // 2, (0, 0)
     padded = keras.ops.pad(x, [(before, reach - before) if each == axis else none for each in range(4)])
@@ -404,4 +415,5 @@ def _summed(x: Any, row: Pool, axis: int) -> Any:
 
 
 def channel_axis(data_format: str) -> int:
+    """The index of the channel axis in a batch of images."""
     return 1 if data_format == "channels_first" else -1

@@ -1,4 +1,4 @@
-"""Checks of the factories' arguments against a network's table. No engine is needed, so that drawings use them too."""
+"""Checks of the factories' arguments against a network's table. They need no Keras, so that diagrams use them too."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from .edits import with_depths, with_scales
 from .rows import Network
 from .trace import minimum_side
 
-MOST_BLOCKS = 1000  # of a kind: fifty times the paper's, and about what memory holds
-LONGEST_SIDE = 2**16
+MOST_BLOCKS = 1000  # of each kind: fifty times the largest released network, and about what memory holds
+LONGEST_SIDE = 2**16  # of an image, in pixels; also the largest number of channels
 
 
 def apply_depths(network: Network, depths: Any) -> Network:
-    """Return the network with `depths` blocks A, B and C; None keeps the variant's own. Raises InputError."""
+    """Return the network with `depths` blocks A, B and C; None keeps the variant's own.
+
+    Raises InputError if `depths` is not one integer from 1 to 1000 per kind of block.
+    """
     if depths is None:
         return network
     blocks = block_names(network)
@@ -55,7 +58,7 @@ def apply_scale(network: Network, scale: Any) -> Network:
 
 
 def check_include_top(network: Network, include_top: bool) -> None:
-    """Raise InputError where `include_top` is no bool, or True for a network that ends before its last block."""
+    """Raise InputError if `include_top` is not a bool, or is True for a network that ends before its last block."""
     if boolean("include_top", include_top) and not network.top:
         last = block_names(network)[-1].upper()
         stride = f"output_stride={output_stride(network)}"
@@ -63,11 +66,11 @@ def check_include_top(network: Network, include_top: bool) -> None:
 
 
 def check_aux_head(network: Network, aux_head: bool) -> None:
-    """Raise InputError where `aux_head` is no bool, or True for a network without an auxiliary head."""
+    """Raise InputError if `aux_head` is not a bool, or is True for a network without an auxiliary head."""
     if boolean("aux_head", aux_head) and not network.aux:
         if not network.top:
             stride = f"output_stride={output_stride(network)}"
-            raise refuse("aux_head", aux_head, f"False with {stride}: the head fits maps of stride 16 only")
+            raise refuse("aux_head", aux_head, f"False with {stride}: the auxiliary head reads a map of stride 16")
         raise refuse("aux_head", aux_head, f"False: the {network.variant} variant has no auxiliary head")
 
 
@@ -79,18 +82,18 @@ def check_image_shape(
     aux_head: bool,
     argument: str = "input_shape",
 ) -> tuple[int | None, ...]:
-    """Return `shape`, an image's in `data_format`'s order, as a tuple.
+    """Return an image's shape, in the order of `data_format`, as a tuple.
 
     Args:
-        network: The network that reads the image; its smallest image is the least that is accepted.
-        shape: Height, width and channels, or channels, height and width. Height and width may be None
-            without an auxiliary head, whose last convolution is as large as its map.
+        network: The network that reads the image. It determines the smallest image that is accepted.
+        shape: (height, width, channels) or (channels, height, width). Height and width may be None if there is no
+            auxiliary head. With one they must be known, because its last kernel is as large as the map it reads.
         data_format: "channels_last" or "channels_first".
         aux_head: Whether the auxiliary head is built.
-        argument: The name of the argument, for the message.
+        argument: The argument's name in the message.
 
     Raises:
-        InputError: `shape` is no such sequence, or too small.
+        InputError: `shape` is not such a sequence, or the image is too small or too large.
     """
     side = minimum_side(network, aux_head=aux_head)
     order = "(channels, height, width)" if data_format == "channels_first" else "(height, width, channels)"

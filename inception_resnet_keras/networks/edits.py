@@ -13,13 +13,16 @@ from . import block_names, depths, stride_of
 from .rows import Conv, Fork, Network, Padding, Pool, Repeat, Residual
 
 OUTPUT_STRIDES = (16, 8)
-LEAST_FILTERS = 4  # of a convolution that is made narrower: fewer, and an unlucky start lets nothing through
+LEAST_FILTERS = 4  # of a narrowed convolution: with fewer, an unlucky initialisation can make every ReLU output zero
 
 
 def with_depths(network: Network, counts: Sequence[int]) -> Network:
-    """The network with so many of each block; a last one that differs (no scale, no ReLU) stays."""
-    there = zip(block_names(network), counts, depths(network), strict=True)
-    missing = {name: wanted - count for name, wanted, count in there}
+    """The network with other numbers of blocks, one per kind, in the order of `block_names`.
+
+    A last block that differs from the others (no scale, no ReLU) stays and is counted.
+    """
+    present = zip(block_names(network), counts, depths(network), strict=True)
+    missing = {name: wanted - count for name, wanted, count in present}
     return replace(
         network,
         stages=[
@@ -30,7 +33,7 @@ def with_depths(network: Network, counts: Sequence[int]) -> Network:
 
 
 def with_scales(network: Network, scales: Sequence[float]) -> Network:
-    """The network with these residual scales, one a block; a sum that is never scaled stays so."""
+    """The network with other residual scales, one per kind of block. A sum that is never scaled stays unscaled."""
     wanted = dict(zip(block_names(network), scales, strict=True))
     return replace(
         network,
@@ -46,9 +49,11 @@ def with_scales(network: Network, scales: Sequence[float]) -> Network:
 def with_width(network: Network, factor: float) -> Network:
     """The network with every convolution's filters times `factor`, rounded, at least 4 (or its own, if fewer).
 
-    What follows from them follows here too: a residual's projection is as wide as its narrower
-    input. An embedding's width, which is what the network is for, stays. Raises ValueError where
-    the factor is no number above 0.
+    The projections follow, because each is as wide as its block's input. The width of an embedding stays, because it
+    is the network's purpose.
+
+    Raises:
+        InputError: `factor` is not a finite number above 0.
 
     Examples:
         >>> from inception_resnet_keras.networks import find
@@ -80,11 +85,12 @@ def with_padding(network: Network, padding: Padding) -> Network:
 
     Args:
         network: A table.
-        padding: "valid" returns the table as it is. "same" pads wherever the figures do not (their "V"), so that every
-            map of the trunk has its input's sides over its stride, rounded up. The auxiliary head keeps its windows.
+        padding: "valid" returns the table unchanged. "same" pads every window that the figures mark "V" (valid), so
+            that every map of the trunk is the image's height and width divided by its stride, rounded up. The
+            auxiliary head is not changed.
 
     Raises:
-        InputError: `padding` is neither.
+        InputError: `padding` is neither "valid" nor "same".
 
     Examples:
         >>> from inception_resnet_keras.networks import find
@@ -109,19 +115,19 @@ def with_padding(network: Network, padding: Padding) -> Network:
 
 
 def with_output_stride(network: Network, output_stride: int | None) -> Network:
-    """The network with denser maps: the same function at more places (atrous, or dilated, convolution).
+    """The network with denser maps: the same function computed at more positions (atrous, or dilated, convolution).
 
-    The reduction that would exceed `output_stride` keeps a stride of 1, and the windows of the blocks after it are
-    dilated by the stride that it lost. The network ends before the next reduction, as TF-Slim's does: it then has no
+    The reduction that would exceed `output_stride` gets a stride of 1, and the windows of the blocks after it are
+    dilated by the stride that it lost. The network ends before the next reduction, as in TF-Slim; it then has no
     heads (`top` is False). The weights are the same.
 
     Args:
         network: A table.
-        output_stride: 16: Reduction-B has stride 1, blocks C are dilated by 2. 8: Reduction-A has stride 1, blocks B
-            are dilated by 2 and end the network. None returns the table as it is.
+        output_stride: 16: Reduction-B has stride 1 and blocks C are dilated by 2. 8: Reduction-A has stride 1, blocks B
+            are dilated by 2, and the network ends after them. None returns the table unchanged.
 
     Raises:
-        InputError: `output_stride` is none of these.
+        InputError: `output_stride` is not 16, 8 or None.
 
     Examples:
         >>> from inception_resnet_keras.networks import find
@@ -134,6 +140,7 @@ def with_output_stride(network: Network, output_stride: int | None) -> Network:
         return network
     if not is_integer(output_stride) or output_stride not in OUTPUT_STRIDES:
         raise refuse("output_stride", output_stride, f"None, {' or '.join(map(str, OUTPUT_STRIDES))}")
+    # `reached` is the stride so far; `dilation` becomes the stride of the one reduction that is held back.
     reached, dilation = stride_of(network.stem), 1
     stages: list[Any] = []
     for stage in network.stages:
@@ -150,6 +157,8 @@ def with_output_stride(network: Network, output_stride: int | None) -> Network:
 
 
 def _dilated_by(dilation: int) -> Callable[[Conv | Pool], Conv | Pool]:
+    """An edit that dilates every window larger than 1×1."""
+
     def dilated(row: Conv | Pool) -> Conv | Pool:
         window = row.size if isinstance(row, Pool) else row.kernel
         return row if window in (1, (1, 1)) else replace(row, dilation=dilation * row.dilation)
@@ -158,7 +167,7 @@ def _dilated_by(dilation: int) -> Callable[[Conv | Pool], Conv | Pool]:
 
 
 def _each(rows: Iterable[Any], edit: Callable[[Conv | Pool], Conv | Pool]) -> tuple[Any, ...]:
-    """Rows with each convolution and pool in them edited."""
+    """The rows with every convolution and pool in them, at any depth, replaced by `edit` of it."""
 
     def edited(row: Any) -> Any:
         match row:

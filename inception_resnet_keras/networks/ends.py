@@ -1,8 +1,8 @@
-"""What a Keras model does at its two ends: which pixels it takes, and what its output is.
+"""The two ends of a Keras model: which pixel range it takes, and what its output is.
 
-Which pixels a model takes is measured. Pictures of single colours are run through the graph up to the first
-layer with weights, nested models included, which shows what the graph itself does to them. Where it does nothing,
-the first batch norm's moving statistics tell in which range its training pictures were.
+The pixel range is measured. Images of a single colour are run through the graph up to the first layer with weights,
+nested models included, which shows how the graph itself scales pixels. If it does not scale them, the moving statistics
+of the first batch norm show the range of the training images.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .rows import INCEPTION, RAW, UNIT, Network, Preprocessing
 
 OutputKind = Literal["logits", "sigmoids", "embedding", "other"]
 COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [128, 64, 200]], np.float32)
-# Spread of the values that a network is trained on, by what they are: of scaled pixels, or of pixels of 0-255.
+# Largest minus smallest value that a network is trained on: of scaled pixels, and of pixels of 0-255.
 SCALED_SPREAD, RAW_SPREAD = (0.5, 8.0), (200.0, 300.0)
-RAW_DEVIATION = 5.0  # no scaled pixels have a deviation beyond it
-YOUNG_MEAN, YOUNG_DEVIATION = 0.05, 1.6
-UNSURE_MEAN, UNSURE_DEVIATION = 0.1, 0.3
+RAW_DEVIATION = 5.0  # scaled pixels never have a larger standard deviation
+YOUNG_MEAN, YOUNG_DEVIATION = 0.05, 1.6  # nearer to the initial 0 and 1: too little training to decide
+UNSURE_MEAN, UNSURE_DEVIATION = 0.1, 0.3  # between them, [0, 1] and [-1, 1] are both possible
 _NO_CLASSES = (
     keras.layers.GlobalAveragePooling2D,
     keras.layers.GlobalMaxPooling2D,
@@ -38,11 +38,12 @@ _NO_CLASSES = (
 
 @dataclass(frozen=True)
 class PixelInput:
-    """What a model's input is.
+    """The pixels that a model takes.
 
-    preprocessing: What pixels of 0-255 must become before the model reads them; None where that cannot be told.
-    measured: Whether the graph or its statistics show it; else it is what the network's table says.
-    reason: What shows it, or why it is unknown, in a clause.
+    Attributes:
+        preprocessing: The preprocessing that turns pixels of 0-255 into the model's input; None if unknown.
+        measured: Whether the graph or its statistics show it. Otherwise it is taken from the network's table.
+        reason: What shows it, or why it is unknown, as a clause.
     """
 
     preprocessing: Preprocessing | None
@@ -51,40 +52,47 @@ class PixelInput:
 
 
 def pixel_input(model: keras.Model, size: tuple[int, int], network: Network | None) -> PixelInput:
-    """Measures which pixels a functional model takes.
+    """Measure which pixels a functional model takes.
 
     Args:
-        model: The model; its first input is a picture of three channels.
-        size: (height, width) of the pictures to measure with, where the input's own are None.
-        network: The network that the model holds, whose own preprocessing is assumed where nothing can be measured;
-            None for a model that is not of this package's tables.
+        model: The model. Its first input is an image with three channels.
+        size: (height, width) in pixels of the images to measure with, for sides that the model leaves open (None).
+        network: The table of the network inside the model. Its preprocessing is assumed if nothing can be measured.
+            None for a model that none of this package's tables describes.
     """
+    # What reaches the first layer with weights?
     arrival = _arrival(model, size)
     if arrival is None:
-        return PixelInput(None, False, "no layer with weights reads the picture, so that nothing can be measured")
+        return PixelInput(None, False, "no layer with weights reads the image, so nothing can be measured")
     if arrival.gain is None:
         if arrival.invariant:
-            return PixelInput(RAW, True, "the graph standardises each picture itself")
-        return PixelInput(None, False, f"what its layers before {arrival.layer.name!r} do to pixels is not linear")
+            return PixelInput(RAW, True, "the graph standardises each image itself")
+        return PixelInput(None, False, f"its layers before {arrival.layer.name!r} are not a linear function of pixels")
+    # A graph that passes pixels on unchanged shows nothing itself: its batch norm's statistics decide.
     gain, offset = arrival.gain, arrival.offset
     passes = np.allclose(gain, np.eye(3), atol=1e-4) and np.allclose(offset, 0, atol=1e-2)
     statistics = _trained_on(arrival)
     if passes:
         return _by_statistics(statistics, network)
+    # A graph that scales pixels expects the one preprocessing with which they reach the usual range.
     found = [row for row in (RAW, UNIT, INCEPTION) if _is_usual(*_composed(row, gain, offset))]
     if len(found) > 1 and statistics is not None:
         found = [row for row in found if _explains(statistics, *_composed(row, gain, offset))]
     if len(found) == 1:
-        return PixelInput(found[0], True, f"the graph scales what it is given before {arrival.layer.name!r}")
+        return PixelInput(found[0], True, f"the graph scales its input before {arrival.layer.name!r}")
     return PixelInput(None, False, f"its layers before {arrival.layer.name!r} scale pixels to an unusual range")
 
 
 @dataclass(frozen=True)
 class _Arrival:
-    """The first layer with weights, and what arrives there: gain · (red, green, blue) + offset, if it is that.
+    """The first layer with weights, and its input as a function of the image: gain · (red, green, blue) + offset.
 
-    gain: (3, 3); None where what arrives is no linear function of a picture's colours. invariant: whether a picture
-    in another range arrives as the same numbers. norm: the batch norm that alone reads the layer's output.
+    Attributes:
+        layer: The layer.
+        norm: The batch norm that is the only reader of the layer's output; None without one.
+        gain: Shape (3, 3); None if the layer's input is not a linear function of the image's colours.
+        offset: Shape (3,).
+        invariant: Whether an image in another pixel range gives the same input.
     """
 
     layer: Any
@@ -103,6 +111,7 @@ def _arrival(model: keras.Model | None, size: tuple[int, int]) -> _Arrival | Non
     if len(shape) != 3 or shape[0 if first else 2] != 3:
         return None
     sides = tuple(side or default for side, default in zip(shape[1:] if first else shape[:2], size, strict=True))
+    # The colours give gain and offset. The noise, in two ranges, shows whether the graph standardises each image.
     pictures = np.broadcast_to(COLOURS[:, None, None], (len(COLOURS), *sides, 3))
     noise = np.random.default_rng(0).uniform(0, 255, (1, *sides, 3)).astype(np.float32)
     batch = np.concatenate([pictures, noise, noise / 2 + 30])
@@ -126,15 +135,17 @@ def _arrival(model: keras.Model | None, size: tuple[int, int]) -> _Arrival | Non
 
 @dataclass(frozen=True)
 class _Stop:
+    """The first layer with weights, its input, and the batch norm that is the only reader of its output."""
+
     layer: Any
     value: Any
     norm: Any
 
 
 def _run_to_weights(model: keras.Model, value: Any) -> Any:
-    """Runs a functional model as outside training, call by call, and stops at the first layer with weights.
+    """Run a functional model in inference mode, call by call, up to the first layer with weights.
 
-    Returns that `_Stop`, or what comes out of the model where none of its layers on the way has weights.
+    Returns a `_Stop` for that layer, or the model's output if no layer on the way has weights.
     """
     graph = Graph(model, model.output)
     values: dict[int, Any] = {id(model.inputs[0]): keras.ops.convert_to_tensor(value)}
@@ -153,7 +164,7 @@ def _run_to_weights(model: keras.Model, value: Any) -> Any:
             return _Stop(operation, args[0], norm)
         else:
             if isinstance(operation, keras.Layer) and "training" in inspect.signature(operation.call).parameters:
-                # As `predict` does, also where the graph keeps training=True: RandomBrightness's default stands there.
+                # As in `predict`, even if the graph stores training=True, as it does for RandomBrightness by default.
                 kwargs = {key: given for key, given in kwargs.items() if given is not None} | {"training": False}
             result = operation(*args, **kwargs)
         values |= dict(paired(call, result))
@@ -161,7 +172,7 @@ def _run_to_weights(model: keras.Model, value: Any) -> Any:
 
 
 def _composed(row: Preprocessing, gain: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gain and offset from pixels of 0-255 to the first layer, where `row` preprocesses the model's input."""
+    """Gain and offset from pixels of 0-255 to the first layer, if `row` preprocesses the model's input."""
     mean, divisor = np.broadcast_to(row.mean, 3).astype(float), np.broadcast_to(row.divisor, 3).astype(float)
     own_gain, own_offset = np.diag(1 / divisor), -mean / divisor
     if row.reverse:
@@ -170,7 +181,7 @@ def _composed(row: Preprocessing, gain: np.ndarray, offset: np.ndarray) -> tuple
 
 
 def _is_usual(gain: np.ndarray, offset: np.ndarray) -> bool:
-    """Whether pixels of 0-255 arrive in a range that networks are trained on."""
+    """Whether this gain and offset map pixels of 0-255 to a range that networks are trained on."""
     ends = np.array([offset, gain @ np.full(3, 255.0) + offset])
     spread = float(np.abs(ends[1] - ends[0]).mean())
     centre = float(np.abs(ends.mean(axis=0)).mean())
@@ -179,10 +190,10 @@ def _is_usual(gain: np.ndarray, offset: np.ndarray) -> bool:
 
 
 def _trained_on(arrival: _Arrival) -> tuple[float, float] | None:
-    """Mean and standard deviation of the numbers that the first layer read in training, as its batch norm kept them.
+    """Mean and standard deviation of the first layer's input in training, estimated from its batch norm's statistics.
 
-    The mean follows from the layer's kernel, as neighbouring pixels are alike; the deviation is that of pictures with
-    the spectrum of photographs which gives the layer's output the variance that was kept. None where nothing was kept.
+    The mean follows from the kernel's sum, because neighbouring pixels are similar. The deviation is the one at which
+    images with the spectrum of photographs give the layer's output its stored variance. None without such statistics.
     """
     norm, layer = arrival.norm, arrival.layer
     kernel = getattr(layer, "kernel", None)
@@ -204,7 +215,7 @@ def _trained_on(arrival: _Arrival) -> tuple[float, float] | None:
 
 @cache
 def _photographs() -> np.ndarray:
-    """float64 (8, 48, 48, 3): pictures of mean 0 and variance 1 with the 1/f spectrum of photographs, nearly grey."""
+    """float64 (8, 48, 48, 3): nearly grey images of mean 0 and variance 1 with the 1/f spectrum of photographs."""
     random = np.random.default_rng(0)
     frequencies = np.hypot(np.fft.fftfreq(48)[:, None], np.fft.rfftfreq(48))
     frequencies[0, 0] = 1 / 48
@@ -215,18 +226,18 @@ def _photographs() -> np.ndarray:
 
 
 def _by_statistics(statistics: tuple[float, float] | None, network: Network | None) -> PixelInput:
-    """Of a graph that hands pixels on as they are: what its statistics show beyond doubt, else its network's own.
+    """The pixels of a graph that does not scale them: what its statistics show clearly, else its table's preprocessing.
 
-    The estimates are good to about a factor of two. Pixels of 0-255 stand out by far. [0, 1] and [-1, 1] differ by a
-    factor of two only, so that the sign of the mean must decide, and pictures that are bright on the whole are refused.
+    The estimates are right to about a factor of two. Pixels of 0-255 are easily recognised. [0, 1] and [-1, 1] differ
+    only by a factor of two, so that the sign of the mean decides; for bright training images the answer is "unknown".
     """
     assumed = None if network is None else network.preprocessing
     if statistics is None:
         if assumed is None:
-            return PixelInput(None, False, "its graph scales no pixels, and keeps no statistics that show their range")
-        return PixelInput(assumed, False, "its graph scales no pixels and keeps no statistics: its network's own")
+            return PixelInput(None, False, "its graph does not scale pixels and has no statistics of their range")
+        return PixelInput(assumed, False, "its graph does not scale pixels, no statistics: its network's preprocessing")
     mean, deviation = statistics
-    shown = f"its graph scales no pixels, and its first batch norm has seen a mean of {mean:.3g} ± {deviation:.3g}"
+    shown = f"its graph does not scale pixels; its first batch norm shows an input of mean {mean:.3g} ± {deviation:.3g}"
     if deviation > RAW_DEVIATION and (assumed is not None or mean > 0.15 * deviation):
         return PixelInput(RAW, True, shown)
     if assumed is None:
@@ -235,18 +246,18 @@ def _by_statistics(statistics: tuple[float, float] | None, network: Network | No
 
 
 def _of_small_numbers(mean: float, deviation: float, shown: str, assumed: Preprocessing) -> PixelInput:
-    """Of a network of this package that was not trained on pixels of 0-255."""
-    if abs(mean) < YOUNG_MEAN and deviation > YOUNG_DEVIATION:  # of the start's 0 and 1 for the most part
-        return PixelInput(assumed, False, f"{shown}, which is too little training to tell: its network's own")
+    """The pixels of a network of this package whose statistics rule out pixels of 0-255."""
+    if abs(mean) < YOUNG_MEAN and deviation > YOUNG_DEVIATION:  # mostly the initial 0 and 1
+        return PixelInput(assumed, False, f"{shown}, too little training to decide: its network's preprocessing")
     explained = _explains((mean, deviation), *_composed(INCEPTION, np.eye(3), np.zeros(3)))
     if explained and (mean < -UNSURE_MEAN or (mean <= UNSURE_MEAN and deviation > UNSURE_DEVIATION)):
-        # Facenet's divisor differs from Inception's by less than any statistics show; an image's own may, or may not.
+        # Facenet's and Inception's divisors differ too little to be measured; per-image standardisation is not shown.
         return PixelInput(assumed, not assumed.per_image, shown)
-    return PixelInput(None, False, f"{shown}, which fits more than one range, or none")
+    return PixelInput(None, False, f"{shown}, which fits several pixel ranges or none")
 
 
 def _explains(statistics: tuple[float, float], gain: np.ndarray, offset: np.ndarray) -> bool:
-    """Whether there are pictures, neither black nor white nor without contrast, that arrive with these statistics."""
+    """Whether plausible images (not black, not white, with contrast) can give these statistics."""
     mean, deviation = statistics
     scale = float(np.abs(gain).sum(axis=1).mean())
     brightness, contrast = (mean - float(offset.mean())) / scale, deviation / scale
@@ -254,10 +265,11 @@ def _explains(statistics: tuple[float, float], gain: np.ndarray, offset: np.ndar
 
 
 def output_kind(output: Any) -> OutputKind:
-    """What a model's output tensor is.
+    """What a model's output tensor holds.
 
-    It is logits where the layer behind it is weighted and has no activation, and sigmoids where that layer has the
-    activation sigmoid. The layer is looked for inside nested models, and before layers that change no number.
+    "logits": its last layer with weights has no activation; "sigmoids": that layer, or the activation layer after it,
+    is a sigmoid; "embedding": a pooled or normalised vector. Nested models are searched, and layers that change no
+    value (Dropout, Reshape, …) are skipped.
     """
     layer: Any = None
     for layer in _producers(output):
@@ -272,13 +284,13 @@ def output_kind(output: Any) -> OutputKind:
 
 
 def _producers(tensor: Any) -> Iterator[Any]:
-    """The operation that a tensor comes out of, innermost first, then those before it while each has one input."""
+    """The operation that computes a tensor, inside nested models, then those before it while each has one input."""
     while True:
         call, which = producing_call(tensor)
         if inner := functional(call.operation):
             for layer in _producers(keras.tree.flatten(inner.output)[which]):
                 if isinstance(layer, keras.layers.InputLayer):
-                    break  # the nested model hands its input on
+                    break  # the nested model returns its input: go on before it
                 yield layer
         else:
             yield call.operation
@@ -288,6 +300,7 @@ def _producers(tensor: Any) -> Iterator[Any]:
 
 
 def _passes_on(layer: Any) -> bool:
+    """Whether a layer changes no value in inference mode."""
     kinds = (keras.layers.Identity, keras.layers.Dropout, keras.layers.Flatten, keras.layers.Reshape)
     linear = isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.linear
     return linear or isinstance(layer, kinds)
@@ -295,9 +308,11 @@ def _passes_on(layer: Any) -> bool:
 
 @dataclass(frozen=True)
 class Head:
-    """A classifier's last layer with weights, in a flat model.
+    """A classifier's last layer with weights, in a model without nested models.
 
-    input: What it reads, a Keras tensor (batch, width). logits: What it computes, before any activation.
+    Attributes:
+        input: The layer's input, a Keras tensor (batch, width).
+        logits: The layer's output before any activation, a Keras tensor (batch, classes).
     """
 
     input: Any
@@ -305,9 +320,9 @@ class Head:
 
 
 def classifier_head(model: keras.Model) -> Head | None:
-    """The dense layer that a model without nested ones ends in; None for one that ends in an embedding.
+    """The dense layer at the end of a model without nested models; None if the model ends in an embedding or a map.
 
-    Where the layer has an activation of its own, a copy without it computes the logits.
+    If the layer has an activation of its own, a copy without it computes the logits.
     """
     tensor = keras.tree.flatten(model.output)[0]
     while True:
@@ -331,15 +346,15 @@ def classifier_head(model: keras.Model) -> Head | None:
 
 
 def classifier_input(model: keras.Model) -> Any:
-    """What a model knows a picture by, as a Keras tensor (batch, width): what its classifier reads, or its output.
+    """The feature vector of an image: the classifier's input, or the embedding; a Keras tensor (batch, width).
 
-    Raises InputError for a model that gives maps, which has neither a classifier nor an embedding.
+    Raises InputError for a model whose output is a map: it has neither a classifier nor an embedding.
     """
     flat = flattened(model)
     if flat is None or isinstance(flat.output, list | dict) or len(flat.output.shape) != 2:
         gives = getattr(model, "output_shape", None)
         raise InputError(
-            f"model: {model.name!r} has neither classifier nor embedding: it gives {gives}; build it with "
+            f"model: {model.name!r} has neither a classifier nor an embedding: its output is {gives}; build it with "
             "include_top=True, or pooling='avg'"
         )
     head = classifier_head(flat)
@@ -347,10 +362,10 @@ def classifier_input(model: keras.Model) -> Any:
 
 
 def require_known(found: PixelInput, name: str, takes: str) -> Preprocessing:
-    """The preprocessing of a model called `name`; InputError, with what can be given, where it is unknown."""
+    """The preprocessing of the model `name`. Raises InputError, with the accepted values, if it is unknown."""
     if found.preprocessing is None:
         raise InputError(
-            f"preprocessing: which pixels {name} takes cannot be told ({found.reason}): say it with preprocessing= "
-            f"(--preprocessing of the command): {takes}"
+            f"preprocessing: the pixel range that {name} takes is unknown ({found.reason}): set preprocessing= "
+            f"(--preprocessing on the command line) to {takes}"
         )
     return found.preprocessing

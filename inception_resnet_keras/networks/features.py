@@ -1,4 +1,4 @@
-"""The named stages of a model: for detection, segmentation, transfer and looking inside."""
+"""The named stages of a model, for detection, segmentation, transfer learning and inspection."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ HEADS = {name for head in names.HEADS for name in (head, names.inside(names.AUX,
 
 
 def endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:
-    """The stages of a network as Keras tensors, in the order of the walk.
+    """The outputs of a network's stages as Keras tensors, in the order of computation.
 
     Args:
-        model: A model of this project, built or loaded, with or without its top; or a functional or sequential model
-            with one inside it.
+        model: A model of this package, built or loaded, with or without its top; or a functional or sequential model
+            that contains one.
 
     Returns:
-        By name: `stem`, each block (`a01` … `c05`), `reduction_a`, `reduction_b`, `final` where the
-        variant has one, `pooled`, `logits`, `predictions` and `aux_logits` where they were built;
-        and `stride_2` to `stride_32`, the last map of each stride (the usual C1 to C5; the
-        networks' valid padding makes a map slightly smaller than its input over the stride, unless they are built
-        with padding="same"). `feature_geometry` says where the cells of each map lie in the picture. A
-        `layer_prefix` is taken off these names, unless the model holds several networks.
+        A dict from name to Keras tensor: `stem`; each block (`a01` … `c05`); `reduction_a` and `reduction_b`; `final`
+        if the variant has one; `pooled`, `logits`, `predictions` and `aux_logits` if they were built; and `stride_2`
+        to `stride_32`, the last map of each stride (the C1 to C5 of a feature pyramid). With the default valid
+        padding a map is slightly smaller than the image divided by its stride; padding="same" avoids that, and
+        `feature_geometry` describes where each cell lies in the image. The names have no `layer_prefix`, unless the
+        model contains several networks.
 
     Raises:
-        ValueError: The model holds no layer of these networks' names.
+        ValueError: The model has no layer with a name of these networks.
 
     Examples:
         >>> from inception_resnet_keras import create_inception_resnet_v1
@@ -43,15 +43,15 @@ def endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:
         (None, 7, 7, 896)
     """
     if not isinstance(model, keras.Model):
-        raise refuse("model", model, "a Keras model of this project")
+        raise refuse("model", model, "a Keras model of this package")
     flat = flattened(model)
     calls = [] if flat is None else Graph(flat, flat.output).calls
     layers = [call.operation.name for call in calls]
     networks = names.prefixes(layers) or [""]  # a part of a network may have no stem
     if not any(names.stage(layer.removeprefix(prefix)) for layer in layers for prefix in networks):
         raise InputError(
-            f"model: {model.name!r} has no layer named as this project's are, such as 'stem_conv_1', neither itself "
-            "nor in a functional model inside it"
+            f"model: {model.name!r} has no layer with a name of this package, such as 'stem_conv_1', nor does a "
+            "functional model inside it; build it with one of the factories"
         )
     ends: dict[str, Any] = {}
     for prefix in networks:
@@ -60,12 +60,12 @@ def endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:
 
 
 def _endpoints(calls: Sequence[Call], prefix: str) -> dict[str, keras.KerasTensor]:
-    """The endpoints of the network whose layers' names begin with a prefix."""
+    """The endpoints of the network whose layers' names begin with `prefix`."""
     stages: dict[str, Any] = {}
     heads: dict[str, Any] = {}
     maps: dict[str, Any] = {}
     strides: dict[int, int] = {}
-    for call in calls:  # from the input on: a call stands after all that it reads
+    for call in calls:  # sorted: every call comes after the calls that compute its inputs
         stride = _stride(call, strides)
         strides |= {id(output): stride for output in call.outputs}
         if len(call.outputs) != 1:
@@ -73,6 +73,7 @@ def _endpoints(calls: Sequence[Call], prefix: str) -> dict[str, keras.KerasTenso
         if not call.operation.name.startswith(prefix):
             continue
         (output,), name = call.outputs, call.operation.name.removeprefix(prefix)
+        # The last layer of a stage outside its branches overwrites the earlier ones.
         stage = names.stage(name)
         if stage and not names.in_branch(name):
             stages[stage] = maps[f"stride_{stride}"] = output
@@ -82,19 +83,19 @@ def _endpoints(calls: Sequence[Call], prefix: str) -> dict[str, keras.KerasTenso
 
 
 def feature_extractor(model: keras.Model, names: str | Sequence[str] | None = None) -> keras.Model:
-    """A model with some of another's endpoints as outputs; the layers and weights are shared.
+    """A model whose outputs are endpoints of another model. Layers and weights are shared.
 
     Args:
-        model: A model of this project, built or loaded.
-        names: Names that `endpoints` has, or one of them; None for the last maps of strides 4, 8,
-            16 and 32, as detection and segmentation necks take them; up to the network's output stride, where it
-            has one.
+        model: A model of this package, built or loaded.
+        names: One or more names of `endpoints`. None takes the last maps of strides 4, 8, 16 and 32, as detection and
+            segmentation necks need them; of a network with an output stride of 16 or 8, only up to that stride.
 
     Returns:
-        A model from the same input to a dict of the named tensors.
+        A Keras model from the same input to a dict with one tensor per name.
 
     Raises:
-        ValueError: A name is not among the model's endpoints; it lists those there are.
+        ValueError: A name is not an endpoint of the model; the message lists the endpoints. Or the model has no
+            layer with a name of these networks.
 
     Examples:
         >>> from inception_resnet_keras import create_inception_resnet_v1
@@ -104,7 +105,7 @@ def feature_extractor(model: keras.Model, names: str | Sequence[str] | None = No
     """
     found = endpoints(model)
     wanted = _PYRAMID if names is None else [names] if isinstance(names, str) else names
-    if names is None and _is_dilated(model):  # an output stride of 8 or 16: there are no coarser maps
+    if names is None and _is_dilated(model):  # with an output stride of 8 or 16, coarser maps do not exist
         wanted = [name for name in _PYRAMID if name in found]
     elif names is None and (missing := [name for name in wanted if name not in found]):
         raise InputError(
@@ -116,18 +117,18 @@ def feature_extractor(model: keras.Model, names: str | Sequence[str] | None = No
 
 
 def _inputs(model: keras.Model) -> Any:
-    """A model's inputs; a single one without a list, as Keras warns of a list that is fed a tensor."""
+    """A model's inputs. A single one is returned without a list: Keras warns when a list is fed a tensor."""
     return model.inputs[0] if len(model.inputs) == 1 else model.inputs
 
 
 def _is_dilated(model: keras.Model) -> bool:
-    """Whether a convolution in a model is dilated, as those behind an output stride of 8 or 16 are."""
+    """Whether a model has a dilated convolution, as networks with an output stride of 16 or 8 do."""
     rates = (keras.tree.flatten(getattr(layer, "dilation_rate", 1)) for layer in leaves(model))
     return any(rate > 1 for flat in rates for rate in flat)
 
 
 def _stride(call: Call, strides: dict[int, int]) -> int:
-    """Pixels of the image from one position of a call's output map to the next."""
+    """The stride of a call's output: pixels of the image from one cell to the next."""
     before = max((strides.get(id(tensor), 1) for tensor in call.input_tensors), default=1)
     own = getattr(call.operation, "strides", 1)
     return before * (own[0] if isinstance(own, tuple) else own)

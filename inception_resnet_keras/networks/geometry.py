@@ -1,4 +1,4 @@
-"""Where the cells of a map lie in the picture, counted from a network's table."""
+"""Where the cells of a feature map lie in the image, computed from a network's table."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FeatureGeometry:
-    """Where the cells of one map lie in the picture. Pairs are (height, width), in pixels.
+    """Where the cells of one feature map lie in the image. Pairs are (height, width), in pixels.
 
-    stride: From one cell to the next, in both directions.
-    offset: The point that the cell (0, 0) is centred on; 0 is the centre of the first pixel, so that a picture's edge
-        lies at -0.5. The cell (i, j) is centred on (offset[0] + i · stride, offset[1] + j · stride).
-    receptive_field: How many pixels a cell sees, centred on its point; of a cell near the border some lie outside.
+    Attributes:
+        stride: Distance from one cell to the next, the same in both directions.
+        offset: Centre of cell (0, 0). 0 is the centre of the first pixel, so that the image's edge is at -0.5. Cell
+            (i, j) is centred on (offset[0] + i · stride, offset[1] + j · stride).
+        receptive_field: Size of the region that a cell depends on, centred on the cell. Near the border a part of it
+            lies outside the image.
     """
 
     stride: int
@@ -35,23 +37,24 @@ class FeatureGeometry:
 def feature_geometry(
     model: keras.Model | Network, size: Sequence[int | None] | None = None
 ) -> dict[str, FeatureGeometry]:
-    """Where the cells of each endpoint's map lie in the picture.
+    """Where the cells of each endpoint's map lie in the image.
 
-    Whoever resizes a map to another map or to the picture needs it: maps are neither exact halves of one another nor
-    centred alike. With "valid" padding the first cell lies inside the picture; with "same" its place depends on
-    whether the sides are even.
+    It is needed to align a map with another map or with the image, because maps are neither exact halves of one
+    another nor centred on the same point. With "valid" padding the first cell lies inside the image; with "same"
+    padding its position depends on whether the sides are even.
 
     Args:
-        model: A model of this project, built, loaded or optimised for inference; or a network's table, edited or not.
-        size: (height, width) of the picture, where the model does not know them. With "valid" padding they are not
-            needed.
+        model: A model of this package, built, loaded or optimised for inference; or a network's table, edited or not.
+        size: (height, width) of the image in pixels, if the model leaves them open. None takes the model's own. Only
+            "same" padding needs them.
 
     Returns:
-        By the names of `endpoints`, for those that are maps. The picture is what the network's first layer reads.
+        A dict from the names of those `endpoints` that are maps to their geometry. The image is the input of the
+        network's first layer.
 
     Raises:
-        ValueError: The model is none of the tables' networks (give the table that it was built from); or the padding
-            is "same" and a side is not known.
+        ValueError: None of the tables describes the model (pass the table that it was built from); `size` is not such
+            a pair, or differs from the model's; or the padding is "same" and a side is unknown.
 
     Examples:
         >>> from inception_resnet_keras import create_inception_resnet_v1, feature_geometry
@@ -75,7 +78,7 @@ def feature_geometry(
 
 
 def _of_model(model: Any) -> tuple[Network, tuple[int | None, int | None], set[str] | None]:
-    """A model's table, its picture's sides, and its layers' names; a table has all its layers."""
+    """A model's table, its image's sides, and its layers' names; None for the names of a table, which has all."""
     if isinstance(model, Network):
         return model, (None, None), None
     from .keras_graph import flattened
@@ -85,16 +88,16 @@ def _of_model(model: Any) -> tuple[Network, tuple[int | None, int | None], set[s
     layers = {} if flat is None else model_layers(flat)
     found = recognise_model(flat, least=0) if any(map(names.stage, layers)) else None
     if found is None or window_differences(found, layers):
-        takes = "a model as the factories or optimize_for_inference build it, or the table that it was built from"
+        takes = "a model built by the factories or optimize_for_inference, or the table that it was built from"
         raise refuse("model", getattr(model, "name", model), takes)
     return found.network, found.size, set(layers)
 
 
 def _sides(own: tuple[int | None, int | None], size: Any) -> tuple[int | None, int | None]:
-    """(height, width) of the picture: a model's own, else those given."""
+    """(height, width) of the image: the model's own, else the ones passed."""
     if size is None:
         return own
-    takes = "None, or (height, width) in pixels" + (f", which are {own} of this model" if any(own) else "")
+    takes = "None, or (height, width) in pixels" + (f", {own} for this model" if any(own) else "")
     if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
         raise refuse("size", size, takes)
     for given, known in zip(size, own, strict=True):
@@ -105,12 +108,13 @@ def _sides(own: tuple[int | None, int | None], size: Any) -> tuple[int | None, i
 
 
 def _of_node(node: Node, nodes: dict[str, Node], found: dict[str, FeatureGeometry]) -> FeatureGeometry:
-    """Of one operation's map, from those that it reads."""
+    """The geometry of one operation's map, from those of its inputs."""
     if not node.inputs:
         return FeatureGeometry(1, (0.0, 0.0), (1, 1))
     row = node.row
     if row is None:
         return _united([found[name] for name in node.inputs])
+    # A window shifts the first cell to its own centre, and widens the receptive field by its reach less one.
     before, sides = found[node.inputs[0]], nodes[node.inputs[0]].shape[:2]
     kernel = kernel_of(row, *sides) if isinstance(row, Conv) else (row.size, row.size)
     reaches = [reach_of(size, row.dilation) for size in kernel]
@@ -121,21 +125,21 @@ def _of_node(node: Node, nodes: dict[str, Node], found: dict[str, FeatureGeometr
 
 
 def _padded(row: Conv | Pool, side: int | None, reach: int) -> int:
-    """The first cell of the map that a window's first position covers: 0, or below it where the map is padded."""
+    """The index of the first cell under the window's first position: 0, or negative if the map is padded."""
     if row.padding == "valid":
         return 0
     if row.stride == 1:
         return -((reach - 1) // 2)
     if side is None:
         raise refuse(
-            "size", None, '(height, width) of the picture: with padding="same" the cells\' places depend on it'
+            "size", None, '(height, width) of the image: with padding="same" the positions of the cells depend on it'
         )
-    # TensorFlow's "same": what is missing, its smaller half in front.
+    # TensorFlow's "same": the smaller half of the padding comes first.
     return -(max((-(-side // row.stride) - 1) * row.stride + reach - side, 0) // 2)
 
 
 def _united(parts: list[FeatureGeometry]) -> FeatureGeometry:
-    """Of a map that reads several of one stride: a cell sees what those of all of them see."""
+    """The geometry of a map that reads several maps of one stride: a cell depends on the union of their regions."""
     axes = []
     for axis in range(2):
         lows = [part.offset[axis] - (part.receptive_field[axis] - 1) / 2 for part in parts]

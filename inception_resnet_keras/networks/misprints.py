@@ -1,7 +1,7 @@
-"""Where the paper's figures print something other than the network they belong to.
+"""Misprints in the paper's figures.
 
-What is right is never written here: it follows from the tables. They concern the variant `paper` alone,
-as the others were never printed.
+The correct values are not repeated here, because the tables have them. Only the variant `paper` is affected: no figure
+shows the others.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Misprint:
-    """One of them.
+    """One misprint.
 
-    block: The block that the figure draws; "" for the whole network.
-    part: The operation within the block, as the naming grammar has it after the block's name;
-        "" for the block as a whole.
-    at: Which of the operation's settings was misprinted; "" for none of them.
-    printed: What the figure says there.
-    why: What shows that it is a misprint.
+    Attributes:
+        figure: The paper's figure.
+        block: The block that the figure shows; "" for the whole network.
+        part: The operation in the block, by its name without the block's; "" for the whole block.
+        at: The operation's setting that is misprinted; "" if none is.
+        printed: What the figure prints.
+        why: The reason why it must be a misprint.
     """
 
     figure: str
@@ -30,7 +31,7 @@ class Misprint:
     why: str
 
 
-_STEM = Misprint(  # which the two networks share
+_STEM = Misprint(  # in the stem that the two networks share
     "Figure 3",
     "stem",
     "fork_3_branch_1_conv_1",
@@ -83,5 +84,5 @@ MISPRINTS: dict[str, tuple[Misprint, ...]] = {
 
 
 def of(network: str, variant: str) -> tuple[Misprint, ...]:
-    """The misprints that concern a variant: only `paper` was printed."""
+    """The misprints that affect a variant: those of its network for `paper`, none for the others."""
     return MISPRINTS.get(network, ()) if variant == "paper" else ()

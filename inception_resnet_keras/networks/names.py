@@ -1,4 +1,4 @@
-"""The naming grammar: a layer's name says its place. Names are made and read here, and nowhere else.
+"""The naming grammar: a layer's name is its position in the network. Names are made and parsed only here.
 
     stage   stem · a03 · reduction_a · final                   where in the overview
     inside  stage[_fork_2][_branch_3]…_KIND_1                   branch, then n-th of its kind
@@ -6,11 +6,11 @@
     heads   pooled · dropout · embedding_dense · embedding · logits · predictions
             aux_conv_1 · aux_flatten · aux_logits · aux_predictions
 
-A convolution's batch norm and ReLU carry its name and a suffix: `a03_branch_2_conv_1_bn`. Of an optimised
-model, one that stands for several carries the first one's: `a03_branch_1_conv_1_joined`, `…_split`.
+A convolution's batch norm and ReLU have its name and a suffix: `a03_branch_2_conv_1_bn`. In a model optimised for
+inference, a convolution that replaces several has the first one's name: `a03_branch_1_conv_1_joined`, `…_split`.
 
-A model that was built with `layer_prefix=` has one text before all its names. It is found by `prefixes`, and taken off
-before a name is read.
+In a model built with `layer_prefix=`, all names begin with this prefix. `prefixes` finds it, and it is removed before a
+name is parsed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BATCH_NORM, RELU, PROJECT, SCALE, SUM = "bn", "relu", "project", "scale", "sum"
 STRIDES = tuple(f"stride_{stride}" for stride in (2, 4, 8, 16, 32))  # endpoints: the last map of each stride
 HEADS = (POOLED, DROPOUT, LOGITS, PREDICTIONS, EMBEDDING)
 
-# Numbers are short, so that no name from a hostile file is slow to read.
+# The digits are limited, so that a hostile file's name cannot be slow to parse.
 _STAGE = re.compile(r"(?P<stage>stem|reduction_[a-z]|final|(?P<block>[a-z])(?P<number>[0-9]{2,6}))_")
 _HEAD = re.compile(rf"(?P<head>{'|'.join((AUX, *HEADS))})(?![a-z0-9])")
 _BLOCK = re.compile(r"([a-z])[0-9]{2,6}")
@@ -36,9 +36,9 @@ _WORD = re.compile(r"([a-z]+)(?:_([0-9]{1,6}))?")
 
 
 def prefixes(layer_names: Iterable[str]) -> list[str]:
-    """What stands before the names of each network among these layers: "" for names without a prefix.
+    """The prefixes of the networks among these layers, one per network; "" for names without a prefix.
 
-    Every network's first convolution tells: `left_stem_conv_1` is the one of a network built with
+    Each network's first convolution shows it: `left_stem_conv_1` belongs to a network built with
     `layer_prefix="left_"`.
 
     Examples:
@@ -50,21 +50,22 @@ def prefixes(layer_names: Iterable[str]) -> list[str]:
 
 
 def only_prefix(layer_names: Iterable[str]) -> str:
-    """What stands before the names of the one network among these layers; "" where there are none, or several."""
+    """The prefix of the only network among these layers; "" if there is none, or several."""
     found = prefixes(layer_names)
     return found[0] if len(found) == 1 else ""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a layer stands and what it is, as its name says; all empty for a name that is not of this grammar.
+    """A layer's position and kind, parsed from its name; all fields are empty for a name outside this grammar.
 
-    stage: "stem", "a03", "reduction_a" or "final"; "" for a head's layer.
-    head: "aux", "pooled", "dropout", "logits", "predictions" or "embedding"; "" for a stage's layer.
-    block, number: "a" and 3 of the stage a03; "" and 0 for a stage that is no numbered block.
-    path: The forks and branches from the stage inwards: (("fork", 2), ("branch", 1)).
-    kind, index: "conv" and 1 for the first convolution there; "concat" and 0 for what is not counted.
-    suffix: "bn", "relu", "joined", … for a layer that carries another's name; "" for the one that owns it.
+    Attributes:
+        stage: "stem", "a03", "reduction_a" or "final"; "" for a head's layer.
+        head: "aux", "pooled", "dropout", "logits", "predictions" or "embedding"; "" for a stage's layer.
+        block, number: "a" and 3 for the stage a03; "" and 0 for a stage that is not a numbered block.
+        path: The forks and branches from the stage inwards: (("fork", 2), ("branch", 1)).
+        kind, index: "conv" and 1 for the first convolution at this position; "concat" and 0 for kinds without numbers.
+        suffix: "bn", "relu", "joined", … for a layer named after another; "" for a layer with its own name.
 
     Examples:
         >>> parse("a03_branch_2_conv_1_bn")
@@ -82,7 +83,7 @@ class Place:
 
     @property
     def fork(self) -> int:
-        """The number of the outermost fork that has a number, which only the stem's have; 0 outside of one."""
+        """The number of the outermost numbered fork, which only the stem has; 0 outside of one."""
         return self.path[0][1] if self.path and self.path[0][0] == FORK else 0
 
     @property
@@ -98,7 +99,7 @@ class Place:
 
 
 def parse(layer_name: str) -> Place:
-    """Read a layer's name, or a weight's path that begins with one."""
+    """Parse a layer's name, or a weight's path that begins with one."""
     name = layer_name.partition("/")[0]
     match = _STAGE.match(name) or _HEAD.match(name)
     if match is None:
@@ -120,41 +121,41 @@ def parse(layer_name: str) -> Place:
 
 
 def stage(layer_name: str) -> str | None:
-    """The stage of the overview that a layer's name belongs to (`stem`, `a03`, …); None for others."""
+    """The stage that a layer's name belongs to (`stem`, `a03`, …); None for other names."""
     match = _STAGE.match(layer_name)
     return match["stage"] if match else None
 
 
 def place(layer_name: str) -> str:
-    """The layer's stage; of a head `aux`, `pooled`, `logits`, …; of anything else its own name."""
+    """The layer's stage, or its head (`aux`, `pooled`, `logits`, …); any other name is returned unchanged."""
     match = _HEAD.match(layer_name)
     return stage(layer_name) or (match["head"] if match else layer_name)
 
 
 def block_of(stage: str) -> str:
-    """`a` of the stage `a03`; empty for a stage that is no numbered block."""
+    """`a` for the stage `a03`; "" for a stage that is not a numbered block."""
     match = _BLOCK.fullmatch(stage)
     return match[1] if match else ""
 
 
 def block_or_stage(layer_name: str) -> str:
-    """`a` of any block a, else the stage: which row of a table's stages a layer is of; empty for others."""
+    """The row of a table's stages that a layer belongs to: `a` for any block a, otherwise the stage; "" for none."""
     found = stage(layer_name) or ""
     return block_of(found) or found
 
 
 def in_branch(layer_name: str) -> bool:
-    """Whether the layer stands inside a fork's branch, off the network's spine."""
+    """Whether the layer is inside a branch, not on the network's main path."""
     return bool(parse(layer_name).branches)
 
 
 def branches(name: str) -> tuple[int, ...]:
-    """The numbers of the branches that a layer's name goes through, whole or within its stage."""
+    """The numbers of the branches in a layer's name, with or without its stage."""
     return tuple(int(number or 0) for word, number in _WORD.findall(name) if word == BRANCH)
 
 
 def split_at_branch(name: str) -> tuple[str, str, str] | None:
-    """A layer's name within its stage, split at the number of its outermost branch; None outside of a branch.
+    """A layer's name without its stage, split at the number of its outermost branch; None outside a branch.
 
     Examples:
         >>> split_at_branch("fork_1_branch_2_conv_1")
@@ -170,7 +171,7 @@ def block(name: str, number: int) -> str:
 
 
 def inside(place: str, part: str, number: int | None = None) -> str:
-    """`a03_branch_2`, or `a03_concat` where no number is given."""
+    """`a03_branch_2`, or `a03_concat` without a number."""
     return f"{place}_{part}" if number is None else f"{place}_{part}_{number}"
 
 
@@ -185,15 +186,15 @@ def relu(place: str) -> str:
 
 
 def scale(place: str) -> str:
-    """The name of the layer that scales a block's residual before it is summed."""
+    """The name of the layer that scales a block's residual before the sum."""
     return inside(place, SCALE)
 
 
 def joined(first: str) -> str:
-    """The name of the convolution that stands for several, the first of which has this name."""
+    """The name of the convolution that replaces several, of which the first has this name."""
     return f"{first}_joined"
 
 
 def split(first: str) -> str:
-    """The name of what takes a joined convolution's output apart."""
+    """The name of the layer that splits a joined convolution's output."""
     return f"{first}_split"

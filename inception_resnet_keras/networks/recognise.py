@@ -1,8 +1,8 @@
-"""Which network a model or a file is: variant, depths, scales, channels, head and preprocessing.
+"""Recognises the network of a model or a file: variant, depths, scales, channels, head and preprocessing.
 
-This is the one place that answers, from this project's layer names, weight shapes and layer configurations.
-Another project's names are turned into these first, by `weights.identify`. No engine is imported: a Keras model
-is asked for its layers' names, shapes and configurations only.
+This is the only recogniser. It reads this package's layer names, weight shapes and layer configurations;
+`weights.identify` translates the names of other projects into these first. Keras is not imported: of a Keras model only
+the layers' names, shapes and configurations are read.
 """
 
 from __future__ import annotations
@@ -21,39 +21,40 @@ from .trace import Node, side_of_aux_kernel, trace, weight_shapes
 
 Shape = tuple[int, ...]
 Layers = Mapping[str, Mapping[str, Any]]
-DEEPEST = 1000  # blocks of a kind: more is no network but a hostile name
-LEAST_SCORE = 0.5  # below it, a file or model counts as no network of the tables
+DEEPEST = 1000  # blocks of each kind; a file with more has a hostile name in it
+LEAST_SCORE = 0.5  # below this score, a file or model is not recognised
 USUAL_INPUT = (299, 299, 3)
 _POOLS = {"GlobalAveragePooling2D": "avg", "GlobalMaxPooling2D": "max"}
-_TURNS = ((3, 1, 2), (2, 3, 1))  # of `Permute`: channels first, and back
+_TURNS = ((3, 1, 2), (2, 3, 1))  # `dims` of a `Permute` to channels first, and back
 _AUX_KERNEL = f"{names.inside(names.AUX, 'conv', 2)}/kernel"  # as large as the map it reads
 _AUX_LOGITS = names.inside(names.AUX, names.LOGITS)
 
 
 @dataclass(frozen=True)
 class NetworkDescription:
-    """What a file or a Keras model is.
+    """The network that was recognised in a file or a Keras model.
 
-    network: The table, with the depths and scales of what was recognised; the variant's own scales where unknown.
-    score: The share of the trunk's weights that are present by name and shape, 0 to 1.
-    channels: Channels of the input image.
-    classes, aux_classes: Width of the classifier and of the auxiliary head's; None without one.
-    embedding: Width of the embedding; None without one.
-    aux_kernel: (height, width) of the auxiliary head's last kernel, which shows the size that it was built for; None
-        without one.
+    Weights alone do not show the fields from `scales` on. These are known for a Keras model, a .keras file, and a file
+    with settings (`with_settings`): then `configured` is True.
 
-    Weights do not show the rest. It is known for a Keras model, a .keras file, and a file that carries settings
-    (`with_settings`): then `configured` is True.
-
-    scales: Residual scales, one per block; None where unknown, or if the network has no residual sums.
-    input_shape: Shape of the input without the batch, in the order of `data_format`; None where unknown.
-    data_format: "channels_last" or "channels_first"; None where unknown.
-    include_preprocessing: Whether the model scales pixels of 0-255 itself; None where unknown.
-    activation: Activation after the logits, the auxiliary head's too; None for logits, and where unknown.
-    pooling: How the last map is pooled, "avg" or "max"; None if it is not, and where unknown.
-    dropout_rate: Dropout before the classifier or the embedding; None without one, and where unknown.
-    departures: Where the trunk's layers are not set as the table's are, a clause each, such as another padding; empty
-        where unknown.
+    Attributes:
+        network: The table, with the recognised depths and scales; with the variant's own scales if they are unknown.
+        score: Share of the trunk's weights that are present with the right name and shape, 0 to 1.
+        channels: Channels of the input image.
+        classes, aux_classes: Width of the classifier and of the auxiliary classifier; None without one.
+        embedding: Width of the embedding; None without one.
+        aux_kernel: (height, width) of the auxiliary head's last kernel, which depends on the image size that the head
+            was built for; None without one.
+        configured: Whether the following fields are known.
+        scales: Residual scales, one per kind of block; None if unknown, or if the network has no residual sums.
+        input_shape: Shape of the input without the batch, in the order of `data_format`; None if unknown.
+        data_format: "channels_last" or "channels_first"; None if unknown.
+        include_preprocessing: Whether the model scales pixels of 0-255 itself; None if unknown.
+        activation: Activation of the classifier and the auxiliary classifier; None for logits, or if unknown.
+        pooling: Pooling of the last map, "avg" or "max"; None without pooling, or if unknown.
+        dropout_rate: Dropout before the classifier or the embedding; None without one, or if unknown.
+        departures: Differences between the trunk's layers and the table's, such as another padding, one clause each;
+            empty if unknown.
     """
 
     network: Network
@@ -87,17 +88,17 @@ class NetworkDescription:
 
     @property
     def padding(self) -> Padding:
-        """ "valid" or "same", as the factories take it; "valid" where unknown."""
+        """The factories' argument, "valid" or "same"; "valid" if unknown."""
         return networks.padding(self.network)
 
     @property
     def output_stride(self) -> int | None:
-        """16 or 8, as the factories take it; None for the usual 32, and where unknown."""
+        """The factories' argument, 16 or 8; None for the usual 32, or if unknown."""
         return networks.output_stride(self.network)
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What the network's pixels of 0-255 become before its first layer."""
+        """How pixels of 0-255 are scaled before the network's first layer."""
         return self.network.preprocessing
 
     @property
@@ -106,24 +107,23 @@ class NetworkDescription:
 
     @property
     def include_top(self) -> bool:
-        """Whether a head is present that a factory builds."""
-        if self.network.embedding:  # which the classifier reads
+        """Whether the network has a head that a factory can build."""
+        if self.network.embedding:  # the classifier, if any, reads the embedding
             return self.embedding == self.network.embedding
         return self.classes is not None
 
     @property
     def size(self) -> tuple[int | None, int | None]:
-        """(height, width) of the input image; None for a side of any length, and where unknown."""
+        """(height, width) of the input image; None for a side of any length, or if unknown."""
         if self.input_shape is None:
             return None, None
         first, *_, last = self.input_shape
-        told = self.data_format == "channels_first"
-        channels_first = told if self.data_format else first == self.channels != last
+        channels_first = self.data_format == "channels_first" if self.data_format else first == self.channels != last
         height, width = self.input_shape[1:] if channels_first else self.input_shape[:2]
         return height, width
 
     def settings(self) -> dict[str, Any]:
-        """What weights do not show, as arguments of the factory; empty where it is unknown."""
+        """What weights do not show, as arguments of the factory; empty if it is unknown."""
         if not self.configured:
             return {}
         settings: dict[str, Any] = self._density()
@@ -141,7 +141,7 @@ class NetworkDescription:
         return settings
 
     def with_settings(self, settings: Mapping[str, Any]) -> NetworkDescription:
-        """The description with settings that a file carries beside its weights, as `settings()` writes them.
+        """The description with the settings that a file stores beside its weights, in the form of `settings()`.
 
         Raises:
             InputError: A setting is unknown or out of range.
@@ -179,16 +179,16 @@ class NetworkDescription:
         )
 
     def network_options(self) -> dict[str, Any]:
-        """The factory's arguments that choose the table: the variant, and what differs from the variant's own."""
+        """The factory's arguments that choose the table: the variant, and each that differs from the variant's own."""
         own = networks.depths(networks.find(self.name, self.variant))
-        depths = self.depths + own[len(self.depths) :]  # of a network that ends before its last blocks, any will do
+        depths = self.depths + own[len(self.depths) :]  # a network that ends early: any number fits
         options: dict[str, Any] = {"variant": self.variant}
         if depths != own:
             options["depths"] = depths
         return options | self._density()
 
     def _density(self) -> dict[str, Any]:
-        """The factory's arguments that align the table's maps or make them denser."""
+        """The factory's arguments `padding` and `output_stride`, as far as they differ from the defaults."""
         density = {"padding": self.padding, "output_stride": self.output_stride}
         return {key: value for key, value in density.items() if value not in ("valid", None)}
 
@@ -210,20 +210,20 @@ class NetworkDescription:
 
     @property
     def _builds_aux_head(self) -> bool:
-        """Whether a factory builds the auxiliary head: of an image of some size, and of the classifier's classes."""
+        """Whether a factory can build the auxiliary head, for an image size and with the classifier's class count."""
         same = self.aux_classes == self.classes or not self.include_top or self.classes is None
         return self.aux_head and same and self.aux_kernel is not None and all(self._aux_sides())
 
     def _usual_sides(self) -> tuple[int, ...]:
-        """(height, width) of the network's own images, or of those that its auxiliary head was built for."""
+        """(height, width) of the images that the auxiliary head was built for; without one, the network's own."""
         return self._aux_sides() if self._builds_aux_head else (self.network.size, self.network.size)
 
     def _aux_sides(self) -> tuple[int, ...]:
-        """(height, width) of the images that the auxiliary head was built for; 0 where no image gives its kernel."""
+        """(height, width) of the images that the auxiliary head was built for; 0 if no image size gives its kernel."""
         return tuple(side_of_aux_kernel(self.network, side) or 0 for side in self.aux_kernel or ())
 
     def factory_call(self, **more: Any) -> str:
-        """The call that builds the network, to be shown: `create_inception_v4(variant='slim', num_classes=5)`."""
+        """The call that builds the network, as text: `create_inception_v4(variant='slim', num_classes=5)`."""
         return factory_call(self.name, self.factory_options() | more)
 
 
@@ -235,17 +235,17 @@ def factory_call(network: str, options: Mapping[str, Any]) -> str:
 def recognise(
     shapes: Mapping[str, Shape], layers: Layers | None = None, *, least: float = LEAST_SCORE
 ) -> NetworkDescription | None:
-    """The network of the tables that weights and layers are of.
+    """Recognise the network that weights and layers belong to.
 
     Args:
-        shapes: Shapes of the weights, by `layer/variable`, in Keras's layout.
-        layers: Configurations of the layers by name, in the model's order, each with its class's name as "class";
-            None where only weights are known.
-        least: The score below which nothing counts as recognised, 0 to 1.
+        shapes: Shapes of the weights, in Keras's layout, by `layer/variable`.
+        layers: Configurations of the layers by name, in the model's order, each with the name of its class as
+            "class"; None if only weights are known.
+        least: The lowest score that counts as recognised, 0 to 1.
 
     Returns:
-        The table that most weights fit, at the depths that the names show; None where its score is below `least`.
-        Of tables with equal trunks, the one with the embedding's width and the preprocessing, else the first.
+        The description of the best-fitting table, with the depths that the names show; None if its score is below
+        `least`. Among tables with equal trunks, the embedding's width and the preprocessing decide, then their order.
 
     Examples:
         >>> table = networks.find("inception_resnet_v1", "facenet")
@@ -253,11 +253,12 @@ def recognise(
         >>> found.factory_call()
         "create_inception_resnet_v1(variant='facenet', num_classes=10, input_shape=(160, 160, 3))"
     """
+    # Give every table the depths that the names show, then compare the tables weight by weight.
     counts, channels = _block_counts([*shapes, *(layers or ())]), _channels(shapes)
     tables = (table for variants in networks.NETWORKS.values() for table in variants.values())
     candidates = [_deepened(table, counts, layers or {}) for table in tables]
     width = _width(shapes, names.inside(names.EMBEDDING, "dense"))
-    scaled = (layers or {}).get(names.PREPROCESS, {}).get("class")  # a nested model standardises each image
+    scaled = (layers or {}).get(names.PREPROCESS, {}).get("class")  # or a nested model, if per image
 
     def rank(table: Network) -> tuple[int, bool, bool]:
         per_image = table.preprocessing.per_image
@@ -273,7 +274,7 @@ def recognise(
 
 
 def describe(network: Network, shapes: Mapping[str, Shape], layers: Layers | None = None) -> NetworkDescription:
-    """What weights and layers are as one network of the tables, at the table's own depths, however few of them fit."""
+    """Describe weights and layers as one given table, with the table's own depths, however few of them fit."""
     channels = _channels(shapes)
     network = _with_density(network, shapes, layers or {})
     width = _nodes(network, channels)[-1].shape[-1]
@@ -292,25 +293,25 @@ def describe(network: Network, shapes: Mapping[str, Shape], layers: Layers | Non
 
 
 def recognise_model(model: Any, *, least: float = LEAST_SCORE) -> NetworkDescription | None:
-    """As `recognise`, for a Keras model, built or loaded. A network nested in another model is not looked for."""
+    """`recognise` for a Keras model, built or loaded. Nested models are not searched."""
     return recognise(model_shapes(model), model_layers(model), least=least)
 
 
 def whole_network(model: Any, takes: str) -> NetworkDescription:
-    """As `recognise_model`, for a model that must be a whole network and compute what its table says.
+    """`recognise_model` for a model that must be a whole network and compute what its table describes.
 
     Args:
-        model: A Keras model, not nested.
-        takes: What the argument `model` of the caller takes, for the error.
+        model: A Keras model without nested models.
+        takes: What the caller's argument `model` accepts, for the error message.
 
     Raises:
-        InputError: The model is no network of the tables, a part of one, or computes something else.
+        InputError: No table describes the model, or it is only a part of a network, or it computes something else.
     """
     found = recognise_model(model)
     if found is None or found.score < 1:
         raise refuse("model", f"the Keras model {model.name!r}", takes)
     if found.departures:
-        raise InputError(f"model: {model.name!r} computes something else than {found.name}: {found.departures[0]}")
+        raise InputError(f"model: {model.name!r} does not compute what {found.name} does: {found.departures[0]}")
     return found
 
 
@@ -325,7 +326,7 @@ def model_shapes(model: Any) -> dict[str, Shape]:
 
 
 def model_layers(model: Any) -> dict[str, dict[str, Any]]:
-    """The configurations of a Keras model's layers, each with its class's name as "class", by name without a prefix."""
+    """The configurations of a Keras model's layers, with the class's name as "class", by name without the prefix."""
     prefix = layer_prefix(model)
     return {
         layer.name.removeprefix(prefix): {**_config(layer), "class": type(layer).__name__} for layer in model.layers
@@ -333,14 +334,14 @@ def model_layers(model: Any) -> dict[str, dict[str, Any]]:
 
 
 def layer_prefix(model: Any) -> str:
-    """What stands before the names of a model's network, as `layer_prefix=` put it there; "" for nothing."""
+    """The `layer_prefix` of a model's network; "" without one."""
     return names.only_prefix(layer.name for layer in model.layers)
 
 
 def differences(found: NetworkDescription, layers: Layers) -> list[str]:
-    """Where a model's layers depart from the network that it was recognised as, in words.
+    """The differences between a model's layers and the network that was recognised, one clause each.
 
-    Empty where the layers are those that the factory builds, or the beginning of them.
+    Empty if the layers are those that the factory builds, or the first ones of them.
     """
     classes = found.classes if found.classes is not None else found.aux_classes
     try:
@@ -351,24 +352,24 @@ def differences(found: NetworkDescription, layers: Layers) -> list[str]:
             aux_head=found.aux_head,
             **networks.head(found.network, classes),
         )
-    except ValueError as error:  # too small an image, or an auxiliary head that the variant lacks
+    except ValueError as error:  # the image is too small, or the variant has no auxiliary head
         return [str(error)]
     return list(_differences(nodes, layers))
 
 
 def window_differences(found: NetworkDescription, layers: Layers) -> list[str]:
-    """Where a model's convolutions and pools read other cells than the table's, or give another width, in words.
+    """The convolutions and pools of a model whose windows or widths differ from the table's, one clause each.
 
-    Unlike `differences` and departures, it passes a model of `optimize_for_inference`: its convolutions hold their
-    batch norms, activations and scales, and one may stand for its siblings, but all windows stay.
+    Unlike `differences` and `departures`, it accepts a model from `optimize_for_inference`: there, convolutions
+    include their batch norms, activations and scales, and one may replace its siblings, but all windows are the same.
     """
     return list(_window_differences(_nodes(found.network, found.channels), layers))
 
 
 def channels_first(model: Any) -> bool:
-    """Whether a Keras model takes (batch, channels, height, width), whatever Keras is set to now.
+    """Whether a Keras model takes (batch, channels, height, width), whatever Keras's current setting is.
 
-    The first layer with a `data_format` decides, also in a nested model; a `Permute` before it turns images round.
+    The first layer with a `data_format` decides, also in a nested model. A `Permute` before it reverses the answer.
     """
     settings = (
         (type(layer).__name__, getattr(layer, "dims", None), getattr(layer, "data_format", None))
@@ -378,13 +379,13 @@ def channels_first(model: Any) -> bool:
 
 
 def image_size(model: Any) -> tuple[Any, Any]:
-    """(height, width) of the images that a Keras model takes; None where any will do."""
+    """(height, width) in pixels of the images that a Keras model takes; None for a side of any length."""
     height, width = model.input_shape[2:] if channels_first(model) else model.input_shape[1:3]
     return height, width
 
 
 def leaves(model: Any) -> Iterator[Any]:
-    """A Keras model's layers, and in place of nested models theirs."""
+    """A Keras model's layers, with nested models replaced by their layers."""
     for layer in model.layers:
         yield from leaves(layer) if hasattr(layer, "get_layer") else (layer,)
 
@@ -392,7 +393,7 @@ def leaves(model: Any) -> Iterator[Any]:
 def _config(layer: Any) -> dict[str, Any]:
     try:
         return layer.get_config()
-    except NotImplementedError:  # a user's layer that cannot be saved: no layer of ours
+    except NotImplementedError:  # a user's own layer, which is not a layer of the tables
         return {}
 
 
@@ -409,18 +410,18 @@ def _trunk(network: Network, channels: int) -> Mapping[str, Shape]:
 
 
 def _present(network: Network, channels: int, shapes: Mapping[str, Shape]) -> int:
-    """How many of the trunk's weights are present by name and shape."""
+    """The number of the trunk's weights that are present with the right name and shape."""
     return sum(shapes.get(key) == shape for key, shape in _trunk(network, channels).items())
 
 
 def _channels(shapes: Mapping[str, Shape]) -> int:
-    """Channels of the image, as the first convolution reads it."""
+    """Channels of the image, from the first convolution's kernel; 3 without one."""
     kernel = shapes.get(f"{names.inside(names.STEM, 'conv', 1)}/kernel", ())
     return kernel[2] if len(kernel) == 4 else 3
 
 
 def _block_counts(layer_names: Iterable[str]) -> dict[str, int]:
-    """The highest number of each block."""
+    """The highest block number of each kind."""
     counts: dict[str, int] = {}
     for name in layer_names:
         place = names.parse(name)
@@ -429,28 +430,29 @@ def _block_counts(layer_names: Iterable[str]) -> dict[str, int]:
 
 
 def _deepened(network: Network, counts: Mapping[str, int], layers: Layers) -> Network:
-    """The table with as many of each block as the names count."""
+    """The table with the depths that the names show."""
     if max(counts.values(), default=0) >= DEEPEST:
         return network
     depths = {block: counts.get(block) or 1 for block in networks.block_names(network)}
     for row in network.stages:
-        # A part of a network may end before the last block, which has no ReLU: then there is one more.
+        # If the last block present has a ReLU, the model is cut off before the network's last block, which has none.
         if isinstance(row, Repeat) and not row.activation:
             last = names.block(row.block.name, depths[row.block.name])
             depths[row.block.name] += names.relu(last) in layers
     try:
         return edits.with_depths(network, list(depths.values()))
-    except ValueError:  # fewer than the blocks that always end the network
+    except ValueError:  # fewer blocks than the table always ends with
         return network
 
 
 def _with_density(network: Network, shapes: Mapping[str, Shape], layers: Layers) -> Network:
     """The table with the padding and the output stride that the layers show.
 
-    Weights alone show neither. But where they are all those that an output stride of 8 leaves, and none of what it
-    ends before, they are taken for that network's.
+    Weights alone show neither, with one exception: if they are exactly those of a network with an output stride of 8,
+    which ends before the next reduction, that stride is assumed.
     """
-    shallow = edits.with_depths(network, [1] * len(networks.block_names(network)))  # quick to trace
+    # One block of each kind shows everything and is quick to trace.
+    shallow = edits.with_depths(network, [1] * len(networks.block_names(network)))
     rows = _windows(shallow)
     valid = [name for name, row in rows.items() if row.padding == "valid" and name in layers]
     if valid and all(layers[name].get("padding") == "same" for name in valid):
@@ -504,20 +506,20 @@ def _configured(found: NetworkDescription, layers: Layers) -> NetworkDescription
 
 
 def _width(shapes: Mapping[str, Shape], layer: str) -> int | None:
-    """Outputs of a dense layer; None where there is no such layer."""
+    """Number of outputs of a dense layer; None without such a layer."""
     kernel = shapes.get(f"{layer}/kernel")
     return kernel[-1] if kernel else None
 
 
 def _classes(shapes: Mapping[str, Shape], layer: str, inputs: int) -> int | None:
-    """Outputs of a classifier that reads so many inputs and has a bias; None where there is no such layer."""
+    """Number of outputs of a classifier with `inputs` inputs and a bias; None without such a layer."""
     classes = _width(shapes, layer)
     fits = shapes.get(f"{layer}/kernel") == (inputs, classes) and shapes.get(f"{layer}/bias") == (classes,)
     return classes if fits else None
 
 
 def _aux_width(network: Network) -> int | None:
-    """How many numbers the auxiliary classifier reads; None for a network without one."""
+    """Number of inputs of the auxiliary classifier; None for a network without one."""
     return next((row.filters for row in reversed(network.aux) if isinstance(row, Conv)), None)
 
 
@@ -526,9 +528,9 @@ def _window(kernel: Shape | None) -> tuple[int, int] | None:
 
 
 def _scales(network: Network, layers: Layers) -> tuple[float, ...] | None:
-    """Residual scales by block, from each block's first sum; the table's own for a block without scaled sums.
+    """Residual scales, one per kind of block, from each kind's first sum; the table's own if its sums are not scaled.
 
-    None where a scale is no number, which no factory builds.
+    None if a scale is not a number: no factory builds such a layer.
     """
     scaled = {row.block.name for row in network.stages if isinstance(row, Repeat) and row.times and row.scale}
     scales = []
@@ -556,10 +558,11 @@ def _data_format(layers: Iterable[tuple[Any, Any, Any]]) -> str | None:
 
 
 def _differences(nodes: list[Node], layers: Layers) -> Iterator[str]:
+    """Additional layers, then for each of the table's nodes missing layers and different settings."""
     ends = {names.PREPROCESS, names.PREDICTIONS, names.inside(names.AUX, names.PREDICTIONS)}
     known = {name for node in nodes for name in node.layers} | ends
     ours = known | {name for name, layer in layers.items() if "batch_shape" in layer}
-    yield from (f"a layer {name!r} besides" for name in layers if name not in ours)
+    yield from (f"an additional layer {name!r}" for name in layers if name not in ours)
     present = {node.name for node in nodes if node.name in layers or node.op == "input"}
     for node in nodes:
         if node.name not in layers or node.op == "input":
@@ -572,15 +575,15 @@ def _differences(nodes: list[Node], layers: Layers) -> Iterator[str]:
 
 
 def _window_settings(node: Node, layers: Layers) -> dict[str, tuple[Any, Any]]:
-    """As `_layer_settings`, less what makes no difference."""
+    """`_layer_settings` without those that change no result."""
     settings = _layer_settings(node, layers)
     if isinstance(node.row, Conv) and node.row.kernel == (1, 1):
-        settings.pop("padding")  # either does the same
+        settings.pop("padding")  # a 1×1 window never needs padding
     return settings
 
 
 def _layer_settings(node: Node, layers: Layers) -> dict[str, tuple[Any, Any]]:
-    """What the table wants of a layer, and what it has."""
+    """A layer's settings by name: (the table's value, the layer's value)."""
     layer, row = layers[node.name], node.row
     if isinstance(row, Conv):
         wanted: dict[str, Any] = {"filters": row.filters, "kernel_size": row.kernel, "use_bias": row.linear}
@@ -607,7 +610,7 @@ def _window_differences(nodes: Iterable[Node], layers: Layers) -> Iterator[str]:
         known |= {node.name, joined}
         if node.row is None or not layers.keys() & {node.name, joined}:
             continue
-        # One that stands for its siblings, too, has the filters of all of them.
+        # A convolution that replaces its siblings has the filters of all of them.
         layer = layers[node.name] if node.name in layers else {**layers[joined], "filters": None}
         settings = _window_settings(node, {node.name: layer})
         settings.pop("use_bias", None)
@@ -615,11 +618,11 @@ def _window_differences(nodes: Iterable[Node], layers: Layers) -> Iterator[str]:
             if got is not None and wanted != got:
                 yield f"{node.name!r} with {setting} {got} for {wanted}"
     windows = (name for name, layer in layers.items() if layer.get("kernel_size") or layer.get("pool_size"))
-    yield from (f"a layer {name!r} besides" for name in windows if names.stage(name) and name not in known)
+    yield from (f"an additional layer {name!r}" for name in windows if names.stage(name) and name not in known)
 
 
 def _departures(nodes: Iterable[Node], layers: Layers) -> Iterator[str]:
-    """Where convolutions, pools and sums are not set as the table wants them; what is unknown is passed."""
+    """Settings of convolutions, pools and sums that differ from the table's; unknown settings are accepted."""
     for node in nodes:
         if node.name not in layers or node.op not in ("conv", "pool", "sum"):
             continue
@@ -634,7 +637,7 @@ def _departures(nodes: Iterable[Node], layers: Layers) -> Iterator[str]:
 
 
 def _activation(layer: Mapping[str, Any]) -> str | None:
-    """What a layer of activation computes; None for no such layer."""
+    """The function of an activation layer; None without a layer."""
     if layer.get("class") == "ReLU":
         plain = not layer.get("max_value") and not layer.get("negative_slope") and not layer.get("threshold")
         return "relu" if plain else "another ReLU"

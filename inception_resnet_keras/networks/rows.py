@@ -1,9 +1,8 @@
 """The five kinds of row that a network's table is made of, and the network itself.
 
-A convolution is convolution without bias → batch norm without gamma → ReLU, unless it is
-`linear`: then it is the paper's filter-expansion layer, a convolution with a bias and nothing
-after it. Padding is "same" or "valid" ("V" in the paper's figures). A kernel is one number for
-a square, or (height, width).
+A convolution means convolution without bias → batch norm without gamma → ReLU. A `linear` one is the paper's
+filter-expansion layer: a convolution with a bias, without batch norm or ReLU. Padding is "same" or "valid" ("V" in the
+paper's figures). A kernel is one number for a square, or (height, width).
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ Padding = Literal["same", "valid"]
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution; `kernel=None` is one as large as the map it reads.
+    """A convolution. `kernel=None` is a kernel as large as the map that it reads.
 
-    letter: What the paper calls its filter count in Figure 7 and Table 1: k, l, m or n. Comparisons ignore it.
+    `letter` is the paper's name for the filter count in Figure 7 and Table 1: k, l, m or n. Comparisons ignore it.
     """
 
     filters: int
@@ -33,7 +32,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class Pool:
-    """A pooling window. Average pooling with "same" padding leaves border pixels uncounted."""
+    """A pooling window. Average pooling with "same" padding does not count padding cells."""
 
     kind: Literal["max", "avg"]
     size: int = 3
@@ -71,9 +70,9 @@ class Residual:
 
 @dataclass(frozen=True)
 class Repeat:
-    """A block, `times` over. `scale` and `activation` are those of a residual sum.
+    """A block, repeated `times` times. `scale` and `activation` apply to its residual sum.
 
-    `scale=None` is a sum that is never scaled, whatever the caller of a factory asks for.
+    With `scale=None` the sum is never scaled, whatever scale is passed to a factory.
     """
 
     block: Fork | Residual
@@ -91,12 +90,14 @@ Row = Conv | Pool | Fork | Residual | Repeat
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What pixels of 0-255 become before a network reads them: (pixel - mean) / divisor.
+    """How pixels of 0-255 are scaled for a network: (pixel - mean) / divisor.
 
-    mean, divisor: One number for all channels, or one for each, in the order red, green, blue.
-    reverse: Whether the channels are reversed afterwards, to blue, green, red.
-    per_image: Whether mean and divisor are each image's own instead: the mean of its N numbers, and their standard
-        deviation or 1/√N, whichever is larger, as `tf.image.per_image_standardization` has them.
+    Attributes:
+        name: The name that `preprocess_input` takes.
+        mean, divisor: One number for all channels, or one per channel, in the order red, green, blue.
+        reverse: Whether the channels are then reversed to blue, green, red.
+        per_image: Whether each image is standardised by its own mean and its own standard deviation, which is at
+            least 1/√N for N numbers, as in `tf.image.per_image_standardization`.
     """
 
     name: str
@@ -107,11 +108,12 @@ class Preprocessing:
 
     @property
     def scale(self) -> float | tuple[float, ...]:
-        """pixel · scale + offset is the same, as `keras.layers.Rescaling` computes it."""
+        """The factor in the equal form pixel · scale + offset, which `keras.layers.Rescaling` computes."""
         return 1 / self.divisor if isinstance(self.divisor, float) else tuple(1 / each for each in self.divisor)
 
     @property
     def offset(self) -> float | tuple[float, ...]:
+        """The offset in the equal form pixel · scale + offset."""
         if isinstance(self.mean, float) and isinstance(self.divisor, float):
             return -self.mean / self.divisor
         means = (self.mean,) * 3 if isinstance(self.mean, float) else self.mean
@@ -119,20 +121,20 @@ class Preprocessing:
         return tuple(-mean / divisor for mean, divisor in zip(means, divisors, strict=True))
 
 
-RAW = Preprocessing("none", mean=0.0, divisor=1.0)  # 0-255: the model scales them itself, or was trained so
+RAW = Preprocessing("none", mean=0.0, divisor=1.0)  # 0-255: the model scales them itself, or needs no scaling
 INCEPTION = Preprocessing("inception", mean=127.5, divisor=127.5)  # [-1, 1]
 FACENET = Preprocessing("facenet", mean=127.5, divisor=128.0)
 UNIT = Preprocessing("unit", mean=0.0, divisor=255.0)  # [0, 1]
-# ImageNet's means, as `keras.applications` names the two ways: ResNet's and VGG's, and PyTorch's.
+# ImageNet's means, under the names of `keras.applications`: "caffe" for ResNet and VGG, "torch" for PyTorch.
 CAFFE = Preprocessing("caffe", mean=(123.68, 116.779, 103.939), divisor=1.0, reverse=True)
 TORCH = Preprocessing("torch", mean=(123.675, 116.28, 103.53), divisor=(58.395, 57.12, 57.375))
-PER_IMAGE = Preprocessing("per_image_standardization", mean=127.5, divisor=64.0, per_image=True)  # the usual ones
+PER_IMAGE = Preprocessing("per_image_standardization", mean=127.5, divisor=64.0, per_image=True)  # typical values
 PREPROCESSINGS = {row.name: row for row in (INCEPTION, FACENET, PER_IMAGE, UNIT, CAFFE, TORCH, RAW)}
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network's table: stem, stages, what follows them, and the heads."""
+    """A network's table: the stem, the stages, the rows after them, and the heads."""
 
     name: str
     variant: str
@@ -140,13 +142,13 @@ class Network:
     stages: Sequence[Fork | Repeat]
     final: Sequence[Row] = ()  # after the last stage, before pooling
     aux: Sequence[Row] = ()  # the auxiliary head's rows, before its dense layer
-    aux_after: str = "b"  # the block after whose last repetition the auxiliary head reads
+    aux_after: str = "b"  # the auxiliary head reads the output of the last block of this kind
     stem_figure: str = ""
     figure: str = ""  # of the whole network
     embedding: int | None = None  # width of an L2-normalised embedding before the classifier
     preprocessing: Preprocessing = INCEPTION
-    size: int = 299  # pixels a side of the images that it was made for
-    top: bool = True  # whether the heads read the last map; not where the network ends before its last block
+    size: int = 299  # side in pixels of the images that the network was designed for
+    top: bool = True  # False if the network ends before its last block, and so has no heads
 
     def __post_init__(self) -> None:
         for rows in ("stem", "stages", "final", "aux"):

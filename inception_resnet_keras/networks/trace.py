@@ -1,4 +1,4 @@
-"""A network as numbers: every operation with its shape, parameters and multiply-adds, without Keras."""
+"""A network as numbers: the shape, parameters and multiply-adds of every operation, computed without Keras."""
 
 from __future__ import annotations
 
@@ -19,9 +19,18 @@ _LARGEST_SIDE = 10_000  # of an image, in pixels
 class Node:
     """One operation of a traced network.
 
-    shape: (height, width, channels) or (channels,); height and width are None where unknown.
-    depth: convolutions and dense layers on the longest path from the input to here.
-    macs: multiply-adds of the convolution or dense layer, for one image; None where unknown.
+    Attributes:
+        name: The operation's name by the naming grammar, such as "a03_branch_2_conv_1".
+        op: "input", "conv", "pool", "concat", "sum", "relu", "global_pool", "flatten", "dropout", "dense",
+            "batch_norm" or "unit_norm". A "conv" includes its batch norm and ReLU.
+        inputs: Names of the operations that it reads.
+        shape: Output shape for one image, (height, width, channels) or (channels,); an unknown side is None.
+        depth: Number of convolutions and dense layers on the longest path from the input to here, this one included.
+        row: The table's row of a convolution or pool, with its kernel as (height, width).
+        trainable: Number of trained parameters.
+        statistics: Number of moving statistics of batch norm.
+        macs: Multiply-adds of the convolution or dense layer for one image; None if a side is unknown.
+        scale: Scale of a residual sum; None for other operations.
     """
 
     name: str
@@ -37,11 +46,12 @@ class Node:
 
     @property
     def place(self) -> str:
+        """The stage or head that the operation belongs to, such as "a03" or "logits"."""
         return names.place(self.name)
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The names of the Keras layers that the operation is built of, in order."""
+        """The names of the Keras layers that `build` makes for the operation, in order."""
         if self.op == "conv" and isinstance(self.row, Conv) and not self.row.linear:
             return self.name, names.batch_norm(self.name), names.relu(self.name)
         if self.op == "sum" and self.scale not in (None, 1.0):
@@ -50,12 +60,12 @@ class Node:
 
     @property
     def parameters(self) -> int:
-        """All of them, moving statistics included, as `count_params()` has it."""
+        """Number of parameters, moving statistics included, as in Keras's `count_params()`."""
         return self.trainable + self.statistics
 
 
 def _output_side(side: int | None, window: int, stride: int, padding: str, name: str) -> int | None:
-    """Output side of a window."""
+    """The side of a window's output map. Raises ValueError if the map is smaller than the window."""
     if side is None:
         return None
     if padding == "same":
@@ -110,7 +120,7 @@ class Tracer(Walker[Node]):
     def concat(self, branches: list[Node], name: str) -> Node:
         height, width, _ = _map(branches[0])
         if any(_map(node)[:2] != (height, width) for node in branches):
-            raise ValueError(f"{name}: branches end in maps of different size: {[node.shape for node in branches]}")
+            raise ValueError(f"{name}: its branches have maps of different sizes: {[node.shape for node in branches]}")
         return self._add(name, "concat", branches, (height, width, sum(_map(node)[2] for node in branches)))
 
     def residual_sum(self, x: Node, branch: Node, scale: float, place: str) -> Node:
@@ -125,7 +135,7 @@ class Tracer(Walker[Node]):
     def flatten(self, x: Node, name: str) -> Node:
         height, width, channels = _map(x)
         if height is None or width is None:
-            raise ValueError(f"{name}: a map of unknown size has no flat width")
+            raise ValueError(f"{name}: cannot flatten a map of unknown size")
         return self._add(name, "flatten", (x,), (height * width * channels,))
 
     def dropout(self, x: Node, name: str) -> Node:
@@ -147,7 +157,7 @@ class Tracer(Walker[Node]):
 
 def _map(node: Node) -> tuple[int | None, int | None, int]:
     if len(node.shape) != 3:
-        raise ValueError(f"{node.name}: a map of (height, width, channels) is needed, not {node.shape}")
+        raise ValueError(f"{node.name}: has shape {node.shape}, and a map (height, width, channels) is needed")
     return node.shape
 
 
@@ -160,15 +170,31 @@ def trace(
     embedding: bool = False,
     aux_head: bool = False,
 ) -> list[Node]:
-    """Every operation of a network on one image of `size` (height, width).
+    """Every operation of a network for one image, in the order of the walk.
 
-    classes: None leaves the classifier out. embedding: the normalised embedding in its place, of a
-    network that has one. Raises ValueError where the size is too small, or the network has no auxiliary head.
+    Args:
+        network: The table.
+        size: (height, width) of the image in pixels; None for an unknown side.
+        channels: Channels of the image.
+        classes: Width of the classifier; None traces no classifier.
+        embedding: Whether the network ends in its normalised embedding instead, if its table has one.
+        aux_head: Whether to trace the auxiliary head.
+
+    Raises:
+        ValueError: The image is too small, or the network has no such head.
+
+    Examples:
+        >>> from inception_resnet_keras.networks import find
+        >>> last = trace(find("inception_v4"))[-1]
+        >>> last.name, last.shape, last.parameters
+        ('logits', (1000,), 1537000)
+        >>> sum(node.parameters for node in trace(find("inception_v4")))
+        42744712
     """
     if aux_head and not network.aux:
         raise ValueError(f"aux_head: the {network.variant} variant has no auxiliary head")
     if not network.top and (embedding or classes is not None):
-        raise ValueError(f"classes: {network.name} ends before its last block, so that it has no head; give None")
+        raise ValueError(f"classes: {network.name} ends before its last block and has no head; pass None")
     tracer = Tracer()
     x, aux_input = tracer.trunk(network, tracer.input(*size, channels))
     if embedding:
@@ -181,7 +207,7 @@ def trace(
 
 
 def weight_shapes(nodes: Iterable[Node]) -> dict[str, tuple[int, ...]]:
-    """The shapes of a trace's weights in Keras's layout, by `layer/variable`, in the order of the trace.
+    """The shapes of a trace's weights, in Keras's layout and in the order of the trace, by `layer/variable`.
 
     Examples:
         >>> from inception_resnet_keras.networks import find
@@ -207,7 +233,7 @@ def weight_shapes(nodes: Iterable[Node]) -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class Stage:
-    """A run of equal blocks, or one part of the overview: what a summary's line says."""
+    """One line of a summary: a stage, a head, or a run of equal blocks."""
 
     name: str
     times: int
@@ -219,7 +245,7 @@ class Stage:
 
 
 def stages(nodes: Iterable[Node]) -> list[Stage]:
-    """A trace's places in order, each with its output shape and its share of the counts."""
+    """A trace's stages and heads in order, each with its output shape and its share of the counts."""
     by_place: dict[str, list[Node]] = {}
     for node in nodes:
         by_place.setdefault(node.place, []).append(node)
@@ -238,7 +264,7 @@ def stages(nodes: Iterable[Node]) -> list[Stage]:
 
 
 def merged(every: Iterable[Stage]) -> list[Stage]:
-    """Stages with runs of equal blocks as one: `a01` to `a05` become `a`, five times, their counts added."""
+    """Stages with runs of equal blocks merged: `a01` to `a05` become `a`, 5 times, with their counts added up."""
     runs: list[list[Stage]] = []
     for stage in every:
         if runs and names.block_of(stage.name) and _kind(stage) == _kind(runs[-1][0]):
@@ -266,7 +292,7 @@ def _kind(stage: Stage) -> tuple[object, ...]:
 
 @cache
 def minimum_side(network: Network, *, aux_head: bool = False) -> int:
-    """The smallest square image that leaves a map at the end of every window."""
+    """Side in pixels of the smallest square image for which every window fits its map."""
 
     def fits(side: int) -> bool:
         try:
@@ -276,17 +302,17 @@ def minimum_side(network: Network, *, aux_head: bool = False) -> int:
         return True
 
     sides = range(1, 300)
-    least = bisect_left(sides, True, key=fits)  # a larger image fits where a smaller one does
+    least = bisect_left(sides, True, key=fits)  # if an image fits, every larger one does
     if least == len(sides):
-        raise ValueError(f"{network.name} ({network.variant}) fits no image of up to {sides[-1]} pixels a side")
+        raise ValueError(f"{network.name} ({network.variant}) accepts no image of up to {sides[-1]} pixels per side")
     return sides[least]
 
 
 @cache
 def side_of_aux_kernel(network: Network, kernel: int) -> int | None:
-    """The image's side at which the auxiliary head's last kernel has a side of `kernel`.
+    """Side in pixels of the image for which the auxiliary head's last kernel has side `kernel`.
 
-    Several sides give one kernel: it is the one nearest to the network's own. None where no image gives it.
+    Of the several sides that give this kernel, the one nearest to the network's own size. None if there is none.
     """
 
     def kernel_of_side(side: int) -> int:

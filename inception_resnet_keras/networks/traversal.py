@@ -1,5 +1,5 @@
-"""One walk over a network's rows. What an operation is, a subclass says: `build.py` makes Keras
-layers of it, `walk.py` counts shapes, parameters and multiply-adds without Keras.
+"""The one walk over a network's rows. Subclasses implement the operations: `build.py` as Keras layers, `trace.py` as
+counts of shapes, parameters and multiply-adds.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Walker(ABC, Generic[T]):
 
     @abstractmethod
     def batch_norm(self, x: T, name: str) -> T:
-        """Of a vector, without gamma."""
+        """Batch norm of a vector, without gamma."""
 
     @abstractmethod
     def unit_norm(self, x: T, name: str) -> T:
@@ -59,7 +59,7 @@ class Walker(ABC, Generic[T]):
         """The number of x's channels."""
 
     def trunk(self, network: Network, x: T) -> tuple[T, T]:
-        """All that stands before the heads: the last map, and the map the auxiliary head reads."""
+        """The network before its heads: returns the last map, and the map that the auxiliary head reads."""
         x = self.rows(x, network.stem, names.STEM)
         done: Counter[str] = Counter()
         aux_input = x
@@ -76,7 +76,7 @@ class Walker(ABC, Generic[T]):
         return self.rows(x, network.final, names.FINAL), aux_input
 
     def classifier(self, x: T, network: Network, classes: int) -> T:
-        """Global average pool → dropout → dense; with an embedding, dense over what it normalises."""
+        """Global average pool → dropout → dense. With an embedding, dense over the embedding before normalisation."""
         return self.dense(self._features(x, network), classes, names.LOGITS)
 
     def embedding(self, x: T, network: Network) -> T:
@@ -111,7 +111,7 @@ class Walker(ABC, Generic[T]):
                 case Fork():
                     x = self.fork(x, row, name)
                 case _:
-                    raise TypeError(f"{place}: a {type(row).__name__} stands among a network's stages, not here")
+                    raise TypeError(f"{place}: a {type(row).__name__} belongs in a network's stages, not in these rows")
         return x
 
     def fork(self, x: T, row: Fork | Residual, place: str) -> T:
@@ -124,14 +124,14 @@ class Walker(ABC, Generic[T]):
         branch = self.fork(x, row.block, place)
         if isinstance(row.block, Fork):
             return branch
-        # The projection is as wide as the block's input: 1154 and 2048 cannot be written.
+        # The projection takes its width from the block's input, so the misprinted 1154 and 2048 cannot be written.
         branch = self.conv(branch, Conv(self.width(x), 1, linear=True), names.inside(place, names.PROJECT))
         x = self.residual_sum(x, branch, 1.0 if row.scale is None else row.scale, place)
         return self.relu(x, names.relu(place)) if row.activation else x
 
 
 def kernel_of(row: Conv, height: int | None, width: int | None) -> tuple[int, int]:
-    """(height, width) of a row's kernel over a map of that size; ValueError where it is not known."""
+    """(height, width) of a row's kernel on a map of this size. Raises ValueError if it depends on an unknown side."""
     if row.kernel is None:
         if height is None or width is None:
             raise ValueError("a kernel as large as the map needs a map of known height and width")
@@ -140,5 +140,5 @@ def kernel_of(row: Conv, height: int | None, width: int | None) -> tuple[int, in
 
 
 def reach_of(size: int, dilation: int) -> int:
-    """How many cells a window spans from its first to its last, both counted."""
+    """The number of cells that a dilated window spans, from its first to its last."""
     return (size - 1) * dilation + 1

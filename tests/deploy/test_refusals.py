@@ -69,10 +69,10 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options:
     ("model", "options", "says"),
     [
         ({"include_top": False}, {}, r"gives \(None, 1, 1, 10\); a classifier or an embedding is needed"),
-        ({}, {"class_names": ["a"]}, "class_names: 1 names were given, and the model has 3 outputs"),
+        ({}, {"class_names": ["a"]}, "class_names: got 1 names, and the model has 3 outputs"),
         ({}, {"preprocessing": "facenet"}, "and tiny .* scales pixels itself; leave it out"),
         ({}, {"preprocessing": "imagenet"}, "preprocessing: got 'imagenet'; it takes 'inception' or"),
-        ({"include_preprocessing": False}, {}, r"say it with preprocessing= \(.*'inception' or 'facenet' or"),
+        ({"include_preprocessing": False}, {}, r"set preprocessing= \(.* to 'inception' or 'facenet' or"),
         ({"input_shape": (None, None, 3)}, {}, r"takes pictures of any size; say which with size= \(--size\)"),
         ({}, {"size": 33}, "size: got 33×33, and tiny .* takes pictures of 32×32; leave it out"),
     ],

@@ -269,7 +269,7 @@ def test_what_does_not_fit_is_refused(model: keras.Model, options: dict[str, Any
 
 
 def test_models_and_pictures_that_do_not_fit_are_refused(model: keras.Model) -> None:
-    with pytest.raises(InputError, match="neither classifier nor embedding"):
+    with pytest.raises(InputError, match="neither a classifier nor an embedding"):
         explain(tiny.build(include_top=False), IMAGES)
     with pytest.raises(
         InputError, match=r"^images: got 'an array of shape \(2, 32, 32\)'; it takes shape \(n, 32, 32, 3\)"

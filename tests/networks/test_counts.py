@@ -83,7 +83,7 @@ def test_smallest_image(case: WholeNetwork) -> None:
 
 def test_a_network_that_fits_no_image() -> None:
     rows = [Pool("max", stride=2, padding="valid")] * 9
-    with pytest.raises(ValueError, match=r"huge \(paper\) fits no image of up to 299 pixels a side"):
+    with pytest.raises(ValueError, match=r"huge \(paper\) accepts no image of up to 299 pixels per side"):
         minimum_side(Network("huge", "paper", stem=rows, stages=[]))
 
 

@@ -173,7 +173,7 @@ def test_a_file_of_another_padding_is_loaded_and_reported(tmp_path: Path) -> Non
     dense = package.create_inception_resnet_v1(padding="same", output_stride=16, **options)
     assert package.load_weights(dense, path).notes == []  # the same function, at more places
     (note,) = package.load_weights(package.create_inception_resnet_v1(**options), path).notes
-    assert note == "padding differs: the model's is 'valid', that of the file's graph 'same'"
+    assert note == "padding differs: the model has 'valid', the file's graph 'same'"
 
 
 def test_a_file_of_weights_shows_where_the_network_ends(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_file_of_weights_shows_where_the_network_ends(tmp_path: Path) -> None:
     whole.save_weights(path)
     report = package.load_weights(model, path)
     assert [*report.dropped] == [
-        "what comes after the blocks that the model ends with",
+        "layers after the blocks that the model ends with",
         "classifier: the model has none",
     ]
     deeper = package.create_inception_resnet_v1(depths=(1, 2, 1), input_shape=(96, 96, 3))

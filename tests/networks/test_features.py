@@ -113,7 +113,7 @@ def test_unknown_names_are_refused_with_those_there_are(model: keras.Model, name
 
 def test_other_models_are_refused(model: keras.Model) -> None:
     other = keras.Sequential([keras.layers.Dense(2)])
-    with pytest.raises(InputError, match="has no layer named as this project's are"):
+    with pytest.raises(InputError, match="has no layer with a name of this package"):
         endpoints(other)
 
 

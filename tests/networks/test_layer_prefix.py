@@ -51,7 +51,7 @@ def test_two_networks_on_one_image() -> None:
         for name, end in package.endpoints(model).items()
     }
     assert package.feature_extractor(both, ["left_stem", "right_stride_16"])(IMAGES)["left_stem"].shape[-1] == 384
-    with pytest.raises(InputError, match=r"several networks, .*'left_', 'right_'; load the weights of each alone"):
+    with pytest.raises(InputError, match=r"several networks, .*'left_', 'right_'; load the weights of each"):
         package.load_weights(both, "imagenet")
 
 

@@ -229,7 +229,7 @@ def test_a_layer_that_cannot_be_saved_is_passed_over() -> None:
     found = recognise_model(wrapped)
     assert found is not None
     assert found.score == 1
-    assert "besides" in differences(found, model_layers(wrapped))[0]
+    assert "additional" in differences(found, model_layers(wrapped))[0]
 
 
 @pytest.mark.parametrize(

@@ -153,13 +153,13 @@ def test_rows_do_not_change() -> None:
 @pytest.mark.parametrize("row", [Repeat(Residual([[Conv(1, 1)]], name="a"), 1), Residual([[Conv(1, 1)]], name="a")])
 def test_a_stage_stands_in_no_branch(row: Row) -> None:
     network = Network("wrong", "paper", stem=[Fork([[row]])], stages=[])
-    with pytest.raises(TypeError, match="stands among a network's stages"):
+    with pytest.raises(TypeError, match="belongs in a network's stages"):
         trace(network, (8, 8))
 
 
 def test_branches_that_do_not_meet() -> None:
     network = Network("wrong", "paper", stem=[Fork([[Conv(1, 3, padding="valid")], [Conv(1, 3)]])], stages=[])
-    with pytest.raises(ValueError, match=r"stem_fork_1_concat: branches end in maps of different size"):
+    with pytest.raises(ValueError, match=r"stem_fork_1_concat: its branches have maps of different sizes"):
         trace(network, (8, 8))
 
 
