@@ -1,4 +1,4 @@
-"""How far a piece of work is: a bar in a terminal, a line that changes in a notebook, else a line now and then."""
+"""Progress of long work: a bar in a terminal, a changing line in a notebook, otherwise a line every 30 seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHANGES_EVERY = 0.25  # seconds between two changes of a notebook's line
 
 @contextmanager
 def reading(console: Console) -> Iterator[Progress]:
-    """A progress bar for reading pictures; without a terminal it shows nothing."""
+    """A progress bar for reading images. Without a terminal it shows nothing."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         yield progress
@@ -29,9 +29,13 @@ def reading(console: Console) -> Iterator[Progress]:
 def progress_of(
     console: Console | None = None, given: Callable[[str, int, int], None] | None = None
 ) -> Iterator[Callable[[str, int, int], None]]:
-    """Yields what to call with the current step, the number of images done and the number of all images.
+    """Show the progress of work on images.
 
-    console: Where it is shown; None for the terminal or the notebook. given: What is yielded instead, if anything.
+    Yields a function to call with the name of the current step, the number of finished images and the total.
+
+    Args:
+        console: Where to show it; None for the terminal or the notebook.
+        given: The caller's own function, which is yielded instead if it is not None.
     """
     console = console or Console()
     if given is not None:
@@ -55,7 +59,7 @@ def progress_of(
 
 
 class _NotebookLine:
-    """A line below the cell, which changes in place. It needs no widgets, and stays as it ends in a saved notebook."""
+    """A line below the cell that changes in place. It needs no widgets, and a saved notebook keeps its last state."""
 
     def __init__(self) -> None:
         self._shown: Any = None
@@ -75,16 +79,17 @@ class _NotebookLine:
             self._shown.update(data, raw=True)
 
 
-STILL_AFTER = 10.0  # seconds of one step, after which it is said that it still runs; then each time twice as many
-STILL_AT_MOST = 60.0
-WATCHER = "steps"  # the name of the thread that looks
+STILL_AFTER = 10.0  # seconds until a step is reported as still running; the interval then doubles
+STILL_AT_MOST = 60.0  # seconds: the longest interval
+WATCHER = "steps"  # name of the thread that reports
 
 
 @contextmanager
 def steps(console: Console) -> Iterator[Callable[[str], None]]:
-    """Yields what to call with each step of long work, which is shown, and shown again with its time while it goes on.
+    """Yield a function to call at the beginning of each step of long work.
 
-    The work may be a library's, which says nothing itself. Lines from another thread therefore say that it goes on.
+    The step's text is shown at once, and again with the elapsed time while the step runs. Another thread shows it,
+    because a library that does the work reports nothing.
     """
     ended = threading.Event()
     current: tuple[str, float] | None = None  # the step, and when it began

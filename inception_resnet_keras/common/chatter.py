@@ -1,10 +1,9 @@
-"""TensorFlow's start-up chatter, kept from the standard error stream; everything else that TensorFlow writes passes.
+"""Filters TensorFlow's start-up notes out of the standard error stream, and passes everything else on.
 
-TensorFlow's libraries report as they are loaded that oneDNN is on. They do so before they have read
-TF_CPP_MIN_LOG_LEVEL, straight to file descriptor 2, where neither that setting nor Python can stop it. While the
-package `tensorflow` is imported, that descriptor therefore leads to another process, which passes on what is no note.
-A process, because it outlives ours: the last words of an engine that aborts or crashes arrive too. It is this file,
-run by itself.
+While TensorFlow's libraries are loaded, they report that oneDNN is on. They write this to file descriptor 2 before they
+read TF_CPP_MIN_LOG_LEVEL, so neither that variable nor Python can prevent it. Therefore, while the package `tensorflow`
+is imported, the descriptor leads to another process, which passes on all lines except these notes. A process is used
+because it outlives this one: if the library aborts or crashes, its last lines still arrive. The process runs this file.
 """
 
 import logging
@@ -18,23 +17,23 @@ from types import ModuleType
 from typing import Any, BinaryIO, cast
 
 ENGINE = "tensorflow"
-# How Abseil marks notes (I for information) before its log is set up, and the line it writes before the first of them.
+# The prefix of Abseil's notes (I for information) before its log is set up, and the line before the first of them.
 NOTE = b"I0000 "
 LITERT_NOTE = b"INFO: Created TensorFlow Lite "
 HEADING = b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR"
-PATIENCE = 5.0  # seconds for the last lines to pass
+PATIENCE = 5.0  # seconds to wait for the last lines
 
 
 _hushed = False
 
 
 def hush_engine() -> None:
-    """Let TensorFlow be quiet when it is first imported, by whatever module; where it is loaded already, do nothing.
+    """Filter TensorFlow's notes when it is first imported, by any module. Does nothing if it is already loaded.
 
-    Its notes stay where the environment variable TF_CPP_MIN_LOG_LEVEL is 0, which asks for them; where it is not set,
-    it becomes 2: errors only.
+    If the environment variable TF_CPP_MIN_LOG_LEVEL is 0, the notes are kept. If it is not set, it is set to 2: errors
+    only.
     """
-    global _hushed  # noqa: PLW0603 - of the process, as its streams are
+    global _hushed  # noqa: PLW0603 - a state of the process, like its streams
     level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     _hushed = level != "0"
     if level != "0" and ENGINE not in sys.modules and not any(isinstance(each, _Finder) for each in sys.meta_path):
@@ -42,7 +41,7 @@ def hush_engine() -> None:
 
 
 class _Finder:
-    """Finds TensorFlow as the other finders do, with a loader that is quiet."""
+    """Finds TensorFlow through the other finders, and gives it a loader that filters its notes."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -58,7 +57,7 @@ class _Finder:
 
 
 class _Loader:
-    """Another loader, whose module is executed quietly, once."""
+    """Wraps another loader and filters the notes while it executes its module, once."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
@@ -68,7 +67,7 @@ class _Loader:
 
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
-        module.__spec__.loader = module.__loader__ = self._loader  # nothing of us stays on the module
+        module.__spec__.loader = module.__loader__ = self._loader  # the module keeps no reference to this wrapper
         sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, _Finder)]
         with notes_left_out():
             self._loader.exec_module(module)
@@ -76,19 +75,19 @@ class _Loader:
 
 @contextmanager
 def notes_left_out() -> Iterator[None]:
-    """Everything written to file descriptor 2 meanwhile, by this process, but for Abseil's early notes."""
+    """Within the block, filter Abseil's early notes out of what this process writes to file descriptor 2."""
     from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 
     try:
         ours = os.dup(2)
-    except OSError:  # the stream is closed: nobody reads it
+    except OSError:  # the stream is closed, so there is nothing to filter
         yield
         return
-    # A process group of its own: Ctrl-C is for us, and what we say of it still has to pass.
+    # In its own process group, Ctrl-C does not end it: our own message about Ctrl-C must still pass through.
     group: dict[str, Any] = {"creationflags": 0x200} if sys.platform == "win32" else {"process_group": 0}
     try:
         reader = Popen([sys.executable, "-I", "-S", __file__], stdin=PIPE, stdout=DEVNULL, **group)
-    except OSError:  # no process more can be had: rather chatter than no engine
+    except OSError:  # no further process can be started: run without the filter
         os.close(ours)
         yield
         return
@@ -100,22 +99,22 @@ def notes_left_out() -> Iterator[None]:
     finally:
         if sys.stderr is not None:
             sys.stderr.flush()
-        os.dup2(ours, 2)  # the last end of the pipe on our side
+        os.dup2(ours, 2)  # closes the last write end of the pipe in this process
         os.close(ours)
-        with suppress(TimeoutExpired):  # a process that was started meanwhile has the pipe: it goes on writing to it
+        with suppress(TimeoutExpired):  # a child process started meanwhile still writes to the pipe
             reader.wait(PATIENCE)
 
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """The same, if `hush_engine` was called in this process; for an engine that writes a note later than TensorFlow."""
+    """`notes_left_out`, if `hush_engine` was called in this process; for libraries that write their note later."""
     with notes_left_out() if _hushed else nullcontext():
         yield
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within the block, warnings and log lines below an error are dropped, and what is printed goes to stderr."""
+    """Within the block, drop warnings and log lines below errors, and send printed text to stderr."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -127,7 +126,7 @@ def quiet() -> Iterator[None]:
 
 
 def pass_on(lines: Iterable[bytes], stream: BinaryIO) -> None:
-    """Write the lines that are no notes of an engine's start, each at once."""
+    """Write all lines except start-up notes, each without delay."""
     for line in lines:
         if not line.startswith((NOTE, HEADING, LITERT_NOTE)):
             stream.write(line)

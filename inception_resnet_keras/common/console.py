@@ -1,4 +1,4 @@
-"""What is shown to a person or a program: literal text, names that cannot harm a terminal, strict JSON."""
+"""Output for people and programs: literal text, names made safe for a terminal, strict JSON."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 PROGRAM = "inception-resnet-keras"
-_JOINERS = "\u200c\u200d"  # letters of Persian and of India's scripts, and emoji, are joined and parted by them
+_JOINERS = "\u200c\u200d"  # needed by Persian, the scripts of India, and emoji
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7e]")
 
 
 def printable(text: object) -> str:
-    """A text on one line, in which nothing can control a terminal, change its direction or be invisible.
+    """The text on one line, without anything that could control a terminal, change the direction or be invisible.
 
-    What is escaped, as Python writes it: control characters, line ends, marks of direction, and the bytes of file
-    names that are not UTF-8. Letters and spaces of every script stay.
+    Control characters, line ends, direction marks, and bytes of file names that are not UTF-8 become Python's escapes.
+    Letters and spaces of every script are kept.
     """
     text = str(text)
     if text.isprintable():
@@ -39,12 +39,12 @@ def _is_harmless(sign: str) -> bool:
 
 
 def counted(count: int, noun: str, one: str = "", many: str = "") -> str:
-    """A number with its noun and, where they are given, its verb: "1 class has", "2,000 classes have".
+    """A number with its noun and optionally its verb: "1 class has", "2,000 classes have".
 
     Args:
         count: The number.
-        noun: In the singular.
-        one, many: What follows the noun after 1, and after any other number.
+        noun: The noun in the singular.
+        one, many: The words after the noun, for 1 and for any other number.
     """
     endings = {
         "copy": ("y", "ies"),
@@ -61,35 +61,35 @@ def counted(count: int, noun: str, one: str = "", many: str = "") -> str:
 
 
 def say(console: Console, text: object, style: str | None = None) -> None:
-    """Print one line as it is: brackets are no markup, long lines are not cut, names are printable."""
+    """Print one line literally: brackets are not markup, long lines are not cut, names are made printable."""
     console.print(printable(text), style=style, soft_wrap=True, highlight=False, markup=False)
 
 
 def say_lines(console: Console, text: object, style: str | None = None) -> None:
-    """Print a text of several lines, each as `say` does."""
+    """Print a text of several lines, each by `say`."""
     for line in str(text).split("\n"):
         say(console, line, style)
 
 
 def cell(text: object, style: str = "") -> Text:
-    """A name as a cell of a table, or with the style "table.title" as its title."""
+    """A name as a table cell, or, with the style "table.title", as the table's title."""
     from rich.text import Text
 
     return Text(printable(text), style)
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """Strict JSON: NaN and infinity are null, because JSON has neither, and every string is printable.
+    """Strict JSON: NaN and infinity are written as null, because JSON has neither, and every string is printable.
 
-    A file name's byte that is not UTF-8 is half of a surrogate pair, "\\udcff", which Python reads back as that byte.
+    A byte of a file name that is not UTF-8 is written as a surrogate, "\\udcff", which Python reads back as that byte.
     """
     text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
-    # Only strings hold such characters, where an escape means the same.
+    # Such characters occur only inside strings, where an escape has the same meaning.
     return _BEYOND_ASCII.sub(lambda sign: sign[0] if _is_harmless(sign[0]) else json.dumps(sign[0])[1:-1], text)
 
 
 def print_json(value: Any, indent: int | None = None) -> None:
-    """Print strict JSON for programs, in ASCII where the output's encoding has not every character."""
+    """Print strict JSON for programs, in ASCII if the output's encoding lacks a character."""
     text = json_text(value, indent)
     try:
         text.encode(sys.stdout.encoding or "ascii")
@@ -99,13 +99,13 @@ def print_json(value: Any, indent: int | None = None) -> None:
 
 
 def command(verb: str, *arguments: str | Path) -> str:
-    """The command line of a verb, quoted, as this process was started: by uv or by itself."""
+    """The quoted command line of a verb, begun like this process: with `uv run` or without."""
     start = ["uv", "run"] if "UV" in os.environ else []
     return " ".join(map(_quoted, [*start, PROGRAM, verb, *map(str, arguments)]))
 
 
 def command_with(verb: str, arguments: Sequence[str | Path], options: Mapping[str, object]) -> str:
-    """The command line of a verb with options by their names in Python; True is a flag, None and False are left out."""
+    """The command line of a verb with options by their Python names. True is a flag; None and False are left out."""
     words = []
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
@@ -118,7 +118,7 @@ def command_with(verb: str, arguments: Sequence[str | Path], options: Mapping[st
 
 
 def _quoted(argument: str) -> str:
-    """An argument for a shell; with characters that are not printable, in the quotes $'…' that take escapes."""
+    """An argument quoted for a shell; in the quotes $'…', which take escapes, if a character is not printable."""
     if printable(argument) == argument:
         return shlex.quote(argument)
     signs = (

@@ -1,4 +1,4 @@
-"""Running out of memory: knowing it when it comes, and the largest batch that fits."""
+"""Processors, GPUs and memory: missing GPUs explained, out-of-memory errors recognised, the largest batch that fits."""
 
 from __future__ import annotations
 
@@ -12,31 +12,37 @@ from pathlib import Path
 from typing import Any
 
 _NAMES = ("ResourceExhaustedError", "OutOfMemoryError", "MemoryError")  # TensorFlow's, PyTorch's, Python's
-# XLA's, cuDNN's and cuBLAS's, ONNX Runtime's, OpenVINO's, the linker's and C++'s, which come as errors of other kinds.
-_SAID = (
+# Messages of XLA, cuDNN, cuBLAS, ONNX Runtime, OpenVINO, the linker and C++, which come with other error classes.
+_MESSAGES = (
     *("resource_exhausted", "out of memory", "status_alloc_failed", "failed to allocate memory"),
     *("cannot allocate memory", "failed to map segment", "bad_alloc"),
 )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is of an engine, or Python, having no memory left; none is imported for it."""
+    """Whether an error means that Python or a framework ran out of memory. Imports no framework."""
     if any(kind.__name__ in _NAMES for kind in type(error).__mro__):
         return True
-    return not isinstance(error, ValueError | TypeError) and any(said in str(error).lower() for said in _SAID)
+    return not isinstance(error, ValueError | TypeError) and any(message in str(error).lower() for message in _MESSAGES)
 
 
 def usable_cores() -> int:
-    """How many cores this process may use: in a container fewer than the machine has."""
+    """The number of cores this process may use, which may be fewer than the machine has, as in a container."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def largest_that_fits(failed: int, fits: Callable[[int], bool], *, step: int = 1) -> int:
-    """The largest batch, of the multiples of `step` that were tried, that fits; 0 where none does.
+    """The largest batch size that fits, among the multiples of `step` that were tried; 0 if none fits.
 
-    failed: a batch that does not. fits: tries one. Halves until one fits, then looks twice between
-    the largest that did and the smallest that did not: within an eighth of `failed` of the edge.
+    Args:
+        failed: A batch size that does not fit.
+        fits: Tries a batch size.
+        step: The batch sizes' common divisor.
+
+    Returns:
+        A batch size at most an eighth of `failed` below the true limit.
     """
+    # Halve until a size fits.
     low, high = 0, failed
     while high > step:
         middle = max(step, high // 2 // step * step)
@@ -46,6 +52,7 @@ def largest_that_fits(failed: int, fits: Callable[[int], bool], *, step: int = 1
         high = middle
     if not low:
         return 0
+    # Then bisect twice between the largest that fits and the smallest that does not.
     for _ in range(2):
         middle = (low + high) // 2 // step * step
         if not low < middle < high:
@@ -58,7 +65,7 @@ def largest_that_fits(failed: int, fits: Callable[[int], bool], *, step: int = 1
 
 
 DRIVER = "libcuda.so.1"
-# What TensorFlow 2.21 opens, and the package of the `gpu` extra that brings it.
+# The libraries that TensorFlow 2.21 opens, and the packages of the `gpu` extra that contain them.
 LIBRARIES = {
     "libcudart.so.12": "nvidia-cuda-runtime-cu12",
     "libcublas.so.12": "nvidia-cublas-cu12",
@@ -75,9 +82,9 @@ GPU_EXTRA = "pip install 'inception-resnet-keras[gpu]'"
 
 
 def use_gpus() -> list[Any]:
-    """TensorFlow's GPUs, set to take memory as they need it and not all at once; before anything else of TensorFlow's.
+    """TensorFlow's GPUs, set to allocate memory as needed instead of all at once. Call it before TensorFlow is used.
 
-    Other programs, and other workers of this one, can then share the GPU, and what one takes is what it needs.
+    Other programs and other workers of this one can then share a GPU, and the memory in use is the memory needed.
     """
     import tensorflow as tf
 
@@ -85,13 +92,13 @@ def use_gpus() -> list[Any]:
     for gpu in found:
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:  # TensorFlow has begun: the caller's own setting stays
+        except RuntimeError:  # TensorFlow is already in use: the caller's setting stays
             break
     return found
 
 
 def missing_gpu() -> str | None:
-    """Why TensorFlow computes on the CPU of a machine with an NVIDIA GPU, and what to do; None where all is well."""
+    """Why TensorFlow uses the CPU although the machine has an NVIDIA GPU, and what to do; None if all is well."""
     import tensorflow as tf
 
     if tf.config.list_physical_devices("GPU") or not has_gpu():
@@ -100,7 +107,7 @@ def missing_gpu() -> str | None:
 
 
 def has_gpu(signs: Iterable[Path] = SIGNS, listing: Callable[[], str] | None = None) -> bool:
-    """Whether the machine has an NVIDIA GPU: by the driver's files, or else what `nvidia-smi -L` lists."""
+    """Whether the machine has an NVIDIA GPU, by the driver's files or the list of `nvidia-smi -L`."""
     return any(sign.exists() for sign in signs) or "GPU 0" in (listing or _listed)()
 
 
@@ -111,36 +118,39 @@ def why_unseen(
     load: Callable[[str], Any] = ctypes.CDLL,
     folders: Iterable[Path] | None = None,
 ) -> str | None:
-    """The reason in a sentence, with what to do next; None where the GPUs were hidden on purpose.
+    """The reason why TensorFlow does not see a GPU, and what to do; None if the GPUs were hidden on purpose.
 
-    load: opens a shared library, and raises OSError where it cannot.
-    folders: where the `gpu` extra's packages lie, each with nvidia/*/lib in it; None for `sys.path`.
+    Args:
+        built_with_cuda: Whether the installed TensorFlow supports CUDA.
+        environment: The environment variables.
+        load: Opens a shared library, or raises OSError.
+        folders: The folders with the `gpu` extra's packages, in nvidia/*/lib; None for `sys.path`.
     """
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in ("", "-1"):
         return None
-    said = "there is an NVIDIA GPU, but TensorFlow does not see it and computes on the CPU: "
+    start = "there is an NVIDIA GPU, but TensorFlow does not see it and computes on the CPU: "
     if not built_with_cuda:
-        return f"{said}tensorflow-cpu is installed. pip uninstall tensorflow-cpu, then {GPU_EXTRA}"
+        return f"{start}tensorflow-cpu is installed. pip uninstall tensorflow-cpu, then {GPU_EXTRA}"
     if error := _failure(DRIVER, load, ()):
         return (
-            f"{said}the driver's {DRIVER} does not load ({error}). Install NVIDIA's driver; a container has to be "
-            "started with it (docker run --gpus all)"
+            f"{start}the driver's {DRIVER} does not load ({error}). Install NVIDIA's driver; start a container with "
+            "access to it (docker run --gpus all)"
         )
     places = [Path(folder) for folder in (sys.path if folders is None else folders)]
     broken = {name: error for name in LIBRARIES if (error := _failure(name, load, places))}
     if broken:
         packages = ", ".join(dict.fromkeys(LIBRARIES[name] for name in broken))
         reasons = "; ".join(f"{name} ({error})" for name, error in broken.items())
-        return f"{said}what does not load is {reasons}. {GPU_EXTRA} brings {packages}"
+        return f"{start}these libraries do not load: {reasons}. {GPU_EXTRA} installs {packages}"
     return (
-        f"{said}all of CUDA's libraries load. The driver may be too old for them (nvidia-smi tells its version), or "
-        f"CUDA_VISIBLE_DEVICES={visible!r} names none; TF_CPP_MIN_LOG_LEVEL=0 shows what TensorFlow says itself"
+        f"{start}all of CUDA's libraries load. The driver may be too old for them (nvidia-smi shows its version), or "
+        f"CUDA_VISIBLE_DEVICES={visible!r} selects none; TF_CPP_MIN_LOG_LEVEL=0 shows TensorFlow's own messages"
     )
 
 
 def _failure(name: str, load: Callable[[str], Any], folders: Iterable[Path]) -> str:
-    """Why a library loads neither by its name nor from the packages' folders; empty where it does."""
+    """Why a library loads neither by its name nor from the packages' folders; "" if it loads."""
     inside = [str(path) for folder in folders for path in sorted((folder / "nvidia").glob(f"*/lib/{name}"))]
     error = ""
     for candidate in (name, *inside):
@@ -154,6 +164,7 @@ def _failure(name: str, load: Callable[[str], Any], folders: Iterable[Path]) -> 
 
 
 def _listed() -> str:
+    """The output of `nvidia-smi -L`; "" if there is none."""
     if shutil.which("nvidia-smi") is None:
         return ""
     try:

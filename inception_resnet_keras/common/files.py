@@ -1,13 +1,13 @@
 """Whole-or-nothing writing, and reading of regular files only.
 
-Writing: a file or a folder is complete on the disk, or it is not there.
+Writing: a file or folder is complete on the disk, or it does not exist.
 
 Everything is written in a hidden folder beside its target, `.NAME.HOST.PID.TOKEN.partial`, flushed and then renamed.
-A process that is killed leaves this folder; whoever writes the same target next removes it, unless the process that
-made it is alive, or ran on another host, of which nothing is known here.
+A killed process leaves this folder behind. The next process that writes the same target removes it, unless the process
+that made it is still running, or ran on another host, where that cannot be checked.
 
-Reading: to open a FIFO blocks until somebody writes to it, and to open a device may do anything. Whatever a user names,
-or a folder holds, is opened by `open_regular`.
+Reading: opening a FIFO blocks until another process writes to it, and opening a device may do anything. Therefore all
+files that a user names or a folder contains are opened by `open_regular`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from typing import Any
 from .console import json_text
 from .errors import InputError
 
-_in_use: set[str] = set()  # the names of the hidden folders that this process is writing in
+_in_use: set[str] = set()  # names of the hidden folders in use by this process
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a file that takes the place of `path` in one step.
+    """Write a file that replaces `path` in one step.
 
-    Yields the path to write to: of the same name, in a hidden folder. If the block fails, whatever `path` held stays.
+    Yields the path to write to, with the same name, in a hidden folder. If the block fails, `path` is unchanged.
 
     Example:
         with replacing(Path("model.keras")) as part:
@@ -55,14 +55,14 @@ def replacing(path: Path) -> Iterator[Path]:
 def new_files(*targets: Path) -> Iterator[Path]:
     """Write files or folders that must not exist yet: all of them, or none.
 
-    Yields an empty hidden folder. The block writes each target in it, under the target's own name; anything else in
-    it is dropped. The targets are renamed in the order given, so that the last one exists only if all of them do.
+    Yields an empty hidden folder. The block writes each target in it, under the target's own name; other files in it
+    are deleted. The targets are renamed in the order given, so that the last one exists only if all of them do.
 
     Args:
-        targets: Paths of files or folders, all in one folder, which exists.
+        targets: Paths of files or folders, all in one existing folder.
 
     Raises:
-        InputError: A target exists, before the block or after it. It is not touched.
+        InputError: A target exists before or after the block. It is not changed.
         FileNotFoundError: The block did not write a target.
 
     Example:
@@ -79,7 +79,7 @@ def new_files(*targets: Path) -> Iterator[Path]:
         try:
             for target in targets:
                 if os.path.lexists(target):
-                    raise InputError(f"{target}: has appeared meanwhile; nothing is overwritten, give another name")
+                    raise InputError(f"{target}: appeared during the work; nothing is overwritten, give another name")
                 os.rename(folder / target.name, target)
         except BaseException:
             for target in targets:
@@ -90,61 +90,60 @@ def new_files(*targets: Path) -> Iterator[Path]:
 
 
 def require_new_file(path: Path) -> None:
-    """A cheap check, before long work, that `new_files` can write a file: it is made, empty, and removed.
+    """Check before long work that `new_files` can write a file: create it empty, and remove it.
 
     Raises:
-        InputError: The file exists, its folder does not exist, or it cannot be made.
+        InputError: The file exists, its folder does not exist, or the file cannot be created.
     """
     _refuse_existing(path)
     if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}; make it first, or give another name")
+        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first, or give another name")
     try:
         with open(path, "x"):
             pass
         path.unlink()
-    except OSError as error:  # a long name, a folder or a disk that cannot be written to
-        raise InputError(f"{path}: cannot be made ({error.strerror}); give another name") from None
+    except OSError as error:  # the name is too long, or the folder or disk cannot be written to
+        raise InputError(f"{path}: cannot be written ({error.strerror}); give another name") from None
 
 
 def _refuse_existing(path: Path) -> None:
     if os.path.lexists(path):
-        raise InputError(f"{path}: is there already; nothing is overwritten, give another name")
+        raise InputError(f"{path}: already exists; nothing is overwritten, give another name")
 
 
 @contextmanager
 def new_folder(out: Path | None, parent: Path, name: str, not_below: Iterable[str | Path] = ()) -> Iterator[Path]:
-    """Make a folder to write results to, one by one; it is removed if the block leaves it empty.
+    """Create a folder for results that are written one by one. It is removed if the block leaves it empty.
 
     Args:
-        out: The folder: a new one, or one that exists and is empty. None makes `parent`/`name`-1, or the next free
-            number.
-        parent: The folder of numbered folders, made if it does not exist.
+        out: The folder, which must be new or empty. None creates `parent`/`name`-1, or the next free number.
+        parent: The folder for numbered folders. It is created if it does not exist.
         name: The numbered folder's name, without the number.
-        not_below: Folders of pictures, in which the new folder would count as a class. Other sources, such as
+        not_below: Folders of images, in which the new folder would count as a class. Other sources, such as
             "tfds:mnist", are ignored.
 
     Raises:
-        InputError: The folder lies in a folder of pictures, is not empty, or cannot be made.
+        InputError: The folder lies in a folder of images, is not empty, or cannot be created.
     """
     place = out or parent
     for pictures in map(Path, not_below):
         if pictures.is_dir() and real_path(place).is_relative_to(real_path(pictures)):
             raise InputError(
-                f"{place}: lies in the folder of pictures {pictures}, where it would be taken for a class; give a "
-                "folder elsewhere with --out"
+                f"{place}: lies in the folder of pictures {pictures}, where it would count as a class; give another "
+                "folder with --out"
             )
     if out and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: is there already and is no empty folder; give a new one, nothing is overwritten")
+        raise InputError(f"{out}: already exists and is not an empty folder; nothing is overwritten, give a new folder")
     made = [folder for folder in (place, *place.parents) if not folder.exists()]
     try:
         place.mkdir(parents=True, exist_ok=True)
         folder = out or _numbered(parent, name)
     except OSError as error:
-        raise InputError(f"{place}: cannot be made ({error.strerror}); give another folder with --out") from None
+        raise InputError(f"{place}: cannot be created ({error.strerror}); give another folder with --out") from None
     try:
         yield folder
     finally:
-        with suppress(OSError):  # the first that is not empty
+        with suppress(OSError):  # stops at the first folder that is not empty
             for empty in made if out else (folder, *made):
                 empty.rmdir()
 
@@ -154,13 +153,13 @@ LOCK, WRITER = ".writer.lock", ".writer.json"
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Be the only process that writes in an existing folder, until the block or the process ends.
+    """Allow only this process to write in an existing folder, until the block or the process ends.
 
-    The lock is the system's, which frees it however a process ends; the file `.writer.lock` stays. Where a file system
-    has no locks, the file itself is the lock.
+    It takes a lock of the operating system, which is released however the process ends. The file `.writer.lock` stays.
+    On a file system without locks, the file itself is the lock.
 
     Raises:
-        InputError: Another process writes in the folder; the message names its host and number. Or the folder cannot
+        InputError: Another process writes in the folder (the message has its host and number), or the folder cannot
             be written to.
     """
     from filelock import FileLock, Timeout
@@ -170,7 +169,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout:
         raise InputError(
-            f"{folder}: {_described(writer)} writes in it; wait until it has ended, or give another folder"
+            f"{folder}: {_described(writer)} writes in it; wait until that process ends, or give another folder"
         ) from None
     except OSError as error:
         raise InputError(f"{folder}: cannot be written to ({error.strerror})") from None
@@ -190,12 +189,12 @@ def _described(writer: Path) -> str:
     try:
         stored = json.loads(writer.read_text(encoding="utf-8"))
         return f"process {int(stored['process'])} on host {str(stored['host'])[:100]!r}"
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # it has just begun, or the file is damaged
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # it has just started, or the file is damaged
         return "another process"
 
 
 class IrregularFileError(InputError, OSError):
-    """Raised for a FIFO, a socket or a device, which is not opened. `strerror` is the message without the path."""
+    """Raised for a FIFO, a socket or a device instead of opening it. `strerror` is the message without the path."""
 
     strerror: str
 
@@ -209,25 +208,25 @@ _KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a de
 
 
 def require_regular(path: str | Path) -> None:
-    """Raises IrregularFileError for what is neither a regular file nor a folder; opens nothing, and ignores absence."""
+    """Raise IrregularFileError for a path that is neither a regular file nor a folder. A missing path is accepted."""
     try:
         mode = os.stat(path).st_mode
-    except (OSError, ValueError):  # whoever opens it says so
+    except (OSError, ValueError):  # the caller's attempt to open it reports this
         return
     _refuse_irregular(path, mode)
 
 
 def open_regular(path: str | Path) -> io.BufferedReader:
-    """Opens a regular file to read its bytes, and never waits for a writer.
+    """Open a regular file to read its bytes, without ever waiting for a writer.
 
-    Raises IrregularFileError for a FIFO, a socket or a device, also for one that takes the file's place meanwhile;
-    and OSError as `open` does.
+    Raises IrregularFileError for a FIFO, a socket or a device, even if it replaces the file during the call; and
+    OSError like `open`.
     """
     return os.fdopen(_descriptor(path), "rb")
 
 
 def read_start(path: str | Path, count: int) -> bytes:
-    """The first `count` bytes of a regular file, or all if it has fewer; the errors are `open_regular`'s."""
+    """The first `count` bytes of a regular file, or all of a shorter one. Raises like `open_regular`."""
     descriptor = _descriptor(path)
     try:
         start = os.read(descriptor, count)
@@ -239,13 +238,13 @@ def read_start(path: str | Path, count: int) -> bytes:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The content of a regular file; the errors are `open_regular`'s."""
+    """The content of a regular file. Raises like `open_regular`."""
     with open_regular(path) as file:
         return file.read()
 
 
 def read_text(path: str | Path, encoding: str = "utf-8") -> str:
-    """The text of a regular file, its lines ending in a line feed; the errors are `open_regular`'s and UnicodeError."""
+    """The text of a regular file, with "\n" as line end. Raises like `open_regular`, and UnicodeError."""
     with io.TextIOWrapper(open_regular(path), encoding) as file:
         return file.read()
 
@@ -265,46 +264,50 @@ def _descriptor(path: str | Path) -> int:
 
 
 def real_path(path: str | Path) -> Path:
-    """The absolute path with links followed; of links in a loop the path itself, where `Path.resolve` raises."""
+    """The absolute path with links followed. Unlike `Path.resolve`, it does not raise for links in a loop."""
     return Path(os.path.realpath(path))
 
 
 def read_short_text(path: Path, most: int, *, names: bool = False) -> str:
-    """A UTF-8 file of at most so many bytes, with or without a byte order mark.
+    """The text of a UTF-8 file of at most `most` bytes, with or without a byte order mark.
 
-    names: Whether it holds file names, whose bytes may be any: those that are not UTF-8 are read as `os.fsdecode` reads
-        them.
+    Args:
+        path: The file.
+        most: The largest size in bytes.
+        names: Whether the file contains file names. Their bytes need not be UTF-8, and are read like `os.fsdecode`
+            reads them.
 
     Raises:
-        OSError: There is no such file, or it cannot be read.
-        ValueError: It is longer, or is not UTF-8; or it is no regular file, which is an IrregularFileError.
+        OSError: The file does not exist, or cannot be read.
+        ValueError: The file is longer or is not UTF-8; or, as an IrregularFileError, it is not a regular file.
     """
     with open_regular(path) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it has more than {most:,} bytes")
     if names and b"\0" in content:
-        raise ValueError("it holds a zero byte, so that it is no text")
+        raise ValueError("it contains a zero byte, so it is not a text")
     return content.decode("utf-8-sig", "surrogateescape" if names else "strict")
 
 
 def _refuse_irregular(path: str | Path, mode: int) -> None:
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise IrregularFileError(path, _KINDS.get(stat.S_IFMT(mode), "no file"))
+        raise IrregularFileError(path, _KINDS.get(stat.S_IFMT(mode), "not a file"))
 
 
 def write_text(path: Path, text: str) -> None:
-    """In UTF-8; a file name's bytes that are not UTF-8 are written as they are."""
+    """Write a text in UTF-8. Bytes of file names that are not UTF-8 are written unchanged."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented strict JSON."""
     write_text(path, json_text(value, indent=2) + "\n")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Row by row, so that a table of any length takes no memory; in UTF-8 as `write_text`."""
+    """Write a table row by row, which needs little memory for any length; encoded like `write_text`."""
     with (
         replacing(path) as part,
         part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
@@ -315,7 +318,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]
 
 
 def _flush(path: Path) -> None:
-    """Write to the disk what the system still holds of a file, or of a folder's list of names."""
+    """Flush a file, or a folder's list of names, from the system's buffers to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -324,15 +327,15 @@ def _flush(path: Path) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove everything half written in a folder that no other process writes in, whichever host it is from."""
-    for pattern in (".*.partial", ".*.partial.*"):  # the second one: files of older versions
+    """Remove all partial results in a folder that no other process writes in, from whichever host they are."""
+    for pattern in (".*.partial", ".*.partial.*"):  # the second pattern is that of older versions
         for path in folder.glob(pattern):
             _remove(path)
 
 
 @contextmanager
 def _hidden_folder(target: Path) -> Iterator[Path]:
-    """Make an empty folder beside `target`, and remove it afterwards; first, those that killed processes left."""
+    """Create an empty folder beside `target` and remove it afterwards. First remove those of killed processes."""
     _remove_abandoned(target)
     name = f"{_prefix(target)}{os.getpid()}.{secrets.token_hex(4)}.partial"
     folder = target.with_name(name).absolute()
@@ -340,7 +343,7 @@ def _hidden_folder(target: Path) -> Iterator[Path]:
     try:
         try:
             folder.mkdir()
-        except OSError as error:  # of which the user knows the target, not the hidden folder
+        except OSError as error:  # name the target, because the user does not know the hidden folder
             raise type(error)(error.errno, error.strerror, str(target)) from None
         yield folder
     finally:
@@ -349,14 +352,14 @@ def _hidden_folder(target: Path) -> Iterator[Path]:
 
 
 def _prefix(target: Path) -> str:
-    """Shortened, because a file's name has 255 bytes at most, and a character up to four."""
+    """The beginning of the hidden folder's name, shortened: a name has at most 255 bytes, a character up to four."""
     host = re.sub(r"[^\w.-]", "_", platform.node(), flags=re.ASCII)
     return f".{target.name[:40]}.{host[:64]}."
 
 
 def _remove_abandoned(target: Path) -> None:
     pattern = re.compile(re.escape(_prefix(target)) + r"(\d+)\.[0-9a-f]{8}\.partial")
-    with suppress(OSError):  # a folder that cannot be listed may still be written in
+    with suppress(OSError):  # a folder that cannot be listed may still be writable
         for path in list(target.parent.iterdir()):
             found = pattern.fullmatch(path.name)
             if found and path.name not in _in_use and not _is_alive(int(found[1])):
@@ -364,9 +367,9 @@ def _remove_abandoned(target: Path) -> None:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether another process of this host has that number."""
+    """Whether another process of this host with this number is running."""
     if pid == os.getpid():
-        return False  # it had the same number: a restarted container counts from 1 again
+        return False  # an earlier process had our number: a restarted container counts from 1 again
     if os.name != "posix":
         return True  # on Windows, `os.kill` would interrupt the process
     try:
@@ -374,7 +377,7 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):
-        return True  # another user's
+        return True  # it belongs to another user
     return True
 
 
@@ -394,14 +397,15 @@ def _flush_tree(path: Path) -> None:
 
 
 def _flush_names(folder: Path) -> None:
-    if os.name == "posix":  # Windows opens no folders
+    if os.name == "posix":  # Windows cannot open folders
         _flush(folder)
 
 
 def _numbered(parent: Path, name: str) -> Path:
+    """Create the folder with the first free number."""
     number = 0
     while True:
         number += 1
-        with suppress(FileExistsError):  # from an earlier run, or from one that was a moment faster
+        with suppress(FileExistsError):  # made by an earlier run, or by another process at this moment
             (folder := parent / f"{name}-{number}").mkdir(parents=True)
             return folder

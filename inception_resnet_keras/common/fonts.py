@@ -1,8 +1,8 @@
 """Fonts for text of any script in a figure or a diagram.
 
-matplotlib's own font draws Latin, Greek, Cyrillic, Arabic, Hebrew and some other scripts. For the characters that it
-lacks, such as Chinese ones, installed fonts are looked for. A character that no installed font has is written as
-Python escapes it, such as \\u732b, never as an empty box, and the figure says which fonts to install.
+matplotlib's own font covers Latin, Greek, Cyrillic, Arabic, Hebrew and some other scripts. Characters that it lacks,
+such as Chinese ones, are drawn with an installed font. A character that no installed font has is drawn as its Python
+escape, such as \\u732b, not as an empty box, and the figure names the fonts to install.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pathlib import Path
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
-BASE = "DejaVu Sans"  # matplotlib brings it
-UNSUITABLE = ("color emoji", "last resort", "lastresort", "adobe blank", "tofu")  # bitmaps, and boxes for everything
+BASE = "DejaVu Sans"  # comes with matplotlib
+UNSUITABLE = ("color emoji", "last resort", "lastresort", "adobe blank", "tofu")  # bitmaps, or only boxes
 PACKAGES = {"fonts-noto-cjk": ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC", "FULLWIDTH")}
 REGULAR = 400  # weight
-OTHER_PACKAGE = "fonts-noto-core"  # has all other scripts, a font each
+OTHER_PACKAGE = "fonts-noto-core"  # has a font for each of the other scripts
 ESCAPE = re.compile(r"\\u[0-9a-f]{4}|\\U[0-9a-f]{8}")
 
-_fallbacks: dict[str, str | None] = {}  # character that the base font lacks → family; None if no font has it
-_refreshed = False  # whether fonts were looked for that matplotlib's stored list lacks
+_fallbacks: dict[str, str | None] = {}  # a character that the base font lacks → family; None if no font has it
+_refreshed = False  # whether fonts missing from matplotlib's stored list were added to it
 
 
 def drawable(text: str) -> str:
-    """The text with every character escaped that no installed font has, and with plain spaces for wide ones."""
+    """The text with characters that no installed font has replaced: spaces by plain spaces, others by escapes."""
     base = _characters(BASE)
     unknown = {sign for sign in text if ord(sign) not in base and not _is_invisible(sign)}
     if not unknown:
@@ -43,18 +43,18 @@ def drawable(text: str) -> str:
 
 
 def families() -> list[str]:
-    """The font families that texts need, in the order in which a character is looked for in them."""
+    """The font families that the texts so far need, in the order in which they are searched for a character."""
     return [BASE, *dict.fromkeys(family for family in _fallbacks.values() if family)]
 
 
 def files() -> list[Path]:
-    """The files of these families, besides the base font's."""
+    """The files of these families, without the base font's."""
     found = (font_manager.FontProperties(family=[family]) for family in families()[1:])
     return [Path(font_manager.findfont(font, fallback_to_default=False)) for font in found]
 
 
 def advice(texts: Iterable[str]) -> str:
-    """What to install so that nothing in these texts, as `drawable` returned them, is escaped; "" if nothing is."""
+    """The packages to install for the escaped characters in texts returned by `drawable`; "" if there are none."""
     escaped = {found for text in texts for found in ESCAPE.findall(text)}
     missing = sorted({sign for found in escaped if (sign := _decoded(found)) in _fallbacks and not _fallbacks[sign]})
     if not missing:
@@ -65,7 +65,7 @@ def advice(texts: Iterable[str]) -> str:
 
 
 def _decoded(escape: str) -> str:
-    """The character of an escape such as \\u732b; a name may hold a text that looks like one and is none."""
+    """The character of an escape such as \\u732b; "" for a name's text that only looks like an escape."""
     number = int(escape[2:], 16)
     return chr(number) if number <= 0x10FFFF else ""
 
@@ -76,18 +76,18 @@ def _package(sign: str) -> str:
 
 
 def _is_invisible(sign: str) -> bool:
-    """Joiners and variation selectors, which fonts need not have."""
+    """Whether it is a joiner, a variation selector or the like, which needs no glyph."""
     return unicodedata.category(sign) in ("Cf", "Cc") or unicodedata.name(sign, "").startswith("VARIATION SELECTOR")
 
 
 def _find_fallbacks(signs: Iterable[str]) -> None:
-    """Chooses a family for each character: as few families as the order allows."""
+    """Choose a family for each character, in a fixed order of families, with as few of them as possible."""
     global _refreshed  # noqa: PLW0603
     missing = set(signs)
     missing -= _taken_from(families()[1:], missing)
     if missing:
         missing -= _taken_from(_candidates(), missing)
-    if missing and not _refreshed:  # matplotlib stores its list of fonts, which lacks those installed since
+    if missing and not _refreshed:  # matplotlib's stored list lacks fonts that were installed later
         _refreshed = True
         known = {entry.fname for entry in font_manager.fontManager.ttflist}
         for path in font_manager.findSystemFonts():
@@ -110,7 +110,7 @@ def _taken_from(names: Iterable[str], missing: set[str]) -> set[str]:
 
 
 def _candidates() -> Iterator[str]:
-    """The installed families, those without serifs first."""
+    """The installed families, sans-serif ones first."""
 
     def order(name: str) -> tuple[bool, bool, bool, str]:
         return not name.startswith("Noto Sans"), "Sans" not in name, "CJK" in name and "SC" not in name, name
@@ -130,7 +130,7 @@ def _add_font(path: str) -> None:
 
 @cache
 def _characters(family: str) -> frozenset[int]:
-    """The code points of the face that matplotlib takes for a family in regular weight."""
+    """The code points in the font that matplotlib chooses for a family in regular weight."""
     try:
         place = font_manager.findfont(font_manager.FontProperties(family=[family]), fallback_to_default=False)
         font: FT2Font = font_manager.get_font(place)

@@ -1,4 +1,4 @@
-"""What figures were computed on: the processor, the GPUs and the versions of the packages, for runs and reports."""
+"""The processor, the GPUs and the versions of packages, as stored with runs and reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("inception-resnet-keras", "keras", "tensorflow", "tensorflow-cpu", "
 
 
 def environment() -> dict[str, dict[str, str]]:
-    """The machine and the versions, as config.json and the reports' JSON files keep them."""
+    """The machine and the versions, as stored in config.json and the reports' JSON files."""
     return {"machine": machine(), "versions": versions()}
 
 
@@ -35,10 +35,10 @@ def machine() -> dict[str, str]:
 
 @cache
 def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Such as "Intel(R) Xeon(R) Platinum 8488C".
+    """The processor's name, such as "Intel(R) Xeon(R) Platinum 8488C".
 
-    Linux's own list is asked first, because py-cpuinfo starts a process that takes about a second; it is asked where
-    that list has no name, if the extra `bench` is installed; `platform` has the last word.
+    Linux's /proc/cpuinfo comes first, because py-cpuinfo needs about a second. py-cpuinfo is used if that file has no
+    name and the extra `bench` is installed; `platform` is the last resort.
     """
     try:
         found = re.search(r"^(?:model name|Hardware)\s*:\s*(\S.*)$", cpuinfo.read_text(errors="replace"), re.MULTILINE)
@@ -54,7 +54,7 @@ def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def gpu_names() -> list[str]:
-    """The GPUs that TensorFlow sees, as it names them; none where it is not in use, since then it computes nothing."""
+    """The names of TensorFlow's GPUs; none if TensorFlow is not loaded, because then it computes nothing."""
     tensorflow: Any = sys.modules.get("tensorflow")
     if tensorflow is None:
         return []
@@ -63,7 +63,7 @@ def gpu_names() -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """The installed ones of `PACKAGES`."""
+    """The versions of those `PACKAGES` that are installed."""
     found = {}
     for package in PACKAGES:
         try:

@@ -1,6 +1,6 @@
-"""What a notebook shows of a result: fragments of HTML that take the page's own colours and bring no style rules.
+"""HTML fragments for notebooks, in the page's own colours and without style rules.
 
-Rows that a terminal shows as a `rich` table are shown here as the same table, so that each has one definition.
+A `rich` table made for the terminal is converted, so that each table is defined only once.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from .console import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-LARGEST = 8_000_000  # bytes of a picture that a notebook's file takes in
-# Set on the elements, since a rule would hold for the whole page. Lines and text have the page's colour.
+LARGEST = 8_000_000  # bytes of an image that is embedded in the notebook
+# Styles are set on the elements, because a rule would apply to the whole page. Lines and text have its colour.
 _CELL = "padding:2px 10px;border-bottom:1px solid color-mix(in srgb,currentColor 20%,transparent)"
 _TABLE = "border-collapse:collapse;margin:4px 0 10px 0"
 
 
 def page(*parts: str) -> str:
-    """Fragments below one another."""
+    """The fragments, one below the other."""
     return f'<div style="overflow-x:auto">{"".join(parts)}</div>'
 
 
 def heading(text: object) -> str:
+    """A line of text in bold."""
     return f'<p style="font-weight:bold;margin:4px 0">{escape(printable(text))}</p>'
 
 
@@ -37,13 +38,13 @@ def line(text: object) -> str:
 
 
 def rows(header: Sequence[str], cells: Sequence[Sequence[object]], title: object = "") -> str:
-    """A table: its first column is of names, the others of numbers."""
+    """A table. The first column holds names, the others numbers, aligned to the right."""
     places = ["left", *["right"] * (len(header) - 1)]
     return _table(header, places, [list(map(str, row)) for row in cells], str(title))
 
 
 def table(shown: Table) -> str:
-    """A `rich` table, cell by cell."""
+    """A `rich` table as an HTML table."""
     from rich.text import Text
 
     def plain(content: object) -> str:
@@ -56,9 +57,12 @@ def table(shown: Table) -> str:
 
 
 def picture(source: Path | bytes, text: str, width: int | None = None) -> str:
-    """A PNG, taken into the page; "" for a file that is not there any more, or a huge one.
+    """A PNG embedded in the page; "" if its file no longer exists or is larger than 8 MB.
 
-    text: What it shows, for those who do not see it. width: In pixels of the page; None for its own.
+    Args:
+        source: The file, or its content.
+        text: A description for readers who cannot see the image.
+        width: Width in pixels of the page; None for the image's own.
     """
     if isinstance(source, Path):
         try:
@@ -73,7 +77,7 @@ def picture(source: Path | bytes, text: str, width: int | None = None) -> str:
 
 
 def _table(header: Sequence[str], places: Sequence[str], cells: Iterable[Sequence[str]], title: str) -> str:
-    """places: "left" or "right", a column each."""
+    """A table. `places` has "left" or "right" for each column."""
     return "".join(_elements(header, places, cells, title))
 
 

@@ -1,4 +1,4 @@
-"""What comes with an extra: a missing package is named with the extra that brings it, and with what to do about it."""
+"""Optional packages: the error for a missing one names the extra that installs it, and the command to use."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 
 from .errors import InputError
 
-ENGINES = {"tensorflow": "cpu", "jax": "jax", "torch": "torch"}  # what Keras can run on → the extra that brings it
-# What is imported → what it is called, and the smallest extra of pyproject.toml that brings it.
+ENGINES = {"tensorflow": "cpu", "jax": "jax", "torch": "torch"}  # a backend of Keras → the extra that installs it
+# A module → the package's name, and the smallest extra of pyproject.toml that installs it.
 PACKAGES = {
     "PIL": ("Pillow", "predict"),
     "rich": ("rich", "predict"),
@@ -43,18 +43,18 @@ PACKAGES = {
 
 
 class MissingPackageError(InputError, ImportError):
-    """Raised for a package that is not installed; it names the extra that brings it."""
+    """Raised for a package that is not installed. The message names the extra that installs it."""
 
 
 def install(extra: str) -> str:
-    """The command that brings an extra."""
+    """The command that installs an extra."""
     return f"pip install 'inception-resnet-keras[{extra}]'"
 
 
 def required(module: str, what: str = "") -> Any:
-    """Imports a module of another package; MissingPackageError where that is not installed.
+    """Import a module of an optional package. Raises MissingPackageError if it is not installed.
 
-    what: What needs it, for the error.
+    `what` names the thing that needs it, for the error message.
     """
     with named_extras(what):
         return import_module(module)
@@ -62,7 +62,7 @@ def required(module: str, what: str = "") -> Any:
 
 @contextmanager
 def named_extras(what: str = "") -> Iterator[None]:
-    """Within the block, a package that an import misses is named with its extra."""
+    """Within the block, the error for a missing package names its extra. `what` names the thing that needs it."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -78,9 +78,9 @@ def named_extras(what: str = "") -> Iterator[None]:
 
 
 def require_tensorflow(what: str) -> None:
-    """Refuses work that only TensorFlow does, where Keras runs on another engine or TensorFlow is not installed.
+    """Raise InputError unless Keras runs on TensorFlow and TensorFlow is installed.
 
-    what: The subject of the sentence, such as "train".
+    `what` is the subject of the message's sentence, such as "train".
     """
     if (engine := configured_engine()) != "tensorflow":
         raise InputError(
@@ -92,7 +92,7 @@ def require_tensorflow(what: str) -> None:
 
 
 def configured_engine() -> str:
-    """What Keras runs on, or will: nothing is imported for it."""
+    """The backend that Keras runs on, or will run on. Imports nothing."""
     if keras := sys.modules.get("keras"):
         return str(keras.config.backend())
     if engine := os.environ.get("KERAS_BACKEND"):
@@ -110,12 +110,12 @@ def _needed(what: str) -> str:
 
 
 def _engine_advice(missing: str) -> str:
-    """What to do about an engine that is not there: another that is, or the extra."""
-    there = [name for name in ENGINES if name != missing and find_spec(name)]
-    brings = install(ENGINES[missing]) + (", or [gpu]" if missing == "tensorflow" else "")
-    if there:
-        return f"set KERAS_BACKEND={there[0]}, which is installed, or {brings}"
+    """What to do about a missing backend: use another that is installed, or install the extra."""
+    installed = [name for name in ENGINES if name != missing and find_spec(name)]
+    command = install(ENGINES[missing]) + (", or [gpu]" if missing == "tensorflow" else "")
+    if installed:
+        return f"set KERAS_BACKEND={installed[0]}, which is installed, or {command}"
     if "KERAS_BACKEND" in os.environ and missing != "tensorflow":
-        return f"{brings}, or unset KERAS_BACKEND"
+        return f"{command}, or unset KERAS_BACKEND"
     others = "; [jax] with KERAS_BACKEND=jax and [torch] with KERAS_BACKEND=torch run Keras without it"
-    return brings + (others if missing == "tensorflow" else "")
+    return command + (others if missing == "tensorflow" else "")

@@ -124,7 +124,7 @@ def test_a_failure_leaves_none(tmp_path: Path, failure: type[BaseException]) -> 
 
 def test_what_exists_stays(tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="b: is there already"), new_files(tmp_path / "a", tmp_path / "b"):
+    with pytest.raises(InputError, match="b: already exists"), new_files(tmp_path / "a", tmp_path / "b"):
         pytest.fail("nothing is to be written")
     assert names(tmp_path) == ["b"]
 
@@ -136,7 +136,7 @@ def test_what_came_to_be_meanwhile_stays_and_nothing_is_left_beside_it(tmp_path:
                 (hidden / name).write_text("new")
             (tmp_path / "b").write_text("another's")
 
-    with pytest.raises(InputError, match="b: has appeared meanwhile"):
+    with pytest.raises(InputError, match="b: appeared during the work"):
         write()
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("b", "another's")]
 
@@ -311,13 +311,13 @@ def test_no_folder_lies_among_pictures(tmp_path: Path, monkeypatch: pytest.Monke
     assert names(pictures) == ["class"]
     file = tmp_path / "file"
     file.touch()
-    for out, says in ((file, "is no empty folder"), (tmp_path, "nothing is overwritten"), (file / "a", "cannot be")):
+    for out, says in ((file, "not an empty folder"), (tmp_path, "nothing is overwritten"), (file / "a", "cannot be")):
         with pytest.raises(InputError, match=says), new_folder(out, tmp_path, "a", not_below=["tfds:mnist"]):
             pytest.fail("no folder is to be made")
     for parent in (file, tmp_path / "dangling"):
         (tmp_path / "dangling").unlink(missing_ok=True)
         (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-        with pytest.raises(InputError, match="cannot be made"), new_folder(None, parent, "a"):
+        with pytest.raises(InputError, match="cannot be created"), new_folder(None, parent, "a"):
             pytest.fail("no folder is to be made")
 
 
@@ -359,12 +359,12 @@ def test_that_a_file_can_be_written_is_known_before_the_work(tmp_path: Path) -> 
     require_new_file(tmp_path / "a.csv")
     assert not list(tmp_path.iterdir())
     (tmp_path / "a.csv").symlink_to("nowhere")
-    with pytest.raises(InputError, match=r"a\.csv: is there already; nothing is overwritten"):
+    with pytest.raises(InputError, match=r"a\.csv: already exists; nothing is overwritten"):
         require_new_file(tmp_path / "a.csv")
-    with pytest.raises(InputError, match=r"b\.csv: there is no folder .*nowhere; make it first"):
+    with pytest.raises(InputError, match=r"b\.csv: the folder .*nowhere does not exist; make it first"):
         require_new_file(tmp_path / "nowhere" / "b.csv")
-    with pytest.raises(InputError, match=r"cannot be made \(File name too long\)"):
+    with pytest.raises(InputError, match=r"cannot be written \(File name too long\)"):
         require_new_file(tmp_path / ("b" * 300))
     (tmp_path / "locked").mkdir(0o555)
-    with as_other_users(), pytest.raises(InputError, match=r"b\.csv: cannot be made \(Permission denied\)"):
+    with as_other_users(), pytest.raises(InputError, match=r"b\.csv: cannot be written \(Permission denied\)"):
         require_new_file(tmp_path / "locked" / "b.csv")

@@ -153,10 +153,10 @@ def test_a_class_that_would_vanish(tmp_path: Path) -> None:
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     source = open_source(write_photographs(tmp_path / "pictures"))
     (tmp_path / "there").mkdir()
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         pack(source, tmp_path / "there")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         pack(source, tmp_path / "link")
 
     def meanwhile(done: int, total: int) -> None:
@@ -284,7 +284,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     for wrong, says in (
         (["pack", str(folder)], "OUT: name the folder"),
         (["pack", out, out, "--verify"], "OUT: name the folder"),
-        (["pack", str(folder), out, "--max-corrupt", "1"], "is there already"),
+        (["pack", str(folder), out, "--max-corrupt", "1"], "already exists"),
         (["pack", str(folder), out + "2", "--max-corrupt", "0"], "1 of 11 pictures cannot be read"),
         (["pack", str(folder), out + "2", "--max-corrupt", "-1"], "max_corrupt: got -1"),
         (["pack", str(folder), "--verify"], "index.json: is missing"),

@@ -133,7 +133,7 @@ def test_what_a_server_does_not_run_or_would_be_overwritten_is_refused(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "model").write_text("mine")
     for out, options, message in (
-        (tmp_path / "mine", {}, "is there already; nothing is overwritten"),
+        (tmp_path / "mine", {}, "already exists; nothing is overwritten"),
         (tmp_path / "none" / "x", {}, "is no folder; make it first"),
         (tmp_path / "x", {"name": "a b"}, "name: got 'a b'"),
         (tmp_path / "x", {"max_batch": 0}, "max_batch: got 0"),

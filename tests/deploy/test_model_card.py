@@ -35,7 +35,7 @@ def test_a_card_has_the_runs_figures_and_states_nothing_that_is_not_known(tmp_pa
     assert "95 % intervals" in lines[0]
     assert "<b>" not in card.text
     assert r"\[dog\]\(x\)" in card.text
-    with pytest.raises(InputError, match=r"README\.md: is there already"):
+    with pytest.raises(InputError, match=r"README\.md: already exists"):
         write_model_card(out, CARD, checked(out), run)
     bare = write_model_card(tmp_path / "run" / "model.onnx", CARD, checked(out), None)
     assert ModelCard.load(bare).text.count("Not stated.") == 5

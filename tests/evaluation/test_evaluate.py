@@ -338,7 +338,7 @@ def test_a_model_that_does_not_scale_its_pixels_is_given_scaled_ones(digits: Pat
 
 def test_what_is_there_is_not_overwritten(models: list[str], digits: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("kept")
-    with pytest.raises(InputError, match="is no empty folder; give a new one, nothing is overwritten"):
+    with pytest.raises(InputError, match="is not an empty folder; nothing is overwritten, give a new folder"):
         evaluate(models[:1], digits, out=tmp_path)
     with pytest.raises(InputError, match="lies in the folder of pictures"):
         evaluate(models[:1], digits, out=digits / "out")

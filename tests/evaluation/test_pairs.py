@@ -103,7 +103,7 @@ def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(InputError, match="No such file"):
         read_pairs(path)
     path.write_bytes(b"\xff\xfe1\x00")
-    with pytest.raises(InputError, match="zero byte, so that it is no text"):
+    with pytest.raises(InputError, match="zero byte, so it is not a text"):
         read_pairs(path)
     path.write_text(LFW, encoding="utf-8")
     assert len(read_pairs(path)) == 4

@@ -105,9 +105,9 @@ def test_the_file_holds_exactly_the_arrays(both: Predictions, models: list[str],
         np.array([row["probability"] for row in found], np.float32), both.probabilities.max(axis=1)
     )
     assert list(rows(both.to_csv(tmp_path / "short.csv"))[0]) == ["path", "label", "probability", "error", *columns]
-    with pytest.raises(InputError, match=r"out\.csv: is there already; nothing is overwritten"):
+    with pytest.raises(InputError, match=r"out\.csv: already exists; nothing is overwritten"):
         both.to_csv(tmp_path / "out.csv")
-    with pytest.raises(InputError, match=r"there is no folder .*nowhere; make it first"):
+    with pytest.raises(InputError, match=r"the folder .*nowhere does not exist; make it first"):
         both.to_csv(tmp_path / "nowhere" / "out.csv")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "short.csv"]
 
@@ -254,9 +254,9 @@ def test_a_model_without_names_is_averaged_by_those_given(
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (["--csv", "{there}"], "is there already; nothing is overwritten"),
-        (["--csv", "{there}/out.csv"], "there is no folder"),
-        (["--csv", "a" * 300], "cannot be made (File name too long)"),
+        (["--csv", "{there}"], "already exists; nothing is overwritten"),
+        (["--csv", "{there}/out.csv"], "does not exist; make it first"),
+        (["--csv", "a" * 300], "cannot be written (File name too long)"),
         (["--per-model"], "--per-model: adds columns to the file of --csv"),
     ],
 )

@@ -116,7 +116,7 @@ def test_a_lack_of_memory_is_told_as_that(
     command = [sys.executable, "-c", WITH_LITTLE, library, str(2**28), str(path), str(picture_files(digits)[0])]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 1, done.stderr
-    assert f"{path}: the memory does not suffice to open it" in done.stderr
+    assert f"{path}: there is not enough memory to open it" in done.stderr
     assert "damaged" not in done.stderr
 
 

@@ -52,7 +52,7 @@ def test_rising_rates_are_tried_until_the_loss_diverges_and_nothing_is_trained(
     with (found.folder / "lr.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["loss"]) for row in rows] == pytest.approx(found.losses)
-    with pytest.raises(InputError, match="is there already and is no empty folder"):
+    with pytest.raises(InputError, match="already exists and is not an empty folder"):
         find_learning_rate(data, out=found.folder, console=Console(file=io.StringIO()), **settings)
 
 

@@ -275,7 +275,7 @@ def test_a_run_has_one_writer(data: Path, tmp_path: Path) -> None:
     both[loser].join()
     assert both[loser].exitcode == 1, said[loser].read_text()
     told = " ".join(said[loser].read_text().split())
-    assert any(text in told for text in ("writes in it", "already holds a run", "is no empty folder"))
+    assert any(text in told for text in ("writes in it", "already holds a run", "is not an empty folder"))
     winner = both[1 - loser]
     forked.wait_for(winner, said[1 - loser], "epoch 2/400")
     error = " ".join(forked.finish(forked.start(["train", "--resume", str(run)], said[2]), said[2], status=1).split())
@@ -295,7 +295,7 @@ def test_a_folder_that_holds_other_things_is_refused(
     (tmp_path / "thesis.txt").write_text("years of work")
     status, _, error = here(capsys, train_arguments(data, tmp_path, "--epochs=1"))
     assert status == 1
-    assert "is no empty folder" in error
+    assert "is not an empty folder" in error
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

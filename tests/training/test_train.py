@@ -209,7 +209,7 @@ def test_a_wrong_setting_is_told_first(unread: Path, tmp_path: Path, settings: d
 
 def test_a_folder_that_is_taken_is_told_first(unread: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(InputError, match="no empty folder"):
+    with pytest.raises(InputError, match="not an empty folder"):
         train_config(config(data=str(unread)), tmp_path, console=QUIET)
     monkeypatch.chdir(unread)
     with pytest.raises(InputError, match=r"data: .* holds this folder's runs/.*give --out"):
