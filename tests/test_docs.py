@@ -25,6 +25,7 @@ import inception_resnet_keras
 from inception_resnet_keras import networks
 from inception_resnet_keras.cli import VERBS, main
 from inception_resnet_keras.common.console import PROGRAM
+from inception_resnet_keras.weights import labels
 
 from .tiny import TINY
 
@@ -172,6 +173,21 @@ def _file(info: pkgutil.ModuleInfo) -> tuple[str, ...]:
     return (name, "__init__.py") if info.ispkg else (f"{name}.py",)
 
 
+@pytest.fixture
+def class_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """ImageNet's class index in Keras's cache, without a download: of its names only those of the examples."""
+    names = {281: ["n02123045", "tabby"], 282: ["n02123159", "tiger_cat"]}
+    entries = {str(number): names.get(number, [f"n{number:08d}", f"class_{number}"]) for number in range(1000)}
+    (tmp_path / labels.FOLDER).mkdir()
+    (tmp_path / labels.FOLDER / "imagenet_class_index.json").write_text(json.dumps(entries))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(labels, "DIGEST", None)
+    labels.class_index.cache_clear()
+    yield
+    labels.class_index.cache_clear()
+
+
+@pytest.mark.usefixtures("class_index")
 def test_examples_in_docstrings_run() -> None:
     tried = 0
     for name in modules():

@@ -1,1 +1,1 @@
-"""Weights into models: strict, by name."""
+"""Reading checkpoints of any project, and loading their weights into models by name, strictly."""

@@ -1,4 +1,4 @@
-"""Files from the web into Keras's cache: fetched once, whole or not at all, and verified before every use."""
+"""Downloads into Keras's cache: each file is fetched once, whole or not at all, and verified before every use."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ from ..common.files import replacing, write_text
 
 
 def cache() -> Path:
-    """Keras's own folder: $KERAS_HOME, or .keras in the home folder."""
+    """Keras's folder: $KERAS_HOME, or .keras in the home folder."""
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
 
 
 def fetch(url: str, folder: str, digest: str | None, name: str | None = None) -> Path:
-    """A file's path below the cache, downloaded if it is not there, with progress.
+    """The path of a file in the cache. If it is missing, it is downloaded, with a progress bar.
 
-    digest: "md5:…" or "sha256:…"; None where none is published: then the SHA-256 of what came first is
-    written beside the file, and it must be the same ever after.
+    Args:
+        url: The file's address.
+        folder: The folder in the cache.
+        digest: "md5:…" or "sha256:…". None if none is published: then the SHA-256 of the first download is written
+            beside the file, and later uses must match it.
+        name: The file's name in the cache; None for the last part of `url`.
 
-    Raises InputError where the file cannot be fetched, saying from where to where, or has changed.
+    Raises:
+        InputError: The file cannot be fetched (the message has both the address and the path), or has changed.
     """
     path = cache() / folder / (name or url.rpartition("/")[2])
     if not path.is_file():
@@ -46,8 +51,8 @@ def _download(url: str, path: Path, digest: str | None) -> None:
                 cache_subdir="",
                 force_download=True,
             )
-    except Exception as error:  # what network stacks raise has no common class
-        raise InputError(f"{path.name} could not be fetched ({error}). Fetch {url} and put it at {path}") from error
+    except Exception as error:  # network libraries have no common error class
+        raise InputError(f"{path.name} could not be downloaded ({error}). Fetch {url} and put it at {path}") from error
 
 
 def _verify(path: Path, digest: str | None) -> None:
@@ -62,5 +67,5 @@ def _verify(path: Path, digest: str | None) -> None:
     if found != wanted:
         raise InputError(
             f"{path}: has the {algorithm} {found}, and {wanted} is expected: delete it"
-            f"{'' if digest else f', and {record.name} beside it,'} to fetch it again"
+            f"{'' if digest else f', and {record.name} beside it,'} to download it again"
         )

@@ -1,8 +1,8 @@
-"""Whose checkpoint a set of tensors is: another project's names become ours, and networks.recognise says which network.
+"""Identifies the source of a checkpoint, and translates its names to ours, so that networks.recognise can read them.
 
-A file's names may stand under a prefix: a wrapper's (`module.`, `state_dict.model.`), a scope's
-(`FirstStageFeatureExtractor/`). Prefixes are not listed anywhere. They are what is left of the file's names where
-these end in names of a source; a file may have several, of weights and their running averages side by side.
+A file's names may have a prefix from a wrapper (`module.`, `state_dict.model.`) or a scope
+(`FirstStageFeatureExtractor/`). No list of prefixes exists. A prefix is the rest of a file's name before a source's
+name at its end. A file may have several: one for its weights and one for their running averages.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from .readers.checkpoint import Checkpoint
 from .slots import CLASSES, Slot, slots
 from .sources import EMA, OTHERS, OURS, NameTable, is_training_state
 
-SETTINGS_KEY = "factory"  # in a safetensors file's metadata: what the weights do not show
+SETTINGS_KEY = "factory"  # key in a safetensors file's metadata, with the settings that weights do not show
 _COUNTED = re.compile(r"(.*?)(?:_([0-9]{1,9}))?")
 _COUNTER = re.compile(rf"({'|'.join(sorted({kind for table in OTHERS for kind in table.counters}))})_[0-9]{{1,9}}(?=/)")
 _SEPARATOR = re.compile(r"[./]")
-_DEEPEST_NAME = 10  # separators in a source's own names; they have 8 at most
-_MOST_PREFIXES = 8  # of layers' names, as `layer_prefix=` gives them, that are looked for in one file
+_DEEPEST_NAME = 10  # separators that are tried in a name; the sources' names have at most 8
+_MOST_PREFIXES = 8  # values of `layer_prefix` that are tried for one file
 _FIRST_KERNEL = f"{own_names.inside(own_names.STEM, 'conv', 1)}/kernel"
-_LEAST_OWN = 8  # tensors under a prefix, of names that this project gives
-_LEAST_SHARE = 0.1  # of a network's tensors: fewer under a prefix are there by chance
+_LEAST_OWN = 8  # tensors with this package's names that a prefix must have
+_LEAST_SHARE = 0.1  # of a network's tensors: with fewer, a prefix is a coincidence
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_ACTIVATIONS = {"Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax"}  # classes of Keras's layers
+_ACTIVATIONS = {"Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax"}  # Keras's activation layers
 _GLOBAL_POOLS = {"GlobalAveragePooling2D", "GlobalMaxPooling2D"}
-_RIVAL_SHARE = 0.9  # of the largest set's tensors: a set that has as many is another network
+_RIVAL_SHARE = 0.9  # of the largest set's tensors: a set of this size is another network
 _AVERAGES = {
     "ema",
     "swa",
@@ -53,7 +53,7 @@ _STATISTIC = re.compile(r".*[./](?:moving_mean|moving_variance|running_mean|runn
 
 @dataclass(frozen=True)
 class Origin:
-    """Where one of our weights comes from: the source's tensor, and the gamma that scales it."""
+    """The source's tensor for one of our weights, and the gamma that scales it."""
 
     key: str
     slot: Slot
@@ -62,20 +62,21 @@ class Origin:
     gamma: str | None
 
     def shape(self, table: NameTable) -> Shape:
-        """As the source lays it out; CLASSES stands for the class count."""
+        """The tensor's shape in the source's layout; CLASSES stands for the number of classes."""
         shape = self.slot.shapes[self.role]
         return (*shape[:-3:-1], *shape[:-2]) if table.channels_first and len(shape) > 1 else shape
 
 
 @dataclass(frozen=True)
 class TensorSets:
-    """The sets of a file's tensors that are one network's, each under its own prefix.
+    """The sets of tensors in a file that belong to one network, each with its own prefix. One set is chosen.
 
-    names: Name without the prefix → name in the file, of the chosen set.
-    prefixes: What stands before the chosen set's names; several where the network is split over scopes.
-    others: By prefix: why a set was left, of running averages or of the weights that they are of.
-    averages: Prefix of the running averages, whether they were chosen or not; None where the file has none.
-    rivals: Prefixes of other networks beside the chosen one.
+    Attributes:
+        names: For the chosen set, name without the prefix → name in the file.
+        prefixes: Prefixes of the chosen set; several if the network is split over scopes.
+        others: For each prefix that is not chosen, the reason: running averages, or the weights that they average.
+        averages: Prefix of the running averages, chosen or not; None if the file has none.
+        rivals: Prefixes of other networks in the file.
     """
 
     names: Mapping[str, str]
@@ -86,24 +87,27 @@ class TensorSets:
 
     @property
     def prefix(self) -> str:
-        """The prefixes as they are shown; "" for names without one."""
+        """The prefixes as text for messages; "" without one."""
         return ", ".join(filter(None, self.prefixes))
 
     def reason_left(self, name: str) -> str:
-        """Why a tensor of the file that is not in the chosen set is left out."""
+        """The reason why a tensor of the file is not in the chosen set."""
         if is_training_state(name):
             return "training state"
         reasons = (reason for prefix, reason in self.others.items() if name.startswith(prefix))
-        return next(reasons, f"outside of {self.prefix!r}, which holds the network")
+        return next(reasons, f"outside {self.prefix!r}, which holds the network")
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose names a file has, and which network it is.
+    """The source and the network of a file.
 
-    names: The source's canonical name → the name in the file.
-    origins: Our weight's name → where it comes from; empty for a file under our own names.
-    sets: The prefix of the names, and what stands beside them.
+    Attributes:
+        table: The source's name table.
+        description: The network.
+        names: The source's canonical name → the name in the file.
+        sets: The file's prefixes.
+        origins: Our weight's name → the source's tensor; empty for a file with our own names.
     """
 
     table: NameTable
@@ -114,12 +118,12 @@ class Identity:
 
     @property
     def rank(self) -> tuple[float, bool]:
-        """What the best of several is chosen by: the trunk, and with equal trunks the head."""
+        """The order of candidates: by the trunk's score, and for equal trunks by whether there is a head."""
         return self.score, self.description.include_top
 
     @property
     def averages(self) -> bool:
-        """Whether the file has running averages beside its weights."""
+        """Whether the file has running averages of its weights."""
         return self.sets.averages is not None or any(name.endswith(EMA) for name in self.names)
 
     @property
@@ -131,16 +135,16 @@ class Identity:
         return self.description.score
 
     def file_layer(self, key: str) -> str:
-        """The layer of a Keras file that holds one of our weights, without the models around it; "" for none."""
+        """The name of the layer in a Keras file that holds one of our weights, without outer models; "" for none."""
         origin = self.origins.get(key)
         name = self.names.get(origin.name if origin else key, "")
         return name.rpartition("/")[0].rpartition("/")[2]
 
 
 def identify(shapes: Mapping[str, Shape], layers: Layers | None = None, *, ema: bool = False) -> Identity | None:
-    """The source and network whose names and shapes fit best; None where none fits by half.
+    """The source and network whose names and shapes fit best; None if no score reaches one half.
 
-    ema: Whether to take the running averages where they stand beside the weights under a prefix of their own.
+    With `ema`, running averages with a prefix of their own are chosen instead of the weights.
     """
     index = NameIndex(shapes)
     best = _of_ours(shapes, layers, _sets_of_ours(index, ema))
@@ -156,12 +160,12 @@ def identify(shapes: Mapping[str, Shape], layers: Layers | None = None, *, ema: 
 
 
 def identify_checkpoint(checkpoint: Checkpoint, *, ours_only: bool = False, ema: bool = False) -> Identity | None:
-    """As `identify`, for an open file, with the settings that a file of this project carries beside its weights.
+    """`identify` for an open file, including the settings that this package stores beside its weights.
 
-    ours_only: Whether names of other projects are left aside.
+    With `ours_only`, the names of other projects are not tried.
 
     Raises:
-        InputError: The file holds several networks side by side, or settings that no factory takes.
+        InputError: The file holds several networks, or settings that no factory accepts.
     """
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
     if ours_only:
@@ -171,8 +175,8 @@ def identify_checkpoint(checkpoint: Checkpoint, *, ours_only: bool = False, ema:
     if found and found.sets.rivals:
         shown = ", ".join(map(repr, (*found.sets.prefixes, *found.sets.rivals)))
         raise InputError(
-            f"weights: {checkpoint.path} holds several networks, with names that begin with {shown}: save the one that "
-            "is wanted alone, in a file of its own"
+            f"weights: {checkpoint.path} holds several networks, with names that begin with {shown}: save only the "
+            "one to load in a file of its own"
         )
     if found and found.table is OURS:
         found = replace(found, description=_of_variant(found, shapes, checkpoint))
@@ -189,9 +193,9 @@ def identify_checkpoint(checkpoint: Checkpoint, *, ours_only: bool = False, ema:
 
 
 class NameIndex:
-    """A file's names, by all that they may end in: the whole name, and what follows each separator.
+    """A file's names indexed by their possible ends: the whole name, and the part after each separator.
 
-    ends: End → (prefix, end) of the names that have it. Counters have no number in the key: conv2d/kernel.
+    `ends` maps an end to (prefix, end) of each name that has it. In its keys, counters have no number: conv2d/kernel.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -208,12 +212,12 @@ class NameIndex:
 
 
 def tensor_sets(index: NameIndex, known: AbstractSet[str], *, least: int, ema: bool = False) -> TensorSets:
-    """The sets of tensors in a file, by the prefixes before names that are known.
+    """The sets of tensors in a file, by the prefixes before a network's names.
 
     Args:
-        index: All of the file's names.
-        known: A network's names, without a prefix and without the numbers of counters.
-        least: How many known names a prefix must have.
+        index: All names in the file.
+        known: The network's names, without prefixes and without the numbers of counters.
+        least: Number of known names that a prefix must have.
         ema: Whether to choose the running averages.
     """
     found: dict[str, set[str]] = {}
@@ -223,7 +227,7 @@ def tensor_sets(index: NameIndex, known: AbstractSet[str], *, least: int, ema: b
     sized = sorted((prefix for prefix in found if len(found[prefix]) >= least), key=lambda one: (-len(found[one]), one))
     weights = _chosen([prefix for prefix in sized if not _of_averages(prefix)], found)
     averages = _chosen([prefix for prefix in sized if _of_averages(prefix)], found)
-    if not weights:  # averages alone are the file's weights, asked for or not
+    if not weights:  # a file with nothing but averages: they are its weights, with `ema` or without
         weights = averages or [("",)]
         averages = averages if ema else []
     average = averages[0][0] if averages else None
@@ -231,22 +235,20 @@ def tensor_sets(index: NameIndex, known: AbstractSet[str], *, least: int, ema: b
     raw = _stripped(index.names, weights[0], beside)
     if not (ema and averages):
         others = {
-            prefix: f"running averages under {prefix!r}, which were not asked for"
-            for group in averages
-            for prefix in group
+            prefix: f"running averages under {prefix!r}, without ema=True" for group in averages for prefix in group
         }
         rivals = [prefix for group in weights[1:] for prefix in group]
         return TensorSets(raw, weights[0], others, average, tuple(rivals))
-    # Averages may be kept of what is trained alone: then the statistics are the weights' own.
+    # Some trainers average only trained parameters. The moving statistics are then taken from the weights' own set.
     statistics = {name: file for name, file in raw.items() if _STATISTIC.fullmatch(name)}
-    others = dict.fromkeys(weights[0], "raw weights: their running averages were asked for")
+    others = dict.fromkeys(weights[0], "raw weights: ema=True loads their running averages")
     rivals = [prefix for group in averages[1:] for prefix in group]
     chosen = _stripped(index.names, averages[0], beside)
     return TensorSets(statistics | chosen, averages[0], others, average, tuple(rivals))
 
 
 def _stripped(names: list[str], prefixes: Iterable[str], beside: list[str]) -> dict[str, str]:
-    """Name without its prefix → name, of all names under the prefixes but those under longer ones beside them."""
+    """Name without its prefix → name, for all names under the prefixes, except those under longer ones in `beside`."""
     result: dict[str, str] = {}
     for prefix in prefixes:
         inner = tuple(one for one in beside if one != prefix and one.startswith(prefix))
@@ -257,14 +259,16 @@ def _stripped(names: list[str], prefixes: Iterable[str], beside: list[str]) -> d
 
 
 def _of_averages(prefix: str) -> bool:
+    """Whether a prefix has a word for running averages in it."""
     words = {word.lower() for word in _WORDS.findall(prefix)}
     return bool(words & _AVERAGES)
 
 
 def _chosen(prefixes: list[str], found: Mapping[str, set[str]]) -> list[tuple[str, ...]]:
-    """Prefixes, the largest first, as sets: those that complete one another are one, and smaller ones are none.
+    """Group prefixes, which are sorted by size, into sets of tensors. The first set is the one to choose.
 
-    The first is chosen; the others are about as large.
+    Prefixes without common names complete one another and form one set. Others form sets of their own if they are
+    about as large as the first; smaller ones are ignored.
     """
     groups: list[tuple[list[str], set[str]]] = []
     for prefix in prefixes:
@@ -278,36 +282,36 @@ def _chosen(prefixes: list[str], found: Mapping[str, set[str]]) -> list[tuple[st
 
 
 def _of_variant(found: Identity, shapes: Mapping[str, Shape], checkpoint: Checkpoint) -> NetworkDescription:
-    """The description, of the variant that the file names where it has the same trunk as the one recognised."""
+    """The description, changed to the variant that the file's metadata names, if that has the same trunk."""
     named = checkpoint.metadata.get("variant", found.description.variant)
     table = networks.NETWORKS[found.network.name].get(named)
     if table is None or named == found.description.variant or not table.embedding:
         return found.description
     plain = {name: shapes[file] for name, file in found.names.items()}
     depths = found.description.depths
-    whole = edits.with_depths(table, depths + networks.depths(table)[len(depths) :])  # it may end before its last
+    whole = edits.with_depths(table, depths + networks.depths(table)[len(depths) :])  # it may lack the last blocks
     other = describe(whole, plain, checkpoint.layers)
     fits = found.description.embedding in (None, table.embedding) and other.score >= found.score
     return other if fits else found.description
 
 
 def in_keras_layout(shape: Shape, channels_first: bool) -> Shape:
-    """A shape in the source's layout, in Keras's."""
+    """Convert a shape from the source's layout to Keras's."""
     return (*shape[2:], *shape[1::-1]) if channels_first and len(shape) > 1 else shape
 
 
 def _sets_of_ours(index: NameIndex, ema: bool) -> TensorSets:
-    """The sets of names such as `a03_project/kernel`, of any network and depths."""
+    """The sets of tensors with our names, such as `a03_project/kernel`, for any network and depths."""
     known = {end for end in index.ends if end.count("/") == 1 and own_names.stage(end)}
     sets = tensor_sets(index, known, least=_LEAST_OWN, ema=ema)
-    # Every network begins with this weight: another prefix before it is another network, however small it is.
+    # Every network has this weight, so another prefix before it means another network, however small.
     starts = {prefix for prefix, _ in index.ends.get(_FIRST_KERNEL, ()) if not _of_averages(prefix)}
     more = sorted(starts - {*sets.prefixes, *sets.rivals, *sets.others})
     return replace(sets, rivals=(*sets.rivals, *more))
 
 
 def _of_ours(shapes: Mapping[str, Shape], layers: Layers | None, sets: TensorSets) -> Identity | None:
-    prefix = sets.prefixes[0].rpartition("/")[2]  # of the layers' own names
+    prefix = sets.prefixes[0].rpartition("/")[2]  # a `layer_prefix`
     around = _layers_around([f"{prefix}{name}" for name in sets.names], layers or {})
     layers = {name.removeprefix(prefix): layer for name, layer in around.items()} if around else layers
     description = recognise({name: shapes[file] for name, file in sets.names.items()}, layers)
@@ -316,14 +320,14 @@ def _of_ours(shapes: Mapping[str, Shape], layers: Layers | None, sets: TensorSet
 
 @lru_cache(maxsize=32)
 def _known(table: NameTable, network: Network) -> frozenset[str]:
-    """The names of a network's tensors in a source, without the numbers of counters."""
+    """The names of a network's tensors in a source, without the counters' numbers."""
     origins = _origins(table, network).values()
     names = {origin.name for origin in origins} | {origin.gamma for origin in origins if origin.gamma}
     return frozenset(map(_uncounted, names))
 
 
 def _uncounted(name: str) -> str:
-    """A name without the number that some source counts its layers by: conv2d/kernel of conv2d_7/kernel."""
+    """A name without the number of a source's counter: conv2d_7/kernel → conv2d/kernel."""
     match = _COUNTER.match(name)
     return f"{match[1]}{name[match.end() :]}" if match else name
 
@@ -331,7 +335,7 @@ def _uncounted(name: str) -> str:
 def _of_source(
     table: NameTable, network: Network, files: Mapping[str, Shape], layers: Layers | None, sets: TensorSets
 ) -> Identity:
-    """A file as one source's names of one network; whatever the score."""
+    """A file read as one network in one source's names, whatever its score."""
     origins = _origins(table, network)
     shapes = {name: files[file] for name, file in sets.names.items()}
     names = _canonical(table, {origin.name: origin.shape(table) for origin in origins.values()}, shapes)
@@ -347,9 +351,9 @@ def _of_source(
 
 
 def _layers_around(tensors: Iterable[str], layers: Layers) -> Layers | None:
-    """The layers of the model that holds most of the named tensors, under their own names; None where none does.
+    """The layers, by name, of the model that owns most of the named tensors; None if no model owns any.
 
-    It may be nested in other models: then the layers' paths are longer than their names.
+    The model may be nested in other models; the layers' paths are then longer than their names.
     """
     owners = {tensor.rpartition("/")[0] for tensor in tensors}
     models: dict[str, dict[str, Mapping[str, Any]]] = {}
@@ -362,10 +366,11 @@ def _layers_around(tensors: Iterable[str], layers: Layers) -> Layers | None:
 
 
 def _in_our_names(origins: Mapping[str, Origin], names: Mapping[str, str], layers: Layers) -> Layers:
-    """A source's layers under our names, so that `networks.recognise` reads them as it reads ours.
+    """A source's layers under our names, so that `networks.recognise` can read them.
 
-    names: The source's canonical name of each tensor → its name in the file.
+    `names` maps the source's canonical name of each tensor to its name in the file.
     """
+    # The readers of each layer show the activation after a batch norm and the scale after a projection.
     readers: dict[str, list[str]] = {}
     for name, layer in layers.items():
         for read in layer.get("inputs", ()):
@@ -395,10 +400,10 @@ def _in_our_names(origins: Mapping[str, Origin], names: Mapping[str, str], layer
 
 
 def _residual_scale(reader: Mapping[str, Any]) -> float | None:
-    """What the layer that reads a block's projection multiplies it by before the sum; None where that is not known.
+    """The residual scale in the layer that reads a block's projection; None if unknown.
 
-    Keras's own layer of keras.applications holds it, a Lambda layer has it as an argument (its code is not looked
-    at), a Rescaling layer has it, and a product has it as a number; a plain sum has 1.
+    It is the `scale` of keras.applications' own layer or of a Rescaling layer, an argument of a Lambda layer (whose
+    code is not read), or the constant of a multiplication; 1 for a plain sum.
     """
     kind, arguments = reader.get("class"), reader.get("arguments")
     if kind == "Add":
@@ -414,7 +419,7 @@ def _residual_scale(reader: Mapping[str, Any]) -> float | None:
 
 @lru_cache(maxsize=32)
 def _origins(table: NameTable, network: Network) -> Mapping[str, Origin]:
-    """Our weights → the source's tensors, in the order of the walk."""
+    """Our weights' names → the source's tensors, in the order of the walk."""
     layer_of = table.layers[network.name, network.variant]
     found = {}
     for slot in slots(network):
@@ -429,14 +434,14 @@ def _origins(table: NameTable, network: Network) -> Mapping[str, Origin]:
 
 
 def _fits(shape: Shape, wanted: Shape) -> bool:
-    """Whether two shapes agree, CLASSES agreeing with any number."""
+    """Whether two shapes are equal, where CLASSES equals any number."""
     return len(shape) == len(wanted) and all(b in (a, CLASSES) for a, b in zip(shape, wanted, strict=True))
 
 
 def _canonical(table: NameTable, wanted: Mapping[str, Shape], shapes: Mapping[str, Shape]) -> dict[str, str]:
-    """The file's names with counters brought to start at 0: conv2d, conv2d_1, … or conv2d_7, conv2d_8, …
+    """The file's names with counters that start at 0: conv2d_7, conv2d_8, … → conv2d_0, conv2d_1, …
 
-    A counter's start is where most shapes fit, so that a tensor lost at either end shifts nothing.
+    The first number is chosen so that most shapes fit. A tensor missing at either end therefore shifts nothing.
     """
     names = {name: name for name in shapes}
     for kind in table.counters:

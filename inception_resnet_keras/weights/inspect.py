@@ -1,4 +1,4 @@
-"""What a checkpoint is, and which factory call loads it."""
+"""Describes a checkpoint, and the factory call that loads it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,20 @@ from .sources import OURS
 
 @dataclass(frozen=True)
 class Finding:
-    """A checkpoint, looked at by names and shapes only.
+    """What `inspect_checkpoint` returns: a checkpoint described by its tensors' names and shapes.
 
-    source: The project whose names it has. description: The network in it.
-    parameters: Numbers in the whole file. averages: Whether it has running averages (ema).
-    prefix: What stands before the network's names in the file; "" for nothing.
-    checksums: Whether the format has checksums over the values, so that a damaged number is noticed.
+    `print` shows it in a few lines; `as_json` returns it as a dict.
+
+    Attributes:
+        path: The path as given.
+        format: The file's format, in words.
+        source: The project whose names the tensors have.
+        description: The network in the file.
+        tensors: Number of tensors in the file.
+        parameters: Number of values in the file.
+        averages: Whether the file has running averages of the weights (`ema`).
+        prefix: Prefix of the network's names in the file; "" without one.
+        checksums: Whether the format has checksums over the values, so that damaged values are detected.
     """
 
     path: str
@@ -39,19 +47,22 @@ class Finding:
 
     @property
     def network(self) -> Network:
+        """The table of the network in the file."""
         return self.description.network
 
     @property
     def score(self) -> float:
+        """Share of the network's weights that the file has with the right name and shape, 0 to 1."""
         return self.description.score
 
     @property
     def classes(self) -> int | None:
+        """Width of the classifier; None without one."""
         return self.description.classes
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the file says of itself beside its weights, as the factory's arguments."""
+        """The settings that the file stores beside its weights, as the factory's arguments."""
         return self.description.settings()
 
     @property
@@ -61,16 +72,16 @@ class Finding:
 
     @property
     def loads(self) -> bool:
-        """Whether a factory builds the network of the file: it is whole, and its graph is the table's."""
+        """Whether a factory can build the file's network: it is complete, and its graph is the table's."""
         return self.score == 1 and not self.description.departures
 
     @property
     def call(self) -> str | None:
-        """The factory call that loads the file, as text; None where there is none."""
+        """The factory call that loads the file, as text; None if there is none."""
         return self.description.factory_call(weights=self.path) if self.loads else None
 
     def as_json(self) -> dict[str, Any]:
-        """What is known of the file. `arguments` are the factory's, `call` is the same as text; null for no call."""
+        """All fields as JSON values. `arguments` are the factory's, `call` is the call as text; None without a call."""
         found = self.description
         return {
             "path": self.path,
@@ -107,27 +118,27 @@ class Finding:
         head = "an auxiliary head" if found.aux_head else "no auxiliary head"
         pixels = f"preprocess_input(x, {found.preprocessing.name!r})"
         if found.include_preprocessing:
-            pixels = "takes pixels of 0-255 as they are: the model scales them itself"
+            pixels = "takes pixels of 0-255: the model scales them itself"
         also = []
         if self.prefix:
-            also.append(f"  its names begin with {self.prefix!r}, which is stripped")
+            also.append(f"  its names begin with {self.prefix!r}, which is removed")
         if found.embedding is not None and found.embedding != found.network.embedding:
             also.append(
-                f"  its embedding is {found.embedding} wide, which no factory builds: its trunk is loaded alone"
+                f"  its embedding has {found.embedding} numbers, which no factory builds: only its trunk can be loaded"
             )
         if self.averages:
-            also.append("  has running averages beside its weights: load_weights(model, path, ema=True) takes them")
+            also.append("  has running averages of its weights: load_weights(model, path, ema=True) loads them")
         if unknown := self._unknown():
-            also.append(f"  not in the file: {', '.join(unknown)}; those of the variant are assumed")
+            also.append(f"  not in the file: {', '.join(unknown)}; the variant's own are assumed")
         if not self.checksums:
             also.append(f"  {no_checksums(self.path)}")
         loaded = f"loaded by {self.call}" if self.loads else "incomplete: no call loads it"
         if found.departures:
             shown = "; ".join(found.departures[:3])
-            loaded = f"no call builds its graph, which is not the table's ({shown}): it is used as the file that it is"
+            loaded = f"no call builds its graph, which differs from the table's ({shown}): use the file as a model"
         lines = [
             f"{self.path}: {self.format}, {self.tensors} tensors, {self.parameters:,} numbers",
-            f"  {self.source}'s {found.name} ({found.variant}), {found.score:.0%} of it there",
+            f"  {self.source}'s {found.name} ({found.variant}), {found.score:.0%} complete",
             f"  {', '.join([classes, head, *networks.edited(found.network)])}",
             f"  {pixels}",
             *also,
@@ -136,40 +147,47 @@ class Finding:
         return "\n".join(map(printable, lines))
 
     def _unknown(self) -> list[str]:
-        """What our own weights do not show of the network that they were trained in."""
+        """The settings of the network that this package's weights do not show."""
         found = self.description
         if self.source != OURS.source:
             return []
         unknown = ["residual scales"] if networks.is_residual(found.network) and found.scales is None else []
         if not found.configured:
             unknown.append("padding")
-            if found.output_stride is None:  # 8 shows by the layers that it leaves out
+            if found.output_stride is None:  # 8 is visible: the last layers are missing
                 unknown.append("output stride")
         return unknown
 
 
 def inspect_checkpoint(path: str | PathLike[str]) -> Finding:
-    """Recognise a checkpoint of this project or another by the names and shapes of its tensors.
+    """Recognise a checkpoint of this package or another project by the names and shapes of its tensors.
 
     Args:
-        path: A file or TensorFlow checkpoint of any format that `load_weights` reads.
+        path: A file or TensorFlow checkpoint in any format that `load_weights` reads.
 
     Returns:
-        The network, variant, classes and settings of the file; its `call` is the factory call that loads it.
+        A description with the network, variant, classes and settings of the file. Its `call` is the factory call that
+        loads the file.
 
     Raises:
-        ValueError: The file is missing, damaged, or of no known format or network.
+        ValueError: The file is missing or damaged, or its format or network is unknown.
 
     Examples:
-        ```python
-        print(inspect_checkpoint("inception_v4.ckpt").call)
-        ```
+        >>> import tempfile
+        >>> from inception_resnet_keras import create_inception_resnet_v1, inspect_checkpoint
+        >>> file = tempfile.mkdtemp() + "/faces.weights.h5"
+        >>> create_inception_resnet_v1(variant="facenet", depths=(1, 1, 2)).save_weights(file)
+        >>> found = inspect_checkpoint(file)
+        >>> found.network.name, found.network.variant, found.description.depths, found.description.embedding
+        ('inception_resnet_v1', 'facenet', (1, 1, 2), 512)
+        >>> found.options
+        {'variant': 'facenet', 'depths': (1, 1, 2), 'input_shape': (160, 160, 3)}
     """
     with open_checkpoint(path) as checkpoint:
         found = identify_checkpoint(checkpoint)
         if found is None:
             first = ", ".join(list(checkpoint.tensors)[:5]) or "none"
-            raise InputError(f"{path}: is of no network that is known here; its tensors begin: {first}")
+            raise InputError(f"{path}: holds no network that is known here; its first tensors are {first}")
         return Finding(
             path=str(path),
             format=checkpoint.format,

@@ -1,4 +1,4 @@
-"""Names of the classes that a network's outputs are: given as a list or a file, or ImageNet's."""
+"""The names of a network's classes, from a list, a file, or ImageNet's index."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ..common.errors import InputError, refuse
 from ..common.files import read_short_text
 from . import download
 
-# Keras's own: the same file in the same place as `keras.applications` has it.
+# Keras's own index: the same file in the same place as for `keras.applications`.
 URL = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
 DIGEST = "md5:c2c37ea517e94d9795004a39431a14cb"
 FOLDER = "models"
 CLASSES = 1000
-LONGEST_LIST = 64 * 1024**2  # bytes of a file of class names
-IMAGENET = "imagenet"  # in place of class names: its own
+LONGEST_LIST = 64 * 1024**2  # bytes of a file with class names
+IMAGENET = "imagenet"  # means ImageNet's class names
 BACKGROUND = "background"  # class 0 of TF-Slim's 1001
 
 
 class Label(NamedTuple):
-    """WordNet's id, the class's name, and its probability."""
+    """A class of ImageNet: its WordNet id, such as "n02123159", its name, and its probability in [0, 1]."""
 
     id: str
     name: str
@@ -37,29 +37,39 @@ class Label(NamedTuple):
 
 
 def label_offset(outputs: int | None) -> int | None:
-    """The number of ImageNet's first class among so many outputs; None where they are not as many as its classes.
+    """The output for ImageNet's first class: 0 of 1000 outputs; 1 of 1001, where output 0 is "background".
 
-    0 of 1000; 1 of 1001, whose class 0 is TF-Slim's "background".
+    None for any other number of outputs.
     """
     return {CLASSES: 0, CLASSES + 1: 1}.get(outputs or 0)
 
 
 def decode_predictions(probabilities: ArrayLike, top: int = 5) -> list[list[Label]]:
-    """The most probable ImageNet classes of each picture.
+    """The most probable ImageNet classes of each image.
 
-    The class index is Keras's imagenet_class_index.json: from Keras's cache, where it is fetched to
-    at the first call.
+    The class names come from Keras's imagenet_class_index.json, which is downloaded into Keras's cache at the first
+    call.
 
     Args:
-        probabilities: (batch, 1000), or (batch, 1001) where class 0 is "background", which is left out.
-        top: How many classes a picture, 1 to 1000.
+        probabilities: An array of shape (batch, 1000); or (batch, 1001) where output 0 is "background", which is
+            ignored.
+        top: Number of classes per image, 1 to 1000.
 
     Returns:
-        For each picture its classes, the most probable first: (id, name, probability).
+        For each image a list of `top` classes, the most probable first, as (WordNet id, name, probability).
 
     Raises:
-        ValueError: probabilities has another shape or holds NaN, top is out of range, or the class index is not
-            in the cache and cannot be fetched; it says what to fetch from where to where.
+        ValueError: `probabilities` has another shape or contains NaN or infinity; `top` is out of range; or the class
+            index is not in the cache and cannot be downloaded (the message has its address and path).
+
+    Examples:
+        >>> import numpy as np
+        >>> from inception_resnet_keras import decode_predictions
+        >>> probabilities = np.zeros((1, 1000))
+        >>> probabilities[0, [281, 282]] = 0.25, 0.75
+        >>> decode_predictions(probabilities, top=2)[0]
+        [Label(id='n02123159', name='tiger_cat', probability=0.75),
+         Label(id='n02123045', name='tabby', probability=0.25)]
     """
     array = np.asarray(probabilities)
     if array.ndim != 2 or label_offset(array.shape[1]) is None:
@@ -70,7 +80,7 @@ def decode_predictions(probabilities: ArrayLike, top: int = 5) -> list[list[Labe
         raise refuse("top", top, f"an integer from 1 to {CLASSES}")
     if broken := np.flatnonzero(~np.isfinite(array).all(axis=1)).tolist():
         raise InputError(
-            f"probabilities: row {broken[0]} holds NaN or infinity, which has no rank: the model is damaged"
+            f"probabilities: row {broken[0]} has NaN or infinity, which cannot be ranked: the model is damaged"
         )
     index = class_index()
     array = array[:, -CLASSES:]
@@ -84,7 +94,7 @@ def _label(entry: tuple[str, str], probability: float) -> Label:
 
 @lru_cache(maxsize=1)
 def class_index() -> list[tuple[str, str]]:
-    """(WordNet id, name) of ImageNet's classes, by number."""
+    """(WordNet id, name) of ImageNet's 1000 classes, in order."""
     path = download.fetch(URL, FOLDER, DIGEST)
     entries = json.loads(path.read_text(encoding="utf-8"))
     return [tuple(entries[str(number)]) for number in range(CLASSES)]
@@ -100,16 +110,16 @@ def read_class_names(
     """Class names in the order of a model's outputs.
 
     Args:
-        classes: A list of names; "imagenet" for ImageNet's 1000, with "background" before them for 1001 outputs; or
-            a file with one name per line.
-        outputs: How many outputs the model has; None if that is checked elsewhere.
-        argument: What errors call the list.
-        different: Whether no name may be given twice, because pictures are matched with classes by name. ImageNet's
-            English names are not all different: two of its classes are called "crane".
+        classes: A list of names; "imagenet" for ImageNet's 1000, preceded by "background" for 1001 outputs; or a file
+            with one name per line.
+        outputs: Number of the model's outputs; None if the caller checks it.
+        argument: The argument's name in messages.
+        different: Whether all names must differ, because images are matched with classes by name. ImageNet's English
+            names do not all differ: two of its classes are called "crane".
 
     Raises:
-        InputError: The file cannot be read, there is no name or one is given twice, or there are not as many as
-            outputs.
+        InputError: The file cannot be read, there are no names, a name occurs twice, or the number of names is not
+            the number of outputs.
     """
     where = argument
     if isinstance(classes, str) and classes == IMAGENET and not Path(classes).exists():
@@ -123,18 +133,18 @@ def read_class_names(
     else:
         raise refuse(argument, classes, f"a file's path, a list of names, or {IMAGENET!r}")
     if not names:
-        raise InputError(f"{where}: names no classes; every output needs a name of its own")
+        raise InputError(f"{where}: has no class names; every output needs one")
     if different and (twice := repeated(names)):
-        raise InputError(f"{where}: names {quoted(twice)} more than once")
+        raise InputError(f"{where}: has {quoted(twice)} more than once; every class needs a different name")
     if outputs is not None and len(names) != outputs:
-        raise InputError(f"{argument}: {len(names)} names were given, and the model has {outputs} outputs")
+        raise InputError(f"{argument}: got {len(names)} names, and the model has {outputs} outputs; give one for each")
     return names
 
 
 def _read_names(path: Path) -> list[str]:
     needed = "it must have one class name per line"
     try:
-        text = read_short_text(path, LONGEST_LIST, names=True)  # those of folders, say
+        text = read_short_text(path, LONGEST_LIST, names=True)  # classes may be named after folders
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {needed}") from None
     except ValueError as error:
@@ -143,10 +153,10 @@ def _read_names(path: Path) -> list[str]:
 
 
 def repeated(names: Sequence[str]) -> list[str]:
-    """The names that a list has more than once."""
+    """The names that occur more than once."""
     return [name for name, count in Counter(names).items() if count > 1]
 
 
 def quoted(names: Sequence[str], most: int = 10) -> str:
-    """The first names of a list, quoted, and how many more there are."""
+    """The first `most` names of a list, quoted, and the number of the others."""
     return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,8 +1,8 @@
-"""Weights into models, strictly: every tensor of the file and every weight of the model is accounted for.
+"""Loads weights into models, strictly: every tensor of the file and every weight of the model is accounted for.
 
-The story of one load: the file's network is identified, a plan matches its tensors with the model's weights by
-the meaning of their names, every value is read and checked, and only then is the model changed. Whatever does
-not fit is listed in one InputError, and nothing was changed.
+The steps of a load: the file's network is identified; a plan matches its tensors with the model's weights by the
+meaning of their names; every value is read and checked; only then is the model changed. If anything does not fit, one
+InputError lists all of it, and the model is unchanged.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from .slots import slots
 from .sources import BACKGROUND, EMA, OURS, drops_background
 
 log = logging.getLogger(__name__)
-ALL_ONES = "gamma, all ones"
-FOLDED = "gamma folded into it"
+ALL_ONES = "gamma, all ones"  # a reason in the report's `dropped`
+FOLDED = "gamma folded into it"  # a description in the report's `changed`
 Channels = Literal["adapt"] | None
 CHANNELS = (None, "adapt")
 RGB = 3
@@ -63,39 +63,52 @@ def load_weights(
     ema: bool = False,
     channels: Channels = None,
 ) -> LoadReport:
-    """Sets a model's weights from a checkpoint of this project or of another, or from a registered name.
+    """Set a model's weights from a checkpoint of this package or another project, or from a registered name.
 
-    Only the network's own layers are accounted for. Layers of your own keep their weights, unless the file has some
-    of the same names and shapes.
+    Every weight of the network must be in the checkpoint, with its shape, and every tensor of the checkpoint must be
+    used or be dropped for a reason. Your own layers outside the network keep their weights, unless the file has
+    weights with their names and shapes.
 
     Args:
-        model: A model of this project, built or loaded, or one with such a network inside it; changed only if
-            everything fits.
-        source: A path, of which the format is recognised by content (TF-Slim and davidsandberg/facenet
-            checkpoints, V1, V2 or the published .tar.gz; Keras's HDF5 of `keras.applications` and of
-            kentsommer's v4; timm's and facenet-pytorch's .safetensors and .pt; this project's .keras,
-            .weights.h5 and .safetensors); or a name of `registry.NAMES`, which is downloaded once.
-        new_head: False: every weight of the network must come from the source. True: the classifier, and the
-            auxiliary one, stay as they are in the model, for another number of classes, and so do your own layers
-            behind the network; whatever head the source has, of any name, is left out. "aux": the whole auxiliary
-            head stays, and it alone.
-        ema: Whether to take the running averages that TensorFlow 1 trainers keep beside the weights.
-        channels: "adapt" fits the kernels of three-channel images to a model of one, two, four or more channels:
-            for one they are summed, for two this sum is halved; for more they are repeated, each divided by how often
-            it occurs. A grey image gives what its RGB copy gives. None refuses another number of channels.
+        model: A model of this package, built or loaded, or a model that contains such a network. It is changed only
+            if everything fits.
+        source: A path. The format is recognised by content: checkpoints of TF-Slim and davidsandberg/facenet (V1, V2
+            or the published .tar.gz), HDF5 files of `keras.applications` and kentsommer's Inception-v4, .safetensors
+            and .pt files of timm and facenet-pytorch, and this package's .keras, .weights.h5 and .safetensors. Or a
+            registered name such as "imagenet", whose file is downloaded once.
+        new_head: Which weights stay as they are in the model. False: none. True: the classifier and the auxiliary
+            classifier, for another number of classes, and your own layers after the network; heads in the source are
+            dropped. "aux": only the auxiliary head.
+        ema: Whether to load the running averages that TensorFlow 1 trainers store beside the weights.
+        channels: "adapt" adapts the first kernel, for three-channel images, to a model with another number of channels.
+            For one channel the kernel is summed over its channels; for two this sum is halved; for more the channels
+            are repeated, each divided by the number of its copies. A grey image then gives the same output as its RGB
+            copy. None raises an error for another number of channels.
 
     Returns:
-        What was loaded, dropped, changed and left fresh; it is logged too.
+        A report of the weights that were loaded, dropped, changed and left fresh. It is also logged.
 
     Raises:
-        ValueError: Anything is left over on either side, has another shape, is NaN or infinite; the
-            checkpoint is of another network; the file is missing, damaged or of no known format;
-            or a registered name fits no such model. It says what and where.
+        ValueError: A tensor or weight is left over, has another shape, or has NaN or infinite values; the checkpoint
+            holds another network; the file is missing, damaged or of an unknown format; or a registered name does
+            not fit the model. The message lists everything that does not fit.
+
+    Examples:
+        >>> import tempfile
+        >>> from inception_resnet_keras import create_inception_v4, load_weights
+        >>> file = tempfile.mkdtemp() + "/trunk.weights.h5"
+        >>> small = {"depths": (1, 1, 1), "input_shape": (96, 96, 3)}
+        >>> create_inception_v4(10, **small).save_weights(file)
+        >>> report = load_weights(create_inception_v4(2, **small), file, new_head=True)
+        >>> report.loaded, report.fresh, report.dropped
+        (259, ['logits/kernel', 'logits/bias'],
+         {'classifier: the model gets a new one': ['logits/kernel', 'logits/bias']})
     """
     check_new_head(new_head)
     one_of("channels", channels, CHANNELS)
     if not isinstance(model, keras.Model):
         raise refuse("model", model, "a Keras model")
+    # The plan reads and checks every value; the model is changed after that.
     variables = weights_by_name(model)
     shapes = {key: tuple(weight.shape) for key, weight in variables.items()}
     path = registry.fetch(fspath(source), shapes, new_head) if is_name(source) else Path(source)
@@ -103,8 +116,9 @@ def load_weights(
         made = plan(shapes, checkpoint, new_head=new_head, ema=ema, channels=channels)
         for key, value in made.values():
             variables[key].assign(value)
-        if not (checkpoint.checksums or is_name(source)):  # what a name stands for is compared with its hash
+        if not (checkpoint.checksums or is_name(source)):  # a registered file was compared with its hash
             made.report.notes.append(no_checksums(path))
+    # The report also notes what weights do not show, if the file does: scales, padding, other layers.
     flat = flattened(model)
     here = None if flat is None else recognise_model(flat)
     if here is not None and made.report.network:
@@ -115,18 +129,16 @@ def load_weights(
 
 
 def weights_by_name(model: keras.Model) -> dict[str, Any]:
-    """A model's weights by `layer/variable`, in its order; of nested models too, without these models' names.
+    """A model's weights by `layer/variable`, in its order, including those of nested models.
 
-    A `layer_prefix` is taken off.
-
-    Raises InputError where two networks stand side by side in it.
+    The names have no nested model's name and no `layer_prefix`. Raises InputError if the model has two networks.
     """
     found: dict[str, Any] = {}
     prefixes = names.prefixes(layer.name for layer in leaves(model))
     if len(set(prefixes)) > 1:
         raise InputError(
-            f"model: {model.name!r} holds several networks, with layers' names that begin with "
-            f"{', '.join(map(repr, prefixes))}; load the weights of each alone, as they are built"
+            f"model: {model.name!r} holds several networks, with layer names that begin with "
+            f"{', '.join(map(repr, prefixes))}; load the weights of each one before they are combined"
         )
     prefix = "".join(prefixes)
     for layer in leaves(model):
@@ -135,17 +147,17 @@ def weights_by_name(model: keras.Model) -> dict[str, Any]:
             if key in found and _of_network(key):
                 raise InputError(
                     f"model: {model.name!r} has two layers {layer.name!r}: it holds several networks; load the weights "
-                    "of each alone, as they are built, or by model.get_layer(...)"
+                    "of each one before they are combined, or into model.get_layer(...)"
                 )
             found[weight.path if key in found else key] = weight
     return found
 
 
 def require(weights: str | PathLike[str], shapes: Mapping[str, Shape] | None = None) -> None:
-    """Raises InputError where `weights=` is neither a registered name nor a checkpoint that opens.
+    """Raise InputError if `weights` is neither a registered name nor a checkpoint that can be opened.
 
-    shapes: Of the weights of the model that is to be built, by `layer/variable`; a name must have a file for them.
-        None asks only whether the name is known.
+    `shapes` are the shapes of the model's weights, by `layer/variable`: a registered name must have a file that fits
+    them. With None, the name must only be known.
     """
     if is_name(weights):
         name = fspath(weights)
@@ -156,7 +168,7 @@ def require(weights: str | PathLike[str], shapes: Mapping[str, Shape] | None = N
 
 
 def is_name(source: str | PathLike[str]) -> bool:
-    """A registered name; a word that is neither one nor a file is taken for a misspelt one."""
+    """Whether `source` is a registered name. A bare word that is not a file counts as a misspelt name."""
     if not isinstance(source, str | PathLike) or isinstance(fspath(source), bytes):
         raise InputError(f"weights: got {source!r}; it takes None, a path or one of {', '.join(registry.NAMES)}")
     text = fspath(source)
@@ -167,51 +179,53 @@ def is_name(source: str | PathLike[str]) -> bool:
 
 
 def _other_scales(here: NetworkDescription, made: LoadPlan) -> list[str]:
-    """Residual scales that are not those of the file, or, where it does not say them, of the release it fits."""
+    """A note if residual scales differ from the file's, or, if it has none, from those of the released network."""
     if here.scales is None:
         return []
     trained = made.trained.scales if made.trained else None
     if trained is None and made.report.source == OURS.source:
         return []
-    says = "the file's graph with" if trained else f"{made.report.source}'s own network with"
+    says = "the file's graph" if trained else f"{made.report.source}'s own network"
     trained = trained or networks.scales(networks.find(made.report.network, made.report.variant))
-    # Either may end before its last blocks.
+    # One of the networks may end before its last blocks.
     for block, mine, theirs in zip(networks.block_names(here.network), here.scales, trained, strict=False):
         if abs(mine - theirs) > 1e-9:
-            return [f"residual scales differ: block {block}01 of the model sums with {mine}, {says} {theirs}"]
+            return [f"residual scales differ in block {block}01: the model has {mine}, {says} {theirs}"]
     return []
 
 
 def _other_padding(here: NetworkDescription, made: LoadPlan) -> list[str]:
-    """A padding that is not that of the file's graph; a release is loaded into aligned networks on purpose."""
+    """A note if the padding differs from the graph's in the file. Bare weights fit either padding."""
     trained = made.trained
     if trained is None or not trained.configured or trained.padding == here.padding:
         return []
-    return [f"padding differs: the model's is {here.padding!r}, that of the file's graph {trained.padding!r}"]
+    return [f"padding differs: the model has {here.padding!r}, the file's graph {trained.padding!r}"]
 
 
 def _other_layers(made: LoadPlan) -> list[str]:
-    """What the file's own graph does that the network of the tables does not, wherever the file has a graph."""
+    """A note if the graph in the file differs from the table's network."""
     departures = made.trained.departures if made.trained else ()
     if not departures:
         return []
-    return [f"the file's own graph computes something else than this network: {_listed(list(departures))}"]
+    return [f"the graph in the file differs from this network: {_listed(list(departures))}"]
 
 
 @dataclass
 class LoadReport:
-    """What was loaded, dropped on purpose, changed on the way, and left fresh.
+    """What `load_weights` returns: which weights were loaded, dropped, changed and left fresh.
 
-    path, format, source: The file, its format, and the project whose names it has.
-    network, variant: The network in the file; "" for a network of one's own.
-    loaded: How many of the model's weights were set. shape and dtype of the file's tensors: see
-    `inception-resnet-keras inspect`.
-    dropped: The file's tensors that were left out on purpose, by reason.
-    changed: The model's weights that were not taken as they stand in the file, by what was done.
-    fresh: The model's weights that keep their values, because a new head was asked for, or because they are of
-    layers that belong to no network of the tables.
-    prefix: What stood before the names in the file, and was stripped; "" for nothing.
-    notes: What else a user should know, such as residual scales that differ.
+    `print` shows it in a few lines; a notebook shows it as a table.
+
+    Attributes:
+        path, format, source: The file, its format, and the project whose names it has.
+        network, variant: The network in the file; "" for a network that is not in the tables.
+        loaded: Number of the model's weights that were set.
+        dropped: Names of the file's tensors that were not used, by reason.
+        changed: Names of the model's weights whose values were converted, by the kind of conversion.
+        fresh: Names of the model's weights that keep their values: those of a new head (`new_head`), and those of
+            layers outside the network.
+        notes: Further notes, such as residual scales that differ.
+        prefix: Prefix of the names in the file, which was removed; "" without one.
     """
 
     path: str
@@ -231,7 +245,7 @@ class LoadReport:
         return f"<LoadReport: {which}{self.loaded} weights from {self.path!r}, {len(self.notes)} notes>"
 
     def _repr_html_(self) -> str:
-        """What became of the tensors, a row each kind, for a notebook."""
+        """The counts as a table with one row per kind, for a notebook."""
         found = [["loaded", self.loaded, "", ""]]
         groups = [("dropped", self.dropped), ("changed", self.changed), ("left fresh", {"": self.fresh})]
         found += [
@@ -250,7 +264,7 @@ class LoadReport:
     def __str__(self) -> str:
         lines = [self._what(), f"  loaded: {self.loaded} weights"]
         if self.prefix:
-            lines.append(f"  prefix: {self.prefix!r} before the names, stripped")
+            lines.append(f"  prefix: {self.prefix!r} was removed from the names")
         lines += [f"  dropped: {_listed(names)}: {reason}" for reason, names in self.dropped.items()]
         lines += [f"  changed: {_listed(names)}: {what}" for what, names in self.changed.items()]
         if self.fresh:
@@ -269,9 +283,14 @@ def _first(names: list[str], most: int = 4) -> str:
 
 @dataclass
 class TensorSource:
-    """Where one weight of the model comes from.
+    """The tensor for one weight of the model, and the conversions of its values.
 
-    background: Its first class is dropped. channels: How many the kernel is adapted to; None keeps the file's.
+    Attributes:
+        name: The tensor's name in the file.
+        kernel_first: Whether the layout is PyTorch's, (out, in, …).
+        gamma: Name of the tensor that scales it; None without one.
+        background: Whether class 0 is dropped.
+        channels: The number of image channels that the kernel is adapted to; None keeps the file's.
     """
 
     name: str
@@ -283,9 +302,13 @@ class TensorSource:
 
 @dataclass
 class LoadPlan:
-    """Checked values for a model's weights, as they were read, and the report of what they are.
+    """The checked values for a model's weights, and the report.
 
-    trained: The network in the file; None for one of the user's own tables.
+    Attributes:
+        report: The report.
+        sources: The tensor for each weight, by the weight's name.
+        trained: The network in the file; None if it is not in the tables.
+        raw: The file's arrays by name, as read.
     """
 
     report: LoadReport
@@ -294,7 +317,7 @@ class LoadPlan:
     raw: dict[str, np.ndarray] = field(default_factory=dict)
 
     def values(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Each of the model's weights with its value, in Keras's layout; what was read is let go."""
+        """Each weight's name and value, in Keras's layout. The arrays that were read are released one by one."""
         for key, source in self.sources.items():
             yield key, self._value(source)
 
@@ -311,10 +334,10 @@ class LoadPlan:
 
 
 def adapted(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """A kernel (height, width, 3, filters) for images of another number of channels.
+    """A kernel (height, width, 3, filters) adapted to another number of image channels.
 
-    The sum over the channels stays, so that an image whose channels are equal gives what it gave. The usual factor of
-    3 / channels for all would change that sum wherever the three do not occur equally often.
+    The sum over the channels is kept, so that an image with equal channels gives the same output. The usual factor
+    3 / channels would change the sum if the three channels do not occur equally often.
     """
     if channels < 3:
         return np.repeat(kernel.sum(axis=2, keepdims=True) / channels, channels, axis=2)
@@ -330,19 +353,18 @@ def plan(
     ema: bool = False,
     channels: Channels = None,
 ) -> LoadPlan:
-    """How a file's tensors become a model's weights; every one of them read and checked.
+    """Match a file's tensors with a model's weights, and read and check all values.
 
     Args:
-        model: The shapes of the model's weights by `layer/variable`.
+        model: The shapes of the model's weights, by `layer/variable`.
         checkpoint: The open file.
-        new_head: True leaves the classifiers' dense layers as they are, and an auxiliary head that
-            the file lacks; "aux" the whole auxiliary head, and it alone.
-        ema: Takes the running averages that the file has beside its weights.
-        channels: "adapt" fits the first kernel to another number of channels.
+        new_head: True leaves the classifiers' dense layers, and an auxiliary head that the file lacks, as they are;
+            "aux" leaves only the whole auxiliary head.
+        ema: Whether to take the running averages in the file.
+        channels: "adapt" adapts the first kernel to another number of channels.
 
     Raises:
-        InputError: Something is left over on either side, has another shape, is not finite, or is
-            of another network.
+        InputError: A tensor or weight is left over, has another shape, is not finite, or belongs to another network.
     """
     check_new_head(new_head)
     identity, own = _identified(model, checkpoint, ema)
@@ -360,6 +382,7 @@ def plan(
 
 
 def check_new_head(new_head: Any) -> None:
+    """Raise InputError unless `new_head` is True, "aux" or False."""
     if new_head not in (False, True, "aux"):
         raise refuse("new_head", new_head, 'True, "aux" or False')
 
@@ -367,7 +390,7 @@ def check_new_head(new_head: Any) -> None:
 def _identified(
     model: Mapping[str, Shape], checkpoint: Checkpoint, ema: bool
 ) -> tuple[Identity | None, TensorSets | None]:
-    """Whose file it is; and its tensors where their names are the model's own, whatever the network."""
+    """The file's source and network; and its tensors by name, if these are the model's own names, of any network."""
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
     trunk = [key for key in model if names.stage(key)] or list(model)
     sets = tensor_sets(NameIndex(shapes), set(trunk), least=max(1, len(trunk) // 2), ema=ema)
@@ -380,12 +403,14 @@ def _identified(
         return identity, sets
     if identity is None:
         first = ", ".join(list(shapes)[:5]) or "none"
-        raise InputError(f"weights: {checkpoint.path} is of no network that is known here; its tensors begin: {first}")
+        raise InputError(
+            f"weights: {checkpoint.path} holds no network that is known here; its first tensors are {first}"
+        )
     raise _another(checkpoint, identity, network)
 
 
 def _same_trunk(one: NetworkDescription, other: NetworkDescription) -> bool:
-    """Whether two descriptions are of one network, or of two variants that differ in their heads alone."""
+    """Whether two descriptions have the same trunk: one network, or variants that differ only in their heads."""
     first, second = (networks.find(each.name, each.variant) for each in (one, other))
     return first.name == second.name and (first.stem, first.stages, first.final) == (
         second.stem,
@@ -395,41 +420,41 @@ def _same_trunk(one: NetworkDescription, other: NetworkDescription) -> bool:
 
 
 def _another(checkpoint: Checkpoint, identity: Identity, network: NetworkDescription | None) -> InputError:
-    model = f" ({network.name}, {network.variant})" if network else ", which is none of the named networks"
+    model = f" ({network.name}, {network.variant})" if network else ", which is not in the tables"
     found = identity.description
     return InputError(
         f"weights: {checkpoint.path} looks like {identity.table.source}'s {found.name}, the "
-        f"{found.variant} variant ({found.score:.0%} of it is there), and is given to another network"
+        f"{found.variant} variant ({found.score:.0%} complete), but the model is another network"
         f"{model}; nothing was changed. Build the network it fits: {factory_call(found.name, found.network_options())}"
     )
 
 
 def _head(key: str) -> str:
-    """Which head of the tables a weight is of; "" for one of the trunk, or of a layer that no table has."""
+    """The head that a weight belongs to; "" for the trunk's weights and those of layers that are in no table."""
     return names.place(key) if key.partition("/")[0] in _head_layers() else ""
 
 
 def _differs_in_channels(key: str, there: Shape, shape: Shape) -> bool:
-    """Whether a tensor is the network's first kernel, for images of another number of channels."""
+    """Whether a tensor is the network's first kernel for images with another number of channels."""
     first = key == f"{names.inside(names.STEM, 'conv', 1)}/kernel"
     return first and len(there) == 4 and (*there[:2], there[3]) == (*shape[:2], shape[3]) and there[2] != shape[2]
 
 
 def _of_network(key: str) -> bool:
-    """Whether a weight's name is one that the tables give."""
+    """Whether a weight's name is that of a layer in the tables."""
     return bool(names.stage(key) or _head(key))
 
 
 @cache
 def _head_layers() -> frozenset[str]:
-    """The names of all heads' layers that have weights, with their batch norms'."""
+    """The names of all head layers that have weights, batch norms included."""
     tables = (table for variants in networks.NETWORKS.values() for table in variants.values())
     keys = (slot.key(role) for table in tables for slot in slots(table) if slot.head for role in slot.shapes)
     return frozenset(key.partition("/")[0] for key in keys)
 
 
 class _Mapping:
-    """The state of one plan: what is matched, and every problem found, told together."""
+    """A plan in progress. It collects all problems, so that one error can list them."""
 
     def __init__(
         self,
@@ -442,14 +467,14 @@ class _Mapping:
         ema: bool,
         channels: Channels,
     ) -> None:
-        if own:  # the names are the model's, whatever network they are of
+        if own:  # the names are the model's own, so the network does not matter
             identity = None
         self.model, self.checkpoint, self.identity = model, checkpoint, identity
         self.new_head, self.channels = new_head, channels
         self.table = identity.table if identity else OURS
         self.sets = own or (identity.sets if identity else TensorSets({name: name for name in checkpoint.tensors}))
         self.names = identity.names if identity else self.sets.names
-        self.ema = ema and self.sets.averages is None  # else the names are the averages' already
+        self.ema = ema and self.sets.averages is None  # otherwise these names are already those of the averages
         self.origins: Mapping[str, Origin] = identity.origins if identity else {}
         built = recognise(model)
         network = identity.network if identity else None
@@ -469,13 +494,14 @@ class _Mapping:
         self.used: set[str] = set()
         self.heads = {_head(key) for key in model} - {""}
         keys = list(model)
-        self.accounted = [key for key in keys if _of_network(key)] or keys  # the network's own weights
+        # Strictly accounted for are the network's weights, or, if there is no network, all of the model's.
+        self.accounted = [key for key in keys if _of_network(key)] or keys
         self.in_front = keys[: keys.index(self.accounted[0])] if keys else []
         self.problems: list[str] = []
         self.hints: dict[str, None] = {}
 
     def match(self) -> None:
-        """Each of the model's weights to a tensor, or to the fresh ones that were asked for."""
+        """Match each of the model's weights with a tensor, or leave it fresh."""
         accounted = set(self.accounted)
         for key, shape in self.model.items():
             origin = self.origins.get(key)
@@ -492,13 +518,14 @@ class _Mapping:
                 self._take(key, shape, name, origin)
 
     def _name(self, origin: Origin | None, key: str) -> str:
-        """The tensor's name in the file, whether it is there or not; "" where the source has none such."""
+        """The tensor's name in the file, even if it is missing; "" if the source has no such tensor."""
         name = origin.name if origin else "" if self.table is not OURS else key
         if self.ema and (f"{name}{EMA}" in self.names or (origin and origin.role in _TRAINED)):
             name = f"{name}{EMA}"
         return self.names.get(name, f"{self.sets.prefixes[0]}{name}" if name else "")
 
     def _stays_fresh(self, key: str, name: str) -> bool:
+        """Whether `new_head` leaves the weight as it is in the model."""
         head = _head(key)
         if self.new_head == "aux":
             return head == names.AUX
@@ -506,13 +533,13 @@ class _Mapping:
         return self.new_head and (key.partition("/")[0] in _CLASSIFIERS or lacks_aux)
 
     def _is_in_file(self, key: str, shape: Shape) -> bool:
-        """Whether the file has a weight of a layer that no table has, under its name and of its shape."""
+        """Whether the file has a weight for a layer outside the tables, with its name and shape."""
         tensor = self.checkpoint.tensors.get(self._own_name(key))
         fits = self.table is OURS and tensor is not None and tensor.shape == shape
         return fits and (key in self.in_front or not self.new_head)
 
     def _own_name(self, key: str) -> str:
-        """The name in the file of a layer that no table has; it stands beside the network where that is nested."""
+        """The file's name for a weight outside the tables; beside a nested network it has no prefix."""
         return self.names.get(key, key)
 
     def _hint_at_new_head(self, key: str) -> None:
@@ -520,11 +547,12 @@ class _Mapping:
         if head in (names.LOGITS, names.AUX):
             value = '"aux"' if head == names.AUX else "True"
             self.hints[
-                f"a new {_HEADS[head]} is asked for: build the model with weights=None, then "
+                f"for a new {_HEADS[head]}, build the model with weights=None, then "
                 f"load_weights(model, source, new_head={value})"
             ] = None
 
     def _take(self, key: str, shape: Shape, name: str, origin: Origin | None) -> None:
+        """Plan to set a weight from a tensor, converted if necessary; otherwise note a problem and hints."""
         tensor = self.checkpoint.tensors[name]
         source = TensorSource(name, kernel_first=self.table.channels_first)
         there = in_keras_layout(tensor.shape, self.table.channels_first)
@@ -542,21 +570,21 @@ class _Mapping:
             self.problems.append(f"{name}: has shape {there}, the model's {key} has {shape}")
             if _differs_in_channels(key, there, shape):
                 self.hints[
-                    f'the file is for images of {RGB} channels: channels="adapt" fits its first kernel to {shape[2]}'
+                    f'the file is for images with {RGB} channels: channels="adapt" adapts its kernel to {shape[2]}'
                     if there[2] == RGB
-                    else f"the file is for images of {there[2]} channels: input_shape=(…, …, {there[2]}) fits it; "
-                    f"only kernels of {RGB} channels can be adapted"
+                    else f"the file is for images with {there[2]} channels: input_shape=(…, …, {there[2]}) fits it; "
+                    f"only kernels with {RGB} channels can be adapted"
                 ] = None
             if _head(key) == names.EMBEDDING:
                 widths = {table.embedding: variant for variant, table in networks.NETWORKS[self.report.network].items()}
                 other = f"variant={widths[there[-1]]!r} builds it, and " if there[-1] in widths else ""
                 self.hints[
-                    f"the file's embedding is {there[-1]} wide: {other}its trunk is loaded by a model of "
-                    "include_top=False"
+                    f"the file's embedding has {there[-1]} numbers: {other}a model with include_top=False loads its "
+                    "trunk"
                 ] = None
             if _head(key) == names.AUX and len(there) == 4 and there[2:] == shape[2:] and self.identity:
                 fitting = self.identity.description.factory_options().get("input_shape", USUAL_INPUT)
-                self.hints[f"the file's auxiliary head is of another image size: input_shape={fitting} fits it"] = None
+                self.hints[f"the file's auxiliary head is for another image size: input_shape={fitting} fits it"] = None
             if classifier and same_input:
                 self.hints[f"num_classes={there[-1]} keeps the file's classes"] = None
                 self._hint_at_new_head(key)
@@ -571,19 +599,19 @@ class _Mapping:
         self.plan.sources[key] = source
 
     def _classes(self, key: str) -> int | None:
-        """Width of the file's classifier, or of its auxiliary head's, by the kernel."""
+        """Width of the file's classifier or auxiliary classifier, whichever `key` is."""
         if self.identity is None:
             return None
         description = self.identity.description
         return description.aux_classes if _head(key) == names.AUX else description.classes
 
     def account_for_the_rest(self) -> None:
-        """What the file has and the model has not: dropped for a reason, or a problem."""
+        """Drop each tensor that the model does not use for a reason, or note it as a problem."""
         canonical = {file: name for name, file in self.names.items()}
         keys = {origin.name: origin.key for origin in self.origins.values()}
         keys |= {origin.gamma: origin.key for origin in self.origins.values() if origin.gamma}
         known = set(keys)
-        strict = self._needs_head() or bool(self.problems)  # a tensor without a place may be what another one lacks
+        strict = self._needs_head() or bool(self.problems)  # an unknown tensor may be a missing one under another name
         for name in self.checkpoint.tensors:
             if name in self.used:
                 continue
@@ -597,15 +625,15 @@ class _Mapping:
             if passed:
                 self._note(self.report.dropped, passed[0], name)
             elif self.ema and self.names.get(f"{plain}{EMA}") in self.used:
-                self._note(self.report.dropped, "raw weights: their running averages were asked for", name)
+                self._note(self.report.dropped, "raw weights: ema=True loads their running averages", name)
             elif head and head not in self.heads:
                 self._note(self.report.dropped, f"{_HEADS[head]}: the model has none", name)
             elif self.ends_early and names.stage(key) and names.block_or_stage(key) not in self.blocks:
-                self._note(self.report.dropped, "what comes after the blocks that the model ends with", name)
+                self._note(self.report.dropped, "layers after the blocks that the model ends with", name)
             elif head and self.new_head and self._replaced(plain):
-                self._note(self.report.dropped, f"{_HEADS[head]}: a new one was asked for", name)
+                self._note(self.report.dropped, f"{_HEADS[head]}: the model gets a new one", name)
             elif not strict and not (_of_network(plain) if self.table is OURS else plain in known):
-                self._note(self.report.dropped, "layers that are none of the network's", name)
+                self._note(self.report.dropped, "layers outside the network", name)
             else:
                 self.problems.append(f"{name}: left over in the file, shape {self.checkpoint.tensors[name].shape}")
 
@@ -614,6 +642,7 @@ class _Mapping:
         return names.LOGITS in self.heads and self.new_head is not True
 
     def _replaced(self, name: str) -> bool:
+        """Whether a tensor, by its name in the source, belongs to a weight that stays fresh."""
         fresh = set(self.report.fresh)
         origins = self.origins.values()
         return name in fresh or any(name in (origin.name, origin.gamma) and origin.key in fresh for origin in origins)
@@ -623,6 +652,7 @@ class _Mapping:
         group.setdefault(what, []).append(name)
 
     def refuse_problems(self) -> None:
+        """Raise one InputError with the first problems, their number, and hints."""
         if not self.problems:
             return
         which = f" of {self.report.network} ({self.report.variant})" if self.report.network else ""
@@ -634,9 +664,9 @@ class _Mapping:
 
 
 def read(plan: LoadPlan, checkpoint: Checkpoint) -> list[str]:
-    """Reads every value that a plan needs; what is wrong with them, if anything.
+    """Read all values that a plan needs, and return the problems with them.
 
-    A gamma of ones is left out; another is to be folded, and the product is looked at too.
+    A gamma of ones is dropped. Any other gamma is to be folded into its kernel, and the product is checked too.
     """
     gammas = {source.gamma for source in plan.sources.values() if source.gamma}
     used = gammas | {source.name for source in plan.sources.values()}
@@ -645,7 +675,7 @@ def read(plan: LoadPlan, checkpoint: Checkpoint) -> list[str]:
         if name in used:
             kind = checkpoint.tensors[name].dtype
             if "float" not in kind:
-                problems.append(f"{name}: holds {kind}, and weights are floating-point numbers")
+                problems.append(f"{name}: has type {kind}, and weights are floating-point numbers")
                 continue
             plan.raw[name] = checkpoint.read(name)
             problems += _problems(name, plan.raw[name])
@@ -660,7 +690,7 @@ def read(plan: LoadPlan, checkpoint: Checkpoint) -> list[str]:
         elif source.gamma:
             plan.report.changed.setdefault(FOLDED, []).append(key)
             if not _is_finite_folded(plan.raw[source.name], plan.raw[source.gamma], source):
-                problems.append(f"{source.name}: times {source.gamma} it is beyond float32's range")
+                problems.append(f"{source.name}: its product with {source.gamma} exceeds float32's range")
     plan.report.loaded = len(plan.sources)
     return problems
 
@@ -672,12 +702,12 @@ def _problems(name: str, array: np.ndarray) -> list[str]:
         bad = array.size - np.count_nonzero(finite)
         return [f"{name}: {bad} of {array.size} values are NaN, infinite or beyond float32's range"]
     if name.endswith(("moving_variance", "running_var")) and (array < 0).any():
-        return [f"{name}: a variance is below zero"]
+        return [f"{name}: a variance is negative"]
     return []
 
 
 def _is_finite_folded(array: np.ndarray, gamma: np.ndarray, source: TensorSource) -> bool:
-    """Whether a channel's largest number times the channel's gamma is one, as all others then are."""
+    """Whether each channel's largest value times its gamma is finite, so that all its products are."""
     channels = np.moveaxis(array, 0 if source.kernel_first else -1, -1).reshape(-1, len(gamma))
     largest = np.maximum(channels.max(axis=0), -channels.min(axis=0)).astype(np.float32)
     with np.errstate(over="ignore"):

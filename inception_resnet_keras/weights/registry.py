@@ -1,7 +1,7 @@
-"""Public weights: what a registered name means for which model, and the file that it is fetched as.
+"""Published weights: resolves a registered name to a file that fits the model, and downloads it.
 
-The table of the files is `weights.toml`. No hash is invented: a file whose publisher gives none gets its SHA-256
-written beside it when it is first fetched, and it must be the same ever after.
+The files are listed in `weights.toml`. If a publisher gives no hash, the SHA-256 of the first download is written
+beside the file, and later uses must match it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TABLE = Path(__file__).with_name("weights.toml")
 
 @dataclass(frozen=True)
 class Weights:
-    """One published file, as an entry of `weights.toml` says; the fields are explained there."""
+    """One published file: an entry of `weights.toml`, whose first lines explain the fields."""
 
     location: str
     network: str
@@ -48,7 +48,7 @@ class Weights:
 
     @property
     def label_offset(self) -> int | None:
-        """The number of ImageNet's first class: 1 where class 0 is "background"; None of other classes than its."""
+        """The output for ImageNet's first class: 1 if output 0 is "background", otherwise 0; None for other classes."""
         return label_offset(self.classes)
 
 
@@ -63,10 +63,10 @@ _PATTERNS = {
 
 
 def read_table(path: Path) -> tuple[dict[str, Weights], dict[str, tuple[str, ...]]]:
-    """The published files by name, and the names that stand for several, the preferred one first.
+    """The published files by name, and the aliases, each with its files in order of preference.
 
     Raises:
-        InputError: The table is not of the form that its first lines explain; it names the entry.
+        InputError: The table does not have the form that its first lines explain. The message names the entry.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -78,7 +78,7 @@ def read_table(path: Path) -> tuple[dict[str, Weights], dict[str, tuple[str, ...
     aliases = {name: tuple(meant) for name, meant in table.get("aliases", {}).items()}
     for name, meant in aliases.items():
         if not meant or name in files or not set(meant) <= set(files):
-            raise InputError(f"{path}: alias {name!r} means {list(meant)}; it takes names of files, and is none itself")
+            raise InputError(f"{path}: alias {name!r} means {list(meant)}; it takes names of files and must be none")
     return files, aliases
 
 
@@ -104,7 +104,7 @@ NAMES = (*_ALIASES, *WEIGHTS)
 
 
 def files_of(name: str) -> tuple[str, ...]:
-    """The full names of the files that a name means, the one to prefer first; InputError for an unknown one."""
+    """The full names of a name's files, in order of preference. Raises InputError for an unknown name."""
     if name not in NAMES:
         longer = [known for known in NAMES if name and known.startswith(name)]
         near = longer or difflib.get_close_matches(name, NAMES, 1, cutoff=0.5)
@@ -118,12 +118,18 @@ def files_of(name: str) -> tuple[str, ...]:
 
 
 def resolve(name: str, model: Mapping[str, Shape], new_head: NewHead = False) -> Weights:
-    """The file that a name means for a model of these weights, by `layer/variable`.
+    """Choose the file for a name and a model.
+
+    Args:
+        name: A registered name.
+        model: The shapes of the model's weights, by `layer/variable`.
+        new_head: As for `load_weights`.
 
     Raises:
-        InputError: The name is unknown, or no file of it fits: it says which variant the name needs,
-            or how a head that no file has is asked for. Nothing was downloaded.
+        InputError: The name is unknown, or none of its files fits. The message says which variant the name needs, or
+            how to load it with a new head. Nothing is downloaded.
     """
+    # The network and its depths must be those of a file.
     files = [WEIGHTS[file] for file in files_of(name)]
     found = recognise(model)
     fitting = [file for file in files if found and (file.network, file.variant) == (found.name, found.variant)]
@@ -132,9 +138,10 @@ def resolve(name: str, model: Mapping[str, Shape], new_head: NewHead = False) ->
     if "depths" in found.network_options():
         own = networks.depths(networks.find(found.name, found.variant))[: len(found.depths)]
         raise InputError(
-            f"weights: {name!r} is of a network with {own} blocks, and the model has {found.depths}: leave depths "
+            f"weights: {name!r} is for a network with {own} blocks, and the model has {found.depths}: leave depths "
             "out, or give weights=None"
         )
+    # The heads that are to be loaded must be in the file.
     classes = None if new_head is True else found.classes
     has_aux = any(names.place(key) == names.AUX for key in model)
     aux_head = has_aux and not new_head
@@ -142,40 +149,41 @@ def resolve(name: str, model: Mapping[str, Shape], new_head: NewHead = False) ->
     serving = [file for file in having_aux if classes is None or _serves(file.classes, classes)]
     if not serving:
         raise _another_head(name, fitting, classes, having_aux=bool(having_aux))
+    # Of several files, prefer the one with the most that is needed, then the smallest.
     if new_head is True and has_aux:
-        serving.sort(key=lambda file: not file.aux_head)  # all but its last layer is taken
+        serving.sort(key=lambda file: not file.aux_head)  # all but the last layer of the auxiliary head is loaded
     elif classes is None:
-        serving.sort(key=lambda file: file.classes is not None)  # the smaller
+        serving.sort(key=lambda file: file.classes is not None)  # without a classifier it is smaller
     else:
         serving.sort(key=lambda file: file.classes != classes)
     return serving[0]
 
 
 def _serves(there: int | None, here: int) -> bool:
-    """Whether a file's classifier is of use: the same, or one with a background class."""
+    """Whether a file's classifier fits: the same number of classes, or one more, the background."""
     return there == here or drops_background(there, here)
 
 
 def _another_head(name: str, files: list[Weights], classes: int | None, *, having_aux: bool) -> InputError:
     build = f"build the model with weights=None, then load_weights(model, {name!r}, new_head="
     if not having_aux:
-        return InputError(f"weights: {name!r} has no auxiliary head; a new one is asked for: {build}'aux')")
+        return InputError(f"weights: {name!r} has no auxiliary head; for a new one, {build}'aux')")
     there = sorted({file.classes for file in files if file.classes is not None})
     return InputError(
         f"weights: {name!r} has {' or '.join(map(str, there))} classes, and the model {classes}: "
-        f"num_classes={there[0]} keeps the file's; a new classifier is asked for: {build}True)"
+        f"num_classes={there[0]} keeps the file's; for a new classifier, {build}True)"
     )
 
 
 def _needs(name: str, files: list[Weights], found: NetworkDescription | None) -> InputError:
     family = [file for file in files if found and file.network == found.name]
     fits = dict.fromkeys(f'create_{file.network}(variant="{file.variant}")' for file in family or files)
-    got = f"{found.name} ({found.variant})" if found else "a network of its own tables"
-    return InputError(f"weights: {name!r} was trained in another network than {got}: it fits {' or '.join(fits)}")
+    got = f"{found.name} ({found.variant})" if found else "a network that is not in the tables"
+    return InputError(f"weights: {name!r} does not fit {got}: it was trained with {' or '.join(fits)}")
 
 
 def fetch(name: str, model: Mapping[str, Shape], new_head: NewHead = False) -> Path:
-    """The file that a name means, downloaded into Keras's cache if it is not there, and verified."""
+    """The path of a name's file, which is downloaded into Keras's cache if it is missing, and verified."""
     weights = resolve(name, model, new_head)
     if weights.location.startswith("hub:"):
         return _from_hub(weights.location)
@@ -183,14 +191,14 @@ def fetch(name: str, model: Mapping[str, Shape], new_head: NewHead = False) -> P
 
 
 def _from_hub(location: str) -> Path:
-    """The hub's library keeps its own cache, and verifies what it fetches."""
+    """A file of the Hugging Face hub, whose library has its own cache and verifies its downloads."""
     repository, _, file = location.removeprefix("hub:").rpartition("/")
     hub = required("huggingface_hub", repository)
     try:
         return Path(hub.hf_hub_download(repository, file))
-    except Exception as error:  # what network stacks raise has no common class
+    except Exception as error:  # network libraries have no common error class
         page = f"https://huggingface.co/{repository}/resolve/main/{file}"
         raise InputError(
-            f"weights: {repository} could not be fetched ({error}). Fetch {page} and give the file's path as weights=, "
+            f"weights: {repository} could not be downloaded ({error}). Fetch {page} and give its path as weights=, "
             f"or fill the hub's own cache: hf download {repository} {file}"
         ) from error

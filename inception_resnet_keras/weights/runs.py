@@ -1,5 +1,4 @@
-"""The files of a training run, as far as whoever reads weights must know them: which model a run's folder stands for,
-and whether that model is the run's own."""
+"""A training run's folder, as far as reading weights needs it: its model file, and whether the run saved it."""
 
 from __future__ import annotations
 
@@ -11,16 +10,16 @@ from typing import Any
 from ..common.errors import InputError
 from ..common.files import read_text
 
-MODEL_FILE = "model.keras"  # of a run's folder; best.keras beside it is another model
-RUN_CONFIG = "config.json"  # beside the models of a run
-MEMBER = "inception_resnet_keras.json"  # of a .keras file, beside Keras's own members, which Keras reads alone
+MODEL_FILE = "model.keras"  # the run's model; best.keras beside it is another one
+RUN_CONFIG = "config.json"  # beside the run's models
+MEMBER = "inception_resnet_keras.json"  # the card's member in a .keras file; Keras ignores it
 CARD_BYTES = 16 * 1024**2
 
 
 def model_of_run(folder: Path) -> Path | None:
-    """The model that a run's folder stands for: the one whose report lies beside it. None for any other path.
+    """The model file of a run's folder, which the run's report is about; None for any other path.
 
-    Raises InputError where it was saved by another run.
+    Raises InputError if another run saved the file.
     """
     file = folder / MODEL_FILE
     if not file.is_file():
@@ -30,9 +29,9 @@ def model_of_run(folder: Path) -> Path | None:
 
 
 def require_same_run(file: Path) -> None:
-    """Raises InputError where a model is not of the run whose config.json lies beside it.
+    """Raise InputError if a model was saved by another run than the config.json beside it.
 
-    Nothing is known, and nothing raised, where either was written by an earlier version or is damaged.
+    If one of them is damaged or was written by an earlier version, the run is unknown and nothing is raised.
     """
     config = file.with_name(RUN_CONFIG)
     try:
@@ -41,22 +40,22 @@ def require_same_run(file: Path) -> None:
         return
     if run and run != beside:
         raise InputError(
-            f"{file}: was saved by another run than {config} describes: the folder holds files of several runs. Put "
-            "its own model back, or move this one to a folder of its own"
+            f"{file}: was saved by another run than the one in {config}: the folder has files of several runs. Put "
+            "the run's own model back, or move this one to another folder"
         )
 
 
 def _run_of(text: str | bytes) -> str:
-    """The identity of the run that a card or a config.json names; "" where it names none."""
+    """The run's identity in a card or a config.json; "" without one."""
     stored: Any = json.loads(text)
     identity = stored.get("run", "") if isinstance(stored, dict) else None
     if not isinstance(identity, str):
-        raise TypeError("the run's identity is no text")
+        raise TypeError("the run's identity is not a string")
     return identity
 
 
 def read_member(path: Path) -> bytes:
-    """The card's text in a file that is a zip archive, or ends in one; KeyError where it has none."""
+    """The card's text in a file that is a zip archive or ends in one. Raises KeyError if it has no card."""
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo(MEMBER)
         if member.file_size > CARD_BYTES:

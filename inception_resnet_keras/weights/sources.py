@@ -1,7 +1,7 @@
-"""How other projects name the layers and tensors of our networks: all name tables side by side.
+"""How other projects name the layers and tensors of these networks: all name tables side by side.
 
-A source's name of a layer is computed from the layer's slot, its name of a tensor from the layer's name and the
-tensor's role. The projects' conventions, an example of each:
+A source's name for a layer is computed from the layer's slot, its name for a tensor from the layer's name and the
+tensor's role. An example of each project's convention:
 
     TF-Slim                          InceptionV4/Mixed_5b/Branch_1/Conv2d_0b_3x3/weights
     davidsandberg/facenet            InceptionResnetV1/Repeat/block35_1/Branch_0/Conv2d_1x1/weights
@@ -24,10 +24,10 @@ from ..networks import names
 from .slots import Slot
 
 TensorName = Callable[[str, Slot, str], str]
-BACKGROUND = 1001  # classes, the first of which is none
+BACKGROUND = 1001  # number of classes including the background, class 0
 EMA = "/ExponentialMovingAverage"
 
-# The released networks number their stem's convolutions so, and their reductions and first fork.
+# The released networks' numbers for the stem's convolutions, and for the reductions and the first fork.
 _STEM = ("1a", "2a", "2b", "3b", "4a", "4b")
 _MIXED = {"stem": "5b", "reduction_a": "6a", "reduction_b": "7a"}
 
@@ -38,27 +38,30 @@ _KERAS_PASSED_OVER = {
 
 
 def is_training_state(name: str) -> bool:
-    """Whether a tensor of a Keras file is its optimizer's: it may repeat the weights' own names."""
+    """Whether a tensor of a Keras file belongs to its optimizer, which may repeat the weights' names."""
     return bool(_KERAS_PASSED_OVER["training state"].fullmatch(name))
 
 
 def drops_background(classes: int | None, wanted: int | None) -> bool:
-    """Whether `wanted` classes are those of a file without its background, class 0 of 1001."""
+    """Whether a file with `classes` classes serves `wanted` ones without its background, class 0 of 1001."""
     return classes == BACKGROUND and wanted == BACKGROUND - 1
 
 
 @dataclass(frozen=True, eq=False)
 class NameTable:
-    """The names that one source gives to the tensors of the networks it has.
+    """One source's names for the tensors of the networks that it has.
 
-    layers: By (network, variant): the source's name of a slot's layer, None where it has no such layer.
-    tensor: The name of a layer's tensor, from the layer's name, the slot and the role: kernel, bias,
-        beta, moving_mean, moving_variance, gamma.
-    channels_first: Kernels are (out, in, height, width) and (out, in), as in PyTorch.
-    background: Class 0 of 1001 is "background", as in TF-Slim, where the weights come from; `drops_background` decides.
-    gamma: Whether batch norm has a gamma in the source.
-    counters: Kinds of layer that are named by counters that start anywhere: conv2d, conv2d_1, …
-    passed_over: Tensors that take no part in inference: what they are, by a pattern.
+    Attributes:
+        source: The source's name in messages.
+        layers: By (network, variant), a function from a slot to the source's name of its layer; None for a layer that
+            the source lacks.
+        tensor: The name of a layer's tensor, from the layer's name, the slot and the role: kernel, bias, beta,
+            moving_mean, moving_variance or gamma.
+        channels_first: Whether kernels are (out, in, height, width) and (out, in), as in PyTorch.
+        background: Whether class 0 of 1001 is "background", as in TF-Slim's weights; see `drops_background`.
+        gamma: Whether the source's batch norms have a gamma.
+        counters: Kinds of layers that are named by counters, with any first number: conv2d, conv2d_1, …
+        passed_over: Patterns of tensors that inference does not use, by what they are.
     """
 
     source: str
@@ -74,7 +77,7 @@ class NameTable:
 def _templates(
     normalised: Mapping[str, str], linear: Mapping[str, str], embedding: Mapping[str, str] | None = None
 ) -> TensorName:
-    """Names by role, "{}" being the layer's: of layers with batch norm, without, and of the embedding."""
+    """Tensor names by role, with "{}" for the layer's name: with batch norm, without, and for the embedding."""
 
     def tensor(layer: str, slot: Slot, role: str) -> str:
         if embedding and slot.place == names.EMBEDDING:
@@ -84,7 +87,7 @@ def _templates(
     return tensor
 
 
-# This project: every network under the names of its layers, which networks.recognise reads.
+# This package: every network under the names of its own layers, which networks.recognise reads.
 OURS = NameTable(
     source="inception-resnet-keras",
     layers={},
@@ -121,7 +124,7 @@ def _slim_conv(slot: Slot, label: str) -> str:
 
 
 def _slim_label(slot: Slot, alone: str) -> str:
-    """0a, 0b, … by the row in the branch; 1a where the map shrinks."""
+    """0a, 0b, … by the row's number in the branch; 1a for a row with valid padding."""
     if slot.row is not None and slot.row.padding == "valid":
         return "1a"
     step = slot.position + max(slot.inner - 1, 0)
@@ -145,7 +148,7 @@ def _slim_inception_v4_scope(slot: Slot) -> str:
         return _slim_conv(slot, _STEM[slot.conv - 1])
     if slot.fork:
         mixed = f"Mixed_{2 + slot.fork}a"
-        label = "0a" if slot.fork == 1 else _slim_label(slot, "0a")  # Mixed_3a's alone shrinks under 0a
+        label = "0a" if slot.fork == 1 else _slim_label(slot, "0a")  # only Mixed_3a's is 0a despite its stride
         return f"{mixed}/Branch_{slot.branch - 1}/{_slim_conv(slot, label)}"
     blocks = {"a": "5", "b": "6", "c": "7"}
     mixed = _MIXED.get(slot.place) or f"{blocks[slot.block]}{'abcdefgh'[slot.number]}"
@@ -188,7 +191,7 @@ SLIM = NameTable(
 )
 
 
-# davidsandberg/facenet: TF-Slim's scopes, an embedding called Bottleneck, a classifier beside the network.
+# davidsandberg/facenet: TF-Slim's scopes, an embedding called Bottleneck, and a classifier outside the network's scope.
 def _facenet_tf(slot: Slot) -> str:
     if slot.place == names.LOGITS:
         return "Logits"
@@ -203,7 +206,7 @@ FACENET_TF = NameTable(
 )
 
 
-# keras.applications: unnamed convolutions counted in the order of creation, which is the walk's.
+# keras.applications: unnamed convolutions are counted in the order of creation, which is that of the walk.
 _CONV, _BATCH_NORM, _DENSE = "conv2d", "batch_normalization", "dense"
 _APPLICATIONS_BLOCKS = {"a": "block35", "b": "block17", "c": "block8"}
 
@@ -217,7 +220,7 @@ def _applications_inception_resnet_v2(slot: Slot) -> str | None:
 
 
 def _keras_tensor(layer: str, slot: Slot, role: str) -> str:
-    """A counted convolution's batch norm has the same number; a named one's has a suffix."""
+    """The batch norm of a counted convolution has the same number, that of a named one has a suffix."""
     if role in ("kernel", "bias"):
         return f"{layer}/{role}"
     counted = layer.startswith(f"{_CONV}_")
@@ -233,7 +236,7 @@ KERAS_APPLICATIONS = NameTable(
 )
 
 
-# kentsommer/keras-inceptionV4: every layer counted in the order of creation, which is the walk's.
+# kentsommer/keras-inceptionV4: every layer is counted in the order of creation, which is that of the walk.
 def _kentsommer_inception_v4(slot: Slot) -> str | None:
     if slot.head:
         return f"{_DENSE}_0" if slot.place == names.LOGITS else None
@@ -265,7 +268,7 @@ _TIMM_REPEATS = {"a": "repeat", "b": "repeat_1", "c": "repeat_2"}
 
 
 def _torch_branch(slot: Slot) -> str:
-    """`branch0` of one row alone, else `branch1.2`, from 0, pools counted."""
+    """`branch0` for a branch of one row, otherwise `branch1.2`; rows count from 0, pools included."""
     return f"branch{slot.branch - 1}" + ("" if slot.alone else f".{slot.position - 1}")
 
 
@@ -316,7 +319,7 @@ TIMM = NameTable(
 )
 
 
-# Cadene's pretrainedmodels: timm's modules, which come from there; the classifiers' names changed on both sides.
+# Cadene's pretrainedmodels: the origin of timm's modules; both projects later renamed their classifiers.
 def _cadene(classifier: str, layer_of: Callable[[Slot], str | None]) -> Callable[[Slot], str | None]:
     def layer(slot: Slot) -> str | None:
         return classifier if slot.place == names.LOGITS else layer_of(slot)
@@ -334,10 +337,10 @@ CADENE = replace(
 )
 
 
-# facenet-pytorch: timm's modules under other repeats, last_linear and last_bn, logits.
+# facenet-pytorch: timm's modules with other names for the repeats, last_linear and last_bn, and logits.
 _FACENET_REPEATS = {"a": "repeat_1", "b": "repeat_2", "c": "repeat_3"}
 
-_FACENET_EMBEDDING = {  # the dense layer and its batch norm are modules side by side
+_FACENET_EMBEDDING = {  # the dense layer and its batch norm are sibling modules
     "kernel": "{}_linear.weight",
     "beta": "{}_bn.bias",
     "gamma": "{}_bn.weight",
@@ -375,7 +378,7 @@ _FACENET_KERAS = {
 
 
 def _facenet_keras(last: str) -> Callable[[Slot], str]:
-    """last: How the last block, which TF-Slim calls Block8, is called."""
+    """`last` is the name of the last block, which TF-Slim calls Block8."""
 
     def layer(slot: Slot) -> str:
         scopes = _facenet_tf(slot).removeprefix("InceptionResnetV1/").split("/")

@@ -39,7 +39,7 @@ def test_convert_and_inspect(tmp_path: Path, capsys: Any) -> None:
     said = capsys.readouterr().out
     call = "create_inception_resnet_v1(variant='facenet', num_classes=8631, input_shape=(160, 160, 3), weights="
     assert call in said
-    assert "facenet-pytorch's inception_resnet_v1 (facenet), 100% of it there" in said
+    assert "facenet-pytorch's inception_resnet_v1 (facenet), 100% complete" in said
     assert "preprocess_input(x, 'facenet')" in said
 
     for out in ("out.keras", "out.safetensors"):
@@ -86,4 +86,4 @@ def test_bad_input_is_told_in_a_line(
 def test_what_is_no_known_network_is_told(tmp_path: Path, capsys: Any) -> None:
     path = synthetic.write_safetensors(tmp_path / "a.safetensors", {"a.weight": np.ones(3, np.float32)})
     assert main(["inspect", str(path)]) == 1
-    assert "of no network that is known here; its tensors begin: a.weight" in capsys.readouterr().err
+    assert "holds no network that is known here; its first tensors are a.weight" in capsys.readouterr().err

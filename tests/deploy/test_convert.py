@@ -65,14 +65,14 @@ def test_inspect_prints_the_call_that_builds_it(own: Path) -> None:
     model = eval(f"irk.{inspect_checkpoint(own).call}", {"irk": irk})
     np.testing.assert_array_equal(model.predict(PIXELS, verbose=0), outputs(own))
     bare = str(inspect_checkpoint(own.with_name("own.weights.h5")))
-    assert "not in the file: residual scales, padding, output stride; those of the variant are assumed" in bare
+    assert "not in the file: residual scales, padding, output stride; the variant's own are assumed" in bare
     assert "not in the file" not in found
 
 
 def test_another_scale_of_ours_is_told(own: Path) -> None:
     model = irk.create_inception_resnet_v1(3, **OPTIONS)
     assert load_weights(model, own).notes == [
-        "residual scales differ: block a01 of the model sums with 0.1, the file's graph with 0.3"
+        "residual scales differ in block a01: the model has 0.1, the file's graph 0.3"
     ]
     with pytest.raises(InputError, match=r"depths=\(1, 1, 1\)"):
         load_weights(irk.create_inception_v4(depths=(1, 1, 1)), own)
@@ -119,5 +119,5 @@ def test_inspect_tells_the_width_of_an_embedding(width: int, call: str, monkeypa
     monkeypatch.setattr(looking, "open_checkpoint", lambda _: checkpoint_of(shapes))
     found = str(inspect_checkpoint("f"))
     assert call in found
-    assert "ema=True) takes them" in found
-    assert ("64 wide, which no factory builds" in found) is (width == 64)
+    assert "ema=True) loads them" in found
+    assert ("64 numbers, which no factory builds" in found) is (width == 64)

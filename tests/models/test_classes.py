@@ -21,7 +21,7 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def no_index(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
-        raise InputError("imagenet_class_index.json could not be fetched")
+        raise InputError("imagenet_class_index.json could not be downloaded")
 
     monkeypatch.setattr(classes, "class_index", missing)
 
@@ -62,7 +62,7 @@ def test_two_folders_of_one_class_are_refused() -> None:
 def test_a_thousand_ids_need_no_index() -> None:
     found = classes.imagenet(IDS[::-1])
     assert places(IDS[::-1], found, told="x", model="m").tolist() == list(range(999, -1, -1))
-    with pytest.raises(InputError, match="could not be fetched"):
+    with pytest.raises(InputError, match="could not be downloaded"):
         classes.imagenet(IDS[:10])
 
 

@@ -54,7 +54,7 @@ def test_a_whole_released_networks_kernels_are_adapted(name: str, tmp_path: Path
 
 
 def test_without_being_asked_for_the_error_says_how_to_ask(rgb: tuple[keras.Model, Path]) -> None:
-    with pytest.raises(ValueError, match=r'for images of 3 channels: channels="adapt" fits its first kernel to 1$'):
+    with pytest.raises(ValueError, match=r'for images with 3 channels: channels="adapt" adapts its kernel to 1$'):
         irk.create_inception_resnet_v2(input_shape=(75, 75, 1), weights=rgb[1], **SMALL)
     with pytest.raises(ValueError, match="channels: got 'sum'"):
         irk.create_inception_resnet_v2(weights=rgb[1], channels="sum", **SMALL)  # type: ignore[arg-type]
@@ -62,7 +62,7 @@ def test_without_being_asked_for_the_error_says_how_to_ask(rgb: tuple[keras.Mode
 
 def test_only_three_channels_are_adapted(tmp_path: Path) -> None:
     irk.create_inception_resnet_v2(input_shape=(75, 75, 4), **SMALL).save(tmp_path / "four.keras")
-    with pytest.raises(ValueError, match=r"of 4 channels: input_shape=\(…, …, 4\) fits it; only kernels of 3"):
+    with pytest.raises(ValueError, match=r"with 4 channels: input_shape=\(…, …, 4\) fits it; only kernels with 3"):
         irk.create_inception_resnet_v2(
             input_shape=(75, 75, 3), weights=tmp_path / "four.keras", channels="adapt", **SMALL
         )

@@ -84,13 +84,13 @@ def test_class_names_may_repeat_unless_pictures_are_matched_by_them(tmp_path: Pa
     path.write_text("crane\ntench\ncrane\n")
     for names, where in ((path, "names.txt"), (["crane", "tench", "crane"], "classes")):
         assert read_class_names(names) == ["crane", "tench", "crane"]
-        with pytest.raises(InputError, match=f"{where}: names 'crane' more than once"):
+        with pytest.raises(InputError, match=f"{where}: has 'crane' more than once"):
             read_class_names(names, different=True)
 
 
 def test_class_names_are_as_many_as_the_outputs() -> None:
     assert read_class_names(["a", "b"], 2) == ["a", "b"]
-    with pytest.raises(InputError, match="classes: 2 names were given, and the model has 3 outputs"):
+    with pytest.raises(InputError, match="classes: got 2 names, and the model has 3 outputs"):
         read_class_names(["a", "b"], 3)
     with pytest.raises(InputError, match="classes: got 3; it takes"):
         read_class_names(3)  # type: ignore[arg-type]

@@ -142,7 +142,7 @@ def test_two_networks_side_by_side_are_refused(tmp_path: Path) -> None:
     image = keras.Input((75, 75, 3))
     both = keras.Model(image, keras.layers.Concatenate()([one(image), two(image)]))
     path = saved(both, tmp_path / "a.keras")
-    with pytest.raises(ValueError, match="it holds several networks; load the weights of each alone"):
+    with pytest.raises(ValueError, match="it holds several networks; load the weights of each one before"):
         load_weights(both, path)
     with pytest.raises(ValueError, match="holds several networks, with names that begin with"):
         load_weights(trunk(), path)

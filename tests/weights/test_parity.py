@@ -127,7 +127,7 @@ def test_aligned_maps_and_output_stride_of_slim(slim_file: Path, name: str, opti
     """`align_feature_maps` and `output_stride` of its `inception_resnet_v2_base`, images of 256 pixels."""
     model = irk.create_inception_resnet_v2(include_top=False, variant="slim", input_shape=(256, 256, 3), **options)
     report = irk.load_weights(model, slim_file)
-    behind = report.dropped.get("what comes after the blocks that the model ends with", [])
+    behind = report.dropped.get("layers after the blocks that the model ends with", [])
     assert (report.loaded, len(behind)) == ((684, 212) if "output_stride" in options else (896, 0))
     golden = synthetic.outputs(f"slim_inception_resnet_v2_{name}_256")
     built = {end: layer for end, layer in ENDPOINTS.items() if f"{end}/shape" in golden}
@@ -213,7 +213,7 @@ def test_facenet_of_facenet_pytorch_and_davidsandberg(tmp_path: Path) -> None:
     shadows = {f"{name}/ExponentialMovingAverage": theirs[name] for name in trained}
     both = synthetic.write_tensorflow(tmp_path / "both.ckpt", theirs | raw | shadows, 2)
     report = irk.load_weights(model, both, ema=True)
-    assert len(report.dropped["raw weights: their running averages were asked for"]) == len(trained)
+    assert len(report.dropped["raw weights: ema=True loads their running averages"]) == len(trained)
     same(predict(model, 160), golden["embedding"])
 
 
@@ -246,6 +246,4 @@ def test_other_residual_scales_are_told(tmp_path: Path) -> None:
     path = synthetic.write_torch(tmp_path / "a.pt", synthetic.arrays("facenet_pytorch_inception_resnet_v1"))
     model = irk.create_inception_resnet_v1(scale=0.1, variant="facenet", input_shape=(160, 160, 3))
     (note,) = irk.load_weights(model, path).notes
-    assert (
-        note == "residual scales differ: block a01 of the model sums with 0.1, facenet-pytorch's own network with 0.17"
-    )
+    assert note == "residual scales differ in block a01: the model has 0.1, facenet-pytorch's own network 0.17"

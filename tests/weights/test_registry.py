@@ -211,13 +211,13 @@ def test_a_file_is_fetched_once_and_verified(home: Path, tmp_path: Path, capsys:
     source.unlink()
     assert download.fetch(source.as_uri(), "models/ours", digest) == path  # no second download
     path.write_bytes(b"other")
-    with pytest.raises(InputError, match=r"has the md5 .* is expected: delete it to fetch it again"):
+    with pytest.raises(InputError, match=r"has the md5 .* is expected: delete it to download it again"):
         download.fetch(source.as_uri(), "models/ours", digest)
 
 
 def test_a_download_with_another_hash_is_refused(home: Path, tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(b"numbers")
-    with pytest.raises(InputError, match=r"could not be fetched"):
+    with pytest.raises(InputError, match=r"could not be downloaded"):
         download.fetch((tmp_path / "weights.bin").as_uri(), "models/ours", f"md5:{'0' * 32}")
     assert not (home / "models/ours/weights.bin").exists()
 
@@ -230,7 +230,7 @@ def test_a_file_without_a_published_hash_keeps_the_one_it_came_with(home: Path, 
     assert record.read_text().split() == [hashlib.sha256(b"numbers").hexdigest(), "weights.bin"]
     assert download.fetch(source.as_uri(), "models/ours", None) == path
     path.write_bytes(b"other")
-    with pytest.raises(InputError, match=r"delete it, and weights\.bin\.sha256 beside it, to fetch it again"):
+    with pytest.raises(InputError, match=r"delete it, and weights\.bin\.sha256 beside it, to download it again"):
         download.fetch(source.as_uri(), "models/ours", None)
 
 
