@@ -362,4 +362,4 @@ def test_texts_of_hdf5_without_an_end_are_refused(run: Path, tmp_path: Path) -> 
 
 def subprocess_run(command: list[str]) -> tuple[int, bool]:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    return done.returncode, "is damaged: its texts at byte" in done.stderr
+    return done.returncode, "is damaged: its strings at byte" in done.stderr

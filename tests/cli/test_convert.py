@@ -65,7 +65,7 @@ def test_convert_and_inspect(tmp_path: Path, capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["none.pt", "out.keras"], "which is no file"),
+        (["none.pt", "out.keras"], "which does not exist"),
         (["none.pt", "out.h5"], "a file ending in .keras or .safetensors"),
         (["none.pt", "out.keras", "--to", "safetensors"], "a file ending in .safetensors"),
     ],

@@ -102,7 +102,7 @@ def test_a_trainers_folder_says_which_prefixes_it_has(tmp_path: Path) -> None:
     for name in ("model-1.ckpt-275.index", "model-1.ckpt-300.index", "model-1.meta"):
         (tmp_path / name).write_text("model_checkpoint_path")
     for path in (tmp_path, tmp_path / "model-1.meta"):
-        with pytest.raises(InputError, match=r"leads to 2 checkpoints: give one of them, .*model-1\.ckpt-275'"):
+        with pytest.raises(InputError, match=r"has 2 checkpoints: give one of them, .*model-1\.ckpt-275'"):
             inspect_checkpoint(path)
 
 

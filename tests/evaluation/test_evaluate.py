@@ -407,7 +407,7 @@ def test_bad_input_is_refused_before_work(
 def test_what_is_no_model_is_said_to_be_none(digits: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such file; a run's folder, a SavedModel's folder, or a file"):
         locate(str(digits))
-    with pytest.raises(InputError, match="is of no known format"):
+    with pytest.raises(InputError, match="has an unknown format"):
         locate(str(digits / "0" / "000.png"))
     damaged = tmp_path / "model.keras"
     damaged.write_bytes(b"PK damaged")

@@ -450,7 +450,7 @@ def test_what_is_neither_a_file_nor_a_name_is_told(tiny: Any) -> None:
         load_weights("x", "a.keras")
     with pytest.raises(InputError, match=r"weights: got '\.'; it takes"):
         load_weights(tiny(), "")
-    with pytest.raises(InputError, match="which is no file"):
+    with pytest.raises(InputError, match="which does not exist"):
         load_weights(tiny(), "folder/none.h5")
     with pytest.raises(InputError, match="weights: got 3"):
         load_weights(tiny(), 3)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Checkpoint files of every format, recognised by content; nothing in one is ever run."""
+"""Reads checkpoint files of every format, which is recognised by content. Nothing in a file is ever executed."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ FORMATS = (
     "folder with one of these, such as a run's"
 )
 
-_HEAD = 16  # bytes that tell a format
+_HEAD = 16  # first bytes, which identify the format
 _NEWEST = re.compile(rb'^model_checkpoint_path: "([^"\n]+)"', re.MULTILINE)  # in TensorFlow's text file `checkpoint`
 _LONGEST_STATE = 2**16
 _SHOWN = 8
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether there is something at a path that could be opened."""
+    """Whether a path names an existing file or folder, or a TensorFlow checkpoint's prefix."""
     return path.exists() or tf_checkpoint.prefix_of(path) is not None
 
 
 def holds_checkpoints(folder: Path) -> bool:
-    """Whether a folder has files of a checkpoint in it, of any format."""
+    """Whether a folder contains checkpoint files of any format."""
     return bool(_checkpoints_in(folder))
 
 
 def open_checkpoint(path: str | PathLike[str]) -> Checkpoint:
-    """Opens a checkpoint: its tensors' names and shapes; values are read one by one, later.
+    """Open a checkpoint and read its tensors' names and shapes. Values are read later, one tensor at a time.
 
     Args:
-        path: The file; of a TensorFlow V2 checkpoint the prefix, the index, the data or the .meta file; or a folder
-            with one checkpoint, or the file `checkpoint` in it, which names the newest of several; or a run's folder.
+        path: A file; the prefix, the index, the data or the .meta file of a TensorFlow V2 checkpoint; a folder with
+            one checkpoint; the file `checkpoint` in a folder, which names the newest of several; or a run's folder.
 
     Raises:
-        InputError: There is no such file, it is of no known format, it is damaged, or a folder holds several.
+        InputError: The file does not exist, its format is unknown, it is damaged, or a folder has several checkpoints.
     """
     file = Path(path)
     if not file.name:
         raise InputError(f"weights: got {str(path)!r}; it takes {FORMATS}")
     if not tf_checkpoint.prefix_of(file):
         if not file.exists():
-            raise InputError(f"weights: got {str(path)!r}, which is no file; it takes {FORMATS}")
+            raise InputError(f"weights: got {str(path)!r}, which does not exist; it takes {FORMATS}")
         require_regular(file)
         file = _checkpoint_meant(file)
     if tf_checkpoint.prefix_of(file):
@@ -64,9 +64,9 @@ def open_checkpoint(path: str | PathLike[str]) -> Checkpoint:
 
 
 def _checkpoint_meant(path: Path) -> Path:
-    """The file or prefix that a folder, its text file `checkpoint` or a .meta file leads to; any other path itself.
+    """The file or prefix that a folder, its text file `checkpoint` or a .meta file refers to; any other path itself.
 
-    Raises InputError where it leads to none, or to several.
+    Raises InputError if it refers to none, or to several.
     """
     state = None
     if path.is_file():
@@ -85,10 +85,10 @@ def _checkpoint_meant(path: Path) -> Path:
     if len(found) == 1:
         return found[0]
     if not found:
-        kind = "a folder without a checkpoint" if path.is_dir() else "without the checkpoint that it belongs to"
+        kind = "a folder without a checkpoint" if path.is_dir() else "without its checkpoint"
         raise InputError(f"weights: got {str(path)!r}, which is {kind}; it takes {FORMATS}")
     shown = ", ".join(repr(str(each)) for each in found[-_SHOWN:])
-    raise InputError(f"weights: got {str(path)!r}, which leads to {len(found)} checkpoints: give one of them, {shown}")
+    raise InputError(f"weights: got {str(path)!r}, which has {len(found)} checkpoints: give one of them, {shown}")
 
 
 def _prefixes_in(folder: Path) -> list[Path]:
@@ -96,7 +96,7 @@ def _prefixes_in(folder: Path) -> list[Path]:
 
 
 def _checkpoints_in(folder: Path) -> list[Path]:
-    """What could be opened of a folder's own files: prefixes, and files that begin as a checkpoint does."""
+    """The checkpoints directly in a folder: prefixes, and files that begin like a checkpoint."""
     prefixes = _prefixes_in(folder)
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and not tf_checkpoint.prefix_of(file)]
     return prefixes + [file for file in files if file.suffix != ".meta" and _reader_of(file)]
@@ -107,12 +107,12 @@ def _open(file: Path) -> Checkpoint:
     if reader is None:
         with file.open("rb") as stream:
             head = stream.read(_HEAD)
-        raise InputError(f"{file}: is of no known format (it begins with {head!r}); it takes {FORMATS}")
+        raise InputError(f"{file}: has an unknown format (it begins with {head!r}); it takes {FORMATS}")
     return reader(file)
 
 
 def _reader_of(file: Path) -> Callable[[Path], Checkpoint] | None:
-    """The reader of a file's format, by its first and last bytes."""
+    """The reader for a file's format, by its first and last bytes; None if unknown."""
     with file.open("rb") as stream:
         head = stream.read(_HEAD)
     starts: dict[bytes, Callable[[Path], Checkpoint]] = {
@@ -142,7 +142,7 @@ def _open_zip(file: Path) -> Checkpoint:
             checkpoint = tf_checkpoint.read_zip(file, archive)
         else:
             raise InputError(
-                f"{file}: is a zip file, neither of Keras nor of PyTorch, and holds no TensorFlow checkpoint: it holds "
+                f"{file}: is a zip file, but not of Keras, PyTorch or a TensorFlow checkpoint; its first members are "
                 f"{members[:5]}"
             )
     except BaseException:

@@ -1,4 +1,4 @@
-"""What every reader gives: a file's tensors by name, none of them read yet."""
+"""The result of every reader: a file's tensors by name, not yet read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...common.errors import InputError, reason_of
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of a file; `read` fetches it."""
+    """One tensor of a file. `read` reads its values."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -30,10 +30,15 @@ class Tensor:
 
 @dataclass
 class Checkpoint:
-    """An open file: its tensors in its own order and layout. Close it, or use it in a `with`.
+    """An open file. Close it, or use it in a `with` statement.
 
-    layers: Of a .keras file the settings of each layer, by name. metadata: What a safetensors file has.
-    checksums: Whether the format has checksums over the values, so that a damaged number is noticed.
+    Attributes:
+        path, format: The file, and its format in words.
+        tensors: The tensors by name, in the file's own order and layout.
+        resources: Open files and temporary folders, which are closed with the checkpoint.
+        layers: For a Keras file with a graph, the configuration of each layer, by name.
+        metadata: A safetensors file's metadata.
+        checksums: Whether the format has checksums over the values, so that damaged values are detected.
     """
 
     path: Path
@@ -45,11 +50,12 @@ class Checkpoint:
     checksums: bool = True
 
     def read(self, name: str) -> np.ndarray:
+        """The values of a tensor. Raises InputError if they are damaged."""
         tensor = self.tensors[name]
         with damage(self.path, f"tensor {name!r}"):
             array = tensor.read()
         if array.shape != tensor.shape:
-            raise InputError(f"{self.path}: {name} holds shape {array.shape} where its header says {tensor.shape}")
+            raise InputError(f"{self.path}: {name} has shape {array.shape}, but its header says {tensor.shape}")
         return array
 
     def __enter__(self) -> Checkpoint:
@@ -60,16 +66,16 @@ class Checkpoint:
 
 
 def no_checksums(path: object) -> str:
-    """What to tell about a file of a format without checksums."""
+    """The note for a file in a format without checksums."""
     return (
-        "this format has no checksum over its values, so a changed number cannot be noticed: keep the weights as "
+        "this format has no checksum over its values, so damaged values cannot be detected: keep the weights as "
         f".keras, which has one: inception-resnet-keras convert {path} OUT.keras"
     )
 
 
 @contextmanager
 def damage(path: Path, what: str) -> Iterator[None]:
-    """Whatever a parser raises becomes an InputError that names the file."""
+    """Within the block, turn all errors of a parser into an InputError that names the file."""
     try:
         yield
     except InputError as error:
@@ -77,12 +83,12 @@ def damage(path: Path, what: str) -> Iterator[None]:
             raise
         raise InputError(f"{path}: {error}") from None
     except ImportError:
-        raise  # what is missing here is no fault of the file
-    except Exception as error:  # a parser that is fed hostile bytes: whatever it raises is the file's fault
-        raise InputError(f"{path}: {what} cannot be read ({reason_of(error)}); it is damaged or cut short") from error
+        raise  # a missing package is not the file's fault
+    except Exception as error:  # on hostile bytes a parser may raise anything
+        raise InputError(f"{path}: {what} cannot be read ({reason_of(error)}); it is damaged or truncated") from error
 
 
 def within(path: Path, what: str, size: int, limit: int) -> None:
-    """Refuses what would be larger in memory than the file it comes from allows."""
+    """Raise InputError if something would take more memory than its file has bytes for."""
     if size < 0 or size > limit:
         raise InputError(f"{path}: {what} claims {size} bytes, and the file has room for {limit}: it is damaged")

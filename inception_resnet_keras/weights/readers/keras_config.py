@@ -1,8 +1,8 @@
-"""The graph that Keras 2 and 3 write beside a model's weights, read as data: nothing is built from it.
+"""Reads the graph that Keras 2 and 3 store beside a model's weights, as data: no layer is built.
 
-Layers of nested models are listed under their paths, `inception_v4/stem_conv_1`. Each keeps its configuration, and
-three keys of our own: "class", the name of its class; "inputs", the paths of the layers whose outputs it reads; and
-"numbers", the numbers among the arguments of its call, such as the 0.17 of `0.17 * x`.
+Layers of nested models are listed under their paths, such as `inception_v4/stem_conv_1`. Each has its configuration and
+three more keys: "class", the name of its class; "inputs", the paths of the layers that it reads; and "numbers", the
+numbers among its call's arguments, such as the 0.17 in `0.17 * x`.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-DEEPEST = 8  # models inside models
+DEEPEST = 8  # levels of nested models
 
 
 def read_layers(model: Any) -> dict[str, dict[str, Any]]:
-    """Every layer of a model's configuration, nested ones included, by its path.
+    """All layers of a model's configuration, nested ones included, by path.
 
     Args:
-        model: What a file holds: `{"class_name": …, "config": {"layers": […]}}`, of any origin.
+        model: The configuration in a file, `{"class_name": …, "config": {"layers": […]}}`, from any origin.
 
     Raises:
-        ValueError: It is no configuration of a model, or models are nested deeper than `DEEPEST`.
+        ValueError: It is not a model's configuration, or its models are nested deeper than `DEEPEST`.
     """
     return dict(_layers(model, "", 0))
 
 
 def group_paths(model: Any) -> dict[str, str]:
-    """The layers' paths by the groups that Keras saves their weights in: `layers/conv2d_1` → `stem_conv_2`.
+    """The groups in which Keras stores the layers' weights → the layers' paths: `layers/conv2d_1` → `stem_conv_2`.
 
-    Keras names the groups by the layers' classes, and counts those of one class in the order of the configuration.
+    Keras names a group after its layer's class, and numbers the layers of a class in the order of the configuration.
     """
     return dict(_groups(model, "", "", 0))
 
@@ -61,9 +61,9 @@ def _groups(model: Any, prefix: str, group: str, depth: int) -> Iterator[tuple[s
 
 
 def _inside(model: Any, depth: int) -> list[dict[str, Any]]:
-    """The layers of a model's configuration; Keras before 2.3 wrote a Sequential model's as a bare list."""
+    """The layers of a model's configuration. Before version 2.3, Keras wrote a Sequential model's as a plain list."""
     if not isinstance(model, Mapping) or depth > DEEPEST:
-        raise ValueError("its configuration is none of a Keras model, or models are nested too deeply")
+        raise ValueError("its configuration is not a Keras model's, or its models are nested too deeply")
     config = model.get("config")
     layers = config.get("layers", []) if isinstance(config, Mapping) else config
     if not isinstance(layers, list):
@@ -77,7 +77,7 @@ def _inside(model: Any, depth: int) -> list[dict[str, Any]]:
 def _settings(layer: Mapping[str, Any]) -> dict[str, Any]:
     config = layer["config"]
     settings = dict(config) if isinstance(config, Mapping) else {"layers": config}
-    if "batch_input_shape" in settings:  # of Keras 2
+    if "batch_input_shape" in settings:  # Keras 2
         settings.setdefault("batch_shape", settings.pop("batch_input_shape"))
     return settings
 
@@ -95,14 +95,14 @@ def _is_chain(model: Mapping[str, Any]) -> bool:
 
 
 def _histories(calls: Any) -> Iterator[str]:
-    """The names of the layers in a call's arguments, as Keras 3 and Keras 2 write them."""
+    """The names of the layers in a call's arguments, in Keras 3's and Keras 2's form."""
     if isinstance(calls, Mapping):
         for value in calls.values():
             yield from _histories(value)
     elif isinstance(calls, list):
         if _is_history(calls):
             yield calls[0]
-            calls = calls[3:]  # Keras 2 writes the other arguments of a call behind
+            calls = calls[3:]  # in Keras 2, the call's other arguments follow
         for value in calls:
             yield from _histories(value)
 
@@ -113,7 +113,7 @@ def _is_history(value: Any) -> bool:
 
 
 def _numbers(calls: Any) -> Iterator[float]:
-    """The numbers in a call's arguments, but those that count calls and outputs."""
+    """The numbers in a call's arguments, without the indices of calls and outputs."""
     if isinstance(calls, Mapping):
         for key, value in calls.items():
             if key not in ("keras_history", "shape"):
@@ -126,6 +126,6 @@ def _numbers(calls: Any) -> Iterator[float]:
 
 
 def _snake_case(name: str) -> str:
-    """A class's name as Keras makes a layer's of it: `BatchNormalization` → `batch_normalization`."""
+    """Keras's default name for a layer of a class: `BatchNormalization` → `batch_normalization`."""
     parts = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", parts).lower()

@@ -1,10 +1,10 @@
-"""Reads the pickles of PyTorch files without unpickling: a few opcodes, interpreted over plain data.
+"""Reads the pickles of PyTorch files without unpickling: a few opcodes are interpreted, and only plain data is built.
 
-Nothing is imported or called. A pickle may name the few things of `_KNOWN`, and the harmless types of `_PLAIN`
-that trainers keep beside their tensors, which become their names and arguments; any other name, and any
-other opcode, is refused by name. Nothing that is built is copied by a reference to it, and opcodes are
-counted, so memory is bounded by the file's size and OPCODES. Errors tell types, never contents: a few
-bytes can refer to a tuple that would take gigabytes to write out.
+Nothing is imported or called. A pickle may name the functions in `_KNOWN`, which have their own implementations here,
+and the harmless types in `_PLAIN` that trainers store beside their tensors, which are kept as names and arguments. Any
+other name or opcode is refused. References copy nothing and opcodes are counted, so memory is bounded by the file's
+size and OPCODES. Error messages contain types, never values: a few bytes can refer to a tuple whose text would take
+gigabytes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import IO, Any, cast
 
 from ...common.errors import InputError
 
-OPCODES = 1_000_000  # of one pickle; a thousand tensors with an optimizer's state take 200,000
-_ARGUMENTS = 8  # of a call; a tensor's are seven
+OPCODES = 1_000_000  # per pickle; a thousand tensors with an optimizer's state need 200,000
+_ARGUMENTS = 8  # per call; a tensor has seven
 _DIMENSIONS = 8
-_LONGEST_NAME = 100  # shown
+_LONGEST_NAME = 100  # characters shown in messages
 
 STORAGES = {
     "FloatStorage": "float32",
@@ -37,7 +37,7 @@ STORAGES = {
 
 @dataclass(frozen=True)
 class Global:
-    """Something a pickle names: its name only."""
+    """The name of a type or function in a pickle; it is not imported."""
 
     module: str
     name: str
@@ -48,7 +48,7 @@ class Global:
 
 @dataclass(frozen=True)
 class Storage:
-    """A run of numbers elsewhere in the file."""
+    """An array of numbers elsewhere in the file."""
 
     key: str
     dtype: str
@@ -57,7 +57,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class View:
-    """A tensor: elements of a storage, by offset, size and stride."""
+    """A tensor: the elements of a storage at an offset, with a size and strides."""
 
     storage: Storage
     offset: int
@@ -67,7 +67,7 @@ class View:
 
 @dataclass
 class Plain:
-    """A value of a harmless type, as data: what it was made from, and the state that was set on it."""
+    """A value of a harmless type, as data: its type's name, its constructor's arguments, and its state."""
 
     kind: str
     arguments: Any
@@ -78,26 +78,26 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Vi
     if not isinstance(storage, Storage):
         raise InputError("a tensor in it is not built from a storage")
     if not isinstance(size, tuple) or not isinstance(stride, tuple) or not len(size) == len(stride) <= _DIMENSIONS:
-        raise InputError(f"a tensor in it has no size and stride of the same, at most {_DIMENSIONS}, dimensions")
+        raise InputError(f"a tensor in it does not have a size and strides of equal length, at most {_DIMENSIONS}")
     if any(type(number) is not int or not 0 <= number < 2**48 for number in (offset, *size, *stride)):
-        raise InputError("a tensor in it has an offset, size or stride that is no integer from 0 to 2**48")
+        raise InputError("a tensor in it has an offset, size or stride that is not an integer from 0 to 2**48")
     return View(storage, offset, size, stride)
 
 
 def _parameter(tensor: Any, *rest: Any) -> View:
     if not isinstance(tensor, View):
-        raise InputError("a parameter in it is no tensor")
+        raise InputError("a parameter in it is not a tensor")
     return tensor
 
 
 def _size(*numbers: Any) -> tuple[Any, ...]:
     if len(numbers) != 1 or not isinstance(numbers[0], tuple | list) or len(numbers[0]) > _DIMENSIONS:
-        raise InputError(f"a torch.Size in it is no list of at most {_DIMENSIONS} numbers")
+        raise InputError(f"a torch.Size in it is not a list of at most {_DIMENSIONS} numbers")
     return tuple(numbers[0])
 
 
 def _dictionary(*items: Any) -> dict[Any, Any]:
-    """An OrderedDict or a Counter: filled later, or made from a dict or a list of pairs."""
+    """An OrderedDict or a Counter, empty or made from a dict or a list of pairs."""
     if not items:
         return {}
     (given,) = items
@@ -105,19 +105,19 @@ def _dictionary(*items: Any) -> dict[Any, Any]:
         return given
     if isinstance(given, list) and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in given):
         pairs = given.copy()
-        given.clear()  # moved, so that references to one long list cannot multiply it
+        given.clear()  # the pairs are moved, so that many references to a long list cannot multiply it
         return {_key(key): value for key, value in pairs}
-    raise InputError("an OrderedDict or Counter in it is built from something that is no dict and no list of pairs")
+    raise InputError("an OrderedDict or Counter in it is built from something other than a dict or a list of pairs")
 
 
 def _default_dictionary(factory: Any = None, *rest: Any) -> dict[Any, Any]:
     if rest or not (factory is None or isinstance(factory, Global)):
-        raise InputError("a defaultdict in it is built from more than the name of a type")
+        raise InputError("a defaultdict in it is built from something other than the name of a type")
     return {}
 
 
 def _key(key: Any) -> Any:
-    """A dict's key, of a kind that is hashed quickly."""
+    """Check that a dict's key is of a type that can be hashed quickly."""
     parts = key if type(key) is tuple and len(key) <= _ARGUMENTS else (key,)
     for part in parts:
         short = isinstance(part, str) and (parts is not key or len(part) <= _LONGEST_NAME)
@@ -141,16 +141,16 @@ _STORAGES = {f"torch.{name}" for name in STORAGES}
 _BUILTINS = "bool bytearray bytes complex dict float frozenset int list object range set slice str tuple"
 _PATHS = "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath"
 
-# What trainers keep beside the tensors, by module. These names are written down and never looked up.
+# Types that trainers store beside the tensors, by module. The names are kept as text and never imported.
 _HARMLESS = {
     "argparse": "Namespace",
     "types": "SimpleNamespace",
     "builtins": _BUILTINS,
-    "__builtin__": f"{_BUILTINS} long unicode xrange",  # as Python 2 calls it, and pickles for it do
+    "__builtin__": f"{_BUILTINS} long unicode xrange",  # Python 2's name, also used in pickles for it
     "collections": "deque",
-    "copyreg": "_reconstructor",  # an object in the oldest protocols
+    "copyreg": "_reconstructor",  # creates an object in the oldest protocols
     "copy_reg": "_reconstructor",
-    "_codecs": "encode",  # bytes, kept as the text that they were made from
+    "_codecs": "encode",  # bytes, kept as the text that encodes them
     "datetime": "date datetime time timedelta timezone",
     "decimal": "Decimal",
     "fractions": "Fraction",
@@ -171,14 +171,14 @@ _PLAIN = {f"{module}.{name}" for module, names in _HARMLESS.items() for name in 
 
 
 def read(stream: IO[bytes]) -> Any:
-    """The next pickle of a stream as dicts, lists, tuples, numbers, strings, `Plain`, `Storage` and `View`.
+    """The next pickle of a stream, as dicts, lists, tuples, numbers, strings, `Plain`, `Storage` and `View`.
 
-    Raises InputError for whatever is not one of these; other exceptions where the bytes are no pickle.
+    Raises InputError for anything else, and other exceptions if the bytes are not a pickle.
     """
     machine = _Machine()
     for number, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if number >= OPCODES:
-            raise InputError(f"its pickle has over {OPCODES} opcodes, which no checkpoint needs: it is refused")
+            raise InputError(f"its pickle has more than {OPCODES} opcodes, which no checkpoint needs: it is refused")
         machine.step(opcode.name, argument)
     return machine.result()
 
@@ -196,12 +196,12 @@ _NOTHING = ("PROTO", "FRAME", "STOP")
 
 
 class _Machine:
-    """The stack and the memo; one method for what needs more than a line."""
+    """The pickle machine's stack and memo. Opcodes that need more than a line have a method each."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
-        self.marks: list[int] = []  # where lists of arguments begin on the stack
-        self.memo: dict[int, Any] = {}  # a dict: a memo index of four billion allocates nothing
+        self.marks: list[int] = []  # positions on the stack where lists of arguments begin
+        self.memo: dict[int, Any] = {}  # a dict, so that an index of four billion allocates nothing
 
     def result(self) -> Any:
         (value,) = self.stack
@@ -261,7 +261,7 @@ class _Machine:
         self._list().extend(items)
 
     def _list(self) -> list[Any]:
-        """The list on top of the stack; a deque is filled as one."""
+        """The list on top of the stack, or a deque's list of items."""
         top = self.stack[-1]
         if isinstance(top, Plain) and top.kind == "collections.deque":
             top.state = top.state or []
@@ -282,7 +282,7 @@ class _Machine:
 
     def _top(self, kind: type) -> Any:
         if not isinstance(self.stack[-1], kind):
-            raise InputError(f"its pickle fills a {type(self.stack[-1]).__name__} as if it were a {kind.__name__}")
+            raise InputError(f"its pickle treats a {type(self.stack[-1]).__name__} as a {kind.__name__}: it is refused")
         return self.stack[-1]
 
     def _global(self, argument: str) -> None:
@@ -298,8 +298,8 @@ class _Machine:
         found = Global(module, name)
         if str(found) not in _KNOWN and str(found) not in _STORAGES and str(found) not in _PLAIN:
             raise InputError(
-                f"its pickle names {str(found)[:_LONGEST_NAME]}, and a checkpoint holds tensors and containers only: "
-                "it is refused, and nothing of it was run. Where the file is trusted, save its state_dict alone"
+                f"its pickle names {str(found)[:_LONGEST_NAME]}, but a checkpoint holds only tensors and containers: "
+                "it is refused, and nothing in it was run. If you trust the file, save only its state_dict"
             )
         self.stack.append(found)
 
@@ -311,18 +311,18 @@ class _Machine:
         builder = _KNOWN.get(str(called)) if isinstance(called, Global) else None
         shown = str(called) if isinstance(called, Global) else f"a {type(called).__name__}"
         if builder is None or not isinstance(arguments, tuple) or len(arguments) > _ARGUMENTS:
-            raise InputError(f"its pickle calls {shown} with arguments that are not its own: it is refused")
+            raise InputError(f"its pickle calls {shown} with wrong arguments: it is refused")
         self.stack.append(builder(*arguments))
 
     def _newobj(self, _: Any) -> None:
         arguments, made = self.stack.pop(), self.stack.pop()
         if not isinstance(made, Global) or str(made) not in _PLAIN or not isinstance(arguments, tuple):
             shown = str(made) if isinstance(made, Global) else f"a {type(made).__name__}"
-            raise InputError(f"its pickle makes {shown} by NEWOBJ, which no checkpoint needs: it is refused")
+            raise InputError(f"its pickle creates {shown} by NEWOBJ, which no checkpoint needs: it is refused")
         self.stack.append(Plain(str(made), arguments))
 
     def _build(self, _: Any) -> None:
-        """Attributes set on a state dict (PyTorch's `_metadata`) are passed over."""
+        """Set a value's state. Attributes of a state dict (PyTorch's `_metadata`) are ignored."""
         state = self.stack.pop()
         if isinstance(self.stack[-1], Plain):
             self.stack[-1].state = state
@@ -335,7 +335,7 @@ class _Machine:
     def _additems(self, _: Any) -> None:
         items, top = self._since_mark(), self.stack[-1]
         if not isinstance(top, Plain) or not isinstance(top.arguments, list):
-            raise InputError(f"its pickle fills a {type(top).__name__} as if it were a set")
+            raise InputError(f"its pickle treats a {type(top).__name__} as a set: it is refused")
         top.arguments.extend(items)
 
     def _frozenset(self, _: Any) -> None:
@@ -344,7 +344,7 @@ class _Machine:
     def _binpersid(self, _: Any) -> None:
         kind, storage, key, _device, count, *view = self.stack.pop()
         if kind != "storage" or not isinstance(storage, Global) or str(storage) not in _STORAGES:
-            raise InputError("its pickle refers to something that is no storage of numbers: it is refused")
+            raise InputError("its pickle refers to something other than a storage of numbers: it is refused")
         if not isinstance(key, str) or type(count) is not int or count < 0 or view not in ([], [None]):
-            raise InputError("a storage in it has no name, no count of elements, or is a view of another")
+            raise InputError("a storage in it has no name or no number of elements, or is a view of another")
         self.stack.append(Storage(key, STORAGES[storage.name], count))

@@ -1,4 +1,4 @@
-"""Safetensors files, by the library of that name."""
+"""Reads and writes safetensors files with the library of that name."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat1
 
 
 def read(path: Path) -> Checkpoint:
+    """Open a safetensors file."""
     opener = require()
     file = opener(path, framework="numpy").__enter__()
     tensors = {}
-    for name in file.keys():  # noqa: SIM118 - no mapping
+    for name in file.keys():  # noqa: SIM118 - it is not a mapping
         part = file.get_slice(name)
         dtype = DTYPES.get(part.get_dtype())
         if dtype is None:
-            raise InputError(f"{path}: {name} holds {part.get_dtype()}, and {', '.join(DTYPES)} are read")
+            raise InputError(f"{path}: {name} has type {part.get_dtype()}; supported are {', '.join(DTYPES)}")
         tensors[name] = Tensor(tuple(part.get_shape()), dtype, lambda name=name: file.get_tensor(name))  # type: ignore[misc]
     checkpoint = Checkpoint(path, "safetensors", tensors, metadata=file.metadata() or {}, checksums=False)
     checkpoint.resources.callback(file.__exit__, None, None, None)
@@ -28,12 +29,12 @@ def read(path: Path) -> Checkpoint:
 
 
 def require() -> Any:
-    """`safe_open`, or an error that names the extra."""
+    """The library's `safe_open`. Raises an error that names the extra if it is not installed."""
     return required("safetensors", "a .safetensors file").safe_open
 
 
 def save(path: Path, arrays: dict[str, Any], metadata: dict[str, str]) -> None:
-    """Writes arrays under their names."""
+    """Write arrays by name, with metadata."""
     require()
     from safetensors.numpy import save_file
 

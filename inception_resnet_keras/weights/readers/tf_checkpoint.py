@@ -1,7 +1,7 @@
-"""TensorFlow's checkpoints: V1 (one file), V2 (an index and its data), and the .tar.gz or .zip they were published in.
+"""Reads TensorFlow's checkpoints: V1 (one file), V2 (an index and data), and .tar.gz or .zip archives of them.
 
-TensorFlow 2 saves whole objects in the same format: there a variable's name is its place in a tree of Python objects,
-which no layer's name can be told from. Such files are refused.
+TensorFlow 2 also stores trees of Python objects in the V2 format. There, a variable's name is its position in the tree,
+which does not show the layer's name. Such files are refused.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from ...common.errors import InputError
 from .checkpoint import Checkpoint, Tensor, within
 from .tf_tables import DTYPES, STRING, TABLE_MAGIC, Bundle, SingleFile
 
-ARCHIVE_LIMIT = 2 * 2**30  # bytes unpacked; the published ones hold under 300 MB
-HEADER_LIMIT = 2**20  # bytes of all headers together
+ARCHIVE_LIMIT = 2 * 2**30  # bytes unpacked; the published ones have less than 300 MB
+HEADER_LIMIT = 2**20  # bytes of all headers
 MEMBER_LIMIT = 64
-_ENCRYPTED = 1  # the bit of a zip member's flags
+_ENCRYPTED = 1  # the flag of an encrypted zip member
 _OBJECT_GRAPH, _OBJECT_VARIABLE = "_CHECKPOINTABLE_OBJECT_GRAPH", "/.ATTRIBUTES/VARIABLE_VALUE"
-_NO_WEIGHTS = (".pb", ".pbtxt", ".meta")  # graphs, which the published zip files hold beside the checkpoint
+_NO_WEIGHTS = (".pb", ".pbtxt", ".meta")  # graphs, which the published zip files also contain
 
 
 def prefix_of(path: Path) -> Path | None:
-    """The V2 prefix that a path means: itself, its index or its data; None where there is no index."""
+    """The V2 prefix for a path that is the prefix, its index or its data; None without an index."""
     stem = path.name.rpartition(".data-")[0] if ".data-" in path.name else path.name.removesuffix(".index")
     prefix = path.with_name(stem) if stem else path
     return prefix if prefix.with_name(f"{prefix.name}.index").is_file() else None
 
 
 def read(path: Path, *, at: Path | None = None) -> Checkpoint:
-    """`at`: the V1 file or V2 prefix itself where `path` is the archive that it was taken out of."""
+    """Open a checkpoint. If `path` is an archive, `at` is the unpacked V1 file or V2 prefix."""
     prefix = at or prefix_of(path) or path
     files = [file for file in prefix.parent.glob("*") if file.name == prefix.name or _is_data(file, prefix)]
     size = sum(file.stat().st_size for file in files)
@@ -46,15 +46,15 @@ def read(path: Path, *, at: Path | None = None) -> Checkpoint:
     if any(entry.name == _OBJECT_GRAPH or entry.name.endswith(_OBJECT_VARIABLE) for entry in reader.entries):
         raise InputError(
             f"{path}: is an object checkpoint of TensorFlow 2 (tf.train.Checkpoint, or save_weights without .h5), which"
-            " has places of Python objects in place of names: load it with the code that wrote it, and save that model "
-            "with model.save_weights('….weights.h5'), or '….h5' in Keras 2"
+            " has positions of Python objects instead of names: load it with the code that wrote it, and save that "
+            "model with model.save_weights('….weights.h5'), or '….h5' in Keras 2"
         )
     tensors: dict[str, Tensor] = {}
     for entry in sorted(reader.entries, key=lambda entry: entry.name):
         if entry.dtype == STRING or entry.shape is None:
-            continue  # no weights
+            continue  # not a weight
         if entry.dtype not in DTYPES:
-            raise InputError(f"{path}: {entry.name} is of TensorFlow's type {entry.dtype}, which no weights are of")
+            raise InputError(f"{path}: {entry.name} has TensorFlow's type {entry.dtype}, which weights never have")
         dtype = DTYPES[entry.dtype]
         tensor = Tensor(entry.shape, dtype.name, partial(reader.read, entry))
         within(path, entry.name, tensor.size * dtype.itemsize, size)
@@ -74,7 +74,7 @@ def tail(path: Path) -> bytes:
 
 
 class _Allowed:
-    """The bytes inside a .gz, of which no more are read than were allowed: headers can claim any length."""
+    """The content of a .gz file, limited to an allowed number of bytes, because headers can claim any length."""
 
     def __init__(self, file: gzip.GzipFile) -> None:
         self.file, self.left = file, HEADER_LIMIT
@@ -92,22 +92,22 @@ class _Allowed:
 
     def _spend(self, count: int) -> None:
         if not 0 <= count <= self.left:
-            raise InputError(f"headers of the archive claim {count} bytes more than it is given: it is refused")
+            raise InputError(f"its headers claim {count} further bytes, and {self.left} are allowed: it is refused")
         self.left -= count
 
 
 def read_archive(path: Path) -> Checkpoint:
-    """The checkpoint in a .tar.gz file."""
+    """Open the checkpoint in a .tar.gz file."""
     return _read_unpacked(path, "TensorFlow checkpoint in a .tar.gz", lambda folder: _unpack(path, folder))
 
 
 def read_zip(path: Path, archive: zipfile.ZipFile) -> Checkpoint:
-    """The checkpoint in a .zip file, as davidsandberg/facenet's models were published."""
+    """Open the checkpoint in a .zip file, the form in which davidsandberg/facenet's models were published."""
     return _read_unpacked(path, "TensorFlow checkpoint in a .zip", lambda folder: _unpack_zip(path, archive, folder))
 
 
 def is_zipped(names: list[str]) -> bool:
-    """Whether a zip file's members are a checkpoint's."""
+    """Whether a zip file's members include a checkpoint."""
     return any(name.endswith((".index", ".ckpt")) or ".ckpt-" in name for name in names)
 
 
@@ -120,14 +120,14 @@ def _read_unpacked(path: Path, kind: str, unpack: Callable[[Path], list[str]]) -
         found = [name.removesuffix(".index") for name in indices] + single
         if len(found) != 1:
             raise InputError(
-                f"{path}: holds {len(found)} checkpoints among {', '.join(names) or 'no files'}; one is read"
+                f"{path}: has {len(found)} checkpoints among {', '.join(names) or 'no files'}; exactly one is needed"
             )
         checkpoint = read(path, at=folder / found[0])
         return Checkpoint(path, kind, checkpoint.tensors, resources.pop_all())
 
 
 def _unpack(path: Path, folder: Path) -> list[str]:
-    """Writes an archive's members into a folder: each is checked before its own bytes are unpacked."""
+    """Unpack an archive's members into a folder. Each is checked before its content is unpacked."""
     names: list[str] = []
     total = 0
     with gzip.open(path) as unzipped:
@@ -142,7 +142,7 @@ def _unpack(path: Path, folder: Path) -> list[str]:
                 stream.left += member.size
                 source = archive.extractfile(member)
                 if source is None:
-                    raise InputError(f"{path}: member {member.name!r} holds nothing")
+                    raise InputError(f"{path}: member {member.name!r} has no content")
                 with (folder / name).open("wb") as out:
                     shutil.copyfileobj(source, out, 2**20)
                 names.append(name)
@@ -150,7 +150,7 @@ def _unpack(path: Path, folder: Path) -> list[str]:
 
 
 def _unpack_zip(path: Path, archive: zipfile.ZipFile, folder: Path) -> list[str]:
-    """As `_unpack`; a member gives no more bytes than it claims, and graphs are left where they are."""
+    """`_unpack` for a zip file, where a member cannot exceed its claimed size. Graphs are not unpacked."""
     names: list[str] = []
     total = 0
     for number, info in enumerate(archive.infolist()):
@@ -170,16 +170,16 @@ def _unpack_zip(path: Path, archive: zipfile.ZipFile, folder: Path) -> list[str]
 
 def _check_swelling(path: Path, size: int, number: int) -> None:
     if size > ARCHIVE_LIMIT or number >= MEMBER_LIMIT:
-        raise InputError(f"{path}: unpacks to over {ARCHIVE_LIMIT} bytes or {MEMBER_LIMIT} members: it is refused")
+        raise InputError(f"{path}: unpacks to more than {ARCHIVE_LIMIT} bytes or {MEMBER_LIMIT} members: it is refused")
 
 
 def _name(path: Path, member: str, taken: list[str], *, plain: bool) -> str:
-    """A member's own name, without its folder; plain: whether it is an ordinary file."""
+    """A member's name without its folder. `plain` is whether the member is a regular file."""
     name = member.removeprefix("./").rpartition("/")[2]
     shown = member[:100]
     if not plain:
-        raise InputError(f"{path}: member {shown!r} is no plain file: the archive is refused")
+        raise InputError(f"{path}: member {shown!r} is not a regular file: the archive is refused")
     parts = Path(member).parts
     if Path(member).is_absolute() or ".." in parts or not name or name in taken or "\\" in member:
-        raise InputError(f"{path}: member {shown!r} would be written elsewhere or twice: it is refused")
+        raise InputError(f"{path}: member {shown!r} would be written outside the folder or twice: it is refused")
     return name

@@ -1,6 +1,6 @@
-"""The bytes of TensorFlow's checkpoints, read without TensorFlow: sorted tables, protocol buffers and checksums.
+"""Reads the bytes of TensorFlow's checkpoints without TensorFlow: sorted tables, protocol buffers and checksums.
 
-Sources: https://github.com/google/leveldb/blob/main/doc/table_format.md, which TensorFlow's tables are of, and
+Sources: https://github.com/google/leveldb/blob/main/doc/table_format.md, the format of TensorFlow's tables, and
 TensorFlow's `saved_tensor_slice.proto` (V1), `tensor_bundle.proto` (V2) and `ordered_code.cc` (keys of slices).
 """
 
@@ -23,10 +23,10 @@ from ...common.files import open_regular
 from .checkpoint import within
 
 TABLE_MAGIC = bytes.fromhex("57fb808b247547db")  # the last eight bytes of a V1 file and of a V2 index
-_FOOTER, _TRAILER = 48, 5  # bytes: two handles and the magic; after a block its compression and its checksum
-_FULL = -1  # the length of a slice that takes a whole axis
+_FOOTER, _TRAILER = 48, 5  # bytes: two handles and the magic; a block's compression type and checksum
+_FULL = -1  # the length of a slice over a whole axis
 
-# Numbers of `types.proto`, less those of quantised numbers and of handles, which no weights are.
+# Types by their numbers in `types.proto`, without quantised types and handles, which weights never have.
 DTYPES: dict[int, np.dtype[Any]] = {
     number: np.dtype(kind)
     for number, kind in {
@@ -36,21 +36,25 @@ DTYPES: dict[int, np.dtype[Any]] = {
     }.items()
 }
 STRING = 7
-# Where a V1 TensorProto keeps its numbers: the field, and how each is written; None for varints.
+# The field of a V1 TensorProto that has a type's values, and the encoding of each; None for varints.
 _VALUES: dict[int, tuple[int, str | None]] = {
     **{1: (5, "<f4"), 2: (6, "<f8"), 8: (9, "<c8"), 18: (12, "<c16"), 14: (13, None), 19: (13, None)},
     **dict.fromkeys((3, 4, 5, 6, 17), (7, None)),
     **{9: (10, None), 10: (11, None), 22: (16, None), 23: (17, None)},
 }
-Slice = tuple[tuple[int, int], ...]  # of each axis the start and the length
+Slice = tuple[tuple[int, int], ...]  # (start, length) for each axis
 
 
 @dataclass(frozen=True)
 class Entry:
     """A tensor of a checkpoint.
 
-    dtype: its number in `types.proto`. shape: None where the file does not say it.
-    slices: its parts; in V2 only where it was written in several. stored: where V2 has it.
+    Attributes:
+        name: Its name.
+        dtype: The type's number in `types.proto`.
+        shape: Its shape; None if the file does not have it.
+        slices: Its parts; in V2 only if it was written in several parts.
+        stored: Its location in V2.
     """
 
     name: str
@@ -64,7 +68,7 @@ class Entry:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """An unsigned number of at most 64 bits, and where it ends."""
+    """An unsigned number of at most 64 bits, and the position after it."""
     found = shift = 0
     while True:
         byte = data[at]
@@ -74,11 +78,11 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
             return found & 0xFFFF_FFFF_FFFF_FFFF, at
         shift += 7
         if shift > 63:
-            raise ValueError("a number of more than ten bytes")
+            raise ValueError("it has a number of more than ten bytes")
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
-    """(field, value) in the order of a message: an integer of a varint, else the bytes."""
+    """The (field, value) pairs of a message, in order. The value of a varint is an integer, any other is bytes."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
@@ -92,9 +96,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
         elif kind in (1, 5):
             length = 8 if kind == 1 else 4
         else:
-            raise ValueError(f"a field of kind {kind}")
+            raise ValueError(f"it has a field of the unknown kind {kind}")
         if length > len(message) - at:
-            raise ValueError("a field that is longer than its message")
+            raise ValueError("it has a field that is longer than its message")
         yield tag >> 3, message[at : at + length]
         at += length
 
@@ -104,7 +108,7 @@ def _signed(number: int) -> int:
 
 
 def _shape(message: memoryview) -> tuple[int, ...] | None:
-    """A TensorShapeProto; None for one of unknown rank or with an unknown side."""
+    """The shape in a TensorShapeProto; None if its rank or a side is unknown."""
     sides = []
     for field, value in _fields(message):
         if field == 2:
@@ -115,7 +119,7 @@ def _shape(message: memoryview) -> tuple[int, ...] | None:
 
 
 def _slice(message: memoryview) -> Slice:
-    """A TensorSliceProto; an axis that is taken whole has the length -1."""
+    """The slice in a TensorSliceProto. The length of a whole axis is -1."""
     extents = (dict(_fields(value)) for field, value in _fields(message) if field == 1)
     return tuple((_signed(extent.get(1, 0)), _signed(extent[2]) if 2 in extent else _FULL) for extent in extents)
 
@@ -129,7 +133,7 @@ def _number_key(number: int) -> bytes:
 
 
 def _signed_key(number: int) -> bytes:
-    """The first bits of the first byte tell the length, as in UTF-8, so that keys sort as their numbers do."""
+    """A signed number as a key. As in UTF-8, the first bits give the length, so that keys sort like their numbers."""
     magnitude = ~number if number < 0 else number
     length = magnitude.bit_length() // 7 + 1
     digits = bytearray((number & ((1 << 80) - 1)).to_bytes(10, "big")[-length:])
@@ -150,7 +154,7 @@ def _slice_key(name: str, part: Slice) -> bytes:
 
 
 class Table:
-    """A file of sorted keys with values, in blocks. Each block's checksum is compared when it is read."""
+    """A file of sorted keys with values, in blocks. Each block's checksum is verified when it is read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -161,10 +165,10 @@ class Table:
         if len(footer) < _FOOTER or footer[-len(TABLE_MAGIC) :] != TABLE_MAGIC:
             raise ValueError("its end is missing")
         at = 0
-        for _ in range(2):  # of the index of filters, which are not used, then of the blocks
+        for _ in range(2):  # first the handle of the filters' index, which is not used, then that of the blocks' index
             offset, at = _varint(footer, at)
             size, at = _varint(footer, at)
-        self._keys: list[bytes] = []  # each no less than any key of its block
+        self._keys: list[bytes] = []  # for each block, a key not less than all its keys
         self._handles: list[tuple[int, int]] = []
         for key, handle in _entries(self._block(offset, size)):
             offset, at = _varint(handle, 0)
@@ -178,7 +182,7 @@ class Table:
             yield from _entries(self._block(*handle))
 
     def value(self, key: bytes) -> memoryview:
-        """The value of a key; KeyError where there is none."""
+        """The value of a key. Raises KeyError if there is none."""
         place = bisect_left(self._keys, key)
         if place < len(self._keys):
             for found, value in _entries(self._block(*self._handles[place])):
@@ -188,31 +192,31 @@ class Table:
 
     def _block(self, offset: int, size: int) -> memoryview:
         if offset + size + _TRAILER > self.size:
-            raise ValueError(f"a block of {size:,} bytes at {offset:,}, beyond its end")
+            raise ValueError(f"it has a block of {size:,} bytes at {offset:,}, beyond its end")
         with open_regular(self.path) as file:
             file.seek(offset)
             block = memoryview(file.read(size + _TRAILER))
         require_checksum(block[: size + 1], struct.unpack_from("<I", block, size + 1)[0])
         if block[size]:
             raise InputError(
-                "its table is compressed, which TensorFlow's own writers never did: write it anew with tf.train.Saver"
+                "its table is compressed, which TensorFlow's own writers never do: write it again with tf.train.Saver"
             )
         return block[:size]
 
 
 def _entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """The keys and values of a block. A key is written as what differs from the one before."""
+    """The keys and values of a block. Each key is stored as its difference from the one before."""
     restarts = struct.unpack_from("<I", block, len(block) - 4)[0]
     end = len(block) - 4 * (restarts + 1)
     if end < 0:
-        raise ValueError("a block of more restarts than it has room for")
+        raise ValueError("it has a block with more restarts than it has room for")
     key, at = b"", 0
     while at < end:
         shared, at = _varint(block, at)
         added, at = _varint(block, at)
         length, at = _varint(block, at)
         if shared > len(key) or added + length > end - at:
-            raise ValueError("an entry that is longer than its block")
+            raise ValueError("it has an entry that is longer than its block")
         key = key[:shared] + bytes(block[at : at + added])
         at += added
         yield key, block[at : at + length]
@@ -223,7 +227,7 @@ def _entries(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
 
 
 class SingleFile:
-    """Version 1: one table, which holds the tensors too, each in one or several slices."""
+    """Version 1: one table, which also contains the tensors, each in one or several slices."""
 
     def __init__(self, path: Path) -> None:
         self.table = Table(path)
@@ -262,7 +266,7 @@ def _entry_v1(message: memoryview) -> Entry:
 
 
 def _numbers(value: Any, kind: str | None, dtype: np.dtype[Any]) -> np.ndarray:
-    """The numbers of a field: packed, or one."""
+    """The values of a field: packed ones, or a single one."""
     if kind is not None:
         return np.frombuffer(value, kind)
     numbers, at = [value] if isinstance(value, int) else [], 0
@@ -270,13 +274,13 @@ def _numbers(value: Any, kind: str | None, dtype: np.dtype[Any]) -> np.ndarray:
         number, at = _varint(value, at)
         numbers.append(number)
     found = np.array(numbers, np.uint64)
-    if dtype in (np.float16, ml_dtypes.bfloat16):  # their bits
+    if dtype in (np.float16, ml_dtypes.bfloat16):  # stored as their bits
         return found.astype(np.uint16).view(dtype)
     return found.astype(np.int64).astype(dtype) if dtype.kind == "i" else found.astype(dtype)
 
 
 class Bundle:
-    """Version 2: a table of where each tensor lies in the files of data beside it."""
+    """Version 2: a table with the location of each tensor in the data files beside it."""
 
     def __init__(self, prefix: Path) -> None:
         self.prefix = prefix
@@ -286,7 +290,7 @@ class Bundle:
         for key, value in self.table:
             if not key:
                 header = dict(_fields(value))
-            elif key[0]:  # a slice's begins with 0, and is read by way of its tensor
+            elif key[0]:  # the key of a slice begins with 0; slices are read through their tensor
                 self.entries.append(_entry_v2(key, value))
         if header is None:
             raise ValueError("it has no header")
@@ -333,42 +337,42 @@ def _entry_v2(key: bytes, message: memoryview) -> Entry:
 
 
 def _assembled(entry: Entry, part: Any) -> np.ndarray:
-    """A tensor of its slices, which together cover all of it once."""
+    """Assemble a tensor from its slices, which must cover every element exactly once."""
     assert entry.shape is not None
     whole = np.empty(entry.shape, DTYPES[entry.dtype])
     covered = np.zeros(entry.shape, bool)
     for piece in entry.slices:
         if len(piece) != whole.ndim:
-            raise ValueError(f"a slice of {len(piece)} axes of shape {entry.shape}")
+            raise ValueError(f"it has a slice of {len(piece)} axes for shape {entry.shape}")
         region = tuple(
             slice(0, side) if length == _FULL else slice(start, start + length)
             for (start, length), side in zip(piece, entry.shape, strict=True)
         )
         inside = all(0 <= each.start <= each.stop <= side for each, side in zip(region, entry.shape, strict=True))
         if not inside or covered[region].any():
-            raise ValueError(f"a slice {piece} that lies outside shape {entry.shape}, or twice in it")
+            raise ValueError(f"it has a slice {piece} outside shape {entry.shape}, or overlapping another")
         covered[region] = True
         whole[region] = part(piece).reshape(whole[region].shape)
     if not covered.all():
-        raise ValueError(f"slices that do not cover shape {entry.shape}")
+        raise ValueError(f"it has slices that do not cover shape {entry.shape}")
     return whole
 
 
-# CRC-32C, of which neither Python nor NumPy has an implementation
+# CRC-32C, which neither Python nor NumPy implements
 
 _POLYNOMIAL = 0x82F63B78
-_LANE = 4096  # bytes that are worth a lane
+_LANE = 4096  # bytes, the least for a lane of its own
 
 
 def require_checksum(data: bytes | memoryview, masked: int) -> None:
-    """Raises ValueError where data has another checksum than the one stored, masked as TensorFlow does it."""
+    """Raise ValueError if the data's checksum differs from the stored one, which TensorFlow masks."""
     found = crc32c(data)
     if ((found >> 15 | found << 17) + 0xA282EAD8) & 0xFFFFFFFF != masked:
-        raise ValueError("its checksum is another")
+        raise ValueError("its checksum is wrong")
 
 
 def crc32c(data: bytes | memoryview) -> int:
-    """The CRC-32C of bytes: in NumPy's lanes, two bytes at a time, whose remainders are then put together."""
+    """The CRC-32C of bytes. NumPy computes lanes in parallel, two bytes at a time; then they are combined."""
     values = np.frombuffer(data, np.uint8)
     lanes = 1 << min((len(values) // _LANE).bit_length(), 14)
     side = len(values) // lanes // 2 * 2
@@ -405,7 +409,7 @@ def _pair_table() -> np.ndarray:
 
 
 def _times(operator: np.ndarray, remainders: np.ndarray) -> np.ndarray:
-    """A linear map of 32 bits, given by what it makes of each, of many remainders."""
+    """Apply a linear map of 32 bits, given by its value for each bit, to many remainders."""
     found = np.zeros_like(remainders)
     for bit in range(32):
         found ^= np.where(remainders >> bit & 1, operator[bit], np.uint32(0))
@@ -413,7 +417,7 @@ def _times(operator: np.ndarray, remainders: np.ndarray) -> np.ndarray:
 
 
 def _zeros(count: int) -> np.ndarray:
-    """What so many bytes of zeros after a remainder make of its bits."""
+    """The linear map of a remainder when `count` zero bytes follow."""
     bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
     step, total = _byte_table()[bits & 0xFF] ^ bits >> 8, bits
     while count:

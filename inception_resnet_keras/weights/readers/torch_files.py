@@ -1,4 +1,4 @@
-"""PyTorch's .pt files, zip and legacy, without PyTorch and without running what is in them."""
+"""Reads PyTorch's .pt files, zip and legacy, without PyTorch and without running any code in them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from .checkpoint import Checkpoint, Tensor, within
 from .pickles import Plain, Storage, View
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-DEEPEST = 64  # containers inside one another
-LONGEST_NAME = 1024  # characters, of the keys on the way to a tensor
-PICKLE_LIMIT = 16 * 2**20  # bytes, of data.pkl; a thousand tensors need 100 kB
+DEEPEST = 64  # levels of nested containers
+LONGEST_NAME = 1024  # characters of a tensor's name, which consists of the keys that lead to it
+PICKLE_LIMIT = 16 * 2**20  # bytes of data.pkl; a thousand tensors need 100 kB
 _Fetch = Callable[[Storage], bytes]
 
 
 def read_zip(path: Path, archive: zipfile.ZipFile, pickle_name: str) -> Checkpoint:
+    """Open a zip file: its pickle, and one member for each storage."""
     root = pickle_name.removesuffix("data.pkl")
     size = path.stat().st_size
     members = {info.filename: info for info in archive.infolist()}
@@ -36,7 +37,7 @@ def read_zip(path: Path, archive: zipfile.ZipFile, pickle_name: str) -> Checkpoi
         if info is None:
             raise InputError(f"{path}: has no member {root}{name}: it is damaged")
         if info.compress_type != zipfile.ZIP_STORED:
-            raise InputError(f"{path}: member {info.filename} is compressed, which PyTorch does not do: it is refused")
+            raise InputError(f"{path}: member {info.filename} is compressed, which PyTorch never does: it is refused")
         within(path, f"member {info.filename}", info.file_size, min(limit, size))
         return archive.read(info)
 
@@ -47,7 +48,7 @@ def read_zip(path: Path, archive: zipfile.ZipFile, pickle_name: str) -> Checkpoi
 
 
 def read_legacy(path: Path) -> Checkpoint:
-    """Five pickles (magic, protocol, system, state, storage keys), then each storage: a count, its bytes."""
+    """Open a legacy file: five pickles (magic, protocol, system, state, storage keys), then each storage."""
     size = path.stat().st_size
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -61,7 +62,7 @@ def read_legacy(path: Path) -> Checkpoint:
         at = mapped.tell()
         for key in keys:
             if not isinstance(key, str):
-                raise InputError(f"{path}: names a storage by a {type(key).__name__}: it is damaged")
+                raise InputError(f"{path}: has a {type(key).__name__} as the name of a storage: it is damaged")
             within(path, f"storage {key}", at + 8, size)
             (count,) = struct.unpack_from("<q", mapped, at)
             length = count * widths.get(key, 1)
@@ -83,7 +84,7 @@ def read_legacy(path: Path) -> Checkpoint:
 
 
 def _shared_kept(fetch: _Fetch, views: dict[str, View]) -> _Fetch:
-    """A storage that several tensors look at is fetched once and kept; all of them are no larger than the file."""
+    """Read a storage that several tensors share only once, and keep it. All storages fit in the file's size."""
     uses = Counter(view.storage.key for view in views.values())
     kept: dict[str, bytes] = {}
 
@@ -112,23 +113,23 @@ def _checkpoint(path: Path, kind: str, state: Any, fetch: _Fetch) -> Checkpoint:
 
 
 def _views(path: Path, state: Any) -> dict[str, View]:
-    """Every tensor of the file by the keys that lead to it, with dots between them: `state_dict.conv.weight`."""
+    """All tensors by name, which joins the keys that lead to a tensor with dots: `state_dict.conv.weight`."""
     found: dict[str, View] = {}
     for name, view in _named(path, state, "", DEEPEST, set()):
         if name in found:
-            raise InputError(f"{path}: {name} is there twice")
+            raise InputError(f"{path}: {name} occurs twice: it is damaged")
         found[name] = view
     if not found.keys() - {""} and not isinstance(state, dict):
         kind = state.kind if isinstance(state, Plain) else type(state).__name__
-        raise InputError(f"{path}: holds a {kind[:LONGEST_NAME]}, not a state dict of tensors")
+        raise InputError(f"{path}: holds a {kind[:LONGEST_NAME]}, and a state dict of tensors is needed")
     if not found:
         keys = ", ".join(repr(key)[:60] for key in list(state)[:5])
-        raise InputError(f"{path}: its dict holds no tensors but {keys or 'nothing'}")
+        raise InputError(f"{path}: its dict has no tensors; its first keys are {keys or 'none'}")
     return found
 
 
 def _named(path: Path, value: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, View]]:
-    """The tensors below a container, which is entered once however often it is referred to."""
+    """The tensors in a container, which is read only once however often it is referenced."""
     if isinstance(value, View):
         yield name, value
     elif isinstance(value, dict | list | tuple) and id(value) not in seen:
@@ -137,17 +138,18 @@ def _named(path: Path, value: Any, name: str, depth: int, seen: set[int]) -> Ite
             if isinstance(inside, View | dict | list | tuple):
                 if not depth or len(name) + len(str(key)) >= LONGEST_NAME:
                     raise InputError(
-                        f"{path}: has containers over {DEEPEST} deep, or a name of over {LONGEST_NAME} letters: refused"
+                        f"{path}: has containers over {DEEPEST} deep, or a name of over {LONGEST_NAME} characters"
                     )
                 yield from _named(path, inside, f"{name}.{key}" if name else str(key), depth - 1, seen)
 
 
 def _lazy(path: Path, name: str, view: View, fetch: _Fetch, size: int) -> Tensor:
+    """A tensor that is read when it is needed, after a check that its elements are inside its storage."""
     storage = view.storage
     elements = math.prod(view.size)
     last = view.offset + sum((side - 1) * step for side, step in zip(view.size, view.stride, strict=True))
     if elements and (last >= storage.count or elements > storage.count):
-        raise InputError(f"{path}: {name} reaches to element {last} of a storage of {storage.count}: it is damaged")
+        raise InputError(f"{path}: {name} needs element {last} of a storage of {storage.count}: it is damaged")
     within(path, f"the storage of {name}", storage.count * _width(storage), size)
 
     def read() -> np.ndarray:
@@ -159,7 +161,8 @@ def _lazy(path: Path, name: str, view: View, fetch: _Fetch, size: int) -> Tensor
             return np.empty(view.size, flat.dtype)
         strides = [step * flat.itemsize for step in view.stride]
         array = np.lib.stride_tricks.as_strided(flat[view.offset :], view.size, strides, writeable=False)
-        return array.copy() if 2 * elements < storage.count else array  # a small part does not keep the whole
+        # A copy of a small part does not keep the whole storage in memory.
+        return array.copy() if 2 * elements < storage.count else array
 
     return Tensor(view.size, storage.dtype, read)
 
@@ -167,7 +170,7 @@ def _lazy(path: Path, name: str, view: View, fetch: _Fetch, size: int) -> Tensor
 def _dtype(storage: Storage) -> np.dtype:
     if storage.dtype != "bfloat16":
         return np.dtype(storage.dtype)
-    import ml_dtypes  # here, as `predict` starts sooner without it
+    import ml_dtypes  # imported here, so that `predict` starts faster
 
     return np.dtype(ml_dtypes.bfloat16)
 

@@ -48,7 +48,7 @@ def test_weights_without_names_are_refused(tmp_path: Path) -> None:
 
 def test_two_layers_of_one_name_are_refused(tmp_path: Path) -> None:
     path = keras3(tmp_path / "a.h5", **{"layers/conv2d/vars": "c", "layers/conv2d_1/vars": "c"})
-    with pytest.raises(InputError, match="c/kernel is there twice"):
+    with pytest.raises(InputError, match="c/kernel occurs twice"):
         open_checkpoint(path)
 
 
@@ -57,14 +57,14 @@ def test_an_array_that_was_never_written_is_refused(tmp_path: Path) -> None:
         group = file.create_group("layers/conv2d/vars")
         group.attrs["name"] = "c"
         group.create_dataset("0", (3,), "f4")
-    with pytest.raises(InputError, match="c/kernel was made and never written"):
+    with pytest.raises(InputError, match="c/kernel was created but never written"):
         open_checkpoint(tmp_path / "a.h5")
 
 
 def test_a_group_that_holds_itself_is_refused(tmp_path: Path) -> None:
     with h5py.File(keras3(tmp_path / "a.h5", **{"layers/conv2d/vars": "c"}), "a") as file:
         file["layers/conv2d/again"] = file["layers"]
-    with pytest.raises(InputError, match="is there twice"):
+    with pytest.raises(InputError, match="occurs twice"):
         open_checkpoint(tmp_path / "a.h5")
 
 

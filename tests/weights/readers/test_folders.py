@@ -42,7 +42,7 @@ def test_a_folder_of_one_checkpoint_leads_to_it(tmp_path: Path) -> None:
 
 def test_several_checkpoints_are_listed_and_the_text_file_names_the_newest(tmp_path: Path) -> None:
     folder = tensorflow(tmp_path / "run", 7, 9)
-    with pytest.raises(InputError, match=r"leads to 2 checkpoints: give one of them, '.*model\.ckpt-7', '.*-9'"):
+    with pytest.raises(InputError, match=r"has 2 checkpoints: give one of them, '.*model\.ckpt-7', '.*-9'"):
         open_checkpoint(folder)
     assert step_of(folder / "checkpoint") == 9
     assert step_of(folder / "model.ckpt-7.meta") == 7
@@ -53,7 +53,7 @@ def test_a_text_file_of_another_machine_names_a_file_beside_it(tmp_path: Path) -
     (folder / "checkpoint").write_text('model_checkpoint_path: "/home/a b/run/model.ckpt-7"\n')
     assert step_of(folder / "checkpoint") == 7
     (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-8"\n')
-    with pytest.raises(InputError, match="leads to 2 checkpoints"):
+    with pytest.raises(InputError, match="has 2 checkpoints"):
         open_checkpoint(folder / "checkpoint")
     for file in folder.glob("model.ckpt-7.*"):
         file.unlink()
@@ -95,7 +95,7 @@ def test_a_folder_of_another_formats_file(kind: str, tmp_path: Path) -> None:
     with open_checkpoint(tmp_path) as checkpoint:
         np.testing.assert_array_equal(checkpoint.read("conv/weights"), SMALL["conv/weights"])
     synthetic.write_safetensors(tmp_path / "other.safetensors", SMALL)
-    with pytest.raises(InputError, match=r"leads to 2 checkpoints.*other\.safetensors"):
+    with pytest.raises(InputError, match=r"has 2 checkpoints.*other\.safetensors"):
         open_checkpoint(tmp_path)
 
 

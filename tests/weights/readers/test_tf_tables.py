@@ -93,7 +93,7 @@ def test_one_changed_bit_of_a_value_is_noticed(tmp_path: Path, version: int, fil
     content[content.index(VALUES["kernel"].tobytes()) + 60_000] ^= 4
     (tmp_path / file).write_bytes(content)
     # A block of V1 holds several tensors, here the list of all of them too.
-    with pytest.raises(InputError, match="its checksum is another"):
+    with pytest.raises(InputError, match="its checksum is wrong"):
         read(path, "kernel")
 
 
