@@ -36,7 +36,7 @@ from inception_resnet_keras.networks.build import build
 from inception_resnet_keras.networks.rows import Network
 from inception_resnet_keras.networks.trace import stages, trace
 from inception_resnet_keras.training.optimizers import TensorFlow1RMSprop
-from inception_resnet_keras.training.train import batch_norm_momentum_for
+from inception_resnet_keras.training.preparation import batch_norm_momentum_for
 
 PLAIN, RESIDUAL, UNSCALED = "Inception-v4", "Inception-ResNet-v2", "Inception-ResNet-v2, not scaled"
 

@@ -11,7 +11,8 @@ from .. import networks
 from ..common.console import command, counted, say
 from ..common.errors import InputError
 from ..data import DIGITS, SOURCE_HELP
-from ..training.config import CHANGEABLE, CHOICES, DEFAULTS, FLAGS, KEYS, configured, read_settings, recipe_names
+from ..training.config import CHANGEABLE, CHOICES, DEFAULTS, FLAGS, KEYS
+from ..training.settings import configured, read_settings, recipe_names
 from .options import size
 
 HELP = "train a network on pictures"
@@ -178,7 +179,8 @@ def run(args: argparse.Namespace) -> None:
 
     from ..evaluation.tables import class_table
     from ..training.folds import FIGURES, runs_table
-    from ..training.train import RepeatedResult, resume, train_config
+    from ..training.train import resume, train_config
+    from ..training.training_result import RepeatedResult
 
     console = Console()
     if args.find_lr:

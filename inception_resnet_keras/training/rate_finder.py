@@ -25,8 +25,8 @@ from .cluster import make_strategy, worker
 from .config import TrainConfig
 from .optimizers import describe_phases
 from .pictures import open_pictures
+from .preparation import new_session, require_ready, with_chosen_precision, with_configuration
 from .run import RUNS
-from .train import new_session, require_ready, with_chosen_precision, with_configuration
 
 if TYPE_CHECKING:
     import keras

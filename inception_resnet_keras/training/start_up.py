@@ -92,14 +92,15 @@ def open_and_stop(source: str, out: Path, begun: float, copies: str) -> None:
     """What `train` does up to its first step, with the times on the way printed; ends the process."""
     from rich.console import Console
 
-    from . import train
+    from . import preparation
     from .config import TrainConfig
     from .step import Stepper
+    from .train import train_config
 
     def tell(what: str) -> None:
         print(json.dumps({what: time.monotonic() - begun}), flush=True)
 
-    def open_pictures(*arguments: Any, opened: Callable[..., Any] = train.open_pictures) -> Any:
+    def open_pictures(*arguments: Any, opened: Callable[..., Any] = preparation.open_pictures) -> Any:
         pictures = opened(*arguments)
         tell("pictures open")
         if pictures.copies:
@@ -113,8 +114,8 @@ def open_and_stop(source: str, out: Path, begun: float, copies: str) -> None:
     config = TrainConfig.from_settings(
         {"data": source, "model": "inception_resnet_v1", "batch_size": 32, "copies": copies}
     )
-    with patch.object(train, "open_pictures", open_pictures), patch.object(Stepper, "step", first_step):
-        train.train_config(config, out, console=Console(quiet=True))
+    with patch.object(preparation, "open_pictures", open_pictures), patch.object(Stepper, "step", first_step):
+        train_config(config, out, console=Console(quiet=True))
 
 
 def main() -> None:

@@ -8,58 +8,55 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
-from os import PathLike, fspath
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 
-from ..common import notebook
-from ..common.arguments import path_of, text_of
 from ..common.console import command, counted, say, say_lines
 from ..common.devices import missing_gpu
-from ..common.errors import InputError, refuse
-from ..common.files import only_writer, real_path, write_json
+from ..common.errors import InputError
+from ..common.files import only_writer
 from ..common.packages import require_tensorflow
-from ..data.datasets import Dataset, is_dataset
-from ..data.images import UnreadableImageError
-from ..data.labelled import TEST, VAL, Source
+from ..data.datasets import Dataset
 from ..data.parts import Parts, split_warnings
-from ..data.sources import require_source, source_part
-from ..evaluation.multi_label import MultiLabelReport, best_thresholds, multi_label_report
-from ..evaluation.predictions import concatenated, table_of
-from ..evaluation.report import Report, classification_report
-from ..evaluation.tables import CLASSES_SHOWN, class_table
-from ..models.precision import AUTO, choose_precision
-from ..weights import registry
-from ..weights.load import is_name, require
-from ..weights.runs import model_of_run, require_same_run
+from ..evaluation.multi_label import best_thresholds
+from ..weights.runs import require_same_run
 from .balance import introduce_classes, require_balance, with_chosen_monitor
-from .best_epoch import NAMES, BestEpoch, best_epoch, is_finished, stops_early
-from .cluster import make_strategy, require_agreement, worker
-from .config import CHANGEABLE, TrainConfig, configured, read_stored_config
+from .best_epoch import NAMES, best_epoch, is_finished, stops_early
+from .cluster import make_strategy, worker
+from .config import CHANGEABLE, TrainConfig
 from .folds import (
-    FIGURES,
     Study,
-    StudyFigures,
     find_study,
     is_study,
     new_study,
-    runs_table,
     study_configs,
     train_study,
     write_study,
 )
-from .in_memory import is_model, written
 from .optimizers import describe_phases
-from .pictures import RunPictures, describe_copies, keep_pictures, open_pictures
+from .pictures import describe_copies, keep_pictures
+from .preparation import (
+    agreed_pictures,
+    batch_norm_hint,
+    new_session,
+    require_labels,
+    require_ready,
+    require_runs_outside,
+    with_chosen_precision,
+    with_configuration,
+)
 from .progress import InterruptedRun, TrainingProgress, stop_requests
-from .run import RUNS, RunFolder, RunWriter, new_run, require_space, require_tensorboard
-from .trouble import estimate_activations, gpu_peak_bytes
+from .run import RunFolder, RunWriter, new_run, require_space
+from .run_report import make_report, write_predictions, write_report
+from .settings import read_stored_config
+from .training_result import RepeatedResult, TrainingResult
+from .trouble import estimate_activations
 
 if TYPE_CHECKING:
     import keras
@@ -68,85 +65,7 @@ if TYPE_CHECKING:
     from .epochs import Evaluated
     from .session import Session
 
-LEARNING_CURVES = "learning_curves.png"
-BATCH_NORM_MOMENTUM_RANGE = (0.8, 0.9997)
 ABORTED = "Collective ops is aborted"  # in TensorFlow's message if another worker has ended
-PROBE_CLASSES = 10  # of the steps that choose a precision
-SETTLING_MEMORIES = 3  # batch-norm statistics settle within so many of their memories, 1 / (1 - momentum) steps
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """A finished run.
-
-    folder: Its folder. history: One row of metrics per epoch.
-    report: The report on the held-out pictures, of the last epoch's model, which is model.keras.
-    test: The report on the test pictures, which that model sees once; None without a test part.
-    best: The epoch that best.keras is of; None of several runs.
-    stopped_early: Whether `patience` ended the run before its last epoch.
-    chief: Whether this process wrote the folder; one of several workers does.
-    """
-
-    folder: RunFolder
-    history: list[dict[str, float]]
-    report: Report | MultiLabelReport
-    best: BestEpoch | None = None
-    stopped_early: bool = False
-    chief: bool = True
-    test: Report | MultiLabelReport | None = None
-
-    def __repr__(self) -> str:
-        return f"<TrainingResult: {self._epochs}, held-out {self.report.headline}, in {self.folder.path}>"
-
-    @property
-    def _epochs(self) -> str:
-        return f"{counted(len(self.history), 'epoch')}{', stopped early' * self.stopped_early}"
-
-    def _repr_html_(self) -> str:
-        """The accuracy, the learning curves and the classes, for a notebook."""
-        curves = self.folder.path / LEARNING_CURVES
-        return notebook.page(
-            notebook.heading(f"held-out {self.report.headline}; after {self._epochs}"),
-            notebook.line(f"best.keras is of {self.best}"),
-            notebook.picture(curves, "loss and accuracy by epoch", 760),
-            notebook.table(class_table(self.report, CLASSES_SHOWN)),
-            notebook.line(f"everything is in {self.folder.path}"),
-        )
-
-
-@dataclass(frozen=True)
-class RepeatedResult(TrainingResult):
-    """Several finished runs, one per fold or per seed.
-
-    folder: The folder that holds them. history: Empty; each run has its own. report: The report on the held-out
-    pictures of all runs, pooled: with folds, each picture once. test: None; the folder's report.json has the runs' own.
-    runs: The folders of the runs. figures: Those of each run on its held-out pictures, with their mean and standard
-    deviation over the runs: accuracy and balanced accuracy; of several labels per picture mean average precision, micro
-    F1, macro F1 and the share of pictures whose labels are all right.
-    """
-
-    runs: Sequence[RunFolder] = ()
-    figures: StudyFigures = field(default_factory=StudyFigures)
-
-    def __repr__(self) -> str:
-        key = self.figures.first
-        by_run = f"{self.figures.mean[key]:.2%} ± {self.figures.sd[key]:.2%} by run"
-        held_out = f"held-out {self._headline} of all, {by_run}"
-        return f"<RepeatedResult: {len(self.runs)} runs, {held_out}, in {self.folder.path}>"
-
-    @property
-    def _headline(self) -> str:
-        key = self.figures.first
-        return f"{FIGURES[key]} {getattr(self.report, key):.2%}"
-
-    def _repr_html_(self) -> str:
-        """The figures of each run and the classes, for a notebook."""
-        return notebook.page(
-            notebook.heading(f"held-out {self._headline} of {len(self.runs)} runs"),
-            notebook.table(runs_table(self.figures)),
-            notebook.table(class_table(self.report, CLASSES_SHOWN)),
-            notebook.line(f"everything is in {self.folder.path}"),
-        )
 
 
 def train(
@@ -209,34 +128,6 @@ def train(
     }
     with with_configuration(data, settings, **given) as (config, folder, places):
         return train_config(config, folder, console=console, written=places)
-
-
-@contextmanager
-def with_configuration(
-    data: str | PathLike[str] | Dataset | None,
-    settings: Mapping[str, Any],
-    *,
-    model: str | keras.Model | None,
-    class_names: Sequence[str] | None,
-    out: str | PathLike[str] | None,
-    recipe: str | PathLike[str] | None,
-    console: Console,
-) -> Iterator[tuple[TrainConfig, Path | None, Mapping[str, Path]]]:
-    """The configuration of the arguments of `train`, its `out` as a path, and the files of what was given in memory.
-
-    These files, by setting, are removed at the end of the block, unless a run has moved them into its folder.
-    """
-    chosen = {**settings} | ({} if data is None else {"data": data}) | ({} if model is None else {"model": model})
-    flags = {name: fspath(value) if isinstance(value, PathLike) else value for name, value in chosen.items()}
-    recipe = None if recipe is None else text_of("recipe", recipe)
-    folder = None if out is None else path_of("out", out)
-    if class_names is not None and not is_dataset(data):
-        raise refuse("class_names", class_names, "None where data is no tf.data.Dataset: folders and files name them")
-    if not any(is_dataset(value) or is_model(value) for value in flags.values()):
-        yield configured(recipe, (), flags), folder, {}
-        return
-    with written(flags, folder or RUNS / "run", class_names, console) as (chosen, places):
-        yield configured(recipe, (), chosen), folder, places
 
 
 def finetune(
@@ -445,7 +336,7 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
 
     try:
         # Pictures
-        pictures = _agreed_pictures(config, run, strategy, console)
+        pictures = agreed_pictures(config, run, strategy, console)
         training, held_out, test = parts = pictures.parts
         require_labels(parts)
         require_balance(config, training)
@@ -468,10 +359,10 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         # Report
         several = training.multi_label
         thresholds = best_thresholds(evaluated[0].labels, evaluated[1]) if several else []
-        report = _report(training, held_out, *evaluated, thresholds=thresholds)
-        test_report = _report(test, test, *tested, thresholds=thresholds) if test and tested else None
+        report = make_report(training, held_out, *evaluated, thresholds=thresholds)
+        test_report = make_report(test, test, *tested, thresholds=thresholds) if test and tested else None
         if writer.chief:
-            writer.write(lambda: _write_predictions(run, evaluated, tested, thresholds))
+            writer.write(lambda: write_predictions(run, evaluated, tested, thresholds))
             write_report(writer, evaluated[0], report, test_report)
             writer.checkpoints.clear()  # the run is finished: its models and its report are written
             if reason := try_write_report(run.path):
@@ -493,163 +384,14 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         ) from error
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Checks before work: whatever can be wrong is found before a picture is read
-# ----------------------------------------------------------------------------------------------------------------------
 def _chief_console(console: Console | None, number: int) -> Console:
     """The console of worker `number`; only the chief prints."""
     return (console or Console()) if number == 0 else Console(quiet=True)
 
 
-def require_ready(config: TrainConfig, worker: tuple[int, int], *, resumed: bool = False) -> None:
-    """Raises InputError if a setting, a path or a missing library would end the run later.
-
-    worker: Number of this worker, and number of workers. resumed: A checkpoint replaces `weights`.
-    """
-    from ..data.pipeline import checked_shard  # which needs TensorFlow
-
-    checked_shard(worker, config.batch_size, pairs=config.data_options.mixes)
-    for name in ("data", "val"):
-        if (place := getattr(config, name)) is not None:
-            require_source(place, name)
-    if config.precision == AUTO and worker[1] > 1:
-        raise InputError("precision: auto is of one process; give several workers float32 or mixed_bfloat16")
-    if config.tensorboard:
-        require_tensorboard()
-    if config.weights is not None and not resumed:
-        _require_weights(config, config.weights)
-
-
-def require_runs_outside(config: TrainConfig) -> None:
-    """Raises InputError if runs/ lies in a folder of pictures, which would take it for a class."""
-    for name in ("data", "val"):
-        place = getattr(config, name)
-        if place and real_path(RUNS).is_relative_to(real_path(source_part(place)[0])):
-            raise InputError(f"{name}: {place} holds this folder's {RUNS}/, where the run would lie: give --out")
-
-
-def _require_weights(config: TrainConfig, weights: str) -> None:
-    if not is_name(weights):
-        require(weights)
-        model_of_run(Path(weights))  # refuses another run's model
-        return
-    files = [registry.WEIGHTS[file] for file in registry.files_of(weights)]
-    if not any((file.network, file.variant) == (config.model, config.variant) for file in files):
-        fitting = dict.fromkeys(f"--model {file.network} --variant {file.variant}" for file in files)
-        raise refuse(
-            "weights", weights, f"those of {config.model} ({config.variant}); these fit {' or '.join(fitting)}"
-        )
-
-
 # ----------------------------------------------------------------------------------------------------------------------
-# Pictures
+# Session: the start of a new one, and what is printed before the first step
 # ----------------------------------------------------------------------------------------------------------------------
-def _agreed_pictures(
-    config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, console: Console
-) -> RunPictures:
-    """The pictures of each part, which are the same for every worker, as the settings are.
-
-    Of other classes, say, the workers' networks would differ, and TensorFlow would fail when it builds them.
-    """
-    if worker(strategy)[1] == 1:
-        return open_pictures(config, console, run)
-    opened: RunPictures | None = None
-    error: Exception | None = None
-    try:
-        opened = open_pictures(config, console, run)
-    except (InputError, OSError) as refusal:
-        error = refusal
-    pictures = " ".join(source.fingerprint for source in (opened.parts if opened else ()) if source)
-    require_agreement(strategy, {"pictures": pictures, "settings": json.dumps(config.settings())}, run.path, error)
-    assert opened  # else an error was raised, on every worker
-    return opened
-
-
-def require_labels(parts: Parts) -> None:
-    """Raises InputError if one part has several labels per picture and another has not, or a label is in no picture."""
-    training, held_out, _ = parts
-    if training.multi_label != held_out.multi_label:
-        several, one = ("data", "val") if training.multi_label else ("val", "data")
-        raise InputError(f"val: a picture of {several} may have several labels, and one of {one} has one class")
-    if not training.multi_label:
-        return
-    if lacking := [training.class_names[label] for label in np.flatnonzero(~training.labels.any(axis=0)).tolist()]:
-        shown = ", ".join([repr(name) for name in lacking[:10]] + ["…"] * (len(lacking) > 10))
-        labels = f"the label {shown}" if len(lacking) == 1 else f"the labels {shown}"
-        raise InputError(f"data: no training picture has {labels}, so it cannot be learned; add pictures or remove it")
-    if not held_out.labels.any():
-        raise InputError("val: no held-out picture has a label, so nothing can be scored; hold out more pictures")
-
-
-def steps_per_epoch(pictures: int, config: TrainConfig, replicas: int) -> int:
-    """Batches per epoch. A last batch with fewer pictures than replicas is dropped.
-
-    With several replicas every short batch is dropped if pictures are mixed in pairs or batches are computed in
-    micro-batches: replicas with different numbers of micro-batches would wait for each other forever.
-    """
-    whole, rest = divmod(pictures, config.batch_size)
-    equal_parts = replicas > 1 and (config.data_options.mixes or config.accumulate > 1)
-    return whole + (rest >= replicas and not equal_parts)
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# Session
-# ----------------------------------------------------------------------------------------------------------------------
-def batch_norm_momentum_for(steps: int) -> float:
-    """A momentum from 0.8 to 0.9997 whose memory, 1 / (1 - momentum) steps, is a twentieth of the run.
-
-    With the paper's 0.9997 a run of a few hundred steps would be evaluated with statistics that have hardly moved
-    from their initial values.
-    """
-    low, high = BATCH_NORM_MOMENTUM_RANGE
-    return min(high, max(low, 1 - 20 / steps))
-
-
-def batch_norm_hint(momentum: float, steps: int) -> str:
-    """A hint if the momentum is too high for a run of so many steps, otherwise ""."""
-    memory, better = 1 / (1 - momentum), batch_norm_momentum_for(steps)
-    if steps >= SETTLING_MEMORIES * memory or momentum <= better:
-        return ""
-    return (
-        f"hint: batch norm momentum {momentum:g} needs about {SETTLING_MEMORIES * memory:,.0f} steps to settle and "
-        f"this run has {steps:,}: give {better:.4g}, or the held-out figures will be poor (settle_batch_norm(model, "
-        "images) cures a model that was trained so)"
-    )
-
-
-def new_session(config: TrainConfig, parts: Parts, strategy: tf.distribute.Strategy) -> Session:
-    from .session import Session
-
-    replicas, training = strategy.num_replicas_in_sync, parts.training
-    steps = steps_per_epoch(len(training), config, replicas)
-    if not steps:
-        raise InputError(f"{len(training)} pictures cannot be shared by {replicas} replicas")
-    momentum = config.batch_norm_momentum
-    if momentum is None:
-        momentum = batch_norm_momentum_for(config.epochs * steps)
-    digests = tuple(part.digest for part in parts if part)
-    names, several = list(training.class_names), training.multi_label
-    return Session(config, names, steps, momentum, strategy, pictures=digests, multi_label=several)
-
-
-def with_chosen_precision(config: TrainConfig, strategy: tf.distribute.Strategy, console: Console) -> TrainConfig:
-    """The configuration with a precision in place of "auto": what a few steps on drawn pictures say."""
-    if config.precision != AUTO:
-        return config
-    from .session import Session
-
-    classes = [str(number) for number in range(PROBE_CLASSES)]
-    pictures = np.random.default_rng(0).uniform(0, 255, (config.batch_size, *config.image_size, 3))
-    images, labels = pictures.astype(np.float32), np.arange(config.batch_size) % PROBE_CLASSES
-
-    def make(precision: str) -> Callable[[], object]:
-        session = Session(replace(config, precision=precision), classes, 100, 0.9, strategy)
-        return lambda: session.stepper.step(images, labels, 0).numpy()
-
-    say(console, "precision: timing a step in float32 and in bfloat16")
-    chosen, reason = choose_precision(make)
-    say(console, f"precision {reason}")
-    return replace(config, precision=chosen)
 
 
 def _start(writer: RunWriter) -> None:
@@ -756,82 +498,3 @@ def _early_stop(session: Session) -> str:
         f"{text}. The {config.schedule} schedule had not finished: the learning rate was still "
         f"{float(session.optimizer.learning_rate):.3g}; a run of --epochs {len(history)} would finish it"
     )
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# Report
-# ----------------------------------------------------------------------------------------------------------------------
-def _report(
-    training: Source, held_out: Source, evaluated: Source, probabilities: np.ndarray, *, thresholds: Sequence[float]
-) -> Report | MultiLabelReport:
-    """thresholds: Of several labels per picture, chosen on the held-out pictures; otherwise none."""
-    from .epochs import unreadable_pictures
-
-    unreadable = unreadable_pictures(training, held_out)
-    if evaluated.multi_label:
-        names = evaluated.class_names, evaluated.names
-        return multi_label_report(
-            evaluated.labels, probabilities, thresholds, *names, unreadable=unreadable, groups=evaluated.groups
-        )
-    return classification_report(
-        evaluated.labels, probabilities, evaluated.class_names, evaluated.names, unreadable, groups=evaluated.groups
-    )
-
-
-def _write_predictions(
-    run: RunFolder, held_out: Evaluated, test: Evaluated | None, thresholds: Sequence[float]
-) -> None:
-    """Every class's probability of the held-out pictures, and then of the test pictures."""
-    tables = [
-        table_of(
-            source,
-            source.class_names,
-            source.labels,
-            probabilities,
-            part=part,
-            thresholds=np.array(thresholds) if source.multi_label else None,
-        )
-        for part, (source, probabilities) in ((VAL, held_out), *([(TEST, test)] if test else []))
-    ]
-    concatenated(tables).write(run.predictions)
-
-
-def write_report(
-    writer: RunWriter,
-    evaluated: Source,
-    report: Report | MultiLabelReport,
-    test: Report | MultiLabelReport | None = None,
-) -> None:
-    """Writes the figures, then report.json, which marks the run as complete.
-
-    evaluated, report: The held-out pictures. test: The report on the test pictures.
-    """
-    from ..evaluation import plots
-
-    run, config, history = writer.run, writer.session.config, writer.session.position.history
-    peak = gpu_peak_bytes()
-    if peak is not None:
-        say(writer.console, f"the first GPU held {peak / 1e9:.2f} GB at the most")
-
-    def read_or_white(index: int) -> np.ndarray:
-        try:
-            return plots.thumbnail(evaluated.decode(index, (400, 400)))  # in its own shape
-        except UnreadableImageError:  # removed since it was evaluated
-            return np.full((*config.image_size, 3), 255, np.uint8)
-
-    plots.plot_learning_curves(history, run.path / LEARNING_CURVES)
-    mistakes = [read_or_white(mistake.index) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
-    if isinstance(report, Report):
-        plots.plot_confusion(report, run.path / "confusion_matrix.png", title="held-out pictures")
-        plots.plot_mistakes(report, mistakes, run.path / "mistakes.png")
-    else:
-        plots.plot_labels(report, run.path / "labels.png")
-        plots.plot_label_mistakes(report, mistakes, run.path / "mistakes.png")
-    epochs = {
-        "epoch": len(history),
-        "epochs": config.epochs,
-        "stopped_early": stops_early(config, history),
-        "best": asdict(best_epoch(config, history)),
-    }
-    tested = {} if test is None else {"test": test.as_json()}
-    write_json(run.report, {**report.as_json(), **epochs, "peak_gpu_bytes": peak, **tested})

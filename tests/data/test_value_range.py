@@ -25,9 +25,10 @@ from inception_resnet_keras.data.packed import open_packed, pack
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.data.value_range import with_models_range, with_value_range
 from inception_resnet_keras.models.model_file import Card, card_text, parse_card
-from inception_resnet_keras.training.config import TrainConfig, read_config
+from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.pictures import open_pictures
 from inception_resnet_keras.training.run import RunFolder
+from inception_resnet_keras.training.settings import read_config
 
 RANDOM = np.random.default_rng(0)
 DEEP = RANDOM.integers(100, 3900, (12, 9)).astype(np.uint16)

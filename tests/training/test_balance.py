@@ -31,7 +31,7 @@ from inception_resnet_keras.training.balance import (
     with_chosen_monitor,
 )
 from inception_resnet_keras.training.cluster import make_strategy
-from inception_resnet_keras.training.config import TrainConfig, read_config
+from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.run import (
     Checkpoints,
     RunFolder,
@@ -40,7 +40,9 @@ from inception_resnet_keras.training.run import (
     write_checkpoint,
 )
 from inception_resnet_keras.training.session import Session
-from inception_resnet_keras.training.train import TrainingResult, resume, train_config
+from inception_resnet_keras.training.settings import read_config
+from inception_resnet_keras.training.train import resume, train_config
+from inception_resnet_keras.training.training_result import TrainingResult
 
 from .. import tiny
 from ..pictures import write_digits

@@ -9,12 +9,11 @@ import pytest
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.options import DataOptions
-from inception_resnet_keras.training.config import (
+from inception_resnet_keras.training.config import DATA_OPTIONS, DEFAULTS, TrainConfig
+from inception_resnet_keras.training.run import RunFolder
+from inception_resnet_keras.training.settings import (
     ADDED_LATER,
-    DATA_OPTIONS,
-    DEFAULTS,
     RECIPES,
-    TrainConfig,
     configured,
     read_config,
     read_recipe,
@@ -22,7 +21,6 @@ from inception_resnet_keras.training.config import (
     read_stored_config,
     recipe_names,
 )
-from inception_resnet_keras.training.run import RunFolder
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,13 @@ from inception_resnet_keras.models.model_file import load_model
 from inception_resnet_keras.models.open import locate
 from inception_resnet_keras.networks import names
 from inception_resnet_keras.networks.rows import Conv, Repeat, Residual
-from inception_resnet_keras.training.config import TrainConfig, configured, read_config
+from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.in_memory import model_settings
 from inception_resnet_keras.training.optimizers import Phase, schedule
 from inception_resnet_keras.training.run import RunFolder
-from inception_resnet_keras.training.train import TrainingResult, train_config
+from inception_resnet_keras.training.settings import configured, read_config
+from inception_resnet_keras.training.train import train_config
+from inception_resnet_keras.training.training_result import TrainingResult
 
 from .. import tiny
 from ..pictures import write_digits

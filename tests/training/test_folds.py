@@ -21,7 +21,8 @@ from inception_resnet_keras.models.model_file import load_model
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.folds import find_study, is_finished
 from inception_resnet_keras.training.run import RunFolder
-from inception_resnet_keras.training.train import RepeatedResult, resume
+from inception_resnet_keras.training.train import resume
+from inception_resnet_keras.training.training_result import RepeatedResult
 
 from .. import forked
 from ..pictures import write_digits

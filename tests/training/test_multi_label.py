@@ -32,7 +32,8 @@ from inception_resnet_keras.training.cluster import make_strategy
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.folds import Study, pool
 from inception_resnet_keras.training.session import Session
-from inception_resnet_keras.training.train import RepeatedResult, TrainingResult, resume, train
+from inception_resnet_keras.training.train import resume, train
+from inception_resnet_keras.training.training_result import RepeatedResult, TrainingResult
 
 from ..evaluation.test_multi_label import average_precision
 from ..tiny import FEW, KNOWN

@@ -18,16 +18,17 @@ from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.evaluation.report import Report, classification_report
 from inception_resnet_keras.models.model_file import read_card
 from inception_resnet_keras.models.predict import predict
-from inception_resnet_keras.training import train as train_module
-from inception_resnet_keras.training.config import TrainConfig, read_stored_config
-from inception_resnet_keras.training.train import (
+from inception_resnet_keras.training import run_report
+from inception_resnet_keras.training.config import TrainConfig
+from inception_resnet_keras.training.pictures import open_pictures
+from inception_resnet_keras.training.preparation import (
     batch_norm_hint,
     batch_norm_momentum_for,
-    open_pictures,
     require_ready,
     steps_per_epoch,
-    train_config,
 )
+from inception_resnet_keras.training.settings import read_stored_config
+from inception_resnet_keras.training.train import train_config
 from inception_resnet_keras.training.trouble import estimate_activations
 
 from .. import tiny
@@ -87,7 +88,7 @@ def test_a_user_gets_the_probabilities_that_the_report_is_made_of(
         seen.update(zip(names, probabilities, strict=True))
         return classification_report(labels, probabilities, classes, names, *rest, **groups)
 
-    monkeypatch.setattr(train_module, "classification_report", noted)
+    monkeypatch.setattr(run_report, "classification_report", noted)
     varied = {"augmentation": "inception", "area": [0.4, 1.0], "rand_augment": 1, "mixup": 0.2, "cutmix": 1.0}
     settings = {
         **varied,

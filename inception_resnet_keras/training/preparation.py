@@ -1,0 +1,227 @@
+"""Everything before the first step, in order: the configuration, the checks, the pictures, the session.
+
+`train` and `find_learning_rate` share it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from ..common.arguments import path_of, text_of
+from ..common.console import say
+from ..common.errors import InputError, refuse
+from ..common.files import real_path
+from ..data.datasets import Dataset, is_dataset
+from ..data.parts import Parts
+from ..data.sources import require_source, source_part
+from ..models.precision import AUTO, choose_precision
+from ..weights import registry
+from ..weights.load import is_name, require
+from ..weights.runs import model_of_run
+from .cluster import require_agreement, worker
+from .config import TrainConfig
+from .in_memory import is_model, written
+from .pictures import RunPictures, open_pictures
+from .run import RUNS, RunFolder, require_tensorboard
+from .settings import configured
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    from .session import Session
+
+BATCH_NORM_MOMENTUM_RANGE = (0.8, 0.9997)
+PROBE_CLASSES = 10  # of the steps that choose a precision
+SETTLING_MEMORIES = 3  # batch-norm statistics settle within so many of their memories, 1 / (1 - momentum) steps
+
+
+@contextmanager
+def with_configuration(
+    data: str | PathLike[str] | Dataset | None,
+    settings: Mapping[str, Any],
+    *,
+    model: str | keras.Model | None,
+    class_names: Sequence[str] | None,
+    out: str | PathLike[str] | None,
+    recipe: str | PathLike[str] | None,
+    console: Console,
+) -> Iterator[tuple[TrainConfig, Path | None, Mapping[str, Path]]]:
+    """The configuration of the arguments of `train`, its `out` as a path, and the files of what was given in memory.
+
+    These files, by setting, are removed at the end of the block, unless a run has moved them into its folder.
+    """
+    chosen = {**settings} | ({} if data is None else {"data": data}) | ({} if model is None else {"model": model})
+    flags = {name: fspath(value) if isinstance(value, PathLike) else value for name, value in chosen.items()}
+    recipe = None if recipe is None else text_of("recipe", recipe)
+    folder = None if out is None else path_of("out", out)
+    if class_names is not None and not is_dataset(data):
+        raise refuse("class_names", class_names, "None where data is no tf.data.Dataset: folders and files name them")
+    if not any(is_dataset(value) or is_model(value) for value in flags.values()):
+        yield configured(recipe, (), flags), folder, {}
+        return
+    with written(flags, folder or RUNS / "run", class_names, console) as (chosen, places):
+        yield configured(recipe, (), chosen), folder, places
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Checks before work: whatever can be wrong is found before a picture is read
+# ----------------------------------------------------------------------------------------------------------------------
+def require_ready(config: TrainConfig, worker: tuple[int, int], *, resumed: bool = False) -> None:
+    """Raises InputError if a setting, a path or a missing library would end the run later.
+
+    worker: Number of this worker, and number of workers. resumed: A checkpoint replaces `weights`.
+    """
+    from ..data.pipeline import checked_shard  # which needs TensorFlow
+
+    checked_shard(worker, config.batch_size, pairs=config.data_options.mixes)
+    for name in ("data", "val"):
+        if (place := getattr(config, name)) is not None:
+            require_source(place, name)
+    if config.precision == AUTO and worker[1] > 1:
+        raise InputError("precision: auto is of one process; give several workers float32 or mixed_bfloat16")
+    if config.tensorboard:
+        require_tensorboard()
+    if config.weights is not None and not resumed:
+        _require_weights(config, config.weights)
+
+
+def require_runs_outside(config: TrainConfig) -> None:
+    """Raises InputError if runs/ lies in a folder of pictures, which would take it for a class."""
+    for name in ("data", "val"):
+        place = getattr(config, name)
+        if place and real_path(RUNS).is_relative_to(real_path(source_part(place)[0])):
+            raise InputError(f"{name}: {place} holds this folder's {RUNS}/, where the run would lie: give --out")
+
+
+def _require_weights(config: TrainConfig, weights: str) -> None:
+    if not is_name(weights):
+        require(weights)
+        model_of_run(Path(weights))  # refuses another run's model
+        return
+    files = [registry.WEIGHTS[file] for file in registry.files_of(weights)]
+    if not any((file.network, file.variant) == (config.model, config.variant) for file in files):
+        fitting = dict.fromkeys(f"--model {file.network} --variant {file.variant}" for file in files)
+        raise refuse(
+            "weights", weights, f"those of {config.model} ({config.variant}); these fit {' or '.join(fitting)}"
+        )
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Pictures
+# ----------------------------------------------------------------------------------------------------------------------
+def agreed_pictures(
+    config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, console: Console
+) -> RunPictures:
+    """The pictures of each part, which are the same for every worker, as the settings are.
+
+    Of other classes, say, the workers' networks would differ, and TensorFlow would fail when it builds them.
+    """
+    if worker(strategy)[1] == 1:
+        return open_pictures(config, console, run)
+    opened: RunPictures | None = None
+    error: Exception | None = None
+    try:
+        opened = open_pictures(config, console, run)
+    except (InputError, OSError) as refusal:
+        error = refusal
+    pictures = " ".join(source.fingerprint for source in (opened.parts if opened else ()) if source)
+    require_agreement(strategy, {"pictures": pictures, "settings": json.dumps(config.settings())}, run.path, error)
+    assert opened  # else an error was raised, on every worker
+    return opened
+
+
+def require_labels(parts: Parts) -> None:
+    """Raises InputError if one part has several labels per picture and another has not, or a label is in no picture."""
+    training, held_out, _ = parts
+    if training.multi_label != held_out.multi_label:
+        several, one = ("data", "val") if training.multi_label else ("val", "data")
+        raise InputError(f"val: a picture of {several} may have several labels, and one of {one} has one class")
+    if not training.multi_label:
+        return
+    if lacking := [training.class_names[label] for label in np.flatnonzero(~training.labels.any(axis=0)).tolist()]:
+        shown = ", ".join([repr(name) for name in lacking[:10]] + ["…"] * (len(lacking) > 10))
+        labels = f"the label {shown}" if len(lacking) == 1 else f"the labels {shown}"
+        raise InputError(f"data: no training picture has {labels}, so it cannot be learned; add pictures or remove it")
+    if not held_out.labels.any():
+        raise InputError("val: no held-out picture has a label, so nothing can be scored; hold out more pictures")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Session
+# ----------------------------------------------------------------------------------------------------------------------
+def steps_per_epoch(pictures: int, config: TrainConfig, replicas: int) -> int:
+    """Batches per epoch. A last batch with fewer pictures than replicas is dropped.
+
+    With several replicas every short batch is dropped if pictures are mixed in pairs or batches are computed in
+    micro-batches: replicas with different numbers of micro-batches would wait for each other forever.
+    """
+    whole, rest = divmod(pictures, config.batch_size)
+    equal_parts = replicas > 1 and (config.data_options.mixes or config.accumulate > 1)
+    return whole + (rest >= replicas and not equal_parts)
+
+
+def batch_norm_momentum_for(steps: int) -> float:
+    """A momentum from 0.8 to 0.9997 whose memory, 1 / (1 - momentum) steps, is a twentieth of the run.
+
+    With the paper's 0.9997 a run of a few hundred steps would be evaluated with statistics that have hardly moved
+    from their initial values.
+    """
+    low, high = BATCH_NORM_MOMENTUM_RANGE
+    return min(high, max(low, 1 - 20 / steps))
+
+
+def batch_norm_hint(momentum: float, steps: int) -> str:
+    """A hint if the momentum is too high for a run of so many steps, otherwise ""."""
+    memory, better = 1 / (1 - momentum), batch_norm_momentum_for(steps)
+    if steps >= SETTLING_MEMORIES * memory or momentum <= better:
+        return ""
+    return (
+        f"hint: batch norm momentum {momentum:g} needs about {SETTLING_MEMORIES * memory:,.0f} steps to settle and "
+        f"this run has {steps:,}: give {better:.4g}, or the held-out figures will be poor (settle_batch_norm(model, "
+        "images) cures a model that was trained so)"
+    )
+
+
+def new_session(config: TrainConfig, parts: Parts, strategy: tf.distribute.Strategy) -> Session:
+    from .session import Session
+
+    replicas, training = strategy.num_replicas_in_sync, parts.training
+    steps = steps_per_epoch(len(training), config, replicas)
+    if not steps:
+        raise InputError(f"{len(training)} pictures cannot be shared by {replicas} replicas")
+    momentum = config.batch_norm_momentum
+    if momentum is None:
+        momentum = batch_norm_momentum_for(config.epochs * steps)
+    digests = tuple(part.digest for part in parts if part)
+    names, several = list(training.class_names), training.multi_label
+    return Session(config, names, steps, momentum, strategy, pictures=digests, multi_label=several)
+
+
+def with_chosen_precision(config: TrainConfig, strategy: tf.distribute.Strategy, console: Console) -> TrainConfig:
+    """The configuration with a precision in place of "auto": what a few steps on drawn pictures say."""
+    if config.precision != AUTO:
+        return config
+    from .session import Session
+
+    classes = [str(number) for number in range(PROBE_CLASSES)]
+    pictures = np.random.default_rng(0).uniform(0, 255, (config.batch_size, *config.image_size, 3))
+    images, labels = pictures.astype(np.float32), np.arange(config.batch_size) % PROBE_CLASSES
+
+    def make(precision: str) -> Callable[[], object]:
+        session = Session(replace(config, precision=precision), classes, 100, 0.9, strategy)
+        return lambda: session.stepper.step(images, labels, 0).numpy()
+
+    say(console, "precision: timing a step in float32 and in bfloat16")
+    chosen, reason = choose_precision(make)
+    say(console, f"precision {reason}")
+    return replace(config, precision=chosen)

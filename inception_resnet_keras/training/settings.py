@@ -1,0 +1,207 @@
+"""Settings read from recipes, from `--set key=value` and keyword arguments, and from a run's config.json."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from ..common.arguments import (
+    is_integer,
+    nearest,
+    read_size,
+)
+from ..common.errors import InputError, refuse
+from ..common.files import read_short_text
+from ..data.options import DataOptions
+from ..models.model_file import damaged_run_config, read_run_config
+from .config import CLASS_WEIGHT_TABLE, DATA_OPTIONS, DEFAULTS, KEYS, TrainConfig
+
+# Settings that the first config.json files lack; those versions behaved as the defaults of these settings,
+# or as EARLIER says.
+ADDED_LATER = (
+    *(key for key in DATA_OPTIONS if key != "shift"),
+    *("max_corrupt", "worker_minutes", "depths", "scale", "val_fraction", "test_fraction", "group"),
+    *("value_range", "copies", "copy_distance", "split_seed", "folds", "fold", "seeds"),
+    *("class_weight", "sampler", "monitor", "patience", "trunk_learning_rate", "unfreeze"),
+)
+# What those versions did where it is not the default.
+EARLIER = {"copies": "allow", "monitor": "accuracy"}
+# Settings that say one thing in two ways: given together they are refused, but either replaces a recipe's other one.
+ALTERNATIVES = (("unfreeze", "unfreeze_from"),)
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Recipes, `--set key=value` and keyword arguments
+# ----------------------------------------------------------------------------------------------------------------------
+RECIPES = Path(__file__).with_name("recipes")
+LONGEST_RECIPE = 1024**2  # bytes
+_KINDS = {
+    str: "text",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    list: "two numbers: [low, high]",
+    dict: f"none, balanced or {CLASS_WEIGHT_TABLE}",
+}
+_KINDS_OF = {  # settings whose lists are no range
+    **dict.fromkeys(("depths", "scale"), "a number per block A, B and C"),
+    "size": "an integer, or two: [height, width]",
+}
+
+
+def configured(
+    recipe: str | None = None, pairs: Sequence[str] = (), settings: Mapping[str, Any] | None = None
+) -> TrainConfig:
+    """A configuration from a recipe, `key=value` texts and settings; each overrides those before it.
+
+    Args:
+        recipe: Name of a recipe of this package, or a TOML file; `None` starts from the defaults. What follows from
+            `weights`, such as the network of a run, overrides what was set before these weights.
+        pairs: `key=value` texts of the command line.
+        settings: Values by flat key, such as `{"augmentation": "shift"}`.
+    """
+    base = {} if recipe is None else read_recipe(recipe)
+    for key in settings or {}:
+        _kind("settings", key)
+    return TrainConfig.from_settings(_with_layer(_with_layer({}, base), {**read_settings(pairs), **(settings or {})}))
+
+
+def _with_layer(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of `base`, over them those that follow from the layer's weights, and over these the layer's own.
+
+    A setting of `layer` also replaces the other one of its pair in `ALTERNATIVES`, and another network leaves nothing
+    of the table of the network before.
+    """
+    from .pretrained import settings_of
+
+    replaced = {name for names in ALTERNATIVES if any(layer.get(name) is not None for name in names) for name in names}
+    other_network = layer.get("model", base.get("model")) != base.get("model")
+    if other_network:
+        replaced |= {"variant", "depths", "scale"}
+    kept = {key: value for key, value in base.items() if key not in replaced}
+    derived = settings_of({"weights": kept.get("weights"), **layer}) if other_network or "weights" in layer else {}
+    return {**kept, **derived, **layer}
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def read_recipe(name_or_file: str) -> dict[str, Any]:
+    """The settings of a recipe of this package, by name, or of a TOML file.
+
+    Raises InputError if there is no such recipe, the file is not TOML, or a key or a value's type is wrong.
+    """
+    path = RECIPES / f"{name_or_file}.toml" if name_or_file in recipe_names() else Path(name_or_file)
+    try:
+        settings = _toml_table(read_short_text(path, LONGEST_RECIPE))
+    except FileNotFoundError:
+        takes = f"a TOML file or one of {', '.join(recipe_names())}{nearest(name_or_file, recipe_names())}"
+        raise refuse("recipe", name_or_file, takes) from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as a TOML file: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be read as a TOML file: {error}") from None
+    return {key: _check_type(str(path), key, value) for key, value in settings.items()}
+
+
+def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """Settings from `key=value` texts; InputError names a wrong key or value, and the nearest right key."""
+    settings = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise refuse("set", pair, "key=value, such as epochs=10")
+        settings[key] = _check_type("set", key, _parse(key, text))
+    return settings
+
+
+def _check_type(where: str, key: str, value: Any) -> Any:
+    """The value, if it has the type of the setting; an integer becomes a float where one is needed."""
+    kinds, optional = _kind(where, key)
+    if (value is None and optional) or type(value) in kinds:
+        return value
+    if float in kinds and type(value) is int and is_integer(value):
+        return float(value)
+    kind = _KINDS_OF.get(key, _KINDS[kinds[-1]])
+    takes = f"{kind} (without it: {json.dumps(DEFAULTS[key])})"
+    raise refuse(f"{where}: {key}", value, takes)
+
+
+def _parse(key: str, text: str) -> Any:
+    """A TOML value from the command line; text needs no quotes there."""
+    kinds, optional = _kind("set", key)
+    if optional and text == "none":
+        return None
+    if str in kinds and not text.startswith(('"', "'", *(["{"] if dict in kinds else []))):
+        return text
+    if key == "size" and isinstance(size := read_size(text), tuple):
+        return list(size)
+    try:
+        table = _toml_table(f"value = {text}")
+    except ValueError:
+        return text
+    return table["value"] if len(table) == 1 else text  # a line end would begin another setting
+
+
+def _toml_table(text: str) -> dict[str, Any]:
+    """A TOML text's table; ValueError for any that cannot be read."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _kind(where: str, key: str) -> tuple[list[type], bool]:
+    """The types that a setting may have in TOML, the widest last, and whether it may be unset."""
+    if key not in KEYS:
+        raise InputError(f"{where}: {key!r} is no setting{nearest(key, KEYS) or f'; there are {chr(44).join(KEYS)}'}")
+    hint = get_type_hints(DataOptions if key in DATA_OPTIONS else TrainConfig)[key]
+    if get_origin(hint) is tuple:
+        return [list], False
+    given = [kind for kind in get_args(hint) if kind is not type(None)] or [hint]
+    kinds = [list if get_origin(kind) is tuple else get_origin(kind) or kind for kind in given]
+    return kinds, type(None) in get_args(hint)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The config.json of a run
+# ----------------------------------------------------------------------------------------------------------------------
+def read_config(path: Path, *, newer: bool = False) -> TrainConfig:
+    """The configuration in a run's config.json; see `read_stored_config`.
+
+    newer: Ignore settings that this version does not know.
+    """
+    return read_stored_config(path, newer=newer)[0]
+
+
+def read_stored_config(path: Path, *, newer: bool = False) -> tuple[TrainConfig, list[str]]:
+    """The configuration in a run's config.json, and the settings that an older version did not write.
+
+    The data options may stand beside the other settings or in a table `data_options` of their own.
+
+    Raises InputError if the file is missing or damaged, has an unknown setting, or lacks a setting whose default is
+    not what an older version did.
+    """
+    try:
+        stored = read_run_config(path)["config"]
+        settings = {**stored, **stored.get("data_options", {})}
+        settings.pop("data_options", None)
+        unknown = [key for key in settings if key not in KEYS]
+        missing = [key for key in KEYS if key not in settings]
+        if unknown and not newer:
+            raise InputError(
+                f"{path}: holds {unknown[0]!r}, which is no setting of this version{nearest(unknown[0], KEYS)}"
+            )
+        if required := [key for key in missing if key not in ADDED_LATER]:
+            raise KeyError(*required)
+        known = {key: settings.get(key, EARLIER.get(key)) for key in KEYS if key in settings or key in EARLIER}
+        if "trunk_learning_rate" in missing and settings["head_epochs"]:
+            known["trunk_learning_rate"] = settings["learning_rate"]  # one rate was of both phases
+        return TrainConfig.from_settings(known), missing
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise damaged_run_config(path, error) from None
