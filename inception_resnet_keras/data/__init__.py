@@ -1,11 +1,13 @@
-"""Pictures: read, scaled, labelled, split."""
+"""Reading, scaling, labelling and splitting pictures."""
 
-# Constants that help texts and settings need, which must not import NumPy; `sources` decides what a name stands for.
+# Constants for help texts and settings. They are here because importing them must not import NumPy; `sources` decides
+# what a name stands for.
 DIGITS = "digits"
-DIGITS_SEED = 0  # their held-out fifth is always the same, so that runs can be compared
+DIGITS_SEED = 0  # fixed, so that all runs on the digits hold out the same fifth and can be compared
 
 SOURCE_HELP = (
-    "a folder with one folder per class, or with train, val and test folders of them; a .csv of path,label (and split, "
-    "group, weight; of a run: RUN/split.csv); SOURCE:train, :val or :test for one part of those; a folder that pack "
-    f"wrote, tfds:NAME[:SPLIT], or {DIGITS} (scikit-learn's handwritten digits)"
+    "a folder with one folder per class, or with folders train, val and test that each hold such folders; a .csv with "
+    "the columns path,label (and optionally split, group, weight), such as RUN/split.csv; SOURCE:train, SOURCE:val or "
+    "SOURCE:test for one part of those; a folder written by pack; tfds:NAME[:SPLIT]; or "
+    f"{DIGITS} (scikit-learn's handwritten digits)"
 )

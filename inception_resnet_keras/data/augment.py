@@ -1,4 +1,7 @@
-"""The released code's colour distortion, compiled into one pass over the pixels."""
+"""Variations of a batch of pictures in the graph: colour distortion, shifts, MixUp and CutMix.
+
+The colour distortion is that of the released code, compiled by XLA into one pass over the pixels.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,18 @@ from .labelled import NOTHING_LEFT
 
 
 def distorted(images: tf.Tensor, flip: tf.Tensor, colour: tf.Tensor, *, slow: bool) -> tf.Tensor:
-    """Pictures mirrored and recoloured.
+    """Mirror pictures and change their colours.
 
     Args:
         images: uint8 or float32 (n, height, width, 3), 0-255, of a static shape.
-        flip: bool (n,), whether each is mirrored.
-        colour: float32 (n, 5): brightness (added, of 255), saturation (a factor), hue (added, of a full
-            turn), contrast (a factor), and 1 where brightness comes before saturation and hue before
-            contrast.
-        slow: Hue and contrast too.
+        flip: bool (n,), whether each picture is mirrored.
+        colour: float32 (n, 5): brightness (added, on the scale of 0-255), saturation (a factor), hue (added, as a
+            share of a full turn), contrast (a factor), and the order: 1 applies brightness before saturation and hue
+            before contrast, 0 the reverse.
+        slow: Whether to change hue and contrast too (the released code's slow mode).
 
     Returns:
-        float32 of the same shape and range, clipped.
+        float32 of the same shape, clipped to 0-255.
     """
     return (_slow if slow else _fast)(images, flip, colour)
 
@@ -52,8 +55,8 @@ def _brightness_and_saturation(images: tf.Tensor, flip: tf.Tensor, colour: tf.Te
     brightness, saturation, _, _, first = (column[:, None, None, None] for column in tf.unstack(colour, axis=1))
     before, after = brightness * first, brightness * (1 - first)
     images = tf.cast(tf.where(flip, images[:, :, ::-1], images), tf.float32) + before
-    # Saturation of hue-saturation-value, scaled, at most 1: what a channel lacks of the strongest grows by
-    # a factor. This is tf.image.adjust_saturation without the way to that space and back.
+    # Scales the saturation of the HSV colour space and clips it at 1: each channel's distance from the strongest
+    # channel is multiplied by one factor. Equal to tf.image.adjust_saturation, without converting to HSV and back.
     strongest = tf.maximum(tf.maximum(images[..., 0:1], images[..., 1:2]), images[..., 2:3])
     weakest = tf.minimum(tf.minimum(images[..., 0:1], images[..., 1:2]), images[..., 2:3])
     factor = tf.minimum(saturation, tf.math.divide_no_nan(strongest, strongest - weakest))
@@ -61,13 +64,13 @@ def _brightness_and_saturation(images: tf.Tensor, flip: tf.Tensor, colour: tf.Te
 
 
 def moves(uniforms: np.ndarray, share: float, size: tuple[int, int]) -> np.ndarray:
-    """int32 (n, 2): rows and columns to move by, each up to `share` of its side, either way."""
+    """int32 (n, 2): by how many rows and columns to shift each picture, up to ±`share` of the side."""
     most = np.rint(share * np.array(size))
     return np.floor(uniforms * (2 * most + 1) - most).astype(np.int32)
 
 
 def shifted(images: tf.Tensor, move: tf.Tensor) -> tf.Tensor:
-    """Pictures (n, height, width, 3), each moved by its row of `move`; edge pixels fill what that leaves open."""
+    """Shift each picture of (n, height, width, 3) by its row of `move`; the edge pixels are repeated into the gap."""
     for axis in (0, 1):
         side = images.shape[axis + 1]
         from_ = tf.clip_by_value(tf.range(side) + move[:, axis : axis + 1], 0, side - 1)
@@ -76,18 +79,21 @@ def shifted(images: tf.Tensor, move: tf.Tensor) -> tf.Tensor:
 
 
 def mixed(images: tf.Tensor, labels: tf.Tensor, own: tf.Tensor, patch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """MixUp and CutMix of a batch, each picture with its neighbour: the 1st with the 2nd, the 3rd with the 4th.
+    """Apply MixUp or CutMix to pairs of neighbours in a batch: the 1st picture with the 2nd, the 3rd with the 4th.
 
-    The epoch is shuffled, so a neighbour is any other picture, and no worker needs another's. Keras's
-    layers draw from a generator's state: a resumed epoch would not be the same.
+    The epoch is shuffled, so that neighbours are random pairs, and no worker needs another worker's pictures. Keras's
+    layers are not used: they draw from a generator's state, so that a resumed epoch would differ.
 
     Args:
-        images: float32 (n, height, width, 3). A last one without a neighbour stays as it is.
-        labels: float32 (n, columns), one-hot labels or 1 for each of several labels, beside which the same ones may
-            stand times the weights.
-        own: float32 (n,), the picture's share of the mixed label.
-        patch: int32 (n, 4): what CutMix takes from the neighbour, as top, left, bottom, right; empty
-            for MixUp, where the pixels are mixed as the labels are.
+        images: float32 (n, height, width, 3). If n is odd, the last picture is not changed.
+        labels: float32 (n, columns): one-hot labels, or 0 and 1 for several labels per picture. Further columns, such
+            as labels multiplied by weights, are mixed in the same way.
+        own: float32 (n,), each picture's own share of its mixed label.
+        patch: int32 (n, 4): the box that CutMix copies from the neighbour, as top, left, bottom, right. An empty box
+            means MixUp, which mixes the pixels in the same ratio as the labels.
+
+    Returns:
+        The mixed images and labels, of the same shapes.
     """
     count = tf.shape(images)[0]
     neighbour = tf.minimum(tf.bitwise.bitwise_xor(tf.range(count), 1), count - 1)
@@ -103,7 +109,7 @@ def mixed(images: tf.Tensor, labels: tf.Tensor, own: tf.Tensor, patch: tf.Tensor
 
 
 def refill_unreadable(rows: dict[str, tf.Tensor], readable: tf.Tensor, *, refill: bool) -> dict[str, tf.Tensor]:
-    """A batch without its unreadable pictures, or with readable ones of it, in turn, in their places."""
+    """Remove a batch's unreadable pictures or, with `refill`, replace each by a readable picture of the batch."""
     good = tf.where(readable)[:, 0]
     if not refill:
         return {name: tf.gather(row, good) for name, row in rows.items()}

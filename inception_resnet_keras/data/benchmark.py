@@ -1,13 +1,13 @@
-"""Images a second and core of three ways to such training batches, taken in turns in one run:
+"""Benchmark of the input pipeline: images per second and core, compared with Keras and Pillow in alternating rounds.
 
     python -m inception_resnet_keras.data.benchmark
 
-This package's pipeline; `keras.utils.image_dataset_from_directory` with Keras's augmentation layers;
-and Pillow, as timm's RandomResizedCrop, flip and ColorJitter use it. The pictures are 500×375 JPEGs,
-ImageNet's usual size, cut from the two photographs that scikit-learn ships.
+Compared are this package's pipeline; `keras.utils.image_dataset_from_directory` with Keras's augmentation layers; and
+Pillow, used like timm's RandomResizedCrop, flip and ColorJitter. The pictures are 500×375 JPEGs, ImageNet's usual size,
+cut from the two photographs that scikit-learn ships.
 
-Two figures: images a second of the clock and core, which holds where nothing else runs, and images a
-second of processor time, which other programs on the machine disturb far less.
+Two figures are printed: images per second of wall-clock time and core, which is valid only if nothing else runs on the
+machine, and images per second of processor time, which other programs disturb far less.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ AREA, ASPECT = (0.05, 1.0), (3 / 4, 4 / 3)
 
 
 def write_pictures(folder: Path, count: int) -> None:
-    """`count` JPEGs, quality 90, in two classes: boxes of a photograph, at least 4/5 of it, resized."""
+    """Write `count` JPEGs of quality 90 in two classes: random boxes of a photograph, at least 4/5 of a side."""
     from sklearn.datasets import load_sample_images
 
     random = np.random.default_rng(0)
@@ -53,13 +53,13 @@ def write_pictures(folder: Path, count: int) -> None:
 
 
 def ours(folder: Path) -> Batches:
-    """Without end: each batch's number of pictures, and the processor seconds since the one before."""
+    """This package's batches, endlessly: the number of pictures and the processor seconds of each batch."""
     from .options import DataOptions
     from .pipeline import batches
     from .sources import open_source
 
     source = open_source(folder)
-    # As many as an epoch has in earnest: what starting one costs is spread over them.
+    # Repeated to the length of a real epoch, so that the cost of starting an epoch is spread as in real training.
     source = source.take(np.tile(np.arange(len(source)), -(-EPOCH // len(source))))
     options, epoch = DataOptions("inception"), 0
     while True:
@@ -69,14 +69,14 @@ def ours(folder: Path) -> Batches:
 
 
 def keras_zoom(folder: Path) -> Batches:
-    """Keras has no layer that draws a box of some area and aspect: its zoom of either side comes nearest."""
+    """Keras with random zoom: the layer nearest to a crop of random area and aspect, which Keras does not have."""
     import keras
 
     return _keras(folder, SIZE, keras.layers.RandomZoom((-0.75, 0.0), (-0.75, 0.0)))
 
 
 def keras_crop(folder: Path) -> Batches:
-    """The cheapest that Keras has: a box of one size, 7/8 of a side, which varies neither scale nor aspect."""
+    """Keras with random crop, its cheapest layer: crops of 7/8 of a side, without varying scale or aspect."""
     import keras
 
     return _keras(folder, (SIZE[0] * 8 // 7, SIZE[1] * 8 // 7), keras.layers.RandomCrop(*SIZE))
@@ -110,7 +110,7 @@ def _timed(made: Any) -> Batches:
 
 
 def pillow(folder: Path) -> Batches:
-    """A process a core, as a torch DataLoader's workers; each gives batches of float32 arrays."""
+    """Pillow in one process per core, like the workers of a PyTorch DataLoader; each makes float32 batches."""
     paths = sorted(folder.glob("*/*.jpg"))
     context = get_context("spawn")
     queue = context.Queue(maxsize=4)
@@ -153,7 +153,7 @@ def _pillow_worker(paths: list[Path], number: int, queue: Any) -> None:
         chosen = random.choice(len(paths), BATCH)
         batch = np.stack([pillow_transform(paths[index], random) for index in chosen])
         now = time.process_time()
-        queue.put((len(batch), now - before))  # the array itself would go by shared memory: no copy
+        queue.put((len(batch), now - before))  # not the array: a DataLoader passes it by shared memory, without a copy
         before = now
 
 
@@ -166,12 +166,12 @@ WAYS: dict[str, Callable[[Path], Batches]] = {
 
 
 def measure(folder: Path, rounds: int, seconds: float) -> dict[str, np.ndarray]:
-    """Of each way, a row a round: images a second and core, images a second of processor time."""
+    """For each way, an array with one row per round: images per second and core, images per processor second."""
     speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
     for _ in range(rounds):
         for name, way in WAYS.items():
             made = way(folder)
-            for _ in islice(made, 4 + 2 * usable_cores()):  # what starting costs, and what was made ahead
+            for _ in islice(made, 4 + 2 * usable_cores()):  # warm up, and drain the batches made in advance
                 pass
             images, used, begun = 0, 0.0, time.perf_counter()
             while (taken := time.perf_counter() - begun) < seconds:
@@ -184,9 +184,9 @@ def measure(folder: Path, rounds: int, seconds: float) -> dict[str, np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=400, help="(default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=5, help="of each way and round (default: %(default)s)")
+    parser.add_argument("--pictures", type=int, default=400, help="number of JPEGs (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=5, help="seconds per way and round (default: %(default)s)")
     args = parser.parse_args()
     with TemporaryDirectory() as folder:
         write_pictures(Path(folder), args.pictures)
@@ -194,14 +194,14 @@ def main() -> None:
     print(
         f"{usable_cores()} cores, batches of {BATCH} pictures of {SIZE[0]}×{SIZE[1]}, medians of {args.rounds} rounds"
     )
-    for column, unit in enumerate(("images/s a core", "images a second of processor time")):
+    for column, unit in enumerate(("images/s per core", "images per second of processor time")):
         print(f"\n{unit}")
         own = speeds["ours"][:, column]
         for name, figures in speeds.items():
             found, ratios = figures[:, column], own / figures[:, column]
             print(
                 f"  {name:12}{np.median(found):7.1f} ({found.min():.0f} to {found.max():.0f});  "
-                f"ours to it {np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
+                f"ours / this {np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
             )
 
 

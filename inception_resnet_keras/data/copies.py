@@ -1,11 +1,12 @@
-"""Copies among pictures: the same pixels, and pictures that were resized, recompressed or slightly changed.
+"""The search for copies: pictures with the same pixels, and resized, recompressed or slightly changed versions.
 
-Every picture is decoded once, which gives its fingerprint: the SHA-256 of its pixels, a perceptual hash of 64 bits
-(`imagehash.phash`) and a small grey thumbnail. Equal pixels have equal SHA-256. Near-identical pictures have hashes
-that differ in few bits; as other pictures may have such hashes too, their thumbnails must be correlated as well.
+Every picture is decoded once to compute its fingerprint: the SHA-256 of its pixels, a perceptual hash of 64 bits
+(`imagehash.phash`) and a small grey thumbnail. Identical pictures have the same SHA-256. Near-identical pictures have
+hashes that differ in few bits. Because unrelated pictures may have similar hashes too, the thumbnails must also be
+correlated.
 
-The hash says little of a picture that is nearly uniform, which gets none, or of small ones, such as handwritten digits
-of 8×8 pixels, whose thumbnails must be almost equal.
+Nearly uniform pictures get no hash, because it would be noise. Small pictures, such as handwritten digits of 8×8
+pixels, count as near-identical only if their thumbnails are almost equal.
 """
 
 from __future__ import annotations
@@ -30,23 +31,23 @@ from .manifest import manifest_rows
 from .options import COPY_DISTANCE
 
 Progress = Callable[[int, int], None]
-HASHED_SIDE = 32  # of the grey picture that the hash is taken of
-THUMBNAIL = 16  # side
-FLAT = 4.0  # standard deviation of a thumbnail, of 255, below which a picture has no hash
-SMALL = 64  # pixels: the shorter side below which LIKENESS_OF_SMALL holds
+HASHED_SIDE = 32  # side of the grey picture that is hashed
+THUMBNAIL = 16  # side of the thumbnail
+FLAT = 4.0  # standard deviation of the thumbnail, on the scale of 0-255, below which a picture gets no hash
+SMALL = 64  # shorter side in pixels below which LIKENESS_OF_SMALL applies
 LIKENESS, LIKENESS_OF_SMALL = 0.95, 0.995  # least correlation of the thumbnails of near-identical pictures
-DECODED_AT_ONCE = 64  # pictures, per thread; Ctrl-C waits for them
-BLOCK = 512, 4096  # hashes that are compared at once
-IDENTICAL = -1  # the distance of pictures with the same pixels
+DECODED_AT_ONCE = 64  # pictures per thread; Ctrl-C waits for them
+BLOCK = 512, 4096  # numbers of hashes that are compared in one step
+IDENTICAL = -1  # the distance recorded for pictures with the same pixels
 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What copies are recognised by, one row per picture.
+    """The fingerprints of n pictures, by which copies are recognised.
 
-    pixels: SHA-256 of the pixels, hexadecimal; "" for a picture that cannot be decoded.
-    hashes: uint64 (n,), the perceptual hashes. hashed: bool (n,), which pictures have one.
-    thumbnails: uint8 (n, 256). small: bool (n,), which pictures are small.
+    pixels: SHA-256 of the pixels, hexadecimal; "" if the picture cannot be decoded.
+    hashes: uint64 (n,), the perceptual hashes. hashed: bool (n,), whether the picture has one.
+    thumbnails: uint8 (n, 256). small: bool (n,), whether the picture is small.
     """
 
     pixels: Sequence[str]
@@ -65,16 +66,18 @@ class Fingerprints:
         )
 
     def hash_texts(self) -> list[str]:
-        """The perceptual hashes as 16 hexadecimal digits; "" for a picture without."""
+        """The perceptual hashes as 16 hexadecimal digits; "" for a picture without a hash."""
         return [f"{value:016x}" if has else "" for value, has in zip(self.hashes.tolist(), self.hashed, strict=True)]
 
 
 @dataclass(frozen=True)
 class CopyPairs:
-    """Pairs of copies.
+    """The m pairs of copies that were found.
 
-    one, other: int64 (m,), numbers of pictures, `one` the lower. distance: int64 (m,), in how many of 64 bits their
-    hashes differ; IDENTICAL for the same pixels. Of many identical pictures each is paired with the first.
+    one, other: int64 (m,), the indices of the two pictures, the lower one first.
+    distance: int64 (m,), the number of differing bits of the two hashes; IDENTICAL for the same pixels.
+
+    In a group of identical pictures, each is paired with the first only.
     """
 
     one: np.ndarray
@@ -86,9 +89,11 @@ class CopyPairs:
 
 
 def fingerprint_pictures(source: Source, progress: Progress = lambda done, total: None) -> Fingerprints:
-    """Decodes every picture once, in threads. One that cannot be decoded is not listed as corrupt: training does that.
+    """Fingerprint every picture of a source. Each picture is decoded once, in threads.
 
-    progress: Called with the number of pictures decoded, and their total.
+    A picture that cannot be decoded is not listed in `source.corrupt` here; training lists it.
+
+    progress: Called with the number of pictures decoded so far and the total.
     """
     return joined([fingerprint_some(source, range(len(source)), progress)])
 
@@ -110,13 +115,13 @@ def fingerprint_some(
 
 
 def no_fingerprints(count: int) -> Fingerprints:
-    """Those of pictures that are not looked at."""
+    """Empty fingerprints, for `count` pictures that are not searched for copies."""
     none = np.zeros(count, bool)
     return Fingerprints([""] * count, np.zeros(count, np.uint64), none, np.zeros((count, THUMBNAIL**2), np.uint8), none)
 
 
 def fingerprint_files(paths: Sequence[str], value_range: tuple[float, float] | None = None) -> Fingerprints:
-    """The fingerprints of files; a file that cannot be decoded, or is no longer there, has none."""
+    """The fingerprints of files; those of a missing or unreadable file are empty."""
 
     def read(index: int) -> Image.Image | None:
         try:
@@ -139,7 +144,7 @@ def joined(several: Sequence[Fingerprints]) -> Fingerprints:
 
 
 def pixel_hash(image: Image.Image) -> str:
-    """SHA-256 of a picture's size and RGB pixels; the same of every file that decodes to the same picture."""
+    """SHA-256 of a picture's size and RGB pixels; equal for all files that decode to the same picture."""
     rgb = image if image.mode == "RGB" else image.convert("RGB")
     digest = hashlib.sha256(f"{rgb.width}x{rgb.height} ".encode())
     digest.update(rgb.tobytes())
@@ -172,7 +177,7 @@ def _fingerprints(
 
 
 def _perceptual(image: Image.Image) -> tuple[np.uint64, bool, np.ndarray]:
-    """The perceptual hash of a picture, whether it counts, and the thumbnail."""
+    """The perceptual hash of a picture, whether the picture is varied enough for the hash to count, the thumbnail."""
     import imagehash
 
     grey = image.convert("L").resize((HASHED_SIDE, HASHED_SIDE), Image.Resampling.BOX)
@@ -191,12 +196,12 @@ def _chunks(items: Iterable[int], length: int) -> Iterator[list[int]]:
 def find_copies(
     prints: Fingerprints, distance: int = COPY_DISTANCE, progress: Progress = lambda done, total: None
 ) -> CopyPairs:
-    """Finds identical and near-identical pictures.
+    """Find identical and near-identical pictures.
 
     Args:
-        prints: The pictures.
-        distance: In how many of 64 bits the hashes of near-identical pictures may differ.
-        progress: Called with the number of pictures compared with all others, and their total.
+        prints: The fingerprints of the pictures.
+        distance: The largest number of differing bits, of 64, between the hashes of near-identical pictures.
+        progress: Called with the number of pictures that were compared with all others, and the total.
 
     Returns:
         The pairs, sorted by their first picture.
@@ -225,23 +230,23 @@ def near_pairs(
     one_set: bool = False,
     thumbnails: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of a picture and another one that are near-identical.
+    """Find the near-identical pairs between two sets of pictures.
 
     Args:
-        prints, others: The pictures, all of which have hashes.
-        distance: In how many of 64 bits the hashes may differ.
-        progress: Called with the number of `prints` done, and their total.
-        one_set: Whether `others` are the same pictures, each pair of which is looked at once.
+        prints, others: The fingerprints of the two sets; every picture has a hash.
+        distance: The largest number of differing bits, of 64, between the two hashes.
+        progress: Called with the number of `prints` done so far and the total.
+        one_set: Whether `others` is the same set as `prints`; each pair is then returned once.
         thumbnails: Whether to compare the thumbnails too.
 
     Returns:
-        int64 (m, 2), numbers of the pictures, and int64 (m,), in how many bits they differ.
+        int64 (m, 2), the indices of both pictures, and int64 (m,), the number of differing bits.
     """
     rows, columns = BLOCK
     count, starts = len(prints), range(0, len(prints), rows)
 
     def compare_block(start: int) -> tuple[np.ndarray, np.ndarray]:
-        """One stretch of pictures with all others: every pair at once would take 80 GB for 100,000 pictures."""
+        """Compare one block of pictures with all others; all pairs at once would take 80 GB for 100,000 pictures."""
         found: list[np.ndarray] = []
         apart: list[np.ndarray] = []
         block = prints.hashes[start : start + rows, None]
@@ -267,7 +272,7 @@ def near_pairs(
 
 
 def alike_pairs(prints: Fingerprints, others: Fingerprints, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """bool: whether the thumbnails of each pair are correlated as those of near-identical pictures are."""
+    """bool (m,): whether the thumbnails of each pair are correlated enough to be near-identical."""
     alike = np.zeros(len(one), bool)
     for start in range(0, len(one), BLOCK[1]):
         some = slice(start, start + BLOCK[1])
@@ -283,7 +288,7 @@ def alike_pairs(prints: Fingerprints, others: Fingerprints, one: np.ndarray, oth
 
 
 def clusters(count: int, pairs: CopyPairs) -> np.ndarray:
-    """int (count,): a number per picture, equal for those that are copies of one another, directly or by others."""
+    """int (count,): a cluster number per picture; copies, and copies of copies, have the same number."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -293,11 +298,11 @@ def clusters(count: int, pairs: CopyPairs) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What a run reports of its copies
+# The report on the copies among a run's pictures
 # ----------------------------------------------------------------------------------------------------------------------
 COPIES_FILE = "copies.csv"
 COPY_COLUMNS = ("picture", "label", "split", "copy", "copy_label", "copy_split", "kind", "bits", "problem")
-LEFT_OUT = "left out"  # in place of the part of a picture that is in none
+LEFT_OUT = "left out"  # the part of a picture that is in neither train, val nor test
 IDENTICAL_PIXELS, NEAR = "identical", "near"
 TWO_LABELS, ACROSS = "two labels", "across the split"
 
@@ -306,8 +311,8 @@ TWO_LABELS, ACROSS = "two labels", "across the split"
 class CopyReport:
     """The copies among the pictures of a run.
 
-    sources: where the pictures are, numbered one source after the other. pairs: the copies. parts: the part of each
-    picture, or LEFT_OUT. seconds: how long it took to find them.
+    sources: The pictures, numbered through, one source after the other. pairs: The copies.
+    parts: The part of each picture, or LEFT_OUT. seconds: Duration of the search.
     """
 
     sources: Sequence[Source]
@@ -332,7 +337,7 @@ class CopyReport:
         return sorted(found, key=lambda row: (TWO_LABELS not in row[-1], ACROSS not in row[-1]))
 
     def sentences(self) -> tuple[str, list[str]]:
-        """What was found, and what the user should look at."""
+        """One sentence about the result of the search, and a list of warnings for the user to act on."""
         rows = self.rows()
         count = sum(map(len, self.sources))
         kinds = [sum(row[6] == kind for row in rows) for kind in (IDENTICAL_PIXELS, NEAR)]
@@ -353,7 +358,7 @@ class CopyReport:
         return found, warnings
 
     def decode(self, name: str) -> Image.Image:
-        """A picture by its name; white where it has gone since."""
+        """A picture by its name; a white one if the file no longer exists."""
         for source in self.sources:
             if name in source.names:
                 try:
@@ -366,7 +371,7 @@ class CopyReport:
 
 
 def left_out_names(path: Path) -> set[str]:
-    """The pictures that a run's copies.csv names as left out; none where there is no such file, or it is damaged."""
+    """The names of the pictures marked as left out in a run's copies.csv; empty if it is missing or damaged."""
     try:
         rows = manifest_rows(path, ("picture", "split", "copy", "copy_split"))
         return {

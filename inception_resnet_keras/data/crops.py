@@ -1,12 +1,12 @@
-"""What a network looks at of a picture in evaluation: the middle, or the 12 or 144 crops of the paper.
+"""Crops for evaluation: one central crop, or the paper's 12 or 144 crops.
 
-The crops are GoogLeNet's (arXiv 1409.4842, section 7), which the paper takes over: the picture is resized so
-that its shorter side has one of four lengths; of it the left, middle and right squares are taken (top, middle
-and bottom ones where it is higher than wide); of each square its four corners, its centre and the whole of it,
-and all six mirrored: 4 × 3 × 6 × 2 = 144. Twelve are those of the first length's middle square.
+The 144 crops are GoogLeNet's (arXiv 1409.4842, section 7), which the paper adopts. The picture is resized so that its
+shorter side has one of four lengths. Three squares are cut from it: left, middle and right, or top, middle and bottom
+if the picture is higher than wide. Each square yields its four corners, its centre and the whole square, and all six
+mirrored: 4 × 3 × 6 × 2 = 144. The 12 crops are those of the first length's middle square.
 
-GoogLeNet's lengths 256, 288, 320 and 352 belong to an input of 224 pixels. For another input they keep their
-ratio to it: 342, 384, 427 and 470 at 299 pixels. The papers publish no others.
+GoogLeNet's lengths 256, 288, 320 and 352 are for an input of 224 pixels. For other inputs the ratio is kept: 342, 384,
+427 and 470 at 299 pixels. The papers do not publish lengths for other inputs.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
 CROPS: tuple[Crops, ...] = get_args(Crops)
 MODES: tuple[CropMode, ...] = get_args(CropMode)
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
-LEAST_DRAFT = 2  # `images.decode` never gives a JPEG below so many times what is enough
+LEAST_DRAFT = 2  # `images.decode` never decodes a JPEG below this multiple of the size that is enough
 GOOGLENET_SIDE, GOOGLENET_LENGTHS = 224, (256, 288, 320, 352)
 Box = tuple[float, float, float, float]  # top, left, height, width
 
 
 @dataclass(frozen=True)
 class View:
-    """How a picture becomes a network's input where one crop of it is looked at.
+    """How a picture is cropped and resized to a network's input.
 
     size: (height, width) of the input, in pixels.
-    fraction: how much is looked at, in (0, 1].
-    mode: "squash": the middle, `fraction` of each side, is resized to `size` whatever its shape (TF-Slim's
-        evaluation; the whole picture where it is 1). "center": the picture is resized until its shorter side
-        is `size` / `fraction`, and the middle `size` is cut out (timm's and torchvision's; square inputs only).
-    interpolation: "bilinear", "bicubic", "lanczos" or "nearest"; all but the last with antialiasing.
-    value_range: the values that become 0 and 255 in a picture of more than 8 bits, as for `images.read_image`.
+    fraction: Share of the picture that is used, in (0, 1].
+    mode: "squash" resizes the middle, `fraction` of each side, to `size` whatever its shape, as TF-Slim's evaluation
+        does; with a `fraction` of 1 that is the whole picture. "center" resizes the picture so that its shorter side is
+        `size` / `fraction`, and cuts out the middle `size`, as timm and torchvision do; square inputs only.
+    interpolation: "bilinear", "bicubic", "lanczos" or "nearest"; all but "nearest" with antialiasing.
+    value_range: The values that become 0 and 255 in a picture of more than 8 bits, as for `images.read_image`.
     """
 
     size: tuple[int, int]
@@ -69,14 +69,14 @@ class View:
         return (self.mode, self.interpolation) == ("squash", "bilinear")
 
     def for_crops(self, count: int) -> View:
-        """The view where `count` crops are looked at: the places of 12 and 144 are fixed, and their input is square."""
+        """The view to use with `count` crops; 12 and 144 crops have fixed places and need a square input."""
         if count == 1:
             return self
         side = self.side()
         return View((side, side), interpolation=self.interpolation, value_range=self.value_range)
 
     def side(self) -> int:
-        """Of a square input; InputError for another."""
+        """The side of a square input; raises InputError if the input is not square."""
         if self.size[0] != self.size[1]:
             raise InputError(f"crops: square crops need a square input, and this is {self.size[0]}×{self.size[1]}")
         return self.size[0]
@@ -84,7 +84,7 @@ class View:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a user asks for instead of a view's own, None for what stays; checked as `View` is."""
+    """Settings that replace those of a view; None keeps the view's own. Checked as `View` checks its own."""
 
     fraction: float | None = None
     mode: str | None = None
@@ -106,8 +106,9 @@ class Changes:
 class Crop(NamedTuple):
     """A part of a picture.
 
-    grid: (height, width) that the whole picture is thought to be resized to.
-    box: top, left, height and width on that grid; what is in it is resized to the network's input.
+    grid: (height, width) of the whole picture after a notional resize; `box` is given on this grid.
+    box: Top, left, height and width. The content of the box is resized to the network's input.
+    mirrored: Whether the crop is mirrored left to right.
     """
 
     grid: tuple[int, int]
@@ -115,14 +116,14 @@ class Crop(NamedTuple):
     mirrored: bool = False
 
     def window(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """The box on the picture of that height and width: left, top, right, bottom in its pixels."""
+        """The box as left, top, right and bottom, in pixels of a picture of this height and width."""
         down, across = height / self.grid[0], width / self.grid[1]
         top, left, tall, wide = self.box
         return left * across, top * down, min((left + wide) * across, width), min((top + tall) * down, height)
 
 
 def make_crops(view: View, count: int, height: int, width: int) -> list[Crop]:
-    """The crops of a picture of that height and width: 1, 12 or 144."""
+    """The 1, 12 or 144 crops of a picture of this height and width."""
     if one_of("crops", count, CROPS) == 1:
         return [central_crop(view, height, width)]
     every = googlenet_crops(view.side(), height, width)
@@ -130,7 +131,7 @@ def make_crops(view: View, count: int, height: int, width: int) -> list[Crop]:
 
 
 def central_crop(view: View, height: int, width: int) -> Crop:
-    """The one crop that `view` looks at."""
+    """The single crop of a view."""
     if view.mode == "squash":
         top, left = (side * (1 - view.fraction) / 2 for side in (height, width))
         return Crop((height, width), (top, left, height - 2 * top, width - 2 * left))
@@ -140,9 +141,9 @@ def central_crop(view: View, height: int, width: int) -> Crop:
 
 
 def googlenet_crops(side: int, height: int, width: int) -> list[Crop]:
-    """All 144, by length, square (from the top or left on), place and mirroring.
+    """All 144 crops, ordered by length, square (from the top or left), place and mirroring.
 
-    The places are the corners, top left, top right, bottom left, bottom right; the centre; the whole square.
+    The places are the corners (top left, top right, bottom left, bottom right), the centre, and the whole square.
     """
     found = []
     for length in lengths(side):
@@ -159,14 +160,14 @@ def lengths(side: int) -> list[int]:
 
 
 def shorter_side_to(length: int, height: int, width: int) -> tuple[int, int]:
-    """The height and width that a picture has with its shorter side resized to `length`; fractions are cut off."""
+    """The height and width of a picture after its shorter side is resized to `length`, rounded down."""
     if height <= width:
         return length, int(length * width / height)
     return int(length * height / width), length
 
 
 def squares(height: int, width: int) -> list[tuple[int, int, int, int]]:
-    """Left, middle and right square of a picture; top, middle and bottom where it is higher than wide."""
+    """The left, middle and right square of a picture, or top, middle and bottom if it is higher than wide."""
     side = min(height, width)
     spare = max(height, width) - side
     offsets = (0, spare // 2, spare)
@@ -174,7 +175,7 @@ def squares(height: int, width: int) -> list[tuple[int, int, int, int]]:
 
 
 def places(square: tuple[int, int, int, int], side: int) -> list[tuple[int, int, int, int]]:
-    """The four corners and the centre of a square, each of `side`, and the whole square."""
+    """Six boxes of a square: its four corners and its centre, each with sides of `side`, and the whole square."""
     top, left, length, _ = square
     far, middle = length - side, (length - side) // 2
     offsets = ((0, 0), (0, far), (far, 0), (far, far), (middle, middle))
@@ -185,9 +186,9 @@ Enough = tuple[float, float] | None
 
 
 def decoding_size(view: View, count: int) -> Enough:
-    """What is `enough` for `images.decode`: the size for one plain crop, else None, the picture's own.
+    """The argument `enough` of `images.decode`: a size for one plain crop, otherwise None, the picture's full size.
 
-    A large JPEG may then come at a fraction of its size, the one that `read_image` takes.
+    With a size, a large JPEG may be decoded at a fraction of its size, the same fraction as in `read_image`.
     """
     if count > 1 or not view.plain:
         return None
@@ -195,7 +196,7 @@ def decoding_size(view: View, count: int) -> Enough:
 
 
 def decoded(decode: Callable[[Enough], Image.Image], sizes: Iterable[Enough]) -> dict[Enough, Image.Image]:
-    """A picture as each of the sizes has it decoded: again only where a JPEG would come at another fraction."""
+    """Decode a picture for each of several sizes, and again only if a JPEG would be decoded at another fraction."""
     found: dict[Enough, Image.Image] = {}
     for enough in sorted(set(sizes), key=lambda size: -math.prod(size or (math.inf,))):
         alike = (image for size, image in found.items() if _comes_alike(image, size, enough))
@@ -204,17 +205,20 @@ def decoded(decode: Callable[[Enough], Image.Image], sizes: Iterable[Enough]) ->
 
 
 def _comes_alike(image: Image.Image, size: Enough, enough: Enough) -> bool:
-    """Whether a picture that was decoded for `size` is sure to come no smaller for `enough`, which is no larger."""
+    """Whether a picture decoded for `size` would certainly have the same pixels if decoded for `enough`.
+
+    `enough` is no larger than `size`, so that the question is only whether a smaller JPEG fraction would be used.
+    """
     if enough is None or (size is not None and (size[0] < enough[0] or size[1] < enough[1])):
         return False
-    ways = (image.size, image.size[::-1])  # it is turned upright after it is decoded
+    ways = (image.size, image.size[::-1])  # both orientations, because the picture is turned upright after decoding
     return max(min(width / enough[1], height / enough[0]) for width, height in ways) < 2 * LEAST_DRAFT - 0.1
 
 
 def look(decode: Callable[[Enough], Image.Image], views: Iterable[View], count: int = 1) -> dict[View, np.ndarray]:
-    """What each of the views takes of one picture: uint8 (count, height, width, 3), RGB, 0-255.
+    """The crops of one picture for each of several views: uint8 (count, height, width, 3), RGB, 0-255.
 
-    decode: Gives the picture, for a size as `decoding_size` has it. count: 1, 12 or 144 crops.
+    decode: Decodes the picture for a size that `decoding_size` returned. count: 1, 12 or 144 crops.
     """
     sizes = {view: decoding_size(view, count) for view in views}
     images = decoded(decode, sizes.values())
@@ -224,7 +228,7 @@ def look(decode: Callable[[Enough], Image.Image], views: Iterable[View], count: 
 def cut(image: Image.Image, view: View, count: int) -> np.ndarray:
     """The crops of a picture as pixels: uint8 (count, height, width, 3), RGB, 0-255.
 
-    Each is resized once, from the picture itself: the square that GoogLeNet resizes twice too.
+    Each crop is resized once, directly from the picture, also the whole square, which GoogLeNet resizes twice.
     """
     if count == 1 and view.plain:
         return np.asarray(resized(image, view.size, view.fraction))[None]

@@ -1,4 +1,4 @@
-"""Labelled images of a `tf.data.Dataset`, written as a packed folder: from there on they are pictures like others."""
+"""Writing the labelled images of a `tf.data.Dataset` as a packed folder, which is then opened like any other source."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TAKES = (
 
 
 class Dataset(Protocol):
-    """What type checkers know of a `tf.data.Dataset`, which has no types of its own."""
+    """The type of a `tf.data.Dataset` for type checkers, because TensorFlow does not ship types."""
 
     @property
     def element_spec(self) -> Any: ...
@@ -31,7 +31,7 @@ class Dataset(Protocol):
 
 
 def is_dataset(data: Any) -> bool:
-    """Whether something is a `tf.data.Dataset`; TensorFlow is not imported for it."""
+    """Whether `data` is a `tf.data.Dataset`. Does not import TensorFlow."""
     return any(kind.__module__.startswith("tensorflow.") and "Dataset" in kind.__name__ for kind in type(data).__mro__)
 
 
@@ -48,20 +48,24 @@ def pack_dataset(
     """Write the images of a dataset, read once and in its order, as PNG into a new packed folder.
 
     Args:
-        dataset: Images with labels, batched or one by one, such as `keras.utils.image_dataset_from_directory` gives:
-            uint8 or float pixels of 0-255, (height, width, channels) with one channel or three, of any sizes; labels
-            as integers, as one-hot vectors, or as vectors of 0 and 1 of several labels per image, which they are
-            where any has other than one 1. Float pixels are rounded.
-        out: The folder to make; it must not exist.
-        argument: What errors call the dataset.
-        class_names: Names in the order of the labels. None takes the dataset's own `class_names`, else numbers.
-        several: Whether an image may have several labels even if each has one here: of held-out images beside others.
+        dataset: Images with labels, batched or one by one, such as `keras.utils.image_dataset_from_directory` returns.
+            Images are (height, width, channels) with 1 or 3 channels, of any size, uint8 or float pixels of 0-255;
+            float pixels are rounded. Labels are integers, one-hot vectors, or vectors of 0 and 1 with several labels
+            per image. Vectors count as several labels if any of them has more or fewer than one 1.
+        out: The folder to create; it must not exist.
+        argument: Name of the dataset in error messages.
+        class_names: Names in the order of the labels. None takes the dataset's own `class_names`, otherwise numbers.
+        several: Whether to treat one-hot vectors as several labels per image, as for held-out images of training
+            images with several labels.
         every_class: Whether each class must have an image; held-out images may lack some.
-        progress: Called with the number of images done, and of all, 0 where that is unknown.
+        progress: Called with the number of images written so far and the total, which is 0 if it is unknown.
+
+    Returns:
+        The folder, with the numbers of its images, files and bytes.
 
     Raises:
-        InputError: The dataset has no end, is empty, has elements of another kind, pixels that are not of 0-255 or a
-            label without a name; or a class has no image. Nothing of `out` is left.
+        InputError: The dataset is infinite or empty, has elements of another kind, pixels outside 0-255 or a label
+            without a name; or a class has no image. Nothing is left at `out`.
     """
     import tensorflow as tf
 
@@ -81,12 +85,13 @@ def pack_dataset(
         for number, (content, size, low, high, label) in enumerate(encoded):
             where = f"{argument}: image {number}"
             bounds[:] = min(bounds[0], float(low)), max(bounds[1], float(high))
-            if not (float(low) >= 0 and float(high) <= 255):  # nor NaN
-                raise InputError(f"{where} has values from {low:g} to {high:g}; pixels of 0-255 are needed, unscaled")
+            if not (float(low) >= 0 and float(high) <= 255):  # written so that NaN fails too
+                raise InputError(f"{where} has values from {low:g} to {high:g}; unscaled pixels of 0-255 are needed")
             height, width, channels = size.numpy().tolist()
             if channels not in (1, 3) or max(height, width) > MAX_SIDE:
                 raise InputError(
-                    f"{where} is of {height}×{width}×{channels}; it takes 1 or 3 channels, {MAX_SIDE} a side"
+                    f"{where} is {height}×{width}×{channels}; it must have 1 or 3 channels, and sides of at most "
+                    f"{MAX_SIDE}"
                 )
             given = label.numpy()
             vector = one_hot and given.size > 1
@@ -98,7 +103,8 @@ def pack_dataset(
             progress(number + 1, total)
         if images.dtype.is_floating and bounds[1] <= 1:
             raise InputError(
-                f"{argument}: no value is above {bounds[1]:g}; pixels of 0-255 are needed: leave out what scales them"
+                f"{argument}: no value is above {bounds[1]:g}; pixels of 0-255 are needed: remove the step that scales "
+                "them"
             )
 
     return write_packed(
@@ -107,7 +113,7 @@ def pack_dataset(
 
 
 def _element(dataset: tf.data.Dataset, argument: str) -> tuple[Any, Any]:
-    """The specs of the images and of the labels."""
+    """The tensor specs of the images and of the labels; raises InputError if they are not usable."""
     spec = dataset.element_spec
     if isinstance(spec, dict) and {"image", "label"} <= spec.keys():
         raise InputError(f"{argument}: its elements are dicts; give pairs: .map(lambda x: (x['image'], x['label']))")
@@ -122,24 +128,24 @@ def _element(dataset: tf.data.Dataset, argument: str) -> tuple[Any, Any]:
 
 
 def _encoded(image: Any) -> tuple[Any, Any, Any, Any]:
-    """PNG, the shape, and the least and largest value, within the dataset's own threads."""
+    """The PNG, the shape, and the lowest and highest value of an image; runs in the dataset's own threads."""
     import tensorflow as tf
 
     values = tf.cast(image, tf.float32)
     pixels = tf.cast(tf.clip_by_value(tf.round(values), 0, 255), tf.uint8)
-    # A NaN is neither least nor largest, so that it is asked for.
+    # Minimum and maximum ignore NaN, so it is looked for separately.
     bad = tf.reduce_any(tf.math.is_nan(values))
     low = tf.where(bad, tf.constant(float("nan")), tf.reduce_min(values))
     return tf.io.encode_png(pixels), tf.shape(image), low, tf.reduce_max(values)
 
 
 def _row(label: np.ndarray, names: Sequence[str] | None, where: str) -> np.ndarray:
-    """uint8 (classes,): a label that is a vector, 1 where a class applies."""
+    """uint8 (classes,): a label given as a vector, 1 for each class that applies."""
     if not np.isin(label, (0, 1)).all():
         takes = "an integer, a one-hot vector or a vector of 0 and 1 is needed"
         raise InputError(f"{where} has the label {shown(label.tolist())}; {takes}")
     if names is not None and len(label) != len(names):
-        raise InputError(f"{where} has a label of {len(label)} values, and there are {len(names)} classes")
+        raise InputError(f"{where} has a label of {len(label)} values, but there are {len(names)} classes")
     return label.astype(np.uint8)
 
 
@@ -150,5 +156,5 @@ def _number(label: np.ndarray, names: Sequence[str] | None, where: str) -> np.nd
         raise InputError(f"{where} has the label {label}; an integer is needed")
     if number < 0 or (names is not None and number >= len(names)):
         classes = "the classes" if names is None else f"the {len(names)} classes"
-        raise InputError(f"{where} has the label {number}, which is none of {classes}, counted from 0")
+        raise InputError(f"{where} has the label {number}, which is not one of {classes}, counted from 0")
     return np.array(number, np.int64)

@@ -1,4 +1,4 @@
-"""DICOM files: the first frame as grey values or RGB pixels, as the file asks to be shown. Needs pydicom."""
+"""Reading DICOM files: the first frame as grey values or RGB pixels, displayed as the file specifies. Needs pydicom."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ..common.packages import required
 PREAMBLE = 128  # bytes before the mark
 MARK = b"DICM"
 SUFFIXES = (".dcm", ".dicom")
-DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax whose size is only known once it was inflated
-WIDEST = 1e12  # beyond every stored value: what a window makes of it is the end of the window's range
+DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax whose decompressed size is not in the header
+WIDEST = 1e12  # beyond every stored value, so that a window maps it to the end of the window's range
 
 
 def is_dicom(start: bytes) -> bool:
-    """Whether a file with this start is a DICOM file; `start` has 132 bytes at least."""
+    """Whether `start`, the first 132 bytes or more of a file, is the start of a DICOM file."""
     return start[PREAMBLE : PREAMBLE + len(MARK)] == MARK
 
 
 def read_dicom_header(stream: IO[bytes]) -> Any:
-    """The elements before the pixels, as pydicom gives them.
+    """The elements before the pixels, as a pydicom dataset.
 
     Raises:
-        ValueError: The file is deflated or names no size.
+        ValueError: The file is deflated, or its header has no size.
     """
     pydicom = required("pydicom", "a DICOM file")
     if DEFLATED in stream.read(4096):
@@ -38,13 +38,13 @@ def read_dicom_header(stream: IO[bytes]) -> Any:
 
 
 def read_dicom(stream: IO[bytes]) -> Image.Image:
-    """The first frame: mode "RGB", or "F" with the values that the file says to show.
+    """Decode the first frame, as a picture of mode "RGB", or of mode "F" with the values to display.
 
-    Modality values, such as Hounsfield units, are computed from the stored ones. The first window or lookup table of
-    values of interest is applied and makes them 0 to 255; without one they stay as they are. MONOCHROME1 is inverted.
+    Modality values, such as Hounsfield units, are computed from the stored values. The first window (or VOI lookup
+    table) is applied and maps them to 0-255; without one, the modality values are kept. MONOCHROME1 is inverted.
 
     Raises:
-        Exception: Whatever pydicom raises at a damaged file, or one whose compression needs a package that is missing.
+        Exception: Any exception of pydicom, for a damaged file, or if a package for the compression is missing.
     """
     pydicom = required("pydicom", "a DICOM file")
     pixels = required("pydicom.pixels", "a DICOM file")
@@ -53,7 +53,7 @@ def read_dicom(stream: IO[bytes]) -> Image.Image:
     bits = int(dataset.BitsStored)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         count, _, depth = map(int, dataset.RedPaletteColorLookupTableDescriptor)
-        if depth == 8 and not 0 < count <= 256:  # pydicom takes the low 8 bits of a value as its place in such a table
+        if depth == 8 and not 0 < count <= 256:  # pydicom would index such a table by the low 8 bits of a value only
             raise ValueError("its palette has more than 256 entries of 8 bits; save it as RGB")
         values = pixels.apply_color_lut(values, dataset)
         bits = 8 * values.dtype.itemsize
@@ -77,9 +77,9 @@ def read_dicom(stream: IO[bytes]) -> Image.Image:
 
 
 def _looked_up(values: np.ndarray, table: Any, dataset: Any) -> np.ndarray:
-    """What a lookup table of values of interest gives, 0 to 255.
+    """Apply a VOI lookup table: values of 0-255.
 
-    pydicom's own function takes the low 8 bits of a value as its place in a table whose entries have 8 bits.
+    pydicom's own function is not used: it indexes a table with entries of 8 bits by the low 8 bits of a value only.
     """
     count, first, bits = map(int, table.LUTDescriptor)
     entries = table.LUTData
@@ -93,7 +93,7 @@ def _looked_up(values: np.ndarray, table: Any, dataset: Any) -> np.ndarray:
 
 
 def _window_range(dataset: Any, pixels: Any) -> tuple[float, float] | None:
-    """The lowest and highest value that the window gives; None where the file has none."""
+    """The lowest and highest output value of the window; None if the file has no window."""
     if dataset.get("WindowCenter") is None or dataset.get("WindowWidth") is None:
         return None
     low, high = np.asarray(pixels.apply_windowing(np.array([-WIDEST, WIDEST]), dataset), float)

@@ -1,7 +1,7 @@
-"""Everything random about an epoch, drawn in numpy: a pure function of seed, epoch and position.
+"""All random numbers of an epoch, drawn with NumPy as a pure function of seed, epoch and position.
 
-A position is a picture's place in the shuffled epoch. Its draws come from the generator of its block
-of positions, so they depend on nothing that was drawn before, on no batch size and on no worker.
+A position is a picture's place in the shuffled epoch. Positions are grouped into blocks of 256, and each block has its
+own generator. The draws therefore do not depend on earlier draws, the batch size or the number of workers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from .options import DataOptions
 
 BLOCK = 256
-BRIGHTNESS = 32.0  # of 255
+BRIGHTNESS = 32.0  # on the scale of 0-255
 SATURATION = (0.5, 1.5)
 HUE = 0.2
 CONTRAST = (0.5, 1.5)
@@ -23,12 +23,13 @@ RAND_AUGMENT_OPS = 14
 
 @dataclass(frozen=True)
 class Draws:
-    """One value, or one row, a picture.
+    """The draws of n pictures, one value or one row per picture.
 
-    crop: uniforms (n, 4): aspect, height, top, left. move: uniforms (n, 2). flip: bool.
-    colour: float32 (n, 5): brightness, saturation, hue, contrast, and 1 where brightness comes first.
-    operations: int32 (n, rand_augment); strengths: float32, in [-1, 1], the sign a direction.
-    mix: float32 (n, 4): 1 for CutMix, the Beta weight of the picture itself, the patch's centre.
+    crop: Uniform numbers (n, 4) for aspect, height, top and left. move: Uniform numbers (n, 2). flip: bool (n,).
+    colour: float32 (n, 5): brightness, saturation, hue, contrast, and 1 if brightness is changed first.
+    operations: int32 (n, rand_augment). strengths: float32 (n, rand_augment), in [-1, 1]; the sign is a direction.
+    mix: float32 (n, 4): 1 for CutMix or 0 for MixUp, the picture's own weight from the Beta distribution, and the
+        centre of the CutMix patch.
     """
 
     crop: np.ndarray
@@ -45,21 +46,21 @@ class Draws:
 
 @lru_cache(maxsize=4)
 def order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """Which picture stands at each position of an epoch: a permutation."""
+    """The index of the picture at each position of an epoch: a permutation."""
     found = np.random.default_rng((seed, epoch)).permutation(count)
-    found.flags.writeable = False  # it is given out again
+    found.flags.writeable = False  # because the cache returns the same array again
     return found
 
 
 def balanced_order(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """Which picture stands at each position of an epoch in which every class has the same number of positions.
+    """The index of the picture at each position of an epoch in which every class has equally many positions.
 
-    The epoch is as long as that of `order`. The positions that are left over by the division go to classes drawn at
-    random, one each. A class's pictures are drawn without replacement until all were taken, then once more.
+    The epoch has the same length as that of `order`. If it is not divisible by the number of classes, randomly drawn
+    classes have one position more. A class's pictures are drawn without replacement until all are used, then again.
 
     Args:
         labels: int (n,), the class of each picture. Classes without pictures are left out.
-        seed, epoch: The order depends on nothing else.
+        seed, epoch: Integers that determine the random order.
 
     Returns:
         int64 (n,), in random order.
@@ -77,7 +78,7 @@ def balanced_order(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 
 def draws(options: DataOptions, seed: int, epoch: int, first: int, last: int) -> Draws:
-    """Those of the positions from `first` on, before `last`."""
+    """The draws of the positions from `first` up to, but not including, `last`."""
     blocks = range(first // BLOCK, max(last - 1, first) // BLOCK + 1)
     parts = [vars(_block(options, np.random.default_rng((seed, epoch, 1 + block)))) for block in blocks]
     every = Draws(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
@@ -86,7 +87,7 @@ def draws(options: DataOptions, seed: int, epoch: int, first: int, last: int) ->
 
 
 def _block(options: DataOptions, random: np.random.Generator) -> Draws:
-    """All is drawn, whatever of it `options` uses: turning one thing on leaves the others as they were."""
+    """The draws of a block. All are always drawn, so that turning one option on does not change the others' draws."""
     uniforms = random.random((BLOCK, 16))
     first = uniforms[:, 7] < 0.5
     low, high = np.array([SATURATION, (-HUE, HUE), CONTRAST]).T
@@ -110,18 +111,18 @@ def _block(options: DataOptions, random: np.random.Generator) -> Draws:
 def inception_boxes(
     sizes: np.ndarray, uniforms: np.ndarray, area: tuple[float, float], aspect: tuple[float, float]
 ) -> np.ndarray:
-    """The released code's crops, as TensorFlow's sample_distorted_bounding_box draws them.
+    """The released code's random crops, drawn as TensorFlow's `sample_distorted_bounding_box` draws them.
 
-    An aspect ratio (width / height) is drawn, then a height among those whose area is within bounds
-    and that fit the picture, then a place.
+    An aspect ratio (width / height) is drawn first, then a height for which the crop's area is within bounds and the
+    crop fits into the picture, then a place.
 
     Args:
-        sizes: (n, 2), height and width.
-        uniforms: (n, 4), in [0, 1).
-        area, aspect: Bounds of the crop's share of the picture, and of its width / height.
+        sizes: (n, 2), the height and width of each picture.
+        uniforms: (n, 4), uniform random numbers in [0, 1).
+        area, aspect: Lower and upper bound of the crop's share of the picture, and of its width / height.
 
     Returns:
-        int32 (n, 4): top, left, height, width; the whole picture where no crop fits.
+        int32 (n, 4): top, left, height and width of each crop; the whole picture if no crop fits.
     """
     heights, widths = sizes.T.astype(np.int64)
     least, most = (share * heights * widths for share in area)
@@ -132,7 +133,7 @@ def inception_boxes(
     shortest = np.minimum(shortest, tallest)
     height = shortest + (uniforms[:, 1] * (tallest - shortest + 1)).astype(np.int64)
     width = np.rint(height * ratio).astype(np.int64)
-    # Rounding may have passed a bound by a row: one more, or one fewer.
+    # Rounding may exceed a bound by one row: correct the height by one.
     height += (height * width < least).astype(np.int64) - (height * width > most)
     width = np.rint(height * ratio).astype(np.int64)
     covered = height * width
@@ -144,10 +145,10 @@ def inception_boxes(
 
 
 def patches(mix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """What CutMix and MixUp take from a picture's neighbour.
+    """The patches and label shares of CutMix and MixUp.
 
-    Returns int32 (n, 4), CutMix's patch as top, left, bottom, right, empty for MixUp; and float32
-    (n,), the picture's own share of its label: what the patch leaves of it, or MixUp's weight.
+    Returns int32 (n, 4), the CutMix patch as top, left, bottom and right, empty for MixUp; and float32 (n,), the
+    picture's own share of its label: the uncovered share of the picture for CutMix, the drawn weight for MixUp.
     """
     sides = np.array(size)
     cut, weight = mix[:, 0] > 0, mix[:, 1]

@@ -1,4 +1,4 @@
-"""Folders of labelled pictures: a folder with one folder per class, or with such a folder for each part of a split."""
+"""Listing the pictures of a folder with one folder per class, or with one such folder for each part of a split."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ TO_CSV = "or name each picture in a CSV file with the columns path and label"
 
 @dataclass(frozen=True)
 class Layout:
-    """How a folder's subfolders are understood.
+    """The meaning of a folder's subfolders.
 
-    parts: the folder of each part of a split, in the order of PARTS; empty where the subfolders are classes.
-    beside: what is not read, each place with why. notes: what could be understood otherwise, each a sentence.
+    parts: The folder of each part of a split, in the order of PARTS; empty if the subfolders are classes.
+    beside: (place, reason) of everything that is not read. notes: Sentences about what was ambiguous.
     """
 
     parts: Mapping[str, Path]
@@ -34,19 +34,19 @@ class Layout:
 
 
 def list_folder(path: Path, part: str | None = None) -> Listing:
-    """The pictures of a folder and their labels; nothing is opened.
+    """List the pictures of a folder and their labels, without opening them.
 
     Args:
         path: A folder with one folder per class; or with folders named train, val and test (or training, valid,
-            validation, testing, in any case) that each hold one folder per class.
-        part: Takes only this part of a split.
+            validation, testing, in upper or lower case) that each hold one folder per class.
+        part: List only this part of a split.
 
     Returns:
-        The pictures, with the part of each where the folder is split and `part` is None.
+        The pictures; with the part of each picture if the folder is split and `part` is None.
 
     Raises:
-        InputError: There are no such folders, a class has no picture, the folder has no such part, or it cannot be
-            decided whether its folders are classes or parts.
+        InputError: The folder has no subfolders, a class has no picture, `part` does not exist, or it cannot be
+            decided whether the subfolders are classes or parts.
     """
     layout = require_part(path, part)
     if not layout.parts:
@@ -65,21 +65,22 @@ def list_folder(path: Path, part: str | None = None) -> Listing:
         f"{name} {sum(map(len, classes.values())):,} ({layout.parts[str(name)].name})"
         for name, classes in by_part.items()
     ]
-    note = f"{path}: is split by its folders, into {', '.join(counts)} pictures"
+    note = f"{path}: the split is given by its folders: {', '.join(counts)} pictures"
     return _listing(by_part, beside=beside, notes=[*layout.notes, note])
 
 
 def require_part(path: Path, part: str | None) -> Layout:
-    """How a folder's subfolders are understood; InputError where that is ambiguous, or the folder lacks the part."""
+    """The layout of a folder; raises InputError if it is ambiguous or lacks the part."""
     layout = read_layout(path)
     if part and part not in layout.parts:
-        has = f"it has {' and '.join(layout.parts)}" if layout.parts else "its folders are classes"
+        has = f"it has {' and '.join(layout.parts)}" if layout.parts else "its subfolders are classes"
         raise InputError(f"{path}: has no part {part!r}; {has}")
     return layout
 
 
 def read_layout(path: Path) -> Layout:
-    """Whether a folder's subfolders are classes or parts; InputError where that is ambiguous."""
+    """Whether a folder's subfolders are classes or parts; raises InputError if that is ambiguous."""
+    # Subfolders that are named like parts may still be classes: their content and their neighbours decide.
     folders = class_folders(path)
     named = [folder for folder in folders if folder.name.casefold() in PART_NAMES]
     if not named:
@@ -89,9 +90,9 @@ def read_layout(path: Path) -> Layout:
     other_pictures = [folder for folder in others if _has_pictures(folder)]
     if other_pictures and with_classes:
         raise InputError(
-            f"{path}: holds {_listed(with_classes)}, with folders in them as the parts of a split have, and "
-            f"{_listed(other_pictures)} beside: if it is split, move what is no part elsewhere; if these are classes, "
-            f"put the pictures of {_listed(with_classes)} directly into the folder, {TO_CSV}"
+            f"{path}: has {_listed(with_classes)} with folders in them, like the parts of a split, and also "
+            f"{_listed(other_pictures)}: if it is split, move the folders that are not parts elsewhere; if these are "
+            f"classes, put the pictures of {_listed(with_classes)} directly into the folder, {TO_CSV}"
         )
     if other_pictures:
         taken = "is taken as a class, not as a part" if len(named) == 1 else "are taken as classes, not as parts"
@@ -101,16 +102,18 @@ def read_layout(path: Path) -> Layout:
         if not any(map(_has_pictures, named)):
             raise InputError(f"{path}: its folders {_listed(named)} hold no pictures")
         raise InputError(
-            f"{path}: holds {_listed(named)}, named as the parts of a split, with pictures but no folders in them: put "
-            f"each class's pictures in a folder of the class's name within them, {TO_CSV}"
+            f"{path}: has {_listed(named)}, named like the parts of a split, with pictures but no folders in them: in "
+            f"each of them put the pictures of each class into a folder with the class's name, {TO_CSV}"
         )
+    # The folder is split: assign one folder to each part.
     parts: dict[str, Path] = {}
     for folder in with_classes:
         part = PART_NAMES[folder.name.casefold()]
         if part in parts:
             both = f"{parts[part].name} and {folder.name}"
-            raise InputError(f"{path}: holds both {both}, two names of one part: join them")
+            raise InputError(f"{path}: has both {both}, which are names of the same part: merge them")
         parts[part] = folder
+    # Record everything else in the folder with the reason why it is not read.
     beside = [(str(folder), reason) for folder, reason in _folders(path) if reason]
     beside += [(str(folder), "holds no pictures") for folder in others]
     for folder in named:
@@ -118,9 +121,9 @@ def read_layout(path: Path) -> Layout:
             continue
         loose = len(picture_names(folder))
         if loose and PART_NAMES[folder.name.casefold()] == TRAIN:
-            has = f"holds {counted(loose, 'picture')} and no folder of a class, as {_listed(with_classes)} does"
-            raise InputError(f"{folder}: {has}; put each class's pictures in a folder of the class's name")
-        unlabelled = f"{counted(loose, 'picture', 'lies', 'lie')} in no folder of a class, without a label: not read"
+            has = f"holds {counted(loose, 'picture')} and no folder of a class, unlike {_listed(with_classes)}"
+            raise InputError(f"{folder}: {has}; put the pictures of each class into a folder with the class's name")
+        unlabelled = f"{counted(loose, 'picture', 'is', 'are')} outside any class's folder, without a label: not read"
         beside.append((str(folder), unlabelled if loose else "holds no pictures"))
     if loose := _loose(path):
         beside.append((str(path), f"{counted(loose, 'picture')} beside the parts' folders, not read"))
@@ -128,19 +131,20 @@ def read_layout(path: Path) -> Layout:
 
 
 def picture_files(path: Path) -> list[Path]:
-    """The files below a folder that are named as pictures, sorted; links are followed, hidden files passed over."""
+    """The picture files below a folder, by their endings, sorted. Links are followed; hidden files are skipped."""
     return list(map(Path, picture_names(path)))
 
 
 def picture_names(path: Path) -> list[str]:
-    """The same as text, which a million files take a fifth of the memory as. In the order of paths, part by part."""
+    """`picture_files` as strings, which take a fifth of the memory of paths. Sorted folder by folder, as paths are."""
     return sorted((file for file in _files(path) if _suffix(file) in SUFFIXES), key=lambda file: file.split(os.sep))
 
 
 def pictures_and_others(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    """The pictures below a folder, as `picture_files` has them, and whatever else lies there, sorted, each with why.
+    """The pictures below a folder, as from `picture_files`, and (file, reason) of all other files, sorted.
 
-    A hidden folder, one that cannot be listed, and a second way to a folder stand for what is in them.
+    The content of a hidden folder, of an unreadable one, and of a folder reached a second time by a link is not
+    listed; the folder itself is.
     """
     others: list[tuple[str, str]] = []
     pictures: list[str] = []
@@ -149,7 +153,7 @@ def pictures_and_others(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
             pictures.append(file)
         else:
             ending = f"ends in {suffix}" if suffix else "has no ending"
-            others.append((file, f"{ending}, and pictures end in {', '.join(SUFFIXES)}"))
+            others.append((file, f"{ending}; pictures end in {', '.join(SUFFIXES)}"))
     return (
         sorted(pictures, key=lambda file: file.split(os.sep)),
         sorted(others, key=lambda other: other[0].split(os.sep)),
@@ -157,47 +161,47 @@ def pictures_and_others(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
 
 
 def files_by_class(path: Path) -> dict[str, list[str]]:
-    """The pictures of each class's folder; InputError where there are no such folders, or a class has none."""
+    """The pictures of each class's folder; raises InputError if there are no folders or a class has no pictures."""
     classes = class_folders(path)
     if not classes:
         loose = len(picture_names(path))
-        found = f"{counted(loose, 'picture')} outside any class" if loose else "nothing"
-        raise InputError(f"{path}: holds {found}; put each class's pictures in a folder of the class's name")
+        found = f"{counted(loose, 'picture')} outside any class" if loose else "no pictures"
+        raise InputError(f"{path}: holds {found}; put the pictures of each class into a folder with the class's name")
     by_class = {entry.name: picture_names(entry) for entry in classes}
     for name, files in by_class.items():
         if not files:
             raise InputError(
-                f"{path / name}: class {name!r} has no picture, no file ending in {', '.join(SUFFIXES)}; add some, or "
-                "remove the folder"
+                f"{path / name}: class {name!r} has no picture (a file ending in {', '.join(SUFFIXES)}); add pictures, "
+                "or remove the folder"
             )
     return by_class
 
 
 def class_folders(path: Path) -> list[Path]:
-    """The folders in a folder that may be classes, sorted.
+    """The subfolders that may be classes, sorted.
 
-    Hidden folders, those that archivers leave (`__MACOSX`), and training runs are passed over.
+    Hidden folders, folders left by archivers (`__MACOSX`), and training runs are skipped.
     """
     return [folder for folder, reason in _folders(path) if not reason]
 
 
 def _folders(path: Path) -> list[tuple[Path, str]]:
-    """The folders in a folder, sorted, each with why it is no class; "" for one that may be."""
-    with os.scandir(path) as entries:  # which asks the disk for no file's kind, unlike `Path.iterdir`
+    """The subfolders, sorted, each with the reason why it is not a class; "" if it may be one."""
+    with os.scandir(path) as entries:  # unlike `Path.iterdir`, gives each entry's kind without asking the disk again
         folders = sorted(path / entry.name for entry in entries if entry.is_dir())
 
     def reason(folder: Path) -> str:
         if folder.name.startswith("."):
             return "is a hidden folder: it is not read"
         if folder.name.startswith("__"):
-            return "begins with __, as folders that programs leave: it is not read"
+            return "begins with __, like folders left by archivers: it is not read"
         return "holds a training run: it is not read" if (folder / "model.keras").exists() else ""
 
     return [(folder, reason(folder)) for folder in folders]
 
 
 def not_read(path: Path) -> list[tuple[str, str]]:
-    """What else lies in a folder of classes, each kind with why it is not read: nothing vanishes unsaid."""
+    """(place, reason) of everything in a folder of classes that is not read, so that no file is ignored silently."""
     kinds: Counter[str] = Counter()
     left: list[tuple[str, str]] = []
     for entry in class_folders(path):
@@ -210,7 +214,7 @@ def not_read(path: Path) -> list[tuple[str, str]]:
         for suffix, count in sorted(kinds.items())
     ]
     found += [
-        (places[0], reason if len(places) == 1 else f"{reason}, as {len(places) - 1:,} more: none of them is read")
+        (places[0], reason if len(places) == 1 else f"{reason}, like {len(places) - 1:,} others: none of them is read")
         for reason, places in reasons.items()
     ]
     found += [(str(folder), reason) for folder, reason in _folders(path) if reason]
@@ -221,21 +225,21 @@ def not_read(path: Path) -> list[tuple[str, str]]:
 
 
 def _classes_of_part(folder: Path) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:
-    """The pictures of each class in a part's folder, and its folders without any, each with why it is not read."""
+    """The pictures of each class in a part's folder, and (folder, reason) of its folders without pictures."""
     by_class = {entry.name: picture_names(entry) for entry in class_folders(folder)}
     empty = [(str(folder / name), "holds no pictures") for name, files in by_class.items() if not files]
     return {name: files for name, files in by_class.items() if files}, empty
 
 
 def _split_within_classes(path: Path) -> list[str]:
-    """A note where each class's folder is divided into folders that are named as the parts of a split."""
+    """A note if every class's folder is divided into folders that are named like the parts of a split."""
     within = [{folder.name.casefold() for folder in class_folders(entry)} for entry in class_folders(path)]
     if not all(names and names <= PART_NAMES.keys() for names in within):
         return []
     names = " and ".join(sorted(set.union(*within)))
     return [
-        f"{path}: the folders {names} within each class are not taken as the parts of a split; for that, put the "
-        "classes' folders into the parts' folders"
+        f"{path}: the folders {names} within each class are not used as the parts of a split; to use them, put the "
+        "classes' folders into the parts' folders instead"
     ]
 
 
@@ -262,7 +266,7 @@ def _listed(folders: Iterable[Path]) -> str:
 
 
 def _loose(path: Path) -> int:
-    """How many pictures lie in a folder itself."""
+    """The number of pictures directly in a folder, outside its subfolders."""
     return sum(entry.suffix.lower() in SUFFIXES for entry in path.iterdir() if not entry.is_dir())
 
 
@@ -271,15 +275,15 @@ def _has_pictures(path: Path) -> bool:
 
 
 def _suffix(file: str) -> str:
-    """As `Path.suffix` has it, in lower case."""
+    """`Path.suffix` in lower case."""
     suffix = os.path.splitext(file)[1].lower()
     return "" if suffix == "." else suffix
 
 
 def _files(path: Path, left: list[tuple[str, str]] | None = None) -> Iterator[str]:
-    """Every file below a folder but hidden ones; links are followed, each folder is entered once.
+    """Every file below a folder except hidden ones. Links are followed; each folder is entered once.
 
-    left: What is not entered or given is appended to it, with why.
+    left: A list to which (place, reason) of everything skipped is appended.
     """
     left = [] if left is None else left
     entered: set[str] = set()
@@ -291,7 +295,7 @@ def _files(path: Path, left: list[tuple[str, str]] | None = None) -> Iterator[st
         true = os.path.realpath(here)
         if true in entered:
             folders.clear()
-            left.append((here, "leads to a folder that is read already"))
+            left.append((here, "leads to a folder that was already read"))
             continue
         entered.add(true)
         for names, what in ((folders, "a hidden folder"), (files, "a hidden file")):

@@ -1,4 +1,4 @@
-"""A picture file as an array of RGB pixels, whatever its mode, or a reason why not."""
+"""Decoding picture files of any mode to RGB pixels, with a reason for each file that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -26,35 +26,36 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", "
 _WITH_PAGES = (".tif", ".tiff", *dicom.SUFFIXES)
 KINDS = "JPEG, PNG, WebP, BMP, GIF, TIFF or DICOM"
 MAX_PIXELS = 64 * 1024 * 1024  # 192 MiB once decoded; a scanner's A4 page at 600 dpi has 35 million
-# Of width and of height; a JPEG's own bound. It keeps a resize small too, which first makes a picture of the old height
-# and the new width: 65,535 × 299 is 20 million pixels.
+# Largest width and height, which is also a JPEG's limit. It bounds the memory of a resize too, whose first step makes a
+# picture of the old height and the new width: 65,535 × 299 is 20 million pixels.
 MAX_SIDE = 65_535
-JPEG, PLAIN, PILLOW = range(3)  # how a picture is decoded: its crop only; by TensorFlow; by read_image
+# How a picture is decoded: by TensorFlow, its crop only; by TensorFlow, the whole picture; by `read_image`.
+JPEG, PLAIN, PILLOW = range(3)
 PNG_SIGNATURE = 8  # bytes
-HEADER_BYTES = 4096  # a header that is longer is Pillow's to read
+HEADER_BYTES = 4096  # longer headers are read by Pillow
 _JPEG_SCAN, _JPEG_FRAMES = 0xFFDA, (0xFFC0, 0xFFC1, 0xFFC2)
-_PNG_LENGTHS = {b"gAMA": 4, b"sRGB": 1, b"pHYs": 9}  # of chunks that do not change pixels
-# What TensorFlow decodes to the pixels that read_image gives; the rest takes Pillow's path.
+_PNG_LENGTHS = {b"gAMA": 4, b"sRGB": 1, b"pHYs": 9}  # lengths of the chunks that do not change pixels
+# The modes that TensorFlow decodes to the same pixels as `read_image`; all others are decoded by Pillow.
 _PLAIN_MODES = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P"), "WEBP": ("RGB",)}
-_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # of more than 8 bits; only PNG, TIFF and DICOM have them
+_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # more than 8 bits; only in PNG, TIFF and DICOM files
 _NO_16_BITS = ("I", "F")  # 32-bit integers, and floating-point numbers
 _16_BITS = (0.0, 65_535.0)
-# Of colours of 16 bits Pillow keeps one byte, the upper one; where it is asked for the other byte order, the lower one.
+# Pillow keeps only the upper byte of 16-bit colours. Asked for the other byte order, it keeps the lower byte instead.
 _LOWER_BYTE = {
     f"{layers};16{order}": f"{layers};16{'L' if order == 'B' or (order == 'N' and sys.byteorder == 'big') else 'B'}"
     for layers in ("RGB", "RGBX", "RGBA")
     for order in "BLN"
 }
-_DEEP_OPAQUE_GREY = "LA;16B"  # grey with opacity in a PNG of 16 bits
+_DEEP_OPAQUE_GREY = "LA;16B"  # 16-bit grey with opacity, in a PNG
 _DEEP_INK = ("CMYK;16B", "CMYK;16L", "CMYK;16N")
 _PREMULTIPLIED = ("RGBa;16B", "RGBa;16L", "RGBa;16N")
-_BITS, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339  # tags of TIFF
-_WHITE_IS_ZERO, _SEPARATE, _UNSIGNED, _SIGNED = 0, 2, 1, 2  # their values
+_BITS, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339  # TIFF tags
+_WHITE_IS_ZERO, _SEPARATE, _UNSIGNED, _SIGNED = 0, 2, 1, 2  # values of these tags
 _TOO_LARGE = f"at most {MAX_PIXELS:,} pixels, and {MAX_SIDE:,} of width and of height, are read; make it smaller first"
 
 
 class UnreadableImageError(InputError):
-    """A picture that cannot be used: `path`, and `reason` without it."""
+    """Raised for a picture that cannot be read. `path` is its file, `reason` the message without the path."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -62,7 +63,7 @@ class UnreadableImageError(InputError):
 
 
 class OversizeImageError(UnreadableImageError):
-    """A picture of more pixels than are read, which its header told before anything was decoded."""
+    """Raised for a picture that is too large according to its header, before anything is decoded."""
 
 
 def read_image(
@@ -73,27 +74,27 @@ def read_image(
     content: bytes | None = None,
     value_range: tuple[float, float] | None = None,
 ) -> np.ndarray:
-    """Decodes a picture.
+    """Decode a picture to RGB pixels.
 
     Args:
-        path: A JPEG, PNG, WebP, BMP, GIF, TIFF or DICOM file, recognised by its content, not its name. Of several
-            frames or pages the first is read. It is turned upright as its EXIF orientation says.
-        size: (height, width) to resize to, bilinear with antialiasing; None leaves it as it is.
+        path: A JPEG, PNG, WebP, BMP, GIF, TIFF or DICOM file, recognised by its content, not its name. If it has
+            several frames or pages, the first is read. It is turned upright by its EXIF orientation.
+        size: (height, width) to resize to, bilinear with antialiasing. None keeps the picture's own size.
         crop: The share of each side, about the middle, that is resized, in (0, 1]; 1 for the whole
-            picture. Without `size` it is not heeded.
-        content: What the file holds, where that was read before; `path` then only names it.
-        value_range: The values that become 0 and 255 where a picture has more than 8 bits; values outside are
-            clipped. None is 0 to 65535 for unsigned 16-bit values. 32-bit values and DICOM files without a window
-            cannot be read without it.
+            picture. Ignored without `size`.
+        content: The bytes of the file, if they are already read; `path` is then only used in error messages.
+        value_range: The values that become 0 and 255 in a picture of more than 8 bits; values outside are clipped.
+            None means 0 to 65535 for unsigned 16-bit values. 32-bit values and DICOM files without a window cannot be
+            read without it.
 
     Returns:
-        uint8 (height, width, 3), RGB, 0-255. Grey, palette, CMYK and deeper pictures are converted;
-        what is transparent is laid over white.
+        uint8 (height, width, 3), RGB, 0-255. Grey, palette, CMYK and deeper pictures are converted; transparent
+        pixels are blended with white.
 
     Raises:
-        UnreadableImageError: The file is missing, no regular file, no such picture, corrupt, truncated, or has
-            more than `MAX_PIXELS` pixels or a side of more than `MAX_SIDE`, which its header tells before anything
-            is decoded.
+        UnreadableImageError: The file is missing, not a regular file, not a picture of these formats, corrupt or
+            truncated; or its header gives more than `MAX_PIXELS` pixels or a side of more than `MAX_SIDE`, which is
+            checked before anything is decoded.
     """
     if size is None:
         return np.asarray(decode(path, content=content, value_range=value_range))
@@ -108,14 +109,14 @@ def decode(
     content: bytes | None = None,
     value_range: tuple[float, float] | None = None,
 ) -> Image.Image:
-    """The picture as Pillow has it, RGB and upright; the other arguments and the errors are `read_image`'s.
+    """Decode a picture to a Pillow image, RGB and upright; the other arguments and the errors are as in `read_image`.
 
-    enough: (height, width) that it will be resized to at most, the whole of it: a JPEG may then come smaller
-        than it is, never below twice that.
+    enough: The largest (height, width) to which the whole picture will be resized. A JPEG may then be decoded at a
+        fraction of its size, which is at least twice `enough`.
     """
     with open_image(path, content) as file:
         if enough is not None and file.format == "JPEG":
-            # Decodes at a fraction where that is enough.
+            # Choose the smallest fraction that is at least twice `enough`.
             file.draft("RGB", (round(2 * enough[1]), round(2 * enough[0])))
         if _is_deep_colour(file) and (value_range is not None or _rawmode(file) == _DEEP_OPAQUE_GREY):
             return _scaled_colour(_deep_colour(path, file, content), value_range or _16_BITS)
@@ -125,10 +126,10 @@ def decode(
 
 @dataclass(frozen=True)
 class Depth:
-    """What a picture of more than 8 bits holds, or one of several pages.
+    """The values of a picture of more than 8 bits, and whether the file has several pages.
 
-    values: The lowest and highest value; None for 8 bits, and for a DICOM file that says how it is shown.
-    whole: Whether the values are unsigned integers of 16 bits at most. pages: Whether pages follow the first one.
+    values: The lowest and highest value; None for 8 bits, and for a DICOM file that specifies its display.
+    whole: Whether the values are unsigned integers of at most 16 bits. pages: Whether there are pages after the first.
     """
 
     values: tuple[float, float] | None
@@ -137,7 +138,7 @@ class Depth:
 
 
 def read_depth(path: Path, content: bytes | None = None) -> Depth:
-    """The depth of a picture; decodes it if it has more than 8 bits. UnreadableImageError as for `decode`."""
+    """The depth of a picture, which is decoded if it has more than 8 bits. Raises the errors of `decode`."""
     with open_image(path, content) as file:
         pages = file.format in ("TIFF", "DICOM") and bool(getattr(file, "is_animated", False))
         if _is_deep_colour(file):
@@ -157,7 +158,7 @@ def read_depth(path: Path, content: bytes | None = None) -> Depth:
 
 
 def has_pages(path: Path) -> bool:
-    """Whether a TIFF or DICOM file has pages or frames behind the first; False for a file that cannot be read."""
+    """Whether a TIFF or DICOM file has more than one page or frame; False for a file that cannot be read."""
     if path.suffix.lower() not in _WITH_PAGES:
         return False
     try:
@@ -168,13 +169,13 @@ def has_pages(path: Path) -> bool:
 
 
 def _tag(file: Image.Image, tag: int) -> object:
-    """The value of a TIFF file's tag, its first where it has several; None of another file."""
+    """The value of a TIFF file's tag, the first of several; None for files of other formats."""
     value = getattr(file, "tag_v2", {}).get(tag) if file.format == "TIFF" else None
     return value[0] if isinstance(value, tuple) and value else value
 
 
 def _unsigned(image: Image.Image, file: Image.Image) -> Image.Image | np.ndarray:
-    """The picture; its values if these are unsigned integers of 32 bits, for which Pillow has no mode."""
+    """The picture; or an array if the values are unsigned 32-bit integers, for which Pillow has no mode."""
     if image.mode == "I" and _tag(file, _BITS) == 32 and _tag(file, _SAMPLE_FORMAT) in (None, _UNSIGNED):
         return np.asarray(image).view(np.uint32)
     return image
@@ -185,7 +186,7 @@ def _is_deep_colour(file: Image.Image) -> bool:
 
 
 def _rawmode(file: Image.Image) -> str:
-    """How Pillow unpacks the file's pixels."""
+    """Pillow's name for the pixel layout of the file, such as "RGB;16B"; "" if there is none."""
     if not (tiles := getattr(file, "tile", None)):
         return ""
     arguments = tiles[0][3]
@@ -193,7 +194,10 @@ def _rawmode(file: Image.Image) -> str:
 
 
 def _deep_colour(path: Path, file: Image.Image, content: bytes | None) -> np.ndarray:
-    """uint16 (height, width, 3 or 4) of a picture whose colours have 16 bits, upright."""
+    """uint16 (height, width, 3 or 4): the pixels of a picture of 16-bit colours, upright.
+
+    Pillow reads one byte of each value only, so that the file is decoded twice, once for each byte.
+    """
     raw = _rawmode(file)
     with open_image(path, content) as again:
         assert isinstance(again, ImageFile.ImageFile)
@@ -203,11 +207,11 @@ def _deep_colour(path: Path, file: Image.Image, content: bytes | None) -> np.nda
             for tile in again.tile
         ]
         second = np.asarray(ImageOps.exif_transpose(again), np.uint16)
-        if raw == _DEEP_OPAQUE_GREY:  # its two layers of two bytes, read as four layers
+        if raw == _DEEP_OPAQUE_GREY:  # its two layers of two bytes each are read as four layers of one byte
             grey = second[..., ::2] << 8 | second[..., 1::2]
             return grey[..., [0, 0, 0, 1]]
         colour: np.ndarray = np.asarray(ImageOps.exif_transpose(file), np.uint16) << 8 | second
-        key = file.info.get("transparency")  # of a PNG, the one colour that is transparent
+        key = file.info.get("transparency")  # in a PNG, the single colour that counts as transparent
         if not isinstance(key, tuple) or colour.shape[-1] != len(key):
             return colour
         opacity = np.where((colour == np.array(key)).all(axis=-1, keepdims=True), 0, 65_535)
@@ -215,26 +219,26 @@ def _deep_colour(path: Path, file: Image.Image, content: bytes | None) -> np.nda
 
 
 def _refuse_misread(path: Path, file: Image.Image) -> None:
-    """Refuses the TIFF files that Pillow opens and then decodes to wrong pixels."""
+    """Raise UnreadableImageError for TIFF files that Pillow would decode to wrong pixels."""
     bits = _tag(file, _BITS)
     if bits == 8 and _tag(file, _SAMPLE_FORMAT) == _SIGNED:
-        raise UnreadableImageError(path, "holds signed values of 8 bits; save them unsigned, or as 16 bits")
+        raise UnreadableImageError(path, "holds signed 8-bit values; save them unsigned, or with 16 bits")
     if bits != 8 and _tag(file, _PLANES) == _SEPARATE and len(file.getbands()) > 1:
-        raise UnreadableImageError(path, f"holds colours of {bits} bits in separate planes; save them interleaved")
+        raise UnreadableImageError(path, f"holds {bits}-bit colours in separate planes; save them interleaved")
     if _rawmode(file) in _PREMULTIPLIED:
-        reason = "holds colours of 16 bits that are multiplied by their opacity; save them without, or of 8 bits"
+        reason = "holds 16-bit colours premultiplied by their opacity; save them not premultiplied, or with 8 bits"
         raise UnreadableImageError(path, reason)
     if _rawmode(file) in _DEEP_INK:
-        raise UnreadableImageError(path, "holds inks (CMYK) of 16 bits; save it as RGB, or with 8 bits")
+        raise UnreadableImageError(path, "holds 16-bit CMYK; save it as RGB, or with 8 bits")
 
 
 def _pixels(file: Image.Image) -> Image.Image:
-    """The picture itself; of a DICOM file what pydicom decodes."""
+    """The picture; a DICOM file is decoded by pydicom."""
     return file.decoded() if isinstance(file, _DicomImage) else file
 
 
 class _DicomImage(Image.Image):
-    """A DICOM file whose header was read: size, mode and number of frames, as Pillow's own files have them."""
+    """A DICOM file whose header is read: size, mode and number of frames, with the interface of Pillow's own files."""
 
     format = "DICOM"
 
@@ -253,18 +257,19 @@ class _DicomImage(Image.Image):
         self._stream.seek(0)
         image = dicom.read_dicom(self._stream)
         if image.size != self.size:
-            raise ValueError(f"its pixels are {image.width}×{image.height} and its header says otherwise")
+            raise ValueError(f"it holds {image.width}×{image.height} pixels, but its header gives another size")
         return image
 
 
-REDUCING_GAP = 2.0  # blocks of pixels are averaged first, as long as twice the size is left
+REDUCING_GAP = 2.0  # blocks of pixels are averaged first, down to at least twice the target size
 
 
 def resized(image: Image.Image, size: tuple[int, int], crop: float = 1.0) -> Image.Image:
-    """The middle of a picture, `crop` of each side, at (height, width), bilinear with antialiasing.
+    """Resize the middle of a picture, `crop` of each side, to (height, width), bilinear with antialiasing.
 
-    The columns are resized first, then the rows, with whole numbers in between. Pillow would choose the order by its
-    version and the sizes, and one value in eight would differ by 1; `deploy.decoding` computes the same in a graph.
+    The columns are resized first, then the rows, and the values are rounded in between. Left to itself, Pillow chooses
+    the order by its version and the sizes, and one value in eight would differ by 1. `deploy.decoding` computes the
+    same in a graph.
     """
     if crop == 1 and image.size == (size[1], size[0]):
         return image
@@ -277,9 +282,9 @@ def resized(image: Image.Image, size: tuple[int, int], crop: float = 1.0) -> Ima
 
 @contextmanager
 def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
-    """The picture as Pillow opens it, its header read and its size checked, nothing decoded yet.
+    """Open a picture with Pillow: read its header and check its size, but decode nothing.
 
-    Whatever a decoder then throws within the block is told as an UnreadableImageError.
+    Any exception of a decoder within the block is raised as an UnreadableImageError.
     """
     try:
         with _opened(path, content) as stream, _image_of(stream) as file:
@@ -298,14 +303,14 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image
     except Image.UnidentifiedImageError:
         if _starts_as_tiff(path, content):
             reason = (
-                "is a TIFF file that is damaged or of a kind that is not read; save it as grey values of 8, 16 or 32 "
-                "bits, or as RGB of 8 or 16 bits"
+                "is a TIFF file that is damaged or of an unsupported kind; save it as 8-, 16- or 32-bit grey, or as 8- "
+                "or 16-bit RGB"
             )
             raise UnreadableImageError(path, reason) from None
-        raise UnreadableImageError(path, f"is no {KINDS} picture that can be read, or its header is damaged") from None
-    except Image.DecompressionBombError:  # Pillow's own bound, which stands above ours
+        raise UnreadableImageError(path, f"is not a {KINDS} file, or its header is damaged") from None
+    except Image.DecompressionBombError:  # Pillow's own limit, which is higher than MAX_PIXELS
         raise OversizeImageError(path, f"is too large: {_TOO_LARGE}") from None
-    except Exception as error:  # whatever a decoder throws at a damaged or hostile file
+    except Exception as error:  # decoders raise exceptions of any kind for damaged or hostile files
         raise UnreadableImageError(path, f"cannot be decoded ({error or type(error).__name__})") from error
 
 
@@ -325,17 +330,17 @@ def _opened(path: Path, content: bytes | None) -> IO[bytes]:
 
 
 def header(path: str | Path, content: bytes | None = None) -> tuple[int, int, int]:
-    """(height, width, kind) of a picture, from its header; UnreadableImageError where it has none."""
+    """(height, width, kind) of a picture, from its header; raises UnreadableImageError if it has no valid header."""
     return _plain_header(path, content) or _pillow_header(Path(path), content)
 
 
 def _pillow_header(path: Path, content: bytes | None) -> tuple[int, int, int]:
     with open_image(path, content) as file:
         width, height = file.size
-        # Pillow decodes a whole PNG to look for an orientation behind its pixels.
+        # `getexif` would decode a whole PNG to look for an orientation after its pixels, so ask only if there is one.
         exif = file.format != "PNG" or "exif" in file.info or _exif_at_end(path, content)
         orientation = file.getexif().get(ExifTags.Base.Orientation, 1) if exif else 1
-        if orientation in (5, 6, 7, 8) and file.format != "TIFF":  # whose size Pillow gives as it will be upright
+        if orientation in (5, 6, 7, 8) and file.format != "TIFF":  # Pillow reports a TIFF's size already upright
             height, width = width, height
         plain = file.mode in _PLAIN_MODES.get(file.format or "", ()) and not has_transparency(file)
         plain = plain and not _is_deep_colour(file)
@@ -346,7 +351,7 @@ def _pillow_header(path: Path, content: bytes | None) -> tuple[int, int, int]:
 
 
 def _plain_header(path: str | Path, content: bytes | None) -> tuple[int, int, int] | None:
-    """The same of the plain JPEG and PNG files that most are, in a fifth of the time; None where Pillow must look."""
+    """The header of a plain JPEG or PNG file, as most are, in a fifth of Pillow's time; None if Pillow must read it."""
     try:
         start = read_start(path, HEADER_BYTES) if content is None else content[:HEADER_BYTES]
         if start.startswith(b"\xff\xd8\xff"):
@@ -358,7 +363,7 @@ def _plain_header(path: str | Path, content: bytes | None) -> tuple[int, int, in
                 return None
         else:
             return None
-    except (OSError, ValueError, struct.error):  # ValueError: of a path that no file can have
+    except (OSError, ValueError, struct.error):  # ValueError: the path is not a valid path
         return None
     if size is None or not all(0 < side <= MAX_SIDE for side in size) or size[0] * size[1] > MAX_PIXELS:
         return None
@@ -366,7 +371,10 @@ def _plain_header(path: str | Path, content: bytes | None) -> tuple[int, int, in
 
 
 def _jpeg_size(start: bytes) -> tuple[int, int] | None:
-    """(height, width) of a grey or colour JPEG that is not turned and has one frame; struct.error if it ends."""
+    """(height, width) of a grey or colour JPEG without rotation and with one frame, otherwise None.
+
+    Raises struct.error if `start` ends before the header does.
+    """
     place, size = 2, None
     while True:
         marker, length = struct.unpack_from(">HH", start, place)
@@ -386,7 +394,7 @@ def _jpeg_size(start: bytes) -> tuple[int, int] | None:
 
 
 def _is_plain_segment(marker: int, segment: bytes) -> bool:
-    """Whether a JPEG's segment says nothing of how its picture is turned, and is one that Pillow takes."""
+    """Whether a JPEG segment is valid for Pillow and does not hold an orientation."""
     if marker == 0xFFDB:  # quantisation tables of 8 bits
         return len(segment) % 65 == 0 and all(number < 16 for number in segment[::65])
     if marker in (0xFFE0, 0xFFEE):  # JFIF's and Adobe's
@@ -397,7 +405,10 @@ def _is_plain_segment(marker: int, segment: bytes) -> bool:
 
 
 def _png_size(start: bytes) -> tuple[int, int] | None:
-    """(height, width) of a grey, RGB or palette PNG of 8 bits, opaque and not animated; struct.error if it ends."""
+    """(height, width) of an opaque 8-bit grey, RGB or palette PNG without animation, otherwise None.
+
+    Raises struct.error if `start` ends before the header does.
+    """
     place, size, palette = PNG_SIGNATURE, None, True
     while True:
         length, kind = struct.unpack_from(">I4s", start, place)
@@ -420,7 +431,7 @@ def _png_size(start: bytes) -> tuple[int, int] | None:
 
 
 def _exif_at_end(path: Path, content: bytes | None) -> bool:
-    """Whether a PNG has an eXIf chunk behind its pixels; chunk after chunk is skipped."""
+    """Whether a PNG has an eXIf chunk, also after its pixels. The chunks' data is skipped, not read."""
     with _opened(path, content) as file:
         file.seek(PNG_SIGNATURE)
         while len(head := file.read(8)) == 8:
@@ -443,8 +454,8 @@ def _rgb(image: Image.Image | np.ndarray, value_range: tuple[float, float] | Non
             value_range = (0.0, 255.0)
         elif value_range is None and (isinstance(image, np.ndarray) or image.mode in _NO_16_BITS):
             raise ValueError(
-                "its values have more than 16 bits, or are no pixels yet: which of them are black and white must be "
-                "given as value_range"
+                "its values have more than 16 bits, or are measured values: give the values for black and white as "
+                "value_range"
             )
         grey = _scaled(np.asarray(image), value_range or _16_BITS)
         return Image.fromarray(255 - grey if white_is_zero else grey).convert("RGB")
@@ -452,7 +463,7 @@ def _rgb(image: Image.Image | np.ndarray, value_range: tuple[float, float] | Non
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    """RGB of a picture of 8 bits; what is transparent is laid over white."""
+    """Convert an 8-bit picture to RGB; transparent pixels are blended with white."""
     if has_transparency(image):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -461,7 +472,7 @@ def _flat(image: Image.Image) -> Image.Image:
 
 
 def _scaled_colour(colour: np.ndarray, value_range: tuple[float, float]) -> Image.Image:
-    """Colours of 16 bits, RGB or RGBA, as RGB; opacity always has all 16 bits."""
+    """Convert 16-bit RGB or RGBA to RGB. The value range does not apply to the opacity, which always has 16 bits."""
     layers = [_scaled(colour[..., :3], value_range), _scaled(colour[..., 3:], _16_BITS)]
     return _flat(Image.fromarray(np.concatenate(layers, axis=-1)))
 
@@ -471,9 +482,9 @@ def has_transparency(image: Image.Image) -> bool:
 
 
 def _scaled(values: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
-    """Values as uint8: the ends of the range become 0 and 255, NaN becomes 0."""
+    """Scale values to uint8: the ends of the range become 0 and 255; NaN becomes 0."""
     low, high = value_range
-    # float32 has 24 bits: enough for 16-bit integers, and for the floats that already have no more.
+    # float32 has 24 significant bits: enough for 16-bit integers and for floats. 32-bit integers need float64.
     enough = np.float64 if values.dtype.kind in "iu" and values.dtype.itemsize == 4 else np.float32
     shifted = np.subtract(values, low, dtype=enough)
     scaled = np.nan_to_num(shifted * enough(255 / (high - low)), nan=0.0)

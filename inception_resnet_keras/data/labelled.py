@@ -1,4 +1,4 @@
-"""Labelled pictures that are not decoded yet: `Source`, where its bytes lie, and which pictures cannot be read."""
+"""Labelled pictures before decoding: `Source`, the places of the pictures' bytes, and the list of corrupt pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .images import UnreadableImageError, decode, resized
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# The parts of a split, and how folders and the column split of a CSV file call them, in any case.
+# The parts of a split, and their accepted names in folders and in the column split of a CSV file, in any case.
 PARTS = ("train", "val", "test")
 TRAIN, VAL, TEST = PARTS
 PART_NAMES = {
@@ -40,31 +40,31 @@ PART_NAMES = {
     "testing": TEST,
 }
 SHOWN = 5
-SAMPLED = 64  # pictures whose bytes are part of a fingerprint
+SAMPLED = 64  # number of pictures whose bytes are part of a source's fingerprint
 NOTHING_LEFT = "no picture of a batch can be read"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Labelled pictures, in a fixed order, not decoded.
+    """n labelled pictures in a fixed order, not decoded.
 
-    class_names: in the order of the labels.
-    names: where each comes from, for reports: a path, or "digit 17".
-    labels: int64 (n,), indices into class_names; with several labels per picture uint8 (n, classes), 1 where a class
-        applies (`multi_label`).
-    sizes: int32 (n, 2), height and width, upright.
-    kinds: uint8 (n,): JPEG, PLAIN or PILLOW, how each is decoded.
-    contents: gives each picture's bytes.
-    corrupt: the pictures that could not be read: found when the source was opened, and left out, or
-        since. What is taken from a source shares it.
-    beside: what lies beside the pictures and is not read, each place with why.
-    notes: how the source was understood where it could be otherwise, each a sentence to print.
-    parts: "train", "val" or "test" per picture, where the source itself declares a split; else None.
-    groups: the group of each picture, such as a patient, where the source names groups; else None. Pictures of one
+    class_names: Names in the order of the labels.
+    names: The origin of each picture, for reports: a path, or "digit 17".
+    labels: int64 (n,), indices into class_names; with several labels per picture (`multi_label`) uint8 (n, classes), 1
+        for each class that applies.
+    sizes: int32 (n, 2), height and width after turning upright.
+    kinds: uint8 (n,): JPEG, PLAIN or PILLOW, the way each picture is decoded.
+    contents: Returns each picture's bytes.
+    corrupt: The pictures that could not be read, when the source was opened (these are left out) or later. Sources that
+        are taken from this one share the list.
+    beside: (place, reason) of what lies beside the pictures and is not read.
+    notes: Sentences to print about how ambiguous input was interpreted.
+    parts: "train", "val" or "test" for each picture if the source declares a split, otherwise None.
+    groups: The group of each picture, such as a patient, if the source has groups, otherwise None. Pictures of one
         group belong on one side of a split.
-    value_range: the values that become 0 and 255 in pictures of more than 8 bits; None where none has more, or none is
-        known.
-    weights: float32 (n,), the weight of each picture in the loss, where the source gives weights; else None.
+    value_range: The values that become 0 and 255 in pictures of more than 8 bits; None if there are no such pictures
+        or the range is not known.
+    weights: float32 (n,), the weight of each picture in the loss if the source has weights, otherwise None.
     """
 
     class_names: Sequence[str]
@@ -87,7 +87,7 @@ class Source:
         return self.labels.ndim == 2
 
     def label_texts(self) -> Iterator[str]:
-        """The class of each picture; of several per picture all, with "|" between them."""
+        """The class of each picture; several labels are joined by "|"."""
         if not self.multi_label:
             return (self.class_names[label] for label in self.labels.tolist())
         return ("|".join(self.class_names[label] for label in np.flatnonzero(row).tolist()) for row in self.labels)
@@ -103,12 +103,12 @@ class Source:
         return len(self.labels)
 
     def test_part(self, name: str) -> tuple[Source, str]:
-        """The pictures to evaluate a model on, and a sentence that says which.
+        """The pictures to evaluate a model on, and a sentence about the choice.
 
-        These are the test part where the source declares one, else all pictures. The sentence is empty for a source
+        These are the test part if the source declares one, otherwise all pictures. The sentence is empty for a source
         without parts.
 
-        name: What the sentence calls the source.
+        name: The source's name in the sentence.
         """
         if self.parts is None:
             return self, ""
@@ -133,13 +133,13 @@ class Source:
         )
 
     def read(self, index: int, size: tuple[int, int] | None = None, crop: float = 1.0) -> np.ndarray:
-        """One picture as `read_image` gives it; an unreadable one is listed in `corrupt` and raised."""
+        """Decode one picture as `read_image` does. An unreadable picture is listed in `corrupt`, and raised."""
         if size is None:
             return np.asarray(self.decode(index))
         return np.asarray(resized(self.decode(index, (size[0] / crop, size[1] / crop)), size, crop))
 
     def decode(self, index: int, enough: tuple[float, float] | None = None) -> Image.Image:
-        """The same as `images.decode` gives it."""
+        """Decode one picture as `images.decode` does. An unreadable picture is listed in `corrupt`, and raised."""
         try:
             try:
                 content = self.contents.read(index)
@@ -152,7 +152,7 @@ class Source:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the classes and of every picture's name, label and, where there are weights, weight, in order."""
+        """SHA-256 of the class names and of every picture's name, label and weight (if there are weights), in order."""
         told = [list(self.class_names), list(self.names), self.labels.tolist()]
         if self.weights is not None:
             told.append(self.weights.tolist())
@@ -162,7 +162,7 @@ class Source:
     def fingerprint(self) -> str:
         """SHA-256 of the digest, of all sizes, and of the bytes of some pictures, spread evenly over the source.
 
-        It differs where the same names stand for other pictures, without reading all of them.
+        It detects that other pictures have the same names, without reading all pictures.
         """
         found = hashlib.sha256(self.digest.encode())
         found.update(np.ascontiguousarray(self.sizes).tobytes())
@@ -171,13 +171,13 @@ class Source:
         return found.hexdigest()
 
     def read_all(self, size: tuple[int, int], crop: float = 1.0) -> np.ndarray:
-        """Every picture, uint8 (n, height, width, 3); UnreadableImageError at the first that cannot be read."""
+        """Decode all pictures: uint8 (n, height, width, 3). Raises UnreadableImageError for the first corrupt one."""
         with ThreadPoolExecutor(usable_cores()) as threads:
             return np.stack(list(threads.map(lambda index: self.read(index, size, crop), range(len(self)))))
 
     @cached_property
     def in_memory(self) -> Source:
-        """The same pictures, their content read once and kept."""
+        """The same pictures, with the files' bytes read once and kept in memory."""
         with ThreadPoolExecutor(usable_cores()) as threads:
             return replace(self, contents=Memory(list(threads.map(self._content, range(len(self))))))
 
@@ -185,14 +185,14 @@ class Source:
         try:
             return self.contents.read(index)
         except OSError:
-            return b""  # told as corrupt when its turn comes
+            return b""  # reported as corrupt when it is decoded
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Labelled picture files that are named by a folder or a CSV file, before any of them is opened.
+    """Labelled picture files listed by a folder or a CSV file, before any of them is opened.
 
-    The fields are as in `Source`; files: the paths. lines: int64 (n,), the line of each in a CSV file.
+    The fields are those of `Source`. files: The paths. lines: int64 (n,), the line of each picture in a CSV file.
     """
 
     files: Sequence[str]
@@ -208,17 +208,17 @@ class Listing:
 
 class Contents(Protocol):
     def read(self, index: int) -> bytes:
-        """The bytes of one picture; OSError where they cannot be read."""
+        """The bytes of one picture; raises OSError if they cannot be read."""
 
     def graph(self, index: tf.Tensor) -> tf.Tensor:
-        """The same within a tf.data pipeline: a scalar int64 to a scalar string."""
+        """`read` within a tf.data pipeline: from a scalar int64 to a scalar string."""
 
     def take(self, chosen: np.ndarray) -> Contents:
-        """Those of the chosen pictures."""
+        """The contents of the chosen pictures."""
 
 
 class Files:
-    """A file a picture."""
+    """One file per picture."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = paths
@@ -243,7 +243,7 @@ class Files:
 
 
 class Memory:
-    """Bytes that are kept."""
+    """Pictures' bytes in memory."""
 
     def __init__(self, contents: Sequence[bytes]) -> None:
         self.contents = contents
@@ -268,7 +268,7 @@ class Memory:
 
 
 class Ranges:
-    """Parts of larger files: of file `numbers[i]`, `lengths[i]` bytes from `offsets[i]` on."""
+    """Parts of larger files: picture i is `lengths[i]` bytes at `offsets[i]` of the file number `numbers[i]`."""
 
     def __init__(self, paths: Sequence[Path], numbers: np.ndarray, offsets: np.ndarray, lengths: np.ndarray) -> None:
         self.paths, self.numbers, self.offsets, self.lengths = paths, numbers, offsets, lengths
@@ -278,7 +278,7 @@ class Ranges:
             file.seek(int(self.offsets[index]))
             content = file.read(int(self.lengths[index])) or b""
         if len(content) != self.lengths[index]:
-            raise OSError(f"{self.paths[self.numbers[index]]} has become shorter")
+            raise OSError(f"{self.paths[self.numbers[index]]} was shortened since it was opened")
         return content
 
     def graph(self, index: tf.Tensor) -> tf.Tensor:
@@ -291,27 +291,27 @@ class Ranges:
 
 
 class CorruptPictures:
-    """The unreadable pictures of a source, each once, up to a bound.
+    """The unreadable pictures of a source, each listed once, with an upper bound on their number.
 
-    bound: an integer for that many, or a float below 1 for a share of `total`.
+    bound: The largest number that is allowed: an integer, or a share of `total` as a float below 1.
     """
 
     def __init__(self, bound: float, total: int) -> None:
         count_or_share("max_corrupt", bound, "pictures")
         self.bound, self.total = (int(bound) if is_integer(bound) else int(bound * total)), total
         self._reasons: dict[str, str] = {}
-        self._lock = Lock()  # tf.data asks from many threads
+        self._lock = Lock()  # tf.data calls from many threads
 
     def __len__(self) -> int:
         return len(self._reasons)
 
     def add(self, name: str, reason: str) -> None:
-        """Lists a picture; InputError where that passes the bound."""
+        """List a picture; raises InputError if the bound is exceeded."""
         self.list_one(name, reason)
         self.check()
 
     def list_one(self, name: str, reason: str) -> None:
-        """Lists a picture, as one of several that are checked together."""
+        """List a picture without checking the bound, to list several before one check."""
         with self._lock:
             self._reasons[name] = reason
 
@@ -321,10 +321,10 @@ class CorruptPictures:
             return sorted(self._reasons.items())
 
     def check(self) -> None:
-        """Raises InputError where there are more than the bound allows."""
+        """Raise InputError if there are more unreadable pictures than the bound allows."""
         if len(self) > self.bound:
             unreadable = f"{len(self)} of {self.total} pictures cannot be read, max_corrupt allows {self.bound}"
-            raise InputError(f"{unreadable}: {self._shown()}. Mend or remove them, or allow more")
+            raise InputError(f"{unreadable}: {self._shown()}. Repair or remove them, or raise max_corrupt")
 
     def _shown(self) -> str:
         listed = self.listed()
@@ -333,7 +333,7 @@ class CorruptPictures:
 
     @contextmanager
     def raising_input_errors(self) -> Iterator[None]:
-        """Turns what tf.data raises within the block, once the bound is passed, into that InputError."""
+        """Replace tf.data's errors within the block by the InputError of the bound, if it is exceeded."""
         try:
             yield
         except InputError:
@@ -341,5 +341,5 @@ class CorruptPictures:
         except Exception as error:
             self.check()
             if NOTHING_LEFT in str(error):
-                raise InputError(f"{NOTHING_LEFT}: {self._shown()}. Mend or remove them") from None
+                raise InputError(f"{NOTHING_LEFT}: {self._shown()}. Repair or remove them") from None
             raise

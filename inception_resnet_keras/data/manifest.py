@@ -1,8 +1,8 @@
-"""CSV files that name pictures with their labels, and may give parts, groups and weights.
+"""Reading CSV files that list pictures with their labels and, optionally, parts, groups and weights.
 
 The columns are path (absolute, or relative to the file) and label, and optionally split (train, val or test), group
-and weight, in any order and case. Several labels of one picture stand in its cell, with "|" or ";" between them, or
-there is no column label and one column per label that holds 0 or 1.
+and weight, in any order and in upper or lower case. Several labels of a picture are written in its cell of the column
+label, separated by "|" or ";"; or there is no column label, and every other column is a label and holds 0 or 1.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from ..common.files import open_regular
 from .labelled import PART_NAMES, PARTS, TRAIN, Listing
 
 SEPARATORS = ("|", ";")
-LABEL, LABELS = "label", "labels"  # the second always holds several labels; a run's split.csv has it
+LABEL, LABELS = "label", "labels"  # the column "labels" always holds several labels; a run's split.csv may have it
 KNOWN = ("path", LABEL, LABELS, "split", "group", "weight", "sha256")
 BITS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
-MOST_NUMBERS = 20  # labels that are numbers with a fraction are classes up to so many, a measurement beyond
+MOST_NUMBERS = 20  # more different labels with a fraction than this are taken for measurements, not classes
 
 
 def read_manifest(path: Path, part: str | None = None) -> Listing:
-    """The pictures that a CSV file names; none is looked for on the disk.
+    """List the pictures of a CSV file, without looking for them on the disk.
 
     Args:
-        path: The file.
-        part: Takes only the rows whose column split says so.
+        path: The CSV file.
+        part: List only the rows with this value in the column split.
 
     Returns:
-        The pictures in the file's order, one that several lines name alike once.
+        The pictures in the file's order. A picture that is repeated on several lines is listed once.
 
     Raises:
-        InputError: It is no such file, names nothing, a line lacks a value or has one that is not accepted, or lines
-            that name one picture contradict each other.
+        InputError: The file is not such a CSV file or lists nothing, a line lacks a value or has an invalid one, or
+            two lines about the same picture contradict each other.
     """
     header = manifest_header(path)
     columns = _columns(path, header)
     if part and "split" not in columns:
-        raise InputError(f"{path}: lacks the column split, which says which rows are {part!r}")
+        raise InputError(f"{path}: lacks the column split, which is needed to select the rows of {part!r}")
     rows = _Rows(path, header, columns)
     rows.read(part)
     class_names, labels, notes = rows.labels()
@@ -69,15 +69,15 @@ def read_manifest(path: Path, part: str | None = None) -> Listing:
 
 
 def without_repeated(path: Path, listing: Listing, pairs: Sequence[tuple[int, int]]) -> Listing:
-    """The same pictures, each counted once.
+    """Remove rows about pictures that are already listed.
 
     Args:
         path: The CSV file.
         listing: Its rows.
-        pairs: Numbers of rows that name one picture, the one that stays first.
+        pairs: Pairs of rows about the same picture: the one that is kept, and the one that is removed.
 
     Raises:
-        InputError: Two rows of one picture have different labels, parts, groups or weights.
+        InputError: Two rows about the same picture have different labels, parts, groups or weights.
     """
     if not pairs:
         return listing
@@ -88,21 +88,23 @@ def without_repeated(path: Path, listing: Listing, pairs: Sequence[tuple[int, in
             what = differing[0]
             spelt = "" if listing.files[first] == listing.files[again] else f", as {listing.files[first]}"
             raise InputError(
-                f"{path}, line {listing.lines[again]}: {listing.files[again]} stands in line {listing.lines[first]} "
-                f"already{spelt}, with {what} {one[what]!r} in place of {other[what]!r}; keep one of the two lines"
+                f"{path}, line {listing.lines[again]}: {listing.files[again]} is already listed in line "
+                f"{listing.lines[first]}{spelt}, with {what} {one[what]!r} instead of {other[what]!r}; keep one of the "
+                "two lines"
             )
     first, again = pairs[0]
-    count = counted(len(pairs), "line", "names a picture", "name pictures") + " again"
+    count = counted(len(pairs), "line", "repeats a picture", "repeat pictures")
     reason = (
-        f"{count}, as line {listing.lines[again]} ({listing.files[again]}) that of line {listing.lines[first]} "
-        f"({listing.files[first]}): a picture counts once; a column weight would make it count more"
+        f"{count}, such as line {listing.lines[again]} ({listing.files[again]}), the picture of line "
+        f"{listing.lines[first]} ({listing.files[first]}): each picture counts once; give a column weight to make "
+        "pictures count more"
     )
     kept = np.setdiff1d(np.arange(len(listing.files)), [again for _, again in pairs])
     return replace(taken(listing, kept), beside=[*listing.beside, (str(path), reason)])
 
 
 def taken(listing: Listing, kept: np.ndarray) -> Listing:
-    """Some rows of a listing."""
+    """The rows of a listing with the numbers `kept`."""
     rows = kept.tolist()
     return replace(
         listing,
@@ -116,47 +118,48 @@ def taken(listing: Listing, kept: np.ndarray) -> Listing:
 
 
 def manifest_header(path: Path) -> list[str]:
-    """The names of a CSV file's columns, as they are written; InputError where it is no CSV file in UTF-8."""
+    """The names of a CSV file's columns as written; raises InputError if it is not a CSV file in UTF-8."""
     with _reader(path) as rows:
         header: list[str] = next(rows, [])
         return header
 
 
 def manifest_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Line number of each row of a CSV file that has these columns at least, and their values; a lacking one is "".
+    """The line number of each row of a CSV file, and its values of these columns; a missing value is "".
 
-    Raises InputError where it is no CSV file in UTF-8, lacks a column, or has a row with more values than columns.
+    Raises InputError if the file is not a CSV file in UTF-8, lacks a column, or has a row with more values than
+    columns.
     """
     with _reader(path) as rows:
         names: list[str] = next(rows, [])
         if missing := set(columns) - set(names):
             raise InputError(
-                f"{path}: lacks the column {' and '.join(sorted(missing))}; its first line names the columns, "
+                f"{path}: lacks the column {' and '.join(sorted(missing))}; the first line must name the columns "
                 f"{' and '.join(columns)}, and is {','.join(names)!r:.{LONGEST_SHOWN}}"
             )
-        # Written by `train`: a space at a name's end belongs to it, and a byte that is not UTF-8.
+        # In a file written by `train`, spaces at the end of a name and bytes that are not UTF-8 are part of the name.
         exact = "sha256" in names
-        places = [len(names) - 1 - names[::-1].index(name) for name in columns]  # of two columns of a name the last
+        places = [len(names) - 1 - names[::-1].index(name) for name in columns]  # the last of equally named columns
         for row in rows:
             if not row:
                 continue
             if len(row) > len(names):
                 raise InputError(
                     f"{path}, line {rows.line_num}: has more values than the {len(names)} columns of the first "
-                    "line; put a value with a comma in it in quotes"
+                    "line; put values that contain a comma in quotes"
                 )
             values = [row[place] if place < len(row) else "" for place in places]
             if not exact and not all(text.isascii() or is_unicode(text) for text in values):
-                # The name of a file on the disk may be of any bytes; everything else is text.
+                # The name of an existing file may have any bytes; everything else must be text.
                 others = values[columns[0].casefold() == "path" and os.path.lexists(path.parent / values[0].strip()) :]
                 if not all(map(is_unicode, others)):
-                    raise InputError(f"{path}: is no CSV file in UTF-8: line {rows.line_num} is not")
+                    raise InputError(f"{path}: is no CSV file in UTF-8: line {rows.line_num} is not UTF-8")
             yield rows.line_num, values if exact else [text.strip() for text in values]
 
 
 @contextmanager
 def _reader(path: Path) -> Iterator[Any]:
-    """The rows of a CSV file; its faults, within the block too, are raised as InputErrors."""
+    """Open a CSV file for reading; errors in it, also within the block, are raised as InputErrors."""
     try:
         with TextIOWrapper(open_regular(path), "utf-8-sig", "surrogateescape", newline="") as file:
             yield csv.reader(file, strict=True)
@@ -167,7 +170,7 @@ def _reader(path: Path) -> Iterator[Any]:
 
 
 def _columns(path: Path, header: Sequence[str]) -> dict[str, str]:
-    """The known columns that a file has, each with the name it is written with."""
+    """The known columns of a file, each with its name as written in the file."""
     columns: dict[str, str] = {}
     for name in header:
         known = name.strip().casefold()
@@ -182,16 +185,17 @@ def _columns(path: Path, header: Sequence[str]) -> dict[str, str]:
     if "path" not in columns or (not label_given and len(header) <= len(columns)):
         missing = " and ".join(name for name in (LABEL, "path") if name not in columns)
         raise InputError(
-            f"{path}: lacks the column {missing}; its first line names the columns, path and label, and is "
+            f"{path}: lacks the column {missing}; the first line must name the columns path and label, and is "
             f"{','.join(header)!r:.{LONGEST_SHOWN}}"
         )
     return columns
 
 
 class _Rows:
-    """What the lines of a CSV file say, gathered line by line and understood once all are read.
+    """The lines of a CSV file, collected one by one and interpreted after all are read.
 
-    columns: the known columns with their names in the header. of_label: the names of the columns that are a label each.
+    columns: The known columns with their names in the header. of_label: The names of the columns that hold 0 or 1 for
+    one label each.
     """
 
     def __init__(self, path: Path, header: Sequence[str], columns: dict[str, str]) -> None:
@@ -200,12 +204,12 @@ class _Rows:
         self.cell = LABELS if LABELS in columns else LABEL if LABEL in columns else None
         self.other = [name for name in header if name not in columns.values()]
         self.of_label = [] if self.cell else self.other
-        self.read_rows = 0  # of every part
+        self.read_rows = 0  # rows of all parts
         self.files: list[str] = []
         self.lines = array("q")
-        self.numbers = array("q")  # of each row's label cell
-        self.cells: dict[str, int] = {}  # each different cell, numbered, with ...
-        self.cell_lines: list[int] = []  # ... the first line that has it
+        self.numbers = array("q")  # the number, in `cells`, of each row's label cell
+        self.cells: dict[str, int] = {}  # a number for each distinct label cell
+        self.cell_lines: list[int] = []  # the first line of each distinct label cell
         self.bits = bytearray()
         self.parts: list[str] = []
         self.groups: list[str] = []
@@ -213,7 +217,10 @@ class _Rows:
         self.repeated: list[tuple[int, int]] = []
 
     def read(self, part: str | None) -> None:
-        """Reads every line; keeps those of the part. Labels are read of all, so that every part is understood alike."""
+        """Read every line, and keep those of the part.
+
+        The labels of all lines are read, so that they are interpreted in the same way for every part.
+        """
         path, columns = self.path, self.columns
         optional = [name for name in ("split", "group", "weight") if name in columns]
         wanted = [columns["path"], *([columns[self.cell]] if self.cell else self.of_label)]
@@ -245,7 +252,7 @@ class _Rows:
                 self.weights.append(self._weight(line, given["weight"]))
         if not self.files:
             of_part = f" whose split is {part!r}" if part else ""
-            raise InputError(f"{path}: names no pictures{of_part}; a line a picture is needed: path,label")
+            raise InputError(f"{path}: names no pictures{of_part}; one line per picture is needed: path,label")
 
     def _cell(self, line: int, values: Sequence[str], kept: bool) -> None:
         number = self.cells.setdefault(values[0], len(self.cells))
@@ -260,9 +267,9 @@ class _Rows:
         except KeyError:
             name, value = next(pair for pair in zip(self.of_label, values, strict=True) if pair[1] not in BITS)
             raise InputError(
-                f"{self.path}: lacks the column label, and its other columns are not one per label either, which hold "
-                f"0 or 1: {name!r} holds {shown(value)} in line {line}. Name the column of the labels 'label', or "
-                f"remove the column {name!r}"
+                f"{self.path}: lacks the column label, and its other columns do not hold 0 or 1 for one label each: "
+                f"{name!r} holds {shown(value)} in line {line}. Rename the column of the labels to 'label', or remove "
+                f"the column {name!r}"
             ) from None
         if kept:
             self.bits += row
@@ -272,7 +279,7 @@ class _Rows:
         if part is None:
             raise InputError(
                 f"{self.path}, line {line}: the column split holds {shown(value)}; it takes {', '.join(PART_NAMES)}. "
-                "Rename the column if it is about something else"
+                "Rename the column if it has another meaning"
             )
         return part
 
@@ -291,11 +298,11 @@ class _Rows:
         weights = np.array(self.weights, np.float32)
         trained = np.array([part == TRAIN for part in self.parts]) if TRAIN in self.parts else slice(None)
         if not weights[trained].any():
-            raise InputError(f"{self.path}: every training weight is 0; a picture of weight 0 is not learned from")
+            raise InputError(f"{self.path}: every training weight is 0; pictures of weight 0 do not train anything")
         return weights
 
     def labels(self) -> tuple[list[str], np.ndarray, list[str]]:
-        """Class names, labels as in `Source`, and how they were understood."""
+        """Class names, labels as in `Source`, and notes about how they were interpreted."""
         if not self.cell:
             return self._one_column_per_label()
         separator = self._separator()
@@ -304,15 +311,15 @@ class _Rows:
         return self._several_labels(separator)
 
     def _separator(self) -> str | None:
-        """What stands between the labels of one cell; None where each cell is one class."""
+        """The separator between the labels of one cell; None if each cell is one class."""
         if self.exact:
             return SEPARATORS[0] if self.cell == LABELS else None
         used = {separator: cell for cell in self.cells for separator in SEPARATORS if separator in cell}
         if len(used) == 2:
             lines = " and ".join(str(self.cell_lines[self.cells[cell]]) for cell in used.values())
             raise InputError(
-                f"{self.path}: cells of the column {self.cell} hold both | and ; (lines {lines}), so that it cannot be "
-                "told which separates labels; use one of them, and neither within a name"
+                f"{self.path}: cells of the column {self.cell} hold both | and ; (lines {lines}), so that it is "
+                "ambiguous which separates labels; use one of them, and neither within a name"
             )
         return next(iter(used)) if used else SEPARATORS[0] if self.cell == LABELS else None
 
@@ -336,7 +343,7 @@ class _Rows:
             if not self.exact:
                 names = [name.strip() for name in names]
             if "" in names:
-                raise InputError(f"{self.path}, line {line}: an empty label stands in {shown(cell)}; remove it")
+                raise InputError(f"{self.path}, line {line}: {shown(cell)} has an empty label; remove it")
             of_cell.append(names)
         class_names = sorted({name for names in of_cell for name in names})
         numbers = {name: number for number, name in enumerate(class_names)}
@@ -344,25 +351,25 @@ class _Rows:
         for row, names in enumerate(of_cell):
             table[row, [numbers[name] for name in names]] = 1
         labels = table[np.array(self.numbers, np.int64)]
-        how = f"with {separator!r} between them in the column {self.cell}"
+        how = f"separated by {separator!r} in the column {self.cell}"
         return class_names, labels, [self._several(labels, how)]
 
     def _one_column_per_label(self) -> tuple[list[str], np.ndarray, list[str]]:
         names = [name.strip() for name in self.of_label]
         if len(names) == 1:
             raise InputError(
-                f"{self.path}: lacks the column label, and one column of 0 and 1, {names[0]!r}, is not several labels: "
-                "name it 'label' to have the two classes 0 and 1"
+                f"{self.path}: lacks the column label, and has only one column of 0 and 1, {names[0]!r}: rename it to "
+                "'label' for two classes 0 and 1"
             )
         for name in names:
             if not name or names.count(name) > 1 or SEPARATORS[0] in name:
                 raise InputError(
-                    f"{self.path}: without a column label each other column's name is a label, and {shown(name)} is "
-                    f"empty, given twice or has {SEPARATORS[0]!r} in it: rename it"
+                    f"{self.path}: without a column label, the name of each other column is a label, and "
+                    f"{shown(name)} is empty, given twice or contains {SEPARATORS[0]!r}: rename it"
                 )
         order = sorted(range(len(names)), key=names.__getitem__)
         labels = np.frombuffer(bytes(self.bits), np.uint8).reshape(len(self.files), len(names))[:, order].copy()
-        return [names[place] for place in order], labels, [self._several(labels, "a column of 0 and 1 for each")]
+        return [names[place] for place in order], labels, [self._several(labels, "one column of 0 and 1 for each")]
 
     def _several(self, labels: np.ndarray, how: str) -> str:
         without = int((~labels.any(axis=1)).sum())
@@ -372,7 +379,7 @@ class _Rows:
         )
 
     def _refuse_regression(self) -> None:
-        """Raises InputError where the labels are measurements, not classes."""
+        """Raise InputError if the labels look like measurements, not classes."""
         try:
             numbers = [float(cell) for cell in self.cells]
         except ValueError:
@@ -381,8 +388,8 @@ class _Rows:
         if fractions and (len(numbers) > MOST_NUMBERS or 2 * len(numbers) > self.read_rows):
             raise InputError(
                 f"{self.path}: the column label holds {len(numbers):,} different numbers, such as {fractions[0]:g}: "
-                "to predict a number (regression) is not supported, only classes; give each picture the name of a "
-                "class, such as a range of the number"
+                "predicting numbers (regression) is not supported; give each picture the name of a class, such as a "
+                "range of numbers"
             )
 
     def notes(self, part: str | None) -> list[str]:
@@ -392,17 +399,17 @@ class _Rows:
         return [f"{self.path}: the column split divides the pictures into {counts}"]
 
     def not_read(self) -> list[tuple[str, str]]:
-        """The columns that nothing was read from."""
+        """(place, reason) of the columns that are not used."""
         if not self.cell or not self.other or self.exact:
             return []
         names = ", ".join(map(repr, self.other[:20])) + (", …" if len(self.other) > 20 else "")
         which = f"the column {names} is" if len(self.other) == 1 else f"the columns {names} are"
         takes = ", ".join(("path", LABEL, "split", "group", "weight"))
-        return [(str(self.path), f"{which} not read, unless the setting group names one: {takes} are")]
+        return [(str(self.path), f"{which} not read, unless named by the setting group; columns read: {takes}")]
 
 
 def _values(listing: Listing, row: int) -> dict[str, Any]:
-    """What a line says of its picture."""
+    """The values that a row gives for its picture, by column."""
     label = listing.labels[row]
     numbers = np.flatnonzero(label).tolist() if label.ndim else [int(label)]
     values: dict[str, Any] = {"label": SEPARATORS[0].join(listing.class_names[number] for number in numbers)}
@@ -416,7 +423,7 @@ def _values(listing: Listing, row: int) -> dict[str, Any]:
 
 
 def _below(folder: Path, name: str) -> str:
-    """`str(folder / name)`, in a tenth of the time where the name is plain."""
+    """`str(folder / name)`, computed in a tenth of the time if the name is plain."""
     if name[0] in "./" or "//" in name or "/." in name or name[-1] == "/" or os.name != "posix":
         return str(folder / name)
     return name if str(folder) == "." else os.path.join(folder, name)

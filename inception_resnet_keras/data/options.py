@@ -1,4 +1,4 @@
-"""How pictures are divided, read and varied: frozen records."""
+"""Settings for splitting, reading and augmenting pictures, as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -17,22 +17,32 @@ PARENT, PATTERN = "parent", "re:"  # values of the setting `group`
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What a pipeline does with its pictures; InputError names a field that is out of range.
+    """Settings of the input pipeline. An InputError names a field that is out of range.
 
-    The fields from `augmentation` to `cutmix` act in training only, `central_crop` in evaluation only.
+    The fields from `augmentation` to `cutmix` apply in training only, `central_crop` in evaluation only.
 
-    augmentation: "none" resizes the whole picture; "shift" moves it, too, by up to `shift` of each
-        side, its edge repeated; "inception" is the released code's: a box of `area` of the picture, of
-        an `aspect` ratio, resized, mirrored at random, brightness ±32 of 255, saturation 0.5 to 1.5.
-    slow_colour: with "inception", hue ±0.2 and contrast 0.5 to 1.5 too (the released code's slow mode).
-    rand_augment: so many RandAugment operations a picture (arXiv 1909.13719), in place of the colours
-        of "inception"; 0 for none. rand_magnitude: their strength, 0 to 10.
-    mixup, cutmix: alpha of the Beta distribution that pictures are mixed with (arXiv 1710.09412,
-        1905.04899); 0 for none; with both, each pair draws which. Labels are then float32
-        (pictures, classes). A picture is mixed with its neighbour of the shuffled epoch.
-    central_crop: share of each side, about the middle, that evaluation looks at.
-    cache: "memory" keeps the files' content, as it is on the disk, after reading it once.
-    parallel_calls: how many threads decode; None lets tf.data find out.
+    Args:
+        augmentation: "none" resizes the whole picture. "shift" also shifts it by up to `shift` of each side and repeats
+            the edge pixels. "inception" is the released code's augmentation: a random box is resized and mirrored at
+            random, its brightness changed by up to ±32 of 255 and its saturation by a factor of 0.5 to 1.5.
+        shift: Largest shift of "shift", as a share of the side, from 0 to below 0.5.
+        area: Smallest and largest share of the picture that the box of "inception" covers, in (0, 1].
+        aspect: Smallest and largest width / height of the box of "inception", above 0.
+        slow_colour: With "inception", also change hue by up to ±0.2 and contrast by a factor of 0.5 to 1.5 (the
+            released code's slow mode).
+        rand_augment: Number of RandAugment operations per picture (arXiv 1909.13719), which replace the colour changes
+            of "inception"; 0 for none.
+        rand_magnitude: Strength of the RandAugment operations, 0 to 10.
+        mixup: Alpha of the Beta distribution of MixUp (arXiv 1710.09412); 0 turns it off. Each picture is mixed with
+            its neighbour in the shuffled epoch, and labels are float32 (pictures, classes).
+        cutmix: The same for CutMix (arXiv 1905.04899). With both, each pair uses one of them, drawn at random.
+        central_crop: Share of each side, about the middle, that is used in evaluation, in (0, 1].
+        cache: "memory" keeps the files' undecoded bytes in memory after the first reading; "none" does not.
+        parallel_calls: Number of decoding threads; None lets tf.data choose.
+
+    Example:
+        >>> DataOptions("inception", area=(0.2, 1.0), mixup=0.2).mixes
+        True
     """
 
     augmentation: str = "shift"
@@ -82,11 +92,13 @@ def _ordered(argument: str, value: tuple[float, float], most: float) -> None:
 
 @dataclass(frozen=True)
 class SplitRules:
-    """How pictures are divided.
+    """How pictures are split into parts.
 
-    val_fraction, test_fraction: Shares of each class, in [0, 1).
-    folds: Into how many folds the pictures beside the test part are divided, in place of `val_fraction`; 0 for none.
-    fold: Which fold is held out, from 1.
+    val_fraction, test_fraction: Shares of each class that are held out and tested, in [0, 1).
+    seed: Seed of the random split.
+    folds: Number of folds into which the pictures outside the test part are divided, instead of `val_fraction`; 0 for
+        no folds.
+    fold: The fold that is held out, counted from 1.
     """
 
     val_fraction: float = HELD_OUT_SHARE
@@ -97,7 +109,7 @@ class SplitRules:
 
 
 def require_group(group: str) -> None:
-    """Raises InputError for a pattern that is no regular expression, or has no group in parentheses."""
+    """Raise InputError for a pattern that is not a regular expression or has no group in parentheses."""
     if not group.startswith(PATTERN):
         return
     takes = f"{PATTERN} and a regular expression with a group in parentheses, such as '{PATTERN}(patient_\\d+)'"

@@ -30,18 +30,18 @@ from .value_range import with_value_range
 INDEX = "index.json"
 TABLE = "index.npz"
 FORMAT = "inception-resnet-keras pictures 1"
-# Of pictures with several labels, parts, groups or weights, which a version that reads only the first would ignore.
+# For several labels per picture, parts, groups or weights, so that versions that would ignore them refuse the folder.
 RICHER_FORMAT = "inception-resnet-keras pictures 2"
-LENGTH_BYTES, FOOTER_BYTES = 12, 4  # of a TFRecord: its length and that's checksum; the data's checksum
+LENGTH_BYTES, FOOTER_BYTES = 12, 4  # of a TFRecord: the length with its checksum; the checksum of the data
 COLUMNS = ("labels", "sizes", "kinds", "shards", "offsets", "lengths", "names")
 OPTIONAL = ("parts", "groups", "weights")
 SHARD_BYTES = 128 * 1024**2
-AT_ONCE = 256  # pictures that are read ahead
+AT_ONCE = 256  # pictures that are read in advance
 
 
 @dataclass(frozen=True)
 class PackedFolder:
-    """What `pack` wrote: `pictures` of them in `shards` files of `bytes` together."""
+    """A folder that was written: the numbers of its `pictures`, of its files (`shards`) and of their `bytes` in all."""
 
     path: Path
     pictures: int
@@ -57,25 +57,27 @@ def pack(
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PackedFolder:
-    """Writes the pictures of a source into a new folder, in shuffled order.
+    """Write the pictures of a source into a new packed folder, in shuffled order.
 
-    Every picture is decoded once; corrupt ones are left out and listed in `source.corrupt`. JPEG, PNG
-    and WebP files that TensorFlow reads as `read_image` does are kept to the byte; others become PNG,
-    upright, without transparency. A record is a tf.train.Example of image/encoded, image/class/label and
-    image/filename. The folder appears when all of it is on the disk, or not at all; what a killed process
-    left is removed when the same `out` is packed next.
+    Every picture is decoded once; corrupt ones are left out and listed in `source.corrupt`. JPEG, PNG and WebP files
+    that TensorFlow decodes like `read_image` are copied byte by byte; others are converted to PNG, upright and without
+    transparency. A record is a tf.train.Example of image/encoded, image/class/label and image/filename. The folder
+    appears at `out` only when it is complete. Files left by a killed process are removed when the same `out` is packed
+    again.
 
     Args:
-        source: What `open_source` gives.
-        out: The folder to make; it must not exist.
-        seed: Of the order.
-        shard_bytes: A shard is closed when it has as many bytes.
-        progress: Called with how many pictures are done of how many.
+        source: The pictures, from `open_source`.
+        out: The folder to create; it must not exist.
+        seed: Seed of the shuffled order, an integer of at least 0.
+        shard_bytes: Size in bytes at which a shard is closed and the next one begun.
+        progress: Called with the number of pictures written so far and the total.
+
+    Returns:
+        The folder, with the numbers of its pictures, files and bytes.
 
     Raises:
-        InputError: `out` exists, a class has no readable picture, or more pictures are corrupt than
-            the source allows.
-        OSError: The disk is full, say; nothing of `out` is left.
+        InputError: `out` exists, a class has no readable picture, or more pictures are corrupt than the source allows.
+        OSError: The folder cannot be written, for example because the disk is full. Nothing is left at `out`.
     """
     positive_integer("shard_bytes", shard_bytes, 2**63 - 1)
     if not is_integer(seed) or seed < 0:
@@ -110,21 +112,24 @@ def write_packed(
     every_class: bool = True,
     shard_bytes: int = SHARD_BYTES,
 ) -> PackedFolder:
-    """Write pictures that come one by one into a new folder, as `pack` does, in their order.
+    """Write pictures from an iterator into a new packed folder, in the order of the iterator.
 
     Args:
-        pictures: Each one's bytes, a PNG that TensorFlow reads as `read_image` does, its label, and (height, width). A
-            label is the number of a class, or a row of 0 and 1; rows with other than one 1 are several labels per
-            picture.
-        out: The folder to make; it must not exist.
-        class_names: In the order of the labels. None names them by their numbers.
-        what: What errors call the pictures.
-        several: Whether rows are several labels per picture in any case.
-        every_class: Whether every class needs a picture.
-        shard_bytes: A shard is closed when it has as many bytes.
+        pictures: For each picture its bytes (a PNG that TensorFlow decodes like `read_image`), its label, and (height,
+            width). A label is the number of a class, or a row of 0 and 1. Rows count as several labels per picture if
+            any of them has more or fewer than one 1.
+        out: The folder to create; it must not exist.
+        class_names: Names in the order of the labels. None uses the numbers as names.
+        what: Name of the pictures in error messages.
+        several: Whether rows count as several labels per picture in any case.
+        every_class: Whether every class must have a picture.
+        shard_bytes: Size in bytes at which a shard is closed and the next one begun.
+
+    Returns:
+        The folder, with the numbers of its pictures, files and bytes.
 
     Raises:
-        InputError: There is no picture, or a class has none that needs one.
+        InputError: There are no pictures, or `every_class` is set and a class has no picture.
     """
     labels, sizes, rows = [], [], []
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +143,7 @@ def write_packed(
             sizes.append(size)
         shards.close()
         if not labels:
-            raise InputError(f"{what} holds no picture")
+            raise InputError(f"{what} holds no pictures")
         given = np.array(labels)
         if given.ndim == 2 and not several and (given.sum(axis=1) == 1).all():
             given = given.argmax(axis=1)
@@ -146,7 +151,9 @@ def write_packed(
         count = given.shape[1] if given.ndim == 2 else max(used) + 1
         names = list(map(str, range(count) if class_names is None else class_names))
         if every_class and (missing := [name for number, name in enumerate(names) if number not in used]):
-            raise InputError(f"{what} has no picture of class {missing[0]!r}; of {len(names)} classes each needs one")
+            raise InputError(
+                f"{what} has no picture of class {missing[0]!r}; each of the {len(names)} classes needs one"
+            )
         source = Source(
             class_names=names,
             names=[f"image {number}" for number in range(len(labels))],
@@ -161,7 +168,7 @@ def write_packed(
 
 
 class _Shards:
-    """TFRecord files, one after another."""
+    """Writer of TFRecord files, one after another."""
 
     def __init__(self, folder: Path, shard_bytes: int) -> None:
         self.folder, self.shard_bytes = folder, shard_bytes
@@ -170,7 +177,7 @@ class _Shards:
         self._position = 0
 
     def add(self, content: bytes, labels: Sequence[int], name: str) -> tuple[int, int, int]:
-        """Writes a record; returns the shard's number, and offset and length of the picture within it."""
+        """Write a record; returns the shard's number, and the picture's offset and length within the shard."""
         import tensorflow as tf
 
         if self._writer is None:
@@ -203,7 +210,7 @@ class _Shards:
 
 
 def _read(source: Source, order: np.ndarray) -> Iterator[tuple[int, tuple[bytes, int] | None]]:
-    """Each picture's bytes, checked, and kind, in order; None for a corrupt one."""
+    """The index of each picture in order, with its bytes and kind after a trial decoding; None if it is corrupt."""
 
     def checked(index: int) -> tuple[bytes, int] | None:
         try:
@@ -223,7 +230,7 @@ def _read(source: Source, order: np.ndarray) -> Iterator[tuple[int, tuple[bytes,
 
 
 def _labels(label: np.ndarray) -> list[int]:
-    """The numbers of a picture's classes: of its one, or of those that its row of 0 and 1 marks."""
+    """The numbers of a picture's classes: its single class, or the classes marked in its row of 0 and 1."""
     return [int(number) for number in np.flatnonzero(label)] if label.ndim else [int(label)]
 
 
@@ -275,14 +282,14 @@ def _divided(column: np.ndarray) -> list[str]:
 
 
 def open_packed(path: Path, max_corrupt: float) -> Source:
-    """What `pack` wrote; InputError where a part of it is missing, damaged or of another size."""
+    """Open a packed folder; raises InputError if a file of it is missing, damaged or of another size."""
     index = _index(path)
     count, shards = index["pictures"], index["shards"]
     for shard in shards:
         file = path / shard["file"]
         found = file.stat().st_size if file.is_file() else None
         if found != shard["bytes"]:
-            state = "is missing" if found is None else f"has {found:,} bytes for {shard['bytes']:,}"
+            state = "is missing" if found is None else f"has {found:,} bytes instead of {shard['bytes']:,}"
             raise InputError(f"{file}: {state}; copy it again, or pack the pictures again")
     try:
         table = _table(path / TABLE, count)
@@ -313,7 +320,10 @@ def open_packed(path: Path, max_corrupt: float) -> Source:
 
 
 def verify_packed(path: Path) -> int:
-    """Reads every shard of a packed folder: InputError where one's SHA-256 is not the index's; else how many."""
+    """Check the SHA-256 of every shard of a packed folder against its index, and return the number of shards.
+
+    Raises InputError if a shard cannot be read or has another SHA-256.
+    """
     shards = _index(path)["shards"]
     for shard in shards:
         try:
@@ -327,11 +337,11 @@ def verify_packed(path: Path) -> int:
 
 
 def _index(path: Path) -> dict[str, Any]:
-    """The checked index.json of a packed folder; a shard lies in the folder, whatever its name says."""
+    """The checked index.json of a packed folder; folders in a shard's name are ignored, so it is always inside."""
     try:
         index = json.loads(read_text(path / INDEX))
         if index["format"] not in (FORMAT, RICHER_FORMAT):
-            raise InputError(f"{path / INDEX}: is of format {index['format']!r}; {FORMAT!r} is read")
+            raise InputError(f"{path / INDEX}: has the format {index['format']!r}; it must be {FORMAT!r}")
         return {
             "pictures": int(index["pictures"]),
             "value_range": value_range_of("value_range", found) if (found := index.get("value_range")) else None,
@@ -348,7 +358,7 @@ def _index(path: Path) -> dict[str, Any]:
 
 
 def read_records(file: Path) -> Iterator[tuple[int, bytes]]:
-    """(offset, data) of each record of a TFRecord file; InputError where it ends within one."""
+    """(offset, data) of each record of a TFRecord file; raises InputError if the file ends within a record."""
     size = file.stat().st_size
     with open_regular(file) as stream:
         offset = 0
@@ -363,7 +373,7 @@ def read_records(file: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _table(path: Path, count: int) -> dict[str, np.ndarray]:
-    """The index's columns, whose size is checked before they are read."""
+    """The index's columns. Their size is checked before they are read, against files made to fill the memory."""
     require_regular(path)
     with zipfile.ZipFile(path) as archive:
         if sum(info.file_size for info in archive.infolist()) > 8192 * (count + 1):
@@ -373,7 +383,7 @@ def _table(path: Path, count: int) -> dict[str, np.ndarray]:
 
 
 def _check(path: Path, source: Source, places: Ranges, shard_bytes: np.ndarray, count: int) -> None:
-    """Refuses numbers that point outside the classes or the shards."""
+    """Raise InputError for numbers that point outside the classes or the shards."""
     columns = (source.labels, source.sizes, source.kinds, places.numbers, places.offsets, places.lengths)
     integers = all(column.dtype.kind in "iu" and len(column) == count for column in columns)
     if not integers or source.sizes.shape != (count, 2) or len(source.names) != count or count < 1:
@@ -399,7 +409,7 @@ def _check(path: Path, source: Source, places: Ranges, shard_bytes: np.ndarray, 
 
 
 def _require_column(path: Path, name: str, column: np.ndarray, count: int, most: float) -> None:
-    """Raises InputError for a column of another length, or with a value outside 0 to `most`."""
+    """Raise InputError for a column of another length, or with a value outside 0 to `most`."""
     if column.shape != (count,) or column.dtype.kind not in "uif" or not ((column >= 0) & (column <= most)).all():
         raise InputError(f"{path}: its {name} are not those of {count} pictures; pack the pictures again")
 

@@ -1,4 +1,4 @@
-"""Training, held-out and test pictures: which picture is in which part, and which are kept together."""
+"""Splitting pictures into training, held-out and test parts, with groups and copies kept on one side."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .manifest import manifest_header, manifest_rows
 from .options import PARENT, PATTERN, SplitRules
 from .sources import SourceKind, source_kind, source_part
 
-MOST_FOLDS = 20  # that a share of groups is drawn from
+MOST_FOLDS = 20  # largest number of folds from which a share of groups is drawn
 
 
 class Parts(NamedTuple):
-    """The pictures of a run. test: looked at once, after the last epoch; None without a test part."""
+    """The pictures of a run. test: Used once, after the last epoch; None without a test part."""
 
     training: Source
     held_out: Source
@@ -33,15 +33,18 @@ class Parts(NamedTuple):
 
 
 def held_out_split(source: Source, seed: int) -> tuple[Source, Source]:
-    """The training pictures, and a fifth of every class, at least one picture; the same for the same seed."""
+    """Split off a fifth of every class, at least one picture: the training and the held-out pictures.
+
+    The split is the same for the same seed.
+    """
     training, held_out, _ = divide(source, draw_split(source, SplitRules(seed=seed)))
     return training, held_out
 
 
 def divide(source: Source, parts: np.ndarray, held_out: Source | None = None) -> Parts:
-    """The pictures of each part, in the source's order. The test part is None if no picture is in it.
+    """The pictures of each part, in the source's order. The test part is None if it is empty.
 
-    held_out: The held-out pictures that were given apart.
+    held_out: The held-out pictures, if they are given separately.
     """
     training, own, test = (source.take(np.flatnonzero(parts == part)) for part in PARTS)
     return Parts(training, own if held_out is None else held_out, test if len(test) else None)
@@ -55,18 +58,19 @@ def draw_split(
     *,
     val_given: bool = False,
 ) -> np.ndarray:
-    """Draws the part of every picture, stratified by class; the same for the same seed.
+    """Draw the part of every picture, stratified by class. The result is the same for the same seed.
 
-    Parts that the source declares are used as they are. Where it declares training pictures and no held-out or no test
-    ones, those are drawn from the training pictures.
+    Parts declared by the source are used as they are. If it declares training pictures but no held-out or no test
+    pictures, the missing part is drawn from the training pictures.
 
     Args:
         source: The pictures.
         rules: Shares, seed and folds.
-        groups: The group of each picture; those of one group are kept in one part, and the classes are balanced as far
-            as that allows. A picture whose group is "" is a group of its own. None for no groups.
-        copies: int (n,), a number per picture, equal for copies, which are kept in one part too. None for no copies.
-        val_given: Draw no held-out pictures, because they are given apart.
+        groups: The group of each picture. Pictures of one group are kept in one part, and the classes are balanced as
+            far as that allows. A picture with the group "" is a group of its own. None for no groups.
+        copies: int (n,), a number per picture that is equal for copies, which are kept in one part too. None for no
+            copies.
+        val_given: Draw no held-out pictures, because they are given separately.
 
     Returns:
         str (n,): TRAIN, VAL or TEST.
@@ -82,7 +86,7 @@ def draw_split(
         return parts
     free = np.flatnonzero(parts == TRAIN)
     shares = [rules.val_fraction if draws_val and not rules.folds else 0.0, rules.test_fraction * draws_test]
-    # Of fewer pictures a share is less than one.
+    # Strata with fewer pictures than this are merged, because a share of them would be less than one picture.
     least = max([rules.folds if draws_val else 0, *(ceil(1 / share) for share in shares if share)])
     strata = _strata(source.labels[free], least)
     units = np.arange(len(free)) if copies is None else np.unique(copies[free], return_inverse=True)[1]
@@ -102,22 +106,25 @@ def draw_split(
 def draw_parts(
     pictures: Source, held_out: Source | None, rules: SplitRules, copies: np.ndarray | None = None
 ) -> np.ndarray:
-    """The part of every picture, as `draw_split` draws it, where copies of held-out and test pictures are left out.
+    """Draw the part of every picture as `draw_split` does, and leave out copies of held-out and test pictures.
 
-    Copies are kept together where parts are drawn. Where they are declared, or held-out pictures are given apart, a
-    training picture that has a copy among the held-out or test pictures is in no part.
+    Where parts are drawn, copies are kept together. Where parts are declared, or held-out pictures are given
+    separately, a training picture with a copy among the held-out or test pictures is left out.
 
     Args:
         pictures: The pictures.
-        held_out: The held-out ones that the user gave apart, with the same class names; None to declare or draw them.
+        held_out: The held-out pictures, with the same class names, if they are given separately. None uses the
+            declared ones or draws them.
         rules: Shares, seed and folds.
-        copies: int (n,), a number per picture and then per held-out one, equal for copies. None ignores copies.
+        copies: int (n,), a number per picture and then per picture of `held_out`, equal for copies. None ignores
+            copies.
 
     Returns:
         str (n,): TRAIN, VAL, TEST or LEFT_OUT.
 
     Raises:
-        InputError: As `draw_split`; or `pictures` declares held-out ones beside those given; or no picture is left.
+        InputError: As in `draw_split`; or `pictures` declares held-out pictures although `held_out` is given; or a
+            class is left without training pictures.
     """
     of_pictures = None if copies is None else copies[: len(pictures)]
     if held_out is not None:
@@ -133,15 +140,15 @@ def draw_parts(
 
 def _require_apart(pictures: Source, held_out: Source, rules: SplitRules) -> None:
     if rules.folds:
-        raise InputError("folds: held-out pictures are given as val, and folds are drawn from the training pictures")
+        raise InputError("folds: folds are drawn from the training pictures; leave out either folds or val")
     if VAL in (pictures.parts or ()):
-        raise InputError("val: data declares held-out pictures of its own; leave val out, or give data without them")
+        raise InputError("val: data declares its own held-out pictures; leave val out, or give data without them")
     if len({*(held_out.parts or ())}) > 1:
         raise InputError("val: declares several parts of its own; name one of them, such as FOLDER:val")
 
 
 def split_warnings(parts: Parts) -> list[str]:
-    """What a user should know of a split before training starts: groups in several parts, classes that lack a part."""
+    """Warnings to print before training: groups that are in several parts, and classes that are missing in a part."""
     found = []
     groups = {part: set(source.groups or ()) - {""} for part, source in named_parts(parts)}
     for one, other in combinations(groups, 2):
@@ -166,7 +173,7 @@ def _require_drawable(parts: np.ndarray, rules: SplitRules, *, declared: bool) -
     if not declared:
         return
     if TRAIN not in parts:
-        raise InputError("data: declares held-out and test pictures and none to train on; name those train")
+        raise InputError("data: declares held-out and test pictures but no training pictures; name these train")
     if rules.folds and VAL in parts:
         raise InputError(
             "folds: data declares its own held-out pictures (val), and folds are drawn from the training pictures; "
@@ -179,8 +186,8 @@ def _require_drawable(parts: np.ndarray, rules: SplitRules, *, declared: bool) -
 def _strata(labels: np.ndarray, least: int) -> np.ndarray:
     """int64 (n,): the stratum of each picture, which is its class.
 
-    With several labels per picture it is the combination of its labels; of a combination that fewer than `least`
-    pictures have, the rarest label of the picture, so that rare labels are spread too.
+    With several labels per picture, it is the combination of its labels. If fewer than `least` pictures have a
+    combination, it is the rarest label of the picture instead, so that rare labels are spread over the parts too.
     """
     if labels.ndim == 1:
         return labels
@@ -195,16 +202,17 @@ def _strata(labels: np.ndarray, least: int) -> np.ndarray:
 def _draw_units(
     source: Source, strata: np.ndarray, units: np.ndarray, shares: Sequence[float], seed: int
 ) -> np.ndarray:
-    """Draws shares of every class for VAL and TEST, at least one picture each, in units of pictures that stay together.
+    """Draw shares of every class for VAL and TEST, at least one picture each.
 
-    A unit belongs to the class of its first picture. The pictures of a class are shuffled, the first are held out and
-    the next tested, so that the held-out ones do not depend on the test share.
+    A unit is a set of pictures that stay together; it counts for the class of its first picture. The units of a class
+    are shuffled; the first are held out and the next are tested, so that the held-out pictures do not depend on the
+    test share.
     """
     numbers, first, sizes = np.unique(units, return_index=True, return_counts=True)
     of_class = strata[first]
     wanted = [(part, share) for part, share in zip((VAL, TEST), shares, strict=True) if share]
     by_class = [numbers[of_class == label] for label in np.unique(strata)] if len(numbers) < len(units) else None
-    if by_class is None:  # the usual case, in one sort
+    if by_class is None:  # without copies every unit is one picture: one sort suffices
         order = np.argsort(strata, kind="stable")
         by_class = np.split(order, np.flatnonzero(np.diff(strata[order])) + 1)
     if not source.multi_label:
@@ -215,7 +223,7 @@ def _draw_units(
         left = random.permutation(members)
         count = int(sizes[members].sum())
         for index, (part, share) in enumerate(wanted):
-            spare = len(left) - (len(wanted) - index)  # so many units may go, so that one is left for each other part
+            spare = len(left) - (len(wanted) - index)  # leave at least one unit for each part that follows
             if spare < 1:
                 break
             chosen = _fill(left, sizes, max(1, round(share * count)), spare)
@@ -225,7 +233,7 @@ def _draw_units(
 
 
 def _fill(order: np.ndarray, sizes: np.ndarray, target: int, most: int) -> np.ndarray:
-    """bool: which units of an order are taken, up to `target` pictures and `most` units; one at least."""
+    """bool (units,): the units to take, in order, up to `target` pictures and `most` units, but at least one unit."""
     chosen, taken = np.zeros(len(order), bool), 0
     for place, size in enumerate(sizes[order].tolist()):
         if taken + size <= target and chosen.sum() < most:
@@ -239,7 +247,7 @@ def _fill(order: np.ndarray, sizes: np.ndarray, target: int, most: int) -> np.nd
 
 
 def _require_units(source: Source, by_class: Sequence[np.ndarray], first: np.ndarray, least: int) -> None:
-    """Raises InputError if a class has fewer pictures than parts, where copies count as one picture."""
+    """Raise InputError if a class has fewer pictures than there are parts; copies count as one picture."""
     few = [first[members[0]] for members in by_class if len(members) < least]
     if not few:
         return
@@ -249,15 +257,15 @@ def _require_units(source: Source, by_class: Sequence[np.ndarray], first: np.nda
     once, otherwise = "", ""
     if len(first) < len(source):
         once = ", counting copies of one picture once"
-        otherwise = "; where these are no copies, give --set copy_distance=0, or --set copies=allow"
+        otherwise = "; if these are not copies, give --set copy_distance=0, or --set copies=allow"
     raise InputError(
         f"{counted(len(few), 'class', 'has', 'have')} {have}{once}: {listed}; at least {needed} are needed to hold one "
-        f"out: add pictures, or give held-out pictures of their own{otherwise}"
+        f"out: add pictures, or give separate held-out pictures (val){otherwise}"
     )
 
 
 def _unit_fold(source: Source, strata: np.ndarray, units: np.ndarray, rules: SplitRules) -> np.ndarray:
-    """bool (n,): the pictures of the fold that is held out, where only copies are kept together."""
+    """bool (n,): the pictures of the held-out fold, with only copies kept together."""
     from sklearn.model_selection import StratifiedKFold
 
     numbers, first, inverse = np.unique(units, return_index=True, return_inverse=True)
@@ -266,18 +274,18 @@ def _unit_fold(source: Source, strata: np.ndarray, units: np.ndarray, rules: Spl
     if source.multi_label:
         if len(numbers) < rules.folds:
             raise refuse("folds", rules.folds, f"at most {counted(len(numbers), 'picture')}, copies counted once")
-        if counts.max() < rules.folds:  # nothing can be spread over so many folds
+        if counts.max() < rules.folds:  # no stratum is large enough to be spread over the folds
             of_units = np.zeros_like(of_units)
     elif counts.min() < rules.folds:
         label = int(classes[counts.argmin()])
         raise refuse(
             "folds",
             rules.folds,
-            f"at most {counts.min()}: class {source.class_names[label]!r} has so many pictures, copies counted once",
+            f"at most {counts.min()}, the pictures of class {source.class_names[label]!r}, copies counted once",
         )
     folds = StratifiedKFold(rules.folds, shuffle=True, random_state=rules.seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of rare combinations of labels
+        warnings.simplefilter("ignore")  # scikit-learn warns about rare combinations of labels
         held = list(folds.split(numbers, of_units))[rules.fold - 1][1]
     return np.isin(inverse, held)
 
@@ -285,7 +293,7 @@ def _unit_fold(source: Source, strata: np.ndarray, units: np.ndarray, rules: Spl
 def _draw_groups(
     source: Source, strata: np.ndarray, groups: np.ndarray, rules: SplitRules, *, draws_val: bool, draws_test: bool
 ) -> np.ndarray:
-    """Draws the test and the held-out part in whole groups, with scikit-learn's StratifiedGroupKFold."""
+    """Draw the test and the held-out part in whole groups, with scikit-learn's StratifiedGroupKFold."""
     parts = np.full(len(source), TRAIN, dtype="U8")
     if draws_test:
         parts[_held_groups(strata, groups, rules.test_fraction, rules.seed)] = TEST
@@ -303,14 +311,15 @@ def _draw_groups(
 def _held_groups(strata: np.ndarray, groups: np.ndarray, share: float, seed: int) -> np.ndarray:
     """int (n,): the pictures of some groups, about `share` of each class, with every class on both sides if possible.
 
-    A share is so many of so many folds, such as 3 of 20 for 0.15; of the places where these may begin, the first that
-    leaves every class on both sides is taken, or the one that leaves the most.
+    The share is taken as a number of folds, such as 3 of 20 folds for 0.15. These are consecutive folds; the first
+    start that leaves every class on both sides is used, or else the start that leaves the most classes.
     """
     largest = int(np.bincount(strata).max())
     most = min(len(np.unique(groups)), largest if largest > 1 else MOST_FOLDS, MOST_FOLDS)
     if most < 2:
         raise InputError(
-            "group: all pictures are of one group, and a group is kept on one side: nothing can be held out"
+            "group: all pictures are in one group, and a group is kept on one side, so nothing can be held out; give "
+            "another group, or separate held-out pictures (val)"
         )
     ratio = Fraction(share).limit_denominator(most)
     total = ratio.denominator if 0 < ratio < 1 else most
@@ -334,13 +343,13 @@ def _group_folds(strata: np.ndarray, groups: np.ndarray, folds: int, seed: int) 
 
     count = len(np.unique(groups))
     if folds > count:
-        takes = f"at most {count}: there are so many groups, and a group is kept on one side"
+        takes = f"at most {count}, the number of groups, because a group is kept on one side"
         raise refuse("folds", folds, takes)
-    if np.bincount(strata).max() < folds:  # nothing can be spread over so many folds
+    if np.bincount(strata).max() < folds:  # no stratum is large enough to be spread over the folds
         strata = np.zeros_like(strata)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a class is rarer than the folds: whoever draws looks at every class
+        warnings.simplefilter("ignore")  # of classes with fewer pictures than folds; the callers check every class
         return [held for _, held in splitter.split(strata, strata, groups)]
 
 
@@ -353,7 +362,7 @@ def _group_numbers(groups: Sequence[str]) -> np.ndarray:
 
 
 def _joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """int (n,): a number per picture, equal for pictures that either numbering puts together, directly or by others."""
+    """int (n,): a number per picture, equal for pictures that are connected by equal numbers of either numbering."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -365,19 +374,19 @@ def _joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _require_every_class(source: Source, parts: np.ndarray) -> None:
-    """Raises InputError if a class that has pictures has none left to train on."""
+    """Raise InputError if a class that has pictures has no training picture left."""
     every, trained = _class_counts(source, np.full(len(source), True)), _class_counts(source, parts == TRAIN)
     if lacking := np.flatnonzero((every > 0) & (trained == 0)).tolist():
         names = ", ".join(repr(source.class_names[label]) for label in lacking[:10])
         raise InputError(
-            f"{counted(len(lacking), 'class')} would have no training picture: {names}; all of theirs would be held "
-            "out together, with their group or as copies of one another. Give another seed, smaller fractions or "
-            "smaller groups; or copies=allow or a smaller copy_distance, if these pictures are no copies"
+            f"{counted(len(lacking), 'class')} would have no training picture: {names}; all their pictures would be "
+            "held out together, because of their groups or as copies of one another. Give another seed, smaller "
+            "fractions or smaller groups; or copies=allow or a smaller copy_distance, if the pictures are not copies"
         )
 
 
 def _class_counts(source: Source, chosen: np.ndarray) -> np.ndarray:
-    """int (classes,): how many of the chosen pictures have each class."""
+    """int (classes,): the number of chosen pictures of each class."""
     if source.multi_label:
         return source.labels[chosen].sum(axis=0, dtype=np.int64)
     return np.bincount(source.labels[chosen], minlength=len(source.class_names))
@@ -388,16 +397,16 @@ def picture_groups(source: Source, group: str | None, data: str) -> Sequence[str
 
     Args:
         source: The pictures.
-        group: "parent" for the name of the folder that a picture lies in, "re:PATTERN" for the first group of a
-            regular expression that is searched in its path below `data`, or the name of a column of the CSV file that
-            `data` is. None takes the groups that the source has.
-        data: What the source was opened from.
+        group: "parent" for the name of the folder that contains the picture; "re:PATTERN" for the first group of a
+            regular expression that is searched in the picture's path below `data`; or the name of a column, if `data`
+            is a CSV file. None takes the groups of the source.
+        data: The path or name from which the source was opened.
 
     Returns:
         A text per picture, "" for a picture that is a group of its own; None without groups.
 
     Raises:
-        InputError: `data` has no such column, or the pattern is not found in a path.
+        InputError: `data` has no such column, or a path does not match the pattern.
     """
     if group is None:
         return source.groups
@@ -413,7 +422,7 @@ def picture_groups(source: Source, group: str | None, data: str) -> Sequence[str
         if missing := [name for name, match in zip(source.names, found, strict=True) if not match]:
             raise InputError(
                 f"group: {group.removeprefix(PATTERN)!r} is not found in {len(missing):,} of {len(source):,} paths, "
-                f"such as {missing[0]}; every path must have it: make what varies optional"
+                f"such as {missing[0]}; every path must match: make the parts that vary optional"
             )
         return [match[1] or "" for match in found if match]
     return _column(source, group, data)

@@ -1,4 +1,4 @@
-"""Pictures' bytes to crops of the wanted size, within a tf.data pipeline."""
+"""The tf.data pipeline: from the pictures' bytes to augmented batches of the wanted size."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from .options import DataOptions
 from .rand_augment import rand_augmented
 
 NEEDED = ("index", "present", "kind", "window", "ratio")
-SCALES = (2, 4, 8)  # the fractions of its size that a JPEG can be decoded at
+SCALES = (2, 4, 8)  # a JPEG can be decoded at 1/2, 1/4 and 1/8 of its size
 Rows = dict[str, Any]  # tensors by name
 
 
 def dct_ratios(boxes: np.ndarray, size: tuple[int, int], margin: int) -> np.ndarray:
-    """int32 (n,): the smallest scale, as 1/ratio, that leaves a crop `margin` times `size` at least."""
+    """int32 (n,): the largest ratio for which the crop, decoded at 1/ratio, is still at least `margin` times `size`."""
     ratios = np.ones(len(boxes), np.int32)
     for ratio in SCALES:
         ratios[(boxes[:, 2:] // ratio >= margin * np.array(size)).all(axis=1)] = ratio
@@ -35,14 +35,14 @@ def dct_ratios(boxes: np.ndarray, size: tuple[int, int], margin: int) -> np.ndar
 
 
 class TrainingReader:
-    """Crops of a source's pictures, resized: uint8 (n, height, width, 3), and which could be read.
+    """Reads and resizes crops for training: uint8 (n, height, width, 3), and bool (n,), whether each could be read.
 
-    Rows hold index (int64), present (bool), kind (int32), window (int32: top, left, height, width, at
-    full size) and ratio (int32). A damaged file never raises: it is listed in `source.corrupt`, and its
-    picture, like an absent one, is of zeros.
+    Rows hold index (int64), present (bool), kind (int32), window (int32: top, left, height, width, at full size) and
+    ratio (int32). A damaged file does not raise an error: it is listed in `source.corrupt`, and its picture consists
+    of zeros, as that of an absent row does.
 
-    accurate: antialiased, with smooth chroma, as `read_image` resizes; else as the released training
-        code did, bilinear between the four nearest pixels.
+    accurate: Whether to resize with antialiasing and smooth chroma, as `read_image` does; otherwise bilinear between
+        the four nearest pixels, as the released training code did.
     """
 
     def __init__(self, source: Source, size: tuple[int, int], *, accurate: bool) -> None:
@@ -50,7 +50,10 @@ class TrainingReader:
         self._absent = (tf.zeros([*size, 3], tf.uint8), tf.constant(False))
 
     def __call__(self, rows: Rows, count: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """All of `count` rows are tried together: to try each alone costs a sixth of its decoding."""
+        """Decode the whole chunk of `count` rows first, and retry one by one only if something fails.
+
+        Guarding each picture separately costs 17 % more time.
+        """
         each = tf.data.Dataset.from_tensor_slices({name: rows[name] for name in NEEDED})
         none = tf.data.Dataset.from_tensors((tf.zeros([0, *self.size, 3], tf.uint8), tf.zeros([0], tf.bool)))
         tried = each.map(self._hasty).ignore_errors(log_warning=False).batch(count).concatenate(none).take(1)
@@ -62,7 +65,7 @@ class TrainingReader:
         )
 
     def _hasty(self, row: Rows) -> tuple[tf.Tensor, tf.Tensor]:
-        """Raises for what is damaged, which nothing in a graph can catch but a dataset that leaves errors out."""
+        """Read one row; fails on a damaged file. In a graph, only a dataset with `ignore_errors` can catch this."""
         found = {0: lambda: self._absent, 1: lambda: self._by_pillow(row), 2: lambda: self._by_tensorflow(row)}
         way = tf.where(row["present"], tf.where(row["kind"] == PILLOW, 1, 2), 0)
         return tf.switch_case(way, found)
@@ -85,7 +88,8 @@ class TrainingReader:
                 content, row["window"] // scale, 3, ratio=scale, fancy_upscaling=self.accurate, dct_method=method
             )
 
-        # An op's ratio is no tensor: a branch for each, found by counting how many of them `ratio` reaches.
+        # The op takes its ratio as a constant, so there is a branch for each; its index is the number of SCALES that
+        # the row's ratio reaches.
         branches = [lambda scale=scale: at(scale) for scale in (1, *SCALES)]
         return tf.switch_case(tf.reduce_sum(tf.cast(row["ratio"] >= SCALES, tf.int32)), branches)
 
@@ -108,7 +112,7 @@ class TrainingReader:
         except UnreadableImageError:
             return nothing, np.False_
         if image.shape[:2] != (height, width):
-            self.source.corrupt.add(self.source.names[int(index)], "has become smaller since it was opened")
+            self.source.corrupt.add(self.source.names[int(index)], "is smaller than when it was opened")
             return nothing, np.False_
         return np.ascontiguousarray(image), np.True_
 
@@ -119,7 +123,10 @@ class TrainingReader:
 
 
 class HeldOutReader:
-    """Pictures to the bit as `read_image` gives them, so as `predict` sees them: uint8, and which could be read."""
+    """Reads pictures for evaluation, bit by bit like `read_image` and so like `predict`.
+
+    Returns uint8 (n, height, width, 3), and bool (n,), whether each could be read.
+    """
 
     def __init__(self, source: Source, size: tuple[int, int], crop: float) -> None:
         self.source, self.size, self.crop = source, size, crop
@@ -142,7 +149,7 @@ class HeldOutReader:
 
 
 KEPT = ("index", "label", "weight", "present", "patch", "own", "colour", "flip")
-CHUNK = 8  # pictures that are decoded by one call, and given up together where one of them is damaged
+CHUNK = 8  # pictures decoded by one call, which are all decoded again if one of them is damaged
 
 
 def batches(
@@ -161,40 +168,41 @@ def batches(
     numbered: bool = False,
     sampler: str = "none",
 ) -> tf.data.Dataset:
-    """The batches of one epoch or several, from batch number `start` of the first on.
+    """Build the dataset of one or several epochs, from batch number `start` of the first epoch on.
 
-    Batch k of an epoch is the same to the bit wherever the pipeline was entered: its pictures and all
-    that is random about them follow from seed, epoch and position in the epoch.
+    Batch k of an epoch is bit by bit the same wherever iteration started: its pictures and their random variations are
+    determined by seed, epoch and position in the epoch.
 
     Args:
-        source: What `open_source` gives.
-        options: How pictures are read and varied.
-        size: (height, width) of the pictures given out.
-        batch_size: Of the whole batch, all workers together.
-        training: Shuffled and varied as `options` says; else in the source's order, the central crop,
-            to the bit as `read_image` gives it.
-        seed: An integer of at least 0; with the epoch it gives order and variations.
+        source: The pictures, from `open_source`.
+        options: How pictures are read and augmented.
+        size: (height, width) of the resulting pictures.
+        batch_size: Number of pictures per batch, summed over all workers.
+        training: Whether to shuffle the pictures and augment them by `options`. Otherwise they come in the source's
+            order, with the central crop, bit by bit as from `read_image`.
+        seed: Seed of the order and of the augmentation, an integer of at least 0.
         epoch: Number of the first epoch, from 0.
-        start: Batches of it to leave out, as after a resume; none of them is read.
-        epochs: How many follow one another without a pause: making a pipeline takes up to seconds.
-        shard: (number, count) of the worker: it gets its part, one stretch, of every batch.
-        drop_remainder: Leave out an epoch's last batch that is not full; in training, shapes are then
-            static.
-        numbered: Give each picture's number in the source too, int64 (pictures,), last of all.
-        sampler: In training, "none" takes every picture once an epoch; "balanced" gives each class the same share
-            of the epoch, which stays as long (`draws.balanced_order`).
+        start: Number of batches of the first epoch to skip, as after a resume; they are not read.
+        epochs: Number of epochs that follow one another without a pause. (Building a pipeline may take seconds.)
+        shard: (number, count) of the worker, which gets a contiguous part of every batch.
+        drop_remainder: Leave out the last batch of an epoch if it is not full. Shapes in training are then static.
+        numbered: Also return each picture's index in the source, int64 (pictures,), as the last element.
+        sampler: In training, "none" uses every picture once per epoch; "balanced" gives each class the same share of
+            an epoch of the same length (`draws.balanced_order`).
 
     Returns:
-        A dataset, of known cardinality (one fewer an epoch for a worker that a short last batch leaves
-        nothing), of (images, labels): float32 (pictures, height, width, 3), in
-        Keras's image data format, 0-255; int64 (pictures,), or float32 (pictures, classes) where
-        `options` mixes pictures or they have several labels. In training on a source with weights they follow the
-        labels: float32 (pictures,), or, of mixed pictures, (pictures, classes), each part of a label times the weight
-        of the picture it is of; of several labels with the mixed weight itself as one more column. A picture found
-        corrupt on the way is listed in `source.corrupt`; in
-        training another of its batch takes its place, else it is left out. Where these pass their
-        bound, iteration raises a TensorFlow error: iterate within `source.corrupt.raising_input_errors()`, and it is
-        the InputError.
+        A dataset of known cardinality with elements (images, labels), (images, labels, weights), or one of these with
+        the pictures' indices. For a worker that gets no picture of a short last batch, an epoch is one batch shorter.
+
+        - images: float32 (pictures, height, width, 3), 0-255, or in Keras's image data format if that differs.
+        - labels: int64 (pictures,), or float32 (pictures, classes) with MixUp or CutMix, or several labels per picture.
+        - weights, in training on a source with weights: float32 (pictures,). With MixUp or CutMix float32 (pictures,
+          classes): each label share times the weight of its picture; with several labels per picture, one more column
+          holds the mixed weight itself.
+
+        A picture that turns out to be corrupt is listed in `source.corrupt`. In training, another picture of the batch
+        replaces it; otherwise it is left out. If there are more corrupt pictures than allowed, iteration raises a
+        TensorFlow error, which `source.corrupt.raising_input_errors()` turns into an InputError.
 
     Raises:
         InputError: An argument is out of range, or does not fit the source.
@@ -207,7 +215,9 @@ def batches(
     size = (positive_integer("size", size[0]), positive_integer("size", size[1]))
     total = len(source) // batch_size if drop_remainder else math.ceil(len(source) / batch_size)
     if total == 0:
-        raise InputError(f"batch_size: got {batch_size}, the source has {len(source)} pictures: no full batch")
+        raise InputError(
+            f"batch_size: got {batch_size}, but the source has only {len(source)} pictures, not enough for a full batch"
+        )
     if start > total:
         raise refuse("start", start, f"at most {total}, the batches of an epoch")
     if options.cache == "memory":
@@ -215,9 +225,11 @@ def batches(
 
     plan = BatchPlan(source, options, size, batch_size, training, seed, epoch, total, (number, count), sampler)
     settings = tf.data.Options()
-    settings.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF  # `shard` did it
+    settings.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF  # see `shard`
     first, last = min(start, plan.own), plan.own * epochs
-    python = tf.autograph.experimental.do_not_convert  # no branch is AutoGraph's, and converting takes seconds
+    python = tf.autograph.experimental.do_not_convert  # nothing here needs AutoGraph, and converting takes seconds
+    # Numbers of batches become rows (which pictures, which variations), chunks of rows become pictures, and chunks are
+    # joined into batches: decoding runs in parallel over chunks, not over whole batches.
     return (
         tf.data.Dataset.range(first, last)
         .map(python(plan.in_graph))
@@ -236,9 +248,9 @@ def batches(
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Which pictures a worker's batches hold, and what is to be done with each, before any is read.
+    """The pictures of a worker's batches and their variations, planned before any picture is read.
 
-    first_epoch: that batch 0 belongs to. total: batches an epoch, over all workers.
+    first_epoch: The epoch of batch 0. total: Number of batches per epoch, before they are shared by the workers.
     """
 
     source: Source
@@ -270,7 +282,7 @@ class BatchPlan:
 
     @property
     def part(self) -> int:
-        """Pictures of a whole batch that are this worker's."""
+        """This worker's number of pictures in a full batch."""
         return self.batch_size // self.shard[1]
 
     @property
@@ -279,28 +291,28 @@ class BatchPlan:
 
     @property
     def chunk(self) -> int:
-        """Pictures decoded together: the part in equal chunks, the last filled up with absent ones."""
+        """Number of pictures that are decoded together. Chunks are equal; the last is padded with absent rows."""
         return -(-self.part // self.chunks)
 
     @cached_property
     def own(self) -> int:
-        """How many of an epoch's batches this worker has a part of: all, or all but a short last one."""
+        """Number of an epoch's batches in which this worker has pictures: all, or all but a short last one."""
         first, last = self.positions(self.total - 1)
         return self.total - (first == last)
 
     @cached_property
     def order(self) -> Callable[[int], np.ndarray]:
-        """Which picture stands at each position of an epoch."""
+        """A function from the number of an epoch to the index of the picture at each of its positions."""
         if not self.training:
             return lambda _: np.arange(len(self.source))
-        if self.sampler == "balanced":  # kept, because every batch of the epoch asks for it
+        if self.sampler == "balanced":  # cached, because every batch of the epoch needs it
             return lru_cache(maxsize=4)(partial(balanced_order, self.source.labels, self.seed))
         return partial(order, len(self.source), self.seed)
 
     def positions(self, batch: int) -> tuple[int, int]:
-        """This worker's part of a batch: the first position, and the one after the last.
+        """This worker's part of a batch: the first position, and the position after the last.
 
-        A short batch is shared out as evenly as it goes, pairs that are mixed kept together.
+        A short batch is shared as evenly as possible; pairs of pictures that are mixed stay with one worker.
         """
         first = batch * self.batch_size
         length = min(self.batch_size, len(self.source) - first)
@@ -311,9 +323,9 @@ class BatchPlan:
         return first + begin, first + end
 
     def batch(self, number: int) -> Rows:
-        """A row for each picture of this worker's `number`-th part of a batch, counted on over epochs.
+        """One row for each picture of this worker's batch `number`, which counts on over epochs.
 
-        What is not asked for is not there.
+        Only the columns that the options need are present.
         """
         epochs, batch = divmod(int(number), max(self.own, 1))
         epoch = self.first_epoch + epochs
@@ -341,7 +353,7 @@ class BatchPlan:
         }
         if self.distorts:
             rows["flip"] = drawn.flip
-            if not self.operations:  # which change colours in their own way
+            if not self.operations:  # RandAugment's operations replace the colour changes
                 rows["colour"] = drawn.colour
         if self.shifts:
             rows["move"] = moves(drawn.move, self.options.shift, self.size)
@@ -352,7 +364,7 @@ class BatchPlan:
         return rows
 
     def in_graph(self, number: tf.Tensor) -> Rows:
-        """A batch's rows, chunk by chunk; those that fill up are absent and all zeros."""
+        """A batch's rows in the graph, divided into chunks and padded with absent rows of zeros."""
 
         def chunked(batch: np.ndarray) -> list[np.ndarray]:
             rows = self.batch(int(batch)).values()
@@ -373,7 +385,7 @@ class BatchPlan:
 
 
 def _chunk(plan: BatchPlan) -> Callable[[Rows], Rows]:
-    """Rows of a plan to the pictures, varied as their draws say, their labels, and how they are mixed."""
+    """A function from a chunk of rows to its pictures, with the variations that apply to each picture alone."""
     read = (
         TrainingReader(plan.source, plan.size, accurate=not plan.distorts)
         if plan.training
@@ -395,7 +407,10 @@ def _chunk(plan: BatchPlan) -> Callable[[Rows], Rows]:
 
 
 def _batch(plan: BatchPlan, *, static: bool, numbered: bool) -> Callable[[Rows], tuple[tf.Tensor, ...]]:
-    """A batch's chunks to what a model is given. Colours change here: until then a picture is bytes, cheap to copy."""
+    """A function from the chunks of a batch to the model's input.
+
+    Colours are changed here, not in `_chunk`: until then pixels are bytes, which are cheap to copy.
+    """
 
     def batch(chunks: Rows) -> tuple[tf.Tensor, ...]:
         rows = {name: tf.reshape(row, [-1, *row.shape[2:]]) for name, row in chunks.items()}
@@ -403,7 +418,7 @@ def _batch(plan: BatchPlan, *, static: bool, numbered: bool) -> Callable[[Rows],
             rows["image"] = distorted(
                 rows["image"], rows.pop("flip"), rows.pop("colour"), slow=plan.options.slow_colour
             )
-        count = tf.reduce_sum(tf.cast(rows.pop("present"), tf.int32))  # the absent ones stand at the end
+        count = tf.reduce_sum(tf.cast(rows.pop("present"), tf.int32))  # the absent rows are at the end
         rows = {name: row[:count] for name, row in rows.items()}
         readable = rows.pop("readable")
         rows = tf.cond(
@@ -418,8 +433,8 @@ def _batch(plan: BatchPlan, *, static: bool, numbered: bool) -> Callable[[Rows],
         if plan.mixes:
             if not plan.source.multi_label:
                 labels = tf.one_hot(labels, len(plan.source.class_names))
-            # A label and the same one times its picture's weight are mixed alike, side by side. Several labels do not
-            # sum to 1, so that the weight itself is mixed too.
+            # Labels, and labels times their picture's weight, are mixed side by side. Several labels of a picture do
+            # not sum to 1, so that the weight itself is mixed too.
             columns = [labels, *(labels * weight[:, None] for weight in weights)]
             columns += [weight[:, None] for weight in weights if plan.source.multi_label]
             images, both = mixed(images, tf.concat(columns, axis=1), rows["own"], rows["patch"])
@@ -433,7 +448,10 @@ def _batch(plan: BatchPlan, *, static: bool, numbered: bool) -> Callable[[Rows],
 
 
 def checked_shard(shard: tuple[int, int], batch_size: int, pairs: bool) -> tuple[int, int]:
-    """A worker's number and how many there are; InputError where they cannot share a batch, `pairs` kept together."""
+    """Check a worker's (number, count). Raises InputError if so many workers cannot share a batch equally.
+
+    pairs: Whether pictures are mixed in pairs, which must stay with one worker.
+    """
     takes = "(number, count), number from 0, below count"
     if not isinstance(shard, tuple) or len(shard) != 2 or not all(map(is_integer, shard)):
         raise refuse("shard", shard, takes)
@@ -442,6 +460,6 @@ def checked_shard(shard: tuple[int, int], batch_size: int, pairs: bool) -> tuple
         raise refuse("shard", shard, takes)
     positive_integer("batch_size", batch_size)
     if batch_size % (count * (2 if pairs and count > 1 else 1)):
-        each = " and an even number each, whose pictures are mixed in pairs" if pairs else ""
+        each = ", with an even number of pictures for each, because they are mixed in pairs" if pairs else ""
         raise refuse("batch_size", batch_size, f"a multiple of the {count} workers{each}")
     return number, count

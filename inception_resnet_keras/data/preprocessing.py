@@ -1,4 +1,4 @@
-"""Pixels to what the networks take, in every convention, without changing what was given."""
+"""Scaling raw pixels to the values that networks expect, in each convention. Inputs are never changed in place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Convention = Literal["inception", "facenet", "per_image_standardization", "unit"
 
 
 class ScalingWarning(UserWarning):
-    """Pictures whose values are not in the range that is expected where they are used."""
+    """Warns that pixel values are not in the expected range, such as raw pixels given to an unscaled network."""
 
 
 def convention_named(name: str) -> Preprocessing:
@@ -25,39 +25,46 @@ def convention_named(name: str) -> Preprocessing:
 
 
 def preprocess_input(x: Any, convention: Convention = "inception") -> Any:
-    """Scales raw pixels to what the networks take; the argument is never changed.
+    """Scale raw pixels to the values that the networks expect. The input is not changed in place.
 
     Args:
-        x: Pixels in 0-255, of any shape and any real dtype: an array, nested lists, or a tensor of
-            the engine (a `tf.data` pipeline's too).
-        convention: "inception" for (x - 127.5) / 127.5, in [-1, 1]; "facenet" for (x - 127.5) / 128, as
-            davidsandberg/facenet and facenet-pytorch do it; "per_image_standardization" for
-            (x - mean) / max(deviation, 1/√N) over the N numbers of each image, (…, height, width, channels), as
-            davidsandberg/facenet did it in 2017 and `tf.image.per_image_standardization` does. For models of other
-            packages: "unit" for x / 255, in [0, 1]; "caffe" for blue, green, red with ImageNet's means subtracted;
-            "torch" for ImageNet's means and deviations as torchvision has them; "none" leaves 0-255. "caffe" and
-            "torch" take channels last.
+        x: Pixels of 0-255, of any shape and any real dtype: an array, nested lists, or a tensor of Keras's backend or
+            of a `tf.data` pipeline. "per_image_standardization" needs (…, height, width, channels); "caffe" and
+            "torch" need RGB channels on the last axis.
+        convention: One of:
+
+            - "inception": (x - 127.5) / 127.5, values in [-1, 1], for all variants of the networks but the two below.
+            - "facenet": (x - 127.5) / 128, as in davidsandberg/facenet and facenet-pytorch, for "facenet".
+            - "per_image_standardization": (x - mean) / max(standard deviation, 1/√N) over the N values of each image,
+              as in davidsandberg/facenet in 2017 and in `tf.image.per_image_standardization`, for "facenet_128".
+            - "unit": x / 255, values in [0, 1].
+            - "caffe": channels reversed to blue, green, red, and ImageNet's means subtracted.
+            - "torch": ImageNet's means and standard deviations, as in torchvision.
+            - "none": values of 0-255 unchanged.
 
     Returns:
-        float32 of the same shape: a numpy array, or a tensor where a tensor was given.
+        float32 of the same shape: a NumPy array, or a tensor if `x` is a tensor.
 
     Raises:
-        ValueError: convention is none of these, x holds no numbers, or no images where each has its own mean.
+        ValueError: `convention` is not one of these, `x` does not hold numbers, or `x` has fewer than 3 axes with
+            "per_image_standardization".
 
     Warns:
-        ScalingWarning: floats that lie within [-1, 1], so were scaled before.
+        ScalingWarning: `x` holds floats within [-1, 1], which look as if they were already scaled.
 
     Examples:
         >>> preprocess_input([[0, 127.5, 255]]).tolist()
         [[-1.0, 0.0, 1.0]]
         >>> preprocess_input([[0, 127.5, 255]], "facenet").tolist()
         [[-0.99609375, 0.0, 0.99609375]]
+        >>> preprocess_input(np.zeros((2, 299, 299, 3), np.uint8)).shape
+        (2, 299, 299, 3)
     """
     scaling = convention_named(convention)
     if scaling.per_image and np.ndim(x) < 3:
         raise refuse("x", f"shape {np.shape(x)}", f"images of (…, height, width, channels) with {convention!r}")
     if _is_tensor(x):
-        if hasattr(x, "numpy"):  # one with values, not of a `tf.data` pipeline or a functional graph
+        if hasattr(x, "numpy"):  # it has values, unlike a symbolic tensor of a pipeline or a functional model
             _warn_if_scaled(np.asarray(x) if _is_tensorflow(x) else _keras_ops().convert_to_numpy(x))
         return scale_pixels(_as_float(x), scaling)
     pixels = np.asarray(x)
@@ -68,7 +75,7 @@ def preprocess_input(x: Any, convention: Convention = "inception") -> Any:
 
 
 def scale_pixels(pixels: Any, preprocessing: Preprocessing) -> Any:
-    """float32 pixels of 0-255, channels last, as an array or a tensor, preprocessed; unchanged by `RAW`."""
+    """Preprocess float32 pixels of 0-255, channels last, an array or a tensor. `RAW` leaves them unchanged."""
     if preprocessing is RAW:
         return pixels
     if preprocessing.per_image:
@@ -77,7 +84,7 @@ def scale_pixels(pixels: Any, preprocessing: Preprocessing) -> Any:
     if _is_tensor(pixels) and not _is_tensorflow(pixels):
         ops = _keras_ops()
         scaled = ops.divide(ops.subtract(pixels, mean), divisor)
-        return ops.flip(scaled, axis=-1) if preprocessing.reverse else scaled  # PyTorch has no slice of a step of -1
+        return ops.flip(scaled, axis=-1) if preprocessing.reverse else scaled  # PyTorch cannot slice with step -1
     scaled = (pixels - mean) / divisor
     return scaled[..., ::-1] if preprocessing.reverse else scaled
 
@@ -93,7 +100,7 @@ def _standardized(images: Any) -> Any:
         from ..networks.build import standardized
 
         return standardized(images)
-    # In float64, as the sum of an image's numbers needs more digits than float32 has.
+    # In float64, because the sum of an image's values needs more digits than float32 has.
     images = images.astype(np.float64)
     deviation = images.std(axis=axes, keepdims=True)
     least = 1 / np.sqrt(max(np.prod(images.shape[-3:]), 1))
@@ -101,22 +108,39 @@ def _standardized(images: Any) -> Any:
 
 
 def warn_if_unscaled(x: ArrayLike, *, what: str = "the model's input") -> bool:
-    """Warns where a batch that a network is about to read does not look scaled to [-1, 1].
+    """Warn if a batch for a network without preprocessing does not look scaled to [-1, 1].
+
+    A batch with values outside [-1.5, 1.5] looks like raw pixels. A batch of two or more distinct values that are all
+    within [0, 1] looks scaled for other networks. An empty batch is not warned about.
 
     Args:
-        x: The batch, an array or nested lists; nothing is changed.
-        what: How the warning names it.
+        x: The batch, an array of any shape or nested lists of numbers. It is not changed.
+        what: Name of the batch in the warning.
 
     Returns:
-        Whether a warning was given: values beyond [-1.5, 1.5] are raw pixels, and a batch of two or
-        more distinct values that lies wholly in [0, 1] was scaled for other networks.
+        Whether a warning was given.
+
+    Raises:
+        ValueError: `x` is a ragged list, which NumPy cannot convert to an array.
+
+    Warns:
+        ScalingWarning: The batch does not look scaled to [-1, 1].
+
+    Examples:
+        >>> warn_if_unscaled(preprocess_input([[0, 127.5, 255]]))
+        False
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warn_if_unscaled(np.zeros((1, 299, 299, 3)) + [0, 128, 255], what="the batch")
+        True
+        >>> str(caught[0].message).partition(";")[0]
+        'the batch is in [0, 255], which looks like raw pixels'
     """
     values = np.asarray(x)
     if not values.size:
         return False
     low, high = float(values.min()), float(values.max())
     if np.isnan(low):
-        looks = "values that are not numbers"
+        looks = "values with NaN among them"
     elif low < -1.5 or high > 1.5:
         looks = "raw pixels"
     elif low >= 0 and low < high:
@@ -131,12 +155,12 @@ def warn_if_unscaled(x: ArrayLike, *, what: str = "the model's input") -> bool:
 
 
 def _is_tensor(x: Any) -> bool:
-    """A tensor of the engine, with values or without."""
+    """Whether `x` is a tensor, with values or symbolic."""
     return hasattr(x, "shape") and not isinstance(x, np.ndarray | np.generic)
 
 
 def _is_tensorflow(x: Any) -> bool:
-    """A tensor of TensorFlow, as `tf.data` has them whatever engine Keras runs on."""
+    """Whether `x` is a tensor of TensorFlow, which `tf.data` uses whatever Keras's backend is."""
     return type(x).__module__.partition(".")[0] == "tensorflow"
 
 

@@ -1,7 +1,7 @@
-"""RandAugment (arXiv 1909.13719), with all that is random given from outside.
+"""RandAugment (arXiv 1909.13719) with all random numbers passed in.
 
-Keras's layer is not used: it draws from a generator's state, so that a resumed epoch would differ; it
-varies a whole batch alike, turns by up to 180°, and computes all its operations to keep one.
+Keras's layer is not used: it draws from a generator's state, so that a resumed epoch would differ; it applies the same
+operations to the whole batch, rotates by up to 180°, and computes all operations to use one.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ from .draws import RAND_AUGMENT_OPS
 FILL = 127.5
 ROTATION = math.radians(30)
 SHEAR = 0.3
-TRANSLATION = 0.45  # of a side
+TRANSLATION = 0.45  # share of the side
 
 
 def rand_augmented(images: tf.Tensor, operations: tf.Tensor, strengths: tf.Tensor) -> tf.Tensor:
-    """float32 (n, height, width, 3) pictures of 0-255, each with its operations, one after another.
+    """Apply k operations to each picture, one after another.
 
     Args:
-        operations: int32 (n, k), numbers of `OPERATIONS`.
-        strengths: float32 (n, k), in [-1, 1]: the full range of each operation at ±1; the sign is a
-            direction, where an operation has one.
+        images: float32 (n, height, width, 3), 0-255.
+        operations: int32 (n, k), indices into `OPERATIONS`.
+        strengths: float32 (n, k), in [-1, 1]. ±1 is the full range of an operation; the sign is the direction, if an
+            operation has one.
+
+    Returns:
+        float32 (n, height, width, 3), 0-255.
     """
 
     def one(given: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
@@ -35,7 +39,7 @@ def rand_augmented(images: tf.Tensor, operations: tf.Tensor, strengths: tf.Tenso
             branches = [lambda act=act: act(image, strength[number]) for act in OPERATIONS]
             return tf.ensure_shape(tf.switch_case(numbers[number], branches), image.shape)
 
-        # A loop, so that the operations stand in the graph once: making it takes a second.
+        # A loop in the graph, so that the operations are traced once: tracing them takes a second.
         return tf.while_loop(
             lambda number, _: number < operations.shape[1],
             lambda number, image: (number + 1, act(number, image)),
@@ -46,7 +50,7 @@ def rand_augmented(images: tf.Tensor, operations: tf.Tensor, strengths: tf.Tenso
 
 
 def _transformed(image: tf.Tensor, matrix: list[tf.Tensor]) -> tf.Tensor:
-    """Affine: (x, y) of the result is taken from (a x + b y + c, d x + e y + f), about the centre."""
+    """Affine transform about the centre: pixel (x, y) of the result is read at (a x + b y + c, d x + e y + f)."""
     height, width = image.shape[:2]
     x, y = (width - 1) / 2, (height - 1) / 2
     a, b, c, d, e, f = (tf.convert_to_tensor(number, tf.float32) for number in matrix)
@@ -116,7 +120,7 @@ def sharpness(image: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
 
 
 def posterize(image: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
-    """Keeps 8 to 4 bits."""
+    """Keep the upper 8 to 4 bits of each value."""
     step = 2.0 ** tf.round(4 * tf.abs(strength))
     return tf.floor(image / step) * step
 
@@ -135,7 +139,7 @@ def auto_contrast(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
 
 
 def equalize(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-    """Each channel's histogram made flat, as Pillow's ImageOps.equalize does."""
+    """Equalise the histogram of each channel, as Pillow's `ImageOps.equalize` does."""
     levels = tf.cast(tf.round(image), tf.int32)
 
     def channel(values: tf.Tensor) -> tf.Tensor:
@@ -164,4 +168,4 @@ OPERATIONS: tuple[Callable[[tf.Tensor, tf.Tensor], tf.Tensor], ...] = (
     equalize,
 )
 
-assert len(OPERATIONS) == RAND_AUGMENT_OPS, "draws.py draws as many"
+assert len(OPERATIONS) == RAND_AUGMENT_OPS, "draws.py must draw from as many operations"

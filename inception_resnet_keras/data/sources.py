@@ -1,4 +1,4 @@
-"""Sources of labelled pictures: what a name or path stands for is decided here, in `source_kind`."""
+"""Opening sources of labelled pictures. `source_kind` decides what a name or path stands for."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from .manifest import read_manifest, taken, without_repeated
 from .packed import INDEX, open_packed, read_records
 
 MAX_CORRUPT = 0.01
-SCANNED_AT_ONCE = 256  # headers
-WAITING = 4  # times as long as they are worked on, headers are waited for
+SCANNED_AT_ONCE = 256  # headers read by one task
+WAITING = 4  # ratio of elapsed to processor time above which reading headers counts as waiting for the disk
 TFDS = "tfds:"
 Progress = Callable[[int, int], None]
 
 
 class SourceKind(Enum):
-    """What a source of labelled pictures can be."""
+    """The kinds of sources of labelled pictures."""
 
     DIGITS = "scikit-learn's handwritten digits"
     FOLDER = "a folder with one folder per class, or with train, val and test folders of them"
@@ -50,12 +50,12 @@ class SourceKind(Enum):
 
 
 def source_kind(path_or_name: str | Path) -> SourceKind:
-    """The kind of source that a path or name stands for; nothing of it is opened.
+    """The kind of source that a path or name stands for. Nothing is opened.
 
-    A file or folder comes before a name: a folder called "digits" is that folder.
+    Files and folders have precedence over names: a folder called "digits" is that folder.
 
     Raises:
-        InputError: There is no such file or folder, or it is no source.
+        InputError: There is no such file or folder, or it is not a source.
     """
     text, path = str(path_or_name), Path(path_or_name)
     if text.startswith(TFDS):
@@ -70,15 +70,15 @@ def source_kind(path_or_name: str | Path) -> SourceKind:
     if text == DIGITS and not path.exists():
         return SourceKind.DIGITS
     require_regular(path)
-    found = "a file" if path.exists() else "nothing"
-    raise InputError(f"{path}: found {found} there; labelled pictures are {SOURCE_HELP}")
+    found = "is not a source of labelled pictures" if path.exists() else "does not exist"
+    raise InputError(f"{path}: {found}; labelled pictures are {SOURCE_HELP}")
 
 
 def source_part(path_or_name: str | Path) -> tuple[Path, str | None]:
-    """The path of a source and the part of its split that is named behind it.
+    """The path of a source, and the part of its split that is named after a colon.
 
-    "RUN/split.csv:val" and "FOLDER:validation" name the part "val" of that file and folder. The part is None of any
-    other name, also of a file or folder whose own name ends so.
+    "RUN/split.csv:val" and "FOLDER:validation" name the part "val". For any other name the part is None, also for an
+    existing file or folder whose own name ends like this.
     """
     name, colon, word = str(path_or_name).rpartition(":")
     part = PART_NAMES.get(word.casefold())
@@ -88,7 +88,7 @@ def source_part(path_or_name: str | Path) -> tuple[Path, str | None]:
 
 
 def absolute_source(path_or_name: str) -> str:
-    """The same source, named so that it is found from any folder: a path that exists becomes absolute."""
+    """The name of the same source for use from any folder: an existing path is made absolute."""
     path, part = source_part(path_or_name)
     if not path.exists():
         return path_or_name
@@ -110,14 +110,14 @@ def _with_tfds_split(name: str) -> str:
 
 
 def require_source(path_or_name: str | Path, argument: str) -> None:
-    """A cheap check that `open_source` finds a source: reads no picture, nor its header.
+    """Check cheaply that `open_source` will find a source, without reading pictures or their headers.
 
     Args:
-        path_or_name: As `open_source` takes it.
-        argument: What it was given as, for the error.
+        path_or_name: As for `open_source`.
+        argument: Name of the argument in error messages.
 
     Raises:
-        InputError: There is no source, or its list of pictures (a manifest, an index) is damaged.
+        InputError: The source does not exist, or its list of pictures (CSV file or index) is damaged.
     """
     try:
         kind = source_kind(path_or_name)
@@ -138,14 +138,14 @@ def require_source(path_or_name: str | Path, argument: str) -> None:
         raise InputError(f"{argument}: {error}") from None
 
 
-_checked: dict[tuple[object, ...], Listing] = {}  # read for a check, kept until it is opened
+_checked: dict[tuple[object, ...], Listing] = {}  # a CSV file's listing, kept from `require_source` to `open_source`
 
 
 def _signature(manifest: Path, part: str | None) -> tuple[object, ...]:
-    """What changes if a manifest does."""
+    """Values that change if the CSV file changes."""
     try:
         found = manifest.stat()
-    except OSError:  # whoever reads it says so
+    except OSError:  # reported when the file is read
         return ()
     return str(manifest), manifest.absolute(), part, found.st_ino, found.st_size, found.st_mtime_ns
 
@@ -158,29 +158,33 @@ def open_source(
     max_corrupt: float = MAX_CORRUPT,
     progress: Progress = lambda done, total: None,
 ) -> Source:
-    """Opens labelled pictures: reads every header, decodes nothing.
+    """Open labelled pictures: read every header, but decode nothing.
 
     Args:
-        path_or_name: A folder with one folder per class, or with folders named train, val and test (see
-            `folders.list_folder`) that hold those; a .csv file with the columns path (absolute, or relative to the
-            file) and label, and optionally split, group and weight (see `manifest`), such as the split.csv of a run; a
-            folder that `pack` wrote; "tfds:NAME" or "tfds:NAME:SPLIT" (split "train" by default), a dataset that
-            tensorflow-datasets has prepared on this machine; or "digits", scikit-learn's 1,797 handwritten ones, unless
-            a file or folder has that name. "SOURCE:train", "SOURCE:val" and "SOURCE:test" are one part of a folder, a
-            .csv or a packed folder that declares parts; the source then declares none.
-        class_names: The classes of the training set, for a held-out set: this one may lack some, and
-            may have no others. None takes its own, sorted by name.
-        least_classes: The least number of classes, where `class_names` is None.
-        max_corrupt: How many pictures may be unreadable: a number, or a share below 1.
-        progress: Called with the number of headers read, and their total.
+        path_or_name: A folder with one folder per class, or with folders named train, val and test that each hold one
+            folder per class (see `folders.list_folder`); a .csv file with the columns path (absolute, or relative to
+            the file) and label, and optionally split, group and weight (see `manifest`), such as a run's split.csv; a
+            folder written by `pack`; "tfds:NAME" or "tfds:NAME:SPLIT" (default split "train") for a dataset that
+            tensorflow-datasets has prepared on this machine; or "digits" for scikit-learn's 1,797 handwritten digits,
+            unless a file or folder has that name. "SOURCE:train", "SOURCE:val" and "SOURCE:test" select one part of a
+            folder, a .csv or a packed folder that declares parts; the resulting source declares none.
+        class_names: The class names of the training set, to open a held-out set. Its classes must be among them. None
+            uses the source's own classes, sorted by name.
+        least_classes: The smallest allowed number of classes if `class_names` is None.
+        max_corrupt: The largest allowed number of unreadable pictures: an integer, or a share as a float below 1.
+        progress: Called with the number of headers read so far and the total.
+
+    Returns:
+        The pictures with readable headers; the others are listed in its `corrupt`.
 
     Raises:
-        InputError: Nothing usable is there, classes do not fit, a class has no picture, a part declares a class that
-            the training part lacks, or more pictures than `max_corrupt` have no readable header.
+        InputError: The source does not exist or cannot be used, classes do not fit, a class has no picture, a part has
+            a class that the training part lacks, or more pictures than `max_corrupt` have no readable header.
 
     Example:
-        source = open_source("digits")
-        assert source.read(0).shape == (8, 8, 3)
+        >>> source = open_source("digits")
+        >>> len(source), source.read(0).shape
+        (1797, (8, 8, 3))
     """
     kind, (path, part) = source_kind(path_or_name), source_part(path_or_name)
     if kind is SourceKind.DIGITS:
@@ -196,7 +200,7 @@ def open_source(
 
 
 def list_files(path_or_name: str | Path) -> Listing:
-    """The pictures of a source whose pictures are files, by name: none is opened. Raises as `open_source` does."""
+    """List the pictures of a source of files without opening them. Raises the errors of `open_source`."""
     path, part = source_part(path_or_name)
     return list_folder(path, part) if path.is_dir() else read_manifest(path, part)
 
@@ -212,14 +216,14 @@ def _packed_part(path: Path, part: str | None, max_corrupt: float) -> Source:
 
 
 def _scanned(path: Path, listing: Listing, max_corrupt: float, progress: Progress) -> Source:
-    """A source of files, those without a readable header left out."""
+    """Make a source of listed files, leaving out those without a readable header."""
     files = listing.files
     headers = np.zeros((len(files), 3), np.int32)
-    identities = np.zeros((len(files), 2), np.uint64)  # device and number of each file that a CSV names
+    identities = np.zeros((len(files), 2), np.uint64)  # device and inode of each file listed by a CSV file
     unreadable: dict[int, str] = {}
 
     def scan(start: int) -> None:
-        """Reads a stretch of headers: a task for each file would cost more than its header."""
+        """Read a block of headers; a task per file would cost more than reading its header."""
         for index in range(start, min(start + SCANNED_AT_ONCE, len(files))):
             try:
                 headers[index] = header(files[index])
@@ -228,10 +232,11 @@ def _scanned(path: Path, listing: Listing, max_corrupt: float, progress: Progres
                     identities[index] = status.st_dev, status.st_ino
             except UnreadableImageError as error:
                 unreadable[index] = error.reason
-            except OSError as error:  # it went away since its header was read
+            except OSError as error:  # removed since its header was read
                 unreadable[index] = error.strerror or str(error)
 
-    # Many threads only where the disk or the network is waited for: else they wait for one another, which costs more.
+    # Use many threads only while the disk or the network is waited for; otherwise threads wait for one another, which
+    # costs more than it saves.
     at_once, done = 1, 0
     with ThreadPoolExecutor(4 * usable_cores()) as threads:
         while done < len(files):
@@ -242,6 +247,7 @@ def _scanned(path: Path, listing: Listing, max_corrupt: float, progress: Progres
             at_once = 4 * usable_cores() if waits else 1
             done = min(starts[-1] + SCANNED_AT_ONCE, len(files))
             progress(done, len(files))
+    # Leave out files without a readable header, within the bound of `max_corrupt`.
     _require_readable_classes(path, listing, unreadable)
     corrupt = CorruptPictures(max_corrupt, len(files))
     for index, reason in unreadable.items():
@@ -249,6 +255,7 @@ def _scanned(path: Path, listing: Listing, max_corrupt: float, progress: Progres
     corrupt.check()
     readable = np.setdiff1d(np.arange(len(files)), list(unreadable))
     headers, read = headers[readable], taken(listing, readable) if unreadable else listing
+    # Count a file once that a CSV file lists under several paths.
     if listing.lines is not None:
         repeated = _same_files(read.files, identities[readable])
         read = without_repeated(path, read, repeated)
@@ -270,7 +277,7 @@ def _scanned(path: Path, listing: Listing, max_corrupt: float, progress: Progres
 
 
 def _require_readable_classes(path: Path, listing: Listing, unreadable: dict[int, str]) -> None:
-    """Raises InputError for a class whose pictures all lack a readable header."""
+    """Raise InputError for a class whose pictures all lack a readable header."""
     readable = np.setdiff1d(np.arange(len(listing.files)), list(unreadable))
     lacking = np.setdiff1d(_labels_used(listing.labels), _labels_used(listing.labels[readable]))
     if len(lacking):
@@ -287,9 +294,9 @@ def _labels_used(labels: np.ndarray) -> np.ndarray:
 
 
 def _same_files(files: Sequence[str], identities: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs of paths that are one file under another spelling or by a link, the first of each file with every other.
+    """Pairs of paths that lead to the same file by another spelling or a link: the first path of a file, and another.
 
-    A file system that numbers files by chance does not join two of them: equal numbers are looked at again together.
+    Files with equal device and inode are compared again, because some file systems make up these numbers.
     """
     order = np.lexsort((*identities.T, np.arange(len(files)))[::-1])
     alike = (identities[order[1:]] == identities[order[:-1]]).all(axis=1)
@@ -325,7 +332,7 @@ def _digits(max_corrupt: float) -> Source:
 
 
 def _open_tfds(text: str, max_corrupt: float, progress: Progress) -> Source:
-    """A split of a dataset that tensorflow-datasets has prepared here, as TFRecord files, with image and label."""
+    """Open a split, with image and label, of a dataset that tensorflow-datasets has prepared as TFRecord files."""
     features, part, files = tfds_split(text)
     rows = list(_examples(files, part.num_examples, progress))
     numbers, offsets, lengths, labels, headers, reasons = zip(*rows, strict=True)
@@ -346,7 +353,7 @@ def _open_tfds(text: str, max_corrupt: float, progress: Progress) -> Source:
 
 
 def tfds_split(text: str) -> tuple[Any, Any, list[Path]]:
-    """Features, split and files of such a dataset, none of them read; InputError where it is not as needed."""
+    """The features, split and files of a prepared dataset; nothing is read. Raises InputError if it is not usable."""
     name, _, split = text.removeprefix("tfds:").partition(":")
     split = split or "train"
     builder = _builder(name)
@@ -371,13 +378,13 @@ def _builder(name: str) -> Any:
     if not (Path(builder.data_dir) / "dataset_info.json").is_file():
         raise InputError(
             f"tfds:{name}: is not prepared in {builder.data_dir}; prepare it with: tfds build {name} "
-            "(it may download much)"
+            "(this may download many gigabytes)"
         )
     return builder
 
 
 def _examples(files: list[Path], total: int, progress: Progress) -> Iterator[tuple[Any, ...]]:
-    """File number, offset and length of the picture, label, header and, where that is unreadable, why."""
+    """For each example: file number, the picture's offset and length, label, header, and the error in the header."""
     example_of = required("tensorflow", "tfds:").train.Example.FromString
     done = 0
     for number, file in enumerate(files):
@@ -414,7 +421,7 @@ def _with_classes(source: Source, told: str, class_names: Sequence[str] | None, 
 
 
 def _require_trained_classes(source: Source, told: str) -> None:
-    """Raises InputError for a class that a declared part has and the training part lacks: it could not be learned."""
+    """Raise InputError for a class that a declared part has and the training part lacks, as it cannot be learned."""
     if source.parts is None or TRAIN not in source.parts:
         return
     parts = np.array(source.parts)
@@ -424,5 +431,5 @@ def _require_trained_classes(source: Source, told: str) -> None:
             shown = ", ".join([repr(name) for name in missing[:10]] + ["…"] * (len(missing) > 10))
             raise InputError(
                 f"{told}: the {part} part has {counted(len(missing), 'class')} without a training picture: {shown}; "
-                "add training pictures, or remove what has none"
+                "add training pictures of these classes, or remove them from that part"
             )

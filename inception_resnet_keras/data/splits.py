@@ -1,9 +1,9 @@
-"""A run's split.csv, which keeps the part of every picture, and the search for pictures in it.
+"""A run's split.csv, which records the part of every picture, and the search for pictures in it.
 
-A run's split.csv has one row per picture: its path (its name, where it is no file of its own), its label, "train",
-"val" or "test", the SHA-256 of its decoded pixels, its group, and its perceptual hash. Whether a run was trained on a
-picture is answered from it: by path, by content for copies, packed pictures and files that were moved, and by the
-perceptual hash for pictures that were resized or recompressed.
+split.csv has one row per picture: its path (or its name, if it is not a file of its own), its label, its part ("train",
+"val" or "test"), the SHA-256 of its decoded pixels, its group, and its perceptual hash. From it follows whether a run
+was trained on a picture: by path; by content for copies, packed pictures and moved files; and by perceptual hash for
+pictures that were resized or recompressed.
 """
 
 from __future__ import annotations
@@ -41,18 +41,17 @@ from .sources import Progress
 
 SPLIT_FILE = "split.csv"
 COLUMNS = ("path", LABEL, "split", "sha256")
-ADDED_COLUMNS = ("group", "phash")  # which the files of earlier versions lack
-UNKNOWN, HELD_OUT, NEAR_TRAINED, TRAINED_ON = range(4)  # what a split says of a picture
+ADDED_COLUMNS = ("group", "phash")  # columns that files of earlier versions lack
+UNKNOWN, HELD_OUT, NEAR_TRAINED, TRAINED_ON = range(4)  # how a run used a picture, according to its split
 
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of a split.csv, in its order.
+    """The rows of a split.csv, in the order of the file.
 
-    file: the split.csv. paths: as written, absolute or relative to its folder, or names. labels: classes.
+    file: The split.csv. paths: As written: absolute, or relative to its folder, or names. labels: Class names.
     parts: TRAIN, VAL or TEST. hashes: SHA-256 of the pixels, hexadecimal; "" for a picture that could not be decoded.
-    groups: the group of each picture, "" for one without. phashes: perceptual hashes, 16 hexadecimal digits; "" for a
-    picture without.
+    groups: The group of each picture; "" for none. phashes: Perceptual hashes, 16 hexadecimal digits; "" for none.
     """
 
     file: Path
@@ -68,18 +67,18 @@ class Split:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of its rows in any order, but for the paths, which may be rewritten when pictures are moved."""
+        """SHA-256 of the rows, independent of their order and of the paths, which may change if pictures are moved."""
         rows = sorted(zip(self.labels, self.parts, self.hashes, strict=True))
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def write_split(path: Path, parts: Parts, prints: Fingerprints | None = None) -> None:
-    """Writes a split.csv.
+    """Write a split.csv.
 
     Args:
         path: The file to write.
         parts: The pictures.
-        prints: Their fingerprints, part after part; None decodes every picture for them.
+        prints: Their fingerprints, part after part. None decodes every picture to compute them.
     """
     sources = [source for _, source in named_parts(parts)]
     prints = prints or joined([fingerprint_pictures(source) for source in sources])
@@ -92,14 +91,14 @@ def write_split(path: Path, parts: Parts, prints: Fingerprints | None = None) ->
             writer.writerow(header)
             writer.writerows((*row, pixels, group, phash) for (*row, group), pixels, phash in rows)
             return
-        writer.writerow([*header, "weight"])  # so that training on the file again weighs the pictures alike
+        writer.writerow([*header, "weight"])  # so that training on this file uses the same weights again
         weights = chain.from_iterable(repeat(1.0, len(s)) if s.weights is None else s.weights for s in sources)
         for ((*row, group), pixels, phash), weight in zip(rows, weights, strict=True):
             writer.writerow((*row, pixels, group, phash, f"{weight:.9g}"))
 
 
 def kept_parts(split: Split, pictures: Source, held_out: Source | None, left_out: Set[str]) -> Parts | None:
-    """The parts that a split.csv gives these pictures; None where it is of other pictures.
+    """The parts that a split.csv assigns to these pictures; None if it lists other pictures.
 
     held_out: As for `draw_parts`. left_out: Names of pictures that are in no part.
     """
@@ -120,7 +119,7 @@ def kept_parts(split: Split, pictures: Source, held_out: Source | None, left_out
 
 
 def read_split(path: Path) -> Split:
-    """Reads a split.csv; InputError where it is missing or damaged."""
+    """Read a split.csv; raises InputError if it is missing or damaged."""
     rows: list[tuple[str, ...]] = []
     header = manifest_header(path)
     added = [column for column in ADDED_COLUMNS if column in header]
@@ -131,18 +130,18 @@ def read_split(path: Path) -> Split:
         hashed = "phash" not in added or re.fullmatch("([0-9a-f]{16})?", row[-1])
         if not whole or not hashed:
             raise InputError(
-                f"{path}, line {line}: is no row of path,label,{', '.join(PARTS[:-1])} or {PARTS[-1]},SHA-256: the "
-                "file is damaged; restore it, or delete it to go on without"
+                f"{path}, line {line}: is not a row of path,label,{', '.join(PARTS[:-1])} or {PARTS[-1]},SHA-256: the "
+                "file is damaged; restore it, or delete it to continue without it"
             )
         given = dict(zip(added, row[len(COLUMNS) :], strict=True))
         rows.append((*row[: len(COLUMNS)], *(given.get(column, "") for column in ADDED_COLUMNS)))
     if not rows:
-        raise InputError(f"{path}: names no pictures: it is damaged; restore it, or delete it to go on without")
+        raise InputError(f"{path}: names no pictures: it is damaged; restore it, or delete it to continue without it")
     return Split(path, *zip(*rows, strict=True))
 
 
 def part_indices(source: Source, split: Split, part: str) -> np.ndarray:
-    """int64 (n,): which pictures of a source are in a part of a split, by path; by name if they are no files."""
+    """int64 (n,): the pictures of a source that are in a part of a split, by path, or by name if they are not files."""
     if isinstance(source.contents, Files):
         rows = _rows_by_path(source.names, split)
     else:
@@ -157,21 +156,21 @@ def compare(
     progress: Progress = lambda done, total: None,
     distance: int = COPY_DISTANCE,
 ) -> list[np.ndarray]:
-    """What splits say of every picture of a source, by path, by content, and by perceptual hash.
+    """Look up how runs used every picture of a source, by path, by content, and by perceptual hash.
 
-    A file whose path a split has is known by it, and by the hashes of its row; every other picture is decoded once.
-    Of a near-identical pair both pictures are decoded, so that a training picture that is no file of its own, or is no
-    longer there, is recognised by its content only.
+    A file whose path is in a split is identified by it, and by the hashes of its row; every other picture is decoded
+    once. To confirm a near-identical pair, both pictures are decoded. A training picture that is not a file of its own,
+    or no longer exists, can therefore be recognised only by identical content.
 
     Args:
-        source: The pictures to look for.
-        splits: Where to look for them.
-        progress: Called with the number of pictures decoded, and their total.
-        distance: In how many of 64 bits the perceptual hashes of near-identical pictures may differ.
+        source: The pictures to look up.
+        splits: The splits of the runs.
+        progress: Called with the number of pictures decoded so far and the total.
+        distance: The largest number of differing bits, of 64, between the hashes of near-identical pictures.
 
     Returns:
-        For each split uint8 (n,): TRAINED_ON, NEAR_TRAINED (near-identical to one trained on), HELD_OUT or UNKNOWN, the
-        first that applies.
+        For each split uint8 (n,): TRAINED_ON, NEAR_TRAINED (near-identical to a training picture), HELD_OUT or UNKNOWN,
+        the first that applies.
     """
     files = isinstance(source.contents, Files)
     known = [_rows_by_path(source.names, split) if files else [None] * len(source) for split in splits]
@@ -190,14 +189,14 @@ def compare(
 def _near_trained(
     source: Source, candidates: Sequence[int], phashes: Mapping[int, str], split: Split, distance: int
 ) -> list[int]:
-    """Which of some pictures of a source are near-identical to training pictures of a split."""
+    """The candidates, pictures of a source, that are near-identical to training pictures of a split."""
     trained = [row for row, part in enumerate(split.parts) if part == TRAIN and split.phashes[row]]
     one = _hashes_only([phashes[index] for index in candidates])
     other = _hashes_only([split.phashes[row] for row in trained])
     pairs, _ = near_pairs(one, other, distance, thumbnails=False)
     if not len(pairs):
         return []
-    # Hashes alone say too little: look at the pictures of each pair, of which there are few.
+    # Similar hashes are not proof: decode and compare the pictures of each pair, which are few.
     pictures, one_of = np.unique(pairs[:, 0], return_inverse=True)
     rows, other_of = np.unique(pairs[:, 1], return_inverse=True)
     looked_at = fingerprint_some(source, [candidates[index] for index in pictures.tolist()])
@@ -216,7 +215,7 @@ def _hashes_only(texts: Sequence[str]) -> Fingerprints:
 
 
 def _use(split: Split, rows: Sequence[int | None], hashes: dict[int, str]) -> np.ndarray:
-    """What one split says of each picture: of its row if it has one, and of its hash."""
+    """How one run used each picture, according to the picture's row in the split, if it has one, and to its hash."""
     of_hash: dict[str, int] = {}
     for digest, part in zip(split.hashes, split.parts, strict=True):
         use = TRAINED_ON if part == TRAIN else HELD_OUT
@@ -233,10 +232,10 @@ def _use(split: Split, rows: Sequence[int | None], hashes: dict[int, str]) -> np
 
 
 def _rows_by_path(names: Sequence[str], split: Split) -> list[int | None]:
-    """The row of each file in a split, or None; of a file in both parts the training row.
+    """The row of each file in a split, or None. If a file is in several parts, it is the training row.
 
-    Only folders are resolved in the split: one look at the disk per folder, not per file, of which there may be
-    millions. Its rows that are links themselves are found by content.
+    In the split's paths, only links in the folders are resolved: that takes one disk access per folder instead of one
+    per file, of which there may be millions. Rows that are links themselves are recognised by content.
     """
     folder = cache(os.path.realpath)
 
@@ -260,7 +259,7 @@ def _rows(sources: Sequence[Source]) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _keys(source: Source) -> Iterator[tuple[str, str]]:
-    """(path, label) of each picture; files get absolute paths."""
+    """(path, label) of each picture, with absolute paths of files."""
     files, folder = isinstance(source.contents, Files), os.getcwd()
     for name, label in zip(source.names, source.label_texts(), strict=True):
         yield (os.path.join(folder, name) if files else name), label

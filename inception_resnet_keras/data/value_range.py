@@ -1,4 +1,4 @@
-"""Pictures of more than 8 bits: the range of values that becomes 0 to 255, one for all pictures of a data set."""
+"""Scaling pictures of more than 8 bits to 0-255, with one range of values for all pictures of a data set."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ ValueRange = tuple[float, float]
 
 
 def with_value_range(source: Source, given: Sequence[float] | None = None) -> Source:
-    """The source with the value range of its pictures of more than 8 bits, and a note about it.
+    """Return the source with the value range of its pictures of more than 8 bits, and with a note about it.
 
-    The range of unsigned integers of 16 bits is 0 to the smallest 2^n - 1 that holds all of them: 4095 where a 12-bit
-    camera wrote 16-bit files. The range of other values, such as DICOM's without a window, is their lowest to their
-    highest. Only pictures that may have more than 8 bits or several pages are opened.
+    For unsigned integers of at most 16 bits the range is 0 to the smallest 2^n - 1 that is not exceeded, such as 4095
+    for 16-bit files of a 12-bit camera. For other values, such as DICOM files without a window, it is their lowest to
+    their highest value. Only pictures that may have more than 8 bits or several pages are opened.
 
     Args:
         source: The pictures.
-        given: The lowest and the highest value, to be used instead of what the pictures have.
+        given: The lowest and the highest value, used instead of the range computed from the pictures.
 
     Raises:
-        InputError: The pictures were packed, and so scaled, by another range than the given one.
+        InputError: The pictures were scaled by a range other than `given` when they were packed.
     """
     if source.value_range is not None and given and tuple(given) != source.value_range:
         raise refuse("value_range", tuple(given), f"{source.value_range}, by which the packed pictures were scaled")
@@ -41,17 +41,17 @@ def with_value_range(source: Source, given: Sequence[float] | None = None) -> So
         try:
             return read_depth(Path(source.names[index]), source.contents.read(index))
         except (UnreadableImageError, OSError):
-            return None  # reported when it is decoded
+            return None  # reported later, when the picture is decoded
 
     with ThreadPoolExecutor(usable_cores()) as threads:
         depths = [found for found in threads.map(depth, indices) if found]
     notes = list(source.notes)
     if pages := sum(found.pages for found in depths):
-        notes.append(f"of {counted(pages, 'file')} with several pages or frames the first one is read")
+        notes.append(f"{counted(pages, 'file', 'has', 'have')} several pages or frames, of which the first is read")
     if deep := [found for found in depths if found.values]:
         low, high = wanted or _range_of(deep)
         least, most = _limits(deep)
-        how = "as given" if given else "as found; --set value_range=[low,high] takes another"
+        how = "as given" if given else "from the pictures; to change it: --set value_range=[low,high]"
         notes.append(
             f"{counted(len(deep), 'picture', 'has', 'have')} more than 8 bits, with values from {least:,g} to "
             f"{most:,g}: {low:,g} becomes 0 and {high:,g} becomes 255 ({how})"
@@ -61,20 +61,20 @@ def with_value_range(source: Source, given: Sequence[float] | None = None) -> So
 
 
 def with_kept_range(source: Source, kept: Sequence[float]) -> Source:
-    """The source with the range that its run kept, without a look at its pictures.
+    """Return the source with the range stored by its run, without opening the pictures.
 
-    kept: The lowest and the highest value; empty where no picture had more than 8 bits.
+    kept: The lowest and the highest value; empty if no picture had more than 8 bits.
     """
     return replace(source, value_range=(float(kept[0]), float(kept[1])) if kept else source.value_range)
 
 
 def with_models_range(source: Source, models: ValueRange | None, data: str) -> Source:
-    """The source with the value range of the models that look at it.
+    """Return the source with the value range of the models that will read it.
 
-    data: The name of the source, for the error.
+    data: The name of the source, for the error message.
 
     Raises:
-        InputError: The pictures were packed, and so scaled, by another range.
+        InputError: The pictures were scaled by another range when they were packed.
     """
     if source.value_range not in (None, models):
         reads = f"reads {models[0]:,g} to {models[1]:,g}" if models else "was trained without such pictures"

@@ -70,7 +70,7 @@ def test_summary_is_of_the_variants_own_size_and_head(capsys: pytest.CaptureFixt
         (["summary", "inception_v4", "--classes", "0"], "--classes: got 0"),
         (["summary", "inception_v4", "--variant", "x"], "variant: got 'x'; it takes paper"),
         (["train", "--size", "10"], "size: got 10; it takes an integer from 75"),
-        (["train", "--data", "/nowhere/at all"], "/nowhere/at all: found nothing there"),
+        (["train", "--data", "/nowhere/at all"], "/nowhere/at all: does not exist"),
         (["predict", "/nowhere/at all", "a.png"], "/nowhere/at all: there is no such file"),
         (["predict", "/nowhere", "a.png", "--top", "0"], "top: got 0"),
     ],

@@ -32,14 +32,14 @@ def test_a_folder_a_class(tmp_path: Path) -> None:
 
 
 def test_folders_that_are_no_source_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="found nothing there"):
+    with pytest.raises(InputError, match="does not exist"):
         open_source(tmp_path / "none")
-    with pytest.raises(InputError, match="holds nothing"):
+    with pytest.raises(InputError, match="holds no pictures; put"):
         files_by_class(tmp_path)
     write_digits(tmp_path / "one", classes=1, per_class=2)
     with pytest.raises(InputError, match="2 pictures outside any class"):
         files_by_class(tmp_path / "one" / "0")
-    with pytest.raises(InputError, match="found a file there"):
+    with pytest.raises(InputError, match="is not a source of labelled pictures"):
         open_source(tmp_path / "one" / "0" / "000.png")
     (tmp_path / "one" / "cats").mkdir()
     with pytest.raises(InputError, match=r"class 'cats' has no picture.*\.webp"):
@@ -55,7 +55,7 @@ def test_what_is_no_class_is_passed_over_and_what_lies_beside_is_told(tmp_path: 
     (tmp_path / "0" / "002.png").rename(tmp_path / "loose.png")
     assert list(files_by_class(tmp_path)) == ["0", "1"]
     assert not_read(tmp_path) == [
-        (str(tmp_path / "__MACOSX"), "begins with __, as folders that programs leave: it is not read"),
+        (str(tmp_path / "__MACOSX"), "begins with __, like folders left by archivers: it is not read"),
         (str(tmp_path / "run"), "holds a training run: it is not read"),
         (str(tmp_path), "1 picture beside the classes' folders, not read"),
     ]
@@ -95,7 +95,7 @@ def test_one_part_of_a_folder_is_a_source(tmp_path: Path, monkeypatch: pytest.Mo
             open_source(place)
         with pytest.raises(InputError, match=r"^data: .*has no part"):
             require_source(place, "data")
-    with pytest.raises(InputError, match="found nothing there"):
+    with pytest.raises(InputError, match="does not exist"):
         open_source(f"{tmp_path / 'none'}:val")
     monkeypatch.chdir(tmp_path)
     assert absolute_source("data:valid") == f"{tmp_path / 'data'}:val"
@@ -135,15 +135,15 @@ def test_layouts_that_could_be_either_are_refused(tmp_path: Path) -> None:
     for number, name in enumerate(("train", "test")):
         (tmp_path / "loose" / "x" / str(number)).rename(tmp_path / "loose" / name)
     (tmp_path / "loose" / "x").rmdir()
-    with pytest.raises(InputError, match="holds test, train, named as the parts of a split, with pictures but"):
+    with pytest.raises(InputError, match="has test, train, named like the parts of a split, with pictures but"):
         open_source(tmp_path / "loose")
     write_digits(tmp_path / "twice" / "val", classes=2, per_class=1)
     write_digits(tmp_path / "twice" / "valid", classes=2, per_class=1)
-    with pytest.raises(InputError, match="holds both val and valid, two names of one part"):
+    with pytest.raises(InputError, match="has both val and valid, which are names of the same part"):
         open_source(tmp_path / "twice")
     write_digits(tmp_path / "mixed" / "train", classes=2, per_class=1)
     write_digits(tmp_path / "mixed", classes=1, per_class=1)
-    with pytest.raises(InputError, match=r"holds train, with folders in them .*and 0 beside: if it is split, move"):
+    with pytest.raises(InputError, match=r"has train with folders in them, .*and also 0: if it is split, move"):
         open_source(tmp_path / "mixed")
     write_digits(tmp_path / "flat" / "test", classes=2, per_class=1)
     write_digits(tmp_path / "flat" / "x", classes=1, per_class=2)
@@ -172,7 +172,7 @@ def test_what_lies_beside_parts_is_counted_and_named(tmp_path: Path) -> None:
         (str(tmp_path / "annotations"), "holds no pictures"),
         (
             str(tmp_path / "test"),
-            "2 pictures lie in no folder of a class, without a label: not read",
+            "2 pictures are outside any class's folder, without a label: not read",
         ),
         (str(tmp_path / "train"), f"1 file ending in .txt, not read: {', '.join(SUFFIXES)} are"),
         (str(tmp_path / "val"), "1 picture beside the classes' folders, not read"),

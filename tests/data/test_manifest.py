@@ -36,18 +36,18 @@ def test_a_manifest(tmp_path: Path) -> None:
         ("", "lacks the column label and path"),
         (
             "path,class\na.jpg,x\n",
-            "lacks the column label, and its other columns are not one.* 'class' holds 'x'",
+            "lacks the column label, and its other columns do not hold 0 or 1.* 'class' holds 'x'",
         ),
-        ("path\na.jpg\n", "lacks the column label; its first line names .* 'path'"),
-        ("path,tumour\na.jpg,1\n", "one column of 0 and 1, 'tumour', is not several labels: name it 'label'"),
+        ("path\na.jpg\n", "lacks the column label; the first line must name .* 'path'"),
+        ("path,tumour\na.jpg,1\n", "has only one column of 0 and 1, 'tumour': rename it to 'label'"),
         ("path,a,b\na.jpg,1,0\nb.jpg,-1,0\n", "'a' holds '-1' in line 3"),
         ("path,a,b\na.jpg,1,0\nb.jpg,1\n", "'b' holds '' in line 3"),
         ("path,a,a\na.jpg,1,0\n", "'a' is empty, given twice"),
-        ("path,a,b|c\na.jpg,1,0\n", r"'b\|c' is empty, given twice or has '\|' in it"),
+        ("path,a,b|c\na.jpg,1,0\n", r"'b\|c' is empty, given twice or contains '\|'"),
         ("path,label,Label\na.jpg,x,y\n", "has two columns 'label'"),
         ("path,label,labels\na.jpg,x,y\n", "both a column label and a column labels"),
         ("path,label\na.jpg,x|y\nb.jpg,x;y\n", r"hold both \| and ; \(lines 2 and 3\)"),
-        ("path,label\na.jpg,x||y\n", r"line 2: an empty label stands in 'x\|\|y'"),
+        ("path,label\na.jpg,x||y\n", r"line 2: 'x\|\|y' has an empty label"),
         ("path,label,split\na.jpg,x,1\n", "line 2: the column split holds '1'; it takes train, training, val"),
         ("path,label,split\na.jpg,x,\n", "line 2: the column split holds ''"),
         ("path,label,weight\na.jpg,x,-1\n", "line 2: the column weight holds '-1'; it takes a number of at least 0"),
@@ -59,7 +59,7 @@ def test_a_manifest(tmp_path: Path) -> None:
         ("path,label,weight,split\na.jpg,x,0,train\nb.jpg,y,1,val\n", "every training weight is 0"),
         (
             "path,label\na.jpg,0.5\nb.jpg,1.25\nc.jpg,3\n",
-            r"3 different numbers, such as 0.5: to predict a",
+            r"3 different numbers, such as 0.5: predicting numbers",
         ),
         ("path,label\n", "names no pictures"),
         ("path,label\na.jpg,\n", "line 2: has no label"),
@@ -67,7 +67,7 @@ def test_a_manifest(tmp_path: Path) -> None:
         ("path,label\na.jpg\n", "line 2: has no label"),
         (
             "path,label\na.jpg,x\nb.jpg,y\na.jpg,y\n",
-            "stands in line 2 already, with label 'x' in place of 'y'",
+            "is already listed in line 2, with label 'x' instead of 'y'",
         ),
         ('path,label\n"a.jpg,x\n', "is no CSV file in UTF-8"),
         ("path,label\na.jpg,x\nb.jpg,y\n", r"class 'x' has no readable picture: .*a\.jpg: there is no such file"),
@@ -120,8 +120,10 @@ def test_groups_weights_and_columns_that_are_not_read(tmp_path: Path) -> None:
     assert source.weights.tolist() == np.array([1, 0, 2.5, 1e-3], np.float32).tolist()
     [(place, reason)] = source.beside
     assert place == str(file)
-    takes = "path, label, split, group, weight are"
-    assert reason.startswith(f"the columns 'note', 'age' are not read, unless the setting group names one: {takes}")
+    takes = "path, label, split, group, weight"
+    assert reason.startswith(
+        f"the columns 'note', 'age' are not read, unless named by the setting group; columns read: {takes}"
+    )
     taken = source.take(np.array([2, 0]))
     assert (taken.groups, taken.weights.tolist() if taken.weights is not None else None) == (["", "p1"], [2.5, 1])
 
@@ -188,18 +190,18 @@ def test_a_picture_under_another_spelling_counts_once(tmp_path: Path) -> None:
     assert len(source.sizes) == len(source.kinds) == 2
     reasons = [reason for _, reason in source.beside]
     assert sum(int(reason.split()[0].replace("one", "1")) for reason in reasons) == 7
-    assert all("a picture counts once" in reason for reason in reasons)
+    assert all("each picture counts once" in reason for reason in reasons)
 
 
 @pytest.mark.parametrize("name", ["set/class 0/0.jpg", "./set/class 0/0.jpg", "linked.jpg"])
 @pytest.mark.parametrize(
     ("header", "pair", "differs"),
     [
-        ("path,label", ("a", "b"), "label 'a' in place of 'b'"),
-        ("path,label,split", ("a,train", "a,test"), "split 'train' in place of 'test'"),
-        ("path,label,group", ("a,p1", "a,p2"), "group 'p1' in place of 'p2'"),
-        ("path,label,weight", ("a,1", "a,2"), "weight 1.0 in place of 2.0"),
-        ("path,labels", ("a|b", "a"), r"label 'a\|b' in place of 'a'"),
+        ("path,label", ("a", "b"), "label 'a' instead of 'b'"),
+        ("path,label,split", ("a,train", "a,test"), "split 'train' instead of 'test'"),
+        ("path,label,group", ("a,p1", "a,p2"), "group 'p1' instead of 'p2'"),
+        ("path,label,weight", ("a,1", "a,2"), "weight 1.0 instead of 2.0"),
+        ("path,labels", ("a|b", "a"), r"label 'a\|b' instead of 'a'"),
     ],
 )
 def test_lines_that_contradict_each_other_are_both_named(
@@ -210,5 +212,5 @@ def test_lines_that_contradict_each_other_are_both_named(
     one, other = pair
     rest = one.replace("a", "b", 1)
     text = "\n".join([header, f"{SIX[0]},{one}", f"{SIX[1]},{rest}", f"{name},{other}", f"{SIX[2]},{one}"])
-    with pytest.raises(InputError, match=rf"set\.csv, line 4: .* stands in line 2 already.* with {differs}"):
+    with pytest.raises(InputError, match=rf"set\.csv, line 4: .* is already listed in line 2.* with {differs}"):
         open_source(manifest(tmp_path / "set.csv", text))

@@ -222,7 +222,7 @@ def lowered(column: np.ndarray) -> np.ndarray:
     ("damage", "says"),
     [
         (lambda path: (path / INDEX).write_text("{"), "index.json: is missing or damaged"),
-        (lambda path: damage_index(path, format="another"), "is of format 'another'"),
+        (lambda path: damage_index(path, format="another"), "has the format 'another'"),
         (lambda path: damage_index(path, shards=[{}]), "index.json: is missing or damaged"),
         (lambda path: damage_index(path, pictures=12), "not those of 12 pictures"),
         (lambda path: damage_index(path, class_names=["a"]), "points outside"),

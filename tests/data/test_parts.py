@@ -109,7 +109,7 @@ def test_groups_and_copies_are_joined() -> None:
         drawn = draw_split(source, SplitRules(0.5, seed=seed), groups, copies)
         assert len({part for part, group in zip(drawn.tolist(), groups, strict=True) if group in "ab"}) == 1
     copies[4] = copies[3]
-    with pytest.raises(InputError, match="all pictures are of one group"):
+    with pytest.raises(InputError, match="all pictures are in one group"):
         draw_split(source, SplitRules(), groups, copies)
 
 
@@ -138,7 +138,7 @@ def test_declared_parts_are_used_as_they_are() -> None:
         draw_split(source, SplitRules(test_fraction=0.2))
     with pytest.raises(InputError, match="folds: data declares its own held-out pictures"):
         draw_split(source, SplitRules(folds=2, fold=1))
-    with pytest.raises(InputError, match="val: data declares held-out pictures of its own"):
+    with pytest.raises(InputError, match="val: data declares its own held-out pictures"):
         draw_parts(source, labelled([2, 2]), SplitRules())
     without_val = replace(source, parts=["train", "train", "test", "train"] * 2)
     drawn = draw_split(without_val, SplitRules())
@@ -148,7 +148,7 @@ def test_declared_parts_are_used_as_they_are() -> None:
     divided = divide(without_val, draw_parts(without_val, apart, SplitRules()), apart)
     assert [len(part) for part in divided if part] == [6, 2, 2]
     assert divided.held_out is apart
-    with pytest.raises(InputError, match="none to train on"):
+    with pytest.raises(InputError, match="but no training pictures"):
         draw_split(replace(source, parts=["val", "test"] * 4), SplitRules())
     one = replace(source, parts=["val"] * 8)  # of a file's part, which was named
     assert {*draw_split(one, SplitRules()).tolist()} == {TRAIN, VAL}
@@ -201,7 +201,7 @@ def test_rare_labels_are_spread_over_folds_and_shares() -> None:
         draw_split(twice, SplitRules(folds=41, fold=1))
     groups = [str(number // 4) for number in range(40)]
     assert (draw_split(twice, SplitRules(folds=10, fold=1), groups) == VAL).sum() == 4
-    with pytest.raises(InputError, match="at most 10: there are so many groups"):
+    with pytest.raises(InputError, match="at most 10, the number of groups"):
         draw_split(twice, SplitRules(folds=11, fold=1), groups)
 
 

@@ -362,7 +362,7 @@ def test_a_picture_that_became_smaller(tmp_path: Path) -> None:
     source = open_source(tmp_path, max_corrupt=1)
     Image.new("RGB", (3, 3)).save(tmp_path / "class 1" / "2.jpg")
     assert [len(labels) for _, labels in epoch_of(source)] == [4, 4, 3]
-    assert source.corrupt.listed() == [(str(tmp_path / "class 1/2.jpg"), "has become smaller since it was opened")]
+    assert source.corrupt.listed() == [(str(tmp_path / "class 1/2.jpg"), "is smaller than when it was opened")]
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_a_picture_that_became_smaller(tmp_path: Path) -> None:
         ({"epoch": 0.5}, "epoch: got 0.5"),
         ({"start": 4}, "start: got 4; it takes at most 3"),
         ({"batch_size": 0}, "batch_size: got 0"),
-        ({"batch_size": 12, "drop_remainder": True}, "no full batch"),
+        ({"batch_size": 12, "drop_remainder": True}, "not enough for a full batch"),
         ({"shard": (2, 2)}, "shard: got"),
         ({"shard": 1}, "shard: got 1"),
         ({"shard": (0, 3)}, "batch_size: got 4; it takes a multiple of the 3 workers"),

@@ -114,8 +114,8 @@ def test_what_a_name_stands_for_is_decided_in_one_place(tmp_path: Path, monkeypa
         require_source(name, "data")
         assert open_source(name, max_corrupt=0).class_names
     for name, says in {
-        "none": "found nothing there; labelled pictures are a folder with one folder per class",
-        "digits.txt": "found a file there",
+        "none": "does not exist; labelled pictures are a folder with one folder per class",
+        "digits.txt": "is not a source of labelled pictures",
         "none.csv": "there is no such file",
         "set.CSV:val": "lacks the column split",
     }.items():
@@ -155,7 +155,7 @@ def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
     (tmp_path / "one" / "empty").mkdir()
     with pytest.raises(InputError, match="class 'empty' has no picture"):
         open_source(tmp_path / "one")
-    with pytest.raises(InputError, match="found nothing there"):
+    with pytest.raises(InputError, match="does not exist"):
         open_source(tmp_path / "none")
 
 

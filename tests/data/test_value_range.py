@@ -91,7 +91,7 @@ def test_tiff_files_of_16_bits_in_either_byte_order_are_scaled_as_a_png(order: A
 def test_tiff_files_of_32_bits_need_a_range(dtype: Any) -> None:
     values = DEEP.astype(dtype) - (500 if dtype != np.uint32 else 0)
     content = tiff(values, photometric="minisblack")
-    with pytest.raises(UnreadableImageError, match="must be given as value_range"):
+    with pytest.raises(UnreadableImageError, match="for black and white as value_range"):
         read(content)
     low, high = map(float, (values.min(), values.max()))
     expected = (values.astype(np.float64) - low) * 255 / (high - low)
@@ -206,15 +206,15 @@ def test_integers_of_32_bits_keep_their_sign_and_all_their_bits(dtype: Any) -> N
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (tiff(DEEP.astype(np.int8), photometric="minisblack"), "holds signed values of 8 bits"),
+        (tiff(DEEP.astype(np.int8), photometric="minisblack"), "holds signed 8-bit values"),
         (
             tiff(np.moveaxis(COLOUR[..., :3], -1, 0), photometric="rgb", planarconfig="separate"),
-            "holds colours of 16 bits in separate planes; save them interleaved",
+            "holds 16-bit colours in separate planes; save them interleaved",
         ),
-        (tiff(COLOUR, photometric="separated"), r"holds inks \(CMYK\) of 16 bits; save it as RGB, or with 8 bits"),
+        (tiff(COLOUR, photometric="separated"), "holds 16-bit CMYK; save it as RGB, or with 8 bits"),
         (
             tiff(COLOUR, photometric="rgb", extrasamples=["assocalpha"]),
-            "holds colours of 16 bits that are multiplied by their opacity",
+            "holds 16-bit colours premultiplied by their opacity",
         ),
         (tiff(DEEP.astype(np.float64), photometric="minisblack"), "is a TIFF file that is damaged or of a kind"),
         (tiff(COLOUR[..., :3].astype(np.float32), photometric="rgb"), "is a TIFF file that is damaged or of a kind"),
@@ -320,7 +320,7 @@ def write_set(folder: Path, shift: int = 0) -> Path:
 def test_the_range_of_a_data_set_is_the_smallest_number_of_bits_that_holds_it(tmp_path: Path) -> None:
     source = with_value_range(open_source(write_set(tmp_path / "set")))
     assert source.value_range == (0, 4095)
-    assert "of 3 files with several pages or frames the first one is read" in source.notes
+    assert "3 files have several pages or frames, of which the first is read" in source.notes
     assert any(
         "12 pictures have more than 8 bits" in note and "4,095 becomes 255 (as found" in note for note in source.notes
     )

@@ -34,7 +34,7 @@ from ..pictures import write_digits
         ({"precision": "int8"}, "calibrate: got None; it takes a folder of pictures such as the model will see"),
         ({"calibrate": "."}, "calibrate: got '.'; it takes None for float32"),
         ({"check": "/nowhere/at all"}, "check: /nowhere/at all is no folder"),
-        ({"validate": "empty"}, "validate: empty: holds nothing; put each class's pictures in a folder"),
+        ({"validate": "empty"}, "validate: empty: holds no pictures; put the pictures of each class into a folder"),
         ({"out": "m.tflite"}, "out: got 'm.tflite'; it takes a file ending in .onnx"),
         ({"out": "nowhere/m.onnx"}, "out: nowhere is no folder"),
         ({"out": "m.onnx", "format": "saved_model"}, "out: got 'm.onnx'; it takes a folder's name"),

@@ -228,7 +228,7 @@ def test_a_damaged_split_ends_an_evaluation(model: Path, digits: Path, tmp_path:
     run = write_run(tmp_path / "run", model, data=str(digits))
     file = tmp_path / "run" / "split.csv"
     file.write_text(file.read_text()[:-20])
-    with pytest.raises(InputError, match=r"split\.csv, line 61: .*delete it to go on without"):
+    with pytest.raises(InputError, match=r"split\.csv, line 61: .*delete it to continue without"):
         evaluate(run, digits, out=tmp_path / "out")
     file.unlink()
     assert evaluate(run, digits, out=tmp_path / "out").reported.figures.pictures == 12

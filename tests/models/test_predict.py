@@ -121,11 +121,11 @@ def test_a_messy_folder_is_accounted_for_in_the_file_and_on_the_console(
     picture = os.fsdecode(os.fsencode(str(messy / "folder.jpg")) + b"/caf\xe9.png")
     unreadable = {"empty.png": "is no JPEG", "broken.png": "is a link to a file that does not", "fifo.png": "is a FIFO"}
     passed_over = {
-        "Thumbs.db": "ends in .db, and pictures end in .jpg",
+        "Thumbs.db": "ends in .db; pictures end in .jpg",
         "NOTES": "has no ending",
         ".hidden.png": "is a hidden file",
         ".git": "is a hidden folder",
-        "again": "leads to a folder that is read already",
+        "again": "leads to a folder that was already read",
     }
     assert set(found) == {picture, *(str(messy / name) for name in (*unreadable, *passed_over))}
     assert found[picture]["error"] == ""
@@ -188,7 +188,7 @@ def test_predictions_are_a_sequence_that_shows_itself(
     found = predict(models[0], files, top=2)
     assert len(found) == 6
     assert [each.path for each in found] == found.files
-    no_picture = "is no JPEG, PNG, WebP, BMP, GIF, TIFF or DICOM picture that can be read, or its header is damaged"
+    no_picture = "is not a JPEG, PNG, WebP, BMP, GIF, TIFF or DICOM file, or its header is damaged"
     assert found[0].error == found[-1].error == no_picture
     assert dict(found[-2].top) == pytest.approx(dict(alone[0].top[:2]), abs=1e-6)
     assert found[1:3] == [found[1], found[2]]

@@ -372,7 +372,7 @@ def test_what_cannot_be_used_in_memory_is_refused_and_leaves_nothing(trunk: Trai
         (pairs(images), "data: got .*; it takes a tf.data.Dataset of"),
         (pairs((images / np.float32(255), labels)), "data: no value is above 0.99.*; pixels of 0-255"),
         (pairs((images.astype(np.float32) - 128, labels)), "data: image 0 has values from -128"),
-        (pairs((images, labels + 1)), "data: image .* has the label 3, which is none of the 3 classes"),
+        (pairs((images, labels + 1)), "data: image .* has the label 3, which is not one of the 3 classes"),
         (pairs((images, np.zeros_like(labels))), "data: the dataset has no picture of class 'b'"),
         (pairs((images[:0], labels[:0])), "data: the dataset holds no picture"),
         (pairs({"image": images, "label": labels}), "data: its elements are dicts; give pairs"),

@@ -501,7 +501,7 @@ def test_vectors_of_labels_in_memory_that_are_none_are_refused(tmp_path: Path) -
             None,
             r"data: image 0 has the label \[0.5, 0.5, 0.0\]; an integer, a one-hot vector or a vector of",
         ),
-        (several, ["a", "b"], "data: image 0 has a label of 3 values, and there are 2 classes"),
+        (several, ["a", "b"], "data: image 0 has a label of 3 values, but there are 2 classes"),
         (several[:, [0, 0, 1]] * [1, 0, 1], ["a", "b", "c"], "data: the dataset has no picture of class 'b'"),
     ):
         with pytest.raises(InputError, match=says):
@@ -527,7 +527,7 @@ def test_what_does_not_fit_is_refused(trained: TrainingResult, table: Path, tmp_
         *(f"{table.parent / row[0]},{'a' if row[1] == '1' else 'b'},{row[4]}" for row in rows),
     ]
     (tmp_path / "lacking.csv").write_text("\n".join([*lines, f"{table.parent / '000.png'},a|c,val"]))
-    with pytest.raises(InputError, match="stands in line 2 already"):
+    with pytest.raises(InputError, match="is already listed in line 2"):
         train(tmp_path / "lacking.csv", out=tmp_path / "run", **SETTINGS)
     lines[-1] = f"{lines[-1].split(',')[0]},a|c,val"
     (tmp_path / "lacking.csv").write_text("\n".join(lines))

@@ -72,7 +72,7 @@ def test_pictures_come_from_folders_manifests_and_shards_alike(tmp_path: Path) -
     digits = [open_pictures(config(seed=seed), QUIET).parts[1].names for seed in (0, 1)]
     assert digits[0] == digits[1]
     assert len(digits[0]) == 359
-    with pytest.raises(InputError, match="found nothing there"):
+    with pytest.raises(InputError, match="does not exist"):
         open_pictures(config(data=str(tmp_path / "none")), QUIET)
 
 
@@ -195,7 +195,7 @@ def unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"val": "nowhere"}, "val: nowhere: found nothing there"),
+        ({"val": "nowhere"}, "val: nowhere: does not exist"),
         ({"val": "nowhere.csv"}, "there is no such file"),
         ({"weights": "nowhere.keras"}, "no file"),
         ({"weights": "imagnet"}, "'imagenet' perhaps"),
