@@ -225,7 +225,7 @@ def test_every_precision(
 
 
 @pytest.mark.parametrize("options", [{"include_preprocessing": False}, {"classifier_activation": None}])
-def test_a_model_without_a_card_is_made_whole(tmp_path: Path, digits: Path, options: dict[str, object]) -> None:
+def test_a_model_without_a_card_is_made_whole(tmp_path: Path, digits: Path, options: dict[str, Any]) -> None:
     model = lively(**options)
     given = {"preprocessing": "inception"} if "include_preprocessing" in options else {}
     check = export_model(model, tmp_path / "m.onnx", "onnx", check=digits, **given)  # type: ignore[arg-type]

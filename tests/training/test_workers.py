@@ -100,7 +100,8 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, 
     data = write_photographs(folder / "photographs", (20, 20, 20), size=(40, 40))
     begin = ["train", "--model=few", "--size=32", f"--data={data}", *SETTINGS]
     Workers(1, folder / "one", *begin, f"--out={folder / 'run'}").finish()
-    return begin, *arrays(folder / "one")
+    [alone] = arrays(folder / "one")
+    return begin, alone
 
 
 def require_equal(workers: list[dict[str, np.ndarray]], expected: dict[str, np.ndarray]) -> None:
