@@ -1,4 +1,4 @@
-"""The small real data of the examples: scikit-learn's handwritten digits, as files in a folder a class."""
+"""The small real data of the examples: scikit-learn's handwritten digits, as files in one folder per class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 
 def digit_images() -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (1797, 8, 8), 0-255, and their labels (1797,)."""
+    """The digits as uint8 (1797, 8, 8), 0-255, and their labels (1797,)."""
     digits = load_digits()
     return np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target
 
@@ -20,12 +20,12 @@ def digit_images() -> tuple[np.ndarray, np.ndarray]:
 def digit_forms() -> np.ndarray:
     """The form that each digit was written on, 1 to 14, (1797,).
 
-    The digits lie in the order in which they were written, and every writer filled in the same form, of up to 130
-    digits, so that their labels begin anew with each form. UCI documents 13 writers of these digits: one of them may
+    The digits are in the order in which they were written. Every writer filled in the same form of up to 130 digits, so
+    the sequence of the labels starts again with each form. UCI documents 13 writers of these digits: one of them may
     have filled in two forms.
     """
     labels = "".join(map(str, load_digits().target))
-    before = 31  # digits of a form before this part of it, which was read from all of them
+    before = 31  # digits of a form before this part of it, which is complete on all forms
     first = [match.start() - before for match in re.finditer("95565098984177351", labels)]
     return np.searchsorted(first, np.arange(len(labels)), side="right")
 

@@ -1,12 +1,12 @@
-"""Face verification: are two pictures of one person? The `facenet` variant, trained and verified as on LFW.
+"""Face verification: do two images show the same person? The `facenet` variant, trained and verified as on LFW.
 
     uv run --extra cpu python examples/face_verification.py
 
-No pictures of faces come with this project, so digits stand in for persons: the network learns to tell seven of them
-apart, its classifier is thrown away, and pairs of the three that it never saw are verified by the distance of their
-embeddings. That is the procedure of LFW, with ten folds, not its difficulty: there are three "persons" in the pairs,
-and what it prints says nothing of faces. With faces, cropped and aligned, in a folder a person, LFW's pairs.txt, and
-the weights that facenet-pytorch published:
+This project has no images of faces, so digits stand in for persons: the network learns to distinguish seven of them,
+its classifier is dropped, and pairs of the three other digits are verified by the distance of their embeddings. This
+is the procedure of LFW with ten folds, but not its difficulty: the pairs are of three "persons", and the result says
+nothing about faces. With cropped and aligned faces in one folder per person, LFW's pairs.txt, and the weights that
+facenet-pytorch published:
 
     uv run --extra cpu inception-resnet-keras evaluate inception_resnet_v1:facenet=vggface2 \
         --data lfw --pairs pairs.txt --mirror
@@ -33,11 +33,21 @@ FOLDS = 10
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="inception_resnet_v1")
-    parser.add_argument("--size", type=int, default=75, help="the released networks take 160")
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=75,
+        help="side of the images in pixels; the released networks take 160 (default: %(default)s)",
+    )
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--per-class", type=int, default=100, help="pictures a digit to train on, and to verify")
-    parser.add_argument("--pairs", type=int, default=30, help="of each kind in a fold")
-    parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
+    parser.add_argument(
+        "--per-class",
+        type=int,
+        default=100,
+        help="images per digit, for training and for the pairs (default: %(default)s)",
+    )
+    parser.add_argument("--pairs", type=int, default=30, help="pairs of each kind per fold (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="a new folder for the results (default: a temporary one)")
     args = parser.parse_args()
 
     out = new_folder(args.out, "faces")
@@ -47,7 +57,7 @@ def main() -> None:
     unseen = write_digits(out / "unseen", UNSEEN, args.per_class, name="{digit}_{number:04d}.png")
     write_text(out / "pairs.txt", format_pairs(pairs(args.per_class, args.pairs), FOLDS, args.pairs))
 
-    # The embedding is what the classifier reads: its columns are the persons, the embedding is of anybody.
+    # The classifier knows its seven persons only; its input, the embedding, describes anybody.
     found = verify_faces(run.folder.path, out / "pairs.txt", unseen, out=out / "verified").verification
     print(f"on {2 * FOLDS * args.pairs} pairs of digits that it never saw, {FOLDS} folds:")
     print(f"  accuracy {found.accuracy:.1%} ± {found.deviation:.1%}, area under the ROC curve {found.auc:.3f}")
@@ -56,7 +66,7 @@ def main() -> None:
 
 
 def pairs(per_class: int, each: int) -> list[Pair]:
-    """`each` pairs of one person and as many of two, fold by fold."""
+    """Per fold `each` pairs of one person, and as many pairs of two persons."""
     random = np.random.default_rng(0)
     found = []
     for fold in range(FOLDS):

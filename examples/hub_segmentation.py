@@ -2,10 +2,11 @@
 
     uv run --extra cpu --extra hub python examples/hub_segmentation.py
 
-The network is Inception-ResNet-v1 with one block of each kind, `padding="same"` and `output_stride=8`: each of its maps
-is the picture's size over its stride, and none is coarser than 8. `hub.backbone` gives it to keras-hub. DeepLabV3+ sees
-the map of stride 8 (P3) in several dilations, and finds the edges on the one of stride 4 (P2). The shapes are drawn
-in random colours over noise. Leaves segmented.png, and the segmenter as segmenter.keras, which is loaded again.
+The network is Inception-ResNet-v1 with one block of each kind, `padding="same"` and `output_stride=8`: the size of
+each map is that of the image divided by its stride, and no stride is above 8. `hub.backbone` turns it into a backbone
+for keras-hub. DeepLabV3+ reads the map of stride 8 (P3) with several dilations, and the edges from the map of stride
+4 (P2). The shapes are drawn in random colours over noise. Writes segmented.png, and the segmenter as segmenter.keras,
+which is loaded again.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ COLOURS = np.array([[30, 30, 30], [230, 97, 1], [94, 60, 153], [80, 190, 130]], 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=64, help="a multiple of 8 (default: %(default)s)")
+    parser.add_argument(
+        "--size", type=int, default=64, help="side of the images in pixels, a multiple of 8 (default: %(default)s)"
+    )
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--pictures", type=int, default=320)
-    parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
+    parser.add_argument("--out", type=Path, help="a new folder for the results (default: a temporary one)")
     args = parser.parse_args()
 
     out = new_folder(args.out, "hub_segmentation")
@@ -61,7 +64,7 @@ def main() -> None:
 
 
 def segmenter(size: int) -> Any:
-    """From pixels of 0-255 to probabilities of the classes, (n, size, size, 4)."""
+    """A model from pixels of 0-255 to the probabilities of the classes, (n, size, size, 4)."""
     import keras_hub
 
     from inception_resnet_keras import hub
@@ -85,7 +88,7 @@ def segmenter(size: int) -> Any:
     )
     for layer in decoder._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.9  # a few hundred steps: 0.99 would not settle
+            layer.momentum = 0.9  # 0.99 would not settle in a few hundred steps
     return keras_hub.models.DeepLabV3ImageSegmenter(decoder, num_classes=len(CLASSES), activation="softmax")
 
 

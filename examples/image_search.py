@@ -1,10 +1,11 @@
-"""Image search: a network's features as a search index, and what they find.
+"""Image search: a network's features as an index of similar images.
 
     uv run --extra cpu python examples/image_search.py
 
 Trains Inception-ResNet-v1 on the digits 0 to 4, takes the averages of a map as features, and searches with them among
-digits 5 to 9, which it has never seen. Beside it, the same search by plain pixels, which is hard to beat here: digits
-stand alike, and fill the picture. Leaves found.png. With a model and pictures of your own, a folder a class:
+the digits 5 to 9, which it has never seen. For comparison it searches by plain pixels, which are hard to beat here:
+the digits are aligned and fill the image. Writes found.png. With a model and images of your own, in one folder per
+class:
 
     uv run --extra cpu python examples/image_search.py --run runs/MINE --data FOLDER
 """
@@ -32,14 +33,14 @@ NEIGHBOURS = 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="pictures to search among, a folder a class (default: digits 5 to 9)")
-    parser.add_argument("--run", type=Path, help="the folder of a run of `train` (default: trained here)")
-    parser.add_argument("--endpoint", default="stride_32", help="whose map is averaged (default: %(default)s)")
-    parser.add_argument("--model", default="inception_resnet_v1", help="to train here")
+    parser.add_argument("--data", type=Path, help="images to search, one folder per class (default: digits 5 to 9)")
+    parser.add_argument("--run", type=Path, help="the folder of a run of `train` (default: train one)")
+    parser.add_argument("--endpoint", default="stride_32", help="endpoint whose map is averaged (default: %(default)s)")
+    parser.add_argument("--model", default="inception_resnet_v1", help="network to train without --run")
     parser.add_argument("--size", type=int, default=75)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--per-class", type=int, default=100, help="digits a class")
-    parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
+    parser.add_argument("--per-class", type=int, default=100, help="digits per class (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="a new folder for the results (default: a temporary one)")
     args = parser.parse_args()
 
     out = new_folder(args.out, "search")
@@ -52,7 +53,7 @@ def main() -> None:
     images = pictures.read_all(card.size, card.central_crop)
 
     pixels = images.astype(np.float32)
-    # A map's average over its cells is one vector a picture; the angle between two says how alike they are.
+    # The average of a map over its cells is one vector per image; the angle between two vectors measures likeness.
     maps = feature_extractor(model, args.endpoint).predict(pixels, verbose=0)[args.endpoint]
     cells = (2, 3) if keras.config.image_data_format() == "channels_first" else (1, 2)
     ours, precision = search(maps.mean(axis=cells), pictures)
@@ -66,14 +67,14 @@ def main() -> None:
 
 
 def search(features: np.ndarray, pictures: Source) -> tuple[np.ndarray, float]:
-    """Each picture's nearest others, (n, NEIGHBOURS), and the share of them that are of its class."""
+    """The nearest neighbours of each image, (n, NEIGHBOURS), and the share of them that have its class."""
     index = NearestNeighbors(n_neighbors=NEIGHBOURS, metric="cosine").fit(features)
-    found = index.kneighbors(return_distance=False)  # without the picture itself
+    found = index.kneighbors(return_distance=False)  # without the image itself
     return found, float((pictures.labels[found] == pictures.labels[:, None]).mean())
 
 
 def show(images: np.ndarray, pictures: Source, found: np.ndarray, path: Path) -> None:
-    """A row a class: a picture, and what was found for it; what is of another class has a red frame."""
+    """One row per class: an image and its neighbours; a red frame marks those of another class."""
     queries = [int(np.flatnonzero(pictures.labels == label)[0]) for label in range(min(6, len(pictures.class_names)))]
     figure = Figure(figsize=(1.3 * (NEIGHBOURS + 1), 1.35 * len(queries) + 0.4), layout="constrained")
     grid = figure.subplots(len(queries), NEIGHBOURS + 1, squeeze=False)

@@ -1,4 +1,4 @@
-"""Where an example writes: a folder of its own, never over what is there."""
+"""The folder that an example writes into: a new one, so that nothing is overwritten."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def new_folder(out: Path | None, name: str) -> Path:
-    """`out`, made where it is not there, or a temporary folder; ends the program where `out` holds anything."""
+    """`out`, created if it does not exist, or a temporary folder; ends the program if `out` is not empty."""
     if out is None:
         return Path(tempfile.mkdtemp(prefix=f"{name}-"))
     if out.exists() and not out.is_dir():

@@ -1,9 +1,9 @@
-"""Drawing networks: from a table, from a model, as pictures and as text.
+"""Drawing networks: from a table or from a model, as images and as text.
 
     uv run --extra cpu --extra plot python examples/plotting.py
 
-Leaves the overview of Inception-v4, the paper's Figure 16 (block A of Inception-ResNet-v2), every layer of a network
-of one's own making, and its overview as Mermaid, which GitHub draws inside Markdown.
+Writes the overview of Inception-v4, the paper's Figure 16 (block A of Inception-ResNet-v2), every layer of a custom
+network, and its overview as Mermaid, which GitHub draws inside Markdown.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from inception_resnet_keras import create_inception_resnet_v1, plot_architecture
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
+    parser.add_argument("--out", type=Path, help="a new folder for the results (default: a temporary one)")
     args = parser.parse_args()
     out = new_folder(args.out, "pictures")
 
-    # By name, nothing is built: the tables know every shape.
+    # A name needs no model: the tables have every shape.
     plot_architecture("inception_v4", out / "inception_v4.svg", level="overview")
     plot_architecture("inception_resnet_v2", out / "figure_16.svg", level="modules", module="a")
     plot_architecture("inception_resnet_v2", out / "figure_16.png", level="modules", module="a")
 
-    # A model that was built, or loaded from a file, draws itself: its own depths, size, classes and scales.
+    # A model, built or loaded from a file, is drawn with its own depths, size, classes and scales.
     model = create_inception_resnet_v1(num_classes=7, depths=(1, 2, 1), input_shape=(139, 139, 3))
     plot_architecture(model, out / "mine.svg", level="layers")
     plot_architecture(model, out / "mine.mmd", level="overview")

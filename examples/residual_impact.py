@@ -2,12 +2,12 @@
 
     uv run --extra cpu python examples/residual_impact.py
 
-Inception-v4, Inception-ResNet-v2, and the latter with its residuals not scaled, each a quarter as wide, are trained
-from several seeds on the same handwritten digits, in the same order, for as many epochs, with the paper's RMSProp at
-one learning rate, 0.005: at the 0.045 of the paper's twenty machines Inception-v4 does not begin to learn
-from single batches of 32 (`--learning-rate 0.045` shows it; the index tells of both).
-Leaves curves.png, learning curves with their spread over the seeds as the paper's Figures 20 to 26 have them, and
-figures.json, and says what the figures show and what they cannot. On a GPU, with pictures of your own:
+Trains Inception-v4, Inception-ResNet-v2, and the latter without scaled residuals, each with a quarter of the filters,
+from several seeds on the same handwritten digits in the same order for the same number of epochs, with the paper's
+RMSProp at one learning rate, 0.005. At the paper's 0.045, which was meant for twenty machines, Inception-v4 does not
+begin to learn from single batches of 32: `--learning-rate 0.045` shows it, and guides/measurements.md has both
+results. Writes curves.png, learning curves with their spread over the seeds like the paper's Figures 20 to 26, and
+figures.json. It prints what the figures show and what they cannot show. On a GPU, with images of your own:
 
     uv run --extra gpu python examples/residual_impact.py --width 1 --size 299 --epochs 60 --seeds 5 --data FOLDER
 """
@@ -48,14 +48,14 @@ BATCH = 32
 
 PAPERS_RATE, RATE = 0.045, 0.005
 
-STILL_GUESSING = 0.8  # of the loss of a guess: above it, nothing has been learned
+STILL_GUESSING = 0.8  # share of the loss of a guess; above it, nothing has been learned
 
-UNSTABLE_ABOVE = 1000  # filters, from where on the paper saw unscaled residual networks die
+UNSTABLE_ABOVE = 1000  # filters; above, the paper saw unscaled residual networks die
 
 
 @dataclass(frozen=True)
 class Curves:
-    """A row a seed, a column an epoch. loss: of training. error: top-1 of the held-out pictures, in [0, 1]."""
+    """One row per seed, one column per epoch. loss: of training. error: held-out top-1 error, in [0, 1]."""
 
     loss: list[list[float]]
     error: list[list[float]]
@@ -67,19 +67,19 @@ class Curves:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a folder of pictures a class (default: handwritten digits)")
-    parser.add_argument("--width", type=float, default=0.25, help="times the paper's filters (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=75, help="side of the pictures in pixels (default: %(default)s)")
+    parser.add_argument("--data", type=Path, help="one folder of images per class (default: handwritten digits)")
+    parser.add_argument("--width", type=float, default=0.25, help="share of the paper's filters (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=75, help="side of the images in pixels (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=6, help="(default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each network (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="training runs of each network (default: %(default)s)")
     parser.add_argument(
         "--learning-rate",
         type=float,
         default=RATE,
         help=f"to begin with (default: %(default)s; the paper's: {PAPERS_RATE})",
     )
-    parser.add_argument("--limit", type=int, help="train on so many of the pictures at most")
-    parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
+    parser.add_argument("--limit", type=int, help="largest number of training images (default: all)")
+    parser.add_argument("--out", type=Path, help="a new folder for the results (default: a temporary one)")
     args = parser.parse_args()
     if not 0 < args.learning_rate < math.inf:
         parser.error(f"--learning-rate: got {args.learning_rate:g}; it takes a number above 0")
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def networks(width: float) -> dict[str, Network]:
-    """The paper's tables, made narrower; without scaling, every residual is summed as it is."""
+    """The paper's tables with fewer filters; without scaling, every residual is added as it is."""
     residual = edits.with_width(networks_module.find("inception_resnet_v2"), width)
     return {
         PLAIN: edits.with_width(networks_module.find("inception_v4"), width),
@@ -123,7 +123,7 @@ def trained(
     seeds: int,
     rate: float,
 ) -> Curves:
-    """Trains a network from so many seeds; it is compiled once, and set back to each seed's start."""
+    """Trains a network from several seeds: it is compiled once and reset to the initial weights of each seed."""
     images, held_images = (source.read_all(size).astype(np.float32) for source in (training, held_out))
     steps = -(-len(training) // BATCH)
     options = {
@@ -156,13 +156,13 @@ def trained(
 
 
 def papers_optimizer(rate: float, steps: int) -> keras.optimizers.Optimizer:
-    """Section 4's RMSProp, whose rate falls by 0.94 every two epochs of so many steps."""
+    """RMSProp of the paper's Section 4: its rate is multiplied by 0.94 every two epochs of `steps` steps."""
     decay = keras.optimizers.schedules.ExponentialDecay(rate, 2 * steps, 0.94, staircase=True)
     return TensorFlow1RMSprop(decay, rho=0.9, momentum=0.9, epsilon=1.0)
 
 
 def plot(found: dict[str, Curves], title: str, path: Path) -> None:
-    """Held-out error above, training loss below; the line is the seeds' mean, the band their range."""
+    """Held-out error above, training loss below; a line is the mean of the seeds, a band their range."""
     figure = Figure(figsize=(10, 6.6), layout="constrained")
     figure.suptitle(title)
     grid = figure.subplots(2, len(PAIRS), sharex=True, sharey="row")
@@ -190,7 +190,7 @@ def curve(axis: Axes, rows: np.ndarray, name: str) -> None:
 
 
 def finding(found: dict[str, Curves], classes: int) -> str:
-    """What the figures say, whichever way they come out."""
+    """The conclusion from the figures, whichever way they come out."""
     said = [compared(name, found[name].errors, other, found[other].errors) for other, name in PAIRS]
     guessing = math.log(classes)
     for name, curves in found.items():
@@ -204,7 +204,7 @@ def finding(found: dict[str, Curves], classes: int) -> str:
 
 
 def compared(name: str, errors: np.ndarray, other: str, others: np.ndarray) -> str:
-    """Two networks' held-out errors, (seeds, epochs) each: the seeds' ranges decide, not the means alone."""
+    """Compares two networks' held-out errors, (seeds, epochs) each, by the ranges of the seeds, not only the means."""
     better = (errors.max(axis=0) < others.min(axis=0)).sum()
     worse = (errors.min(axis=0) > others.max(axis=0)).sum()
     epochs = errors.shape[1]
@@ -227,7 +227,7 @@ def spread(values: np.ndarray) -> str:
 
 
 def cannot_show(width: float, training: Source, rate: float) -> str:
-    """What a run of this size leaves open."""
+    """The questions that a run of this size leaves open."""
     narrow = networks(width)
     widest = max(node.shape[-1] for node in trace(narrow[UNSCALED], classes=None))
     macs = {name: sum(stage.macs or 0 for stage in stages(trace(narrow[name]))) for name in (PLAIN, RESIDUAL)}

@@ -2,11 +2,11 @@
 
     uv run --extra cpu python examples/segmentation.py
 
-The maps of strides 4 to 32 are brought to one width and added from the coarsest to the finest, as feature pyramid
-networks do (arXiv 1612.03144); `feature_geometry` says where in the picture the cells of each lie. A 1×1 convolution
-on the finest says for each cell whether it shows a digit. Real digits are laid over real photographs, the two that
-scikit-learn ships, so the right answer is known. A detector's neck begins the same way: it keeps every level of
-`pyramid` and puts its heads on each. Leaves segmented.png.
+The maps of strides 4 to 32 are projected to one width and added from the coarsest to the finest, as in feature pyramid
+networks (arXiv 1612.03144). `feature_geometry` gives the position of each cell in the image. A 1×1 convolution on the
+finest map predicts for each cell whether it shows a digit. Real digits are pasted into real photographs, the two that
+scikit-learn ships, so the right answer is known. A detector's neck starts in the same way: it keeps every level of
+`pyramid` and puts a head on each. Writes segmented.png.
 """
 
 from __future__ import annotations
@@ -30,17 +30,19 @@ from inception_resnet_keras.networks.build import build
 from inception_resnet_keras.networks.geometry import FeatureGeometry
 
 WIDTH = 64  # channels of the pyramid
-PIXELS = FeatureGeometry(stride=1, offset=(0.0, 0.0), receptive_field=(1, 1))  # the picture itself, as a map
+PIXELS = FeatureGeometry(stride=1, offset=(0.0, 0.0), receptive_field=(1, 1))  # the image itself as a map
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="inception_resnet_v1")
-    parser.add_argument("--width", type=float, default=0.25, help="times the network's filters (default: %(default)s)")
+    parser.add_argument(
+        "--width", type=float, default=0.25, help="share of the network's filters (default: %(default)s)"
+    )
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--pictures", type=int, default=320)
-    parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
+    parser.add_argument("--out", type=Path, help="a new folder for the results (default: a temporary one)")
     args = parser.parse_args()
 
     out = new_folder(args.out, "segmentation")
@@ -64,7 +66,7 @@ def main() -> None:
 
 
 def segmenter(model: str, width: float, size: int) -> keras.Model:
-    """(n, size, size, 3), pixels of 0-255, to (n, size, size, 1), probabilities."""
+    """A model from pixels of 0-255, (n, size, size, 3), to probabilities, (n, size, size, 1)."""
     table = edits.with_width(networks.find(model), width)
     trunk = build(
         table,
@@ -83,12 +85,12 @@ def segmenter(model: str, width: float, size: int) -> keras.Model:
 
 
 def pyramid(maps: dict[str, Any], places: dict[str, FeatureGeometry]) -> dict[str, Any]:
-    """Maps of one width: each stride's own, and all that the coarser ones say, read at its cells' places and added."""
+    """Maps of one width: each stride's own map plus the coarser ones, interpolated at the positions of its cells."""
     levels: dict[str, Any] = {}
     above = coarser = None
     for name, tensor in reversed(maps.items()):
         x = keras.layers.Conv2D(WIDTH, 1, name=f"{name}_lateral")(tensor)
-        if coarser is not None:  # valid padding makes the maps 7, 15, 31: no exact halves, nor centred alike
+        if coarser is not None:  # with valid padding the sides are 7, 15, 31: no exact halves, and not centred alike
             x = keras.layers.Add(name=f"{name}_sum")([x, at_places(above, coarser, places[name], x.shape[1:3])])
         levels[name] = above = x
         coarser = places[name]
@@ -96,7 +98,7 @@ def pyramid(maps: dict[str, Any], places: dict[str, FeatureGeometry]) -> dict[st
 
 
 def at_places(x: Any, here: FeatureGeometry, there: FeatureGeometry, sides: tuple[int, int]) -> Any:
-    """A map read at the places of another map's cells, which has these sides: between cells linearly."""
+    """A map interpolated linearly at the positions of the cells of another map, which has these sides."""
     rows, columns = (
         between(x.shape[1 + axis], here.offset[axis], here.stride, there.offset[axis] + there.stride * np.arange(side))
         for axis, side in enumerate(sides)
@@ -105,7 +107,7 @@ def at_places(x: Any, here: FeatureGeometry, there: FeatureGeometry, sides: tupl
 
 
 def between(cells: int, offset: float, stride: int, places: np.ndarray) -> np.ndarray:
-    """(places, cells): the share that each cell along an axis has of the value at a place."""
+    """The weight of each cell along an axis for the value at each position, (positions, cells)."""
     at = np.clip((places - offset) / stride, 0, cells - 1)
     return np.maximum(1 - np.abs(at[:, None] - np.arange(cells)), 0).astype(np.float32)
 
@@ -114,7 +116,7 @@ def scenes(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Digits over parts of photographs: pixels float32 (n, size, size, 3), and float32 masks (n, size, size, 1)."""
     random = np.random.default_rng(seed)
     photographs, (digits, _) = load_sample_images().images, digit_images()
-    digits = digits[: len(digits) // 2] if seed == 0 else digits[len(digits) // 2 :]  # unseen ones are tested on
+    digits = digits[: len(digits) // 2] if seed == 0 else digits[len(digits) // 2 :]  # the test digits are unseen ones
     images, masks = np.zeros((count, size, size, 3), np.float32), np.zeros((count, size, size, 1), np.float32)
     for image, mask in zip(images, masks, strict=True):
         photograph = photographs[random.integers(len(photographs))]

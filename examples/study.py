@@ -1,12 +1,12 @@
-"""A study, from a folder of pictures to what may be concluded: groups, folds, one test, intervals.
+"""A study, from a folder of images to its conclusions: groups, folds, one test, intervals.
 
     uv run --extra cpu python examples/study.py
 
-The question: how many digits does a network read of people whose writing it never saw? scikit-learn's 1,797 digits were
-written on 14 forms, one after the other, so that the form of each is known. Ten forms are cross-validated, and no form
-lies on both sides of a split. The four others are kept apart and looked at once, by the models of the folds and by the
-average of their probabilities. The page inception_resnet_keras/guides/study.md goes through it by commands, with what
-came of it and what may be concluded.
+The question: how many digits does a network read correctly if it never saw the person's writing? scikit-learn's 1,797
+digits were written on 14 forms, one after the other, so that the form of each is known. Ten forms are
+cross-validated, and no form is on both sides of a split. The four others are kept apart and evaluated once, with the
+models of the folds and with the average of their probabilities. The page inception_resnet_keras/guides/study.md does
+the same with commands, and has the results and the conclusions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from new_folder import new_folder
 from inception_resnet_keras import compare, train
 
 DEVELOPMENT, KEPT = range(1, 11), range(11, 15)
-FORM = r"re:(form_\d+)"  # of a picture's path: its group
+FORM = r"re:(form_\d+)"  # the group of an image, from its path
 
 
 def main() -> None:
@@ -29,8 +29,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=75)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--only-pictures", action="store_true", help="write the pictures and train nothing")
-    parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
+    parser.add_argument("--only-pictures", action="store_true", help="write the images and train nothing")
+    parser.add_argument("--out", type=Path, help="a new folder for the results (default: a temporary one)")
     args = parser.parse_args()
 
     out = new_folder(args.out, "study")
@@ -40,15 +40,15 @@ def main() -> None:
         print(f"the pictures are in {development} and {kept}")
         return
 
-    # How long is trained is decided before the first run, and a run is judged by its last epoch, so that no held-out
-    # picture chooses anything.
+    # The number of epochs is decided before the first run, and a run is judged by its last epoch, so that no
+    # held-out image chooses anything.
     settings = {"model": args.model, "size": args.size, "epochs": args.epochs, "group": FORM}
     if args.model == "inception_resnet_v1":
-        settings["depths"] = (1, 2, 1)  # fewer blocks than the paper's, which is enough for digits
+        settings["depths"] = (1, 2, 1)  # fewer blocks than the paper's are enough for digits
     study = train(development, out=out / "folds", folds=args.folds, **settings)
 
-    # The pictures that were kept apart are looked at here, and never again: whoever changes something now, because of
-    # what they show, has no test any more.
+    # The images that were kept apart are evaluated here, once: whoever changes something because of this result has
+    # no test any more.
     tested = compare([run.path for run in study.runs], kept, group=FORM, out=out / "tested")
 
     by_fold = ", ".join(f"{figures['accuracy']:.1%}" for figures in study.figures.runs.values())

@@ -1,10 +1,11 @@
-"""Training on two workers: two processes on this machine, as on two machines.
+"""Training on two workers: two processes on this machine act as two machines.
 
     uv run --extra cpu python examples/two_workers.py
 
-Starts the same command twice, with the environment variable TF_CONFIG saying who is who, as Kubeflow sets it; on
-Slurm, `srun` takes this script's place. Each trains on its half of every batch, gradients and batch-norm statistics
-are put together over the network, and only the first writes. The guide to clusters has what holds for all of it.
+Starts the same command twice; the environment variable TF_CONFIG tells each process which worker it is, as Kubeflow
+sets it. On Slurm, `srun` replaces this script. Each worker trains on its half of every batch, gradients and
+batch-norm statistics are combined over the network, and only the first worker writes. The guide to clusters has the
+rules.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=75)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--per-class", type=int, default=40)
-    parser.add_argument("--out", type=Path, help="a new folder (default: a temporary one)")
+    parser.add_argument("--out", type=Path, help="a new folder for the results (default: a temporary one)")
     args = parser.parse_args()
     out = new_folder(args.out, "two-workers")
     data = write_digits(out / "digits", range(10), args.per_class)
@@ -42,7 +43,7 @@ def main() -> None:
     workers = []
     for index in range(WORKERS):
         cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        said = None if index == 0 else subprocess.DEVNULL  # the first tells of all
+        said = None if index == 0 else subprocess.DEVNULL  # the first prints the progress of both
         workers.append(subprocess.Popen(command, env={**os.environ, "TF_CONFIG": json.dumps(cluster)}, stdout=said))
     try:
         statuses = [worker.wait() for worker in workers]
@@ -58,7 +59,7 @@ def main() -> None:
 
 
 def free_addresses(count: int) -> list[str]:
-    """Ports that nobody listens on now; with machines of your own, choose one and write host:port."""
+    """Free ports; on machines of your own, choose one and write host:port."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
     for each in sockets:
