@@ -201,6 +201,16 @@ def test_every_page_of_the_package_is_a_guide_and_guides_has_nothing_else() -> N
     assert sorted(ROOT.glob("inception_resnet_keras/**/*.md")) == sorted(GUIDES.iterdir())
 
 
+@pytest.mark.parametrize("page", sorted(GUIDES.glob("*.md")), ids=lambda page: page.stem)
+def test_a_guide_opens_with_its_purpose_and_a_command_or_python(page: Path) -> None:
+    opening, *_ = page.read_text(encoding="utf-8").split("\n## ")
+    title, purpose, *_ = opening.split("\n\n")
+    assert re.fullmatch(r"# \S.*", title)
+    assert re.match(r"[A-Z].*[.:]$", purpose, re.S)
+    assert len(re.findall(r"[.:](?=\s|$)", purpose)) <= 3
+    assert re.search(r"^```(sh|python)\n", opening, re.M)
+
+
 def test_the_pages_of_commands_and_recipes_are_complete() -> None:
     commands = (GUIDES / "commands.md").read_text(encoding="utf-8")
     assert re.findall(rf"^{PROGRAM} (\w+) --help$", commands, re.M) == list(VERBS)
