@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ..data.preprocessing import Convention
     from .service import Service, Settings
 
-HOST, PORT = "127.0.0.1", 8080
+HOST = "127.0.0.1"
+PORT = 8080
 LOCAL = ("127.0.0.1", "::1", "localhost")
 HEADER_SECONDS = 10.0  # for the header of a request, and for a client to take what is sent to it
 KEEP_ALIVE = 75.0  # seconds that a connection stays open between requests, as nginx keeps it
