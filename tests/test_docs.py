@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -25,8 +26,13 @@ import inception_resnet_keras
 from inception_resnet_keras import networks
 from inception_resnet_keras.cli import VERBS, main
 from inception_resnet_keras.common.console import PROGRAM
+from inception_resnet_keras.diagrams.api import EXPLORER
+from inception_resnet_keras.diagrams.from_table import graph_of
+from inception_resnet_keras.diagrams.graph import network_title, shape_text
+from inception_resnet_keras.networks.rows import Fork, Network, Residual
 from inception_resnet_keras.weights import labels
 
+from .diagrams.browser import opened, requests
 from .tiny import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -220,12 +226,13 @@ def test_the_pages_of_commands_and_recipes_are_complete() -> None:
 
 
 class Page(HTMLParser):
-    """The links, the anchors and the text of a page."""
+    """The links, the anchors, the notes and the text of a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.links: list[str] = []
         self.anchors: set[str] = set()
+        self.notes: list[str] = []
         self._text: list[str] = []
         self.feed(path.read_text(encoding="utf-8"))
         self.text = " ".join("".join(self._text).split())
@@ -236,6 +243,8 @@ class Page(HTMLParser):
                 self.links.append(value)
             elif name in ("id", "name") and value:
                 self.anchors.add(value)
+            elif name == "class" and value and (tag == "details" or value.startswith("admonition")):
+                self.notes.append(value)
 
     def handle_data(self, data: str) -> None:
         self._text.append(data)
@@ -271,7 +280,8 @@ def test_the_site_has_no_dead_links_and_every_page_is_reached(built: Path) -> No
                 continue
             file, anchor = urldefrag(link)
             target = (path.parent / unquote(file)).resolve() if file else path
-            if not target.exists() or (anchor and target in pages and unquote(anchor) not in pages[target].anchors):
+            known = pages[target].anchors if target in pages and target.name != EXPLORER else {unquote(anchor)}
+            if not target.exists() or (anchor and unquote(anchor) not in known):
                 dead.append(f"{path.relative_to(built)}: {link}")
             reached.add(target)
     assert not dead, dead
@@ -301,3 +311,120 @@ def test_the_site_has_every_public_name_command_and_recipe(built: Path) -> None:
     recipes = Page(built / "inception_resnet_keras" / "guides" / "recipes.html")
     for recipe in (ROOT / "inception_resnet_keras").glob("*/recipes/*.toml"):
         assert " ".join(recipe.read_text(encoding="utf-8").split()) in recipes.text
+
+
+def in_text(docstring: str) -> str:
+    """As a page shows it: without backticks, on one line."""
+    return " ".join(docstring.replace("`", "").split())
+
+
+def test_docstrings_are_shown_whole(built: Path) -> None:
+    api = Page(built / "python" / "inception_resnet_keras" / "index.html")
+    returned = 0
+    for name in vars(inception_resnet_keras)["__all__"]:
+        function = getattr(inception_resnet_keras, name)
+        for section in re.findall(r"^Returns:\n((?:    .*\n?|\n)+)", inspect.cleandoc(function.__doc__) + "\n", re.M):
+            assert in_text(section) in api.text, name
+            returned += 1
+    assert returned > 20
+
+
+def test_signatures_are_broken_over_lines_and_show_their_defaults(built: Path) -> None:
+    html = (built / "python" / "inception_resnet_keras" / "index.html").read_text(encoding="utf-8")
+    blocks = re.findall(r'<div class="[^"]*doc-signature[^"]*"><pre>(.*?)</pre>', html, re.S)
+    signatures = [unescape(re.sub(r'<(?:"[^"]*"|[^">])*>', "", block)).strip() for block in blocks]
+    by_name = {signature.partition("(")[0]: signature for signature in signatures}
+    assert set(by_name) >= set(vars(inception_resnet_keras)["__all__"])
+    assert max(len(line) for signature in signatures for line in signature.splitlines()) <= 88
+    assert len(by_name["create_inception_v4"].splitlines()) > 20
+    for name in vars(inception_resnet_keras)["__all__"]:
+        for parameter in inspect.signature(getattr(inception_resnet_keras, name)).parameters.values():
+            if isinstance(parameter.default, str | float | int | None):
+                end = r",?$" if "\n" in by_name[name] else r"[,)]"
+                shown = re.search(rf"\b{parameter.name}: .*? = (.*?){end}", by_name[name], re.M)
+                assert shown, (name, parameter.name)
+                assert eval(shown[1]) == parameter.default, (name, parameter.name)
+    for path in (built / "python").rglob("*.html"):
+        assert " at 0x" not in path.read_text(encoding="utf-8"), path
+
+
+def test_no_line_of_a_docstring_becomes_a_note(built: Path) -> None:
+    pages = {path: Page(path).notes for path in (built / "python").rglob("*.html")}
+    networks_pages = {built / "python/inception_resnet_keras/networks" / f"{name}.html" for name in networks.NETWORKS}
+    assert {path for path, notes in pages.items() if notes} == networks_pages
+    assert {note for notes in pages.values() for note in notes} == {"abstract"}, "the layers' tables"
+
+
+FIGURES = [
+    (name, variant, network) for name, variants in networks.NETWORKS.items() for variant, network in variants.items()
+]
+
+
+@pytest.mark.parametrize(("name", "variant", "network"), FIGURES, ids=[f"{name}-{v}" for name, v, _ in FIGURES])
+def test_a_networks_page_shows_its_tables_its_pictures_and_the_explorer(
+    built: Path, name: str, variant: str, network: Network
+) -> None:
+    page = Page(built / "python/inception_resnet_keras/networks" / f"{name}.html")
+    module = importlib.import_module(f"inception_resnet_keras.networks.{name}")
+    assert f"inception_resnet_keras.networks.{name}" in page.anchors
+    explorer = f"../../../architecture_plots/{EXPLORER}#network={name}"
+    assert page.links.count(f"{explorer}/paper") >= 2, "a link and the frame"
+    for part in graph_of(network, aux_head=bool(network.aux)).parts[1:]:
+        assert f"{variant}-{part.key}" in page.anchors
+        assert f"{explorer}/{variant}&open={part.key}" in page.links or variant != "paper"
+        assert all(f"{op.name} " in page.text and f" {shape_text(op.shape)} " in page.text for op in part.ops)
+    assert f"../../../architecture_plots/{name}/{variant}/overview.svg" in page.links
+    rows = [value for value in vars(module).values() if isinstance(value, Fork | Residual)]
+    written = [line.strip() for line in inspect.getsource(module).splitlines() if re.match(r" +\[?\[.*Conv\(", line)]
+    assert len(written) >= 2 * len(rows)
+    assert [line for line in written if " ".join(line.split()) not in page.text] == []
+    assert network_title(name) in page.text
+
+
+def test_search_works_in_pages_opened_as_files_and_fetches_nothing(built: Path, tmp_path: Path) -> None:
+    home = built / "index.html"
+    with opened(home, tmp_path) as window:
+        window.get_log("performance")
+        window.refresh()
+        window.find_element("css selector", "[data-md-component=search-query]").send_keys("Reduction-A")
+        window.set_script_timeout(60)
+        window.execute_async_script(
+            """
+            const done = arguments[0], links = () => [...document.querySelectorAll(".md-search-result__link")];
+            const look = () => (links().length ? done() : setTimeout(look, 100));
+            look();
+            """
+        )
+        found = [link.get_attribute("href") for link in window.find_elements("class name", "md-search-result__link")]
+        assert any("/networks/inception_v4.html" in link for link in found)
+        assert all(Path(unquote(re.sub(r"[?#].*", "", link).removeprefix("file://"))).is_file() for link in found)
+        assert [url for url in requests(window) if not url.startswith(("file:", "data:", "blob:", "about:"))] == []
+        assert window.get_log("browser") == []
+
+
+KINDS_OF_PAGE = [
+    "index.html",
+    "examples/index.html",
+    "inception_resnet_keras/guides/commands.html",
+    "inception_resnet_keras/guides/training.html",
+    "python/inception_resnet_keras/index.html",
+    "python/inception_resnet_keras/networks/inception_v4.html",
+    "python/inception_resnet_keras/training/config.html",
+]
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_no_code_is_cut_and_no_page_is_wider_than_its_window(built: Path, tmp_path: Path, width: int) -> None:
+    with opened(built / "index.html", tmp_path, width=width) as window:
+        for page in KINDS_OF_PAGE:
+            window.get((built / page).as_uri())
+            cut, blocks, wide = window.execute_script(
+                """
+                const blocks = [...document.querySelectorAll("pre > code")];
+                const cut = blocks.filter((block) => block.scrollWidth > block.clientWidth + 1);
+                return [cut.map((block) => block.textContent), blocks.length, document.documentElement.scrollWidth];
+                """
+            )
+            assert cut == [], page
+            assert blocks or page.startswith("examples"), page
+            assert wide <= width, page
