@@ -253,7 +253,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built by the README's command, but elsewhere; a warning ends the build."""
-    [command] = re.findall(r"`uv run .*? (mkdocs build .*?)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    [command] = re.findall(r"`uv run [^`]*(mkdocs build [^`]*)`", (ROOT / "README.md").read_text(encoding="utf-8"))
     folder = tmp_path_factory.mktemp("docs")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # has the package's own command
     result = subprocess.run(
