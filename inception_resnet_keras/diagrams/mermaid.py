@@ -64,21 +64,23 @@ def modules(graph: Graph, keys: Sequence[str]) -> str:
 def layers(graph: Graph) -> str:
     """One node an operation, which bears its first Keras layer's name within the block.
 
-    Arrows are dear: a ReLU belongs to the sum before it, as to a convolution, and a projection to its concat. Where
-    branches part, a block reads from a node of its own: blocks would not stand below each other without it.
+    Arrows are dear: a ReLU belongs to the sum before it, as to a convolution, and a projection to its concat. Between
+    blocks they join the blocks, not their nodes: Mermaid then lays each block out by itself, one straight below the
+    other, and the chart is as wide as its widest block. Where branches part, a block begins with a node that says what
+    it reads.
     """
     lines: list[str] = []
     arrows: list[str] = []
-    ends = {"": ""}
+    ends = {"": ("", "")}
     for part in graph.parts:
-        before = ends[part.reads]
+        above, before = ends[part.reads]
         for place in part.places:
-            known = {"": before}
+            block = f"{place or part.key}_block"
+            known = {"": ""}
             nodes: dict[str, tuple[str, list[str], list[str]]] = {}  # each with its kind, what it does, and its names
             if sum("" in op.inputs for op in part.ops) > 1:
                 known[""] = f"{place or part.key}__reads"
                 nodes[known[""]] = "plain", [f"from {before}"], []
-                arrows.append(_arrow(before, known[""]))
             for op in part.ops:
                 merged = op.title == "ReLU" or op.name == names.PROJECT
                 known[op.name] = node = known[op.inputs[0]] if merged else full(place, op.name)
@@ -88,16 +90,18 @@ def layers(graph: Graph) -> str:
                     nodes[node][2].extend(own)
                     continue
                 nodes[node] = op.kind, words, own
-                arrows += [_arrow(known[tail], node, thick=_skips(op, tail)) for tail in op.inputs]
-            lines.append(f'subgraph {place or part.key}_block["{_escaped(place or part.title)}"]')
+                arrows += [_arrow(known[tail], node, thick=_skips(op, tail)) for tail in op.inputs if known[tail]]
+            if above:
+                arrows.append(_arrow(above, block))
+            lines += [f'subgraph {block}["{_escaped(place or part.title)}"]', "direction TB"]
             lines += [
                 _node(node, [*words, *", ".join(own).split("\n")], kind) for node, (kind, words, own) in nodes.items()
             ]
             lines.append("end")
-            before = known[part.ops[-1].name]
-        ends[part.key] = before
+            above, before = block, known[part.ops[-1].name]
+        ends[part.key] = above, before
     notes = [*_legend(op for part in graph.parts for op in part.ops), *graph.notes]
-    return _chart(graph, lines + arrows, notes, ends[_end(graph.parts).key])
+    return _chart(graph, lines + arrows, notes, ends[_end(graph.parts).key][0])
 
 
 def _broken(name: str) -> str:

@@ -25,8 +25,9 @@ def test_every_arrow_joins_two_nodes(graph: Graph, other: Graph, level: Level) -
         lines = text.splitlines()
         nodes = [match[1] for line in lines if (match := NODE.match(line))]
         arrows = [match.groups() for line in lines if (match := ARROW.match(line))]
+        blocks = [line.split()[1].partition("[")[0] for line in lines if line.startswith("subgraph ")]
         assert len(nodes) == len(set(nodes))
-        assert {end for arrow in arrows for end in arrow} <= set(nodes)
+        assert {end for arrow in arrows for end in arrow} <= {*nodes, *blocks}
         assert sum(line.startswith("subgraph ") for line in lines) == lines.count("end")
         assert len(text) < 50_000
         assert len(arrows) < 500
@@ -58,6 +59,32 @@ def test_layers_stand_in_their_blocks_in_the_order_of_the_flow(graph: Graph) -> 
             whole = shown[node].replace("<br>branch", "_branch")
             assert op.title in whole
             assert op.name in whole or f"<br>{op.name}" in shown[node]
+
+
+def test_no_arrow_of_the_layers_enters_a_block(graph: Graph) -> None:
+    """So Mermaid lays each block out by itself: else they drift apart sideways, and the chart shrinks to fit a page."""
+    home: dict[str, str] = {}
+    inside, arrows, directions = "", [], 0
+    for line in drawn(graph, "layers").splitlines():
+        if line.startswith("subgraph "):
+            inside = line.split()[1].partition("[")[0]
+            home[inside] = ""
+        elif line == "end":
+            inside = ""
+        elif match := NODE.match(line):
+            home[match[1]] = inside
+        elif match := ARROW.match(line):
+            arrows.append(match.groups())
+        directions += line == "direction TB"
+    blocks = {name for name, outer in home.items() if not outer}
+    assert directions == len(blocks)
+    assert all(home[tail] == home[head] for tail, head in arrows)
+    order = [place or part.key for part in graph.parts for place in part.places]
+    assert {f"{place}_block" for place in order} == blocks
+    joined = {(tail.removesuffix("_block"), head.removesuffix("_block")) for tail, head in arrows if tail in blocks}
+    ends = {part.key: part.places[-1] or part.key for part in graph.parts}
+    runs = {pair for part in graph.parts for pair in zip(part.places, part.places[1:], strict=False)}
+    assert joined == runs | {(ends[part.reads], part.places[0] or part.key) for part in graph.parts if part.reads}
 
 
 @pytest.mark.parametrize("level", LEVELS)
