@@ -28,6 +28,7 @@ from inception_resnet_keras.networks.rows import Network
 PACKAGE = "inception_resnet_keras"
 MODULES = {module.PAPER.name: module for module in (inception_v4, inception_resnet_v1, inception_resnet_v2)}
 PICTURES = "architecture_plots"
+GUIDE = f"{PACKAGE}/guides/variants.md"
 VARIANTS = {  # what a variant is, for its heading
     "paper": "the paper's network",
     "slim": "released with weights for ImageNet",
@@ -78,8 +79,10 @@ def network_page(name: str) -> str:
         f"    options: {{heading: {title}, heading_level: 1, show_root_heading: true, members: false,"
         " show_symbol_type_heading: false}\n",
         f"Built by [`create_{name}`][{PACKAGE}.create_{name}]. The rows below are those of"
-        f" `{PACKAGE}/networks/{name}.py`; the pictures and the layers are made from them.\n",
-        f'<a class="md-button" href="{explorer}">Open the explorer</a>\n{{.explorer-link}}\n',
+        f" `{PACKAGE}/networks/{name}.py`; the pictures and the layers are made from them."
+        f" [The paper's networks and the released ones]({_up(name, GUIDE)}) compares the variants, and lists the"
+        " paper's misprints.\n",
+        f"[Open the explorer]({explorer}){{.md-button}}\n",
         f'<iframe class="explorer" title="{title} in the explorer" src="{explorer}" loading="lazy"></iframe>\n',
     ]
     shown: dict[tuple[Any, ...], str] = {}  # what was shown of an earlier variant, and where
