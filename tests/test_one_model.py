@@ -179,7 +179,7 @@ def test_open_and_predict(given: Any, expected: np.ndarray, pictures: Path) -> N
 
 def test_evaluate(given_in_turn: Any, expected: np.ndarray, pictures: Path, tmp_path: Path) -> None:
     if not np.allclose(expected.sum(axis=1), 1, atol=1e-4):  # sigmoids: refused, not made to sum to 1
-        with pytest.raises(ValueError, match="gives no probabilities that sum to 1"):
+        with pytest.raises(ValueError, match="its outputs are not probabilities that sum to 1"):
             irk.evaluate(given_in_turn, pictures, classes=NAMES, out=tmp_path / "out")
         return
     found = irk.evaluate(given_in_turn, pictures, classes=NAMES, out=tmp_path / "out")

@@ -172,7 +172,7 @@ def evaluate(
         ]
         known = [classes_of(subject, named, source.class_names) for subject in subjects]
         known = [with_positive(known[0], positive, several=source.multi_label), *known[1:]]
-        numbers = places(source.class_names, known[0], told=dataset, model=subjects[0].name)
+        numbers = places(source.class_names, known[0], source=dataset, model=subjects[0].name)
         orders = [
             columns(known[0], other, model=subject.name, first_model=subjects[0].name)
             for other, subject in zip(known, subjects, strict=True)

@@ -1,1 +1,1 @@
-"""TrainingResult models at work."""
+"""Models for use, in any form: Keras models and files, runs, exports, registered names and checkpoints."""

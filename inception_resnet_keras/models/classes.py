@@ -1,4 +1,4 @@
-"""Which class each of a model's outputs is: of a folder's classes, or of another model's; by name, never by place."""
+"""Matches a model's outputs with a folder's classes or another model's, by name and never by position."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ _WORDNET = re.compile(r"n\d{8}")
 class Classes:
     """A model's classes.
 
-    names: all different, in the order of the outputs. keys: what each is found by besides, such as
-    "n01440764" and "tench" where the name is either.
+    Attributes:
+        names: The names in the order of the outputs, all different.
+        keys: Other names for each class, such as its WordNet id "n01440764".
     """
 
     names: Sequence[str]
     keys: Sequence[tuple[str, ...]] = ()
 
     def numbers(self) -> dict[str, int | None]:
-        """Every name and key → its class; None for a key of several."""
+        """Every name and key → the index of its class; None for a key of several classes."""
         found: dict[str, int | None] = {}
         for number, keys in enumerate(self.keys):
             for key in keys:
@@ -38,33 +39,37 @@ class Classes:
 
 
 def classes_of(opened: OpenedModel, named: Sequence[str] | None = None, folders: Sequence[str] = ()) -> Classes:
-    """The classes of a model: its own, else those that the user named, else ImageNet's.
+    """The classes of a model: its own, otherwise those in `named`, otherwise ImageNet's.
 
-    named: given for models that carry none. folders: as `imagenet` takes them.
+    Args:
+        opened: The model.
+        named: The user's class names for models without their own.
+        folders: As for `imagenet`.
 
-    Raises InputError where nothing names its classes, or `named` are not as many as its outputs.
+    Raises:
+        InputError: There are no names, or their number is not the number of outputs.
     """
     if opened.classes:
         return Classes(opened.classes)
     if named is not None:
         if len(named) != opened.outputs:
-            raise InputError(f"classes: {len(named)} names are given, {opened.name} has {opened.outputs}")
+            raise InputError(f"classes: got {len(named)} names, and {opened.name} has {opened.outputs} outputs")
         return Classes(named)
     if opened.imagenet:
         return imagenet(folders)
     raise InputError(
-        f"{opened.name}: carries no names of its {opened.outputs} classes; give a file with one a line, in the order "
-        "of its outputs, as --classes"
+        f"{opened.name}: has no names for its {opened.outputs} classes; give a file with one name per line, in the "
+        "order of its outputs, as --classes"
     )
 
 
 def imagenet(folders: Sequence[str]) -> Classes:
-    """ImageNet's 1000 classes, in its order, which is that of the sorted WordNet ids.
+    """ImageNet's 1000 classes in their order, which is that of the sorted WordNet ids.
 
-    folders: the names of the classes that are looked for: where they are all 1000 ids, the class index
-    (Keras's imagenet_class_index.json, fetched once) is needed for the English names only.
+    `folders` are the names of the classes to match. If they are all 1000 ids, the class index (Keras's
+    imagenet_class_index.json, downloaded once) is needed only for the English names.
 
-    Raises InputError where the index is needed and is not there.
+    Raises InputError if the index is needed and not available.
     """
     complete = len(folders) == CLASSES and all(map(_WORDNET.fullmatch, folders))
     try:
@@ -78,28 +83,35 @@ def imagenet(folders: Sequence[str]) -> Classes:
     return Classes(names, [(key, name, name.lower()) for key, name in index])
 
 
-def places(wanted: Sequence[str], classes: Classes, *, told: str, model: str) -> np.ndarray:
-    """int64: the number of each wanted class among the model's.
+def places(wanted: Sequence[str], classes: Classes, *, source: str, model: str) -> np.ndarray:
+    """int64: the index of each wanted class among the model's classes.
 
-    Raises InputError, with both lists, where one is not among them or two are the same one.
+    Args:
+        wanted: The class names to find.
+        classes: The model's classes.
+        source: What has the wanted names, for messages.
+        model: The model's name, for messages.
+
+    Raises:
+        InputError: The model lacks a wanted class, or two wanted names are the same class. The message has both lists.
     """
     known = classes.numbers()
     found = [number_of(name, known, imagenet=bool(classes.keys)) for name in wanted]
     if missing := [name for name, number in zip(wanted, found, strict=True) if number is None]:
         raise InputError(
-            f"{told}: has {len(missing)} of {counted(len(wanted), 'class')} that {model} has not: {quoted(missing)}; "
+            f"{source}: has {len(missing)} of {counted(len(wanted), 'class')} that {model} lacks: {quoted(missing)}; "
             f"its {len(classes.names)} classes are {quoted(classes.names)}"
         )
     if twice := [number for number, count in Counter(found).items() if count > 1 and number is not None]:
         names = [name for name, number in zip(wanted, found, strict=True) if number == twice[0]]
         raise InputError(
-            f"{told}: {quoted(names)} are one class of {model}, {classes.names[twice[0]]}; put them in one"
+            f"{source}: {quoted(names)} are the same class of {model}, {classes.names[twice[0]]}; merge them"
         )
     return np.array(found, np.int64)
 
 
 def columns(first: Classes, other: Classes, *, model: str, first_model: str) -> np.ndarray:
-    """int64: for each class of the first model, the other's output that is it; InputError where classes differ."""
+    """int64: for each class of the first model, its output in the other. Raises InputError if the classes differ."""
     known = first.numbers()
     keys = other.keys or [()] * len(other.names)
     found = [
@@ -110,35 +122,35 @@ def columns(first: Classes, other: Classes, *, model: str, first_model: str) -> 
     lacking = [name for number, name in enumerate(first.names) if number not in set(found)]
     if unknown or lacking:
         raise InputError(
-            f"models of other classes cannot be averaged: {first_model} has {len(lacking)} that {model} has not"
-            f"{': ' + quoted(lacking) if lacking else ''}; {model} has {len(unknown)} that {first_model} has not"
+            f"models with different classes cannot be averaged: {first_model} has {len(lacking)} that {model} lacks"
+            f"{': ' + quoted(lacking) if lacking else ''}; {model} has {len(unknown)} that {first_model} lacks"
             f"{': ' + quoted(unknown) if unknown else ''}. Use them one by one"
         )
     return np.argsort(np.array(found, np.int64))
 
 
 def require_positive(classes: Sequence[str], positive: str, *, several: bool = False) -> np.ndarray:
-    """int64 (2,): the order of two classes in which the positive one is the second.
+    """int64 (2,): the order of two classes in which the positive one is second.
 
-    Every figure and file of two classes takes the second one for positive, so that their order is all that says it.
+    All results for two classes treat the second one as positive, so their order defines it.
 
     Args:
-        classes: The classes' names.
-        positive: The name of the positive one.
-        several: Whether a picture may have several of them.
+        classes: The class names.
+        positive: The name of the positive class.
+        several: Whether an image may have several classes.
 
     Raises:
-        InputError: There are not two classes, or `positive` is none of them.
+        InputError: There are not exactly two classes, or `positive` is not one of them.
     """
     if several:
         raise InputError(
-            f"positive: got {positive!r}; pictures may have several labels, of which each is judged by itself: leave "
-            "it out"
+            f"positive: got {positive!r}; pictures may have several labels, and each label is evaluated separately: "
+            "leave it out"
         )
     if len(classes) != 2:
         raise InputError(
             f"positive: got {positive!r}; it is for two classes, and there are {len(classes):,}, each of which is "
-            "judged against the rest: leave it out"
+            "evaluated against the rest: leave it out"
         )
     if positive not in classes:
         raise InputError(f"positive: got {positive!r}; it takes one of the two classes, {quoted(classes)}")
@@ -146,7 +158,7 @@ def require_positive(classes: Sequence[str], positive: str, *, several: bool = F
 
 
 def with_positive(classes: Classes, positive: str | None, *, several: bool) -> Classes:
-    """Two classes in the order of `require_positive`, which has the arguments and the error; None: as they are."""
+    """Two classes in the order of `require_positive`, with its arguments and errors; for None, unchanged."""
     if positive is None:
         return classes
     order = require_positive(classes.names, positive, several=several).tolist()
@@ -154,7 +166,10 @@ def with_positive(classes: Classes, positive: str | None, *, several: bool) -> C
 
 
 def number_of(name: str, known: dict[str, int | None], *, imagenet: bool) -> int | None:
-    """ImageNet's folders are named n01440764, n01440764_tench, tench, great white shark or tench, Tinca tinca."""
+    """The index of a class by its folder's name; None if unknown.
+
+    ImageNet's folders may be named n01440764, n01440764_tench, tench, great white shark or tench, Tinca tinca.
+    """
     if name in known or not imagenet:
         return known.get(name)
     ids = _WORDNET.match(name)

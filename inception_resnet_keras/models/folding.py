@@ -1,4 +1,4 @@
-"""A model for inference alone: fewer, wider steps that compute the same, in any precision."""
+"""Optimises a model for inference: the same function in fewer and wider steps, in any precision."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..networks.keras_graph import (
     producer,
 )
 
-# What changes nothing outside training.
+# Layers that do nothing in inference mode.
 _IDENTITIES = (
     keras.layers.Dropout,
     keras.layers.SpatialDropout1D,
@@ -42,51 +42,61 @@ _OF_TRAINING = ("regularizer", "constraint", "initializer")
 
 
 def optimize_for_inference(model: keras.Model, *, join_siblings: bool = True) -> keras.Model:
-    """A model that computes what another does outside training, faster.
+    """A faster model that computes the same function as another model in inference mode.
 
-    Each batch norm, each residual scale and each ReLU goes into the convolution (or dense layer)
-    before it, 1×1 convolutions that read the same tensor become one, whose output is split; dropout,
-    regularisers and the auxiliary head are left out. What is folded is what
-    stands in the graph, so that a model that was changed after it was built is folded as far as it
-    can be: a layer of another kind, one that is called twice, a batch norm whose input another
-    layer or an output needs, or that is called with training=True, stay as they are. A nested
-    functional model is optimised inside. In "channels_first" so stays a batch norm over a map that
-    is as wide as it has channels, or of unknown width: Keras 3.15 adds a bias along the wrong axis
-    there. Folding is computed in float64.
+    Each batch norm, residual scale and ReLU is folded into the convolution or dense layer before it. 1×1 convolutions
+    that read the same tensor are joined into one, whose output is split. Dropout, regularizers and the auxiliary head
+    are removed. Folding is computed in float64.
 
-    Layers keep their names; a convolution `c` stands for `c`, `c_bn` and `c_relu`, and the joined `c_joined`
-    for `c` and its siblings; `endpoints` and `feature_extractor` find the same stages. All layers are
-    plain Keras layers.
+    The graph decides what can be folded, so that a model that was edited after it was built is folded as far as
+    possible. These stay unchanged: layers of other kinds, layers that are called twice, and a batch norm that is called
+    with training=True or whose input is also read by another layer or is an output. In "channels_first" this also
+    holds for a batch norm on a map whose width is unknown or equal to its number of channels, because Keras 3.15 adds a
+    bias along the wrong axis there. Nested functional models are optimised inside.
+
+    Layers keep their names. A convolution `c` replaces `c`, `c_bn` and `c_relu`; a joined `c_joined` replaces `c` and
+    its siblings. `endpoints` and `feature_extractor` find the same stages. All layers are plain Keras layers.
 
     Args:
         model: A functional or sequential Keras model, built or loaded. It is not changed.
-        join_siblings: False leaves 1×1 convolutions that read the same tensor apart. On the CPU the two are
-            equal within the noise: beside `keras.applications` in graph mode (ResNet-v2 `slim`, 299 px, two
-            vCPUs) joined is 1.16 times as fast (1.11 to 1.24) at batch 1, apart 1.17 (1.15 to 1.27); at
-            batch 8 1.15 (1.13 to 2.06) and 1.16 (1.14 to 2.02).
+        join_siblings: Whether to join 1×1 convolutions that read the same tensor. On a CPU the difference is within the
+            noise: relative to `keras.applications` in graph mode (Inception-ResNet-v2 `slim`, 299 pixels, two vCPUs),
+            joined convolutions are 1.16 times as fast (1.11 to 1.24) at batch size 1 and separate ones 1.17 (1.15 to
+            1.27); at batch size 8, 1.15 (1.13 to 2.06) and 1.16 (1.14 to 2.02).
 
     Returns:
-        A functional model with weights of its own, not compiled. Its outputs are those of `model`
-        (float32: to about 1e-5 of their size), less those of an auxiliary head in a list of outputs.
+        A functional model with its own weights, not compiled, with the shapes of `model`'s input and outputs. Its
+        outputs are equal to those of `model` (in float32 to about 1e-5 of their size), without those of an auxiliary
+        head.
 
     Raises:
-        ValueError: The model is no Keras model, or one whose graph is not known (a subclass of
-            `keras.Model` with its own `call`, a sequential model without an input), or it holds a
-            layer that Keras cannot copy.
+        ValueError: `model` is not a Keras model; its graph is unknown (a subclass of `keras.Model` with its own `call`,
+            or a sequential model without an input); or Keras cannot copy one of its layers.
+
+    Examples:
+        >>> import numpy as np
+        >>> from inception_resnet_keras import create_inception_resnet_v1, optimize_for_inference
+        >>> model = create_inception_resnet_v1(3, depths=(1, 1, 1), input_shape=(75, 75, 3))
+        >>> faster = optimize_for_inference(model)
+        >>> len(model.layers), len(faster.layers)
+        (99, 42)
+        >>> images = np.random.default_rng(0).uniform(-1, 1, (2, 75, 75, 3)).astype("float32")
+        >>> bool(np.allclose(model(images), faster(images), atol=1e-4))
+        True
     """
     boolean("join_siblings", join_siblings)
     graph = functional(model)
     if graph is None:
-        raise refuse("model", model, "a functional Keras model, or a sequential one that has an input")
+        raise refuse("model", model, "a functional Keras model, or a sequential one with an input")
     return _optimized(graph, _without_auxiliary(graph.output), join_siblings)
 
 
 def _without_auxiliary(outputs: Any) -> Any:
-    """A model's outputs less those of the auxiliary head, where others are left."""
+    """A model's outputs without those of the auxiliary head, if any others remain."""
     if not isinstance(outputs, list | tuple):
         return outputs
     auxiliary = tuple(names.inside(names.AUX, end) for end in (names.LOGITS, names.PREDICTIONS))
-    kept = [tensor for tensor in outputs if not producer(tensor).name.endswith(auxiliary)]  # a prefix may stand before
+    kept = [tensor for tensor in outputs if not producer(tensor).name.endswith(auxiliary)]  # names may have a prefix
     if not kept or len(kept) == len(outputs):
         return outputs
     return kept[0] if len(kept) == 1 else kept
@@ -94,11 +104,11 @@ def _without_auxiliary(outputs: Any) -> Any:
 
 @dataclass
 class _Fold:
-    """A convolution or dense layer and what goes into it: activation(factor · kernel · x + bias)."""
+    """A convolution or dense layer and the layers folded into it: activation(factor · kernel · x + bias)."""
 
     call: Call
     bias: np.ndarray | None
-    factor: np.ndarray | float = 1.0  # of each channel; the kernel itself is large
+    factor: np.ndarray | float = 1.0  # per channel, kept apart because the kernel is large
     relu: bool = False
     absorbed: list[Call] = field(default_factory=list)
 
@@ -112,7 +122,7 @@ class _Fold:
 
     @property
     def kernel(self) -> np.ndarray:
-        """The output's channels are the last axis of any kernel."""
+        """The folded kernel. The output channels are the last axis of any kernel."""
         return _numbers(self.layer.kernel) * self.factor
 
     @property
@@ -125,7 +135,7 @@ class _Fold:
 
     @property
     def axis(self) -> int:
-        """Of the channels in the output."""
+        """The axis of the channels in the output."""
         return channel_axis(getattr(self.layer, "data_format", "channels_last"))
 
     @property
@@ -133,7 +143,7 @@ class _Fold:
         return self.layer.activation is keras.activations.linear and not self.relu
 
     def absorb(self, call: Call) -> bool:
-        """Takes in what is computed next, where that can be done."""
+        """Fold the next call into this layer if possible. Returns whether it was folded."""
         layer = call.operation
         if plain_input(call) is None:
             return False
@@ -155,7 +165,7 @@ class _Fold:
         return isinstance(axis, int) and axis % rank == self.axis % rank
 
     def _scale(self, call: Call, factor: np.ndarray, offset: np.ndarray) -> bool:
-        """factor · y + offset."""
+        """Fold factor · y + offset. Returns whether it was folded."""
         if self.bias is not None or offset.any() or offset.ndim:
             if self.bias is None and not self.bias_is_safe(self.filters):
                 return False
@@ -166,34 +176,36 @@ class _Fold:
         return True
 
     def bias_is_safe(self, filters: int) -> bool:
-        """Whether Keras adds a bias along the channels: not in "channels_first" on a map as wide as it has channels."""
+        """Whether Keras adds a bias correctly: not in "channels_first" on a map whose width equals its channels."""
         return self.axis == -1 or self.output.shape[-1] not in (None, filters)
 
     @property
     def holds(self) -> bool:
-        """Whether the folded numbers are finite in the layer's types, as a small variance may not leave them."""
+        """Whether the folded values are finite in the layer's dtypes. After a very small variance they may not be."""
         largest = [np.abs(numbers).max() for numbers in (self.kernel, self.bias) if numbers is not None]
         types = {self.layer.variable_dtype, self.layer.compute_dtype}
         return all(bool(keras.ops.all(keras.ops.isfinite(keras.ops.cast(largest, each)))) for each in types)
 
     def built(self, x: Any) -> Any:
+        """The output of the folded layer for x."""
         return _called(self.layer, x, self.kernel, self.bias, relu=self.relu)
 
 
 def _is_identity(call: Call) -> bool:
-    """Whether a call changes nothing outside training, the type included."""
+    """Whether a call changes neither values nor dtype in inference mode."""
     x = plain_input(call)
     return type(call.operation) in _IDENTITIES and x is not None and x.dtype == call.outputs[0].dtype
 
 
 def _is_relu(layer: Any) -> bool:
+    """Whether a layer is a plain ReLU."""
     if type(layer) is keras.layers.ReLU:
         return layer.max_value is None and not layer.negative_slope and not layer.threshold
     return type(layer) is keras.layers.Activation and layer.activation is keras.activations.relu
 
 
 def _norm(layer: Any) -> tuple[np.ndarray, np.ndarray]:
-    """A batch norm with its moving statistics, as factor and offset."""
+    """A batch norm with its moving statistics as (factor, offset)."""
     factor = 1 / np.sqrt(_numbers(layer.moving_variance) + layer.epsilon)
     if layer.gamma is not None:
         factor = factor * _numbers(layer.gamma)
@@ -207,10 +219,10 @@ def _numbers(weight: Any) -> np.ndarray:
 
 
 def _called(layer: Any, x: Any, kernel: np.ndarray, bias: np.ndarray | None, *, relu: bool, **settings: Any) -> Any:
-    """A convolution or dense layer like another, with these numbers in it, of a tensor."""
+    """The output for x of a copy of a convolution or dense layer with other weights and settings."""
     config = {key: value for key, value in layer.get_config().items() if not key.endswith(_OF_TRAINING)}
-    config = {key: value for key, value in config.items() if not key.startswith("lora_")}  # `kernel` has it in
-    zeros = {"kernel_initializer": "zeros"}  # quicker than a draw
+    config = {key: value for key, value in config.items() if not key.startswith("lora_")}  # `kernel` includes it
+    zeros = {"kernel_initializer": "zeros"}  # faster than a random initialisation
     activation = {"activation": "relu"} if relu else {}
     new = type(layer).from_config({**config, **zeros, **activation, "use_bias": bias is not None, **settings})
     y = new(x)
@@ -221,6 +233,8 @@ def _called(layer: Any, x: Any, kernel: np.ndarray, bias: np.ndarray | None, *, 
 
 
 def _optimized(model: keras.Model, outputs: Any, join: bool) -> keras.Model:
+    """The model rebuilt with its folds."""
+    # Find what can be folded, and which calls are then no longer needed.
     graph = Graph(model, outputs)
     folds = _folds(graph)
     heads = {id(fold.call): [fold] for fold in folds}
@@ -228,6 +242,7 @@ def _optimized(model: keras.Model, outputs: Any, join: bool) -> keras.Model:
         heads |= {id(group[0].call): group for group in _siblings(folds)}
     in_training = {id(call.operation) for call in graph.calls if call.arguments.kwargs.get("training")}
     skipped = {id(call) for fold in folds for call in [fold.call, *fold.absorbed]}
+    # Rebuild call by call. `tensors` maps the old tensors, by their ids, to the new ones.
     tensors: dict[int, Any] = {}
     copier = Copier()
     for call in graph.calls:
@@ -257,7 +272,7 @@ def _optimized(model: keras.Model, outputs: Any, join: bool) -> keras.Model:
 
 
 def _folds(graph: Graph) -> list[_Fold]:
-    """Every convolution and dense layer that is called once, and what goes into it."""
+    """Every convolution and dense layer that is called once, with the layers that are folded into it."""
     found = []
     for call in graph.calls:
         layer = call.operation
@@ -274,7 +289,7 @@ def _folds(graph: Graph) -> list[_Fold]:
 
 
 def _siblings(folds: list[_Fold]) -> list[list[_Fold]]:
-    """The 1×1 convolutions that can be one: of one tensor, alike in all but their number of filters."""
+    """Groups of 1×1 convolutions that can be joined: they read one tensor, and differ only in their filters."""
     groups: dict[Any, list[_Fold]] = {}
     for fold in folds:
         layer = fold.layer
@@ -287,6 +302,7 @@ def _siblings(folds: list[_Fold]) -> list[list[_Fold]]:
 
 
 def _joined(group: list[_Fold], x: Any) -> list[Any]:
+    """The outputs of several 1×1 convolutions, computed by one."""
     first = group[0]
     kernel = np.concatenate([fold.kernel for fold in group], axis=-1)
     bias = None if first.bias is None else np.concatenate([fold.bias for fold in group if fold.bias is not None])
@@ -294,7 +310,7 @@ def _joined(group: list[_Fold], x: Any) -> list[Any]:
     y = _called(first.layer, x, kernel, bias, relu=first.relu, **settings)
     ends = list(accumulate(fold.filters for fold in group))
     parts: list[Any] = keras.ops.split(y, ends[:-1], axis=first.axis)
-    producer(parts[0]).name = names.split(first.layer.name)  # or it would be a counter's
+    producer(parts[0]).name = names.split(first.layer.name)  # otherwise Keras would name it by a counter
     return parts
 
 
@@ -302,7 +318,7 @@ def _joined(group: list[_Fold], x: Any) -> list[Any]:
 # Another precision
 # ----------------------------------------------------------------------------------------------------------------------
 def in_policy(model: keras.Model, policy: str) -> keras.Model:
-    """A copy that computes in another dtype policy; what reads pixels and gives probabilities stays in float32."""
+    """A copy in another dtype policy. The layers that read pixels or compute outputs stay in float32."""
     kept = (names.PREPROCESS, names.LOGITS, names.PREDICTIONS, names.EMBEDDING)
 
     def copied(layer: keras.Layer) -> keras.Layer:
@@ -318,7 +334,7 @@ def in_policy(model: keras.Model, policy: str) -> keras.Model:
 
 
 def _with_policy(config: Any, policy: str) -> Any:
-    """A layer's configuration in another policy, and with it those of layers that it wraps."""
+    """A layer's configuration in another policy, including those of layers that it wraps."""
     wrapped = {
         key: {**value, "config": _with_policy(value["config"], policy)}
         for key, value in config.items()

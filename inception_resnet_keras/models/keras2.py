@@ -1,10 +1,10 @@
-"""A whole model that Keras 2 saved, `.h5` or `.keras`, built again in Keras 3 as its own graph.
+"""Rebuilds a whole model that Keras 2 saved, `.h5` or `.keras`, with its own graph in Keras 3.
 
-Keras 3 opens only some of Keras 2's files, and computes other numbers for some of those. Here the file's graph is read
-as data: each layer becomes the layer of Keras 3 that computes the same (`LAYERS`), each TensorFlow operation becomes an
-operation of Keras (`tensorflow_ops`), and the layers are called as the file says. No code from the file is run: a layer
-whose computation is code (Lambda, a user's own class) is refused, except for residual scaling that is known by its name
-and arguments, and for classes that the user registered with Keras in this process.
+Keras 3 opens only some of Keras 2's files, and some of those compute different values. Here the file's graph is read as
+data: each layer becomes the equivalent layer of Keras 3 (`LAYERS`), each TensorFlow operation becomes an operation of
+Keras (`tensorflow_ops`), and the layers are called as in the file. No code from the file is run. A layer whose
+computation is code (Lambda, a user's class) is refused, except residual scaling, which is recognised by its name and
+arguments, and classes that the user registered with Keras in this process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Layers that compute the same in Keras 2 and 3 outside training. `_settings` renames the settings that differ.
+# Layers that compute the same in Keras 2 and 3 in inference mode. `_settings` renames the settings that differ.
 LAYERS = _words("""
     Activation ActivityRegularization Add AlphaDropout Average AveragePooling2D BatchNormalization CenterCrop
     Concatenate Conv2D Conv2DTranspose Cropping2D Dense DepthwiseConv2D Dot Dropout ELU Flatten GaussianDropout
@@ -40,7 +40,7 @@ LAYERS = _words("""
     RandomTranslation RandomZoom ReLU RepeatVector Rescaling Reshape Resizing SeparableConv2D Softmax SpatialDropout2D
     Subtract UnitNormalization UpSampling2D ZeroPadding2D
 """)
-# Keras 2's names of layers that Keras 3 calls otherwise. Outside training, RandomHeight and RandomWidth do nothing.
+# Keras 2's names of layers that Keras 3 renamed. In inference mode, RandomHeight and RandomWidth do nothing.
 OTHER_NAMES = {
     "BatchNormalizationV1": "BatchNormalization",
     "BatchNormalizationV2": "BatchNormalization",
@@ -57,26 +57,28 @@ ACTIVATIONS = {
     "swish": "silu",
     "silu": "silu",
 }
-# Settings that matter only in training, or only to weights that are then read from the file.
+# Settings that affect only training, or only initial weights, which the file's weights replace.
 NO_EFFECT = _words("""
     adjustment batch_input_shape build_input_shape dynamic force_generator fused implementation noise_shape renorm
     renorm_clipping renorm_momentum rng_type seed synchronized trainable virtual_batch_size
 """)
 REGULARIZERS = ("L1", "L2", "L1L2", "OrthogonalRegularizer")
 CONSTRAINTS = ("MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm")
-WEIGHT_NAMES = {"DepthwiseConv2D": {"kernel": "depthwise_kernel"}}  # where Keras 2's names differ
-CONSTANT = "_CONSTANT_VALUE"  # stands where a reference has a layer's name
-# The Lambda of keras.applications before 2.16: its module, and the beginnings of its names.
+WEIGHT_NAMES = {"DepthwiseConv2D": {"kernel": "depthwise_kernel"}}  # Keras 3's name → Keras 2's, where they differ
+CONSTANT = "_CONSTANT_VALUE"  # replaces the layer's name in a reference
+# The Lambda layers of keras.applications before 2.16: their module, and the beginnings of their names.
 SCALED_SUM = ("inception_resnet_v2", ("block35_", "block17_", "block8_"))
-SCALING = "inception_resnet_v1"  # the Keras port of facenet: `scaling` before a sum
+SCALING = "inception_resnet_v1"  # module of the Keras port of facenet, whose Lambda layer `scaling` precedes a sum
 
 
 @dataclass
 class Built:
     """A layer that was built.
 
-    layer: None for a TensorFlow operation. inside: The layers of a nested model, by name; None for a plain layer.
-    then: A function that the layer's output passes through, where Keras 3 has no setting for it.
+    Attributes:
+        layer: The Keras layer; None for a TensorFlow operation.
+        inside: The layers of a nested model, by name; None for a plain layer.
+        then: A function to apply to the layer's output, if Keras 3 has no setting for it.
     """
 
     layer: Any
@@ -85,19 +87,19 @@ class Built:
 
 
 class _UnknownLayerError(ValueError):
-    """A layer that cannot be built; the message names it."""
+    """Raised for a layer that cannot be built. The message names it."""
 
 
 def written_by_keras2(path: Path) -> bool:
-    """Whether a whole model's file says that Keras 2 wrote it."""
+    """Whether a whole model's file has a version of Keras 2."""
     return read_graph(path).keras_version.startswith("2.")
 
 
 def load_keras2(path: Path) -> keras.Model:
-    """The model of a file that Keras 2 wrote; its optimizer and losses are left out.
+    """Load the model of a file that Keras 2 wrote, without its optimizer and losses.
 
     Raises:
-        InputError: A layer's computation is code, or is none that Keras 3 has; or the file is damaged.
+        InputError: A layer's computation is code or does not exist in Keras 3, or the file is damaged.
     """
     config = read_graph(path).config
     try:
@@ -107,10 +109,10 @@ def load_keras2(path: Path) -> keras.Model:
         raise
     except _UnknownLayerError as error:
         raise InputError(
-            f"{path}: {error}; the model's own graph cannot be run. If it holds a network of this package, "
-            f"`inception-resnet-keras convert {path} OUT.keras` takes the network's weights into a new model"
+            f"{path}: {error}; the model's own graph cannot be run. If it contains a network of this package, "
+            f"`inception-resnet-keras convert {path} OUT.keras` copies the network's weights into a new model"
         ) from error
-    except Exception as error:  # whatever Keras raises for the graph of a damaged file
+    except Exception as error:  # for a damaged graph, Keras may raise any error
         raise InputError(f"{path}: its graph, which Keras 2 wrote, cannot be built: {reason_of(error)}") from error
     model: keras.Model = built.layer
     return model
@@ -120,7 +122,7 @@ def load_keras2(path: Path) -> keras.Model:
 
 
 def _build_model(data: Mapping[str, Any], depth: int, shape: Any = None) -> Built:
-    """A functional or sequential model; `shape` is what a Sequential model that was saved without one is called on."""
+    """Build a functional or sequential model. `shape` is the input of a sequential model that was saved without one."""
     kind, config = _class_name(data), data["config"]
     name = data.get("name") or (config.get("name") if isinstance(config, Mapping) else None) or "sequential"
     if depth > DEEPEST:
@@ -136,7 +138,7 @@ def _build_model(data: Mapping[str, Any], depth: int, shape: Any = None) -> Buil
 
 
 def _build_chain(name: str, config: Any, depth: int, shape: Any) -> Built:
-    """A Sequential model. Keras before 2.3 wrote its layers as a bare list."""
+    """Build a sequential model. Keras before 2.3 wrote its layers as a plain list."""
     layers = config if isinstance(config, list) else config["layers"]
     first = layers[0]["config"] if layers else {}
     settings = first if isinstance(first, Mapping) else {}
@@ -159,7 +161,7 @@ def _build_chain(name: str, config: Any, depth: int, shape: Any) -> Built:
 
 
 def _input_shape(layers: list[Any]) -> Any:
-    """What a model takes as the first layer of another; None where the first layer is no model with an input."""
+    """The input shape of a nested model at the beginning of a sequential one; None for another layer."""
     if not layers or not isinstance(layers[0]["config"], Mapping):
         return None
     inside = layers[0]["config"].get("layers") or [{"config": {}}]
@@ -168,24 +170,24 @@ def _input_shape(layers: list[Any]) -> Any:
 
 def _input(config: Mapping[str, Any]) -> Any:
     if config.get("sparse") or config.get("ragged"):
-        raise _UnknownLayerError(f"its input {config.get('name')!r} is sparse or ragged, which is no picture")
+        raise _UnknownLayerError(f"its input {config.get('name')!r} is sparse or ragged, so it is not an image")
     shape = config.get("batch_input_shape") or config.get("batch_shape")
     return keras.Input(batch_shape=_plain(shape), dtype=config.get("dtype") or "float32", name=config["name"])
 
 
 class _Graph:
-    """The layers of a functional model's configuration, built and called.
+    """Builds and calls the layers of a functional model's configuration.
 
-    A call can stand in the file before the calls whose outputs it reads, where a layer is shared: so calls that are not
-    possible yet wait for the next round.
+    If a layer is shared, the file may have a call before the calls whose outputs it reads. Such calls wait for the next
+    round.
     """
 
     def __init__(self, layers: list[Any], depth: int) -> None:
         self.built: dict[str, Built] = {}
-        self._outputs: dict[str, list[list[Any]]] = {}  # of each layer's calls, in their order
+        self._outputs: dict[str, list[list[Any]]] = {}  # for each layer, the outputs of its calls in order
         self._data = {_name(data): data for data in layers}
         if len(self._data) != len(layers):
-            raise _UnknownLayerError("two of its layers have one name")
+            raise _UnknownLayerError("two of its layers have the same name")
         waiting = {name: list(data.get("inbound_nodes", [])) for name, data in self._data.items()}
         self._first_call = _first_calls(self._data)
         for name, data in self._data.items():
@@ -202,7 +204,7 @@ class _Graph:
                 raise _UnknownLayerError(f"its layer {stuck!r} reads a layer that does not exist")
 
     def tensors(self, given: Any) -> Any:
-        """The tensors that a structure of [layer, call, output] stands for; one in a list stands for itself."""
+        """The tensors for a structure of [layer, call, output] references; a list of one is unwrapped."""
         found = self._filled(given)
         return found[0] if isinstance(found, list) and len(found) == 1 else found
 
@@ -213,7 +215,7 @@ class _Graph:
         return 0 <= index - self._first_call.get(name, 0) < len(self._outputs.get(name, ()))
 
     def _filled(self, value: Any) -> Any:
-        """A structure with tensors in place of the references to them."""
+        """A structure with references replaced by their tensors."""
         if _is_reference(value):
             name, index, which = value[:3]
             if name == CONSTANT:
@@ -227,11 +229,11 @@ class _Graph:
 
     def _run(self, name: str, call: Any, depth: int) -> None:
         data = self._data[name]
-        # An operation gets a list of one as such, a layer does not.
+        # A list of one is unwrapped for a layer, but not for an operation.
         arguments = self._filled(call) if _is_operation(data) else self.tensors(call)
         first = next(_references(call), None)
         if first is None:
-            raise _UnknownLayerError(f"its layer {name!r} is called on nothing")
+            raise _UnknownLayerError(f"its layer {name!r} is called without a tensor")
         keywords = {key: self._filled(each) for key, each in (first[3] if len(first) > 3 else {}).items()}
         if name not in self.built:
             shape = getattr(arguments, "shape", None)
@@ -241,7 +243,7 @@ class _Graph:
 
 
 def _first_calls(layers: Mapping[str, Any]) -> dict[str, int]:
-    """The number of each nested model's first call: Keras 2 counts the one that made the model itself, or does not."""
+    """The number of each nested model's first call, because Keras 2 may or may not count the model's own creation."""
     least: dict[str, int] = {}
     for data in layers.values():
         for name, index, *_ in _references(data.get("inbound_nodes", [])):
@@ -251,7 +253,7 @@ def _first_calls(layers: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _is_reference(value: Any) -> bool:
-    """Whether a value is [layer, number of its call, number of its output], perhaps with the call's other arguments."""
+    """Whether a value is [layer, number of its call, number of its output] with or without further arguments."""
     return (
         isinstance(value, list)
         and 3 <= len(value) <= 4
@@ -275,16 +277,14 @@ def _references(value: Any) -> Iterator[list[Any]]:
 
 
 def _call(data: Mapping[str, Any], built: Built, arguments: Any, keywords: dict[str, Any]) -> Any:
-    """The output of a layer for these tensors, as Keras 2 computes it outside training."""
+    """The output of a layer for these tensors, as Keras 2 computes it in inference mode."""
     name, kind = _name(data), _class_name(data)
     if _is_operation(data):
         return _run_operation(name, data["config"]["function"], OPERATIONS, (arguments,), keywords)
     if kind == "TensorFlowOpLayer":
         return _run_node(name, data["config"], arguments)
     if keywords.pop("training", None):
-        raise _UnknownLayerError(
-            f"its layer {name!r} is called with training=True, so that its outputs are never those of use"
-        )
+        raise _UnknownLayerError(f"its layer {name!r} is called with training=True, so it never runs in inference mode")
     keywords = {key: value for key, value in keywords.items() if value is not None}
     if keywords:
         raise _UnknownLayerError(
@@ -304,16 +304,16 @@ def _run_operation(
         inspect.signature(known[symbol]).bind(*arguments, **keywords)
     except TypeError as error:
         raise _UnknownLayerError(
-            f"its layer {name!r} calls the TensorFlow operation {symbol} otherwise: {error}"
+            f"its layer {name!r} calls the TensorFlow operation {symbol} with other arguments: {error}"
         ) from None
     return known[symbol](*arguments, **keywords)
 
 
 def _run_node(name: str, config: Mapping[str, Any], arguments: Any) -> Any:
-    """An operation as TensorFlow before 2.4 kept it: a node of its graph, with constants among the inputs."""
+    """Run an operation as stored by TensorFlow before 2.4: a graph node with constants among its inputs."""
     node = config.get("node_def")
     if not isinstance(node, Mapping):
-        raise _UnknownLayerError(f"its layer {name!r} is a TensorFlow operation that is not kept as text")
+        raise _UnknownLayerError(f"its layer {name!r} is a TensorFlow operation that is not stored as text")
     inputs = list(arguments) if isinstance(arguments, list) else [arguments]
     for index, constant in sorted((int(index), value) for index, value in config.get("constants", {}).items()):
         inputs.insert(index, _plain(constant))
@@ -328,10 +328,10 @@ def _run_node(name: str, config: Mapping[str, Any], arguments: Any) -> Any:
 def _build(
     data: Mapping[str, Any], depth: int, shape: Any, neighbours: Callable[[], tuple[list[Any], list[Any]]] | None = None
 ) -> Built:
-    """One layer of a model's configuration.
+    """Build one layer of a model's configuration.
 
-    shape: What it is called on. neighbours: Gives the configurations of the layers that it reads, and of those that
-    read it.
+    `shape` is the shape of its input. `neighbours` returns the configurations of the layers that it reads and of those
+    that read it.
     """
     kind, name = _class_name(data), _name(data)
     if _is_model(data):
@@ -341,14 +341,14 @@ def _build(
     config = dict(data["config"]) | {"name": name}
     if registered := keras.saving.get_registered_object(str(data.get("registered_name") or data["class_name"])):
         return Built(registered.from_config(config | {"dtype": _policy(config)}))
-    if kind == "CustomScaleLayer" and is_number(config.get("scale")):  # of keras.applications
+    if kind == "CustomScaleLayer" and is_number(config.get("scale")):  # from keras.applications
         return Built(CustomScaleLayer(config["scale"], name=name, dtype=_policy(config)))
     if kind == "Lambda":
         return Built(_residual_scaling(config, *(neighbours() if neighbours else ([], []))))
     class_name = OTHER_NAMES.get(kind, kind)
     if kind not in LAYERS and kind not in OTHER_NAMES:
         raise _UnknownLayerError(
-            f"its layer {name!r} is of class {kind}, which is not a layer that Keras 2 and 3 compute alike"
+            f"its layer {name!r} has the class {kind}, which is not a layer that Keras 2 and 3 compute alike"
         )
     settings, then = _settings(kind, getattr(keras.layers, class_name), config)
     layer = getattr(keras.layers, class_name)(**settings)
@@ -357,7 +357,7 @@ def _build(
 
 
 def _settings(kind: str, layer: Any, config: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-    """A layer's settings of Keras 2 as arguments of Keras 3, and what its output must go through."""
+    """A layer's settings in Keras 2 as arguments in Keras 3, and a function to apply to its output."""
     accepted = set(inspect.signature(layer.__init__).parameters) - {"self", "kwargs"}
     settings: dict[str, Any] = {"name": config["name"], "dtype": _policy(config)}
     then = None
@@ -377,7 +377,7 @@ def _settings(kind: str, layer: Any, config: Mapping[str, Any]) -> tuple[dict[st
             settings[key] = _plain(value)
         elif value not in (None, False) and not (key == "groups" and value == 1):
             raise _UnknownLayerError(
-                f"its layer {config['name']!r} ({kind}) is set to {key}={value!r}, which Keras 3 does not have"
+                f"its layer {config['name']!r} ({kind}) has the setting {key}={value!r}, which Keras 3 lacks"
             )
     axis = settings.get("axis")
     if layer is keras.layers.BatchNormalization and isinstance(axis, list | tuple):
@@ -388,7 +388,7 @@ def _settings(kind: str, layer: Any, config: Mapping[str, Any]) -> tuple[dict[st
 
 
 def _policy(config: Mapping[str, Any]) -> str:
-    """The name of a layer's precision, "mixed_float16" among them."""
+    """The name of a layer's dtype policy, such as "float32" or "mixed_float16"."""
     policy = config.get("dtype")
     if isinstance(policy, Mapping):  # Policy, PolicyV1: {"config": {"name": …}}
         policy = policy.get("config", {}).get("name")
@@ -396,8 +396,8 @@ def _policy(config: Mapping[str, Any]) -> str:
 
 
 def _activation(name: str, value: Any) -> tuple[Any, Callable[[Any], Any] | None]:
-    """An activation, and what stands behind the layer where Keras 3 has another one of that name."""
-    if isinstance(value, Mapping) and value.get("class_name") in LAYERS:  # a layer as another's activation
+    """An activation, and a function to apply after the layer if Keras 3 uses the name for another activation."""
+    if isinstance(value, Mapping) and value.get("class_name") in LAYERS:  # a layer used as an activation
         built = _build({**value, "config": {"name": f"{name}_activation"} | dict(value["config"])}, 0, None)
         if isinstance(built.layer, keras.layers.PReLU | keras.layers.BatchNormalization | keras.layers.Dense):
             raise _UnknownLayerError(f"its layer {name!r} has an activation with weights")
@@ -406,7 +406,7 @@ def _activation(name: str, value: Any) -> tuple[Any, Callable[[Any], Any] | None
         value = value.get("config")
     if value is None:
         return None, None
-    if value == "hard_sigmoid":  # Keras 3's has another slope
+    if value == "hard_sigmoid":  # it has another slope in Keras 3
         return "linear", lambda x: ops.clip(0.2 * x + 0.5, 0.0, 1.0)
     if value == "leaky_relu":
         return "linear", lambda x: ops.leaky_relu(x, 0.2)
@@ -416,7 +416,7 @@ def _activation(name: str, value: Any) -> tuple[Any, Callable[[Any], Any] | None
 
 
 def _penalty(value: Any) -> Any:
-    """A regularizer or constraint, which matters to training alone; None for one that is code."""
+    """A regularizer or constraint, which affects only training; None if it is code."""
     if not isinstance(value, Mapping) or value.get("class_name") not in REGULARIZERS + CONSTRAINTS:
         return None
     home = keras.regularizers if value["class_name"] in REGULARIZERS else keras.constraints
@@ -424,11 +424,11 @@ def _penalty(value: Any) -> Any:
 
 
 def _residual_scaling(config: Mapping[str, Any], read: list[Any], readers: list[Any]) -> Any:
-    """A Lambda layer that scales a residual, as in the published Inception-ResNets of Keras 2; its code is not read.
+    """The replacement for a Lambda layer that scales a residual in Keras 2's Inception-ResNets. Its code is not read.
 
-    It is known by the module that its function is from, by its only argument, and by the layers around it:
-    keras.applications' takes a block's input and its projection, and gives their scaled sum; facenet's takes the
-    projection, and a sum reads it.
+    It is recognised by its function's module, its only argument, and its neighbours: in keras.applications it reads a
+    block's input and its projection, and returns their scaled sum; in facenet it reads the projection, and a sum reads
+    its output.
     """
     name, module = config["name"], str(config.get("module"))
     arguments = config.get("arguments") or {}
@@ -441,11 +441,11 @@ def _residual_scaling(config: Mapping[str, Any], read: list[Any], readers: list[
         sums = [_class_name(data) == "Add" for data in readers]
         if module.endswith(SCALING) and convolutions == [True] and sums == [True]:
             return keras.layers.Rescaling(scale, name=name, dtype=_policy(config))
-    raise _UnknownLayerError(f"its layer {name!r} is a Lambda, whose computation is code, which is not run")
+    raise _UnknownLayerError(f"its layer {name!r} is a Lambda layer, whose computation is code, which is not run")
 
 
 def _neighbours(layers: Mapping[str, Any], name: str) -> tuple[list[Any], list[Any]]:
-    """The layers that a layer reads, in its order, and those that read it."""
+    """The configurations of the layers that a layer reads, in order, and of those that read it."""
     read = [layers[each[0]] for each in _references(layers[name].get("inbound_nodes", [])) if each[0] in layers]
     readers = [
         data for data in layers.values() if any(each[0] == name for each in _references(data.get("inbound_nodes", [])))
@@ -463,7 +463,7 @@ def _is_operation(data: Mapping[str, Any]) -> bool:
 
 
 def _class_name(data: Mapping[str, Any]) -> str:
-    """Without the package that it was registered in, `Custom>CustomScaleLayer`."""
+    """The class's name without the package in which it was registered, as in `Custom>CustomScaleLayer`."""
     return str(data.get("class_name")).rpartition(">")[2]
 
 
@@ -472,8 +472,8 @@ def _name(data: Mapping[str, Any]) -> str:
     return str(data.get("name") or (config["name"] if isinstance(config, Mapping) else "sequential"))
 
 
-def _plain(value: Any) -> Any:  # noqa: PLR0911 - one for each wrapper
-    """A value of the configuration without the wrappers that Keras 2 writes around what JSON does not have."""
+def _plain(value: Any) -> Any:  # noqa: PLR0911 - one return for each wrapper
+    """A configuration's value without Keras 2's wrappers for values that JSON lacks."""
     if isinstance(value, list):
         return [_plain(each) for each in value]
     if not isinstance(value, Mapping):
@@ -489,7 +489,7 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911 - one for each wrapper
         return inside["value"]
     if kind is None:
         return {key: _plain(each) for key, each in value.items()}
-    raise _UnknownLayerError(f"a setting is of class {kind}, which is code or not supported")
+    raise _UnknownLayerError(f"a setting has the class {kind}, which is code or not supported")
 
 
 # Its weights
@@ -497,7 +497,7 @@ def _plain(value: Any) -> Any:  # noqa: PLR0911 - one for each wrapper
 
 @dataclass
 class _Leaf:
-    """A layer with weights. path: Its name behind those of the models around it."""
+    """A layer with weights. `path` is its name after those of its outer models."""
 
     path: tuple[str, ...]
     layer: Any
@@ -513,7 +513,7 @@ def _leaves(built: Mapping[str, Built], around: tuple[str, ...] = ()) -> Iterato
 
 
 def _load_weights(path: Path, model: Built) -> None:
-    """Every weight of the model from the file; InputError where the two do not have the same."""
+    """Load all weights of the model. Raises InputError if the file's weights are not the model's."""
     leaves = list(_leaves(model.inside or {}))
     with open_checkpoint(path) as checkpoint:
         names = list(checkpoint.tensors)
@@ -523,13 +523,13 @@ def _load_weights(path: Path, model: Built) -> None:
             shown = "/".join(leaf.path)
             if len(found) != len(leaf.layer.weights):
                 raise InputError(
-                    f"{path}: holds {len(found)} weights of the layer {shown!r}, which has {len(leaf.layer.weights)}"
+                    f"{path}: has {len(found)} weights for the layer {shown!r}, which needs {len(leaf.layer.weights)}"
                 )
             for weight, name in zip(leaf.layer.weights, found, strict=True):
                 if checkpoint.tensors[name].shape != tuple(weight.shape):
                     raise InputError(
-                        f"{path}: {name} has shape {checkpoint.tensors[name].shape}, and its layer {shown!r} "
-                        f"takes {tuple(weight.shape)}"
+                        f"{path}: {name} has shape {checkpoint.tensors[name].shape}, but its layer {shown!r} "
+                        f"needs {tuple(weight.shape)}"
                     )
                 weight.assign(checkpoint.read(name))
             if isinstance(leaf.layer, keras.layers.Normalization):
@@ -537,7 +537,7 @@ def _load_weights(path: Path, model: Built) -> None:
 
 
 def _by_number(leaves: list[_Leaf], names: list[str]) -> list[list[str]]:
-    """Of a .keras file, where a layer's weights are numbered in Keras's order."""
+    """The tensors of each layer in a .keras file, where a layer's weights are numbered in Keras's order."""
     owned: dict[str, list[str]] = {}
     for name in names:
         owned.setdefault(name.rpartition("/")[0], []).append(name)
@@ -545,9 +545,9 @@ def _by_number(leaves: list[_Leaf], names: list[str]) -> list[list[str]]:
 
 
 def _by_name(path: Path, leaves: list[_Leaf], names: list[str], groups: set[str]) -> list[list[str]]:
-    """Of an .h5 file, where a model's outermost layers are groups and the weights in them have names.
+    """The tensors of each layer in an .h5 file, where the outermost layers are groups with named weights.
 
-    Inside a group a weight's name is of the layer alone, `trunk/conv2d/kernel`, or of a model around it too.
+    In a group, a weight's name has only the layer's name, `trunk/conv2d/kernel`, or also those of outer models.
     """
     left = {name for name in names if any(name.startswith(f"{group}/") for group in groups)}
     chosen: list[list[str]] = []
@@ -558,7 +558,7 @@ def _by_name(path: Path, leaves: list[_Leaf], names: list[str], groups: set[str]
         names_of = WEIGHT_NAMES.get(type(leaf.layer).__name__, {})
         keys = [names_of.get(weight.name, weight.name) for weight in leaf.layer.weights]
         owner = next((each for each in owners if f"{each}/{keys[0]}" in left), None)
-        if owner is None:  # a model without an input of its own stands before its layers' names
+        if owner is None:  # the names may begin with a model that has no input layer
             ending = f"/{leaf.path[-1]}/{keys[0]}"
             ends = [name for name in left if name.startswith(f"{group}/") and name.endswith(ending)]
             owner = ends[0].rpartition("/")[0] if len(ends) == 1 else owners[0]
@@ -567,7 +567,7 @@ def _by_name(path: Path, leaves: list[_Leaf], names: list[str], groups: set[str]
         chosen.append(found)
     if left:
         raise InputError(
-            f"{path}: holds weights of layers that its graph does not have by these names: {sorted(left)[:5]}; layers "
-            "were renamed after they were built: save the model in Keras 2 as .keras, which does not go by names"
+            f"{path}: has weights for layers whose names are not in its graph: {sorted(left)[:5]}; layers were renamed "
+            "after they were built: save the model in Keras 2 as .keras, which does not depend on names"
         )
     return chosen

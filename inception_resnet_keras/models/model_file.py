@@ -1,4 +1,4 @@
-"""A `.keras` file with what a user of the model must know inside it, written whole or not at all."""
+"""A `.keras` file with a card, which has what a user of the model must know; written whole or not at all."""
 
 from __future__ import annotations
 
@@ -30,18 +30,20 @@ INPUT_TYPES: tuple[InputType, ...] = get_args(InputType)
 
 @dataclass(frozen=True)
 class Card:
-    """What must be known to use a model.
+    """What a user of a model must know.
 
-    network, variant: whose table it was built from.
-    classes: names, in the order of the model's outputs.
-    size: (height, width) that pictures are resized to. The model takes their pixels of 0-255: it was
-        built with include_preprocessing=True.
-    central_crop: the share of each side, about the middle, that is resized: what the run was evaluated on.
-    run: the identity of the run that saved it, which the run's config.json has too; "" where it has none.
-    epoch: the number of the epoch after which the run saved it, counted from 1; 0 where that is not known.
-    value_range: the values that became 0 and 255 in the run's pictures of more than 8 bits; None where it had none.
-    thresholds: of a model of several labels per picture, one per class, in [0, 1]: a label is predicted where its
-        probability is at least its threshold. Empty where each picture has one class.
+    Attributes:
+        network, variant: The table that the model was built from.
+        classes: Class names in the order of the model's outputs.
+        size: (height, width) in pixels to which images are resized. The model takes pixels of 0-255, because it was
+            built with include_preprocessing=True.
+        central_crop: Share of each side, around the centre, that is cropped before resizing, as in the run's
+            evaluation; 1 for the whole image.
+        run: Identity of the run that saved the model, also in the run's config.json; "" if unknown.
+        epoch: Number of the epoch after which the run saved it, from 1; 0 if unknown.
+        value_range: The values that became 0 and 255 in the run's images of more than 8 bits; None without such images.
+        thresholds: For a model with several labels per image, one per class, in [0, 1]: a label is predicted if its
+            probability is at least its threshold. Empty if each image has one class.
     """
 
     network: str
@@ -56,24 +58,26 @@ class Card:
 
     @property
     def gives_classes(self) -> bool:
+        """Whether the output is one probability per class, not an embedding."""
         return True
 
     @property
     def multi_label(self) -> bool:
-        """Whether a picture may have several of the classes, or none."""
+        """Whether an image may have several of the classes, or none."""
         return len(self.thresholds) > 0
 
 
 @dataclass(frozen=True)
 class ExportCard(Card):
-    """What an exported model carries.
+    """The card of an exported model.
 
-    precision: what it was exported to compute in.
-    output: "probabilities", one a class (independent ones where the network ended in sigmoids), or
-        "embedding": then there are no classes.
-    input_type: of the pixels that it takes.
-    weights_sha256: of the Keras model's weights, in its order, as little-endian float32; "" where it is not known.
-    made_by: what wrote it, with versions.
+    Attributes:
+        precision: The precision in which it computes.
+        output: "probabilities", one per class (independent ones if the network ends in sigmoids); or "embedding",
+            without classes.
+        input_type: The dtype of its pixels.
+        weights_sha256: SHA-256 of the Keras model's weights, in its order, as little-endian float32; "" if unknown.
+        made_by: The programs that wrote it, with versions.
     """
 
     precision: Precision = "float32"
@@ -91,7 +95,7 @@ CardKind = TypeVar("CardKind", bound=Card)
 
 
 def save_model(model: keras.Model, path: Path, card: Card) -> None:
-    """Writes a model and its card; whatever `path` held stays until the new file is whole on the disk."""
+    """Write a model and its card. A file at `path` is kept until the new one is completely on the disk."""
     with replacing(path) as beside:
         model.save(beside)
         with zipfile.ZipFile(beside, "a") as archive:
@@ -99,48 +103,49 @@ def save_model(model: keras.Model, path: Path, card: Card) -> None:
 
 
 def read_card(path: Path) -> Card:
-    """The card of a saved model, without opening the model.
+    """Read the card of a saved model, without opening the model.
 
-    Raises InputError where the file is missing, damaged, or was not saved by this project.
+    Raises InputError if the file is missing or damaged, or was not saved by this package.
     """
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file; a run's folder or a model.keras of a run is needed")
+        raise InputError(f"{path}: there is no such file; give a run's folder or the model.keras in it")
     try:
         return parse_card(path, read_member(path))
     except KeyError:
         raise InputError(
-            f"{path}: holds no class names; it was not saved by `inception-resnet-keras train`, or was saved again by "
-            "Keras, which leaves them out"
+            f"{path}: has no class names; it was not saved by `inception-resnet-keras train`, or was saved again by "
+            "Keras, which drops them"
         ) from None
     except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"{path}: is damaged or no .keras file ({error})") from None
+        raise InputError(f"{path}: is damaged or not a .keras file ({error})") from None
 
 
 def card_text(card: Card) -> str:
+    """A card as JSON text."""
     return json_text(asdict(card))
 
 
 def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> CardKind:  # type: ignore[assignment]
-    """A card from the text that `path` holds; InputError where it is none that can be true."""
+    """Parse the text of a card in the file `path`. Raises InputError if it is not a valid card."""
     try:
         if len(text) > CARD_BYTES:
             raise ValueError(f"its card has {len(text):,} bytes")
-        # Cards of earlier versions lack these: they were evaluated on whole pictures of one class each.
+        # Cards of earlier versions lack these fields; those models were evaluated on whole images with one class each.
         earlier = {"central_crop": 1.0, "run": "", "epoch": 0, "value_range": None, "thresholds": []}
         earlier |= {"input_type": "float32", "weights_sha256": "", "made_by": ""}
         found = {**earlier, **json.loads(text)}
         values = {field.name: found[field.name] for field in fields(kind)}
         card = kind(**values)
         if not isinstance(card.classes, list) or not all(isinstance(name, str) for name in card.classes):
-            raise TypeError("its class names are no texts")
+            raise TypeError("its class names are not strings")
         if not card.classes and card.gives_classes:
-            raise TypeError("it names no classes")
+            raise TypeError("it has no class names")
         if not all(isinstance(values[key], str) for key in values if key not in _NO_TEXTS):
-            raise TypeError("a name in it is no text")
+            raise TypeError("a name in it is not a string")
         if isinstance(card, ExportCard) and (card.precision not in PRECISIONS or card.output not in get_args(Output)):
-            raise TypeError(f"it tells of {card.output!r} in {card.precision!r}")
+            raise TypeError(f"its output is {card.output!r} in {card.precision!r}")
         if isinstance(card, ExportCard) and card.input_type not in INPUT_TYPES:
-            raise TypeError(f"it tells of pixels in {card.input_type!r}")
+            raise TypeError(f"its input type is {card.input_type!r}")
         height, width = card.size
         if not all(is_integer(side) and 0 < side <= _LONGEST_SIDE for side in (height, width)):
             raise TypeError(f"its size is {card.size!r}")
@@ -153,68 +158,68 @@ def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> Ca
         if len(thresholds) not in (0, len(card.classes)) or not all(is_number(t) and 0 <= t <= 1 for t in thresholds):
             raise TypeError(f"its thresholds are {thresholds!r:.100}")
     except KeyError as error:
-        raise InputError(f"{path}: holds no class names: its card lacks {error}") from None
+        raise InputError(f"{path}: has no class names: its card lacks {error}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is damaged: its card cannot be read ({error})") from None
     return replace(card, size=(height, width), value_range=value_range, thresholds=tuple(thresholds))
 
 
 def load_model(path: Path, *, compile: bool = False) -> tuple[keras.Model, Card]:
-    """The saved model of a file or of a run's folder, and its card; `compile` brings the optimizer's state too.
+    """Load the model of a file or a run's folder, and its card; with `compile` also the optimizer's state.
 
-    Raises InputError where the file is missing, damaged, or was not saved by this project.
+    Raises InputError if the file is missing or damaged, or was not saved by this package.
     """
     path = model_of_run(path) or path
     card = read_card(path)
     model = _loaded(path, compile)
     if not _fits(model, card):
         raise InputError(
-            f"{path}: is damaged: its {MEMBER} tells of {counted(len(card.classes), 'class')} of pictures of "
-            f"{card.size[0]}×{card.size[1]}, its model is {model.input_shape} → {model.output_shape}"
+            f"{path}: is damaged: its {MEMBER} describes {counted(len(card.classes), 'class')} and pictures of "
+            f"{card.size[0]}×{card.size[1]}, but its model is {model.input_shape} → {model.output_shape}"
         )
     return model, card
 
 
 def has_card(path: Path) -> bool:
-    """Whether a file is a .keras of this project's; False for what is no zip archive at all."""
+    """Whether a file is a .keras file of this package; False for a file that is not a zip archive."""
     try:
         with zipfile.ZipFile(path) as archive:
             return MEMBER in archive.namelist()
     except PermissionError:
-        raise  # not damaged: its owner can mend that
+        raise  # the file is not damaged, and its owner can grant access
     except (zipfile.BadZipFile, OSError):
         return False
 
 
 def read_card_if_any(path: Path) -> Card | None:
-    """The card of a .keras file that this project wrote; None for a file that Keras wrote, which has none."""
+    """The card of a .keras file that this package wrote; None for a file that Keras wrote."""
     return read_card(path) if has_card(path) or not path.is_file() else None
 
 
 def read_run_config(path: Path) -> dict[str, Any]:
-    """The content of a run's config.json: its settings under `config`, what was derived from them, its identity.
+    """Read a run's config.json: its settings under `config`, the values derived from them, and its identity.
 
-    Raises InputError where it is missing or damaged.
+    Raises InputError if it is missing or damaged.
     """
     try:
         stored = json.loads(read_text(path))
         if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict):
             raise TypeError("it has no table `config`")
         if not isinstance(stored.get("run", ""), str):
-            raise TypeError("the run's identity is no text")
+            raise TypeError("the run's identity is not a string")
     except FileNotFoundError:
-        raise InputError(f"{path.parent}: holds no run: there is no {path.name} in it") from None
+        raise InputError(f"{path.parent}: is not a run's folder: it has no {path.name}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise damaged_run_config(path, error) from None
     return stored
 
 
 def damaged_run_config(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: is damaged or of another program ({error!r:.200})")
+    return InputError(f"{path}: is damaged or from another program ({error!r:.200})")
 
 
 def has_graph(path: Path) -> bool:
-    """Whether a file holds a Keras model with its graph, not its weights alone: a .keras, or a whole model's .h5."""
+    """Whether a file is a Keras model with its graph, not only weights: a .keras file, or a whole model's .h5."""
     if not path.is_file():
         return False
     try:
@@ -227,14 +232,14 @@ def has_graph(path: Path) -> bool:
             with open_hdf5(path) as file:
                 return "model_config" in file.attrs
     except PermissionError:
-        raise  # not damaged: its owner can mend that
+        raise  # the file is not damaged, and its owner can grant access
     except (zipfile.BadZipFile, OSError, RuntimeError):
-        pass  # damaged: whoever reads the file says so
+        pass  # damaged: reading the file will report it
     return False
 
 
 def load_keras_model(path: Path, card: Card | None = None) -> keras.Model:
-    """A saved Keras model; InputError where it cannot be read, or is not the one that its card describes."""
+    """Load a saved Keras model. Raises InputError if it cannot be read, or if its card does not describe it."""
     return _loaded(path) if card is None else load_model(path)[0]
 
 
@@ -244,7 +249,7 @@ def _loaded(path: Path, compile: bool = False) -> keras.Model:
     from ..weights.readers.hdf5 import check_keras
 
     if path.suffix.lower() == ".keras" and not zipfile.is_zipfile(path):
-        raise InputError(f"{path}: is not a Keras model: its file is no zip archive, so it is damaged or cut short")
+        raise InputError(f"{path}: is not a Keras model: it is not a zip archive, so it is damaged or truncated")
     if keras.config.backend() == "tensorflow":
         use_gpus()
     if has_graph(path):
@@ -259,14 +264,14 @@ def _loaded(path: Path, compile: bool = False) -> keras.Model:
             return keras.saving.load_model(path, compile=compile)
     except RecursionError:
         raise InputError(f"{path}: cannot be read as a Keras model: its layers are nested too deeply") from None
-    except Exception as error:  # Keras and HDF5 raise anything down to plain RuntimeError on a damaged file
+    except Exception as error:  # on a damaged file, Keras and HDF5 may raise any error, even a plain RuntimeError
         if is_out_of_memory(error):
             raise NoMemoryError(f"{path}: {NO_MEMORY}") from error
         raise InputError(f"{path}: cannot be read as a Keras model: {reason_of(error)}") from error
 
 
 def _layers_of_applications() -> keras.saving.CustomObjectScope:
-    """The one layer that keras.applications defines for itself: a .h5 names it, and does not say where it is from."""
+    """A scope with the only layer that keras.applications defines: .h5 files have its name without its module."""
     import keras
     from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
@@ -274,6 +279,7 @@ def _layers_of_applications() -> keras.saving.CustomObjectScope:
 
 
 def _fits(model: keras.Model, card: Card) -> bool:
+    """Whether a model has the input and output that its card describes."""
     from ..networks.recognise import image_size
 
     return (

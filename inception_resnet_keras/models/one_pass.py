@@ -1,4 +1,4 @@
-"""One pass over the pictures, whatever the number of models: each is decoded once, or once a size they need."""
+"""One pass over images for any number of models: each image is decoded once, or once per size that they need."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ProgressCallback = Callable[[str, int, int], None]
 Decode = Callable[[int, Enough], Image.Image]
 Given = TypeVar("Given")
 Made = TypeVar("Made")
-SUM_TOLERANCE = 1e-2  # half precision's sums are off by a few thousandths
+SUM_TOLERANCE = 1e-2  # in half precision, sums of probabilities differ from 1 by a few thousandths
 
 
 def one_pass(
@@ -38,26 +38,26 @@ def one_pass(
     batch_size: int = 32,
     progress: Progress = lambda done, total: None,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """What models say of pictures.
+    """Compute the outputs of models for images.
 
     Args:
-        names: The pictures, as errors call them.
-        decode: Gives picture number `index`, for a size as `data.crops.decoding_size` has it; raises
-            UnreadableImageError for one that is to be left out, anything else to end the pass.
-        subjects: The models; those of equal views share their crops.
-        crops: 1, 12 or 144 a picture.
-        flip: Whether to look at each crop mirrored too.
-        averaged: Whether to keep the mean over a picture's crops only.
-        batch_size: How many crops go through a model at once.
-        progress: Called with how many pictures are done of how many.
+        names: The images' names in messages.
+        decode: A function that decodes the image with a given index, at the size of `data.crops.decoding_size`. It
+            raises UnreadableImageError to skip the image, and any other error to end the pass.
+        subjects: The models. Models with equal views share their crops.
+        crops: Crops per image, 1, 12 or 144.
+        flip: Whether to add the mirror image of each crop.
+        averaged: Whether to return only the mean over an image's crops.
+        batch_size: Number of crops that a model computes at once.
+        progress: A function that is called with the number of finished images and their total.
 
     Returns:
-        int64 (n,) the numbers of the pictures that were read; and for each model float32
-        (n, crops, outputs), or twice the crops with `flip`, a crop followed by its mirrored one; or
-        averaged (n, outputs).
+        The indices of the images that were read, int64 (n,); and for each model its outputs, float32
+        (n, crops, outputs). With `flip` there are twice as many crops, each followed by its mirror image. With
+        `averaged` the outputs are (n, outputs).
 
     Raises:
-        InputError: A model gives NaN or infinity.
+        InputError: A model computes NaN or infinity.
     """
     count = len(names)
     views = list(dict.fromkeys(subject.view for subject in subjects))
@@ -70,11 +70,12 @@ def one_pass(
         return {view: _with_mirrored(pixels) for view, pixels in found.items()} if flip else found
 
     read: list[int] = []
-    outputs: list[np.ndarray] = []  # one array a model, filled as batches come: lists of parts would take twice that
+    # One array per model, filled batch by batch: joining a list of parts at the end would need twice the memory.
+    outputs: list[np.ndarray] = []
     pictures = max(1, batch_size // (crops * (2 if flip else 1)))
     done = 0
     with ThreadPoolExecutor(usable_cores()) as threads:
-        ahead = 2 * pictures + min(usable_cores(), 16)  # 144 crops of a picture take 40 MB
+        ahead = 2 * pictures + min(usable_cores(), 16)  # limited, because 144 crops of one image take 40 MB
         for batch in batched(mapped_ahead(threads, looked_at, range(count), ahead), pictures):
             readable = [found for found in batch if found is not None]
             numbers = [done + number for number, found in enumerate(batch) if found is not None]
@@ -91,7 +92,7 @@ def one_pass(
             progress(done, count)
     if not read:
         return np.empty(0, np.int64), [np.empty((0, 0), np.float32)] * len(subjects)
-    return np.array(read, np.int64), [said[: len(read)] for said in outputs]
+    return np.array(read, np.int64), [each[: len(read)] for each in outputs]
 
 
 def classify(
@@ -104,18 +105,17 @@ def classify(
     several: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """As `one_pass`, the probabilities of a picture's crops averaged: float32 (n, classes) a model.
+    """`one_pass` for probabilities, averaged over an image's crops: float32 (n, classes) per model.
 
-    several: Whether a picture may have several labels, so that its probabilities do not sum to 1.
-
-    Raises InputError where a model gives none.
+    `several` is whether an image may have several labels, so that its probabilities need not sum to 1. Raises
+    InputError if a model's outputs are not probabilities.
     """
     checked = [replace(subject, run=_checked(subject, several=several)) for subject in subjects]
     return one_pass(names, decode, checked, crops=crops, batch_size=batch_size, progress=progress, averaged=True)
 
 
 def average(outputs: Sequence[np.ndarray]) -> np.ndarray:
-    """The mean of several models' probabilities, float32; of one model, what it gives."""
+    """The mean of several models' probabilities, float32. For one model, its own array."""
     if len(outputs) == 1:
         return outputs[0]
     total = outputs[0].astype(np.float64)
@@ -127,7 +127,7 @@ def average(outputs: Sequence[np.ndarray]) -> np.ndarray:
 def mapped_ahead(
     threads: ThreadPoolExecutor, function: Callable[[Given], Made], items: Iterable[Given], ahead: int
 ) -> Iterator[Made]:
-    """The results in order, at most `ahead` of them made before they are asked for."""
+    """The results of a function on threads, in order. At most `ahead` results are computed in advance."""
     rest = iter(items)
     waiting: deque[Future[Made]] = deque(threads.submit(function, item) for item in islice(rest, ahead))
     try:
@@ -141,12 +141,14 @@ def mapped_ahead(
 
 
 def batched(items: Iterable[Given], length: int) -> Iterator[list[Given]]:
+    """Lists of `length` items; the last one may be shorter."""
     rest = iter(items)
     while batch := list(islice(rest, length)):
         yield batch
 
 
 def _with_mirrored(pixels: np.ndarray) -> np.ndarray:
+    """Each crop followed by its mirror image."""
     return np.stack([pixels, pixels[..., ::-1, :]], axis=1).reshape(-1, *pixels.shape[1:])
 
 
@@ -157,20 +159,21 @@ def _outputs(run: Run, pictures: Sequence[np.ndarray], batch_size: int) -> np.nd
 
 
 def _checked(subject: OpenedModel, *, several: bool) -> Run:
-    """The model's run, refused where it gives no probabilities; NaN passes, which `one_pass` refuses by name."""
+    """The model's `run`, with an error if its outputs are not probabilities. NaN is left to `one_pass`."""
 
     def run(images: np.ndarray) -> np.ndarray:
         found = subject.run(images)
         if several:
             if found.min() < 0 or found.max() > 1:
                 raise InputError(
-                    f"{subject.name}: gives no probabilities of labels, which are in [0, 1] (but {found[0, :3]} …)"
+                    f"{subject.name}: its outputs are not probabilities in [0, 1] ({found[0, :3]} …): for several "
+                    "labels, only a model that ends in sigmoids can be evaluated or averaged"
                 )
             return found
         if found.min() < 0 or np.abs(found.sum(axis=1) - 1).max() > SUM_TOLERANCE:
             raise InputError(
-                f"{subject.name}: gives no probabilities that sum to 1 (but {found[0, :3]} …): only a model that ends "
-                "in a softmax can be evaluated or averaged"
+                f"{subject.name}: its outputs are not probabilities that sum to 1 ({found[0, :3]} …): only a model "
+                "that ends in a softmax can be evaluated or averaged"
             )
         return found
 

@@ -1,15 +1,15 @@
-"""THE door: whatever a user names becomes a model that takes pixels of 0-255, and that says what it gives.
+"""Opens a model in any form: the result takes pixels of 0-255 and describes its outputs. All verbs open models here.
 
-A model is named in one of these ways:
+A model is given in one of these forms:
 
-    a Keras model, in memory    run as it is
-    FILE.keras, FILE.h5         a model that Keras or this project saved: run as its own graph
+    a Keras model in memory     run with its own graph
+    FILE.keras, FILE.h5         a model saved by Keras or this package: run with its own graph
     RUN                         the folder of a training run: its model.keras
     a SavedModel's folder, FILE.onnx, FILE.xml or FILE.tflite
-                                what `export` wrote
+                                a model written by `export`
     [NETWORK[:VARIANT]=]NAME    registered weights, such as inception_v4=imagenet or timm/inception_v4.tf_in1k
-    [NETWORK[:VARIANT]=]PATH    bare weights, in any format that `load_weights` reads: their network is built anew,
-                                and what the file does not say is assumed and noted
+    [NETWORK[:VARIANT]=]PATH    bare weights in any format that `load_weights` reads: their network is built, and
+                                settings that the file lacks are assumed and noted
 """
 
 from __future__ import annotations
@@ -43,36 +43,39 @@ if TYPE_CHECKING:
 
 GivenModel: TypeAlias = Union[str, PathLike[str], "keras.Model"]
 Run = Callable[[np.ndarray], np.ndarray]
-IMAGENET_CROP = View((299, 299), 0.875)  # TF-Slim's, of whose weights the others are conversions
-# Whose checkpoints are looked at as the registry says: `inspect`'s source → what the names of its entries begin with.
+IMAGENET_CROP = View((299, 299), 0.875)  # TF-Slim's; the other projects' weights are conversions of its weights
+# Sources whose checkpoints use the registry's crop and size: `inspect`'s source → beginning of its entries' names.
 PUBLISHERS = {
     "TF-Slim": "slim",
     "kentsommer/keras-inceptionV4": "kentsommer",
     "keras.applications": "keras",
     "timm": "timm",
 }
-IMAGENET_ENDS = ("tench", "toilet_tissue")  # the first and the last class, as Keras names them
+IMAGENET_ENDS = ("tench", "toilet_tissue")  # Keras's names of the first and last class
 
 
 @dataclass(frozen=True)
 class OpenedModel:
     """A model as a function from pixels to probabilities or embeddings.
 
-    name: As the user named it. network: Whose table it is of, "" where that is not known.
-    classes: Names in the order of the outputs; None where it carries none.
-    imagenet: Whether its outputs are ImageNet's classes. outputs: How many it has.
-    view: How one picture becomes its input.
-    run: float32 (n, height, width, 3), pixels of 0-255, to float32 (n, outputs).
-    published: Accuracy as its source publishes it, %, by measure.
-    assumed: Whether nothing says that the weights were made for this view.
-    averages: Whether its file has running averages of the weights that were not taken.
-    notes: What was assumed, or added to the model, one sentence each.
-    model: The Keras model behind `run`; None for what `export` wrote.
-    preprocessing: What `run` makes of pixels before the model reads them.
-    runner: What runs the Keras model inside `run`; None for what `export` wrote.
-    thresholds: Of a model of several labels per picture, one per class: a label is predicted where its probability is
-        at least this. Empty where each picture has one class, or nothing says that it may have several.
-    sigmoids: Whether each output is known to be a sigmoid of its own, so that a picture may have several classes.
+    Attributes:
+        name: The model's name as the user gave it.
+        network: Name of the network whose table it has; "" if unknown.
+        classes: Class names in the order of the outputs; None if the model has none.
+        imagenet: Whether its outputs are ImageNet's classes.
+        outputs: Number of outputs.
+        view: How an image is resized and cropped to the input.
+        run: From pixels of 0-255, float32 (n, height, width, 3), to float32 (n, outputs).
+        published: Published accuracy in %, by measure.
+        assumed: Whether the view is only assumed to be that of the weights.
+        averages: Whether its file has running averages of the weights that were not loaded.
+        notes: Assumptions about the model and additions to it, one sentence each.
+        model: The Keras model in `run`; None for an exported model.
+        preprocessing: The preprocessing in `run`, before the model.
+        runner: The function in `run` that runs the Keras model; None for an exported model.
+        thresholds: For a model with several labels per image, one per class: a label is predicted if its probability
+            is at least its threshold. Empty if each image has one class, or if that is unknown.
+        sigmoids: Whether each output is known to be a separate sigmoid, so that an image may have several classes.
     """
 
     name: str
@@ -93,23 +96,23 @@ class OpenedModel:
     sigmoids: bool = False
 
     def keras_input(self, images: np.ndarray) -> np.ndarray:
-        """What `model` reads, of pixels of 0-255 (n, height, width, 3): preprocessed, in its own data format."""
+        """The input of `model` for pixels of 0-255, (n, height, width, 3): preprocessed, in the model's data format."""
         assert self.runner is not None
         return self.runner.keras_input(images)
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model that exists, and is not opened yet. exported: Whether `export` wrote it, so that it has no gradients."""
+    """A model that exists but is not opened yet. `exported` is whether `export` wrote it, so it has no gradients."""
 
     name: str
     opener: Callable[[bool], OpenedModel]
     exported: bool = False
 
     def open(self, *, embedding: bool = False) -> OpenedModel:
-        """Opens it for its classes, or for the embedding of pictures.
+        """Open the model for its classes, or with `embedding` for its embedding of images.
 
-        Raises InputError where it gives none, or is damaged.
+        Raises InputError if it has no such output, or is damaged.
         """
         return self.opener(embedding)
 
@@ -123,13 +126,13 @@ def open_model(
     preprocessing: str | None = None,
     trust: bool = False,
 ) -> OpenedModel:
-    """Opens a model, whatever it is kept as; the arguments are those of `locate` and `ModelSource.open`."""
+    """Open a model in any form. The arguments are those of `locate` and `ModelSource.open`."""
     source = locate(model, imagenet=imagenet, ema=ema, preprocessing=preprocessing, trust=trust)
     return source.open(embedding=embedding)
 
 
 def display_name(model: GivenModel) -> str:
-    """What a model is called in reports."""
+    """A model's name in reports."""
     return text_of("model", model) if isinstance(model, str | PathLike) else f"{model.name} (Keras)"
 
 
@@ -141,17 +144,18 @@ def locate(
     preprocessing: str | None = None,
     trust: bool = False,
 ) -> ModelSource:
-    """Finds a model without opening it.
+    """Find a model without opening it. For a path, no framework is imported.
 
     Args:
-        model: The model, named in one of the ways above.
-        imagenet: Whether 1000 or 1001 classes without names are taken to be ImageNet's.
-        ema: Whether to take the running averages that a checkpoint may have beside its weights.
-        preprocessing: How the model takes pixels, one of `PREPROCESSINGS`, where that cannot be measured; None to
-            measure it. "none" is 0-255 as they are.
+        model: The model, in one of the forms above.
+        imagenet: Whether 1000 or 1001 classes without names are assumed to be ImageNet's.
+        ema: Whether to load the running averages that a checkpoint may have beside its weights.
+        preprocessing: The preprocessing of the model's input, one of `PREPROCESSINGS`, if it cannot be measured; "none"
+            for pixels of 0-255. None measures it.
+        trust: Whether to load a SavedModel with operations that `export` does not write, which can run any program.
 
     Raises:
-        InputError: There is no such model, or an argument does not fit it. No engine is started for a path.
+        InputError: The model does not exist, or an argument does not fit it.
     """
     _check_preprocessing(preprocessing)
     name = _name_of(model)
@@ -190,11 +194,11 @@ def _locate_path(
         _refuse_options(text, ema=ema, preprocessing=preprocessing)
         return partial(_open_registered, text, _fitting(source, network, variant))
     path = Path(source)
-    if not path.exists() and not is_checkpoint(path):  # a TensorFlow checkpoint is named by what its files begin with
+    if not path.exists() and not is_checkpoint(path):  # a TensorFlow checkpoint is given by the prefix of its files
         known = ", ".join(map(repr, registry.NAMES))
         raise InputError(
-            f"{text}: there is no such file, folder or registered name; a run's folder, a .keras file, or "
-            f"[NETWORK[:VARIANT]=]WEIGHTS is needed, weights being a checkpoint's path or one of {known}"
+            f"{text}: there is no such file, folder or registered name; give a run's folder, a .keras file, or "
+            f"[NETWORK[:VARIANT]=]WEIGHTS, where WEIGHTS is a checkpoint's path or one of {known}"
         )
     require_regular(path)
     if not wanted and _is_whole_model(path):
@@ -210,16 +214,16 @@ def _locate_path(
 
 
 def _is_whole_model(path: Path) -> bool:
-    """Whether a path is of a model with its graph; False for bare weights, also those of a folder."""
+    """Whether a path is a model with its graph; False for bare weights, also in a folder."""
     if path.is_dir():
         return holds_model(path) or not holds_checkpoints(path)
     return path.suffix.lower() in (".xml", ".onnx", ".tflite", ".bin") or has_graph(path)
 
 
 def find_keras_file(path: Path) -> Path | None:
-    """The file of the Keras model that a path names: the path itself, or a run's; None for what `export` wrote.
+    """The Keras model's file for a path: the path itself, or a run's model; None for an exported model.
 
-    Raises InputError where there is no model, or a run's folder holds the model of another run. Starts no engine.
+    Raises InputError if there is no model, or a run's folder has the model of another run. Imports no framework.
     """
     if has_graph(path):
         return path
@@ -233,17 +237,17 @@ def _refuse_options(text: str, *, ema: bool = False, preprocessing: str | None =
     if ema:
         raise _no_averages(text)
     if preprocessing is not None:
-        raise InputError(f"preprocessing: got {preprocessing!r}, and {text} takes pixels of 0-255 here; leave it out")
+        raise InputError(f"preprocessing: got {preprocessing!r}, but {text} takes pixels of 0-255; leave it out")
 
 
 def _no_averages(text: str) -> InputError:
-    return InputError(f"ema: {text} has no running averages, which trainers' checkpoints may have; leave --ema out")
+    return InputError(f"ema: {text} has no running averages, which only some checkpoints have; leave --ema out")
 
 
 def _no_classifier(text: str) -> InputError:
     return InputError(
-        f"{text}: has no classifier: it gives embeddings; verify pairs of faces with --pairs, "
-        "or explain a likeness with --against"
+        f"{text}: has no classifier: its output is an embedding; verify pairs of faces with --pairs, "
+        "or explain a similarity with --against"
     )
 
 
@@ -252,13 +256,17 @@ def _no_classifier(text: str) -> InputError:
 
 @dataclass
 class KerasModel:
-    """A Keras model, and what was found out about it.
+    """A Keras model and its properties.
 
-    model: Functional, from one picture to one output. card: What its file says, if this project wrote it.
-    network: The network of the tables that it holds, perhaps inside other models; None for another.
-    source: The project whose layer names the network has. size: (height, width) of its pictures.
-    preprocessing: What pixels of 0-255 must become before it reads them.
-    ending: What its output is. notes: What was assumed.
+    Attributes:
+        model: A functional model from one image to one output.
+        card: The card in its file, if this package wrote it.
+        network: The network of the tables that it contains, possibly nested; None if there is none.
+        source: The project whose layer names the network has.
+        size: (height, width) of its images in pixels.
+        preprocessing: The preprocessing that pixels of 0-255 need before the model.
+        ending: The kind of its output.
+        notes: What was assumed.
     """
 
     model: keras.Model
@@ -272,7 +280,7 @@ class KerasModel:
 
     @property
     def activation(self) -> str | None:
-        """What makes probabilities of logits; None for a model whose outputs are none."""
+        """The activation that turns logits into probabilities; None if the outputs are not logits."""
         if self.ending != "logits":
             return None
         return "sigmoid" if self.model.output.shape[1] == 1 else "softmax"
@@ -287,19 +295,19 @@ def examine(
     size: tuple[int, int] | None = None,
     default_size: bool = True,
 ) -> KerasModel:
-    """What a Keras model is: its graph, size, preprocessing and output.
+    """Determine a Keras model's graph, image size, preprocessing and kind of output.
 
     Args:
-        name: What errors call it. given: The model, or its file.
-        card: What its file says; None for a model that this project did not write.
+        name: The model's name in messages.
+        given: The model, or its file.
+        card: The card in its file; None for a model that this package did not write.
         preprocessing: One of `PREPROCESSINGS`, or None to measure it.
-        size: (height, width) of the pictures that a model of any size is to take; None for what it says itself.
-        default_size: Whether a model of any size takes, without `size`, the one that its network was made for.
+        size: (height, width) in pixels for a model of any size; None for its own.
+        default_size: Whether, without `size`, a model of any size gets the size that its network was designed for.
 
     Raises:
-        InputError: The file cannot be read; the model is no functional model of one picture with an output of
-            (batch, n); its size is not known, or is not `size`; or the pixels that it takes cannot be told and
-            `preprocessing` is None.
+        InputError: The file cannot be read; the model is not a functional model from one image to (batch, n); its
+            size is unknown or differs from `size`; or its preprocessing cannot be measured and is not given.
     """
     import keras
 
@@ -312,59 +320,62 @@ def examine(
     whole = given if isinstance(given, keras.Model) else load_keras_model(given, card)
     model = functional(whole)
     if model is None:
-        raise InputError(f"{name}: its graph is not known; a functional or sequential Keras model is needed")
+        raise InputError(f"{name}: its graph is unknown; a functional or sequential Keras model is needed")
+    # One image in, one output of (batch, n) out.
     notes: list[str] = []
     output, *others = keras.tree.flatten(model.output)
     if others:
         first, *rest = model.output_names
-        notes.append(f"its first output is used, {first}, without {', '.join(rest)}")
+        notes.append(f"its first output, {first}, is used, and {', '.join(rest)} ignored")
         model = keras.Model(model.input, output, name=model.name)
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         takes = ", ".join(str(tuple(each.shape)) for each in model.inputs)
-        raise InputError(f"{name}: takes {takes}; a model of one picture is needed: (batch, height, width, 3)")
+        raise InputError(f"{name}: takes {takes}; a model with one image as input is needed: (batch, height, width, 3)")
     if len(output.shape) != 2:
         raise InputError(
-            f"{name}: gives {tuple(output.shape)}; a classifier or an embedding is needed, which gives (batch, n): "
+            f"{name}: its output is {tuple(output.shape)}; a classifier or an embedding, (batch, n), is needed: "
             "build it with include_top=True, or pooling='avg'"
         )
+    # The network inside, under whichever project's names.
     flat = flattened(model)
     shapes, layers = model_shapes(flat), model_layers(flat)
     found = identify(shapes, layers) if shapes else None
     network = found.network if found else None
     shape = model.inputs[0].shape[1:]
     if shape[0 if channels_first(model) else 2] != 3:
-        raise InputError(f"{name}: takes {tuple(shape)}; pictures of three channels are needed")
+        raise InputError(f"{name}: takes {tuple(shape)}; an input with three channels is needed")
     size = _size(name, card.size if card else image_size(model), network if default_size else None, size)
+    # The pixel range: given, known from the card, or measured.
     if preprocessing is not None:
         chosen = PREPROCESSINGS[preprocessing]
         measured = None if chosen is RAW else pixel_input(model, size, network)
         if measured and measured.measured and measured.preprocessing is RAW:
-            raise InputError(f"preprocessing: got {preprocessing!r}, and {name} scales pixels itself; leave it out")
+            raise InputError(f"preprocessing: got {preprocessing!r}, but {name} scales pixels itself; leave it out")
     elif card:
         chosen = RAW
     else:
         measured = pixel_input(model, size, network)
         chosen = require_known(measured, name, " or ".join(map(repr, PREPROCESSINGS)))
         if chosen is not RAW:
-            notes.append(f"pixels are preprocessed as {chosen.name!r} before the model reads them: {measured.reason}")
+            notes.append(f"pixels are preprocessed as {chosen.name!r} before the model: {measured.reason}")
     source = found.table.source if found else ""
     return KerasModel(model, card, network, source, size, chosen, output_kind(output), notes)
 
 
 def _size(name: str, own: tuple[Any, Any], network: Network | None, given: tuple[int, int] | None) -> tuple[int, int]:
-    """(height, width) of a model's pictures; of any size, the one that is given or that its network was made for."""
+    """(height, width) of a model's images: its own, or for a model of any size `given` or its network's own size."""
     height, width = own
     if given is not None:
         if any(side not in (None, wanted) for side, wanted in zip(own, given, strict=True)):
             shown = "×".join(str(side or "any") for side in own)
-            raise InputError(f"size: got {given[0]}×{given[1]}, and {name} takes pictures of {shown}; leave it out")
+            raise InputError(f"size: got {given[0]}×{given[1]}, but {name} takes images of {shown}; leave it out")
         return given
     if height and width:
         return height, width
     if network is None:
         raise InputError(
-            f"{name}: takes pictures of any size; say which with size= (--size) where it is exported, or build it for "
-            "the one that it is to be used with"
+            f"{name}: takes images of any size; give one with size= (--size) when you export it, or build it for one "
+            "size"
         )
     return height or network.size, width or network.size
 
@@ -378,7 +389,7 @@ def _open_keras(
     imagenet: bool = True,
     preprocessing: str | None = None,
 ) -> OpenedModel:
-    """A Keras model, run as its own graph."""
+    """Open a Keras model with its own graph."""
     import keras
 
     from ..networks.ends import classifier_input
@@ -393,10 +404,11 @@ def _open_keras(
         embed = partial(normalised, runner)
         opened = OpenedModel(name, network, None, False, vector.shape[-1], view, embed)
         return replace(opened, notes=tuple(notes), model=model, preprocessing=found.preprocessing, runner=runner)
+    # A classifier: probabilities, class names, and the view that the weights were evaluated with.
     if found.ending == "embedding":
         raise _no_classifier(name)
     if activation := found.activation:
-        notes.append(f"it gives logits: a {activation} makes probabilities of them")
+        notes.append(f"its output is logits: a {activation} turns them into probabilities")
         model = keras.Model(model.input, keras.layers.Activation(activation, dtype="float32")(model.output))
     runner, outputs = KerasRun(model, found.preprocessing), model.output.shape[-1]
     classes = card.classes if card else None
@@ -410,25 +422,27 @@ def _open_keras(
 
 
 def common_value_range(opened: Sequence[OpenedModel]) -> tuple[float, float] | None:
-    """The value range of pictures of more than 8 bits, where the models agree; InputError where they do not."""
+    """The models' common value range for images of more than 8 bits. Raises InputError if they differ."""
     ranges = {each.view.value_range: each.name for each in opened}
     if len(ranges) > 1:
         listed = ", ".join(f"{name} ({shown or 'none'})" for shown, name in ranges.items())
-        raise InputError(f"the models were trained with different ranges of values: {listed}; use them one by one")
+        raise InputError(f"the models were trained with different value ranges: {listed}; use them one by one")
     return next(iter(ranges))
 
 
 def card_view(card: Card) -> View:
-    """What the run that a card is of was evaluated on."""
+    """The view with which the card's run was evaluated."""
     return View(card.size, card.central_crop, value_range=card.value_range)
 
 
 class KerasRun:
-    """A model on arrays, compiled for some lengths of batches: one between them is filled up to the next.
+    """Runs a model on arrays, compiled for a few batch sizes. Smaller batches are padded to the next of them.
 
-    A batch that is longer than all before it is another length to compile for.
+    The model is compiled again for each batch that is larger than all before it.
 
-    model: What is run; it may be replaced by one that computes the same. preprocessing: What pixels become before.
+    Attributes:
+        model: The model. It may be replaced by an equivalent one.
+        preprocessing: The preprocessing of pixels before the model.
     """
 
     def __init__(self, model: keras.Model, preprocessing: Preprocessing = RAW) -> None:
@@ -436,7 +450,7 @@ class KerasRun:
         self._lengths: list[int] = []  # ascending
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Pixels of 0-255, float32 (n, height, width, 3), to float32 (n, outputs)."""
+        """From pixels of 0-255, float32 (n, height, width, 3), to float32 (n, outputs)."""
         if not self._lengths or self._lengths[-1] < len(images):
             self._lengths.append(len(images))
         missing = next(length for length in self._lengths if length >= len(images)) - len(images)
@@ -444,13 +458,14 @@ class KerasRun:
         return np.asarray(self.model.predict_on_batch(self.keras_input(batch)))[: len(images)]
 
     def apply(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
-        """What another model of the same input gives for pixels, without compiling it."""
+        """The output of another model with the same input, for pixels of 0-255, without compilation."""
         import keras
 
         found: np.ndarray = keras.ops.convert_to_numpy(model(self.keras_input(images), training=False))
         return found
 
     def keras_input(self, images: np.ndarray) -> np.ndarray:
+        """The model's input for pixels of 0-255: preprocessed, in the model's data format."""
         from ..networks.recognise import channels_first
 
         scaled = scale_pixels(images, self.preprocessing)
@@ -458,43 +473,44 @@ class KerasRun:
 
 
 def require_finite(name: str, outputs: np.ndarray, pictures: Sequence[object]) -> np.ndarray:
-    """A model's outputs, unchanged; InputError names the model and the first picture if any is NaN or infinite.
+    """Return a model's outputs (n, …) for n images unchanged, or raise InputError if any is NaN or infinite.
 
-    outputs: (n, …), of n pictures. Whatever ranks or averages outputs asks this first: NaN has no rank.
+    The message names the model and the first such image. Call it before outputs are ranked or averaged.
     """
     broken = np.flatnonzero(~np.isfinite(outputs.reshape(len(pictures), -1)).all(axis=1))
     if len(broken):
         raise InputError(
-            f"{name}: gives NaN or infinity for {len(broken)} of {len(pictures)} pictures, the first of them "
-            f"{pictures[broken[0]]}: its weights are damaged, or too large for its precision; train or convert it anew"
+            f"{name}: computes NaN or infinity for {len(broken)} of {len(pictures)} pictures, the first of them "
+            f"{pictures[broken[0]]}: its weights are damaged or too large for its precision; train or convert it again"
         )
     return outputs
 
 
 def normalised(run: Run, images: np.ndarray) -> np.ndarray:
-    """The vectors that a model gives, each divided by its length."""
+    """A model's output vectors, each divided by its length."""
     vectors = run(images)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def without_background(run: Run, images: np.ndarray) -> np.ndarray:
-    """Drops TF-Slim's background class (index 0) and renormalises; uniform if all the mass was on it."""
+    """Drop TF-Slim's background class (index 0) and renormalise; uniform if all the mass was on it."""
     found = run(images)[:, 1:]
     total = found.sum(axis=1, keepdims=True)
-    # NaN stays: it must not pass for probabilities.
+    # NaN is kept, so that it cannot be mistaken for probabilities.
     return np.where(total == 0, 1 / found.shape[1], found / np.maximum(total, np.finfo(found.dtype).tiny))
 
 
 def _as_imagenet(opened: OpenedModel, published: Mapping[str, float] | None = None) -> OpenedModel:
-    """A model whose 1000 outputs, or 1001 with TF-Slim's background, are ImageNet's classes."""
+    """The model as one of ImageNet's 1000 classes, without TF-Slim's background class."""
     run = partial(without_background, opened.run) if label_offset(opened.outputs) else opened.run
     return replace(opened, classes=None, imagenet=True, outputs=CLASSES, run=run, published=published or {})
 
 
-# What `export` wrote
+# Exported models
 
 
 def _open_exported(text: str, path: Path, trust: bool, embedding: bool) -> OpenedModel:
+    """Open an exported model with the library of its format."""
     runtime = open_runtime(path, trust=trust)
     card = runtime.card
     if embedding == card.gives_classes:
@@ -515,11 +531,11 @@ def _open_exported(text: str, path: Path, trust: bool, embedding: bool) -> Opene
     return opened
 
 
-# Bare weights, whose network is built anew
+# Bare weights, for which the network is built
 
 
 def _open_registered(text: str, files: list[str], embedding: bool) -> OpenedModel:
-    """With the file's own number of classes, its background class among them."""
+    """Open registered weights with the file's own number of classes, the background class included."""
     with_classes = [file for file in files if registry.WEIGHTS[file].classes]
     file = (files if embedding else with_classes or files)[0]
     weights = registry.WEIGHTS[file]
@@ -530,8 +546,8 @@ def _open_registered(text: str, files: list[str], embedding: bool) -> OpenedMode
         return replace(embedder, network=network.name, published=weights.accuracy or {})
     if weights.label_offset is None:
         raise InputError(
-            f"{text}: its {weights.classes or 'missing'} classes have no published names here: it gives embeddings; "
-            "verify pairs of faces with --pairs, or explain a likeness with --against"
+            f"{text}: its {weights.classes or 'missing'} classes have no published names: use its embedding; "
+            "verify pairs of faces with --pairs, or explain a similarity with --against"
         )
     model = _built(network, weights.classes, size, file)
     opened = _open_keras(text, model, None, False, imagenet=False, preprocessing="none")
@@ -542,13 +558,13 @@ def _open_registered(text: str, files: list[str], embedding: bool) -> OpenedMode
 def _open_checkpoint(
     text: str, path: Path, network: str, variant: str, embedding: bool, *, imagenet: bool, ema: bool
 ) -> OpenedModel:
-    """A checkpoint by its own numbers: blocks, scales, classes and size where the file tells them."""
+    """Open a checkpoint with the depths, scales, classes and size that the file shows."""
     from ..weights.inspect import inspect_checkpoint
 
     finding = inspect_checkpoint(path)
     found = finding.network
     if network not in ("", found.name) or variant not in ("", found.variant):
-        raise InputError(f"{text}: the file is of {found.name}:{found.variant}")
+        raise InputError(f"{text}: the file holds {found.name}:{found.variant}; leave the prefix out, or give this one")
     if ema and not finding.averages:
         raise _no_averages(text)
     height, width = finding.description.size
@@ -556,7 +572,7 @@ def _open_checkpoint(
     taken = {key: value for key, value in finding.options.items() if key in ("depths", "scale")} | {"ema": ema}
     left = finding.averages and not ema
     notes = (
-        f"the file holds weights alone: they are run in {found.name} ({found.variant}) at {size[0]}×{size[1]}, with "
+        f"the file holds only weights: they are run in {found.name} ({found.variant}) at {size[0]}×{size[1]}, with "
         f"pixels preprocessed as {found.preprocessing.name!r} and a softmax",
     )
     if embedding:
@@ -575,7 +591,7 @@ def _open_checkpoint(
 
 
 def _view_by(source: str, network: Network, size: tuple[int, int]) -> View | None:
-    """What the source's registered weights of the network look at; None where there are none, or no square input is."""
+    """The view of the source's registered weights for a network; None without any, or if the input is not square."""
     publisher = PUBLISHERS.get(source)
     for name, weights in registry.WEIGHTS.items():
         of_network = (weights.network, weights.variant) == (network.name, network.variant) and weights.classes
@@ -585,6 +601,7 @@ def _view_by(source: str, network: Network, size: tuple[int, int]) -> View | Non
 
 
 def _published_view(weights: registry.Weights, size: tuple[int, int]) -> View:
+    """The view with which registered weights were evaluated, or ImageNet's usual one."""
     if not weights.crop:
         return replace(IMAGENET_CROP, size=size)
     return View(size, weights.crop, weights.crop_mode, weights.interpolation)
@@ -599,7 +616,7 @@ def _built(
     ema: bool = False,
     **options: Any,
 ) -> keras.Model:
-    """The network with these weights, from pixels to probabilities; without classes, to what it embeds a picture as."""
+    """Build the network with these weights, from pixels to probabilities, or without `classes` to the embedding."""
     import keras
 
     from ..networks import factories
@@ -618,7 +635,7 @@ def _built(
 
 
 def _network(wanted: str) -> tuple[str, str]:
-    """("", "") for none; a variant may be left out."""
+    """Parse NETWORK[:VARIANT] to (network, variant). A missing part is ""."""
     if not wanted:
         return "", ""
     network, colon, variant = wanted.partition(":")
@@ -628,7 +645,7 @@ def _network(wanted: str) -> tuple[str, str]:
 
 
 def _fitting(name: str, network: str, variant: str) -> list[str]:
-    """The files of a registered name that are of the network; of one network, whatever was asked for."""
+    """A registered name's files for a network. Raises InputError if they are for several networks or none."""
     every = registry.files_of(name)
     files = [
         file
@@ -639,5 +656,5 @@ def _fitting(name: str, network: str, variant: str) -> list[str]:
     if len(kinds) == 1:
         return files
     fitting = sorted({f"{registry.WEIGHTS[file].network}:{registry.WEIGHTS[file].variant}={name}" for file in every})
-    why = f"has no weights of {':'.join(filter(None, (network, variant)))}" if network else "is of several networks"
+    why = f"has no weights for {':'.join(filter(None, (network, variant)))}" if network else "has several networks"
     raise InputError(f"{name!r} {why}: give {' or '.join(fitting)}")

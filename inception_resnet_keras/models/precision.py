@@ -1,4 +1,4 @@
-"""A Keras model in fewer steps, and in half precision where that is asked for, or found faster by a timed probe."""
+"""Makes a Keras model faster: folds it, and computes it in half precision on request or if a timed probe is faster."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ AUTO, FLOAT32, HALF = "auto", "float32", "mixed_bfloat16"
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"]
 PRECISIONS = get_args(Precision)
 PRECISION_HELP = (
-    "of a Keras model: auto takes mixed_bfloat16 where a short probe finds it a fifth faster (default: its own)"
+    "precision of a Keras model; auto takes mixed_bfloat16 if a short timed probe finds it a fifth faster (default: "
+    "the model's own)"
 )
-FASTER = 1.2  # times as fast as float32, for half precision to be chosen
-PROBE_CALLS = 5  # timed ones, after two that compile and arrange
-PROBE_BATCH = 8  # pictures at the most
-CPU_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86, and of ARM
-# The largest difference that folding may make, as a share of the largest output.
+FASTER = 1.2  # speed relative to float32 from which half precision is chosen
+PROBE_CALLS = 5  # timed calls, after two that compile the model
+PROBE_BATCH = 8  # images, at most
+CPU_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # bfloat16 instructions of x86 and ARM
+# The largest difference that folding may cause, relative to the largest output.
 FOLDING_BOUND, HALF_BOUND = 1e-3, 1e-1
 
 
 def has_half_precision(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the machine has a GPU, or a CPU with instructions for bfloat16, as Linux lists them."""
+    """Whether the machine has a GPU, or a CPU with bfloat16 instructions according to Linux."""
     try:
         text = cpuinfo.read_text()
     except OSError:
@@ -44,25 +45,25 @@ def has_half_precision(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def choose_precision(make: Callable[[str], Callable[[], object]], *, has_half: bool | None = None) -> tuple[str, str]:
-    """Times the same work in float32 and in bfloat16, one after the other.
+    """Time the same work in float32 and in bfloat16, one after the other.
 
     Args:
-        make: Makes the work for a precision, which is called without arguments and waited for.
-        has_half: Whether the machine has half precision at all; None to look.
+        make: A function that returns the work for a precision, as a function without arguments.
+        has_half: Whether the machine supports half precision; None to check.
 
     Returns:
-        The precision, mixed_bfloat16 only where it is `FASTER`, and a sentence that says why.
+        The precision, mixed_bfloat16 only if it is `FASTER` times as fast, and a sentence with the reason.
     """
     if not (has_half_precision() if has_half is None else has_half):
-        return FLOAT32, "float32: there is no GPU, nor a CPU with instructions for bfloat16"
+        return FLOAT32, "float32: the machine has neither a GPU nor a CPU with bfloat16 instructions"
     full, half = (_seconds(make, precision) for precision in (FLOAT32, HALF))
     chosen = HALF if half * FASTER <= full and half < math.inf else FLOAT32
-    ratio = f"{full / half:.2f} times as fast" if max(full, half) < math.inf else "which one of them has no memory for"
+    ratio = f"{full / half:.2f} times as fast" if max(full, half) < math.inf else "one of them ran out of memory"
     return chosen, f"{chosen}: bfloat16 took {1e3 * half:.3g} ms and float32 {1e3 * full:.3g} ms here, {ratio}"
 
 
 def _seconds(make: Callable[[str], Callable[[], object]], precision: str) -> float:
-    """The least of a few calls' seconds, since other programs only ever slow them; infinite if the memory is short."""
+    """The shortest of a few calls in seconds, because other programs can only slow them; infinite if out of memory."""
     found = []
     try:
         work = make(precision)
@@ -76,12 +77,12 @@ def _seconds(make: Callable[[str], Callable[[], object]], precision: str) -> flo
         return math.inf
     finally:
         work = None  # type: ignore[assignment]
-        gc.collect()  # or both would be in memory at once
+        gc.collect()  # otherwise both models would be in memory at once
     return min(found[2:])
 
 
 def check_precision(source: ModelSource, precision: str | None) -> None:
-    """Raises InputError, before the model is opened, where a precision is asked for that it cannot take."""
+    """Raise InputError, before the model is opened, if it cannot be computed in this precision."""
     if precision is None:
         return
     one_of("precision", precision, PRECISIONS)
@@ -90,15 +91,21 @@ def check_precision(source: ModelSource, precision: str | None) -> None:
 
 
 def speed_up(opened: OpenedModel, precision: str | None, batch_size: int) -> OpenedModel:
-    """Folds the Keras model that is run, and has it compute in `precision`; of an exported model, the model unchanged.
+    """Fold the Keras model that `run` uses, and let it compute in `precision`. An exported model is not changed.
 
-    `opened.model` stays as it was. The folded model is compared with it on one picture, and is not taken if it differs
-    by more than rounding explains.
+    `opened.model` itself is not changed. The folded model is compared with it on one image, and is used only if their
+    difference is no larger than rounding explains.
 
-    precision: One of `PRECISIONS`, or None for the model's own. batch_size: Pictures that are computed at once.
+    Args:
+        opened: The model.
+        precision: One of `PRECISIONS`, or None for the model's own.
+        batch_size: Number of images that are computed at once.
+
+    Raises:
+        InputError: A layer cannot be copied into another precision.
     """
     runner = opened.runner
-    if runner is None:  # an exported model's library may be all that is installed
+    if runner is None:  # only the library of the export's format may be installed
         return opened
     from ..networks.recognise import leaves
     from .folding import optimize_for_inference
@@ -111,7 +118,7 @@ def speed_up(opened: OpenedModel, precision: str | None, batch_size: int) -> Ope
         expected, found = (runner.apply(model, pixels) for model in (given, folded))
         if np.isfinite(expected).all() and not np.abs(found - expected).max() <= bound * np.abs(expected).max():
             folded = given
-    except InputError:  # a layer that cannot be copied: the model is run as it is
+    except InputError:  # a layer cannot be copied, so the model is run unfolded
         folded = given
     if precision is None:
         runner.model = folded
@@ -139,6 +146,6 @@ def _in_policy(name: str, model: keras.Model, precision: str) -> keras.Model:
         return in_policy(model, precision)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise InputError(
-            f"precision: {name} cannot be computed in {precision}, because a layer of it cannot be copied "
+            f"precision: {name} cannot be computed in {precision}, because one of its layers cannot be copied "
             f"({type(error).__name__}: {str(error).splitlines()[0]:.200}); leave it out"
         ) from None

@@ -1,4 +1,4 @@
-"""What saved models say of pictures: one model, or the average of several, with one crop of a picture or many."""
+"""Classifies image files with one model or the average of several, with one crop per image or many."""
 
 from __future__ import annotations
 
@@ -31,20 +31,22 @@ from .one_pass import ProgressCallback, average, classify, one_pass
 from .open import GivenModel, ModelSource, OpenedModel, common_value_range, display_name, locate
 from .precision import Precision, check_precision, speed_up
 
-TOP = 5  # classes of a picture, where nothing else is asked for
-SEPARATOR = "|"  # between several labels of a picture
-COLUMNS = ("path", "label", "probability", "error")  # of a CSV file, before those of the classes
-NAMED_AT_MOST = 5  # files of a kind in a summary
-SHOWN_AT_MOST = 20  # pictures in a repr and in a notebook
+TOP = 5  # classes per image by default
+SEPARATOR = "|"  # between several labels of an image
+COLUMNS = ("path", "label", "probability", "error")  # the columns of a CSV file before the classes
+NAMED_AT_MOST = 5  # file names per reason in a summary
+SHOWN_AT_MOST = 20  # images in a repr and in a notebook
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A file's classes.
+    """The predicted classes of one file.
 
-    top: (class, probability in [0, 1]), the likeliest first; of models of several labels per picture those that are
-        predicted, which may be none.
-    error: Why the file could not be read; None for one that was.
+    Attributes:
+        path: The file.
+        top: (class, probability in [0, 1]), the most probable first. For models with several labels per image only
+            the predicted labels, which may be none.
+        error: Why the file could not be read; None if it was read.
     """
 
     path: str
@@ -54,22 +56,22 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Predictions(Sequence[Prediction]):
-    """What `predict` returns: arrays of all pictures, and a sequence of one `Prediction` per file, in order.
+    """What `predict` returns: arrays for all images, and a sequence with one `Prediction` per file, in order.
 
-    A notebook shows the first of them as a table.
+    A notebook shows the first predictions as a table.
 
     Attributes:
-        files: The files in the order in which they were given, those that could not be read among them.
-        paths: The n pictures that were read, in that order.
+        files: All files in the given order, including those that could not be read.
+        paths: The n images that were read, in that order.
         class_names: The classes, in the order of the columns of `probabilities`.
-        models: The models, as they were given.
-        model_probabilities: For each model float32 (n, classes), the mean over a picture's crops, in [0, 1].
-        unreadable: (file, reason) of each file that could not be read.
-        passed_over: (file or folder, reason) of everything else in the given folders.
-        crops: The number of crops per picture.
-        top: How many classes a `Prediction` has at most; None for the labels that reach their thresholds.
-        thresholds: Of models of several labels per picture, one per class: a label is predicted where its probability
-            is at least this. Of several models their mean. Empty where each picture has one class.
+        models: The models' names, as given.
+        model_probabilities: For each model float32 (n, classes), in [0, 1], averaged over an image's crops.
+        unreadable: (file, reason) for each file that could not be read.
+        passed_over: (file or folder, reason) for everything else in the given folders.
+        crops: Number of crops per image.
+        top: Largest number of classes in a `Prediction`; None for all labels that reach their thresholds.
+        thresholds: For models with several labels per image, one per class: a label is predicted if its probability
+            is at least its threshold. For several models, the mean of theirs. Empty if each image has one class.
     """
 
     files: list[str]
@@ -81,22 +83,22 @@ class Predictions(Sequence[Prediction]):
     passed_over: list[tuple[str, str]]
     crops: int
     top: int | None
-    read: np.ndarray  # int64 (n,): the place of each picture among `files`
+    read: np.ndarray  # int64 (n,): the index of each image in `files`
     thresholds: Sequence[float] = ()
 
     @cached_property
     def probabilities(self) -> np.ndarray:
-        """float32 (n, classes): row i is of `paths[i]`; of several models, the mean of their probabilities."""
+        """float32 (n, classes): row i belongs to `paths[i]`. For several models, the mean of their probabilities."""
         return average(self.model_probabilities)
 
     @cached_property
     def labels(self) -> list[str]:
-        """The predicted class of each of `paths`, the likeliest; of several labels all, with "|" between them."""
+        """The predicted class of each of `paths`; several labels of one image are joined with "|"."""
         return [SEPARATOR.join(self.class_names[number] for number in numbers) for numbers in self._predicted]
 
     @cached_property
     def _predicted(self) -> list[list[int]]:
-        """The numbers of the predicted classes of each of `paths`: the likeliest, or those that reach thresholds."""
+        """The indices of the predicted classes of each of `paths`: the most probable, or all that reach thresholds."""
         if not len(self.thresholds):
             return [[number] for number in self.probabilities.argmax(axis=1).tolist()]
         reached = self.probabilities >= np.array(self.thresholds)
@@ -104,14 +106,14 @@ class Predictions(Sequence[Prediction]):
 
     @cached_property
     def _rows(self) -> np.ndarray:
-        """int64, for each file its row in `probabilities`, or -1 for one that could not be read."""
+        """int64: for each file its row in `probabilities`, or -1 if it could not be read."""
         rows = np.full(len(self.files), -1, np.int64)
         rows[self.read] = np.arange(len(self.read))
         return rows
 
     @cached_property
     def _errors(self) -> dict[int, str]:
-        """The reason for each file without a row, by its place: a file may be given twice."""
+        """The reason for each file without a row, by its index, because a file may be given twice."""
         places = np.flatnonzero(self._rows < 0).tolist()
         return {place: reason for place, (_, reason) in zip(places, self.unreadable, strict=True)}
 
@@ -135,13 +137,13 @@ class Predictions(Sequence[Prediction]):
         return Prediction(self.files[place], [(self.class_names[each], float(probabilities[each])) for each in best])
 
     def __eq__(self, other: object) -> bool:
-        """Whether a sequence has the same predictions, as a list of them has."""
+        """Whether another sequence has the same predictions."""
         return isinstance(other, Sequence) and not isinstance(other, str) and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]
 
     def summary(self) -> str:
-        """What was predicted, in one line: how many pictures, by what, and of which classes."""
+        """The number of images, the models, and the number of images per class, in one line."""
         by = self.models[0] if len(self.models) == 1 else f"the average of {len(self.models)} models"
         crops = f", {self.crops} crops each" if self.crops > 1 else ""
         times = Counter(self.class_names[number] for numbers in self._predicted for number in numbers)
@@ -151,29 +153,29 @@ class Predictions(Sequence[Prediction]):
         return f"{len(self.paths):,} of {counted(len(self), 'picture')} by {by}{crops}: {classes or 'none'}{more}"
 
     def left_out(self) -> list[str]:
-        """What has no prediction, one line for each reason: how many, why, and the first ones' names."""
+        """The files without a prediction, one line per reason with their number and the first names."""
         return by_reason("could not be read", self.unreadable) + by_reason("passed over", self.passed_over)
 
     def to_csv(self, path: str | PathLike[str], *, per_model: bool = False) -> Path:
-        """Write a row for each file, complete or not at all.
+        """Write a CSV file with one row per file, completely or not at all.
 
-        The columns are path, label (the predicted class), probability (the label's), error, and then one per class
-        with its probability, written so that float32 is read back exactly. Several labels of a picture, and their
-        probabilities, stand in one cell with "|" between them. A file without a prediction has an error,
-        and nothing else: first the pictures in their order, then what was passed over in folders. A class that is named
-        as an earlier column is gets another name: "class path", or "crane (output 517)" if two classes have one name.
-        The file is UTF-8; a byte of a file's name that is not UTF-8 is written as it is, and read back by
-        `open(path, encoding="utf-8", errors="surrogateescape")`.
+        The columns are path, label (the predicted class), probability (the label's), error, and one per class with its
+        probability, with enough digits to restore float32 exactly. Several labels of one image, and their
+        probabilities, are joined with "|" in one cell. A file without a prediction has only an error. The images come
+        first, in their order, then other files in the given folders. A class with the name of an earlier column is
+        renamed: "class path", or "crane (output 517)" if two classes have the same name.
+        The file is UTF-8. Bytes of file names that are not UTF-8 are written unchanged;
+        `open(path, encoding="utf-8", errors="surrogateescape")` reads them back.
 
         Args:
-            path: The file to write, a new one.
-            per_model: Whether to add, of several models, the columns of each model, named "CLASS by MODEL".
+            path: The new file.
+            per_model: Whether to add, for several models, the columns of each model, named "CLASS by MODEL".
 
         Returns:
             The path.
 
         Raises:
-            ValueError: The file exists, its folder does not exist, or it cannot be made.
+            ValueError: The file exists, its folder does not exist, or it cannot be written.
         """
         target = path_of("path", path)
         require_new_file(target)
@@ -208,7 +210,7 @@ class Predictions(Sequence[Prediction]):
         return [name, "", "", error, *[""] * (columns - len(COLUMNS))]
 
     def _shown(self) -> list[tuple[str, str, str]]:
-        """Path, likeliest class and its probability of the first files, or why a file has none."""
+        """Path, most probable class and its probability for the first files, or the reason why a file has none."""
         found = []
         for each in self[:SHOWN_AT_MOST]:
             if self.top is None and each.error is None:
@@ -238,7 +240,7 @@ class Predictions(Sequence[Prediction]):
 
 
 def by_reason(what: str, files: Sequence[tuple[str, str]]) -> list[str]:
-    """One line for each reason: how many files it holds of, and the names of the first."""
+    """One line per reason: the number of its files, and the first names."""
     kinds: dict[str, list[str]] = {}
     for name, reason in files:
         kinds.setdefault(reason, []).append(name)
@@ -250,7 +252,7 @@ def by_reason(what: str, files: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def unique_columns(names: Sequence[str], taken: Iterable[str]) -> list[str]:
-    """Names that differ from one another and from those that are taken, unchanged where they do."""
+    """The names, changed where necessary to differ from one another and from those in `taken`."""
     fixed, once = set(taken), Counter(names)
     used = fixed | set(names)
     found = []
@@ -266,9 +268,9 @@ def unique_columns(names: Sequence[str], taken: Iterable[str]) -> list[str]:
 
 
 def list_pictures(paths: Iterable[str | PathLike[str]]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Files as they are, a folder as the pictures in it; and what else lies in the folders, each with why.
+    """The image files for paths of files and folders, and the other files in the folders with the reason for each.
 
-    Raises InputError for a path where nothing is, for what is no regular file, and for a folder without a picture.
+    Raises InputError for a path that does not exist or is not a regular file, and for a folder without images.
     """
     files: list[str] = []
     passed_over: list[tuple[str, str]] = []
@@ -276,7 +278,7 @@ def list_pictures(paths: Iterable[str | PathLike[str]]) -> tuple[list[str], list
         if path.is_dir():
             pictures, others = pictures_and_others(path)
             if not pictures:
-                raise InputError("; ".join([f"{path}: has no picture in it", *by_reason("passed over", others)]))
+                raise InputError("; ".join([f"{path}: has no pictures", *by_reason("passed over", others)]))
             files += pictures
             passed_over += others
         elif path.exists():
@@ -299,50 +301,61 @@ def predict(
     preprocessing: Convention | None = None,
     precision: Precision | None = None,
     trust: bool = False,
-    note: Callable[[str], object] = lambda text: None,
+    note: Callable[[str], object] | None = None,
     progress: ProgressCallback | None = None,
 ) -> Predictions:
     """Classify image files with a trained or an exported model, or with the average of several.
 
     Args:
-        model: A run's folder, a .keras or .h5 file, what `export_model` wrote, a registered name such as
+        model: A run's folder, a .keras or .h5 file, an exported model, a registered name such as
             "inception_v4=imagenet", a checkpoint, or a Keras model; or a list of these, whose probabilities are
-            averaged. Each model gets its own size and preprocessing of an image. Classes are matched by name.
-        images: Image files, and folders that stand for the images in them; or one of these.
-        top: Number of classes per image, at least 1. A model of fewer classes gives all of them. None gives 5; of
-            models of several labels per image every label whose probability is at least its threshold.
-        crops: Crops per image, 1, 12 or 144 (the paper's); their probabilities are averaged.
-        value_range: The values that become 0 and 255 in images of more than 8 bits. None takes the model's own, which
-            `train` keeps in it; a model without one reads 16-bit images as 0 to 65535 and no 32-bit ones.
-        batch_size: Number of crops that go through the model at once, at least 1.
-        classes: Class names in the order of the outputs, or a file with one per line, for a model that carries none.
-        preprocessing: How the model takes pixels, as `preprocess_input` names it, where that cannot be measured.
-        precision: What a Keras model computes in, after it was folded: "float32", "mixed_bfloat16", "mixed_float16",
-            or "auto", which takes mixed_bfloat16 where a short timed probe finds it faster by a fifth. None is the
-            model's own.
+            averaged. Each model gets images in its own size and preprocessing. Classes are matched by name.
+        images: One or more image files, or folders, of which all images are classified.
+        top: Number of classes per image, at least 1; with fewer classes, all of them. None gives 5, or, for models
+            with several labels per image, every label whose probability reaches its threshold.
+        crops: Number of crops per image, 1, 12 or 144 (as in the paper). Their probabilities are averaged.
+        value_range: (low, high), the values that become 0 and 255 in images of more than 8 bits. None takes the
+            model's own, which `train` stores. A model without one reads 16-bit images as 0 to 65535 and refuses
+            32-bit ones.
+        batch_size: Number of crops that the model computes at once, at least 1.
+        classes: Class names in the order of the outputs, or a file with one per line, for a model without class names.
+        preprocessing: The preprocessing of the model's input, a name that `preprocess_input` takes, if it cannot be
+            measured. None measures it.
+        precision: The precision in which a Keras model computes, after its batch norms were folded: "float32",
+            "mixed_bfloat16", "mixed_float16", or "auto", which chooses mixed_bfloat16 if a short timed probe finds it
+            at least 1.2 times as fast. None is the model's own.
         trust: Whether to load a SavedModel with operations that `export_model` does not write. It can run any
             program, so pass True only if you trust whoever made it.
-        note: Called with what was assumed of the model or added to it, one sentence each.
-        progress: Called with the current step, the number of images done and the number of all images. None shows
-            them if there are more than one batch: as a bar in a terminal, as a line that changes in a notebook.
+        note: A function that is called with each assumption about the model, one sentence each. None ignores them.
+        progress: A function that is called with the current step, the number of finished images and their total. None
+            shows a bar in a terminal or a changing line in a notebook, if there is more than one batch.
 
     Returns:
-        Arrays with every class's probability for every image, which `to_csv` writes to a file; also a sequence of one
-        `Prediction` per file, in order. A file that cannot be read has an error in place of classes.
+        The probabilities of all classes for all images as arrays, which `to_csv` writes to a file. It is also a
+        sequence with one `Prediction` per file, in order. A file that cannot be read has an error instead of classes.
 
     Raises:
-        ValueError: The model is missing or damaged or gives no classes or NaN, a file is missing, a folder has no
-            image, or models of different classes, or without class names, are to be averaged.
+        ValueError: The model is missing, damaged, has no classes or computes NaN; a file is missing; a folder has no
+            images; an argument is out of range; or models to be averaged have different classes or no class names.
 
     Examples:
-        ```python
-        for prediction in predict("runs/photos-1", ["a.png", "more"]):
-            print(prediction.path, prediction.top[:1])
-        found = predict(["runs/photos-1", "runs/photos-2"], "more", crops=12)
-        found.to_csv("more.csv")
-        print(found.paths, found.class_names, found.probabilities.shape)
-        ```
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from inception_resnet_keras import create_inception_resnet_v1, predict
+        >>> model = create_inception_resnet_v1(
+        ...     2, depths=(1, 1, 1), input_shape=(75, 75, 3), include_preprocessing=True, name="pets"
+        ... )
+        >>> folder = tempfile.mkdtemp()
+        >>> Image.new("RGB", (100, 80), "orange").save(folder + "/a.png")
+        >>> found = predict(model, folder, classes=["cat", "dog"])
+        >>> found.class_names, found.probabilities.shape
+        (['cat', 'dog'], (1, 2))
+        >>> [(prediction.path == folder + "/a.png", len(prediction.top)) for prediction in found]
+        [(True, 2)]
+        >>> found.to_csv(folder + "/classes.csv").name
+        'classes.csv'
     """
+    noted = (lambda text: None) if note is None else note
     given = [images] if isinstance(images, str | PathLike) else images
     models = [model] if isinstance(model, str | PathLike) or not isinstance(model, Sequence) else list(model)
     top = None if top is None else positive_integer("top", top)
@@ -350,23 +363,24 @@ def predict(
     one_of("crops", crops, CROPS)
     if value_range is not None:
         value_range = value_range_of("value_range", value_range)
-    # A missing model is reported before an engine is started.
+    # A missing model or file is reported before a framework is imported, which takes seconds.
     sources = _located(models, preprocessing=preprocessing, trust=trust)
     for source in sources:
         check_precision(source, precision)
     files, passed_over = list_pictures(given)
-    Image.preinit()  # or Pillow brings forty formats besides to read one
+    Image.preinit()  # otherwise Pillow imports forty further formats
     opened = [source.open() for source in sources]
     opened = [replace(each, view=each.view.for_crops(crops)) for each in opened]
     value_range = common_value_range(opened) if value_range is None else value_range
     if pages := sum(has_pages(Path(file)) for file in files):
-        note(f"of {counted(pages, 'file')} with several pages or frames the first one is read")
+        noted(f"of {counted(pages, 'file')} with several pages or frames the first one is read")
+    # Models may list the same classes in different orders: `orders` maps each model's outputs to the first one's.
     several = _predicts_labels(opened)
     names, orders = _class_names(opened, classes)
     opened = [speed_up(each, precision, min(batch_size, len(files) * crops)) for each in opened]
     for each in opened:
         for text in each.notes:
-            note(f"{each.name}: {text}")
+            noted(f"{each.name}: {text}")
 
     errors: dict[int, str] = {}
 
@@ -385,7 +399,7 @@ def predict(
             progress = stack.enter_context(progress_of())
         if progress is not None:
             options["progress"] = _named(progress, "predicting")
-        if len(opened) > 1:  # only probabilities have an average
+        if len(opened) > 1:  # outputs to be averaged must be probabilities
             read, found = classify(files, decoded, opened, several=several, **options)
         else:
             read, found = one_pass(files, decoded, opened, averaged=True, **options)
@@ -415,12 +429,13 @@ def predict(
 
 
 def _predicts_labels(opened: Sequence[OpenedModel]) -> bool:
-    """Whether the models give several labels per picture; InputError where some do and others give one class."""
+    """Whether the models predict several labels per image. Raises InputError if only some of them do."""
     labels = [each for each in opened if each.thresholds]
     if labels and len(labels) < len(opened):
         other = next(each for each in opened if not each.thresholds)
         raise InputError(
-            f"model: {labels[0].name} gives several labels per picture and {other.name} one class: they have no average"
+            f"model: {labels[0].name} predicts several labels per picture and {other.name} one class: they cannot be "
+            "averaged; use them one by one"
         )
     return bool(labels)
 
@@ -433,9 +448,9 @@ def _named(progress: ProgressCallback, step: str) -> Callable[[int, int], None]:
 
 
 def _located(models: Sequence[GivenModel], **options: Any) -> list[ModelSource]:
-    """The models, found and not opened; InputError for none, and for one that is given twice."""
+    """The models, found but not opened. Raises InputError if there is none, or if one is given twice."""
     if not models:
-        raise InputError("model: none is given; give one at least")
+        raise InputError("model: got none; give at least one")
     sources = [locate(model, **options) for model in models]
     seen: list[Any] = []
     for model in models:
@@ -447,7 +462,7 @@ def _located(models: Sequence[GivenModel], **options: Any) -> list[ModelSource]:
 
 
 def _identity(model: GivenModel) -> object:
-    """What is equal only of the same model: a file's path without its detours, a name, or the model in memory."""
+    """A key that only the same model has: a file's real path, a name, or the identity of a model in memory."""
     if not isinstance(model, str | PathLike):
         return id(model)
     path = Path(model)
@@ -459,18 +474,19 @@ def _identity(model: GivenModel) -> object:
 def _class_names(
     opened: Sequence[OpenedModel], given: str | PathLike[str] | Sequence[str] | None
 ) -> tuple[list[str], list[np.ndarray | None]]:
-    """The names of the classes, and for each model the order of its outputs in which they are these; None for its own.
+    """The class names, and for each model the order of its outputs that matches them; None if it is the model's own.
 
-    Raises InputError where the models' classes differ, or a model among several has no names for them.
+    Raises InputError if the models' classes differ, or if one of several models has no class names.
     """
     first = opened[0]
     if len(opened) == 1:
         names = class_names(first) if given is None else read_class_names(given, first.outputs)
         return names, [None]
     if given is not None and all(each.classes for each in opened):
-        raise InputError("classes: names are given for models that carry their classes' names: leave them out")
+        raise InputError("classes: got names for models that have their own class names; leave it out")
     if given is None and all(each.imagenet for each in opened):
-        return class_names(first), [None] * len(opened)  # in one order, also where the index of their names is missing
+        # The same order in all models, even if the index of the names is missing.
+        return class_names(first), [None] * len(opened)
     named = None if given is None else read_class_names(given, different=True)
     known = [classes_of(each, named) for each in opened]
     orders: list[np.ndarray | None] = []
@@ -481,8 +497,8 @@ def _class_names(
 
 
 def class_names(opened: OpenedModel) -> list[str]:
-    """The names of a model's classes: its own, ImageNet's, or their numbers where nothing names them."""
+    """The names of a model's classes: its own, ImageNet's, or otherwise "class 0", "class 1", …"""
     try:
         return list(classes_of(opened).names)
-    except InputError:  # nothing names them; or ImageNet's are not in Keras's cache, and not to be fetched
+    except InputError:  # it has no names; or ImageNet's are not in the cache and cannot be downloaded
         return [f"class {number}" for number in range(opened.outputs)]

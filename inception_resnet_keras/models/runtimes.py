@@ -1,4 +1,4 @@
-"""Exported models and how each format is run: Keras, SavedModel, ONNX, OpenVINO and LiteRT, one class each."""
+"""Runs saved and exported models: one class each for Keras, SavedModel, ONNX, OpenVINO and LiteRT."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from ..weights.runs import MEMBER, MODEL_FILE, model_of_run, read_member
 from .model_file import Card, ExportCard, load_model, parse_card
 from .saved_model import SAVED_MODEL_FILE, refuse_unknown_operations
 
-# OpenVINO keeps what it compiled: compiling an int8 model takes longer than everything else that `predict` does.
+# OpenVINO's compiled models are cached, because compiling an int8 model takes longer than the rest of `predict`.
 
-KEPT = 32  # models, of about 3 MB each: no weights are in it
-_PRIVATE = 0o700
+KEPT = 32  # cached models, of about 3 MB each without weights
+_PRIVATE = 0o700  # permissions of the cache's folders
 
 
 def cache_for(xml: Path) -> Path | None:
-    """A folder of the user's own for one model as it is now; None where none can be had, which hurts nothing.
+    """The user's private cache folder for one model in its present state; None if there can be none.
 
-    It lies in $XDG_CACHE_HOME, else ~/.cache. OpenVINO tells by itself what another version or processor wrote, or
-    what is damaged, and compiles anew.
+    It is in $XDG_CACHE_HOME, or in ~/.cache. OpenVINO itself detects cached files that are damaged or come from another
+    version or processor, and compiles again.
     """
     try:
         base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
@@ -55,12 +55,12 @@ def cache_for(xml: Path) -> Path | None:
             _make_room(root)
             folder.mkdir(_PRIVATE, exist_ok=True)
         return folder if _is_own(folder) and os.access(folder, os.W_OK) else None
-    except (OSError, RuntimeError):  # no home, no room, no right
+    except (OSError, RuntimeError):  # no home folder, no space, or no permission
         return None
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether no other user can put anything there: what is compiled is run."""
+    """Whether no other user can write in the folder, because its content is executed."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
         return False
@@ -68,72 +68,73 @@ def _is_own(folder: Path) -> bool:
 
 
 def _make_room(root: Path) -> None:
-    """Removes the folders that are oldest, so that with a new one there are no more than `KEPT`."""
+    """Remove the oldest folders, so that with a new one there are at most `KEPT`."""
     folders = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for folder in folders[: len(folders) + 1 - KEPT]:
         with suppress(OSError):
             shutil.rmtree(folder)
 
 
-SAVED_MODEL_CARD = Path("assets.extra") / MEMBER  # where TensorFlow Serving leaves alone what it finds
-CARD_KEY = "inception_resnet_keras"  # of an ONNX file's metadata, and of an IR's runtime information
+SAVED_MODEL_CARD = Path("assets.extra") / MEMBER  # a folder that TensorFlow Serving ignores
+CARD_KEY = "inception_resnet_keras"  # in an ONNX file's metadata and an IR's runtime information
 INPUT, OUTPUT, EMBEDDING = "image", "probabilities", "embedding"
-ENCODED = "encoded"  # a SavedModel's signature of JPEG and PNG files' bytes
-ENCODED_INPUT = "image_bytes"  # TensorFlow Serving's REST takes base64 where a name ends so
-_LITERT_HAS_NO_MEMORY = "failed with error '12'"  # of a file that is mapped, as a ValueError
+ENCODED = "encoded"  # a SavedModel's signature for the bytes of JPEG and PNG files
+ENCODED_INPUT = "image_bytes"  # TensorFlow Serving's REST API expects base64 for names that end in _bytes
+_LITERT_HAS_NO_MEMORY = "failed with error '12'"  # in a ValueError about memory-mapping the file
 
 
 def output_name(card: Card) -> str:
-    """What the output of an export is called, in every format."""
+    """The name of an export's output, in every format."""
     return OUTPUT if card.gives_classes else EMBEDDING
 
 
 NO_CARD = (
-    "holds no class names: it was not exported by `inception-resnet-keras export`, "
-    "or was changed by a tool that leaves them out"
+    "has no class names: it was not exported by `inception-resnet-keras export`, "
+    "or was changed by a tool that drops them"
 )
 
 
 class Runtime(ABC):
-    """An opened model, which any thread may run: calls are computed one after another.
+    """An opened model. Any thread may run it, but calls are computed one after another.
 
-    A server that is to compute several at once opens one for each thread.
+    A server that computes several calls at once opens one runtime per thread.
 
-    kind: "keras", "saved_model", "onnx", "openvino" or "litert".
-    path: what was opened.
-    card: its classes and the size of the pictures it takes.
+    Attributes:
+        kind: "keras", "saved_model", "onnx", "openvino" or "litert".
+        path: The file or folder.
+        card: The model's classes and image size.
     """
 
     kind: ClassVar[str]
 
     def __init__(self, path: Path, threads: int | None = None, trust: bool = False) -> None:
         self.path, self.threads, self.trust = path, threads, trust
-        self._turn = Lock()  # requests and interpreters hold one call's tensors at a time
+        self._turn = Lock()  # a format's request or interpreter holds the tensors of one call
         self.card: Card = self._guarded(self._open)
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """What the model says of pictures.
+        """The model's outputs for images.
 
         Args:
-            images: (n, height, width, 3), RGB pixels of 0-255 of any real dtype, of the card's size; n at least 1.
+            images: RGB pixels of 0-255, (n, height, width, 3), of any real dtype and the card's size; n is at least 1.
 
         Returns:
-            float32 (n, classes), probabilities; or (n, width of the embedding).
+            Probabilities, float32 (n, classes); or embeddings, float32 (n, width).
 
         Raises:
-            InputError: The pictures are of another shape, the file is damaged, or the memory does not suffice.
+            InputError: `images` has another shape, the file is damaged, or there is not enough memory.
         """
         shape = (*self.card.size, 3)
         if not isinstance(images, np.ndarray) or images.ndim != 4 or images.shape[1:] != shape or not len(images):
             found = f"an array of shape {images.shape}" if isinstance(images, np.ndarray) else images
             raise refuse("images", found, f"an array of shape (n, {', '.join(map(str, shape))}), n at least 1")
         taken = self._taken(images)
-        with self._turn:  # a damaged file may open, and fail only when it is run
+        with self._turn:  # guarded too: a damaged file may open and fail only here
             outputs = self._guarded(lambda: self._run(taken))
-            return np.array(outputs, np.float32)  # a copy: what a runtime gives may be its own memory
+            return np.array(outputs, np.float32)  # a copy, because the array may be the runtime's own memory
 
     def _taken(self, images: np.ndarray) -> np.ndarray:
-        """The pictures in the type that the model takes."""
+        """The images in the dtype that the model takes."""
         if not isinstance(self.card, ExportCard) or self.card.input_type == "float32":
             return np.ascontiguousarray(images, np.float32)
         if images.dtype != np.uint8:
@@ -141,35 +142,36 @@ class Runtime(ABC):
         return np.ascontiguousarray(images, np.uint8)
 
     def _guarded(self, work: Callable[[], Any]) -> Any:
-        """The result of work with the format's library, whose errors on a damaged file become InputErrors."""
+        """The result of work with the format's library, whose errors for a damaged file become InputError."""
         return guarded(self.path, work)
 
     @abstractmethod
     def _open(self) -> Card:
-        """Opens `path` and returns its card, which is read as early as the format lets."""
+        """Open `path` and return its card, which is read as early as the format allows."""
 
     @abstractmethod
     def _run(self, images: np.ndarray) -> np.ndarray:
-        """Of checked pictures, of the card's type."""
+        """The outputs for checked images in the card's dtype."""
 
 
 def guarded(path: Path, work: Callable[[], Any]) -> Any:
-    """The result of work on a file; any error of a library becomes an InputError, and lack of memory NoMemoryError."""
+    """The result of work on a file. A library's errors become InputError, or NoMemoryError if memory ran out."""
     try:
         return work()
-    except (InputError, ImportError):  # the one says what is wrong, the other that the file is not
+    except (InputError, ImportError):  # already clear, or not the file's fault
         raise
-    except Exception as error:  # each library has its own, down to plain RuntimeError
+    except Exception as error:  # each library has its own errors, some raise a plain RuntimeError
         if is_out_of_memory(error) or _LITERT_HAS_NO_MEMORY in str(error):
             raise NoMemoryError(f"{path}: {NO_MEMORY}") from error
         if not is_unicode(str(path.absolute())):
-            raise InputError(f"{path}: is no name in UTF-8, which the format's library needs; rename it") from None
+            raise InputError(f"{path}: its name is not UTF-8, which the format's library needs; rename it") from None
         lines = str(error).strip().splitlines()
         reason = lines[-1].strip() if lines else type(error).__name__
-        raise InputError(f"{path}: is damaged, or of a newer format than is known here: {reason}") from error
+        raise InputError(f"{path}: is damaged, or in a newer version of the format: {reason}") from error
 
 
 def read_file_card(path: Path, card: Path) -> ExportCard:
+    """Read the card of an export from the file `card` in it."""
     if not card.is_file():
         raise InputError(f"{path}: {NO_CARD}")
     with card.open("rb") as file:
@@ -177,36 +179,38 @@ def read_file_card(path: Path, card: Path) -> ExportCard:
 
 
 def read_archive_card(path: Path) -> ExportCard:
+    """Read the card of an export from the zip archive at its end."""
     try:
         text = read_member(path)
     except (KeyError, zipfile.BadZipFile):
         raise InputError(f"{path}: {NO_CARD}") from None
-    except (RuntimeError, zlib.error, LZMAError, EOFError, OSError) as error:  # encrypted, or of no known compression
+    except (RuntimeError, zlib.error, LZMAError, EOFError, OSError) as error:  # encrypted, or unknown compression
         raise InputError(f"{path}: is damaged: its card cannot be read ({error})") from None
     return parse_card(path, text, ExportCard)
 
 
 def dimensions(port: Any) -> list[int | None]:
+    """The shape of an OpenVINO input or output; None for a dynamic axis."""
     return [None if axis.is_dynamic else axis.get_length() for axis in port.partial_shape]
 
 
 def check_card(path: Path, card: Card, takes: Sequence[Any], gives: Sequence[Any]) -> None:
-    """Raises InputError where the model is not the one that its card tells of."""
+    """Raise InputError if the model's input or output is not the one that its card describes."""
     fits = list(takes[1:]) == [*card.size, 3] and len(gives) == 2
     if fits and card.gives_classes:
         fits = gives[1] == len(card.classes)
     if not fits:
         raise InputError(
-            f"{path}: is damaged: its card tells of {counted(len(card.classes), 'class')} of pictures of "
-            f"{card.size[0]}×{card.size[1]}, its model is {tuple(takes)} → {tuple(gives)}"
+            f"{path}: is damaged: its card describes {counted(len(card.classes), 'class')} and pictures of "
+            f"{card.size[0]}×{card.size[1]}, but its model is {tuple(takes)} → {tuple(gives)}"
         )
 
 
-MAX_XML = 256 * 1024**2  # fifty times an Inception-ResNet's
+MAX_XML = 256 * 1024**2  # bytes, fifty times an Inception-ResNet's
 
 
 class KerasRuntime(Runtime):
-    """A run's model, by Keras on the engine it is set to, with the threads that it started with."""
+    """A run's model, run by Keras on its configured backend, with that backend's threads."""
 
     kind = "keras"
 
@@ -218,7 +222,7 @@ class KerasRuntime(Runtime):
         return card
 
     def _guarded(self, work: Callable[[], Any]) -> Any:
-        return work()  # `load_model` names what is wrong with a file, and what then fails is no fault of it
+        return work()  # `load_model` already reports a damaged file; later errors are not the file's fault
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         if self._first:
@@ -229,7 +233,7 @@ class KerasRuntime(Runtime):
 
 
 class SavedModelRuntime(Runtime):
-    """A SavedModel, by TensorFlow without Keras; where that has begun to compute, with the threads that it has."""
+    """A SavedModel, run by TensorFlow without Keras. If TensorFlow is already in use, it keeps its threads."""
 
     kind = "saved_model"
 
@@ -241,7 +245,7 @@ class SavedModelRuntime(Runtime):
         use_gpus()
         if not self.trust:
             refuse_unknown_operations(self.path)
-        # Kept: the signature alone does not hold it.
+        # The model is kept, because the signature alone does not keep it alive.
         self._loaded = tf.saved_model.load(self.path)
         try:
             self._signature = self._loaded.signatures["serving_default"]
@@ -249,7 +253,7 @@ class SavedModelRuntime(Runtime):
             ((self._gives, result),) = self._signature.structured_outputs.items()
             gives = result.shape
         except (KeyError, AttributeError, IndexError, ValueError) as error:
-            raise InputError(f"{self.path}: has no signature serving_default as it is exported here: {error}") from None
+            raise InputError(f"{self.path}: has no signature serving_default like those of `export`: {error}") from None
         check_card(self.path, card, takes.as_list(), gives.as_list())
         self._tensor = tf.constant
         return card
@@ -258,31 +262,31 @@ class SavedModelRuntime(Runtime):
         return self._signature(**{INPUT: self._tensor(images)})[self._gives].numpy()
 
     def run_encoded(self, contents: Sequence[bytes]) -> np.ndarray:
-        """What the model says of JPEG or PNG files' bytes, which it decodes and resizes itself."""
+        """The model's outputs for the bytes of JPEG or PNG files, which it decodes and resizes itself."""
         return self._loaded.signatures[ENCODED](**{ENCODED_INPUT: self._tensor(contents)})[self._gives].numpy()
 
 
 class OpenVinoRuntime(Runtime):
-    """An OpenVINO IR (.xml beside its .bin) on the CPU, computed in the precision that it was exported in.
+    """An OpenVINO IR (.xml and .bin) on the CPU, in the precision of its export.
 
-    computes_in_float32_instead: Whether it was exported in half precision that this CPU has no instructions for.
+    `computes_in_float32_instead` is whether it was exported in a half precision that this CPU does not support.
     """
 
     kind = "openvino"
-    # By precision the hint, and what a CPU tells that has it. Left alone, it computes float32 in bfloat16 where it can,
-    # and float16 too where it has none: then float32 is right.
+    # For each half precision OpenVINO's hint, and the capability of a CPU that supports it. Without a hint, OpenVINO
+    # computes float32 in bfloat16 if the CPU supports it, and also float16 on a CPU without it; float32 is then right.
     HALVES: ClassVar = {"float16": ("f16", "FP16"), "bfloat16": ("bf16", "BF16")}
 
     def _open(self) -> Card:
         ov = required("openvino", "an OpenVINO model")
         weights = self.path.with_suffix(".bin")
         if not weights.is_file():
-            raise InputError(f"{self.path}: its weights are missing: {weights.name} belongs beside it")
+            raise InputError(f"{self.path}: its weights are missing: put {weights.name} beside it")
         if self.path.stat().st_size > MAX_XML:
-            raise InputError(f"{self.path}: has more than the {MAX_XML // 1024**2} MiB that a network's graph can have")
+            raise InputError(f"{self.path}: has more than {MAX_XML // 1024**2} MiB, which no network's graph needs")
         from openvino.frontend import FrontEndManager
 
-        # Not Core.read_model: that tries every format it knows, so an .xml could be a TensorFlow graph.
+        # Core.read_model would try every format that it knows, so that an .xml could be a TensorFlow graph.
         reader = FrontEndManager().load_by_framework("ir")
         core, model = ov.Core(), reader.convert(reader.load(self.path))
         if not model.has_rt_info([CARD_KEY]):
@@ -304,9 +308,9 @@ class OpenVinoRuntime(Runtime):
 
     def _compiled(self, core: Any, model: Any, settings: dict[str, Any]) -> Any:
         if (cache := cache_for(self.path)) is not None:
-            kept = {"CACHE_DIR": str(cache), "CACHE_MODE": "OPTIMIZE_SIZE"}  # without the weights
-            with suppress(RuntimeError):  # a full disk, or what OpenVINO does not catch: then without
-                return core.compile_model(self.path, "CPU", settings | kept)  # by path: else it finds none of these
+            kept = {"CACHE_DIR": str(cache), "CACHE_MODE": "OPTIMIZE_SIZE"}  # the cache has no weights
+            with suppress(RuntimeError):  # the disk is full, or the cache is damaged: compile without it
+                return core.compile_model(self.path, "CPU", settings | kept)  # the cache works only with a path
         return core.compile_model(model, "CPU", settings)
 
     def _run(self, images: np.ndarray) -> np.ndarray:
@@ -314,17 +318,17 @@ class OpenVinoRuntime(Runtime):
 
 
 class OnnxRuntime(Runtime):
-    """An ONNX file, by ONNX Runtime on the CPU."""
+    """An ONNX file, run by ONNX Runtime on the CPU."""
 
     kind = "onnx"
 
     def _open(self) -> Card:
         ort = required("onnxruntime", "an ONNX model")
         options = ort.SessionOptions()
-        options.log_severity_level = 3  # its warnings are for builders
+        options.log_severity_level = 3  # errors only: its warnings are for authors of models
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
-        with TemporaryDirectory() as empty:  # a file may name others that hold its weights: none is read
+        with TemporaryDirectory() as empty:  # a file may refer to others with its weights; none of them is read
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
             self._session = ort.InferenceSession(str(self.path), options, ["CPUExecutionProvider"], enable_fallback=0)
         text = self._session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
@@ -341,25 +345,25 @@ class OnnxRuntime(Runtime):
 
 
 class LiteRtRuntime(Runtime):
-    """A .tflite file, by LiteRT (TensorFlow Lite's present name) on the CPU."""
+    """A .tflite file, run by LiteRT (formerly TensorFlow Lite) on the CPU."""
 
     kind = "litert"
 
     def _open(self) -> Card:
         card = read_archive_card(self.path)
         litert = required("ai_edge_litert.interpreter", "a .tflite model")
-        threads = self.threads or usable_cores()  # by itself it takes one
+        threads = self.threads or usable_cores()  # its own default is one
         self._interpreter = litert.Interpreter(model_path=str(self.path), num_threads=threads)
         takes, gives = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
         check_card(self.path, card, takes["shape_signature"].tolist(), gives["shape_signature"].tolist())
         self._takes, self._gives, self._batch = takes["index"], gives["index"], 0
-        self._scale, self._zero = gives["quantization"]  # of a whole-integer file; a scale of 0 where it is none
+        self._scale, self._zero = gives["quantization"]  # for a whole-integer file; otherwise the scale is 0
         return card
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         if len(images) != self._batch:
             self._interpreter.resize_tensor_input(self._takes, images.shape, strict=True)
-            with hushed() if self._batch == 0 else nullcontext():  # it notes how it computes, the first time
+            with hushed() if self._batch == 0 else nullcontext():  # at the first call it prints a note
                 self._interpreter.allocate_tensors()
             self._batch = len(images)
         self._interpreter.set_tensor(self._takes, images)
@@ -377,20 +381,19 @@ RUNTIMES: dict[str, type[Runtime]] = {
 
 
 def open_runtime(path: str | os.PathLike[str], *, threads: int | None = None, trust: bool = False) -> Runtime:
-    """Opens a model to be run, with the library of its format alone.
+    """Open a model with the library of its format only.
 
     Args:
-        path: A run's folder or a .keras file of one; or what `export_model` wrote: a SavedModel's
-            folder, a .onnx, an OpenVINO .xml with its .bin beside it, or a .tflite.
-        threads: How many the runtime computes with; None for its own choice. A SavedModel's are
-            TensorFlow's, set where that has computed nothing yet; Keras keeps those it has.
-        trust: Whether to load a SavedModel that holds operations which `export_model` does not write. Such a file
-            can run any program, so pass True only if you trust whoever made it.
+        path: A run's folder or its .keras file; or an exported model: a SavedModel's folder, a .onnx file, an OpenVINO
+            .xml file with its .bin beside it, or a .tflite file.
+        threads: Number of threads, at least 1; None for the library's own choice. For a SavedModel they are set only
+            if TensorFlow has not computed anything yet; Keras keeps its own.
+        trust: Whether to load a SavedModel with operations that `export_model` does not write. Such a file can run any
+            program, so pass True only if you trust whoever made it.
 
     Raises:
-        InputError: The file is missing, damaged, of no such format or carries no card, a SavedModel holds other
-            operations and `trust` is False, or the format's library is not installed; the message says which extra
-            brings it.
+        InputError: The file is missing, damaged, in another format or has no card; a SavedModel has other operations
+            and `trust` is False; or the format's library is not installed (the message names the extra).
     """
     if threads is not None:
         threads = positive_integer("threads", threads)
@@ -399,7 +402,7 @@ def open_runtime(path: str | os.PathLike[str], *, threads: int | None = None, tr
 
 
 def use_threads(count: int) -> bool:
-    """Sets how many threads TensorFlow computes with; False where it has begun, and keeps those it has."""
+    """Set TensorFlow's number of threads. Returns False if TensorFlow is already in use and keeps its own."""
     import tensorflow as tf
 
     try:
@@ -411,9 +414,9 @@ def use_threads(count: int) -> bool:
 
 
 def find_runtime(path: str | os.PathLike[str]) -> tuple[type[Runtime], Path]:
-    """What opens a path, and the file or folder that it opens. Opens no model.
+    """The runtime class for a path, and the file or folder that it opens. Opens no model.
 
-    Raises InputError where there is no model, or a run's folder holds the model of another run.
+    Raises InputError if there is no model, or if a run's folder has the model of another run.
     """
     path = Path(path)
     if path.is_dir():
@@ -427,12 +430,12 @@ def find_runtime(path: str | os.PathLike[str]) -> tuple[type[Runtime], Path]:
 
 
 def holds_model(folder: Path) -> bool:
-    """Whether a folder is a SavedModel's or a run's."""
+    """Whether a folder is a SavedModel or a run's folder."""
     return (folder / SAVED_MODEL_FILE).is_file() or model_of_run(folder) is not None
 
 
 def _what_is_needed(path: Path) -> str:
     if path.suffix == ".bin" and path.with_suffix(".xml").is_file():
-        return f"holds weights only; open {path.with_suffix('.xml').name} beside it"
-    found = "is of no format that is run here" if path.exists() else "there is no such file"
-    return f"{found}; a run's folder, a SavedModel's folder, or a file ending in {', '.join(RUNTIMES)} is needed"
+        return f"has only weights; open {path.with_suffix('.xml').name} beside it"
+    found = "is in no supported format" if path.exists() else "there is no such file"
+    return f"{found}; give a run's folder, a SavedModel's folder, or a file ending in {', '.join(RUNTIMES)}"

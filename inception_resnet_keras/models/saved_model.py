@@ -1,8 +1,8 @@
-"""What a SavedModel may hold to be opened: it is a program, and TensorFlow runs parts of it while it loads the rest.
+"""Checks the operations in a SavedModel before it is opened, because it is a program that can run while it is loaded.
 
-TensorFlow has operations that read and write files, call Python and open connections. A list of the bad ones is never
-complete, so the file is read as data first, and opened only if it holds nothing but the operations below, which compute
-with tensors: those that `export` writes for the networks of the tables and for Keras's own layers.
+TensorFlow has operations that read and write files, call Python and open connections. A list of dangerous operations
+would never be complete. Instead, the file is first read as data, and opened only if all its operations are in the list
+below. They only compute with tensors; `export` writes them for the networks of the tables and for Keras's own layers.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ..common.files import require_regular
 
 SAVED_MODEL_FILE = "saved_model.pb"
 
-# Found by exporting every network, variant, precision and signature, and models of Keras's own layers; completed by
-# their nearest relatives. Nothing here may touch a file, a device other than the processors, Python or a network.
+# Collected by exporting every network, variant, precision and signature, and models of Keras's own layers; then similar
+# operations were added. No operation here may access files, Python, a network or a device besides the processors.
 _OPERATIONS = """
     Placeholder Const Identity IdentityN NoOp StopGradient EnsureShape
     VarHandleOp ReadVariableOp AssignVariableOp DisableCopyOnRead
@@ -42,13 +42,13 @@ _OPERATIONS = """
     StaticRegexFullMatch StringJoin StringSplitV2 Substr
 """
 OPERATIONS = frozenset(_OPERATIONS.split())
-# Every SavedModel can save itself again. What does it is not called by anything that is loaded here.
+# Every SavedModel contains functions to save itself. They must not be called by the functions used here.
 SAVERS = frozenset(("SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename"))
 _OBJECTS = ("user_object", "function", "bare_concrete_function", "variable", "constant", "captured_tensor")
 _USER_OBJECTS = ("_generic_user_object", "signature_map", "trackable_list_wrapper")
 _REGISTERED = ("", "tf.TrackableConstant")
-_COLLECTIONS = ("saved_model_main_op",)  # TensorFlow 2 writes one that does nothing, and does not run it
-_LARGEST_FILLED = 64 * 1024**2  # bytes of a constant that is one number repeated; those of `export` are a few kB
+_COLLECTIONS = ("saved_model_main_op",)  # TensorFlow 2 writes an empty one and does not run it
+_LARGEST_FILLED = 64 * 1024**2  # bytes of a constant that repeats one number; those of `export` have a few kB
 TRUST_HELP = (
     "load a SavedModel with operations that `export` does not write: it can run any program, so only if you trust "
     "whoever made it"
@@ -60,7 +60,7 @@ def refuse_unknown_operations(path: Path) -> None:
     """Check every graph, function and initialiser of a SavedModel's folder without loading it.
 
     Raises:
-        InputError: It is damaged, was written by TensorFlow 1, or holds something that `export` does not write; or
+        InputError: It is damaged, was written by TensorFlow 1, or contains something that `export` does not write; or
             one of its files is not a regular file.
     """
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -79,11 +79,11 @@ def refuse_unknown_operations(path: Path) -> None:
             f"graphs run while they are loaded; `export` writes one graph with its objects. {_TRUST}"
         )
     for unknown in _unknown(model.meta_graphs[0]):
-        raise InputError(f"{path}: was not loaded: it holds {unknown}, which `export` does not write. {_TRUST}")
+        raise InputError(f"{path}: was not loaded: it contains {unknown}, which `export` does not write. {_TRUST}")
 
 
 def _unknown(graph: Any) -> Iterator[str]:
-    """Everything in a graph that is not on the lists, in words."""
+    """Descriptions of everything in a graph that is not in the lists."""
     for name in graph.collection_def:
         if name not in _COLLECTIONS:
             yield f"the collection {name[:100]!r}"
@@ -110,14 +110,14 @@ def _unknown(graph: Any) -> Iterator[str]:
 
 
 def _filled(tensor: Any) -> int:
-    """The bytes that a constant takes in memory, if its values are not all in the file; else 0."""
+    """The bytes of a constant in memory, if the file does not have all its values; otherwise 0."""
     if tensor.tensor_content:
         return 0
     return 8 * math.prod(max(0, axis.size) for axis in tensor.tensor_shape.dim)
 
 
 def _callers_of_savers(functions: dict[str, Any]) -> set[str]:
-    """The functions that save or restore, or that call such a function, however deep."""
+    """The functions that save or restore, directly or through functions that they call."""
     calls = {name: {call for node in nodes for call in _called(node)} for name, nodes in functions.items()}
     found: set[str] = set()
     while fresh := {name for name, called in calls.items() if name not in found and called & (SAVERS | found)}:

@@ -1,7 +1,7 @@
-"""The TensorFlow operations that Keras 2's graphs contain, as operations of Keras.
+"""The TensorFlow operations in Keras 2's graphs, implemented with Keras's operations.
 
-`OPERATIONS` has TensorFlow's public names as keys, and its functions take the same arguments; `NODES` has the operation
-types of TensorFlow's graphs as keys, and its functions take the inputs in order. A call with any other argument is
+The keys of `OPERATIONS` are TensorFlow's public names, and its functions take the same arguments. The keys of `NODES`
+are operation types in TensorFlow's graphs, and its functions take the inputs in order. A call with other arguments is
 refused.
 """
 
@@ -21,6 +21,8 @@ def _like(value: Any, tensor: Any) -> Any:
 
 
 def _two(operation: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """An operation on two tensors, of which one may be a constant."""
+
     def run(x: Any, y: Any) -> Any:
         tensor = x if keras.backend.is_keras_tensor(x) else y
         return operation(_like(x, tensor), _like(y, tensor))
@@ -29,7 +31,7 @@ def _two(operation: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 
 
 def _one(operation: Callable[[Any], Any]) -> Callable[..., Any]:
-    """An operation of one tensor, by position: TensorFlow calls it `x` or `features`."""
+    """An operation on one tensor, passed by position because TensorFlow names it `x` or `features`."""
 
     def run(x: Any, /) -> Any:
         return operation(x)
@@ -42,6 +44,8 @@ def _axes(axis: Any) -> Any:
 
 
 def _reduction(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """An operation that reduces axes."""
+
     def run(input_tensor: Any, axis: Any = None, keepdims: bool = False) -> Any:
         return operation(input_tensor, axis=_axes(axis), keepdims=bool(keepdims))
 
@@ -89,7 +93,7 @@ def _resize(
     images: Any, size: Any, method: str = "bilinear", preserve_aspect_ratio: bool = False, antialias: bool = False
 ) -> Any:
     if preserve_aspect_ratio or method not in ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5"):
-        raise ValueError(f"images are resized in a way that is not supported ({method})")
+        raise ValueError(f"images are resized in an unsupported way ({method})")
     options = {"interpolation": method, "antialias": bool(antialias), "data_format": "channels_last"}
     return ops.image.resize(images, tuple(size), **options)
 

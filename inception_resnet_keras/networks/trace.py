@@ -189,7 +189,7 @@ def trace(
         >>> last.name, last.shape, last.parameters
         ('logits', (1000,), 1537000)
         >>> sum(node.parameters for node in trace(find("inception_v4")))
-        42744712
+        42711400
     """
     if aux_head and not network.aux:
         raise ValueError(f"aux_head: the {network.variant} variant has no auxiliary head")

@@ -101,7 +101,7 @@ def load_weights(
         >>> create_inception_v4(10, **small).save_weights(file)
         >>> report = load_weights(create_inception_v4(2, **small), file, new_head=True)
         >>> report.loaded, report.fresh, report.dropped
-        (259, ['logits/kernel', 'logits/bias'],
+        (192, ['logits/kernel', 'logits/bias'],
          {'classifier: the model gets a new one': ['logits/kernel', 'logits/bias']})
     """
     check_new_head(new_head)

@@ -240,5 +240,5 @@ def test_siblings_are_joined_unless_they_are_kept_apart(model: Path) -> None:
 
 
 def test_a_model_of_another_size_is_refused_with_the_size_to_give(model: Path) -> None:
-    with pytest.raises(InputError, match=f"takes pictures of {tiny.SIDE}×{tiny.SIDE}"):
+    with pytest.raises(InputError, match=f"takes images of {tiny.SIDE}×{tiny.SIDE}"):
         open_keras(parse(str(model)), model, (75, 75))

@@ -152,7 +152,7 @@ def test_a_picture_that_breaks_a_batch_breaks_itself_alone(start: Start) -> None
         assert values([futures[0], futures[3]]) == [1, 2]
         with pytest.raises(RuntimeError, match="unlucky"):
             futures[1].result(20)
-        with pytest.raises(InputError, match="a model: gives NaN or infinity"):
+        with pytest.raises(InputError, match="a model: computes NaN or infinity"):
             futures[2].result(20)
     with batcher.reserve(1):
         assert values([batcher.submit(picture(3))]) == [3]

@@ -46,7 +46,7 @@ def test_onnx_of_bytes_of_a_size_that_is_given_in_an_opset_that_is_given(tmp_pat
 def test_a_known_network_of_any_size_is_not_taken_for_its_usual_one() -> None:
     model = create_inception_v4(weights=None, num_classes=2, depths=(1, 1, 1), input_shape=(None, None, 3))
     settings: dict[str, Any] = {"class_names": None, "preprocessing": "inception", "optimize": False}
-    with pytest.raises(InputError, match="takes pictures of any size; say which with size="):
+    with pytest.raises(InputError, match="takes images of any size; give one with size="):
         prepare(model, "float32", default_size=False, **settings)
     assert prepare(model, "float32", default_size=False, size=(107, 75), **settings).card.size == (107, 75)
 

@@ -38,7 +38,7 @@ from ..pictures import write_digits
         ({"out": "m.tflite"}, "out: got 'm.tflite'; it takes a file ending in .onnx"),
         ({"out": "nowhere/m.onnx"}, "out: nowhere is no folder"),
         ({"out": "m.onnx", "format": "saved_model"}, "out: got 'm.onnx'; it takes a folder's name"),
-        ({"model": "empty"}, r"model.keras: there is no such file; a run's folder, a SavedModel's folder"),
+        ({"model": "empty"}, r"model.keras: there is no such file; give a run's folder, a SavedModel's folder"),
         ({"model": 3}, "model: got 3; it takes a Keras model, a run's folder or a .keras file"),
         ({"min_agreement": 2}, r"min_agreement: got 2; it takes a number in \[0, 1\]"),
         ({"max_difference": float("nan")}, "max_difference: got nan"),
@@ -68,13 +68,13 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options:
 @pytest.mark.parametrize(
     ("model", "options", "says"),
     [
-        ({"include_top": False}, {}, r"gives \(None, 1, 1, 10\); a classifier or an embedding is needed"),
+        ({"include_top": False}, {}, r"its output is \(None, 1, 1, 10\); a classifier or an embedding,"),
         ({}, {"class_names": ["a"]}, "class_names: got 1 names, and the model has 3 outputs"),
         ({}, {"preprocessing": "facenet"}, "and tiny .* scales pixels itself; leave it out"),
         ({}, {"preprocessing": "imagenet"}, "preprocessing: got 'imagenet'; it takes 'inception' or"),
         ({"include_preprocessing": False}, {}, r"set preprocessing= \(.* to 'inception' or 'facenet' or"),
-        ({"input_shape": (None, None, 3)}, {}, r"takes pictures of any size; say which with size= \(--size\)"),
-        ({}, {"size": 33}, "size: got 33×33, and tiny .* takes pictures of 32×32; leave it out"),
+        ({"input_shape": (None, None, 3)}, {}, r"takes images of any size; give one with size= \(--size\)"),
+        ({}, {"size": 33}, "size: got 33×33, and tiny .* takes images of 32×32; leave it out"),
     ],
 )
 def test_models_that_are_not_exported(

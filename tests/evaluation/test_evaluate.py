@@ -314,12 +314,12 @@ def test_what_a_user_of_keras_would_pass(models: list[str], digits: Path, tmp_pa
         ({"classes": "nowhere.txt"}, "nowhere.txt: cannot be read"),
         ({"classes": ["a", "a"]}, "classes: names 'a' more than once"),
         ({"classes": [1, 2]}, "classes: got"),
-        ({"models": keras_model}, "carries no names of its 3 classes"),
+        ({"models": keras_model}, "has no names for its 3 classes"),
         ({"models": keras_model, "data": None}, "data: none is given"),
     ):
         with pytest.raises(InputError, match=says):
             evaluate(**{"models": models, "data": digits, "out": tmp_path / "no", **given})
-    with pytest.raises(InputError, match="takes pictures of any size"):
+    with pytest.raises(InputError, match="takes images of any size"):
         evaluate(tiny.build(input_shape=(None, None, 3)), digits, out=tmp_path / "no")
 
 
@@ -386,9 +386,9 @@ def test_json_for_programs(models: list[str], digits: Path, tmp_path: Path, caps
         (["nothing.keras"], "nothing.keras: there is no such file, folder or registered name"),
         (
             ["imagenet"],
-            "'imagenet' is of several networks: give inception_resnet_v2:slim=imagenet or inception_v4:slim",
+            "'imagenet' has several networks: give inception_resnet_v2:slim=imagenet or inception_v4:slim",
         ),
-        (["inception_v4=vggface2"], "'vggface2' has no weights of inception_v4: give inception_resnet_v1:facenet=vgg"),
+        (["inception_v4=vggface2"], "'vggface2' has no weights for inception_v4: give inception_resnet_v1:facenet=vgg"),
         (["inception_v5=imagenet"], "network: got 'inception_v5'"),
         (["inception_v4:facenet=imagenet"], "variant: got 'facenet'"),
     ],
@@ -405,7 +405,7 @@ def test_bad_input_is_refused_before_work(
 
 
 def test_what_is_no_model_is_said_to_be_none(digits: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no such file; a run's folder, a SavedModel's folder, or a file"):
+    with pytest.raises(InputError, match="there is no such file; give a run's folder, a SavedModel's folder"):
         locate(str(digits))
     with pytest.raises(InputError, match="has an unknown format"):
         locate(str(digits / "0" / "000.png"))

@@ -141,7 +141,7 @@ def test_a_view_that_nothing_tells_is_said_to_be_assumed(
     found = verify_faces(checkpoint, given.pairs, given.data, out=tmp_path / "out")
     assert found.notes == json.loads((tmp_path / "out" / "report.json").read_text())["notes"]
     alone, assumed = found.notes
-    assert alone.startswith("the file holds weights alone: they are run in inception_resnet_v1 (facenet) at 160×160")
+    assert alone.startswith("the file holds only weights: they are run in inception_resnet_v1 (facenet) at 160×160")
     assert assumed == ASSUMED
     with (console := Console(width=300)).capture() as capture:
         show_verified(console, found)

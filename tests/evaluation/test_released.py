@@ -78,10 +78,10 @@ def test_a_checkpoint_of_faces_verifies_and_classifies_by_a_file_of_names(
     np.testing.assert_allclose([float(row.split(",")[4]) for row in rows], wanted, atol=1e-4)
     assert found.view == View((160, 160))
     alone, assumed = found.notes
-    assert alone.startswith("the file holds weights alone: they are run in inception_resnet_v1 (facenet) at 160×160")
+    assert alone.startswith("the file holds only weights: they are run in inception_resnet_v1 (facenet) at 160×160")
     assert assumed == ASSUMED
 
-    with pytest.raises(InputError, match="carries no names of its 3 classes; give a file with one a line"):
+    with pytest.raises(InputError, match="has no names for its 3 classes; give a file with one name per line"):
         evaluate([str(weights)], data, out=tmp_path / "out")
     names = tmp_path / "names.txt"
     names.write_text("Digit_2\nDigit_0\nDigit_1\n")

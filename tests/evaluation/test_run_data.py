@@ -218,7 +218,7 @@ def test_only_what_a_run_left_is_read_as_one(model: Path, digits: Path, tmp_path
     ]
     for text in ("{", "[]", "[" * 100_000, *map(json.dumps, broken)):
         (tmp_path / "run" / "config.json").write_text(text)
-        with pytest.raises(InputError, match=r"config\.json: is damaged or of another program"):
+        with pytest.raises(InputError, match=r"config\.json: is damaged or from another program"):
             find_run(run)
     (tmp_path / "run" / "model.keras").write_text("of another program, as the other file may be")
     assert find_run(run) is None

@@ -40,7 +40,7 @@ def no_index(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_imagenets_folders_by_their_many_names(folder: str, number: int) -> None:
-    assert places([folder], classes.imagenet([folder]), told="x", model="m").tolist() == [number]
+    assert places([folder], classes.imagenet([folder]), source="x", model="m").tolist() == [number]
 
 
 @pytest.mark.usefixtures("index")
@@ -49,28 +49,28 @@ def test_what_is_no_class_or_two_is_refused_with_the_lists(folder: str) -> None:
     with pytest.raises(
         InputError, match=rf"data: has 1 of 2 classes that v4 has not: '{folder}'; its 1000 .*'class_0'"
     ):
-        places(["class_3", folder], classes.imagenet([]), told="data", model="v4")
+        places(["class_3", folder], classes.imagenet([]), source="data", model="v4")
 
 
 @pytest.mark.usefixtures("index")
 def test_two_folders_of_one_class_are_refused() -> None:
-    with pytest.raises(InputError, match="'n00000006', 'great_white_shark' are one class of v4"):
-        places(["n00000006", "great_white_shark"], classes.imagenet([]), told="data", model="v4")
+    with pytest.raises(InputError, match="'n00000006', 'great_white_shark' are the same class of v4"):
+        places(["n00000006", "great_white_shark"], classes.imagenet([]), source="data", model="v4")
 
 
 @pytest.mark.usefixtures("no_index")
 def test_a_thousand_ids_need_no_index() -> None:
     found = classes.imagenet(IDS[::-1])
-    assert places(IDS[::-1], found, told="x", model="m").tolist() == list(range(999, -1, -1))
+    assert places(IDS[::-1], found, source="x", model="m").tolist() == list(range(999, -1, -1))
     with pytest.raises(InputError, match="could not be downloaded"):
         classes.imagenet(IDS[:10])
 
 
 def test_a_models_own_names_are_found_as_they_are() -> None:
     found = Classes(["cat", "Dog", "n00000006"])
-    assert places(["Dog", "cat"], found, told="x", model="m").tolist() == [1, 0]
+    assert places(["Dog", "cat"], found, source="x", model="m").tolist() == [1, 0]
     with pytest.raises(InputError, match=r"has 1 of 1 class that run has not: 'dog'; its 3 classes are 'cat', 'Dog'"):
-        places(["dog"], found, told="x", model="run")
+        places(["dog"], found, source="x", model="run")
 
 
 def test_models_of_one_average_are_brought_into_one_order() -> None:

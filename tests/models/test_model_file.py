@@ -51,15 +51,15 @@ def rewritten(path: Path, to: Path, card: str | None) -> Path:
 @pytest.mark.parametrize("card", ["", "[]", "3", '{"network": 1}', json.dumps({"classes": 3})])
 def test_a_damaged_card_is_named(saved: tuple[keras.Model, Path], tmp_path: Path, card: str) -> None:
     path = rewritten(saved[1], tmp_path / "m.keras", card)
-    with pytest.raises(InputError, match=r"m\.keras: (is damaged|holds no class names)"):
+    with pytest.raises(InputError, match=r"m\.keras: (is damaged|has no class names)"):
         read_card(path)
 
 
 def test_what_this_project_did_not_save_is_named(saved: tuple[keras.Model, Path], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no class names"):
+    with pytest.raises(InputError, match="has no class names"):
         read_card(rewritten(saved[1], tmp_path / "m.keras", None))
     (tmp_path / "text.keras").write_text("text")
-    with pytest.raises(InputError, match=r"text\.keras: is damaged or no \.keras file"):
+    with pytest.raises(InputError, match=r"text\.keras: is damaged or not a \.keras file"):
         read_card(tmp_path / "text.keras")
     with pytest.raises(InputError, match="no such file"):
         read_card(tmp_path)

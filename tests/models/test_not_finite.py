@@ -58,7 +58,7 @@ def test_every_verb_names_the_model_and_the_first_picture(
     assert main([verb.partition(" ")[0], *map(str, VERBS[verb](given))]) == 1
     said = capsys.readouterr()
     last = said.err.splitlines()[-1]
-    assert re.search(r"model.*: gives NaN or infinity for \d+ of \d+ pictures, the first of them \S+", last), last
+    assert re.search(r"model.*: computes NaN or infinity for \d+ of \d+ pictures, the first of them \S+", last), last
     if verb != "export":
         assert ".png" in last
     assert "nan" not in said.out.lower()
@@ -77,7 +77,7 @@ def test_every_function_does(given: Given, tmp_path: Path) -> None:
         lambda: export_model(given.model, tmp_path / "a.tflite", "litert", check=given.pictures),
     ]
     for call in calls:
-        with pytest.raises(InputError, match="gives NaN or infinity"):
+        with pytest.raises(InputError, match="computes NaN or infinity"):
             call()
 
 
@@ -85,7 +85,7 @@ def test_the_first_such_picture_is_named() -> None:
     outputs = np.zeros((3, 2, 4))
     assert require_finite("m", outputs, "abc") is outputs
     outputs[1, 1, 3] = np.inf
-    with pytest.raises(InputError, match="m: gives NaN or infinity for 1 of 3 pictures, the first of them b:"):
+    with pytest.raises(InputError, match="m: computes NaN or infinity for 1 of 3 pictures, the first of them b:"):
         require_finite("m", outputs, "abc")
 
 

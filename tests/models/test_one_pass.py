@@ -83,8 +83,8 @@ def test_no_picture_at_all() -> None:
 @pytest.mark.parametrize(
     ("says", "error"),
     [
-        ([2.0, -1.0, 0.0], "means: gives no probabilities that sum to 1"),
-        ([0.9, 0.9, 0.1], "means: gives no probabilities that sum to 1"),
+        ([2.0, -1.0, 0.0], "means: its outputs are not probabilities that sum to 1"),
+        ([0.9, 0.9, 0.1], "means: its outputs are not probabilities that sum to 1"),
         ([np.nan, 0.5, 0.5], "means: gives NaN or infinity for 1 of 1 pictures, the first of them a.png"),
     ],
 )

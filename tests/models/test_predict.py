@@ -223,20 +223,20 @@ def test_columns_have_names_of_their_own(names: list[str], taken: list[str], col
 
 def test_what_cannot_be_averaged_is_refused(models: list[str], pictures: Path, tmp_path: Path) -> None:
     other = write_model(tmp_path / "other.keras", ["0", "path", "3"], network=tiny.FEW)
-    with pytest.raises(InputError, match=r"models of other classes cannot be averaged: .*'2'.*'3'"):
+    with pytest.raises(InputError, match=r"models with different classes cannot be averaged: .*'2'.*'3'"):
         predict([models[0], other], pictures)
     (tmp_path / "run").mkdir()
     shutil.copy(models[0], tmp_path / "run" / "model.keras")
     with pytest.raises(InputError, match=r"model\.keras is given twice, and would count twice in the average"):
         predict([tmp_path / "run", tmp_path / "run" / "model.keras"], pictures)
-    with pytest.raises(InputError, match="model: none is given"):
+    with pytest.raises(InputError, match="model: got none"):
         predict([], pictures)
     with pytest.raises(InputError, match="crops: got 5"):
         predict(models, pictures, crops=5)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="classes: names are given for models that carry their classes' names"):
         predict(models, pictures, classes=CLASSES)
     nameless = load_model(Path(models[0]))[0]
-    with pytest.raises(InputError, match="carries no names of its 3 classes"):
+    with pytest.raises(InputError, match="has no names for its 3 classes"):
         predict([models[0], nameless], pictures)
 
 

@@ -126,7 +126,7 @@ def test_a_truncated_file_is_named(exported: Any, tmp_path: Path, format: str, s
     path = copied(exported, format, tmp_path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(InputError, match=rf"{path.name}: (is damaged|holds no class names)"):
+    with pytest.raises(InputError, match=rf"{path.name}: (is damaged|has no class names)"):
         open_runtime(path)
 
 
@@ -155,11 +155,11 @@ def test_weights_of_an_ir_that_are_damaged_or_gone(exported: Any, tmp_path: Path
 @pytest.mark.parametrize(
     ("card", "says"),
     [
-        (None, "holds no class names: it was not exported by"),
-        ("{}", "holds no class names: its card lacks 'network'"),
+        (None, "has no class names: it was not exported by"),
+        ("{}", "has no class names: its card lacks 'network'"),
         ("[" * 100_000, "is damaged: its card cannot be read"),
-        ({"classes": ["a"]}, "its card tells of 1 class of pictures of 32×32"),
-        ({"size": [64, 64]}, "its card tells of 3 classes of pictures of 64×64"),
+        ({"classes": ["a"]}, "its card describes 1 class and pictures of 32×32"),
+        ({"size": [64, 64]}, "its card describes 3 classes and pictures of 64×64"),
         ({"size": [10**6, 1]}, "its card cannot be read"),
         ({"precision": "int3"}, "is damaged: its card cannot be read"),
     ],
@@ -208,7 +208,7 @@ def test_a_crafted_archive_is_refused(tmp_path: Path, place: int, value: int) ->
     content[place] = value
     content[content.index(b"PK\x01\x02") + place + 2] = value
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"model\.tflite: (is damaged: its card cannot be read|holds no class names)"):
+    with pytest.raises(InputError, match=r"model\.tflite: (is damaged: its card cannot be read|has no class names)"):
         read_archive_card(path)
 
 
@@ -232,7 +232,7 @@ def test_what_is_no_model(exported: Any, tmp_path: Path, name: str) -> None:
     (tmp_path / "text.txt").write_text("text")
     copied(exported, "openvino", tmp_path)
     with pytest.raises(
-        InputError, match=f"{name}: (there is no such file|is of no format|holds weights only; open model)"
+        InputError, match=f"{name}: (there is no such file|is in no supported format|has only weights; open model)"
     ):
         open_runtime(tmp_path / name)
 

@@ -124,7 +124,7 @@ EFFECTS: dict[str, Callable[[Path], tf.Tensor]] = {
 def test_an_operation_that_export_does_not_write_is_refused(exported: Any, tmp_path: Path, operation: str) -> None:
     target = tmp_path / "target"
     path = saved(exported, tmp_path / "model", lambda image: EFFECTS[operation](target))
-    with pytest.raises(InputError, match=rf"was not loaded: it holds .*{operation}.*give --trust"):
+    with pytest.raises(InputError, match=rf"was not loaded: it contains .*{operation}.*give --trust"):
         open_runtime(path)
     assert not target.exists()
 

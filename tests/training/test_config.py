@@ -103,7 +103,7 @@ def test_an_older_versions_configuration_is_filled_in_where_it_did_as_the_defaul
         [name for name in whole if name in ADDED_LATER],
     )
     for name in ("shift", "epochs", "optimizer"):  # the first runs shifted nothing, say
-        with pytest.raises(InputError, match=rf"config\.json: is damaged or of another program.*{name}"):
+        with pytest.raises(InputError, match=rf"config\.json: is damaged or from another program.*{name}"):
             stored(**{name: ...})
     with pytest.raises(InputError, match=r"holds 'ara', which is no setting of this version; did you mean 'area'\?"):
         stored(area=..., ara=[0.2, 1.0])
@@ -128,9 +128,9 @@ def test_resume_takes_no_other_choice(capsys: pytest.CaptureFixture[str], tmp_pa
     assert main(["train", "--resume", str(tmp_path), "--jit", "--set=keep=3", "--set=l2=0.1", "--recipe=smoke"]) == 1
     assert "leave out --recipe, --set l2. What may be changed is strategy, jit" in capsys.readouterr().err
     assert main(["train", "--resume", str(tmp_path), "--jit", "--set=keep=3"]) == 1
-    assert "holds no run" in capsys.readouterr().err
+    assert "is not a run's folder" in capsys.readouterr().err
     assert main(["train", "--resume", str(tmp_path)]) == 1
-    assert "holds no run" in capsys.readouterr().err
+    assert "is not a run's folder" in capsys.readouterr().err
 
 
 def test_a_folder_called_as_registered_weights_does_not_take_their_place(

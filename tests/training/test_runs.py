@@ -258,7 +258,7 @@ def test_a_damaged_configuration_is_a_line(
     (tmp_path / "config.json").write_bytes(damage)
     status, _, error = here(capsys, ["train", "--resume", str(tmp_path)])
     assert status == 1
-    assert f"{tmp_path / 'config.json'}: is damaged or of another program" in error
+    assert f"{tmp_path / 'config.json'}: is damaged or from another program" in error
     assert len(error.strip().splitlines()) == 1
 
 
