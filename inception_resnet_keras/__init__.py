@@ -1,7 +1,7 @@
 """Inception-v4 and Inception-ResNet-v1/v2 (Szegedy et al., arXiv 1602.07261) in Keras.
 
-The public names are listed in `__init__.pyi`, each beside its home: type checkers read that file, and so does this one.
-Nothing heavy is imported before it is used.
+`__init__.pyi` lists the public names with their modules. Type checkers read that file, and so does this one. A module
+is imported when one of its names is first used, so that importing the package takes no time.
 """
 
 from importlib import import_module
@@ -17,7 +17,7 @@ def __getattr__(name: str) -> Any:
     from .common.packages import named_extras
 
     with named_extras():
-        # `hub` is no public name of its own, since `from inception_resnet_keras import *` must not need keras-hub.
+        # `hub` is not among the public names, because `from inception_resnet_keras import *` must not need keras-hub.
         return import_module(".hub", __name__) if name == "hub" else _attribute(name)
 
 

@@ -1,4 +1,4 @@
-"""The public names, each beside its home, from where `__init__.py` imports it when it is first used."""
+"""The public names with their modules. `__init__.py` imports each name when it is first used."""
 
 from .data.preprocessing import preprocess_input as preprocess_input
 from .data.preprocessing import warn_if_unscaled as warn_if_unscaled

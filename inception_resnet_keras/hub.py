@@ -1,6 +1,6 @@
-"""keras-hub's detectors, segmenters and classifiers on these networks: `backbone` makes a `keras_hub` Backbone of one.
+"""These networks in keras-hub's detectors, segmenters and classifiers: `backbone` turns a network into a Backbone.
 
-Importing this module registers its classes, so that Keras and keras-hub can load what was saved with them.
+Importing this module registers its classes, so that Keras and keras-hub can load models saved with them.
 """
 
 from __future__ import annotations
@@ -28,33 +28,34 @@ with named_extras("inception_resnet_keras.hub"):
     import keras_hub
 
 PACKAGE = "inception_resnet_keras"
-LEVELS = {f"P{level}": f"stride_{2**level}" for level in range(2, 6)}
+LEVELS = {f"P{level}": f"stride_{2**level}" for level in range(2, 6)}  # keras-hub's name of a map → ours
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class InceptionBackbone(keras_hub.models.FeaturePyramidBackbone):
-    """A network of this package without its top, as keras-hub's tasks take it.
+    """A network of this package without its top, for keras-hub's tasks.
 
     Args:
         network: "inception_v4", "inception_resnet_v1" or "inception_resnet_v2".
-        variant: The network's table, as the factories take it.
-        depths: How many of the blocks A, B and C; None for the variant's own.
-        scale: Residual scales, as the factories take them; of Inception-v4 True.
-        padding: "same" aligns the maps, as detectors and segmenters need it; "valid" is the paper's.
-        output_stride: Stride of the last map: None is 32; 16 or 8.
-        image_shape: (height, width, channels), or channels first as Keras is set; None for a side of any length.
+        variant: The network's table, as for the factories, such as "paper".
+        depths: Number of blocks A, B and C, each at least 1; None for the variant's own.
+        scale: Residual scales, as for the factories; True for Inception-v4, which has none.
+        padding: "same" aligns the maps, as detectors and segmenters need it; "valid" is the paper's padding.
+        output_stride: Stride of the last map, 16 or 8; None is 32.
+        image_shape: (height, width, channels), or channels first if Keras is configured so. A side of None has any
+            length.
         include_preprocessing: Whether the network scales pixels of 0-255 itself.
-        batch_norm_momentum: Momentum of the moving averages.
-        dtype: Keras's dtype policy, or its name.
+        batch_norm_momentum: Momentum of the moving averages, in [0, 1).
+        dtype: A Keras dtype policy or its name; None is the global one.
         kwargs: `name` and `trainable`.
 
     Raises:
         ValueError: An argument is out of range.
 
     Examples:
-        ```python
-        backbone = InceptionBackbone("inception_resnet_v2", include_preprocessing=True)
-        ```
+        >>> backbone = InceptionBackbone("inception_resnet_v1", depths=(1, 1, 1), include_preprocessing=True)
+        >>> {level: map.shape[-1] for level, map in backbone.pyramid_outputs.items()}
+        {'P2': 192, 'P3': 256, 'P4': 896, 'P5': 1792}
     """
 
     def __init__(
@@ -105,14 +106,14 @@ class InceptionBackbone(keras_hub.models.FeaturePyramidBackbone):
 
     @property
     def pyramid_outputs(self) -> dict[str, keras.KerasTensor]:
-        """The last map of each stride, "P2" to "P5" for strides 4 to 32, as far as the network goes.
+        """The last map of each stride, "P2" to "P5" for strides 4 to 32, as far as the network has them.
 
-        Raises ValueError for a network with valid padding, whose maps are not the image's size over their stride.
+        Raises ValueError for a network with valid padding, whose maps are not aligned with the image.
         """
         if self.settings["padding"] != "same":
             raise InputError(
-                "pyramid_outputs: the maps of a network with padding='valid' do not align; build it with "
-                "padding='same', which the same weights fit"
+                "pyramid_outputs: the maps of a network with padding='valid' are not aligned; build it with "
+                "padding='same', which takes the same weights"
             )
         return keras_hub.models.FeaturePyramidBackbone.pyramid_outputs.fget(self)
 
@@ -121,17 +122,19 @@ class InceptionBackbone(keras_hub.models.FeaturePyramidBackbone):
         keras_hub.models.FeaturePyramidBackbone.pyramid_outputs.fset(self, value)
 
     def get_config(self) -> dict[str, Any]:
+        """The arguments that build this backbone again."""
         return {**super().get_config(), **self.settings}
 
     def save_to_preset(self, preset_dir: str, max_shard_size: float | None = 10) -> None:
-        """Save the backbone to a preset, alone or as the last part of a task that keras-hub saves there.
+        """Save the backbone to a preset, alone or as part of a task that keras-hub saves.
 
-        A plain `keras_hub.models.ImageClassifier` is noted in the preset as an `InceptionImageClassifier`, which is the
-        same in all but its name: `from_preset` loads no task of a class that is not registered for its backbone.
+        In the preset, a plain `keras_hub.models.ImageClassifier` is replaced by an `InceptionImageClassifier`, which
+        differs only in its name, because `from_preset` loads only tasks whose class is registered for their backbone.
 
         Args:
             preset_dir: The folder.
-            max_shard_size: Gigabytes above which the weights are split into several files; None for never.
+            max_shard_size: Size in gigabytes above which the weights are split into several files; None never splits
+                them.
         """
         super().save_to_preset(preset_dir, max_shard_size=max_shard_size)
         path = Path(preset_dir) / "task.json"
@@ -151,46 +154,45 @@ class InceptionBackbone(keras_hub.models.FeaturePyramidBackbone):
 class InceptionImageClassifier(keras_hub.models.ImageClassifier):
     """keras-hub's image classifier on an `InceptionBackbone`.
 
-    `keras_hub.models.ImageClassifier.from_preset` gives one, whether it or a plain `ImageClassifier` was saved.
+    `keras_hub.models.ImageClassifier.from_preset` returns one, also if a plain `ImageClassifier` was saved.
     """
 
     backbone_cls = InceptionBackbone
 
 
 def backbone(model: keras.Model, *, name: str | None = None) -> InceptionBackbone:
-    """A keras-hub backbone that computes what a network of this package does below its top.
+    """A keras-hub backbone that computes the same as a network of this package without its top.
 
     Args:
-        model: A model as a factory of this package builds it, with or without its top, loaded or not; or one with such
-            a network inside it. For detectors and segmenters it is built with `padding="same"`, which every
-            checkpoint fits. It stays as it is: the backbone has weights of its own, which are equal.
+        model: A model built by a factory of this package, with or without its top; or a model that contains such a
+            network. For detectors and segmenters, build it with `padding="same"`, which fits every checkpoint. It is
+            not changed: the backbone gets a copy of its weights.
         name: The backbone's name. None is the model's.
 
     Returns:
-        The backbone, for images of any size, with `pyramid_outputs` P2 to P5. Its `image_shape`, preprocessing, dtype
-        policy and batch-norm momentum are the model's, and `save_to_preset` and `keras.Model.save` save it.
+        The backbone, for images of any size, with `pyramid_outputs` P2 to P5. It has the model's number of channels,
+        preprocessing, dtype policy and batch-norm momentum. `save_to_preset` and `keras.Model.save` save it.
 
     Raises:
-        ValueError: The model is none of the package's networks, ends within one, or computes something else than its
-            table.
+        ValueError: The model is not one of this package's networks, is only a part of one, or does not compute what
+            its table describes.
 
     Examples:
-        ```python
-        import keras_hub
-        from inception_resnet_keras import create_inception_resnet_v2, hub
-
-        model = create_inception_resnet_v2(
-            variant="slim", include_top=False, padding="same", include_preprocessing=True, weights="imagenet"
-        )
-        encoder = hub.backbone(model)
-        pyramid = keras_hub.models.RetinaNetBackbone(encoder, min_level=3, max_level=7, use_p5=False)
-        detector = keras_hub.models.RetinaNetObjectDetector(pyramid, num_classes=20)
-        ```
+        >>> import keras_hub
+        >>> from inception_resnet_keras import create_inception_resnet_v2, hub
+        >>> model = create_inception_resnet_v2(  # for a trained one: weights="imagenet" instead of depths
+        ...     variant="slim", include_top=False, depths=(1, 1, 1), padding="same", include_preprocessing=True
+        ... )
+        >>> encoder = hub.backbone(model)
+        >>> pyramid = keras_hub.models.RetinaNetBackbone(encoder, min_level=3, max_level=7, use_p5=False)
+        >>> detector = keras_hub.models.RetinaNetObjectDetector(pyramid, num_classes=20)
+        >>> encoder.pyramid_outputs["P5"].shape
+        (None, None, None, 1536)
     """
     if not isinstance(model, keras.Model):
         raise refuse("model", model, "a Keras model of this package")
     flat = flattened(model) or model
-    found = whole_network(flat, "a whole network, as a factory of this package builds it")
+    found = whole_network(flat, "a whole network, built by a factory of this package")
     prefix = layer_prefix(flat)
     first = flat.get_layer(f"{prefix}stem_conv_1")
     sides = (found.channels, None, None) if found.data_format == "channels_first" else (None, None, found.channels)
@@ -204,6 +206,7 @@ def backbone(model: keras.Model, *, name: str | None = None) -> InceptionBackbon
         name=name or model.name,
         **{"padding": found.padding, **found.network_options()},
     )
+    # The layers have the same names in both, so that the weights can be copied by name.
     for layer in made.layers:
         if layer.weights:
             layer.set_weights(flat.get_layer(f"{prefix}{layer.name}").get_weights())

@@ -197,6 +197,8 @@ def class_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 def test_examples_in_docstrings_run() -> None:
     tried = 0
     for name in modules():
+        if name.endswith(".hub") and importlib.util.find_spec("keras_hub") is None:
+            continue
         result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
         assert not result.failed, name
         tried += result.attempted

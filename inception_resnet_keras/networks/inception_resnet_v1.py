@@ -83,5 +83,5 @@ FACENET = Network(
     size=160,
 )
 
-# davidsandberg/facenet's models of 2017, and the Keras ports of them: a narrower embedding, and other pixels.
+# davidsandberg/facenet's models of 2017, and their Keras ports: a narrower embedding, and another preprocessing.
 FACENET_128 = replace(FACENET, variant="facenet_128", embedding=128, preprocessing=PER_IMAGE)

@@ -1,5 +1,5 @@
 """Inception-ResNet-v2: the paper's Figure 15, its blocks, Figures 3, 7 and 16 to 19, and the network
-that was released: TF-Slim's, `keras.applications.InceptionResNetV2` and timm's are one and the same.
+that was released, which is the same in TF-Slim, `keras.applications.InceptionResNetV2` and timm.
 """
 
 from __future__ import annotations

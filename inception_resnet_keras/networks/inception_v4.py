@@ -1,8 +1,8 @@
 """Inception-v4: the paper's Figure 9, its blocks, Figures 3 to 8, and the network that was released.
 
 TF-Slim's network (timm's and kentsommer's too) is the paper's with the 1×n and n×1 kernels swapped in the
-long branches of the stem, of B and of C, and in the fork that ends C's. It concatenates in another order: pooled
-branches last, in the stem's first fork first.
+long branches of the stem, of B and of C, and in the fork that ends C's. It also concatenates in another order: pooled
+branches come last, except in the stem's first fork.
 """
 
 from __future__ import annotations

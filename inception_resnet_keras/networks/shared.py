@@ -1,4 +1,4 @@
-"""Rows that more than one of the three networks is made of."""
+"""Rows that several of the networks share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STEM_FIGURE_14 = (  # Inception-ResNet-v1: 299² → 35²×256
     Conv(256, 3, stride=2, padding="valid"),  # 35²×256
 )
 
-PAPER_SCALE = 0.1  # of the residuals: the choice here within the paper's "between 0.1 and 0.3" (Section 3.3)
+PAPER_SCALE = 0.1  # of the residuals: this package's choice within the paper's 0.1 to 0.3 (Section 3.3)
 
 
 def reduction_a(k: int, l: int, m: int, n: int) -> Fork:  # noqa: E741 - the paper's letters
@@ -51,6 +51,6 @@ def reduction_a(k: int, l: int, m: int, n: int) -> Fork:  # noqa: E741 - the pap
 
 
 def pooled_last(reduction: Fork) -> Fork:
-    """The same reduction in the order in which the released networks concatenate: the pool at the end."""
+    """The reduction with its pool as the last branch, the order of the released networks."""
     pooled, *rest = reduction.branches
     return replace(reduction, branches=(*rest, pooled))
