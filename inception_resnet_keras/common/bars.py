@@ -44,13 +44,13 @@ def progress_of(
     if console.is_jupyter:
         yield _NotebookLine()
         return
-    said = time.monotonic()
+    shown_at = time.monotonic()
 
     def show(what: str, done: int, total: int) -> None:
-        nonlocal said
+        nonlocal shown_at
         bars.update(bar, description=what, completed=done, total=total)
-        if not console.is_terminal and time.monotonic() - said > PLAIN_LINE_EVERY:
-            said = time.monotonic()
+        if not console.is_terminal and time.monotonic() - shown_at > PLAIN_LINE_EVERY:
+            shown_at = time.monotonic()
             say(console, _line(what, done, total))
 
     with reading(console) as bars:

@@ -199,8 +199,8 @@ class Predictions(Sequence[Prediction]):
                     writer.writerow(self._without_prediction(self.files[place], self._errors[place], len(header)))
                     continue
                 values = [f"{value:.9g}" for table in tables for value in table[row].tolist()]
-                said = SEPARATOR.join(values[number] for number in self._predicted[row])
-                writer.writerow([self.files[place], self.labels[row], said, "", *values])
+                shares = SEPARATOR.join(values[number] for number in self._predicted[row])
+                writer.writerow([self.files[place], self.labels[row], shares, "", *values])
             for name, reason in self.passed_over:
                 writer.writerow(self._without_prediction(name, f"passed over: {reason}", len(header)))
         return target
@@ -441,10 +441,10 @@ def _predicts_labels(opened: Sequence[OpenedModel]) -> bool:
 
 
 def _named(progress: ProgressCallback, step: str) -> Callable[[int, int], None]:
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         progress(step, done, total)
 
-    return tell
+    return report
 
 
 def _located(models: Sequence[GivenModel], **options: Any) -> list[ModelSource]:

@@ -185,12 +185,12 @@ def _other_scales(here: NetworkDescription, made: LoadPlan) -> list[str]:
     trained = made.trained.scales if made.trained else None
     if trained is None and made.report.source == OURS.source:
         return []
-    says = "the file's graph" if trained else f"{made.report.source}'s own network"
+    theirs_in = "the file's graph" if trained else f"{made.report.source}'s own network"
     trained = trained or networks.scales(networks.find(made.report.network, made.report.variant))
     # One of the networks may end before its last blocks.
     for block, mine, theirs in zip(networks.block_names(here.network), here.scales, trained, strict=False):
         if abs(mine - theirs) > 1e-9:
-            return [f"residual scales differ in block {block}01: the model has {mine}, {says} {theirs}"]
+            return [f"residual scales differ in block {block}01: the model has {mine}, {theirs_in} {theirs}"]
     return []
 
 

@@ -241,13 +241,13 @@ class SingleFile:
         saved = dict(_fields(dict(_fields(self.table.value(_slice_key(entry.name, part))))[2]))
         tensor, values = saved[3], []
         number, kind = _VALUES[entry.dtype]
-        told = DTYPES[entry.dtype]
+        dtype = DTYPES[entry.dtype]
         for field, value in _fields(tensor):
             if field == 1 and value != entry.dtype:
                 raise ValueError(f"a slice of type {value} of a tensor of type {entry.dtype}")
             if field == number:
-                values.append(_numbers(value, kind, told))
-        return np.concatenate(values) if values else np.empty(0, told)
+                values.append(_numbers(value, kind, dtype))
+        return np.concatenate(values) if values else np.empty(0, dtype)
 
 
 def _entry_v1(message: memoryview) -> Entry:
