@@ -73,6 +73,7 @@ class InceptionBackbone(keras_hub.models.FeaturePyramidBackbone):
         dtype: Any = None,
         **kwargs: Any,
     ) -> None:
+        # The table, edited as the factories do, and its Keras model.
         table = apply_depths(networks.find(network, variant), depths)
         if networks.is_residual(table):
             table = apply_scale(table, scale)
@@ -86,6 +87,7 @@ class InceptionBackbone(keras_hub.models.FeaturePyramidBackbone):
             batch_norm_momentum=batch_norm_momentum,
             dtype=dtype,
         )
+        # keras-hub needs the maps by level, and the arguments for `get_config`.
         maps = endpoints(trunk)
         super().__init__(inputs=trunk.inputs[0], outputs=trunk.output, dtype=dtype, **kwargs)
         if padding == "same":

@@ -91,6 +91,7 @@ def steps(console: Console) -> Iterator[Callable[[str], None]]:
     The step's text is shown at once, and again with the elapsed time while the step runs. Another thread shows it,
     because a library that does the work reports nothing.
     """
+    # `begin` sets the current step; the thread `watch` shows it again while it lasts.
     ended = threading.Event()
     current: tuple[str, float] | None = None  # the step, and when it began
 

@@ -92,6 +92,7 @@ def notes_left_out() -> Iterator[None]:
         yield
         return
     assert reader.stdin is not None
+    # From here on, descriptor 2 is the pipe to the reader.
     os.dup2(reader.stdin.fileno(), 2)
     reader.stdin.close()
     try:

@@ -249,6 +249,7 @@ def _optimized(model: keras.Model, outputs: Any, join: bool) -> keras.Model:
         if call.is_input:
             tensors[id(call.outputs[0])] = copied_input(call)
         elif id(call) in heads:
+            # A fold, or the first call of several that are joined, computes the outputs of all of them.
             group = heads[id(call)]
             if id(group[0].output) not in tensors:
                 x = tensors[id(group[0].source)]

@@ -358,6 +358,7 @@ def _build(
 
 def _settings(kind: str, layer: Any, config: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
     """A layer's settings in Keras 2 as arguments in Keras 3, and a function to apply to its output."""
+    # Settings that Keras 3 accepts are kept; others must have no effect in inference mode.
     accepted = set(inspect.signature(layer.__init__).parameters) - {"self", "kwargs"}
     settings: dict[str, Any] = {"name": config["name"], "dtype": _policy(config)}
     then = None

@@ -134,6 +134,7 @@ def parse_card(path: Path, text: str | bytes, kind: type[CardKind] = Card) -> Ca
         earlier = {"central_crop": 1.0, "run": "", "epoch": 0, "value_range": None, "thresholds": []}
         earlier |= {"input_type": "float32", "weights_sha256": "", "made_by": ""}
         found = {**earlier, **json.loads(text)}
+        # The file may be hostile: every field is checked before it is used.
         values = {field.name: found[field.name] for field in fields(kind)}
         card = kind(**values)
         if not isinstance(card.classes, list) or not all(isinstance(name, str) for name in card.classes):
@@ -248,6 +249,7 @@ def _loaded(path: Path, compile: bool = False) -> keras.Model:
 
     from ..weights.readers.hdf5 import check_keras
 
+    # Files that would make Keras fail without a clear message, or never end, are refused first.
     if path.suffix.lower() == ".keras" and not zipfile.is_zipfile(path):
         raise InputError(f"{path}: is not a Keras model: it is not a zip archive, so it is damaged or truncated")
     if keras.config.backend() == "tensorflow":

@@ -59,6 +59,7 @@ def one_pass(
     Raises:
         InputError: A model computes NaN or infinity.
     """
+    # An image is decoded and cropped once for each different view.
     count = len(names)
     views = list(dict.fromkeys(subject.view for subject in subjects))
 
@@ -76,6 +77,7 @@ def one_pass(
     done = 0
     with ThreadPoolExecutor(usable_cores()) as threads:
         ahead = 2 * pictures + min(usable_cores(), 16)  # limited, because 144 crops of one image take 40 MB
+        # Threads decode while the models compute.
         for batch in batched(mapped_ahead(threads, looked_at, range(count), ahead), pictures):
             readable = [found for found in batch if found is not None]
             numbers = [done + number for number, found in enumerate(batch) if found is not None]

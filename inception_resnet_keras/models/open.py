@@ -186,6 +186,7 @@ def _name_of(model: GivenModel) -> str:
 def _locate_path(
     text: str, *, imagenet: bool, ema: bool, preprocessing: str | None, trust: bool
 ) -> partial[OpenedModel]:
+    # NETWORK:VARIANT=WEIGHTS, unless a file has this name.
     prefix, equals, rest = text.partition("=")
     wanted = prefix if equals and not Path(text).exists() else ""
     source = rest if wanted else text
@@ -193,6 +194,7 @@ def _locate_path(
     if source in registry.NAMES:
         _refuse_options(text, ema=ema, preprocessing=preprocessing)
         return partial(_open_registered, text, _fitting(source, network, variant))
+    # Otherwise a path: of a whole model, or of bare weights.
     path = Path(source)
     if not path.exists() and not is_checkpoint(path):  # a TensorFlow checkpoint is given by the prefix of its files
         known = ", ".join(map(repr, registry.NAMES))
@@ -394,6 +396,7 @@ def _open_keras(
 
     from ..networks.ends import classifier_input
 
+    # An embedding is the classifier's input, or the output of a model without a classifier.
     found = examine(name, given, card, preprocessing)
     network = card.network if card else found.network.name if found.network else ""
     model, notes = found.model, list(found.notes)
@@ -561,12 +564,14 @@ def _open_checkpoint(
     """Open a checkpoint with the depths, scales, classes and size that the file shows."""
     from ..weights.inspect import inspect_checkpoint
 
+    # Recognise the network, and check that it is the one in the prefix, if there is a prefix.
     finding = inspect_checkpoint(path)
     found = finding.network
     if network not in ("", found.name) or variant not in ("", found.variant):
         raise InputError(f"{text}: the file holds {found.name}:{found.variant}; leave the prefix out, or give this one")
     if ema and not finding.averages:
         raise _no_averages(text)
+    # Build it with the settings that the file shows.
     height, width = finding.description.size
     size = (height or found.size, width or found.size)
     taken = {key: value for key, value in finding.options.items() if key in ("depths", "scale")} | {"ema": ema}
@@ -579,6 +584,7 @@ def _open_checkpoint(
         model = _built(found, None, size, path, **taken)
         embedder = _open_keras(text, model, None, True, preprocessing="none")
         return replace(embedder, network=found.name, assumed=True, averages=left, notes=notes)
+    # For a classifier, also find out how images should be cropped.
     if finding.classes is None:
         raise _no_classifier(text)
     model = _built(found, finding.classes, size, path, **taken)

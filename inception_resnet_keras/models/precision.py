@@ -110,6 +110,7 @@ def speed_up(opened: OpenedModel, precision: str | None, batch_size: int) -> Ope
     from ..networks.recognise import leaves
     from .folding import optimize_for_inference
 
+    # Fold, and compare with the original on one image of noise.
     given = runner.model
     pixels = np.random.default_rng(0).uniform(0, 255, (1, *opened.view.size, 3)).astype(np.float32)
     bound = FOLDING_BOUND if all(layer.compute_dtype == FLOAT32 for layer in leaves(given)) else HALF_BOUND
@@ -129,6 +130,7 @@ def speed_up(opened: OpenedModel, precision: str | None, batch_size: int) -> Ope
         batch = np.repeat(pixels, min(batch_size, PROBE_BATCH), axis=0)
         return lambda: again(batch)
 
+    # Then choose the precision.
     why: tuple[str, ...] = ()
     if precision == AUTO:
         precision, reason = choose_precision(in_precision)

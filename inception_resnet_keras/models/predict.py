@@ -177,6 +177,7 @@ class Predictions(Sequence[Prediction]):
         Raises:
             ValueError: The file exists, its folder does not exist, or it cannot be written.
         """
+        # The header: fixed columns, one per class, and with `per_model` one per class and model.
         target = path_of("path", path)
         require_new_file(target)
         names = unique_columns(self.class_names, taken=COLUMNS)
@@ -188,6 +189,7 @@ class Predictions(Sequence[Prediction]):
             of_each = [f"{name} by {model}" for model in models for name in names]
             header += unique_columns(of_each, taken=header)
             tables += self.model_probabilities
+        # A row per image or unreadable file, then one for each other file.
         with (
             new_files(target) as folder,
             open(folder / target.name, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
@@ -356,6 +358,7 @@ def predict(
         'classes.csv'
     """
     noted = (lambda text: None) if note is None else note
+    # Every argument is checked first.
     given = [images] if isinstance(images, str | PathLike) else images
     models = [model] if isinstance(model, str | PathLike) or not isinstance(model, Sequence) else list(model)
     top = None if top is None else positive_integer("top", top)
@@ -382,6 +385,7 @@ def predict(
         for text in each.notes:
             noted(f"{each.name}: {text}")
 
+    # One pass over the images for all models. An unreadable image is skipped, with its error.
     errors: dict[int, str] = {}
 
     def decoded(index: int, enough: Enough) -> Image.Image:
@@ -403,6 +407,7 @@ def predict(
             read, found = classify(files, decoded, opened, several=several, **options)
         else:
             read, found = one_pass(files, decoded, opened, averaged=True, **options)
+    # Thresholds and probabilities in the first model's order of classes.
     thresholds = [
         np.array(each.thresholds) if order is None else np.array(each.thresholds)[order]
         for each, order in zip(opened, orders, strict=True)

@@ -294,6 +294,7 @@ class OpenVinoRuntime(Runtime):
         text = model.get_rt_info([CARD_KEY]).astype(str)
         card = parse_card(self.path, text, ExportCard)
         check_card(self.path, card, dimensions(model.input(0)), dimensions(model.output(0)))
+        # Compute in the precision of the export if this CPU supports it, otherwise in float32.
         hint, has = self.HALVES.get(card.precision, ("f32", "FP32"))
         if has not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             hint = "f32"

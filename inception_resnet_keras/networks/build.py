@@ -157,6 +157,7 @@ def _check_arguments(
     name: Any,
 ) -> None:
     """Raise InputError for the first argument that is out of range, or if the checkpoint cannot be opened."""
+    # Numbers, flags and names.
     if num_classes is not None:
         positive_integer("num_classes", num_classes)
     check_include_top(network, include_top)
@@ -170,10 +171,12 @@ def _check_arguments(
     boolean("include_preprocessing", include_preprocessing)
     if name is not None and (not isinstance(name, str) or not name or "/" in name):
         raise refuse("name", name, "None or a string without /")
+    # The image.
     argument = "input_shape" if input_tensor is None else "input_tensor"
     check_image_shape(network, shape, data_format, aux_head=aux_head, argument=argument)
     if input_tensor is not None and not include_preprocessing and "float" not in input_tensor.dtype:
         raise refuse("input_tensor", input_tensor.dtype, "a float dtype; any dtype with include_preprocessing=True")
+    # The weights must exist and, if they have a registered name, fit the network.
     one_of("channels", channels, (None, "adapt"))
     if weights is not None:
         from ..weights.load import require

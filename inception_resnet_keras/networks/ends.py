@@ -115,6 +115,7 @@ def _arrival(model: keras.Model | None, size: tuple[int, int]) -> _Arrival | Non
     pictures = np.broadcast_to(COLOURS[:, None, None], (len(COLOURS), *sides, 3))
     noise = np.random.default_rng(0).uniform(0, 255, (1, *sides, 3)).astype(np.float32)
     batch = np.concatenate([pictures, noise, noise / 2 + 30])
+    # Run the graph up to the first layer with weights.
     found = _run_to_weights(model, np.moveaxis(batch, -1, 1) if first else batch)
     if not isinstance(found, _Stop):
         return None
@@ -123,6 +124,7 @@ def _arrival(model: keras.Model | None, size: tuple[int, int]) -> _Arrival | Non
         values = np.moveaxis(values, 1, -1)
     if values.ndim != 4 or values.shape[-1] != 3 or len(values) != len(batch):
         return _Arrival(found.layer, found.norm, None, np.zeros(3), False)
+    # Black gives the offset, pure red, green and blue the gain. All colours must agree with them.
     colours = np.median(values[: len(COLOURS)], axis=(1, 2)).astype(np.float64)
     offset = colours[0]
     gain = (colours[1:4] - offset).T / 255

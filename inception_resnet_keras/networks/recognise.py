@@ -146,6 +146,7 @@ class NetworkDescription:
         Raises:
             InputError: A setting is unknown or out of range.
         """
+        # The file may be damaged or hostile, so every setting is checked.
         blocks = len(networks.block_names(networks.find(self.name, self.variant)))
         takes = {
             "padding": lambda value: value in ("valid", "same"),
@@ -159,6 +160,7 @@ class NetworkDescription:
         wrong = [f"{key}={value!r}" for key, value in settings.items() if key not in takes or not takes[key](value)]
         if wrong:
             raise InputError(f"has settings that no factory takes: {', '.join(wrong)[:300]}")
+        # Scales, padding and output stride are edits of the table.
         network, scales = self.network, settings.get("scale")
         if scales is not None:
             scales = tuple(scales[: len(networks.block_names(network))])

@@ -220,6 +220,7 @@ def tensor_sets(index: NameIndex, known: AbstractSet[str], *, least: int, ema: b
         least: Number of known names that a prefix must have.
         ema: Whether to choose the running averages.
     """
+    # The known names under each prefix; prefixes with many names are candidates.
     found: dict[str, set[str]] = {}
     for key in known & index.ends.keys():
         for prefix, name in index.ends[key]:

@@ -113,6 +113,7 @@ class Finding:
         }
 
     def __str__(self) -> str:
+        # What the network is, what it takes, further properties, and how to load it.
         found = self.description
         classes = "no classifier" if found.classes is None else f"{found.classes} classes"
         head = "an auxiliary head" if found.aux_head else "no auxiliary head"

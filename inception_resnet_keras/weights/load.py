@@ -469,6 +469,7 @@ class _Mapping:
     ) -> None:
         if own:  # the names are the model's own, so the network does not matter
             identity = None
+        # The file's names, and the source's tensor for each weight.
         self.model, self.checkpoint, self.identity = model, checkpoint, identity
         self.new_head, self.channels = new_head, channels
         self.table = identity.table if identity else OURS
@@ -476,6 +477,7 @@ class _Mapping:
         self.names = identity.names if identity else self.sets.names
         self.ema = ema and self.sets.averages is None  # otherwise these names are already those of the averages
         self.origins: Mapping[str, Origin] = identity.origins if identity else {}
+        # The network, for the report: the file's, or for a file with our names the model's.
         built = recognise(model)
         network = identity.network if identity else None
         if network is None and built and built.score == 1:
@@ -553,6 +555,7 @@ class _Mapping:
 
     def _take(self, key: str, shape: Shape, name: str, origin: Origin | None) -> None:
         """Plan to set a weight from a tensor, converted if necessary; otherwise note a problem and hints."""
+        # What may differ on purpose: the background class, and the number of image channels.
         tensor = self.checkpoint.tensors[name]
         source = TensorSource(name, kernel_first=self.table.channels_first)
         there = in_keras_layout(tensor.shape, self.table.channels_first)
@@ -567,6 +570,7 @@ class _Mapping:
             source.channels = shape[2]
             self._note(self.report.changed, f"adapted from {RGB} channels of the image to {shape[2]}", key)
         elif dropping or there != shape:
+            # Any other difference is a problem. The shapes often show how the model should be built.
             self.problems.append(f"{name}: has shape {there}, the model's {key} has {shape}")
             if _differs_in_channels(key, there, shape):
                 self.hints[
@@ -588,6 +592,7 @@ class _Mapping:
             if classifier and same_input:
                 self.hints[f"num_classes={there[-1]} keeps the file's classes"] = None
                 self._hint_at_new_head(key)
+        # The source's gamma, which batch norms here do not have, is folded into the kernel and the moving mean.
         if origin and origin.gamma:
             source.gamma = self.names.get(origin.gamma, origin.gamma)
             self.used.add(source.gamma)
@@ -607,11 +612,13 @@ class _Mapping:
 
     def account_for_the_rest(self) -> None:
         """Drop each tensor that the model does not use for a reason, or note it as a problem."""
+        # For each tensor: its name in the source, and the weight that it belongs to.
         canonical = {file: name for name, file in self.names.items()}
         keys = {origin.name: origin.key for origin in self.origins.values()}
         keys |= {origin.gamma: origin.key for origin in self.origins.values() if origin.gamma}
         known = set(keys)
         strict = self._needs_head() or bool(self.problems)  # an unknown tensor may be a missing one under another name
+        # The first reason that applies is the one that is reported.
         for name in self.checkpoint.tensors:
             if name in self.used:
                 continue
@@ -668,6 +675,7 @@ def read(plan: LoadPlan, checkpoint: Checkpoint) -> list[str]:
 
     A gamma of ones is dropped. Any other gamma is to be folded into its kernel, and the product is checked too.
     """
+    # Read every tensor that the plan uses, in the file's order.
     gammas = {source.gamma for source in plan.sources.values() if source.gamma}
     used = gammas | {source.name for source in plan.sources.values()}
     problems = []
@@ -681,6 +689,7 @@ def read(plan: LoadPlan, checkpoint: Checkpoint) -> list[str]:
             problems += _problems(name, plan.raw[name])
     if problems:
         return problems
+    # Decide for each gamma whether it is dropped or folded.
     ones = [name for name in checkpoint.tensors if name in gammas and np.all(plan.raw[name] == 1)]
     if ones:
         plan.report.dropped[ALL_ONES] = ones

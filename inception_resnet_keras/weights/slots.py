@@ -117,6 +117,7 @@ class _Walk:
         return node.place, part, str(number)
 
     def slot(self, node: Node, unit: int, order: int) -> Slot:
+        # Its position in the branch, and what is beside it, follow from the names of all operations.
         place = self.places[node.name]
         branch = place.outer_branch
         in_branch = [name for name in self.nodes if branch and self._is_within(name, place, branch)]

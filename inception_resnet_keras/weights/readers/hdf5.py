@@ -246,6 +246,7 @@ def _keras3(path: Path, file: Any, datasets: dict[str, Any], graph: Any) -> dict
     the variables; they are taken from the graph, if the file has one. Data outside the layers, such as an optimizer's
     state or a random seed, keeps its path.
     """
+    # Find the layers' groups and their names, then name each variable after its layer and role.
     known = keras_config.group_paths(graph) if graph else {}
     groups: dict[str, list[str]] = {}  # each layer's group, with the numbers of its variables
     for place in datasets:

@@ -56,6 +56,7 @@ def read_legacy(path: Path) -> Checkpoint:
         _, _, system, state, keys = (pickles.read(mapped) for _ in range(5))  # type: ignore[arg-type]
         if not isinstance(system, dict) or system.get("little_endian") is not True:
             raise InputError(f"{path}: was written on a big-endian machine; save it again on another")
+        # The storages follow one another; each is only located here, and read with its tensor.
         tensors = _views(path, state)
         widths = {view.storage.key: _width(view.storage) for view in tensors.values()}
         places: dict[str, tuple[int, int]] = {}
