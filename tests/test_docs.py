@@ -205,6 +205,24 @@ def test_examples_in_docstrings_run() -> None:
     assert tried >= 8
 
 
+def public_names(*rooms: str) -> list[str]:
+    names = vars(inception_resnet_keras)["__all__"]
+    return [name for name in names if getattr(inception_resnet_keras, name).__module__.split(".")[1] in rooms]
+
+
+@pytest.mark.parametrize("name", public_names("networks", "weights", "models"))
+def test_a_public_name_has_every_section_an_example_that_runs_and_a_readable_signature(name: str) -> None:
+    public = getattr(inception_resnet_keras, name)
+    text = inspect.getdoc(public) or ""
+    for section in ("Args:", "Returns:", "Raises:", "Examples:\n    >>> "):
+        assert f"\n\n{section}" in text
+    if "`create_inception_v4` documents the arguments" in text:
+        text += inspect.getdoc(inception_resnet_keras.create_inception_v4)
+    for parameter in inspect.signature(public).parameters.values():
+        assert re.search(rf"^    {parameter.name}: ", text, re.M)
+        assert " at 0x" not in repr(parameter.default)
+
+
 def test_every_page_of_the_package_is_a_guide_and_guides_has_nothing_else() -> None:
     assert sorted(ROOT.glob("inception_resnet_keras/**/*.md")) == sorted(GUIDES.iterdir())
 

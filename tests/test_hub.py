@@ -87,7 +87,7 @@ def test_dense_and_valid_networks(trunk: keras.Model) -> None:
     model = create_inception_v4(**options)
     valid = hub.backbone(model)
     np.testing.assert_array_equal(outputs(valid), outputs(model))
-    with pytest.raises(InputError, match="padding='same', which the same weights fit"):
+    with pytest.raises(InputError, match="padding='same', which takes the same weights"):
         _ = valid.pyramid_outputs
 
 
