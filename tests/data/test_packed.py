@@ -163,7 +163,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         (tmp_path / "late").mkdir(exist_ok=True)
         (tmp_path / "late" / "kept").write_text("a user's")
 
-    with pytest.raises(InputError, match="appeared meanwhile"):
+    with pytest.raises(InputError, match="appeared during the work"):
         pack(source, tmp_path / "late", progress=meanwhile)
     assert (tmp_path / "late" / "kept").read_text() == "a user's"
     assert not list(tmp_path.glob(".*partial"))

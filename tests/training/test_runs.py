@@ -427,7 +427,7 @@ def test_a_loss_that_is_no_longer_finite_stops_the_run_before_it_harms_and_is_ex
     reasons = (
         "weights are not finite, the first of",
         "is not finite, so it was not taken",
-        "gives NaN or infinity for",
+        "computes NaN or infinity for",
     )
     assert any(text in error for text in reasons), error
     found = Checkpoints(run / "checkpoints").newest()

@@ -208,7 +208,7 @@ def test_every_other_name_is_refused_by_name(value: Any, named: str, protocol: i
         (b"\x80\x02K\x01)\x81.", "makes a int by NEWOBJ"),
         (b"\x80\x04]\x94(K\x01\x90.", "treats a list as a set"),
         (b"\x80\x02ccollections\nOrderedDict\n]K\x01a\x85R.", "than a dict or a list of pairs"),
-        (b"\x80\x02ccollections\ndefaultdict\nK\x01\x85R.", "more than the name of a type"),
+        (b"\x80\x02ccollections\ndefaultdict\nK\x01\x85R.", "other than the name of a type"),
         (b"\x80\x02}(cargparse\nNamespace\n)\x81K\x01u.", "key of type Plain"),
         (b"\x80\x02}(K\x01K\x02\x86\x85K\x01u.", "key of type tuple"),
         (b"\x80\x02cargparse\nNamespace\n)\x81.", "holds a argparse.Namespace, and a state dict"),
