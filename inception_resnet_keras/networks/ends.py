@@ -27,8 +27,8 @@ COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255,
 # Largest minus smallest value that a network is trained on: of scaled pixels, and of pixels of 0-255.
 SCALED_SPREAD, RAW_SPREAD = (0.5, 8.0), (200.0, 300.0)
 RAW_DEVIATION = 5.0  # scaled pixels never have a larger standard deviation
-YOUNG_MEAN, YOUNG_DEVIATION = 0.05, 1.6  # nearer to the initial 0 and 1: too little training to decide
-UNSURE_MEAN, UNSURE_DEVIATION = 0.1, 0.3  # between them, [0, 1] and [-1, 1] are both possible
+YOUNG_MEAN, YOUNG_DEVIATION = 0.05, 1.6  # a smaller mean with a larger deviation: mostly the initial 0 and 1
+UNSURE_MEAN, UNSURE_DEVIATION = 0.1, 0.3  # [-1, 1]: a mean below -0.1, or below 0.1 with a deviation above 0.3
 _NO_CLASSES = (
     keras.layers.GlobalAveragePooling2D,
     keras.layers.GlobalMaxPooling2D,
@@ -237,7 +237,7 @@ def _by_statistics(statistics: tuple[float, float] | None, network: Network | No
     if statistics is None:
         if assumed is None:
             return PixelInput(None, False, "its graph does not scale pixels and has no statistics of their range")
-        return PixelInput(assumed, False, "its graph does not scale pixels, no statistics: its network's preprocessing")
+        return PixelInput(assumed, False, "its graph neither scales pixels nor has statistics: its network's preprocessing")
     mean, deviation = statistics
     shown = f"its graph does not scale pixels; its first batch norm shows an input of mean {mean:.3g} ± {deviation:.3g}"
     if deviation > RAW_DEVIATION and (assumed is not None or mean > 0.15 * deviation):
