@@ -237,7 +237,7 @@ def _by_statistics(statistics: tuple[float, float] | None, network: Network | No
     if statistics is None:
         if assumed is None:
             return PixelInput(None, False, "its graph does not scale pixels and has no statistics of their range")
-        return PixelInput(assumed, False, "its graph neither scales pixels nor has statistics: its network's preprocessing")
+        return PixelInput(assumed, False, "its graph has neither scaling nor statistics: its network's preprocessing")
     mean, deviation = statistics
     shown = f"its graph does not scale pixels; its first batch norm shows an input of mean {mean:.3g} ± {deviation:.3g}"
     if deviation > RAW_DEVIATION and (assumed is not None or mean > 0.15 * deviation):

@@ -260,7 +260,7 @@ def recognise(
     tables = (table for variants in networks.NETWORKS.values() for table in variants.values())
     candidates = [_deepened(table, counts, layers or {}) for table in tables]
     width = _width(shapes, names.inside(names.EMBEDDING, "dense"))
-    scaled = (layers or {}).get(names.PREPROCESS, {}).get("class")  # or a nested model, if per image
+    scaled = (layers or {}).get(names.PREPROCESS, {}).get("class")  # of the layer that scales pixels
 
     def rank(table: Network) -> tuple[int, bool, bool]:
         per_image = table.preprocessing.per_image
