@@ -1,1 +1,1 @@
-"""Training runs: from pictures to a folder with a model in it."""
+"""Training: from labelled pictures to a run's folder with a model."""

@@ -1,4 +1,4 @@
-"""Classes with unequal numbers of pictures: how unequal they are, and the weights in the loss that make up for it."""
+"""Classes with unequal numbers of pictures: a description for the user, and weights in the loss to compensate."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
     from .config import TrainConfig
 
-UNEVEN = 1.5  # times the pictures of the smallest class
-CLASSES_SHOWN = 12  # of more classes, the largest and the smallest half of so many
+UNEVEN = 1.5  # ratio of the largest to the smallest class above which classes count as uneven
+CLASSES_SHOWN = 12  # if there are more classes, only the 6 largest and the 6 smallest are shown
 
 
 def unevenness(source: Source) -> float:
-    """How many times the pictures of the smallest class the largest one has; infinite if a class has none."""
+    """Ratio of the numbers of pictures of the largest and the smallest class; infinite if a class has none."""
     counts = source.class_counts
     return float(counts.max() / counts.min()) if counts.min() else float("inf")
 
 
 def with_chosen_monitor(config: TrainConfig, training: Source) -> TrainConfig:
-    """The configuration with a monitor in place of "auto"."""
+    """The configuration with "auto" replaced by the monitor that suits the training pictures."""
     if config.monitor != "auto":
         return config
     if training.multi_label:
@@ -43,32 +43,33 @@ def with_chosen_monitor(config: TrainConfig, training: Source) -> TrainConfig:
 # Weights in the loss
 # ----------------------------------------------------------------------------------------------------------------------
 def require_balance(config: TrainConfig, training: Source) -> None:
-    """Raises InputError if the pictures cannot be weighted or drawn as the settings say."""
+    """Raise InputError if the pictures cannot be weighted or sampled as the settings demand."""
     if isinstance(config.class_weight, dict):
         names = list(training.class_names)
         if unknown := [name for name in config.class_weight if name not in names]:
             takes = f"names of the {len(names)} classes: {', '.join(names[:10])}{', …' if len(names) > 10 else ''}"
             raise refuse("class_weight", unknown[0], takes + nearest(unknown[0], names))
     if config.monitor == "mean_average_precision" and not training.multi_label:
-        raise refuse("monitor", config.monitor, "another one: it is of pictures that may have several labels")
+        raise refuse("monitor", config.monitor, "it only for pictures that may have several labels")
     if training.multi_label:
         if config.monitor == "balanced_accuracy":
             raise refuse("monitor", config.monitor, "mean_average_precision, accuracy or loss for several labels")
         for name in ("class_weight", "sampler"):
             if getattr(config, name) != "none":
-                raise refuse(name, getattr(config, name), "none where a picture may have several labels")
-    if training.weights is not None and not training.weights.any():  # of the split, though not of all the data
+                raise refuse(name, getattr(config, name), "none if pictures may have several labels")
+    # Not all weights of the data are 0, but those of the training part may be, by chance of the split.
+    if training.weights is not None and not training.weights.any():
         raise InputError(
-            f"weight: of all {len(training):,} training pictures it is 0: nothing would be learned. Give some of them "
-            "a weight above 0, or another split"
+            f"weight: all {len(training):,} training pictures have the weight 0, so that nothing would be learned. "
+            "Give some of them a weight above 0, or change the split"
         )
 
 
 def class_weights(config: TrainConfig, training: Source) -> np.ndarray | None:
-    """float64 (classes,): the factors of the classes' cross entropies; `None` if all count alike.
+    """float64 (classes,): the factor of each class's cross entropy; `None` if all factors are 1.
 
-    "balanced" gives each class that has pictures n / (classes * count): all classes then weigh the same, and the mean
-    weight of the n pictures is 1.
+    "balanced" gives each class with pictures the factor n / (classes * count): all classes then have the same total
+    weight, and the mean weight of the n pictures is 1.
     """
     if config.class_weight == "none":
         return None
@@ -79,7 +80,7 @@ def class_weights(config: TrainConfig, training: Source) -> np.ndarray | None:
 
 
 def weighted(config: TrainConfig, training: Source) -> Source:
-    """The pictures with their weights in the loss: the data's own times those of their classes."""
+    """The pictures with their weights in the loss: the data's own weights times those of the classes."""
     factors = class_weights(config, training)
     if factors is None:
         return training
@@ -88,12 +89,12 @@ def weighted(config: TrainConfig, training: Source) -> Source:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# What the user reads before training starts
+# The description of the classes that is printed before training
 # ----------------------------------------------------------------------------------------------------------------------
 def class_count_table(parts: Mapping[str, Source]) -> Table:
-    """The pictures of each class in each part, such as "training"; many classes are shortened.
+    """A table of the numbers of pictures by class and part; of many classes only the largest and smallest are shown.
 
-    parts: Sources of the same classes, the training pictures first.
+    parts: Sources with the same classes by the name of their part, the training pictures first.
     """
     from rich.table import Table
 
@@ -121,7 +122,7 @@ def class_count_table(parts: Mapping[str, Source]) -> Table:
 def introduce_classes(
     console: Console, config: TrainConfig, training: Source, held_out: Source, test: Source | None = None
 ) -> None:
-    """Prints how many pictures each class has, how uneven that is and what is done about it."""
+    """Print the number of pictures of each class, how uneven these are, and how weights and sampling compensate."""
     parts = {"training": training, "held out": held_out, **({"test": test} if test else {})}
     console.print(class_count_table(parts))
     counts, names = training.class_counts, training.class_names
@@ -131,7 +132,7 @@ def introduce_classes(
     if not counts[fewest]:
         ratio = f"{names[fewest]!r} has no training pictures, {names[most]!r} has {counts[most]:,}"
     if training.multi_label:
-        say(console, f"{ratio}; every label gets a threshold of its own")
+        say(console, f"{ratio}; every label gets its own threshold")
     elif times == 1:
         say(console, f"classes are even: {counted(int(counts[most]), 'training picture')} each")
     elif times <= UNEVEN:
@@ -139,8 +140,8 @@ def introduce_classes(
     elif config.class_weight != "none" or config.sampler != "none":
         say(console, f"classes are uneven: {ratio}")
     else:
-        hint = "hint: --class-weight balanced or --sampler balanced makes every class count alike"
-        say(console, f"classes are uneven: {ratio}, and every picture counts alike. {hint}", style="yellow")
+        hint = "hint: --class-weight balanced or --sampler balanced gives every class the same weight"
+        say(console, f"classes are uneven: {ratio}, and every picture has the same weight. {hint}", style="yellow")
     present = np.flatnonzero(counts)
     rarest = int(present[counts[present].argmin()])
     if (factors := class_weights(config, training)) is not None:
@@ -154,10 +155,10 @@ def introduce_classes(
         share = len(training) / len(present)
         say(
             console,
-            f"every class is drawn {share:,.0f} times an epoch: a picture of {names[most]!r} "
-            f"{share / counts[most]:.3g} times, one of {names[rarest]!r} {share / counts[rarest]:.3g} times",
+            f"every class is sampled {share:,.0f} times per epoch: each picture of {names[most]!r} "
+            f"{share / counts[most]:.3g} times, each of {names[rarest]!r} {share / counts[rarest]:.3g} times",
         )
     if training.weights is not None:
         low, high = training.weights.min(), training.weights.max()
         say(console, f"the loss is weighted by picture: the data's weights are from {low:.4g} to {high:.4g}")
-    say(console, f"best.keras goes by held-out {NAMES[config.monitor]}")
+    say(console, f"best.keras is chosen by held-out {NAMES[config.monitor]}")

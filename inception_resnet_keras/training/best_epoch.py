@@ -1,5 +1,5 @@
-"""Which epoch is the best one, and when a run stops early. Both follow from the history alone, so that a resumed run
-needs no other state.
+"""The choice of the best epoch, and early stopping. Both depend on the history only, so that a resumed run needs no
+other state.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ History = Sequence[Mapping[str, float]]
 
 @dataclass(frozen=True)
 class BestEpoch:
-    """The epoch that best.keras is of.
+    """The epoch whose model is best.keras.
 
-    epoch: Its number, counted from 1. monitor: The figure that it is best by. value: That figure of the held-out
-    pictures, a share in [0, 1] or a loss.
+    epoch: Its number, counted from 1. monitor: The figure by which it is the best. value: This figure on the held-out
+    pictures: a share in [0, 1], or a loss.
     """
 
     epoch: int
@@ -36,23 +36,24 @@ class BestEpoch:
 
 
 def best_epoch(config: TrainConfig, history: History) -> BestEpoch:
-    """The best of the epochs so far, of which there must be one; of equal ones the first.
+    """The best of the epochs so far, of which there must be at least one.
 
-    Of equal accuracies the one of the lower held-out loss is better.
+    Between epochs of equal accuracy, the lower held-out loss decides; between equal epochs, the first is the best.
     """
     column = f"val_{config.monitor}"
 
     def score(row: Mapping[str, float]) -> tuple[float, float]:
         return (-row["val_loss"], 0.0) if config.monitor == "loss" else (row[column], -row["val_loss"])
 
-    number = max(range(len(history)), key=lambda index: score(history[index]))  # the first of equal ones
+    number = max(range(len(history)), key=lambda index: score(history[index]))  # `max` returns the first of equals
     return BestEpoch(number + 1, config.monitor, history[number][column])
 
 
 def stops_early(config: TrainConfig, history: History) -> bool:
-    """Whether a run ends after the epochs so far because the last `patience` of them were no better than one before.
+    """Whether a run stops after the epochs so far because the last `patience` of them were not better than before.
 
-    The epochs of the classifier alone do not count, unless there are no others: the first ones after them may be worse.
+    Epochs that train the classifier alone do not count, because the first epochs after them may be worse; unless the
+    run has no other epochs.
     """
     if not config.patience or len(history) >= config.epochs:
         return False

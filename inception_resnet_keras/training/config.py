@@ -38,7 +38,7 @@ INFINITY = float("inf")
 AT_LEAST_0 = "a number of at least 0"
 IN_0_1 = "a number in [0, 1)"
 RATE = "a number above 0, at most 1000"
-TRUNK_RATE_FACTOR = 0.1  # of the second phase's learning rate, where none is given
+TRUNK_RATE_FACTOR = 0.1  # default learning rate of the second phase, as a factor of the first phase's
 # Setting: (lowest value, upper bound, which is excluded, the range in words).
 RANGES: dict[str, tuple[float, float, str]] = {
     "learning_rate": (1e-12, 1e3, RATE),
@@ -47,7 +47,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "momentum": (0, 1, IN_0_1),
     "rho": (0, 1, IN_0_1),
     "epsilon": (1e-12, 1e3, "a number above 0"),
-    "warmup": (0, 1, "a number in [0, 1), a share of the steps"),
+    "warmup": (0, 1, f"{IN_0_1}, a share of the steps"),
     "decay_rate": (1e-6, 1 + 1e-9, "a number above 0, at most 1"),
     "decay_epochs": (1e-6, INFINITY, "a number above 0, in epochs"),
     "l2": (0, INFINITY, AT_LEAST_0),
@@ -81,105 +81,115 @@ DATA_OPTIONS = tuple(each.name for each in fields(DataOptions))
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The settings of a training run. `TrainConfig.from_settings` takes them all as flat keys.
+    """The settings of a training run. `TrainConfig.from_settings` takes all of them as flat keys.
 
     Args:
-        data: The pictures, as `data.sources.open_source` opens them. `None` uses scikit-learn's handwritten digits.
-        val: The held-out pictures, in the same forms. `None` takes those that `data` declares, such as a folder `val`
-            beside `train`, or a CSV file's column `split`; else a share of `data` is drawn by `seed`.
-        val_fraction: Share of each class that is held out where neither `val` nor `data` says which.
-        test_fraction: Share of each class that is kept for one look after the last epoch; 0 for none. Test pictures
-            that `data` declares are used as they are.
-        group: What keeps pictures together on one side of the split, such as the patient they are of: the name of a
-            column of the CSV file, "parent" (the name of the folder that a picture lies in), or "re:" and a regular
+        data: The training pictures, in the forms of `data.sources.open_source`. `None` means scikit-learn's
+            handwritten digits.
+        val: The held-out pictures, in the same forms. `None` uses those declared by `data`, in a folder `val` beside
+            `train` or in the column `split` of a CSV file; if there are none, a share of `data` is drawn by `seed`.
+        val_fraction: Share of each class that is held out, above 0 and below 1, if neither `val` nor `data` declares
+            held-out pictures.
+        test_fraction: Share of each class, in [0, 1), that is set aside for one test after the last epoch; 0 for none.
+            Test pictures declared by `data` are used as they are.
+        group: The property that keeps pictures together on one side of the split, such as the patient: the name of a
+            column of the CSV file; "parent" for the folder that contains the picture; or "re:" and a regular
             expression whose first group is searched in the path below `data`, such as "re:(patient_\\d+)". `None`
-            takes a CSV file's column `group`, if it has one.
-        copies: "together" keeps identical and near-identical pictures on one side of a split that is drawn, and leaves
-            training pictures out that are copies of held-out or test pictures which `data` or `val` declares; "allow"
-            only reports them; "skip" does not look for them, so that no picture is decoded before the first step and
-            copies of this run's pictures are not recognised later.
-        copy_distance: In how many of 64 bits the perceptual hashes of near-identical pictures may differ, 0 to 16.
+            uses the column `group` of a CSV file, if it has one.
+        copies: "together" keeps identical and near-identical pictures on one side of a drawn split, and leaves out
+            training pictures that are copies of declared held-out or test pictures. "allow" only reports copies. "skip"
+            does not search for them: no picture is then decoded before the first step, and copies of this run's
+            pictures are not recognised later.
+        copy_distance: Largest number of differing bits, of 64, between the perceptual hashes of near-identical
+            pictures, 0 to 16.
         model: Name of the network: "inception_v4", "inception_resnet_v1" or "inception_resnet_v2".
-        variant: Variant of the network's table.
-        depths: How many of the blocks A, B and C; empty for the variant's own.
+        variant: Variant of the network, such as "paper" or "slim".
+        depths: Numbers of blocks A, B and C; empty for the variant's own.
         scale: Residual scales of the blocks A, B and C; empty for the variant's own.
-        size: Side that pictures are resized to, in pixels, at most 4096; or (height, width).
+        size: Side in pixels to which pictures are resized, at most 4096; or (height, width).
         epochs: Number of epochs, at least 1.
         batch_size: Pictures per optimizer step, summed over all workers.
-        learning_rate: Peak of the schedule; with `head_epochs`, of the first phase's.
-        data_options: How pictures are read and augmented: the settings named in `DATA_OPTIONS`.
+        learning_rate: Peak of the learning-rate schedule; with `head_epochs`, of the first phase.
+        data_options: Settings for reading and augmenting pictures, a `DataOptions`.
         value_range: The values that become 0 and 255 in pictures of more than 8 bits; values outside are clipped.
-            Empty takes them from the pictures; the run's config.json keeps what was taken.
-        max_corrupt: Unreadable pictures that are allowed before the run stops: a number, or a share below 1.
-        seed: Seed of the split, the weights, the order of the pictures, the augmentation and dropout.
-        split_seed: Seed of the split alone. `None` takes `seed`.
-        folds: Number of folds of a cross-validation, at least 2: every picture that is not tested is held out by one of
-            so many runs, stratified by class and with groups and copies kept together. 0 trains one run.
-        fold: Trains this fold alone, from 1; 0 trains all.
-        seeds: Number of runs that differ by `seed`, which counts up, with the same held-out pictures; 0 trains one run.
+            Empty computes them from the pictures; the run's config.json stores the result.
+        max_corrupt: Number of unreadable pictures that are allowed, or their share as a float below 1; the run stops
+            if there are more.
+        seed: Seed of the split, the weights, the order of the pictures, the augmentation and dropout, from 0 to 2^32-1.
+        split_seed: Seed of the split alone. `None` uses `seed`.
+        folds: Number of folds of a cross-validation, at least 2. One run is trained per fold, and every picture outside
+            the test part is held out by exactly one of them. Folds are stratified by class and keep groups and copies
+            together. 0 trains one run.
+        fold: Train this fold only, counted from 1; 0 trains all folds.
+        seeds: Number of runs with the seeds `seed`, `seed` + 1 and so on, and the same held-out pictures; 0 trains one
+            run.
 
-        class_weight: Factors of the pictures' cross entropies by class: "none" (1 for all), "balanced" (pictures /
-            (classes * pictures of the class), as scikit-learn's) or a table of class names and numbers above 0; a
-            class that is not in it has 1. The loss of a batch is the sum of the weighted cross entropies divided by
-            the number of pictures. A picture's own weight, where the data has one, multiplies its class's.
-        sampler: "none" takes every training picture once an epoch; "balanced" gives each class the same share of an
-            epoch of the same length: pictures of small classes are taken several times, of large ones some.
-        monitor: What best.keras and `patience` go by, on the held-out pictures: "accuracy", "balanced_accuracy" (the
-            mean of the classes' recalls), "loss", or "auto", which takes balanced_accuracy where the largest class has
-            more than 1.5 times the training pictures of the smallest, otherwise accuracy; the run's config.json keeps
-            what was taken. Of several labels per picture there is "mean_average_precision", which "auto" takes, in
-            place of the balanced accuracy. Of equal accuracies the one of the lower held-out loss is better.
-        patience: Epochs without a better one after which training stops before its last epoch; 0 never stops.
-            With `head_epochs` only the epochs after them count.
+        class_weight: Factors of the cross entropy by class: "none" (1 for all), "balanced" (pictures / (classes *
+            pictures of the class), as in scikit-learn) or a dict of class names and numbers above 0, in which missing
+            classes have 1. The loss of a batch is the sum of the weighted cross entropies divided by the number of
+            pictures. If the data gives pictures weights, these are multiplied with the weights of their classes.
+        sampler: "none" uses every training picture once per epoch. "balanced" gives each class the same share of an
+            epoch of the same length: pictures of small classes are used several times, and only some of large classes.
+        monitor: The figure on the held-out pictures by which best.keras is chosen and `patience` counts: "accuracy",
+            "balanced_accuracy" (the mean of the classes' recalls), "mean_average_precision" (only for several labels
+            per picture), or "loss". "auto" means mean_average_precision for several labels; otherwise
+            balanced_accuracy if the largest class has more than 1.5 times the training pictures of the smallest, or
+            accuracy. The run's config.json stores the choice. Between equal accuracies, the lower held-out loss wins.
+        patience: Number of epochs without improvement after which training stops early; 0 never stops early. With
+            `head_epochs`, only the epochs after them count.
 
-        optimizer: "adam", "adamw", "sgd" (Nesterov) or "rmsprop" (TensorFlow 1's, which the paper uses).
-        momentum: Momentum of "sgd" and "rmsprop".
-        rho: Decay of the squared gradients of "rmsprop".
-        epsilon: Stabilizer of "rmsprop", inside the root.
-        schedule: "cosine" (falls to 0), "exponential" (a staircase: times `decay_rate` every `decay_epochs`) or
-            "constant". With `head_epochs` each of the two phases has its own warm-up and schedule.
-        warmup: Share of the steps in which the learning rate rises linearly to its peak.
-        decay_rate: Factor of "exponential".
-        decay_epochs: Epochs between two decays of "exponential".
-        l2: Coefficient of Keras's L2 penalty on every kernel, added to the loss.
-        weight_decay: Decoupled weight decay of "adamw", applied to kernels only.
-        label_smoothing: Share of each label that is spread over all classes.
-        dropout: Share of the features dropped before the classifier.
+        optimizer: "adam", "adamw", "sgd" (Nesterov) or "rmsprop" (that of TensorFlow 1, as used by the paper).
+        momentum: Momentum of "sgd" and "rmsprop", in [0, 1).
+        rho: Decay of the squared gradients of "rmsprop", in [0, 1).
+        epsilon: Constant of "rmsprop" that is added inside the square root, above 0.
+        schedule: "cosine" (falls to 0), "exponential" (a staircase, multiplied by `decay_rate` every `decay_epochs`) or
+            "constant". With `head_epochs`, each of the two phases has its own warm-up and schedule.
+        warmup: Share of the steps, in [0, 1), in which the learning rate rises linearly to its peak.
+        decay_rate: Factor of "exponential", above 0 and at most 1.
+        decay_epochs: Number of epochs between two decays of "exponential".
+        l2: Coefficient of Keras's L2 penalty on every kernel, which is added to the loss.
+        weight_decay: Decoupled weight decay of "adamw", in [0, 1), applied to kernels only.
+        label_smoothing: Share of each label, in [0, 1), that is spread over all classes.
+        dropout: Share of the features dropped before the classifier, in [0, 1).
         aux_weight: Weight of the auxiliary head's loss; 0 builds no auxiliary head.
-        batch_norm_momentum: Momentum of the moving averages. `None` chooses one for the run's number of steps.
+        batch_norm_momentum: Momentum of the batch-norm moving averages, in [0, 1). `None` chooses one by the run's
+            number of steps.
         clip_norm: Largest global norm of the gradients; 0 does not clip.
-        average: Decay of the exponential moving average of all weights, batch-norm statistics included. The average
-            is what is evaluated and saved. 0 keeps none.
+        average: Decay, in [0, 1), of an exponential moving average of all weights and batch-norm statistics, which is
+            then evaluated and saved instead of the weights. 0 keeps no average.
 
-        weights: A checkpoint, a run's folder or a registered name to start from. Its classifier is kept if it is a
-            run's model of the same classes in the same order, otherwise it is left out.
-        head_epochs: Number of the first epochs that train the classifier alone.
-        trunk_learning_rate: Peak of the second phase's schedule, after `head_epochs`; it holds for the classifier too.
-            `None` takes a tenth of `learning_rate`.
-        unfreeze: Share of the network's stages that is trained after `head_epochs`, counted from the top: 0.5 trains
-            the upper half. `None` trains all stages.
-        unfreeze_from: First stage, such as "b01", that is trained after `head_epochs`, in place of `unfreeze`.
-        layer_rate: Factor between the learning rates of a stage and of the one above it.
+        weights: A checkpoint, a run's folder or a registered name to start from. Its classifier is kept if it belongs
+            to a run's model with the same classes in the same order, otherwise it is replaced by a new one.
+        head_epochs: Number of epochs at the start that train the classifier alone.
+        trunk_learning_rate: Peak of the learning rate after `head_epochs`, also for the classifier. `None` means a
+            tenth of `learning_rate`.
+        unfreeze: Share of the network's stages, from the top, that is trained after `head_epochs`, above 0 and at most
+            1; 0.5 trains the upper half. `None` trains all stages.
+        unfreeze_from: The lowest stage, such as "b01", that is trained after `head_epochs`; an alternative to
+            `unfreeze`.
+        layer_rate: Learning rate of each stage as a factor of the stage above it, above 0 and at most 1.
         freeze_batch_norm: Keep the statistics and offsets of the pretrained batch-norm layers.
 
-        worker_minutes: Minutes to wait for the other workers to come, before the run is given up.
-        checkpoint_minutes: Minutes between checkpoints; one is also written at the end of each epoch.
+        worker_minutes: Longest time to wait for the other workers, in minutes.
+        checkpoint_minutes: Minutes between checkpoints. A checkpoint is also written at the end of each epoch.
         keep: Number of checkpoints to keep, the newest ones.
-        deterministic: Give the same bits in every run on one CPU with the same number of threads. Slower: pictures are
-            decoded one after another.
-        precision: "float32", "mixed_bfloat16", "mixed_float16", or "auto", which takes mixed_bfloat16 where a short
-            timed probe finds a step faster by a fifth; the run's config.json keeps what was taken.
-        jit: Compile the step with XLA.
-        accumulate: Micro-batches that each batch is computed in; must divide `batch_size`.
+        deterministic: Compute bit by bit the same in every run on one CPU with the same number of threads. Slower,
+            because pictures are decoded one after another.
+        precision: "float32", "mixed_bfloat16", "mixed_float16", or "auto", which means mixed_bfloat16 if a short probe
+            measures that it makes a step faster by a fifth. The run's config.json stores the choice.
+        jit: Compile the training step with XLA.
+        accumulate: Number of micro-batches into which each batch is divided; must divide `batch_size`.
         remat: Recompute the activations inside each stage in the backward pass: less memory, more time.
         strategy: "auto", "one" device, "mirrored" over this machine's devices, or "multiworker".
         tensorboard: Also write TensorBoard event files.
 
     Raises:
-        InputError: A setting is out of range or contradicts another one; the message names it.
+        InputError: A setting is out of range or contradicts another; the message names it.
 
     Example:
-        TrainConfig(data="pictures", model="inception_resnet_v2", size=299, data_options=DataOptions("inception"))
+        >>> config = TrainConfig(data="pictures", size=299, data_options=DataOptions("inception"), epochs=20)
+        >>> config.command()
+        'inception-resnet-keras train --data=pictures --size=299 --epochs=20 --set=augmentation=inception'
     """
 
     data: str | None = None
@@ -259,7 +269,7 @@ class TrainConfig:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> TrainConfig:
-        """A configuration from flat keys; the inverse of `settings`."""
+        """Make a configuration from flat keys; the inverse of `settings`."""
         own = {key: value for key, value in settings.items() if key not in DATA_OPTIONS}
         data_options = DataOptions(**{key: value for key, value in settings.items() if key in DATA_OPTIONS})
         return cls(**own, data_options=data_options)
@@ -295,19 +305,19 @@ class TrainConfig:
 
     @property
     def dataset(self) -> str:
-        """Name of the training data, which the run's folder is named after."""
+        """Name of the training data, for the name of the run's folder."""
         if self.data is None:
             return DIGITS
         return real_path(self.data).name.removesuffix(".csv").replace(":", "-")
 
     @property
     def split_rules(self) -> SplitRules:
-        """How the pictures are divided where neither `val` nor `data` says it. The digits' split has its own seed."""
+        """The rules for drawing a split if neither `val` nor `data` declares one. The digits have a fixed seed."""
         seed = self.split_seed if self.split_seed is not None else DIGITS_SEED if self.data is None else self.seed
         return SplitRules(self.val_fraction, self.test_fraction, seed, self.folds, self.fold)
 
     def command(self) -> str:
-        """The command line that repeats this run in another folder: the settings that are not the defaults."""
+        """The command line that repeats this run in another folder, with all settings that differ from the defaults."""
         flags, pairs = [], []
         for key, value in self.settings().items():
             follows = self.weights is not None and key in FOLLOWING_WEIGHTS
@@ -328,12 +338,12 @@ class TrainConfig:
 
     @property
     def size_text(self) -> str:
-        """The size for messages, such as "224×299"."""
+        """The size in messages, such as "224×299"."""
         return "×".join(map(str, self.image_size))
 
     @property
     def network(self) -> Network:
-        """The table that is trained. InputError where there is no such network, or not of these depths or scales."""
+        """The table of the network. Raises InputError if the network, the depths or the scales are not valid."""
         one_of("model", self.model, list(networks.NETWORKS))
         table = apply_depths(networks.find(self.model, self.variant), self.depths or None)
         if self.scale and not networks.is_residual(table):
@@ -342,14 +352,14 @@ class TrainConfig:
 
     @property
     def first_unfrozen(self) -> str | None:
-        """The lowest stage that is trained after `head_epochs`; None where all are."""
+        """The lowest stage that is trained after `head_epochs`; None if all are trained."""
         if self.unfreeze is None:
             return self.unfreeze_from
         trunk = trunk_stages(self.network)
-        return trunk[-max(1, int(self.unfreeze * len(trunk) + 0.5))]  # to the nearest; a half counts as one
+        return trunk[-max(1, int(self.unfreeze * len(trunk) + 0.5))]  # rounded to the nearest number, halves up
 
     def phase_rate(self, *, head_only: bool) -> float:
-        """The peak of a phase's learning rate."""
+        """The peak learning rate of a phase."""
         if head_only or not self.head_epochs:
             return self.learning_rate
         return self.trunk_learning_rate or TRUNK_RATE_FACTOR * self.learning_rate
@@ -394,7 +404,7 @@ class TrainConfig:
             object.__setattr__(self, "class_weight", {name: float(weight) for name, weight in weights.items()})
         if self.class_weight == self.sampler == "balanced":
             raise refuse(
-                "sampler", "balanced", "none with class_weight balanced: both would count small classes twice over"
+                "sampler", "balanced", "none with class_weight balanced: both together would favour small classes twice"
             )
 
     def _check_combinations(self, network: Network) -> None:
@@ -410,11 +420,13 @@ class TrainConfig:
         if self.weight_decay and self.optimizer != "adamw":
             raise refuse("weight_decay", self.weight_decay, f"0 with {self.optimizer}: it is adamw's; give l2 instead")
         if self.deterministic and self.precision == "auto":
-            raise refuse("precision", "auto", "a named one with deterministic: what a probe finds differs between runs")
+            raise refuse(
+                "precision", "auto", "another value with deterministic, because the probe's result differs between runs"
+            )
         if self.val is not None and self.data is None:
             raise InputError("val: held-out pictures need a training set: give data too")
         if self.val_fraction + self.test_fraction >= 1:
-            taken = f"{self.val_fraction:g} are held out"
+            taken = f"val_fraction is {self.val_fraction:g}"
             raise refuse("test_fraction", self.test_fraction, f"less than {1 - self.val_fraction:g}, because {taken}")
         if self.group is not None:
             require_group(self.group)
@@ -444,19 +456,19 @@ class TrainConfig:
         if self.trunk_learning_rate is not None:
             number_between("trunk_learning_rate", self.trunk_learning_rate, *RANGES["learning_rate"])
             if not self.head_epochs:
-                takes = "nothing without head_epochs, after which it holds; learning_rate is the rate of a single phase"
+                takes = "nothing without head_epochs; the rate of a run with one phase is learning_rate"
                 raise refuse("trunk_learning_rate", self.trunk_learning_rate, takes)
         if self.unfreeze_from is not None and self.unfreeze_from not in (trunk := trunk_stages(network)):
             raise refuse("unfreeze_from", self.unfreeze_from, f"a stage of {self.model}: {', '.join(trunk)}")
         if self.unfreeze is not None:
             number_between("unfreeze", self.unfreeze, 1e-6, 1 + 1e-9, "a share above 0, at most 1, of the stages")
             if self.unfreeze_from is not None:
-                takes = f"nothing beside unfreeze_from={self.unfreeze_from}: both say what is trained; leave one out"
+                takes = f"nothing beside unfreeze_from={self.unfreeze_from}, which is an alternative; leave one out"
                 raise refuse("unfreeze", self.unfreeze, takes)
         freezing = ("head_epochs", "unfreeze", "unfreeze_from", "freeze_batch_norm")
         given = [name for name in freezing if getattr(self, name)]
         if given and self.weights is None:
-            raise InputError(f"{given[0]}: freezing layers needs trained ones: give weights too")
+            raise InputError(f"{given[0]}: only pretrained layers can be frozen; give weights too")
 
 
 def trunk_stages(network: Network) -> list[str]:
@@ -473,7 +485,7 @@ FLAGS = (
     *("head_epochs", "trunk_learning_rate", "unfreeze"),
     *("strategy", "precision", "jit", "accumulate", "remat", "tensorboard"),
 )
-# Settings that follow from `weights` where they are not given.
+# Settings that are derived from `weights` if they are not given.
 FOLLOWING_WEIGHTS = ("model", "variant", "size")
 # Settings that may change on `--resume`: they affect how training runs, not what is learned.
 CHANGEABLE = (

@@ -1,4 +1,4 @@
-"""The loop over epochs and batches: train, check, save; then evaluate, save and report the epoch."""
+"""The training loop: train on the batches of an epoch, evaluate, save and report; then the next epoch."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from .session import Position, Session
 from .step import StepMetrics
 from .trouble import diagnose, explain_out_of_memory
 
-SHOWN_EVERY = 0.1  # seconds between two looks at the figures
-MOST_HELD = 512 * 1024**2  # bytes of batches whose steps were started and not looked at
-LONG_EVALUATION = 30.0  # seconds; a longer one is preceded by a checkpoint
+SHOWN_EVERY = 0.1  # seconds between two updates of the displayed figures
+MOST_HELD = 512 * 1024**2  # bytes of batches in memory whose steps were started but not waited for
+LONG_EVALUATION = 30.0  # seconds of evaluation above which a checkpoint is saved before it
 Evaluated = tuple[Source, np.ndarray]  # the pictures that could be read, and their probabilities
-LEAST_PROBABILITY = 1e-7  # the bound of Keras's own cross entropy
+LEAST_PROBABILITY = 1e-7  # the lower bound that Keras's cross entropy uses
 
 
 @dataclass(frozen=True)
 class _StartedStep:
-    """A step that nobody has waited for yet.
+    """A step that was started and not waited for yet.
 
-    images, labels, weights: Its batch; pictures that count alike have no weights. metrics: Its metrics, on the device.
-    waited: Seconds it waited for data. seconds: Seconds until it was started, that wait included.
+    images, labels, weights: Its batch; weights are None if all pictures have the same. metrics: Its metrics, on the
+    device. waited: Seconds of waiting for data. seconds: Seconds until the step was started, including this wait.
     """
 
     images: tf.Tensor
@@ -62,10 +62,10 @@ class Trainer:
     """Trains a session from its position to the last epoch.
 
     Args:
-        writer: Saves the session; it has the session to train.
-        parts: The training pictures, the held-out ones to evaluate on after each epoch, and the test pictures.
-        progress: Shows the steps.
-        stop_requested: Says whether the user asked to stop.
+        writer: Saves the session; its `session` is trained.
+        parts: The training pictures, the held-out pictures for evaluation after each epoch, and the test pictures.
+        progress: Displays the steps.
+        stop_requested: Returns whether the user asked to stop.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Trainer:
         self.training, self.held_out, self._test = training, held_out, _ = parts
         self.shard = worker(session.strategy)
         self._started: list[_StartedStep] = []
-        self._asked: tf.Tensor | None = None  # metrics of the step before, in which a worker may have asked to stop
+        self._asked: tf.Tensor | None = None  # metrics of the previous step, with the workers' stop requests
         self._shown = time.monotonic()
         self._reported = set(unreadable_pictures(training, held_out))
         self._restore_unreadable()
@@ -90,11 +90,11 @@ class Trainer:
         self._held_out_batches = batches(held_out, training=False, numbered=True, **self._common)
         self._training_batches: Iterator[Any] = iter(())
         if not is_finished(config, position.history):
-            # One pipeline for all remaining epochs, so that the next epoch is read while this one is evaluated.
+            # One pipeline for all remaining epochs, so that the next epoch is read in advance during evaluation.
             self._training_batches = self._read(training_batches(session, training, config.epochs - position.epoch))
 
     def train(self) -> Evaluated:
-        """Trains the remaining epochs.
+        """Train the remaining epochs.
 
         Returns:
             The held-out pictures that could be read, and the final model's probabilities for them.
@@ -106,13 +106,13 @@ class Trainer:
         try:
             return self._train_epochs()
         except InterruptedRun:
-            self._exchange_unreadable()  # a resumed epoch does not read these pictures again
+            self._exchange_unreadable()  # a resumed epoch skips batches, and would not report these pictures again
             raise
 
     def test(self) -> Evaluated | None:
-        """Evaluates the final model on the test pictures; None without a test part. The errors are those of `train`.
+        """Evaluate the final model on the test pictures; None without a test part. Raises the errors of `train`.
 
-        Nothing else looks at them: not the epochs, the checkpoints, nor what is chosen by held-out figures.
+        The test pictures are used for nothing else: not in the epochs, and not for any choice.
         """
         if self._test is None:
             return None
@@ -130,7 +130,7 @@ class Trainer:
             self._train_epoch()
             evaluation = self._end_epoch()
         if evaluation is None:
-            # Interrupted after its last epoch: only the report is left to write, of the model that is saved.
+            # The run was interrupted after its last epoch: evaluate the final model again for the report.
             with session.averaged_weights():
                 evaluation = self._evaluate(self.held_out, self._held_out_batches, "val")
                 thresholds = self._thresholds(*evaluation)
@@ -140,9 +140,10 @@ class Trainer:
     # One epoch
 
     def _train_epoch(self) -> None:
+        """Train to the end of the epoch. Steps are started ahead, so that the device is never idle."""
         position = self.session.position
         start = before = time.monotonic()
-        earlier, earlier_training = position.seconds, position.training_seconds  # of a resumed epoch
+        earlier, earlier_training = position.seconds, position.training_seconds  # before an interruption
         while position.batch + len(self._started) < self.session.steps:
             images, labels, *more = next(self._training_batches)
             weights = more[0] if more else None
@@ -153,7 +154,8 @@ class Trainer:
                 self._started.append(_StartedStep(images, labels, weights, metrics, waited, time.monotonic() - before))
                 if self.shard[1] > 1:
                     stop = self._workers_stop()
-                # Asked once: a checkpoint must not be written while a step that changed the weights is not counted.
+                # Decide about a checkpoint once per step, and finish all started steps before it: a checkpoint must
+                # not contain the weights of a step that the position does not count.
                 save = self.writer.checkpoint_is_due() and self._may_finish_alone()
                 if stop or save or (self.shard[1] == 1 and self._figures_are_due()):
                     self._finish_steps()
@@ -164,33 +166,33 @@ class Trainer:
                 raise InterruptedRun
             if save:
                 self.writer.save_checkpoint()
-            before = time.monotonic()  # saving does not count as waiting for data
+            before = time.monotonic()  # after saving, which does not count as waiting for data
         self._finish_steps()
 
     def _workers_stop(self) -> bool:
-        """Whether the workers stop after the step just started.
+        """Whether the workers stop after the step that was just started.
 
-        They decide by the step before it, which every worker waits for while the new one is computed: all of them
-        stop after the same step, and none stands idle.
+        They decide by the requests in the previous step, for which every worker waits while the new one is computed.
+        All workers therefore stop after the same step, without being idle.
         """
         self._finish_steps(unfinished=1)
         before, self._asked = self._asked, self._started[-1].metrics
         return before is not None and before.numpy()[-1] > 0
 
     def _may_finish_alone(self) -> bool:
-        """Whether a worker may wait for its newest step by itself.
+        """Whether this worker may finish its newest step independently of the others.
 
-        A step that is not finite is diagnosed by all workers together, after the next step.
+        Not if the step is not finite: the diagnosis needs all workers, and follows after the next step.
         """
         return self.shard[1] == 1 or not self._started[-1].wait().broken(self.session.config.precision)
 
     def _figures_are_due(self) -> bool:
-        """Whether to wait for the steps that were started: while none is waited for, the device is never idle."""
+        """Whether to wait for the started steps now, to update the display or to release their batches."""
         held = sum(step.images.shape.num_elements() * step.images.dtype.size for step in self._started)
         return time.monotonic() - self._shown >= SHOWN_EVERY or held >= MOST_HELD
 
     def _finish_steps(self, unfinished: int = 0) -> None:
-        """Waits for the steps that were started, but for the newest `unfinished`, and advances the position by them."""
+        """Wait for the started steps except the newest `unfinished`, and advance the position by them."""
         position = self.session.position
         while len(self._started) > unfinished:
             step = self._started[0]
@@ -208,10 +210,10 @@ class Trainer:
         self._shown = time.monotonic()
 
     def _end_epoch(self) -> Evaluated:
-        """Evaluates and saves the epoch, which counts as finished once its checkpoint is written."""
+        """Evaluate and save the epoch, which counts as finished when its checkpoint is written."""
         session, position = self.session, self.session.position
         start = time.monotonic()
-        # Save what was trained before a long evaluation, so that a crash in it does not cost the epoch.
+        # Save a checkpoint before a long evaluation, so that a crash in the evaluation does not lose the epoch.
         self.writer.require_finite()
         if expected_evaluation_seconds(position, len(self.held_out)) >= LONG_EVALUATION:
             self.writer.save_checkpoint()
@@ -238,7 +240,7 @@ class Trainer:
         return evaluated, probabilities
 
     def _evaluate(self, source: Source, source_batches: tf.data.Dataset, part: str) -> Evaluated:
-        """The pictures of a part that can be read, and their probabilities."""
+        """Evaluate a part: the pictures that could be read, and their probabilities."""
         numbers, parts = [], []
         with self.progress.evaluating(len(source), part) as advance:
             for images, _, indices in self._read(source_batches):
@@ -273,11 +275,11 @@ class Trainer:
         }
 
     def _thresholds(self, evaluated: Source, probabilities: np.ndarray) -> list[float]:
-        """Of several labels per picture the thresholds of the greatest F1 on the held-out pictures; otherwise none."""
+        """With several labels per picture, the thresholds of maximum F1 on the held-out pictures; otherwise []."""
         return best_thresholds(evaluated.labels, probabilities) if evaluated.multi_label else []
 
     def _read(self, dataset: tf.data.Dataset) -> Iterator[Any]:
-        """The batches of a dataset; raises InputError, which lists them, if too many pictures are unreadable."""
+        """The batches of a dataset. Raises InputError with a list of them if too many pictures are unreadable."""
         iterator = iter(dataset)
         while True:
             with ExitStack() as stack:
@@ -288,10 +290,10 @@ class Trainer:
                 return
             yield batch
 
-    # Unreadable pictures: a worker finds those of its own part, and the position keeps those of all workers
+    # Unreadable pictures: a worker encounters those of its own shard; the position records those of all workers
 
     def _record_unreadable(self) -> None:
-        """Keeps them with the position, and so in checkpoints: a resumed epoch does not read them again."""
+        """Record them in the position, and so in checkpoints, because a resumed epoch does not read them again."""
         both = {name: reason for source in (self.training, self.held_out) for name, reason in source.corrupt.listed()}
         self.session.position.unreadable = sorted(both.items())
 
@@ -305,7 +307,7 @@ class Trainer:
                     source.corrupt.list_one(name, reason)
 
     def _exchange_unreadable(self) -> None:
-        """Gives every worker the unreadable pictures of all workers, and prints the new ones."""
+        """Share the unreadable pictures among all workers, and print the new ones."""
         for source in (self.training, self.held_out):
             if self.shard[1] == 1:
                 break
@@ -322,7 +324,7 @@ class Trainer:
 
 
 def batch_settings(config: TrainConfig) -> dict[str, Any]:
-    """What the batches of training and held-out pictures have in common, as arguments of `data.pipeline.batches`."""
+    """The arguments of `data.pipeline.batches` that are the same for training and evaluation."""
     return {
         "options": config.data_options,
         "size": config.image_size,
@@ -348,7 +350,7 @@ def training_batches(session: Session, training: Source, epochs: int) -> tf.data
 
 
 def class_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """A history's columns of the held-out pictures. labels: int (n,). probabilities: (n, classes)."""
+    """The history's columns about the held-out pictures. labels: int (n,). probabilities: (n, classes)."""
     predicted, true_class = probabilities.argmax(axis=1), probabilities[np.arange(len(labels)), labels]
     return {
         "val_accuracy": float(np.mean(predicted == labels)),
@@ -358,10 +360,10 @@ def class_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, fl
 
 
 def label_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """The same for several labels per picture.
+    """The history's columns about the held-out pictures, for several labels per picture.
 
-    The accuracy is the share of right decisions at a probability of 0.5, one per picture and label, and the loss the
-    binary cross entropy, averaged over both, as in training.
+    The accuracy is the share of correct decisions at a threshold of 0.5, with one decision per picture and label. The
+    loss is the binary cross entropy, averaged over pictures and labels as in training.
 
     labels: uint8 (n, classes). probabilities: (n, classes).
     """
@@ -380,18 +382,18 @@ def expected_evaluation_seconds(position: Position, images: int) -> float:
 
 
 def unreadable_pictures(training: Source, held_out: Source) -> list[tuple[str, str]]:
-    """(name, reason) of the pictures that could not be read so far, and of the files that are no pictures."""
+    """(name, reason) of the pictures that could not be read so far, and of the files that are not pictures."""
     listed = {source.corrupt: source.corrupt.listed() for source in (training, held_out)}
     beside = {file for source in (training, held_out) for file in source.beside}
     return sorted({pair for pairs in listed.values() for pair in pairs}) + sorted(beside)
 
 
 def _reason(source: Source, index: int) -> str:
-    """Why a picture cannot be read that another worker found."""
+    """The reason why a picture that another worker reported cannot be read."""
     try:
         source.read(index)
     except UnreadableImageError as error:
         return error.reason
-    except InputError:  # too many are unreadable, which all workers check together once all are exchanged
+    except InputError:  # too many are unreadable: all workers check this together after the exchange
         return dict(source.corrupt.listed())[source.names[index]]
     return "another worker could not read it"

@@ -1,8 +1,9 @@
-"""Several runs as one: a run per fold of a cross-validation, or per seed, in one folder, resumed as a whole.
+"""Several runs in one folder, one per fold of a cross-validation or per seed, which are resumed as a whole.
 
-The folder has a file folds.json or seeds.json with the settings, and a run's folder for each fold or seed. A run counts
-as finished once its report.json is written and is not trained again. At the end their held-out predictions are pooled:
-predictions.csv and report.json have all of them, with the figures of each run, their mean and their standard deviation.
+The folder has a file folds.json or seeds.json with the settings, and one run's folder per fold or seed. A run is
+finished when its report.json is written, and is then not trained again. At the end the held-out predictions of all runs
+are pooled: predictions.csv and report.json contain all of them, with the figures of each run, their mean and their
+standard deviation.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from .pictures import keeping_fingerprints
 from .run import RUNS, STUDIES, RunFolder
 
 FOLDS, SEEDS = STUDIES
-FIGURES = {  # of a run's report, the first of which is its headline
+FIGURES = {  # the figures of a run's report; the first one that it has is its headline
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "mean_average_precision": "mean average precision",
@@ -41,7 +42,7 @@ FIGURES = {  # of a run's report, the first of which is its headline
     "subset_accuracy": "all labels right",
 }
 THRESHOLDS_OF = {
-    FOLDS: "each fold's labels are decided by the thresholds of the greatest F1 on the other folds' held-out pictures",
+    FOLDS: "each fold's labels are decided by the thresholds of maximum F1 on the other folds' held-out pictures",
     SEEDS: "each run's labels are decided by its own thresholds, which were chosen on these same pictures, so that F1, "
     "precision, recall and all right are too good",
 }
@@ -52,7 +53,7 @@ AnyReport = Report | MultiLabelReport
 class Study:
     """Several runs in one folder.
 
-    kind: FOLDS or SEEDS. folder: Where the runs lie. configs: The settings of each run, by the name of its folder.
+    kind: FOLDS or SEEDS. folder: The folder of the runs. configs: The settings of each run, by the name of its folder.
     """
 
     kind: str
@@ -64,7 +65,7 @@ class Study:
 
     @property
     def word(self) -> str:
-        """What a run is: "fold" or "seed"."""
+        """The word for one run: "fold" or "seed"."""
         return self.kind[:-1]
 
 
@@ -72,8 +73,8 @@ class Study:
 class StudyFigures:
     """Figures of several runs.
 
-    runs: The figures of each run, by its name. mean, sd: Of each figure over the runs; the standard deviation is that
-    of a sample, 0 for one run.
+    runs: The figures of each run, by its name. mean, sd: Mean and standard deviation of each figure over the runs (the
+    standard deviation of a sample; 0 for one run).
     """
 
     runs: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -82,7 +83,7 @@ class StudyFigures:
 
     @property
     def first(self) -> str:
-        """The key of the figure that comes first: "accuracy", or "mean_average_precision" of several labels."""
+        """The key of the first figure: "accuracy", or "mean_average_precision" with several labels per picture."""
         return next(iter(self.mean))
 
 
@@ -95,7 +96,7 @@ def study_configs(config: TrainConfig) -> dict[str, TrainConfig]:
     """The settings of each run, by the name of its folder."""
     if config.folds:
         return {f"fold-{fold}": replace(config, fold=fold) for fold in range(1, config.folds + 1)}
-    # Every run has the same held-out pictures, so that the runs differ by what is random in training only.
+    # Every run has the same held-out pictures, so that the runs differ only by the randomness of training.
     split_seed = config.seed if config.split_seed is None else config.split_seed
     seeds = range(config.seed, config.seed + config.seeds)
     return {f"seed-{seed}": replace(config, seeds=0, seed=seed, split_seed=split_seed) for seed in seeds}
@@ -103,7 +104,7 @@ def study_configs(config: TrainConfig) -> dict[str, TrainConfig]:
 
 @contextmanager
 def new_study(out: Path | None, config: TrainConfig) -> Iterator[Study]:
-    """Makes the folder of several runs; it is removed if nothing was trained in it. The caller is its only writer."""
+    """Create the folder of several runs, locked for this writer. It is removed if nothing was trained in it."""
     kind = FOLDS if config.folds else SEEDS
     pictures = [folder for folder in (config.data, config.val) if folder]
     with new_folder(out, RUNS, f"{config.dataset}-{config.model}-{kind}", pictures) as folder, only_writer(folder):
@@ -127,12 +128,12 @@ FILES = tuple(f"{kind}.json" for kind in STUDIES)
 
 
 def write_study(study: Study, config: TrainConfig) -> None:
-    """Writes folds.json or seeds.json, from which the runs are resumed."""
+    """Write folds.json or seeds.json, from which the runs are resumed."""
     write_json(study.folder / f"{study.kind}.json", {"command": config.command(), "config": config.settings()})
 
 
 def find_study(folder: Path) -> Study | None:
-    """The runs in a folder; None where it has no folds.json or seeds.json. InputError where that is damaged."""
+    """The runs in a folder; None if it has no folds.json or seeds.json. Raises InputError if that file is damaged."""
     for kind, file in zip(STUDIES, FILES, strict=True):
         path = folder / file
         if os.path.lexists(path):
@@ -141,8 +142,8 @@ def find_study(folder: Path) -> Study | None:
                 return Study(kind, folder, study_configs(TrainConfig.from_settings(settings)))
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise InputError(
-                    f"{path}: is damaged ({str(error)[:200]}): restore it; without it each run in {folder} can be "
-                    "resumed by itself"
+                    f"{path}: is damaged ({str(error)[:200]}): restore it; without it, each run in {folder} can only "
+                    "be resumed separately"
                 ) from None
     return None
 
@@ -153,13 +154,13 @@ def train_study(
     start: Callable[[TrainConfig, Path], object],
     resume: Callable[[Path], object],
 ) -> tuple[list[RunFolder], StudyFigures, AnyReport]:
-    """Trains the runs that are not finished, one after the other, and pools their held-out predictions.
+    """Train the unfinished runs, one after the other, and pool the held-out predictions of all runs.
 
     Args:
         study: The runs.
-        console: Where progress is shown.
-        start: Trains a new run with these settings in this folder.
-        resume: Resumes the run in this folder.
+        console: The console for progress.
+        start: A function that trains a new run with given settings in a given folder.
+        resume: A function that resumes the run in a given folder.
 
     Returns:
         The runs' folders, their figures, and the report on all held-out predictions.
@@ -172,17 +173,17 @@ def train_study(
                 run = study.run(name)
                 heading = f"{study.word} {number} of {len(study.configs)}"
                 if is_finished(run):
-                    say(console, f"{heading} is trained already → {run.path}")
+                    say(console, f"{heading} is already trained → {run.path}")
                     continue
                 say(console, f"{heading} → {run.path}", style="bold")
-                keras.backend.clear_session()  # of the run before
+                keras.backend.clear_session()  # release the previous run's graphs
                 if run.config.exists():
                     resume(run.path)
                 else:
                     remove_partial(run.path)
                     start(config, run.path)
     except KeyboardInterrupt:
-        say(console, f"go on with: {command('train', '--resume', study.folder)}")
+        say(console, f"to continue: {command('train', '--resume', study.folder)}")
         raise
     found = pool(study)
     if isinstance(found[2], MultiLabelReport):
@@ -191,15 +192,16 @@ def train_study(
 
 
 def is_finished(run: RunFolder) -> bool:
-    """Whether a run's report is written, after which nothing is trained."""
+    """Whether a run is finished: its report is written."""
     return run.report.exists() and not run.has_checkpoint()
 
 
 def pool(study: Study) -> tuple[list[RunFolder], StudyFigures, AnyReport]:
-    """Pools the held-out predictions of finished runs into predictions.csv and report.json of their folder."""
+    """Pool the held-out predictions of finished runs into predictions.csv and report.json of their folder."""
     from ..evaluation import plots
     from ..evaluation.html_report import write_report
 
+    # Read the reports and predictions of all runs.
     runs = {name: study.run(name) for name in study.configs}
     reports = {name: _read_report(run) for name, run in runs.items()}
     first = next(iter(reports.values()))[0]
@@ -208,6 +210,7 @@ def pool(study: Study) -> tuple[list[RunFolder], StudyFigures, AnyReport]:
     for table, run in zip(tables, runs.values(), strict=True):
         if list(table.classes) != classes or table.multi_label != isinstance(first, MultiLabelReport):
             raise InputError(f"{run.predictions}: has other classes than {run.report}; restore both")
+    # One report on all held-out pictures together.
     pooled = concatenated(tables)
     unreadable = sorted({each for report, _ in reports.values() for each in report.unreadable})
     if pooled.multi_label:
@@ -222,6 +225,7 @@ def pool(study: Study) -> tuple[list[RunFolder], StudyFigures, AnyReport]:
             pooled.labels, pooled.probabilities, classes, pooled.pictures, unreadable, groups=pooled.group
         )
         plots.plot_confusion(report, study.folder / "confusion_matrix.png", title=f"held out by all {study.kind}")
+    # The figures of each run, and their mean and standard deviation.
     held_out = _figures({name: found for name, (found, _) in reports.items()})
     tested = _figures({name: found for name, (_, found) in reports.items() if found is not None})
     pooled.write(study.folder / PREDICTIONS)
@@ -241,7 +245,7 @@ def pool(study: Study) -> tuple[list[RunFolder], StudyFigures, AnyReport]:
 
 
 def _thresholds(study: Study, tables: Sequence[PredictionTable], reports: Sequence[AnyReport]) -> np.ndarray:
-    """float64 (n, classes): the thresholds that decide the labels of each run's pictures, as THRESHOLDS_OF says."""
+    """float64 (n, classes): the thresholds that decide the labels of each picture, chosen as in THRESHOLDS_OF."""
     found = []
     for number, (table, report) in enumerate(zip(tables, reports, strict=True)):
         if study.kind == FOLDS:
@@ -265,10 +269,10 @@ def _figures(reports: Mapping[str, AnyReport]) -> StudyFigures:
 
 
 def headline(report: AnyReport) -> dict[str, float]:
-    """Those of FIGURES that a report has, and the number of pictures."""
+    """The figures of FIGURES that a report has, and its number of pictures."""
     found = {key: float(getattr(report, key)) for key in FIGURES if hasattr(report, key)}
     if isinstance(report, MultiLabelReport):
-        del found["accuracy"]  # another name of subset_accuracy
+        del found["accuracy"]  # the same as subset_accuracy
     return {**found, "pictures": float(report.pictures)}
 
 
@@ -316,8 +320,8 @@ def _report(stored: Mapping[str, Any]) -> AnyReport:
 
 
 def _held_out_by(study: Study, name: str) -> PredictionTable:
-    """What a run predicted for its held-out pictures, with the run's name as their fold or seed."""
+    """A run's predictions for its held-out pictures, with the run's name in the column fold or seed."""
     table = read_predictions(study.run(name).predictions)
-    if table.split is not None:  # the files of earlier versions have held-out pictures only
+    if table.split is not None:  # files of earlier versions have held-out pictures only, and no column split
         table = table.take(np.array([part == VAL for part in table.split]))
     return replace(table, **{study.word: [name] * len(table)})  # type: ignore[arg-type]

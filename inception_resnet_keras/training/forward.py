@@ -1,6 +1,6 @@
-"""The forward pass of training steps: a model's own layers and weights, computed in other ways.
+"""Faster forward passes for training steps, which compute a model's layers in other ways with the same weights.
 
-The model that is built, evaluated and saved stays plain Keras; what is here stands beside it and shares its variables.
+The model that is built, evaluated and saved remains plain Keras; the models made here share its variables.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from .config import TrainConfig
 if TYPE_CHECKING:
     import tensorflow as tf
 else:
-    tf = lazy_loader.load("tensorflow")  # so that where it is missing, the public function says so
+    tf = lazy_loader.load("tensorflow")  # lazily, so that the public function can raise a clear error if it is missing
 
-NOT_SAVED = "model: is for training alone: save the one that optimize_for_training was given"
+NOT_SAVED = "model: is for training only and cannot be saved; save the model that was given to optimize_for_training"
 
 
 def training_forward(model: keras.Model, config: TrainConfig, *, fused: bool = True) -> Callable[[Any], Any]:
-    """`model(images, training=True)`, computed as the configuration asks.
+    """A function that computes `model(images, training=True)` in the way that the configuration asks for.
 
-    fused: Whether batch norm is one kernel, and a 1×1 convolution on a CPU a matrix product; never under XLA, which
-        fuses Keras's operations itself.
+    fused: Whether to compute batch norm by one kernel, and 1×1 convolutions on a CPU as matrix products. Ignored with
+        XLA, which fuses Keras's operations itself.
     """
 
     def prepare(part: keras.Model) -> keras.Model:
@@ -44,47 +44,51 @@ def training_forward(model: keras.Model, config: TrainConfig, *, fused: bool = T
 
 
 def training_graph(model: keras.Model, *, in_pairs: bool = False, fused: bool = True) -> keras.Model:
-    """A model over the same layers and weights for training steps.
+    """Make a model for training steps with the same weights.
 
-    in_pairs: Whether nothing is read more than twice; see `_Readers`.
-    fused: Whether batch norm is one kernel, and a 1×1 convolution on a CPU a matrix product.
+    in_pairs: Whether each tensor is read by at most two layers, for determinism; see `_Readers`.
+    fused: Whether to compute batch norm by one kernel, and 1×1 convolutions on a CPU as matrix products.
     """
     call = _Readers().call if in_pairs else None
     return keras.models.clone_model(model, clone_function=_faster if fused else lambda layer: layer, call_function=call)
 
 
 def optimize_for_training(model: keras.Model) -> keras.Model:
-    """A model for `fit` that computes the same as another, faster, with the same weights.
+    """Make a model for `fit` that computes the same as a given model, but faster, and shares its weights.
 
-    Each batch norm that is trained runs in TensorFlow's fused kernel, as in `train`, in place of Keras's
-    separate passes for the mean, the variance and the affine map; and on a CPU each 1×1 convolution that is
-    trained runs as a matrix product. Both models share their variables: compile
-    and fit the result, then evaluate and save the model that was given, which stays plain Keras. Batch norm
-    that is frozen, synchronised, renormalised, over another axis than the last or of other than image maps
-    keeps Keras's computation. Set `trainable` flags before the call, and call again when they change.
+    Each trained batch norm runs in TensorFlow's fused kernel, as in `train`, instead of Keras's separate passes for
+    the mean, the variance and the affine map. On a CPU, each trained 1×1 convolution runs as a matrix product. Compile
+    and fit the result, then evaluate and save the given model, which remains plain Keras.
 
-    By default `fit` is compiled by XLA, which fuses Keras's operations itself. The result turns that default off.
+    Batch norm keeps Keras's computation if it is frozen, synchronized or renormalized, if its axis is not the last, or
+    if its input is not 4-dimensional. Set `trainable` flags before the call, and call again after changing them.
+
+    By default, Keras compiles `fit` with XLA, which fuses operations itself. For the result, this default is off.
 
     Args:
-        model: A functional or sequential Keras model, built or loaded. It is not changed, but for the weights
-            that training changes.
+        model: A functional or sequential Keras model with a known input shape, of any input size. It is not changed,
+            except that training the result changes its weights.
 
     Returns:
-        A functional model over the same variables, not compiled. Its outputs are those of `model` (float32: to
-        about 1e-6 of their size in training, the same ones otherwise). It cannot be saved; its weights can, in
-        files that `model.load_weights` reads.
+        A functional model with the same inputs, outputs and variables, not compiled. In inference its outputs are the
+        same as those of `model`; in training they agree to about 1e-6 of their size (float32). It cannot be saved. Its
+        weights can be saved, in files that `model.load_weights` reads.
 
     Raises:
-        ValueError: The model is no Keras model, or one whose graph is not known, or Keras's backend is another
-            than TensorFlow.
+        ValueError: `model` is not a Keras model, or not one with a known graph; or Keras's backend is not TensorFlow.
 
     Examples:
-        ```python
-        faster = optimize_for_training(model)
-        faster.compile("adam", "sparse_categorical_crossentropy")
-        faster.fit(images, labels)
-        model.save("model.keras")
-        ```
+        >>> layers = keras.layers
+        >>> block = [layers.Conv2D(8, 3), layers.BatchNormalization(), layers.ReLU(), layers.GlobalAveragePooling2D()]
+        >>> model = keras.Sequential([keras.Input((16, 16, 3)), *block, layers.Dense(4, activation="softmax")])
+        >>> faster = optimize_for_training(model)
+        >>> faster.compile("adam", "sparse_categorical_crossentropy")
+        >>> images, labels = keras.ops.ones((8, 16, 16, 3)), keras.ops.zeros(8, "int32")
+        >>> history = faster.fit(images, labels, epochs=1, verbose=0)
+        >>> len(history.history["loss"]), faster.count_params() == model.count_params()
+        (1, True)
+        >>> model.predict(images, verbose=0).shape  # with the trained weights
+        (8, 4)
     """
     require_tensorflow("optimize_for_training")
     graph = functional(model)
@@ -94,7 +98,7 @@ def optimize_for_training(model: keras.Model) -> keras.Model:
 
 
 def _faster(layer: keras.Layer) -> keras.Layer:
-    """What computes a layer in a training step: the layer itself, or something faster with its variables."""
+    """The layer to compute in a training step: a faster one with the same variables if there is one, or the same."""
     if _is_fusible_norm(layer):
         return _FusedBatchNorm(layer)
     return _MatrixProduct(layer) if _is_matrix_product(layer) else layer
@@ -109,15 +113,15 @@ def _is_fusible_norm(layer: keras.Layer) -> bool:
 
 
 class _FusedBatchNorm(keras.layers.Layer):
-    """Batch norm over the last axis of a map, by statistics of the batch, as Keras's layer computes it.
+    """Batch norm over the last axis of a feature map, equal to Keras's layer.
 
-    Keras passes over the map for each moment, and again for the affine map; TensorFlow's kernel does all at once, in
-    float32 also for maps in half precision. Outside training the layer itself computes.
+    Keras makes one pass over the map for each moment and another for the affine map. TensorFlow's kernel computes all
+    at once, in float32 also for maps in half precision. In inference, Keras's layer is called.
     """
 
     def __init__(self, norm: keras.layers.BatchNormalization) -> None:
         super().__init__(dtype=norm.dtype_policy, name=norm.name)
-        self.supports_jit = False  # XLA has the kernel too, and is slower with it than with Keras's operations
+        self.supports_jit = False  # XLA supports this kernel, but is slower with it than with Keras's operations
         # The variables in Keras's order, so that weights are saved as those of the layer.
         self.gamma, self.beta = norm.gamma, norm.beta
         self.moving_mean, self.moving_variance = norm.moving_mean, norm.moving_variance
@@ -128,7 +132,10 @@ class _FusedBatchNorm(keras.layers.Layer):
         if not training:
             return self._in_inference(x)
         if mask is not None:
-            raise InputError(f"{self.name}: batch norm of masked maps is computed by Keras's layer alone")
+            raise InputError(
+                f"{self.name}: masks are not supported by the fused batch norm; train the model itself instead of the "
+                "result of optimize_for_training"
+            )
         ones = tf.ones(x.shape[-1])
         y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=x,
@@ -139,7 +146,7 @@ class _FusedBatchNorm(keras.layers.Layer):
             epsilon=self.epsilon,
             is_training=True,
         )
-        # The kernel's variance is the estimate for the population; Keras averages that of the batch.
+        # The kernel returns the unbiased estimate of the variance; Keras averages the variance of the batch.
         count = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
         variance *= (count - 1) / count
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
@@ -159,7 +166,8 @@ class _FusedBatchNorm(keras.layers.Layer):
 def _is_matrix_product(layer: keras.Layer) -> bool:
     """Whether a layer is a trained 1×1 convolution of channels-last maps, on a CPU.
 
-    On a GPU TensorFlow makes a matrix product of it itself, and may keep maps in another layout between convolutions.
+    On a GPU, TensorFlow itself computes it as a matrix product, and may keep maps in another layout between
+    convolutions.
     """
     return (
         type(layer) is keras.layers.Conv2D
@@ -173,10 +181,10 @@ def _is_matrix_product(layer: keras.Layer) -> bool:
 
 
 class _MatrixProduct(keras.layers.Layer):
-    """A 1×1 convolution with stride 1: each cell's channels times the kernel.
+    """A 1×1 convolution with stride 1, computed as a product of each cell's channels with the kernel.
 
-    oneDNN's gradients of kernels are slow on the small maps of the last stages, most of all in bfloat16 by AMX, and its
-    convolutions put kernels and maps into other layouts first. Its matrix products do neither.
+    oneDNN's gradients of convolution kernels are slow on the small maps of the last stages, most of all in bfloat16
+    with AMX, and its convolutions first convert kernels and maps to other layouts. Matrix products avoid both.
     """
 
     def __init__(self, conv: keras.layers.Conv2D) -> None:
@@ -201,7 +209,7 @@ class _MatrixProduct(keras.layers.Layer):
         raise InputError(NOT_SAVED)
 
 
-# Keras names the entries of a file of weights by their layers' classes.
+# Keras names the entries of weight files by the layers' classes, so the replacements have the original names.
 _FusedBatchNorm.__name__ = keras.layers.BatchNormalization.__name__
 _MatrixProduct.__name__ = keras.layers.Conv2D.__name__
 
@@ -210,15 +218,15 @@ _MatrixProduct.__name__ = keras.layers.Conv2D.__name__
 # Determinism
 # ----------------------------------------------------------------------------------------------------------------------
 class _Readers:
-    """Calls a graph's layers so that nothing is read more than twice, and gradients are summed two at a time.
+    """Calls a graph's layers so that no tensor has more than two readers, and gradients are summed two at a time.
 
-    Where a map feeds three or more branches, TensorFlow sums their gradients in one operation, in an order that depends
-    on which buffer is free at that moment; its op determinism does not cover this. The sum of two has no order. One
-    inter-op thread would do as well, at the same price, but must be set before TensorFlow computes anything.
+    If a map feeds three or more branches, TensorFlow sums their gradients in one operation, in an order that depends on
+    which buffer is free at the moment. TensorFlow's op determinism does not cover this. A sum of two has no order. A
+    single inter-op thread would also help, at the same cost, but must be set before TensorFlow computes anything.
     """
 
     def __init__(self) -> None:
-        # By tensor: itself, which keeps its id taken, and what the next reader reads.
+        # By the tensor's id: the tensor, so that the id is not reused, and the tensor to pass to the next reader.
         self._rest: dict[int, tuple[Any, Any]] = {}
 
     def call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -233,7 +241,7 @@ class _Readers:
 
 
 class _Copy(keras.layers.Layer):
-    """The same numbers as a tensor of its own, which Keras's Identity does not make."""
+    """Copies a tensor to a new one; Keras's Identity returns the same tensor."""
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         return tf.identity(x)
@@ -248,12 +256,13 @@ class _Copy(keras.layers.Layer):
 def rematerialised(
     model: keras.Model, prepare: Callable[[keras.Model], keras.Model] = lambda part: part
 ) -> Callable[[Any], Any]:
-    """`model(images, training=True)` that keeps only the stages' outputs and recomputes the rest for the gradients.
+    """A function that computes `model(images, training=True)`, keeps only the stages' outputs, and recomputes the rest
+    for the gradients.
 
     Batch-norm statistics are updated once: the updates of the second computation are dropped. Stages have no dropout,
-    so that both computations give the same. `prepare` is applied to each part that the model is cut into.
+    so that both computations agree. `prepare` is applied to each part into which the model is divided.
     """
-    # Cut the model into one sub-model per stage, and a tail from the last stage (and the auxiliary head's) on.
+    # Divide the model into one sub-model per stage, and a tail after the last stage and the auxiliary head's input.
     cuts = _stage_outputs(model)
     tensors = [model.inputs[0], *cuts]
     segments = [prepare(keras.Model(before, after)) for before, after in pairwise(tensors)]
@@ -293,7 +302,7 @@ def _recomputed(segment: keras.Model) -> Callable[[Any], Any]:
         y = segment(x, training=True)
 
         def gradient(upstream: tf.Tensor, variables: Any = ()) -> Any:
-            # Starts after `upstream` is there; otherwise the graph optimizer merges it with the first computation.
+            # Wait for `upstream`; otherwise the graph optimizer merges the recomputation with the first computation.
             with tf.control_dependencies([upstream]), keras.StatelessScope(), tf.GradientTape() as tape:
                 again = tf.identity(x)
                 tape.watch(again)

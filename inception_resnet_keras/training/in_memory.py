@@ -1,4 +1,4 @@
-"""What is given in memory, written as the files that a run is trained from: it can then be resumed and evaluated."""
+"""Writing datasets and models that are given in memory to files, so that the run can be resumed and evaluated later."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def is_model(value: Any) -> bool:
-    """Whether something is a Keras model; Keras is not imported for it."""
+    """Whether `value` is a Keras model. Does not import Keras."""
     return hasattr(value, "layers") and hasattr(value, "get_layer")
 
 
@@ -31,16 +31,16 @@ def is_model(value: Any) -> bool:
 def written(
     settings: Mapping[str, Any], run: Path, class_names: Sequence[str] | None, console: Console
 ) -> Iterator[tuple[dict[str, Any], dict[str, Path]]]:
-    """Write datasets and a model into a folder beside the run's, which is removed at the end of the block.
+    """Write datasets and a model into a temporary folder beside the run's, which is removed at the end of the block.
 
     Args:
         settings: The settings, in which `data` and `val` may be datasets and `model` a Keras model.
-        run: A path in the folder that the run will lie in.
-        class_names: Of the datasets.
-        console: Where progress is shown.
+        run: A path in the folder that will contain the run's folder.
+        class_names: Class names of the datasets.
+        console: The console for progress.
 
     Yields:
-        The settings with the names of files, and these files by setting.
+        The settings with the paths of the files instead, and these paths by setting.
 
     Raises:
         InputError: A dataset or the model cannot be used.
@@ -57,7 +57,7 @@ def written(
     try:
         for setting, name in (("data", "dataset"), ("val", "held_out")):
             if is_dataset(dataset := settings.get(setting)):
-                places[setting] = folder / name  # the run's folder is named after it
+                places[setting] = folder / name  # this name becomes part of the name of the run's folder
                 _pack(
                     dataset,
                     places[setting],
@@ -68,7 +68,7 @@ def written(
                     every_class=setting == "data",
                 )
                 packed = open_packed(places[setting], 0)
-                class_names, several = packed.class_names, packed.multi_label  # of the held-out pictures too
+                class_names, several = packed.class_names, packed.multi_label  # apply to the held-out pictures too
         if is_model(model):
             places["weights"] = folder / "pretrained.keras"
             model.save(places["weights"])
@@ -76,7 +76,7 @@ def written(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if new:
-            with suppress(OSError):  # the run lies in it
+            with suppress(OSError):  # not empty if it contains the run
                 run.parent.rmdir()
 
 
@@ -91,15 +91,15 @@ def _pack(dataset: Any, out: Path, setting: str, console: Console, **labels: Any
 
 
 def model_settings(model: keras.Model, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a pretrained model stands for beside its weights: its table, and its size if it has one.
+    """The settings that follow from a pretrained model: its network with depths and scales, and its size if fixed.
 
-    Raises InputError if it is none of the package's networks, or computes something else than a run trains, and if a
-    setting says something else than the model.
+    Raises InputError if it is not one of the package's networks, or one that a run cannot train, or if a setting
+    contradicts the model.
     """
     found = whole_network(model, "a model of this package, its name, or None")
     if found.channels != 3:
-        raise InputError(f"model: {model.name!r} reads images of {found.channels} channels; a run's have three")
-    # First of all: a network of output stride 8 has no blocks C, and depths without them are no setting.
+        raise InputError(f"model: {model.name!r} reads images of {found.channels} channels; training needs three")
+    # Check this before the table: a network with output stride 8 lacks the blocks C, which settings cannot express.
     require_trainable_table(
         f"model: {model.name!r} is",
         found,
@@ -107,11 +107,13 @@ def model_settings(model: keras.Model, settings: Mapping[str, Any]) -> dict[str,
     )
     table = table_settings(found)
     if table is None:
-        raise InputError(f"model: {model.name!r} is an edited {found.name}, which a run does not train")
+        raise InputError(
+            f"model: {model.name!r} is a modified {found.name}, which cannot be trained by settings; use Keras's fit"
+        )
     for name in ("weights", "variant", "depths", "scale"):
         given = settings.get(name)
         if given is not None and (name == "weights" or _plain(given) != _plain(table[name])):
-            raise refuse(name, given, "nothing beside a model, which has its own")
+            raise refuse(name, given, "nothing beside a model, which has its own value")
     height, width = image_size(model)
     size = {"size": (height, width)} if height and width and "size" not in settings else {}
     return {**table, **size}

@@ -1,4 +1,4 @@
-"""What learns and how fast: phases with frozen layers, learning-rate schedules and optimizers of a configuration."""
+"""Training phases with frozen layers, learning-rate schedules, and optimizers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .config import TrainConfig, trunk_stages
 
 @dataclass(frozen=True)
 class Phase:
-    """Epochs `first` to `last` - 1, counted from 0. head_only: Only the classifier is trained."""
+    """The epochs `first` to `last` - 1, counted from 0. head_only: Whether only the classifier is trained."""
 
     first: int
     last: int
@@ -22,13 +22,13 @@ class Phase:
 
 
 def phases(config: TrainConfig) -> list[Phase]:
-    """The phases of a run: fine-tuning may train the classifier alone first."""
+    """The phases of a run: one, or two if the classifier is trained alone first."""
     both = [Phase(0, config.head_epochs, True), Phase(config.head_epochs, config.epochs, False)]
     return [phase for phase in both if phase.first < phase.last]
 
 
 def describe_phases(config: TrainConfig) -> str:
-    """What each phase of a fine-tuning run trains, and at which peak of the learning rate."""
+    """A text about the trained layers and the peak learning rate of each phase of a fine-tuning run."""
     parts = []
     for phase in phases(config):
         what = "the classifier alone"
@@ -41,10 +41,10 @@ def describe_phases(config: TrainConfig) -> str:
 
 
 def freeze(model: keras.Model, config: TrainConfig, phase: Phase) -> None:
-    """Sets the `trainable` flag of every layer for a phase; Keras reads the layer's flag, not only the model's."""
+    """Set the `trainable` flag of every layer for a phase. (Keras reads the layers' flags, not only the model's.)"""
     first = config.first_unfrozen
     unfrozen = first is None
-    for layer in model.layers:  # in the order of the graph, so that all stages from the first one on are trained
+    for layer in model.layers:  # in the order of the graph, so that `unfrozen` holds from the first stage upwards
         stage = names.stage(layer.name)
         unfrozen = unfrozen or stage == first
         in_head = stage is None
@@ -54,7 +54,7 @@ def freeze(model: keras.Model, config: TrainConfig, phase: Phase) -> None:
 
 
 def learning_rate_factors(model: keras.Model, layer_rate: float) -> dict[str, float]:
-    """Factor of the learning rate by variable path: 1 in the head, times `layer_rate` for each stage below it."""
+    """Factors of the learning rate by variable path: 1 in the head, times `layer_rate` for each stage below it."""
     stages = list(dict.fromkeys(stage for layer in model.layers if (stage := names.stage(layer.name))))
     below_head = {stage: len(stages) - index for index, stage in enumerate(stages)}
     return {
@@ -66,10 +66,10 @@ def learning_rate_factors(model: keras.Model, layer_rate: float) -> dict[str, fl
 
 @keras.saving.register_keras_serializable("inception_resnet_keras")
 class TensorFlow1RMSprop(keras.optimizers.RMSprop):
-    """TensorFlow 1's RMSProp, which trained the paper's networks: its accumulator starts at 1.
+    """The RMSProp of TensorFlow 1, which trained the paper's networks. Its accumulator starts at 1.
 
     Keras's accumulator starts at 0, so that its first step is 1/√(1-rho) times larger if epsilon is small, and 1.38
-    times larger at epsilon 1 and a gradient of 1. Both add epsilon inside the root.
+    times larger for an epsilon of 1 and a gradient of 1. Both add epsilon inside the square root.
     """
 
     def build(self, variables: Sequence[Any]) -> None:
@@ -82,7 +82,7 @@ class TensorFlow1RMSprop(keras.optimizers.RMSprop):
 
 @keras.saving.register_keras_serializable("inception_resnet_keras")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """A linear rise to `rate` over `steps` steps, then the schedule `after` from its start."""
+    """A linear rise to `rate` over `steps` steps, followed by the schedule `after` from its start."""
 
     def __init__(self, steps: int, rate: float, after: keras.optimizers.schedules.LearningRateSchedule) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ def schedule(
     steps = (phase.last - phase.first) * steps_per_epoch
     rate, warm_up = config.phase_rate(head_only=phase.head_only), round(config.warmup * steps)
     if config.schedule == "cosine":
-        # Keras's own warm-up differs from WarmUp in its first values, and older runs used it.
+        # Keras's own warm-up, although its first values differ from WarmUp, because older runs used it.
         if config.warmup:
             warm_up = max(1, warm_up)
             return schedules.CosineDecay(
@@ -129,9 +129,9 @@ def make_optimizer(
     variables: Sequence[keras.Variable],
     factors: Mapping[str, float] | None = None,
 ) -> keras.optimizers.Optimizer:
-    """The configured optimizer, built for `variables`; call it in the strategy's scope.
+    """Make the configured optimizer, built for `variables`. Must be called in the strategy's scope.
 
-    factors: Factor of the learning rate by variable path; 1 for a variable that is not in it.
+    factors: Factors of the learning rate by variable path; 1 for all others.
     """
     kinds: dict[str, tuple[type[keras.optimizers.Optimizer], dict[str, Any]]] = {
         "adam": (keras.optimizers.Adam, {}),

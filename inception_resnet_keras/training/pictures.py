@@ -1,4 +1,4 @@
-"""The pictures of a run: opened, compared with one another, divided, and kept in the run's folder."""
+"""The pictures of a run: opening, searching for copies, splitting, and recording the split in the run's folder."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ TOGETHER, SKIP = "together", "skip"  # values of the setting `copies`
 class RunPictures:
     """The pictures of a run.
 
-    parts: Those of each part. prints: Their fingerprints, part after part; None if the run's split.csv has them.
-    copies: The copies among them; None if they were not looked for now. kept: Whether the run's split.csv has the
-    parts.
+    parts: The pictures of each part. prints: Their fingerprints, part after part; None if split.csv already has them.
+    copies: The copies among them; None if no search was made now. kept: Whether the parts come from the run's
+    split.csv.
     """
 
     parts: Parts
@@ -56,13 +56,13 @@ class RunPictures:
 
 
 def open_pictures(config: TrainConfig, console: Console, run: RunFolder | None = None) -> RunPictures:
-    """Opens the pictures, looks for copies among them, and divides them.
+    """Open the pictures, search for copies among them, and split them.
 
-    A resumed run takes its parts from its split.csv, if that names the same pictures; then nothing is decoded.
+    A resumed run takes its parts from its split.csv if that lists the same pictures; then nothing is decoded.
 
     run: The run's folder.
 
-    Raises InputError where the pictures cannot be used or divided.
+    Raises InputError if the pictures cannot be used or split.
     """
     pictures, given = _open_sources(config, console, known=run is not None and run.has_value_range())
     pictures = replace(pictures, groups=picture_groups(pictures, config.group, config.data or DIGITS))
@@ -71,12 +71,14 @@ def open_pictures(config: TrainConfig, console: Console, run: RunFolder | None =
     if config.copies == SKIP:
         parts = divide(pictures, draw_parts(pictures, given, config.split_rules), given)
         return RunPictures(parts, no_fingerprints(sum(len(part) for part in parts if part)))
+    # Find copies among the pictures and the separately given held-out pictures.
     sources = [pictures, *([] if given is None else [given])]
     begun = time.monotonic()
     prints = _fingerprints(sources, console)
     with progress_of(console) as show:
         pairs = find_copies(prints, config.copy_distance, lambda done, total: show("looking for copies", done, total))
     seconds = time.monotonic() - begun
+    # Draw the split with copies on one side, and put the fingerprints in the order of the parts.
     copies = clusters(len(prints), pairs) if config.copies == TOGETHER and len(pairs) else None
     drawn = draw_parts(pictures, given, config.split_rules, copies)
     of_part = [np.flatnonzero(drawn == part) for part in PARTS]
@@ -89,7 +91,7 @@ def open_pictures(config: TrainConfig, console: Console, run: RunFolder | None =
 def _kept_pictures(
     run: RunFolder, pictures: Source, given: Source | None, config: TrainConfig, console: Console
 ) -> RunPictures | None:
-    """The parts that the run's split.csv gives them; None where it is missing, damaged, or of other pictures."""
+    """The parts from the run's split.csv; None if it is missing or damaged, or lists other pictures."""
     try:
         split = read_split(run.split)
     except InputError:
@@ -99,15 +101,15 @@ def _kept_pictures(
     kept = kept_parts(split, pictures, given, left_out_names(run.copies))
     if kept is None:
         return None
-    # Earlier versions wrote no perceptual hashes, and a run that was stopped early lacks the others too.
+    # Earlier versions did not write perceptual hashes; an interrupted run of theirs may lack the SHA-256 too.
     hashed = any(split.phashes) or all(split.hashes) or config.copies == SKIP
     return RunPictures(kept, None if hashed else _fingerprints([part for part in kept if part], console), kept=True)
 
 
 def _open_sources(config: TrainConfig, console: Console, *, known: bool) -> tuple[Source, Source | None]:
-    """The pictures, and the held-out ones that are given apart: headers are read.
+    """The pictures, and the held-out pictures if they are given separately. Their headers are read.
 
-    known: The settings have the value range of the pictures, and none is decoded to find it.
+    known: Whether the settings already have the value range, so that no picture needs to be decoded for it.
     """
     with reading(console) as bars:
 
@@ -136,7 +138,7 @@ _kept_fingerprints: ContextVar[dict[str, Fingerprints] | None] = ContextVar("fin
 
 @contextmanager
 def keeping_fingerprints() -> Iterator[None]:
-    """Within the block, pictures that several runs have in common are decoded for the first of them only."""
+    """Within the block, the fingerprints of pictures are kept, so that several runs on them decode them only once."""
     token = _kept_fingerprints.set({})
     try:
         yield
@@ -162,7 +164,7 @@ def _decoded(sources: Sequence[Source], console: Console) -> Fingerprints:
 
 
 def describe_copies(pictures: RunPictures, console: Console) -> None:
-    """Prints how many copies there are, and what of them needs a look."""
+    """Print the result of the search for copies, with warnings."""
     if pictures.copies is None:
         return
     found, warnings = pictures.copies.sentences()
@@ -172,13 +174,13 @@ def describe_copies(pictures: RunPictures, console: Console) -> None:
 
 
 def keep_pictures(run: RunFolder, pictures: RunPictures, console: Console) -> None:
-    """Writes split.csv, and the copies that were found, before the first step."""
+    """Write split.csv, copies.csv and copies.png, before the first step."""
     if pictures.prints is None:
         return
     if not pictures.kept and run.split.exists():
         say(
             console,
-            f"{run.split}: is damaged or of other pictures; it is written anew from those that the run is trained on",
+            f"{run.split}: is damaged or lists other pictures; it is written again for the pictures of this run",
             style="yellow",
         )
     if pictures.copies is not None and len(pictures.copies.pairs):
@@ -187,5 +189,5 @@ def keep_pictures(run: RunFolder, pictures: RunPictures, console: Console) -> No
         rows = pictures.copies.rows()
         write_csv(run.copies, COPY_COLUMNS, rows)
         plot_copies(rows, pictures.copies.decode, run.copies.with_suffix(".png"))
-    write_split(run.split, pictures.parts, pictures.prints)  # last: with it, a resumed run looks for no copies
+    write_split(run.split, pictures.parts, pictures.prints)  # last, because with it a resumed run skips the search
     run.record_split()

@@ -1,7 +1,4 @@
-"""Everything before the first step, in order: the configuration, the checks, the pictures, the session.
-
-`train` and `find_learning_rate` share it.
-"""
+"""The steps before training, in order: configuration, checks, pictures, session. Shared by `find_learning_rate`."""
 
 from __future__ import annotations
 
@@ -41,8 +38,8 @@ if TYPE_CHECKING:
     from .session import Session
 
 BATCH_NORM_MOMENTUM_RANGE = (0.8, 0.9997)
-PROBE_CLASSES = 10  # of the steps that choose a precision
-SETTLING_MEMORIES = 3  # batch-norm statistics settle within so many of their memories, 1 / (1 - momentum) steps
+PROBE_CLASSES = 10  # number of classes of the steps that are timed to choose a precision
+SETTLING_MEMORIES = 3  # batch-norm statistics settle within this many times 1 / (1 - momentum) steps
 
 
 @contextmanager
@@ -56,16 +53,16 @@ def with_configuration(
     recipe: str | PathLike[str] | None,
     console: Console,
 ) -> Iterator[tuple[TrainConfig, Path | None, Mapping[str, Path]]]:
-    """The configuration of the arguments of `train`, its `out` as a path, and the files of what was given in memory.
+    """The configuration from the arguments of `train`, `out` as a path, and the files of data and models in memory.
 
-    These files, by setting, are removed at the end of the block, unless a run has moved them into its folder.
+    The files, by setting, are removed at the end of the block, unless a run has moved them into its folder.
     """
     chosen = {**settings} | ({} if data is None else {"data": data}) | ({} if model is None else {"model": model})
     flags = {name: fspath(value) if isinstance(value, PathLike) else value for name, value in chosen.items()}
     recipe = None if recipe is None else text_of("recipe", recipe)
     folder = None if out is None else path_of("out", out)
     if class_names is not None and not is_dataset(data):
-        raise refuse("class_names", class_names, "None where data is no tf.data.Dataset: folders and files name them")
+        raise refuse("class_names", class_names, "None unless data is a tf.data.Dataset; other data has its own names")
     if not any(is_dataset(value) or is_model(value) for value in flags.values()):
         yield configured(recipe, (), flags), folder, {}
         return
@@ -74,12 +71,12 @@ def with_configuration(
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Checks before work: whatever can be wrong is found before a picture is read
+# Checks: report every error that can be detected before pictures are read
 # ----------------------------------------------------------------------------------------------------------------------
 def require_ready(config: TrainConfig, worker: tuple[int, int], *, resumed: bool = False) -> None:
-    """Raises InputError if a setting, a path or a missing library would end the run later.
+    """Raise InputError if a setting, a path or a missing library would make the run fail later.
 
-    worker: Number of this worker, and number of workers. resumed: A checkpoint replaces `weights`.
+    worker: Number of this worker, and number of workers. resumed: Whether a checkpoint replaces `weights`.
     """
     from ..data.pipeline import checked_shard  # which needs TensorFlow
 
@@ -88,7 +85,9 @@ def require_ready(config: TrainConfig, worker: tuple[int, int], *, resumed: bool
         if (place := getattr(config, name)) is not None:
             require_source(place, name)
     if config.precision == AUTO and worker[1] > 1:
-        raise InputError("precision: auto is of one process; give several workers float32 or mixed_bfloat16")
+        raise InputError(
+            "precision: auto works in a single process only; with several workers, give float32 or mixed_bfloat16"
+        )
     if config.tensorboard:
         require_tensorboard()
     if config.weights is not None and not resumed:
@@ -96,11 +95,11 @@ def require_ready(config: TrainConfig, worker: tuple[int, int], *, resumed: bool
 
 
 def require_runs_outside(config: TrainConfig) -> None:
-    """Raises InputError if runs/ lies in a folder of pictures, which would take it for a class."""
+    """Raise InputError if runs/ is inside a folder of pictures, where it would be taken for a class."""
     for name in ("data", "val"):
         place = getattr(config, name)
         if place and real_path(RUNS).is_relative_to(real_path(source_part(place)[0])):
-            raise InputError(f"{name}: {place} holds this folder's {RUNS}/, where the run would lie: give --out")
+            raise InputError(f"{name}: {place} contains {RUNS}/, so the run would be among the pictures; give --out")
 
 
 def _require_weights(config: TrainConfig, weights: str) -> None:
@@ -112,7 +111,7 @@ def _require_weights(config: TrainConfig, weights: str) -> None:
     if not any((file.network, file.variant) == (config.model, config.variant) for file in files):
         fitting = dict.fromkeys(f"--model {file.network} --variant {file.variant}" for file in files)
         raise refuse(
-            "weights", weights, f"those of {config.model} ({config.variant}); these fit {' or '.join(fitting)}"
+            "weights", weights, f"weights of {config.model} ({config.variant}); these are for {' or '.join(fitting)}"
         )
 
 
@@ -122,9 +121,9 @@ def _require_weights(config: TrainConfig, weights: str) -> None:
 def agreed_pictures(
     config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, console: Console
 ) -> RunPictures:
-    """The pictures of each part, which are the same for every worker, as the settings are.
+    """Open the pictures of each part, and check that all workers have the same pictures and settings.
 
-    Of other classes, say, the workers' networks would differ, and TensorFlow would fail when it builds them.
+    With other classes, for example, the workers' networks would differ, and TensorFlow would fail obscurely.
     """
     if worker(strategy)[1] == 1:
         return open_pictures(config, console, run)
@@ -136,16 +135,19 @@ def agreed_pictures(
         error = refusal
     pictures = " ".join(source.fingerprint for source in (opened.parts if opened else ()) if source)
     require_agreement(strategy, {"pictures": pictures, "settings": json.dumps(config.settings())}, run.path, error)
-    assert opened  # else an error was raised, on every worker
+    assert opened  # otherwise an error was raised, on every worker
     return opened
 
 
 def require_labels(parts: Parts) -> None:
-    """Raises InputError if one part has several labels per picture and another has not, or a label is in no picture."""
+    """Raise InputError if only one part has several labels per picture, or if a label does not occur."""
     training, held_out, _ = parts
     if training.multi_label != held_out.multi_label:
         several, one = ("data", "val") if training.multi_label else ("val", "data")
-        raise InputError(f"val: a picture of {several} may have several labels, and one of {one} has one class")
+        raise InputError(
+            f"val: pictures of {several} may have several labels, but those of {one} have one class; give both in the "
+            "same form"
+        )
     if not training.multi_label:
         return
     if lacking := [training.class_names[label] for label in np.flatnonzero(~training.labels.any(axis=0)).tolist()]:
@@ -153,16 +155,16 @@ def require_labels(parts: Parts) -> None:
         labels = f"the label {shown}" if len(lacking) == 1 else f"the labels {shown}"
         raise InputError(f"data: no training picture has {labels}, so it cannot be learned; add pictures or remove it")
     if not held_out.labels.any():
-        raise InputError("val: no held-out picture has a label, so nothing can be scored; hold out more pictures")
+        raise InputError("val: no held-out picture has a label, so nothing can be measured; hold out more pictures")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Session
 # ----------------------------------------------------------------------------------------------------------------------
 def steps_per_epoch(pictures: int, config: TrainConfig, replicas: int) -> int:
-    """Batches per epoch. A last batch with fewer pictures than replicas is dropped.
+    """Number of batches per epoch. A last batch with fewer pictures than replicas is dropped.
 
-    With several replicas every short batch is dropped if pictures are mixed in pairs or batches are computed in
+    With several replicas, every short batch is dropped if pictures are mixed in pairs or batches are divided into
     micro-batches: replicas with different numbers of micro-batches would wait for each other forever.
     """
     whole, rest = divmod(pictures, config.batch_size)
@@ -173,7 +175,7 @@ def steps_per_epoch(pictures: int, config: TrainConfig, replicas: int) -> int:
 def batch_norm_momentum_for(steps: int) -> float:
     """A momentum from 0.8 to 0.9997 whose memory, 1 / (1 - momentum) steps, is a twentieth of the run.
 
-    With the paper's 0.9997 a run of a few hundred steps would be evaluated with statistics that have hardly moved
+    With the paper's 0.9997, a run of a few hundred steps would be evaluated with statistics that have hardly moved
     from their initial values.
     """
     low, high = BATCH_NORM_MOMENTUM_RANGE
@@ -181,24 +183,28 @@ def batch_norm_momentum_for(steps: int) -> float:
 
 
 def batch_norm_hint(momentum: float, steps: int) -> str:
-    """A hint if the momentum is too high for a run of so many steps, otherwise ""."""
+    """A hint if the momentum is too high for a run of this number of steps, otherwise ""."""
     memory, better = 1 / (1 - momentum), batch_norm_momentum_for(steps)
     if steps >= SETTLING_MEMORIES * memory or momentum <= better:
         return ""
     return (
-        f"hint: batch norm momentum {momentum:g} needs about {SETTLING_MEMORIES * memory:,.0f} steps to settle and "
+        f"hint: batch norm momentum {momentum:g} needs about {SETTLING_MEMORIES * memory:,.0f} steps to settle, but "
         f"this run has {steps:,}: give {better:.4g}, or the held-out figures will be poor (settle_batch_norm(model, "
-        "images) cures a model that was trained so)"
+        "images) repairs a model trained with too high a momentum)"
     )
 
 
 def new_session(config: TrainConfig, parts: Parts, strategy: tf.distribute.Strategy) -> Session:
+    """Build the model and its optimizer for the pictures."""
     from .session import Session
 
     replicas, training = strategy.num_replicas_in_sync, parts.training
     steps = steps_per_epoch(len(training), config, replicas)
     if not steps:
-        raise InputError(f"{len(training)} pictures cannot be shared by {replicas} replicas")
+        raise InputError(
+            f"data: {len(training)} training pictures are too few for {replicas} replicas in batches of "
+            f"{config.batch_size}; add pictures, or give a smaller --batch-size or fewer devices"
+        )
     momentum = config.batch_norm_momentum
     if momentum is None:
         momentum = batch_norm_momentum_for(config.epochs * steps)
@@ -208,7 +214,7 @@ def new_session(config: TrainConfig, parts: Parts, strategy: tf.distribute.Strat
 
 
 def with_chosen_precision(config: TrainConfig, strategy: tf.distribute.Strategy, console: Console) -> TrainConfig:
-    """The configuration with a precision in place of "auto": what a few steps on drawn pictures say."""
+    """The configuration with "auto" replaced by the precision chosen by timing a few steps on random pictures."""
     if config.precision != AUTO:
         return config
     from .session import Session

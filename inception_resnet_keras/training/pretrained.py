@@ -1,4 +1,4 @@
-"""What pretrained weights say of the run that starts from them: its network, its size, and its classes."""
+"""Settings of a run that follow from its pretrained weights: the network, the size, and the classifier."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ..weights.runs import model_of_run
 
 
 def table_settings(found: NetworkDescription) -> dict[str, Any] | None:
-    """The settings of a run that trains the table of a model or file: network, variant, depths and scales.
+    """The settings for a model's or file's network: network, variant, depths and scales.
 
-    `depths` and `scale` are empty where they are the variant's own. None where no settings make this table.
+    `depths` and `scale` are empty if they are the variant's own. None if settings cannot express this network.
     """
     own = networks.find(found.name, found.variant)
     depths = () if found.depths == networks.depths(own) else found.depths
@@ -31,24 +31,24 @@ def table_settings(found: NetworkDescription) -> dict[str, Any] | None:
 
 
 def require_trainable_table(what: str, found: NetworkDescription, way_out: str) -> None:
-    """Raises InputError for a network with edited padding or output stride: a run trains neither."""
+    """Raise InputError for a network with changed padding or output stride, which a run cannot train."""
     if density := networks.edited(found.network):
-        raise InputError(f"{what} {found.name} with {' and '.join(density)}, which a run does not train; {way_out}")
+        raise InputError(f"{what} {found.name} with {' and '.join(density)}, which a run cannot train; {way_out}")
 
 
 def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that follow from `given["weights"]`, to be used where a user gives none.
+    """The settings that follow from `given["weights"]`, as defaults for settings that the user does not give.
 
-    A registered name stands for a network and its variant, a file for its depths and scales too, and a run or a model
-    with its graph also for its size. {} without weights, and where they say nothing: a name of several networks, a
-    file that is missing or holds a part of a network.
+    A registered name determines the network and its variant; a file also the depths and scales; a run, or a model with
+    its graph, also the size. The result is {} without weights, for a name with weights of several networks, and for a
+    file that does not exist or holds only a part of a network.
 
     Args:
-        given: What the user gives beside the weights.
+        given: The settings that the user gives, including the weights.
 
     Raises:
-        InputError: `given["model"]` is another network than the file's, the file cannot be read, or its network has
-            a padding or an output stride that a run does not train, and no `model` is given.
+        InputError: `given["model"]` is not the network of the file, the file cannot be read, or its network has a
+            padding or an output stride that a run cannot train, and no `model` is given.
     """
     weights = given.get("weights")
     if not isinstance(weights, str) or not weights:
@@ -63,23 +63,23 @@ def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
     if found.score < 1:
         return {}
     if given.get("model") not in (None, found.name):
-        raise refuse("model", given["model"], f"{found.name}, whose weights {weights} holds, or nothing")
+        raise refuse("model", given["model"], f"{found.name}, the network of {weights}, or nothing")
     if given.get("model") is None:
         require_trainable_table(
             f"weights: {weights} holds",
             found,
-            f'to train the network without them from these weights, give model="{found.name}" too, and depths= and '
-            "scale= where they are not the variant's own",
+            f'to train the unmodified network from these weights, also give model="{found.name}", and depths= and '
+            "scale= if they are not the variant's own",
         )
     height, width = found.size
     size = {"size": (height, width)} if height and width else {}
     if given.get("variant") not in (None, found.variant):
-        return size  # the user knows better which table the file is of; depths are counted from another one
+        return size  # the user gives another variant than the recognised one, so its depths do not apply
     return (table_settings(found) or {}) | size
 
 
 def card_of(weights: str) -> Card | None:
-    """The card of the model that a run starts from; None for a registered name and for a file without class names."""
+    """The card of the model from which a run starts; None for a registered name and for a file without class names."""
     if weights in registry.NAMES:
         return None
     path = Path(weights)
@@ -88,7 +88,7 @@ def card_of(weights: str) -> Card | None:
 
 
 def keeps_classifier(card: Card | None, classes: list[str], *, multi_label: bool) -> bool:
-    """Whether a run takes over the classifier of its weights: it must give the same classes, or labels, in their order.
+    """Whether a run keeps the classifier of its weights: it must have the same classes or labels in the same order.
 
     multi_label: Whether a picture of the run may have several labels.
     """
@@ -96,18 +96,18 @@ def keeps_classifier(card: Card | None, classes: list[str], *, multi_label: bool
 
 
 def classifier_note(weights: str, card: Card | None, classes: list[str], *, multi_label: bool) -> str:
-    """What becomes of the classifier of `weights`, in a sentence; "" for weights without class names."""
+    """A sentence about whether the classifier of `weights` is kept; "" for weights without class names."""
     if card is None:
         return ""
     if card.multi_label != multi_label:
         gives = "several labels per picture" if card.multi_label else "one class per picture"
-        return f"the classifier is new: that of {weights} gives {gives}"
+        return f"the classifier is new, because that of {weights} gives {gives}"
     if keeps_classifier(card, classes, multi_label=multi_label):
-        return f"the classifier is kept: the {len(classes)} classes are those of {weights}"
+        return f"the classifier is kept, because the {len(classes)} classes are the same as in {weights}"
     missing, added = set(card.classes) - set(classes), set(classes) - set(card.classes)
     differences = [f"{_some(added)} added"] * bool(added) + [f"{_some(missing)} missing"] * bool(missing)
     return (
-        f"the classifier is new: the classes of {weights} are others ({'; '.join(differences) or 'in another order'})"
+        f"the classifier is new, because the classes of {weights} differ ({'; '.join(differences) or 'another order'})"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a user sees of a run, and how they stop it: a live line or plain lines, and Ctrl-C or SIGTERM."""
+"""Progress display of a run, as a live bar or plain lines, and stop requests by Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class _ImagesPerSecond(ProgressColumn):
 
 
 class TrainingProgress:
-    """Shows the steps of a run as a bar with images/s, data wait and time left, and one lasting line per epoch.
+    """Displays the steps of a run as a bar with images/s, data wait and time left, and a permanent line per epoch.
 
     Args:
-        console: Where it is shown.
+        console: The console.
         epochs: Number of epochs.
         images: Pictures per epoch.
         steps: Steps per epoch.
-        done: Pictures that a resumed run was already trained on.
+        done: Number of pictures, over all epochs, on which a resumed run is already trained.
     """
 
     def __init__(self, console: Console, *, epochs: int, images: int, steps: int, done: int = 0) -> None:
@@ -62,14 +62,14 @@ class TrainingProgress:
         self._live.stop()
 
     def step(self, position: Position, images: int, loss: float, waited: float, seconds: float) -> None:
-        """Shows a finished step.
+        """Display a finished step.
 
         Args:
             position: The run's position after the step.
-            images: Pictures of the step.
-            loss: Its loss.
-            waited: Seconds it waited for data.
-            seconds: Seconds it took, that wait included.
+            images: Number of pictures of the step.
+            loss: Loss of the step.
+            waited: Seconds of waiting for data.
+            seconds: Duration of the step in seconds, including this wait.
         """
         if position.epoch != self._epoch:
             self._epoch, self._waited, self._elapsed = position.epoch, 0.0, 0.0
@@ -86,7 +86,7 @@ class TrainingProgress:
 
     @contextmanager
     def evaluating(self, images: int, part: str = "val") -> Iterator[Callable[[int], None]]:
-        """Shows an evaluation of `images` pictures; yields the function to call with each batch's size."""
+        """Display an evaluation of `images` pictures; yields a function to call with each batch's size."""
         pictures = "held-out pictures" if part == "val" else f"{part} pictures"
         epoch = self._live.tasks[0].description
         done = 0
@@ -105,7 +105,7 @@ class TrainingProgress:
             self._live.update(self._task, description=epoch)
 
     def _plain_line(self, text: str) -> None:
-        """Prints a line if there is no terminal and the last one is a while ago."""
+        """Print a line if there is no terminal and some time has passed since the last line."""
         now = time.monotonic()
         if not self.console.is_terminal and now - self._last_line > PLAIN_LINE_EVERY:
             self._last_line = now
@@ -122,19 +122,22 @@ class TrainingProgress:
 
 
 class InterruptedRun(Exception):  # noqa: N818 - not an error: the user asked for it
-    """Raised after the step in which Ctrl-C was pressed or SIGTERM came."""
+    """Raised after the step in which Ctrl-C was pressed or SIGTERM was received."""
 
 
 @contextmanager
 def stop_requests(console: Console) -> Iterator[Callable[[], bool]]:
-    """Catches Ctrl-C and SIGTERM; yields a function that says whether one came. A second one interrupts at once."""
+    """Catch Ctrl-C and SIGTERM; yields a function that returns whether one was received.
+
+    A second signal interrupts immediately.
+    """
     requested = threading.Event()
 
     def handle(*_: object) -> None:
         if requested.is_set():
             raise KeyboardInterrupt
         requested.set()
-        console.print("stopping after this step; Ctrl-C once more stops at once, with what the last checkpoint holds")
+        console.print("stopping after this step; Ctrl-C again stops at once and loses the steps since the checkpoint")
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield requested.is_set

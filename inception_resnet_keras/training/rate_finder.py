@@ -1,4 +1,4 @@
-"""The learning-rate range test: a sweep of rising rates on a run's own pictures and settings, before it is trained."""
+"""The learning-rate range test: a sweep of rising learning rates with a run's own pictures and settings."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 
     from .session import Session
 
-STEPS = 100  # of the sweep, each at 1.2 times the rate of the one before
+STEPS = 100  # steps of the sweep; each has 1.2 times the rate of the previous one
 LOWEST, HIGHEST = 1e-7, 10.0
-MEMORY = 0.9  # of the running mean of the loss
-DIVERGED = 4.0  # times the lowest mean loss
-LEAST_FALL = 0.02  # share of the first loss that the mean must fall by; less is noise
-BELOW_LOWEST = 0.1  # the suggestion is this share of the rate at the lowest mean loss, where the loss still falls
+MEMORY = 0.9  # momentum of the running mean of the loss
+DIVERGED = 4.0  # the loss has diverged if its running mean exceeds this multiple of the lowest running mean
+LEAST_FALL = 0.02  # share of the first loss by which the mean must fall to be more than noise
+BELOW_LOWEST = 0.1  # the suggestion, as a share of the rate with the lowest mean loss, so that the loss still falls
 
 
 @dataclass(frozen=True)
 class LearningRateTest:
-    """What a learning-rate range test measured.
+    """The result of a learning-rate range test.
 
-    suggestion: A peak for `learning_rate`: a tenth of the rate at which the mean loss was lowest. None if the loss
-        did not fall at any rate.
+    suggestion: A value for `learning_rate`: a tenth of the rate with the lowest mean loss. None if the loss did not
+        fall at any rate.
     rates: The rate of each step. losses: The loss of each step's batch, before the step.
-    means: The running mean of the losses. diverged: Whether the sweep ended early because the loss had diverged.
-    folder: Holds lr.png and lr.csv.
+    means: The running mean of the losses. diverged: Whether the sweep stopped early because the loss diverged.
+    folder: The folder with lr.png and lr.csv.
     """
 
     suggestion: float | None
@@ -65,13 +65,13 @@ class LearningRateTest:
 
     def __str__(self) -> str:
         swept = f"{len(self.rates)} steps from {self.rates[0]:.1e} to {self.rates[-1]:.1e}"
-        ended = "then the loss had diverged" if self.diverged else "without divergence"
+        ended = "then the loss diverged" if self.diverged else "without divergence"
         if self.suggestion is None:
-            return f"the loss did not fall at any rate ({swept}, {ended}): the settings or the pictures need a look"
+            return f"the loss did not fall at any rate ({swept}, {ended}): check the settings and the pictures"
         lowest = self.rates[int(np.argmin(self.means))]
         return (
-            f"suggested learning rate: {self.suggestion:.1e}, a tenth of {lowest:.1e}, at which the mean loss was "
-            f"lowest ({swept}, {ended})"
+            f"suggested learning rate: {self.suggestion:.1e}, a tenth of {lowest:.1e}, which had the lowest mean loss "
+            f"({swept}, {ended})"
         )
 
     def _repr_html_(self) -> str:
@@ -88,31 +88,34 @@ def find_learning_rate(
     console: Console | None = None,
     **settings: Any,
 ) -> LearningRateTest:
-    """Run a learning-rate range test with a run's own settings, and suggest a `learning_rate`.
+    """Run a learning-rate range test with the settings of a training run, and suggest a `learning_rate`.
 
-    The rate rises from 1e-7 to 10 over 100 steps on the training images, as they are read, augmented and batched in
-    the run, until the loss is four times its lowest running mean. With `head_epochs` the classifier alone is trained,
-    as in the run's first phase. The trained weights are discarded; no model is written.
+    The learning rate rises from 1e-7 to 10 over 100 steps. The training images are read, augmented and batched as in
+    the run. The test stops early if the running mean of the loss exceeds four times its lowest value. With
+    `head_epochs`, only the classifier is trained, as in the run's first phase. The trained weights are discarded.
 
     Args:
         data: The training images, as for `train`.
-        model: The network's name, or a pretrained model, as for `train`.
-        class_names: As for `train`.
+        model: The network's name or a pretrained model, as for `train`.
+        class_names: Class names of a `tf.data.Dataset`, as for `train`.
         out: The folder for lr.png and lr.csv, new or empty. None is the next free number below runs/.
         recipe: The name or TOML file of a recipe, as for `train`.
-        console: Where progress is printed. None is the terminal.
-        settings: As for `train`. `learning_rate`, `schedule` and `warmup` have no effect.
+        console: The console for progress. None is the terminal.
+        settings: Further settings, as for `train`. `learning_rate`, `schedule` and `warmup` have no effect.
 
     Returns:
-        The suggestion, the rate and loss of every step, and the folder with the plot.
+        The result: `suggestion`, a tenth of the rate with the lowest mean loss, or None if the loss did not fall;
+        `rates`, `losses` and `means`, one number per step; `diverged`; and `folder`, which holds the plot.
 
     Raises:
-        ValueError: As for `train`; or several workers were started.
+        ValueError: As in `train`; or there are several workers, or the loss of the first batch is not finite.
 
     Examples:
         ```python
-        test = find_learning_rate("photos", recipe="finetune")
-        run = finetune("photos", learning_rate=test.suggestion)
+        settings = {"model": "inception_resnet_v1", "depths": (1, 1, 1), "size": 75}
+        test = find_learning_rate("photos", **settings)
+        print(test.suggestion, test.plot)
+        run = train("photos", learning_rate=test.suggestion or 1e-3, epochs=2, **settings)
         ```
     """
     require_tensorflow("find_learning_rate")
@@ -129,14 +132,14 @@ def find_learning_rate(
 
 
 def sweep_config(config: TrainConfig, out: Path | None = None, *, console: Console | None = None) -> LearningRateTest:
-    """The test of a configuration; see `find_learning_rate`."""
+    """Run the test with a configuration; see `find_learning_rate`."""
     from ..evaluation.plots import plot_learning_rates
 
     require_tensorflow("find_learning_rate")
     console = console or Console()
     strategy = make_strategy(config)
     if worker(strategy)[1] > 1:
-        raise InputError("strategy: the learning-rate test runs in one process; start it without the other workers")
+        raise InputError("strategy: the learning-rate test needs a single process; start it without other workers")
     config = config.with_absolute_paths()
     require_ready(config, worker(strategy))
     pictures = [place for place in (config.data, config.val) if place]
@@ -147,7 +150,7 @@ def sweep_config(config: TrainConfig, out: Path | None = None, *, console: Conso
         session = new_session(config, parts, strategy)
         if config.weights is not None:
             say_lines(console, session.load_pretrained(config.weights))
-            say(console, f"the rates are tested in the first phase ({describe_phases(config).partition(',')[0]})")
+            say(console, f"the rates are tested for the first phase ({describe_phases(config).partition(',')[0]})")
         with reading(console) as bars:
             bar = bars.add_task("testing learning rates", total=STEPS)
             rates, losses, diverged = _sweep(session, parts.training, lambda: bars.advance(bar))
@@ -161,7 +164,7 @@ def sweep_config(config: TrainConfig, out: Path | None = None, *, console: Conso
 def _sweep(
     session: Session, training: Source, advance: Callable[[], object]
 ) -> tuple[tuple[float, ...], tuple[float, ...], bool]:
-    """The rates and losses of the steps until the loss diverges or the highest rate is reached, and whether it did."""
+    """Run the steps until the loss diverges or the highest rate is reached: rates, losses, and whether it diverged."""
     import keras
 
     from .epochs import training_batches
@@ -185,12 +188,12 @@ def _sweep(
             means = _running_means(losses)
             diverged = means[-1] > DIVERGED * min(means)
     if not losses:
-        raise InputError("the loss of the first batch is not finite: the weights or the precision do not fit")
+        raise InputError("the loss of the first batch is not finite: check the pictures, the weights and the precision")
     return tuple(rates), tuple(losses), diverged
 
 
 def _running_means(losses: Sequence[float]) -> tuple[float, ...]:
-    """The running mean of the losses, without a bias towards its start at 0."""
+    """The running mean of the losses, corrected for its start at 0."""
     means, mean = [], 0.0
     for count, loss in enumerate(losses, 1):
         mean = MEMORY * mean + (1 - MEMORY) * loss

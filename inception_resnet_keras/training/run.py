@@ -1,4 +1,4 @@
-"""The folder of a training run: its files, its checkpoints, and the writer that saves a session to it."""
+"""A training run's folder: its files, its checkpoints, and the writer that saves a session into it."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from .session import Session
 
 RUNS = Path("runs")
-HELD_OUT = "val_"  # what the names of the figures on held-out pictures begin with
-STUDIES = ("folds", "seeds")  # folders with a file of this name hold the runs of several folds or seeds
+HELD_OUT = "val_"  # prefix of the names of figures on held-out pictures
+STUDIES = ("folds", "seeds")  # a folder with folds.json or seeds.json contains the runs of several folds or seeds
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ class RunFolder:
 
     @property
     def study(self) -> Path | None:
-        """The folder of the folds or seeds that the run is one of, which is what is resumed; None for a single run."""
+        """The folder of several folds or seeds, if the run is one of them; then that folder is resumed, not the run."""
         parent = self.path.absolute().parent
         return parent if any((parent / f"{kind}.json").exists() for kind in STUDIES) else None
 
@@ -104,14 +104,14 @@ class RunFolder:
 
     @property
     def given(self) -> dict[str, Path]:
-        """Where what was given in memory is kept, by its setting: the run is resumed and evaluated with it."""
+        """The files and folders for data and models that were given in memory, by setting, for resuming the run."""
         names = {"data": "pictures", "val": "held_out_pictures", "weights": "pretrained.keras"}
         return {setting: self.path / name for setting, name in names.items()}
 
     def identity(self) -> str:
-        """What distinguishes the run's files from those of other runs; a new identity if config.json is missing.
+        """The identity that the run's files have in common; a new one if there is no config.json.
 
-        "" for a run of an earlier version, whose files have none. Raises InputError where config.json is damaged.
+        "" for a run of an earlier version, whose files have no identity. Raises InputError if config.json is damaged.
         """
         if not os.path.lexists(self.config):
             return secrets.token_hex(8)
@@ -119,7 +119,7 @@ class RunFolder:
         return identity
 
     def write_config(self, config: TrainConfig, derived: Mapping[str, Any], identity: str = "") -> None:
-        """Writes the settings, the values derived from them, the identity, and the machine and versions of the run."""
+        """Write config.json: settings, values derived from them, identity, machine and versions."""
         write_json(
             self.config,
             {
@@ -133,31 +133,31 @@ class RunFolder:
         )
 
     def change_config(self, config: TrainConfig) -> None:
-        """Replaces the settings in config.json; what it says of the run's start stays."""
+        """Replace the settings in config.json, and keep its record of the run's start."""
         stored = read_run_config(self.config)
         write_json(self.config, {**stored, "command": config.command(), "config": config.settings()})
 
     def has_value_range(self) -> bool:
-        """Whether config.json has the value range of the pictures, or that there is none."""
+        """Whether config.json records the value range of the pictures, or that they need none."""
         return os.path.lexists(self.config) and "value_range" in read_run_config(self.config)["config"]
 
     def recorded_split(self) -> str:
-        """The digest of split.csv in config.json; "" where there is none yet. Raises InputError where it is damaged."""
+        """The digest of split.csv in config.json; "" for none. Raises InputError if config.json is damaged."""
         digest: str = read_run_config(self.config).get("split", "") if os.path.lexists(self.config) else ""
         return digest
 
     def record_split(self) -> None:
-        """Writes the digest of split.csv to config.json, so that a cut or foreign split.csv is recognised."""
+        """Record the digest of split.csv in config.json, so that a truncated or foreign split.csv is recognised."""
         stored, digest = read_run_config(self.config), read_split(self.split).digest
         if stored.get("split") != digest:
             write_json(self.config, {**stored, "split": digest})
 
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
-        header = list(dict.fromkeys(name for row in rows for name in row))  # an earlier version's rows have fewer
+        header = list(dict.fromkeys(name for row in rows for name in row))  # rows of earlier versions may have fewer
         write_csv(self.history, header, ([row.get(name, math.nan) for name in header] for row in rows))
 
     def read_history(self) -> list[dict[str, float]]:
-        """The finished epochs, oldest first; InputError if the file is damaged."""
+        """The history of the finished epochs, oldest first; raises InputError if the file is damaged."""
         if not self.history.exists():
             return []
         try:
@@ -169,20 +169,20 @@ class RunFolder:
             return [{key: _number(value) for key, value in row.items()} for row in rows]
         except (ValueError, csv.Error) as error:
             raise InputError(
-                f"{self.history}: is damaged ({str(error)[:200]}); it must hold one row of numbers per epoch. The run "
-                "can be resumed only with it or with a checkpoint; its models may be whole"
+                f"{self.history}: is damaged ({str(error)[:200]}); it must have one row of numbers per epoch. Restore "
+                "it: the run can be resumed only with it or with a checkpoint. The run's models may still be usable"
             ) from None
 
     def has_checkpoint(self) -> bool:
         return bool(Checkpoints(self.checkpoints).paths())
 
     def remove_partial_files(self) -> None:
-        """Removes what a killed process left half written; the caller is the run's only writer."""
+        """Remove the partial files of a killed process. The caller must be the run's only writer."""
         for folder in (self.path, self.checkpoints):
             remove_partial(folder)
 
     def remove_if_untrained(self) -> None:
-        """Removes settings and split if nothing was trained, so that the folder is empty."""
+        """Remove settings and split if nothing was trained, so that the folder is empty."""
         if self.model.exists() or self.has_checkpoint():
             return
         for file in (self.config, self.split, self.copies, self.copies.with_suffix(".png"), self.path / LOCK):
@@ -195,20 +195,20 @@ class RunFolder:
 
 @contextmanager
 def new_run(out: Path | None, config: TrainConfig) -> Iterator[RunFolder]:
-    """Creates the folder of a run: `out`, or the next free number below runs/; removed if nothing was trained in it.
+    """Create and lock the folder of a run: `out`, or the next free number below runs/.
 
-    The caller is the folder's only writer. Raises InputError if `out` holds anything, another process writes in it, or
-    it would lie among the pictures.
+    It is removed if nothing was trained in it. Raises InputError if `out` is not empty, if another process writes to
+    it, or if it would be inside a folder of pictures.
     """
     if out is not None and (out / LOCK).exists():
-        with only_writer(out):  # names another writer
+        with only_writer(out):  # raises an error that names the other writer, if there is one
             _require_no_run(out)
             (out / LOCK).unlink()
     if out is not None:
         _require_no_run(out)
     pictures = [folder for folder in (config.data, config.val) if folder]
     with new_folder(out, RUNS, f"{config.dataset}-{config.model}", pictures) as folder, only_writer(folder):
-        _require_no_run(folder)  # of another process that was a moment faster
+        _require_no_run(folder)  # again, because another process may have been faster
         run = RunFolder(folder)
         try:
             yield run
@@ -219,17 +219,18 @@ def new_run(out: Path | None, config: TrainConfig) -> Iterator[RunFolder]:
 def _require_no_run(folder: Path) -> None:
     if (folder / RUN_CONFIG).exists():
         raise InputError(
-            f"{folder}: already holds a run; give another folder, or go on: {command('train', '--resume', folder)}"
+            f"{folder}: already contains a run; give another folder, or resume it: "
+            f"{command('train', '--resume', folder)}"
         )
 
 
 def require_space(folder: Path, size: int) -> None:
-    """Raises InputError unless the disk has `size` bytes free."""
+    """Raise InputError unless the disk has `size` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < size:
         raise InputError(
-            f"{folder}: {free / 1e6:,.0f} MB are free on its disk, {size / 1e6:,.0f} MB are needed to save this "
-            "model safely; free some, or give another folder with --out"
+            f"{folder}: its disk has {free / 1e6:,.0f} MB free, but saving this model safely needs {size / 1e6:,.0f} "
+            "MB; free some space, or give another folder with --out"
         )
 
 
@@ -240,8 +241,8 @@ def _number(text: str) -> float:
 # ----------------------------------------------------------------------------------------------------------------------
 # Checkpoints
 #
-# A checkpoint is a numpy archive, followed by `sha256 ` and the hash of the archive. The archive holds plain arrays and
-# one JSON text, so that reading it unpickles nothing.
+# A checkpoint is a NumPy archive followed by `sha256 ` and the hash of the archive. The archive contains plain arrays
+# and one JSON text, so that reading it does not unpickle anything.
 # ----------------------------------------------------------------------------------------------------------------------
 _META = "meta"
 _MARK = b"sha256 "
@@ -251,19 +252,19 @@ _UNREADABLE = (ValueError, KeyError, TypeError, OSError, EOFError, AttributeErro
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """arrays: All arrays by key. meta: The rest, which fits into JSON."""
+    """The content of a checkpoint. arrays: All arrays by key. meta: Everything else, which fits into JSON."""
 
     arrays: dict[str, np.ndarray]
     meta: dict[str, Any]
 
 
 class DamagedCheckpointError(Exception):
-    """Raised for a checkpoint file that differs from what was written; the text says how."""
+    """Raised for a checkpoint file that is not as it was written, with the difference as its message."""
 
 
 @dataclass(frozen=True)
 class FoundCheckpoint:
-    """The newest checkpoint that is whole, and the newer ones that are not, each with what is wrong with it."""
+    """The newest undamaged checkpoint, or None, and (path, problem) of the newer ones, which are damaged."""
 
     path: Path | None
     checkpoint: Checkpoint | None
@@ -272,16 +273,18 @@ class FoundCheckpoint:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints in a folder: `step-00000042.ckpt` is the state after 42 optimizer steps. `keep` are kept.
+    """The checkpoints in a folder: `step-00000042.ckpt` is the state after 42 optimizer steps.
 
-    The step in the name alone says which is newer: a file's time is that of a clock that may jump back.
+    keep: Number of checkpoints to keep, the newest ones.
+
+    Checkpoints are ordered by the step in the name, not by the time of the file, because clocks may jump back.
     """
 
     folder: Path
     keep: int = 2
 
     def paths(self) -> list[Path]:
-        """All checkpoint files, newest first; OSError if the folder cannot be listed."""
+        """All checkpoint files, newest first. Raises OSError if the folder cannot be listed."""
         try:
             names = os.listdir(self.folder)
         except FileNotFoundError:
@@ -291,7 +294,7 @@ class Checkpoints:
         return [self.folder / name for name in sorted(numbered, key=numbered.__getitem__, reverse=True)]
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Path:
-        """Writes a checkpoint, then removes those beyond `keep`. Raises OSError if it cannot be written."""
+        """Write a checkpoint, then remove the oldest ones beyond `keep`. Raises OSError if it cannot be written."""
         self.folder.mkdir(exist_ok=True)
         path = self.folder / f"step-{step:08d}.ckpt"
         with replacing(path) as partial:
@@ -301,7 +304,7 @@ class Checkpoints:
         return path
 
     def newest(self) -> FoundCheckpoint:
-        """The newest checkpoint that is whole, and those that it had to pass over."""
+        """Read the newest undamaged checkpoint."""
         damaged: list[tuple[Path, str]] = []
         for path in self.paths():
             try:
@@ -311,7 +314,7 @@ class Checkpoints:
         return FoundCheckpoint(None, None, damaged)
 
     def clear(self) -> None:
-        """Removes all checkpoints, and the folder if it is then empty."""
+        """Remove all checkpoints, and the folder if it is then empty."""
         for path in self.paths():
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
@@ -335,25 +338,25 @@ def write_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Reads a checkpoint; raises DamagedCheckpointError if a bit of it has changed."""
+    """Read a checkpoint; raises DamagedCheckpointError if any bit of it has changed."""
     verify_checkpoint(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         meta = json.loads(arrays.pop(_META).tobytes())
         if not isinstance(meta, dict):
-            raise TypeError(f"its {_META} is no table")
-    # Its hash is right, so that a program of another version, or another one, has written it.
+            raise TypeError(f"its {_META} is not an object")
+    # The hash is right, so the file was written by another version or another program.
     except (*_UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
         raise DamagedCheckpointError(f"cannot be read ({str(error) or repr(error):.200})") from None
     return Checkpoint(arrays, meta)
 
 
 def verify_checkpoint(path: Path) -> None:
-    """Raises DamagedCheckpointError unless the file ends with the hash of what stands before it.
+    """Raise DamagedCheckpointError unless the file ends with the hash of its archive.
 
-    Raises InputError if the file cannot be read, tried twice, and may be whole: resuming from an older one would lose
-    training without need.
+    Raises InputError if the file cannot be read in two attempts. It may be undamaged then, so that resuming from an
+    older checkpoint would lose training unnecessarily.
     """
     try:
         digest, footer = _digest_and_footer(path)
@@ -361,16 +364,16 @@ def verify_checkpoint(path: Path) -> None:
         try:
             digest, footer = _digest_and_footer(path)
         except OSError as error:
-            if error.errno == errno.EIO:  # the disk has lost a part of the file
+            if error.errno == errno.EIO:  # a part of the file is lost on the disk
                 raise DamagedCheckpointError(error.strerror or str(error)) from None
             raise InputError(
-                f"{path}: cannot be read ({error.strerror or error}); mend that and resume again, or remove the file "
-                "to go on from an older one"
+                f"{path}: cannot be read ({error.strerror or error}); fix that and resume again, or remove the file to "
+                "resume from an older one"
             ) from None
     if not footer.startswith(_MARK):
         raise DamagedCheckpointError("its end is missing")
     if footer[len(_MARK) :] != digest.encode():
-        raise DamagedCheckpointError("its content is not what its hash says")
+        raise DamagedCheckpointError("its content does not match its hash")
 
 
 def _digest_and_footer(path: Path) -> tuple[str, bytes]:
@@ -391,12 +394,12 @@ def _digest_and_footer(path: Path) -> tuple[str, bytes]:
 # The writer
 # ----------------------------------------------------------------------------------------------------------------------
 class RunWriter:
-    """Saves a session to a run's folder, and resumes it from there. Only the chief worker writes.
+    """Saves a session to a run's folder, and restores it from there. Only the chief worker writes.
 
     Args:
         run: The run's folder.
         session: The session to save.
-        console: Where messages are printed.
+        console: The console for messages.
     """
 
     def __init__(self, run: RunFolder, session: Session, console: Console) -> None:
@@ -414,7 +417,7 @@ class RunWriter:
         self._last_checkpoint = time.monotonic()
 
     def resume(self) -> bool:
-        """Restores the newest whole checkpoint; returns False if there is no checkpoint.
+        """Restore the newest undamaged checkpoint; returns False if there is no checkpoint.
 
         Raises InputError, on every worker, if every checkpoint is damaged or the workers disagree on the checkpoint.
         """
@@ -426,38 +429,38 @@ class RunWriter:
             found = self.checkpoints.newest()
             self._restore(found)
         except (InputError, OSError) as refusal:
-            error = refusal  # raised after the other workers have heard of it; they would wait for this one
+            error = refusal  # raised together with the other workers, which would wait for this one otherwise
         step = self.session.position.step
         checkpoint = {"checkpoint": f"{step} of {self.identity}" if step else "none"}
         require_agreement(self.session.strategy, checkpoint, self.run.path, error)
         if self.chief:
             for path, _ in found.damaged:
-                path.unlink(missing_ok=True)  # counted among the newest, it would push out a whole one
+                path.unlink(missing_ok=True)  # counted as one of `keep`, it would displace an undamaged one
         return found.checkpoint is not None
 
     def _restore(self, found: FoundCheckpoint) -> None:
         for path, reason in found.damaged:
-            say(self.console, f"{path}: {reason}; it is passed over", style="yellow")
+            say(self.console, f"{path}: {reason}; it is skipped", style="yellow")
         if found.path is None or found.checkpoint is None:
             if found.damaged:
                 raise InputError(
-                    f"{self.run.checkpoints}: every checkpoint is damaged; the last epoch's model may be whole: start "
-                    f"anew with --weights {self.run.model}"
+                    f"{self.run.checkpoints}: every checkpoint is damaged; the last epoch's model may be usable: start "
+                    f"a new run with --weights {self.run.model}"
                 )
             return
         path, meta = found.path, found.checkpoint.meta
         if meta.get("run", "") != self.identity:
             raise InputError(
-                f"{path}: is of another run than {self.run.config} describes: put back the file that belongs to the "
-                "other, or remove the checkpoint to go on from an older one"
+                f"{path}: belongs to another run than {self.run.config}: restore the file that was replaced, or remove "
+                "the checkpoint to resume from an older one"
             )
         self.session.set_state(path, found.checkpoint.arrays, meta)
-        if _step_of(path.name) != self.session.position.step:  # the next ones would be taken for older than it
+        if _step_of(path.name) != self.session.position.step:  # otherwise later checkpoints might seem to be older
             raise InputError(
-                f"{path}: holds step {self.session.position.step}: it was renamed; give it back its name, or remove it"
+                f"{path}: contains step {self.session.position.step}, so it was renamed; restore its name, or remove it"
             )
-        say(self.console, f"going on from {path.name}")
-        # The run may have been killed after its checkpoint and before its history was written.
+        say(self.console, f"resuming from {path.name}")
+        # The run may have been killed after writing its checkpoint and before writing its history.
         history = self.session.position.history
         if self.chief and history:
             self.write(lambda: self.run.write_history(history))
@@ -476,10 +479,10 @@ class RunWriter:
         self._last_checkpoint = time.monotonic()
 
     def save_model(self, *, epoch: int, best: bool, thresholds: Sequence[float] = ()) -> None:
-        """Saves the classifier with its present weights as model.keras and, if it is the best, as best.keras.
+        """Save the classifier with its current weights as model.keras and, if `best`, as best.keras.
 
-        epoch: Number of the epoch that it was trained to, counted from 1.
-        thresholds: Of several labels per picture, for the model's card.
+        epoch: Number of epochs after which the model is saved.
+        thresholds: With several labels per picture, the labels' thresholds for the model's card.
         """
         if not self.chief:
             return
@@ -489,7 +492,7 @@ class RunWriter:
             self.write(self._copy_best)
 
     def save_epoch(self) -> None:
-        """Saves a checkpoint, and only then the epoch's row of the history."""
+        """Save a checkpoint, and then the epoch's row of the history."""
         self.save_checkpoint()
         if not self.chief:
             return
@@ -498,22 +501,22 @@ class RunWriter:
             self._events.write(self.session.position.history[-1:])
 
     def require_finite(self) -> None:
-        """Raises InputError if a weight has overflowed, so that it is not saved."""
+        """Raise InputError if a weight is not finite, so that it is not saved."""
         broken = [weight.path for weight in self.session.model.weights if not np.isfinite(weight.numpy()).all()]
         if broken:
             position = self.session.position
             raise InputError(
-                f"after epoch {position.epoch + 1}, step {position.batch} weights are not finite, the first of "
-                f"{len(broken)} is {broken[0]}. {self.divergence_advice()}"
+                f"after epoch {position.epoch + 1}, step {position.batch}, {len(broken)} weights are not finite; the "
+                f"first is {broken[0]}. {self.divergence_advice()}"
             )
 
     def divergence_advice(self) -> str:
-        """What a user can go on from after a run has diverged."""
+        """Advice for the user after a run has diverged."""
         paths = self.checkpoints.paths()
         whole = f"The last good checkpoint is {paths[0]}" if paths else "No checkpoint was written before"
         again = f"Start a run with a lower learning rate than {self.session.config.learning_rate:g}"
         if self.run.model.exists():
-            again += f"; --weights {self.run.model} goes on from the last epoch's model"
+            again += f"; --weights {self.run.model} starts from the last epoch's model"
         return f"{whole}. {again}"
 
     def _copy_best(self) -> None:
@@ -521,23 +524,24 @@ class RunWriter:
             shutil.copyfile(self.run.model, partial)
 
     def write(self, write: Callable[[], object]) -> None:
-        """Calls what writes in the run's folder; raises InputError, with what is kept, where it cannot be written."""
+        """Call `write`, which writes to the run's folder; an OSError is raised as an InputError with advice."""
         try:
             write()
         except OSError as error:
             paths = self.checkpoints.paths()
-            kept = f"the checkpoint before is whole: {paths[0]}" if paths else "none was saved before"
+            kept = f"the previous checkpoint is undamaged: {paths[0]}" if paths else "no checkpoint was saved before"
             raise InputError(
                 f"{self.run.path}: the run could not be saved ({error.strerror or error}); {kept}. "
-                f"Mend that, then go on: {command('train', '--resume', self.run.study or self.run.path)}"
+                f"Fix that, then resume: {command('train', '--resume', self.run.study or self.run.path)}"
             ) from error
 
 
 class EventWriter:
     """Writes the rows of a history as TensorBoard event files, in the folders `train` and `validation`.
 
-    What is measured on both kinds of pictures has the same tag in both, so that TensorBoard draws it into one chart.
-    A resumed run writes all rows again: the old files are removed when the first rows are written, not before.
+    Figures that exist for training and held-out pictures have the same tag in both, so that TensorBoard draws them in
+    one chart. A resumed run writes all rows again. The old files are removed when the first rows are written, not
+    before.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -566,6 +570,6 @@ class EventWriter:
 
 
 def require_tensorboard() -> None:
-    """Raises InputError if the tensorboard package is missing."""
+    """Raise InputError if the package tensorboard is not installed."""
     if find_spec("tensorboard") is None:
         required("tensorboard", "--tensorboard")

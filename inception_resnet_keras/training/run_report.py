@@ -1,4 +1,4 @@
-"""The end of a run: the report of its last model, every probability as a table, and the figures."""
+"""The end of a run: the report on its final model, the table of all probabilities, and the charts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 def make_report(
     training: Source, held_out: Source, evaluated: Source, probabilities: np.ndarray, *, thresholds: Sequence[float]
 ) -> Report | MultiLabelReport:
-    """thresholds: Of several labels per picture, chosen on the held-out pictures; otherwise none."""
+    """Make the report on the evaluated pictures.
+
+    training, held_out: The sources whose unreadable pictures the report lists.
+    evaluated: The pictures that could be read. probabilities: (n, classes).
+    thresholds: With several labels per picture, the labels' thresholds, chosen on the held-out pictures.
+    """
     from .epochs import unreadable_pictures
 
     unreadable = unreadable_pictures(training, held_out)
@@ -42,7 +47,7 @@ def make_report(
 
 
 def write_predictions(run: RunFolder, held_out: Evaluated, test: Evaluated | None, thresholds: Sequence[float]) -> None:
-    """Every class's probability of the held-out pictures, and then of the test pictures."""
+    """Write the probabilities of all classes for the held-out pictures, followed by the test pictures."""
     tables = [
         table_of(
             source,
@@ -63,21 +68,21 @@ def write_report(
     report: Report | MultiLabelReport,
     test: Report | MultiLabelReport | None = None,
 ) -> None:
-    """Writes the figures, then report.json, which marks the run as complete.
+    """Write the charts, then report.json, which marks the run as finished.
 
-    evaluated, report: The held-out pictures. test: The report on the test pictures.
+    evaluated, report: The held-out pictures, and the report on them. test: The report on the test pictures.
     """
     from ..evaluation import plots
 
     run, config, history = writer.run, writer.session.config, writer.session.position.history
     peak = gpu_peak_bytes()
     if peak is not None:
-        say(writer.console, f"the first GPU held {peak / 1e9:.2f} GB at the most")
+        say(writer.console, f"peak memory of the first GPU: {peak / 1e9:.2f} GB")
 
     def read_or_white(index: int) -> np.ndarray:
         try:
-            return plots.thumbnail(evaluated.decode(index, (400, 400)))  # in its own shape
-        except UnreadableImageError:  # removed since it was evaluated
+            return plots.thumbnail(evaluated.decode(index, (400, 400)))  # keeps the picture's shape
+        except UnreadableImageError:  # removed since the evaluation
             return np.full((*config.image_size, 3), 255, np.uint8)
 
     plots.plot_learning_curves(history, run.path / LEARNING_CURVES)

@@ -1,4 +1,4 @@
-"""A run in memory, which is what its checkpoints hold: model, optimizer, moving averages and position."""
+"""The state of a run in memory, which checkpoints save: model, optimizer, moving averages and position."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .step import StepMetrics, Stepper, averaged
 
 @dataclass
 class Position:
-    """How far a run has come: everything in a checkpoint that is not an array.
+    """The progress of a run: everything in a checkpoint that is not an array.
 
-    epoch, batch: The next batch to train on, both counted from 0. step: Optimizer steps taken.
+    epoch, batch: The next batch to train on, both counted from 0. step: Number of optimizer steps taken.
     sums: Sums over the epoch's batches so far: loss times pictures, correct pictures, pictures.
-    seconds, training_seconds: Duration of the epoch so far.
+    seconds, training_seconds: Duration of the epoch so far, with and without evaluation.
     history: One row of metrics per finished epoch. unreadable: (name, reason) of the unreadable pictures so far.
     """
 
@@ -55,7 +55,7 @@ class Position:
 def mean_rate(
     schedule: keras.optimizers.schedules.LearningRateSchedule, steps: int
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns a compiled function of the number of an epoch's first step, int64, that gives the epoch's mean rate."""
+    """A compiled function from the number of an epoch's first step (int64) to the epoch's mean learning rate."""
 
     @tf.function(autograph=False)
     def mean(first: tf.Tensor) -> tf.Tensor:
@@ -74,9 +74,9 @@ class Session:
         steps: Optimizer steps per epoch.
         momentum: Momentum of the batch-norm statistics.
         strategy: The distribution strategy.
-        pictures: Digests of the training, the held-out and, if there are any, the test pictures, which checkpoints
-            keep.
-        multi_label: Whether a picture may have several of the classes: the classifier ends in sigmoids.
+        pictures: Digests of the training, the held-out and, if there are any, the test pictures. Checkpoints record
+            them.
+        multi_label: Whether a picture may have several of the classes, so that the classifier ends in sigmoids.
     """
 
     def __init__(
@@ -101,9 +101,9 @@ class Session:
         self.start_phase(phases(config)[0])
 
     def start_phase(self, phase: Phase, rates: keras.optimizers.schedules.LearningRateSchedule | None = None) -> None:
-        """Freezes layers for a phase, and makes a new optimizer and stepper for the variables it trains.
+        """Freeze layers for a phase, and make a new optimizer and stepper for its trained variables.
 
-        rates: The learning rates, in place of the configured schedule.
+        rates: A learning-rate schedule that replaces the configured one.
         """
         self.phase = phase
         freeze(self.model, self.config, phase)
@@ -117,14 +117,14 @@ class Session:
         )
 
     def learning_rate(self) -> float:
-        """Mean of the schedule over the epoch of the position; the classifier's rate, which `layer_rate` lowers."""
+        """Mean learning rate of the classifier over the current epoch; `layer_rate` lowers it for the stages below."""
         first = (self.position.epoch - self.phase.first) * self.steps
         return float(self._mean_rate(tf.constant(first, tf.int64)))
 
     def load_pretrained(self, source: str) -> str:
-        """Loads a checkpoint into all layers below the classifier; returns a report of what was loaded.
+        """Load a checkpoint into all layers below the classifier; returns a report about the loaded weights.
 
-        The classifier is loaded too if the checkpoint is a run's model of the same classes in the same order.
+        The classifier is loaded too if the checkpoint is a run's model with the same classes in the same order.
         """
         from ..weights.load import load_weights
 
@@ -139,7 +139,7 @@ class Session:
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
-        """Within the block, the model has the moving averages of its weights, if the run keeps any."""
+        """Within the block, the model's weights are replaced by their moving averages, if the run has any."""
         if not self.averages:
             yield
             return
@@ -150,12 +150,12 @@ class Session:
             self.stepper.swap_averages()
 
     def inference_model(self) -> keras.Model:
-        """The classifier over the same layers, without optimizer and auxiliary head."""
+        """The classifier with the same layers, without optimizer and auxiliary head."""
         return keras.Model(self.model.inputs[0], self.model.outputs[0], name=self.model.name)
 
     def variables(self) -> dict[str, Any]:
         """Every variable of the run by its key in a checkpoint: `group/index/path`."""
-        # Seed generators belong to the state; their names count up within a process, so that their keys leave it out.
+        # Seed generators are part of the state. Their names are numbered within a process, so the keys omit the names.
         weights = {weight.path for weight in self.model.weights}
         groups = {
             "model": [(weight.path, weight) for weight in self.model.weights],
@@ -170,29 +170,29 @@ class Session:
         }
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """What a checkpoint holds: arrays by key, and the rest, which fits into JSON."""
+        """The content of a checkpoint: arrays by key, and everything else, which fits into JSON."""
         arrays = {key: np.asarray(variable.numpy()) for key, variable in self.variables().items()}
         data = {"classes": self.classes, "steps": self.steps, "pictures": self.pictures}
         return arrays, {**data, "position": vars(self.position)}
 
     def state_bytes(self) -> int:
-        """The size of a checkpoint's arrays, without a copy of them."""
+        """The size of a checkpoint's arrays in bytes, computed without copying them."""
         return sum(math.prod(each.shape) * tf.as_dtype(each.dtype).size for each in self.variables().values())
 
     def set_state(self, path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
-        """Restores a state that was read from `path`.
+        """Restore a state that was read from `path`.
 
         Raises InputError, before anything changes, if it belongs to other pictures or another configuration.
         """
         try:
             self._check_same_pictures(path, meta)
-            # Earlier versions kept the highest accuracy beside the history, from which it follows.
+            # Earlier versions also stored the highest accuracy, which follows from the history.
             self.position = Position(**{key: value for key, value in meta["position"].items() if key != "best"})
             self.position.unreadable = [(name, reason) for name, reason in self.position.unreadable]
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{path}: was written by another version of this program, or another one ({error!r:.200}): go on with "
-                "the version that the run's config.json names"
+                f"{path}: was written by another version of this program, or by another program ({error!r:.200}): "
+                "resume with the version that the run's config.json names"
             ) from None
         # The checkpoint at an epoch's end is written before the next phase starts.
         epoch = max(self.position.epoch - (self.position.batch == 0), 0)
@@ -205,7 +205,7 @@ class Session:
     def _check_same_pictures(self, path: Path, meta: Mapping[str, Any]) -> None:
         if meta["classes"] != self.classes or meta["steps"] != self.steps:
             raise InputError(
-                f"{path}: was written for {meta['steps']} steps an epoch and {len(meta['classes'])} classes, "
+                f"{path}: was written for {meta['steps']} steps per epoch and {len(meta['classes'])} classes, "
                 f"{', '.join(meta['classes'][:5])}…; now there are {self.steps} and {len(self.classes)}, "
                 f"{', '.join(self.classes[:5])}…: the pictures have changed"
             )
@@ -214,19 +214,19 @@ class Session:
             if before != now:
                 raise InputError(
                     f"{path}: was written for other {which} pictures: files were added, removed, renamed or moved to "
-                    "another class since, or can no longer be read. Put them back, or start a new run with "
+                    "another class since, or can no longer be read. Restore them, or start a new run with "
                     f"--weights {path.parent.with_name('model.keras')}"
                 )
 
 
 def assign_variables(variables: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path) -> None:
-    """Sets every variable from its array; InputError, before any is set, unless keys and shapes are the same."""
+    """Set every variable from its array. Raises InputError, before any is set, if keys or shapes differ."""
     shapes = {key: tuple(variable.shape) for key, variable in variables.items()}
     stored = {key: value.shape for key, value in arrays.items()}
     if shapes != stored:
         differ = sorted(shapes.items() ^ stored.items())
         shown = ", ".join(f"{key} {shape}" for key, shape in differ[:4])
-        raise InputError(f"{path}: is of another network or configuration than this run's; they differ in {shown}")
+        raise InputError(f"{path}: belongs to another network or configuration than this run; they differ in {shown}")
     for key, variable in variables.items():
         variable.assign(arrays[key])
 
@@ -258,5 +258,5 @@ def _make_averages(model: keras.Model) -> list[tf.Variable]:
 
 
 def _without_owner(path: str) -> str:
-    """`adam_1/iterations` without its first part, which counts the optimizers of a process."""
+    """A path such as `adam_1/iterations` without its first part, which numbers the optimizers of a process."""
     return path.partition("/")[2]

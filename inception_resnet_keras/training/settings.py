@@ -19,17 +19,16 @@ from ..data.options import DataOptions
 from ..models.model_file import damaged_run_config, read_run_config
 from .config import CLASS_WEIGHT_TABLE, DATA_OPTIONS, DEFAULTS, KEYS, TrainConfig
 
-# Settings that the first config.json files lack; those versions behaved as the defaults of these settings,
-# or as EARLIER says.
+# Settings that config.json files of earlier versions may lack. Those versions behaved like the defaults of these
+# settings, or like the values in EARLIER.
 ADDED_LATER = (
     *(key for key in DATA_OPTIONS if key != "shift"),
     *("max_corrupt", "worker_minutes", "depths", "scale", "val_fraction", "test_fraction", "group"),
     *("value_range", "copies", "copy_distance", "split_seed", "folds", "fold", "seeds"),
     *("class_weight", "sampler", "monitor", "patience", "trunk_learning_rate", "unfreeze"),
 )
-# What those versions did where it is not the default.
 EARLIER = {"copies": "allow", "monitor": "accuracy"}
-# Settings that say one thing in two ways: given together they are refused, but either replaces a recipe's other one.
+# Settings of which only one can be used: giving both is an error, but giving one replaces a recipe's other one.
 ALTERNATIVES = (("unfreeze", "unfreeze_from"),)
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -45,7 +44,7 @@ _KINDS = {
     list: "two numbers: [low, high]",
     dict: f"none, balanced or {CLASS_WEIGHT_TABLE}",
 }
-_KINDS_OF = {  # settings whose lists are no range
+_KINDS_OF = {  # settings with lists that are not a range
     **dict.fromkeys(("depths", "scale"), "a number per block A, B and C"),
     "size": "an integer, or two: [height, width]",
 }
@@ -54,13 +53,17 @@ _KINDS_OF = {  # settings whose lists are no range
 def configured(
     recipe: str | None = None, pairs: Sequence[str] = (), settings: Mapping[str, Any] | None = None
 ) -> TrainConfig:
-    """A configuration from a recipe, `key=value` texts and settings; each overrides those before it.
+    """Make a configuration from a recipe, `key=value` texts and settings; each overrides those before it.
+
+    Settings derived from `weights`, such as the network of a run, override settings from before these weights.
 
     Args:
-        recipe: Name of a recipe of this package, or a TOML file; `None` starts from the defaults. What follows from
-            `weights`, such as the network of a run, overrides what was set before these weights.
+        recipe: Name of a recipe of this package, or a TOML file; `None` starts from the defaults.
         pairs: `key=value` texts of the command line.
         settings: Values by flat key, such as `{"augmentation": "shift"}`.
+
+    Raises:
+        InputError: The recipe or file does not exist, a key is unknown, or a value is not accepted.
     """
     base = {} if recipe is None else read_recipe(recipe)
     for key in settings or {}:
@@ -69,10 +72,10 @@ def configured(
 
 
 def _with_layer(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of `base`, over them those that follow from the layer's weights, and over these the layer's own.
+    """The settings of `base`, overridden by those derived from the layer's weights, then by the layer's own.
 
-    A setting of `layer` also replaces the other one of its pair in `ALTERNATIVES`, and another network leaves nothing
-    of the table of the network before.
+    A setting of `layer` also removes its counterpart in `ALTERNATIVES` from `base`. If `layer` has another network, the
+    variant, depths and scales of `base` are dropped.
     """
     from .pretrained import settings_of
 
@@ -90,9 +93,9 @@ def recipe_names() -> list[str]:
 
 
 def read_recipe(name_or_file: str) -> dict[str, Any]:
-    """The settings of a recipe of this package, by name, or of a TOML file.
+    """Read the settings of a recipe of this package, by name, or of a TOML file.
 
-    Raises InputError if there is no such recipe, the file is not TOML, or a key or a value's type is wrong.
+    Raises InputError if there is no such recipe, the file is not TOML, or a key or the type of a value is wrong.
     """
     path = RECIPES / f"{name_or_file}.toml" if name_or_file in recipe_names() else Path(name_or_file)
     try:
@@ -108,7 +111,7 @@ def read_recipe(name_or_file: str) -> dict[str, Any]:
 
 
 def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """Settings from `key=value` texts; InputError names a wrong key or value, and the nearest right key."""
+    """Read settings from `key=value` texts. The InputError for a wrong key suggests the most similar one."""
     settings = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -119,19 +122,19 @@ def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _check_type(where: str, key: str, value: Any) -> Any:
-    """The value, if it has the type of the setting; an integer becomes a float where one is needed."""
+    """The value, if it has the type of the setting; an integer is converted to a float if needed."""
     kinds, optional = _kind(where, key)
     if (value is None and optional) or type(value) in kinds:
         return value
     if float in kinds and type(value) is int and is_integer(value):
         return float(value)
     kind = _KINDS_OF.get(key, _KINDS[kinds[-1]])
-    takes = f"{kind} (without it: {json.dumps(DEFAULTS[key])})"
+    takes = f"{kind} (default: {json.dumps(DEFAULTS[key])})"
     raise refuse(f"{where}: {key}", value, takes)
 
 
 def _parse(key: str, text: str) -> Any:
-    """A TOML value from the command line; text needs no quotes there."""
+    """Parse a TOML value from the command line, where text needs no quotes."""
     kinds, optional = _kind("set", key)
     if optional and text == "none":
         return None
@@ -143,11 +146,11 @@ def _parse(key: str, text: str) -> Any:
         table = _toml_table(f"value = {text}")
     except ValueError:
         return text
-    return table["value"] if len(table) == 1 else text  # a line end would begin another setting
+    return table["value"] if len(table) == 1 else text  # a line break in the text would begin another setting
 
 
 def _toml_table(text: str) -> dict[str, Any]:
-    """A TOML text's table; ValueError for any that cannot be read."""
+    """Parse a TOML text; raises ValueError if it is invalid in any way."""
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -157,7 +160,7 @@ def _toml_table(text: str) -> dict[str, Any]:
 def _kind(where: str, key: str) -> tuple[list[type], bool]:
     """The types that a setting may have in TOML, the widest last, and whether it may be unset."""
     if key not in KEYS:
-        raise InputError(f"{where}: {key!r} is no setting{nearest(key, KEYS) or f'; there are {chr(44).join(KEYS)}'}")
+        raise InputError(f"{where}: {key!r} is no setting{nearest(key, KEYS) or f'; settings: {chr(44).join(KEYS)}'}")
     hint = get_type_hints(DataOptions if key in DATA_OPTIONS else TrainConfig)[key]
     if get_origin(hint) is tuple:
         return [list], False
@@ -172,18 +175,18 @@ def _kind(where: str, key: str) -> tuple[list[type], bool]:
 def read_config(path: Path, *, newer: bool = False) -> TrainConfig:
     """The configuration in a run's config.json; see `read_stored_config`.
 
-    newer: Ignore settings that this version does not know.
+    newer: Whether to ignore settings that this version does not know.
     """
     return read_stored_config(path, newer=newer)[0]
 
 
 def read_stored_config(path: Path, *, newer: bool = False) -> tuple[TrainConfig, list[str]]:
-    """The configuration in a run's config.json, and the settings that an older version did not write.
+    """The configuration in a run's config.json, and the names of settings that an older version did not write.
 
-    The data options may stand beside the other settings or in a table `data_options` of their own.
+    The data options may be beside the other settings, or in a separate table `data_options`.
 
-    Raises InputError if the file is missing or damaged, has an unknown setting, or lacks a setting whose default is
-    not what an older version did.
+    Raises InputError if the file is missing or damaged, has an unknown setting, or lacks a setting that all versions
+    write.
     """
     try:
         stored = read_run_config(path)["config"]
@@ -193,13 +196,13 @@ def read_stored_config(path: Path, *, newer: bool = False) -> tuple[TrainConfig,
         missing = [key for key in KEYS if key not in settings]
         if unknown and not newer:
             raise InputError(
-                f"{path}: holds {unknown[0]!r}, which is no setting of this version{nearest(unknown[0], KEYS)}"
+                f"{path}: has {unknown[0]!r}, which is not a setting of this version{nearest(unknown[0], KEYS)}"
             )
         if required := [key for key in missing if key not in ADDED_LATER]:
             raise KeyError(*required)
         known = {key: settings.get(key, EARLIER.get(key)) for key in KEYS if key in settings or key in EARLIER}
         if "trunk_learning_rate" in missing and settings["head_epochs"]:
-            known["trunk_learning_rate"] = settings["learning_rate"]  # one rate was of both phases
+            known["trunk_learning_rate"] = settings["learning_rate"]  # earlier versions used one rate for both phases
         return TrainConfig.from_settings(known), missing
     except InputError:
         raise

@@ -1,12 +1,12 @@
-"""Seconds and memory from the start of a process to the first batch that `train` gives to its step:
+"""Benchmark of the start of `train`: time and memory from the start of the process to the first batch.
 
     python -m inception_resnet_keras.training.start_up
 
-Of a folder of 100,000 pictures, and of a CSV file that names a million. The pictures are JPEGs of 48×40 in a temporary
-folder, hard links to a few dozen files: their content is in the system's cache, so that a disk's time is not measured.
-Copies are not looked for among them. Of a folder of 1,000 JPEGs of 500×375, boxes of two photographs, copies are: the
-search's own seconds are printed too, and those of the search among 100,000 random hashes.
-Each source is opened by a process of its own, which ends where its first step would begin.
+Measured are a folder of 100,000 pictures and a CSV file that lists a million. The pictures are JPEGs of 48×40 in a
+temporary folder, hard links to a few dozen files: their content is in the system's cache, so that the disk's speed is
+not measured. They are not searched for copies. Also measured are a folder of 1,000 JPEGs of 500×375, boxes of two
+photographs, including the search for copies, and the search among 100,000 random hashes alone.
+Each source is opened by a separate process, which ends where its first step would begin.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PER_CLASS = 1000
 
 
 def write_pictures(folder: Path, count: int) -> list[str]:
-    """So many names of pictures below a folder, a thousand a class, relative to it; all of them exist."""
+    """Write `count` pictures into a folder, a thousand per class; returns their names relative to the folder."""
     random, names = np.random.default_rng(0), []
     contents = folder.with_name(f"{folder.name} contents")
     contents.mkdir()
@@ -47,7 +47,7 @@ def write_pictures(folder: Path, count: int) -> list[str]:
             content = contents / f"{number % DISTINCT}.jpg"
             try:
                 os.link(content, folder / name)
-            except OSError:  # a file has as many links as its system allows: go on with a copy
+            except OSError:  # the file system limits the number of links to a file: continue with a copy
                 copy = content.read_bytes()
                 content.unlink()
                 content.write_bytes(copy)
@@ -57,9 +57,9 @@ def write_pictures(folder: Path, count: int) -> list[str]:
 
 
 def measure(source: Path, out: Path, copies: str = "skip") -> dict[str, float]:
-    """Seconds until the pictures are open and until the first batch, and the peak of memory, in MB.
+    """Seconds until the pictures are open and until the first batch, and the peak memory in MB.
 
-    copies: The setting of that name.
+    copies: The value of the setting `copies`.
     """
     command = [sys.executable, "-m", __spec__.name, "--open", str(source), "--run", str(out), "--copies", copies]
     begun = time.monotonic()
@@ -76,7 +76,7 @@ def measure(source: Path, out: Path, copies: str = "skip") -> dict[str, float]:
 
 
 def measure_search(count: int) -> dict[str, float]:
-    """Seconds and processor seconds of the search for copies among so many pictures that are none."""
+    """Seconds and processor seconds of the search for copies among `count` pictures without copies."""
     from ..data.copies import Fingerprints, find_copies
 
     random, every = np.random.default_rng(0), np.ones(count, bool)
@@ -89,7 +89,7 @@ def measure_search(count: int) -> dict[str, float]:
 
 
 def open_and_stop(source: str, out: Path, begun: float, copies: str) -> None:
-    """What `train` does up to its first step, with the times on the way printed; ends the process."""
+    """Run `train` up to its first step, print the times, and end the process."""
     from rich.console import Console
 
     from . import preparation
@@ -104,7 +104,7 @@ def open_and_stop(source: str, out: Path, begun: float, copies: str) -> None:
         pictures = opened(*arguments)
         tell("pictures open")
         if pictures.copies:
-            print(json.dumps({"of that the search for copies": pictures.copies.seconds}), flush=True)
+            print(json.dumps({"including the search for copies": pictures.copies.seconds}), flush=True)
         return pictures
 
     def first_step(*_: Any, **__: Any) -> NoReturn:
@@ -120,12 +120,12 @@ def open_and_stop(source: str, out: Path, begun: float, copies: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=100_000, help="in the folder (default: %(default)s)")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="of the CSV file (default: %(default)s)")
-    parser.add_argument("--photographs", type=int, default=1000, help="of 500×375, with copies (default: %(default)s)")
-    parser.add_argument("--hashes", type=int, default=100_000, help="that are compared (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=1, help="(default: %(default)s)")
-    for hidden in ("--open", "--run", "--begun", "--copies"):  # of the processes that are measured
+    parser.add_argument("--pictures", type=int, default=100_000, help="pictures in the folder (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the CSV file (default: %(default)s)")
+    parser.add_argument("--photographs", type=int, default=1000, help="JPEGs of 500×375 (default: %(default)s)")
+    parser.add_argument("--hashes", type=int, default=100_000, help="hashes to compare (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=1, help="number of rounds (default: %(default)s)")
+    for hidden in ("--open", "--run", "--begun", "--copies"):  # options of the measured processes
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.open:

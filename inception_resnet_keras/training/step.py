@@ -1,8 +1,8 @@
 """One training step on `tf.distribute`: gradients, then the optimizer, then the moving average of the weights.
 
-A step is one call, on one replica and on several. It decides on the device that a loss or gradient that is not finite
-changes no weight. Everything here is public API of TensorFlow and Keras. `Model.fit` fails under
-`MultiWorkerMirroredStrategy` (keras issue 20585).
+A step is one call, on one replica and on several. The device itself decides to leave the weights unchanged if the loss
+or the gradient is not finite. Only public API of TensorFlow and Keras is used. `Model.fit` is not, because it fails
+under `MultiWorkerMirroredStrategy` (keras issue 20585).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .config import TrainConfig
 from .forward import training_forward
 
 SUM = tf.distribute.ReduceOp.SUM
-graph = tf.function(autograph=False)  # every branch below is Python's, decided when a function is traced
+graph = tf.function(autograph=False)  # every `if` below is decided by Python when a function is traced
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class StepMetrics:
     """Metrics of one step, summed over all replicas.
 
     classifier, auxiliary, penalty: The parts of the loss: cross entropy, weighted auxiliary loss, L2.
-    correct, count: Pictures of the batch: those classified correctly, and all. With several labels per picture each
-        counts as correct by the share of its labels that is decided rightly at a probability of 0.5.
+    correct, count: Number of pictures of the batch that are classified correctly, and of all. With several labels per
+        picture, each picture adds to `correct` the share of its labels that are decided correctly at 0.5.
     gradient: Squared global norm of the gradients. stop: Number of replicas that ask to stop.
     """
 
@@ -48,9 +48,9 @@ class StepMetrics:
         return self.classifier + self.auxiliary + self.penalty
 
     def broken(self, precision: str) -> str:
-        """What is not finite, "loss" or "gradient", so that the step is not taken; else "".
+        """ "loss" or "gradient" if that is not finite, so that the step is not taken; otherwise "".
 
-        mixed_float16 finds its loss scale by infinite gradients, and skips such steps itself.
+        mixed_float16 adjusts its loss scale by infinite gradients, and skips such steps itself.
         """
         if not math.isfinite(self.loss):
             return "loss"
@@ -58,17 +58,17 @@ class StepMetrics:
 
 
 class Stepper:
-    """Training and prediction steps of a model. Make a new one when the `trainable` flags change.
+    """Training and prediction steps of a model. Make a new stepper when the `trainable` flags change.
 
     Args:
         model: The model, made in the strategy's scope.
         optimizer: The optimizer, built for the model's trainable variables.
         config: The run's settings.
         strategy: The distribution strategy.
-        averages: The moving average of each of `averaged(model)`; empty for none.
-        fused: Whether batch norm is computed by TensorFlow's fused kernel where it can be.
-        multi_label: Whether a picture may have several labels: the model ends in sigmoids, and the loss is the binary
-            cross entropy, averaged over the labels.
+        averages: The moving average of each variable of `averaged(model)`; empty for none.
+        fused: Whether to compute batch norm by TensorFlow's fused kernel where possible.
+        multi_label: Whether a picture may have several labels, so that the model ends in sigmoids, and the loss is the
+            binary cross entropy, averaged over the labels.
     """
 
     def __init__(
@@ -90,8 +90,9 @@ class Stepper:
         self._forward = training_forward(model, config, fused=fused)
         self._variables = list(model.trainable_variables)
         self._traced: set[Any] = set()  # see `_trace_for_any_batch`
-        self._failed = tf.Variable(False, trainable=False)  # whether a step was not taken, after which none is
-        # Keras updates a weight in a dozen passes over memory, of which XLA makes one; its bits are not promised.
+        self._failed = tf.Variable(False, trainable=False)  # set if a step was not taken; no later step is then taken
+        # Keras updates a weight in a dozen passes over memory, which XLA fuses into one. XLA does not promise the same
+        # bits in every run, so it is not used with `deterministic`.
         one_pass = sys.platform == "linux" and not config.deterministic
         self._update_weights = tf.function(optimizer.apply, autograph=False, jit_compile=one_pass)
         self._micro_batch_size = max(1, -(-config.batch_size // (self.replicas * config.accumulate)))
@@ -100,22 +101,22 @@ class Stepper:
             self._micro_batch_gradients = compiled  # type: ignore[method-assign]
 
     def step(self, images: Any, labels: Any, number: int, *, weights: Any = None, stop: bool = False) -> tf.Tensor:
-        """Starts optimizer step `number` of the run, counted from 0.
+        """Start optimizer step `number` of the run, counted from 0.
 
-        A step whose loss or gradient is not finite is not taken, nor is any step after it.
+        If the loss or the gradient is not finite, this step and all later ones leave the weights unchanged.
 
         Args:
             images: This worker's part of the batch, (n, height, width, 3), values 0 to 255.
             labels: int (n,), or float32 (n, classes) for mixed pictures and for several labels per picture.
-            number: Of the step.
-            weights: Of the pictures in the loss, as `compute` takes them.
-            stop: Whether this worker asks to stop; the metrics count those that do.
+            number: Number of the step.
+            weights: Weights of the pictures in the loss, as for `compute`.
+            stop: Whether this worker asks to stop; the metrics count the requests.
 
         Returns:
-            The metrics in the order of `StepMetrics`, on the device: nothing waits for them.
+            The metrics in the order of `StepMetrics`, on the device. The call does not wait for them.
         """
         arguments = (*self._inputs(images, labels, weights, stop), tf.constant(number, tf.float32))
-        if self.replicas == 1 and self.config.accumulate == 1:  # others divide a batch by its static size
+        if self.replicas == 1 and self.config.accumulate == 1:  # otherwise a batch is divided by its static size
             self._trace_for_any_batch(self._take_step, arguments[:3], arguments[3:])
         return self._take_step(*arguments)
 
@@ -147,13 +148,13 @@ class Stepper:
 
     def _update_averages(self, number: tf.Tensor) -> None:
         if self.averages:
-            # The decay is smaller in the first steps, as in TensorFlow 1's ExponentialMovingAverage(num_updates=step).
+            # A smaller decay in the first steps, as in TensorFlow 1's ExponentialMovingAverage(num_updates=step).
             decay = tf.minimum(self.config.average, (1 + number) / (10 + number))
             for average, variable in zip(self.averages, averaged(self.model), strict=True):
                 average.assign(decay * average + (1 - decay) * variable.value)
 
     def _inputs(self, images: Any, labels: Any, weights: Any, stop: bool) -> tuple[Any, Any, Any, Any]:
-        """This worker's part of a batch and its stop request, for its replicas."""
+        """This worker's part of a batch and its stop request, split over its replicas."""
         stops = np.full(self._local_replicas, stop, np.float32)
         weights = None if weights is None else self._split(weights)
         return self._split(images), self._split(labels), weights, self._split(stops)
@@ -161,16 +162,16 @@ class Stepper:
     # Gradients
 
     def compute(self, images: Any, labels: Any, weights: Any = None) -> tuple[StepMetrics, Any]:
-        """Metrics and gradients of a batch, waited for; no trainable weight changes.
+        """Compute metrics and gradients of a batch, and wait for them. Trainable weights do not change.
 
         Args:
             images: This worker's part of the batch, (n, height, width, 3), values 0 to 255.
             labels: int (n,), or float32 (n, classes) for mixed pictures and for several labels per picture.
-            weights: Factors of the pictures' cross entropies, float32 (n,). For mixed pictures (n, classes): each part
-                of a label times the weight of the picture that it is of, and of several labels the mixed weight as one
-                more column, so that a mixed picture's loss is the mixture
-                of two weighted losses. The batch's loss is the sum over its pictures divided by their number, as
-                Keras's `sample_weight` has it, not by the sum of the weights. `None` weighs all alike.
+            weights: Factors of the pictures' cross entropies, float32 (n,). For mixed pictures (n, classes): each share
+                of a label times the weight of its picture, so that a mixed picture's loss is the mixture of two
+                weighted losses; with several labels per picture, one more column holds the mixed weight. The batch's
+                loss is the sum over its pictures divided by their number, as with Keras's `sample_weight`, not by the
+                sum of the weights. `None` gives all pictures the weight 1.
         """
         metrics, gradients = self._compute_on_replicas(*self._inputs(images, labels, weights, False))
         return StepMetrics(*metrics.numpy().tolist()), gradients
@@ -189,11 +190,11 @@ class Stepper:
         metrics, gradients = self._accumulated_gradients(images, labels, weights, total)
         # mixed_float16 scales its loss; the factor is 1 for any other precision.
         scale = self.optimizer.scale_loss(tf.constant(1.0))
-        if self.config.clip_norm and self.replicas > 1:  # the norm is that of the whole batch's gradients
+        if self.config.clip_norm and self.replicas > 1:  # clip by the norm of the whole batch's gradients
             gradients = tf.distribute.get_replica_context().all_reduce(SUM, gradients)
         norm = tf.linalg.global_norm(gradients) / scale
         if self.config.clip_norm:
-            # Keras's optimizer sums over the replicas once more, hence the division.
+            # Keras's optimizer will sum over the replicas again, hence the division.
             factor = tf.minimum(1.0, self.config.clip_norm / norm) / float(self.replicas)
             gradients = [gradient * factor for gradient in gradients]
         return tf.concat([metrics, [tf.square(norm)], stop[:1]], axis=0), gradients
@@ -201,17 +202,17 @@ class Stepper:
     def _accumulated_gradients(
         self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None, total: tf.Tensor
     ) -> Any:
-        """Metrics and gradients of a replica's part of the batch, one micro-batch in memory at a time."""
+        """Metrics and gradients of a replica's part of the batch, with one micro-batch in memory at a time."""
         count, size = images.shape[0], self._micro_batch_size
         if self.config.accumulate == 1 or count <= size:
             return self._micro_batch_gradients(images, labels, weights, total, tf.constant(1.0))
 
         metrics, gradients = tf.zeros(5), [tf.zeros(variable.shape, variable.dtype) for variable in self._variables]
-        # Unrolled: replicas cannot wait for each other inside a tf.while_loop, and synchronized batch norm does.
+        # Unrolled, because replicas cannot synchronize inside a tf.while_loop, as synchronized batch norm does.
         for start in range(0, count, size):
             part = slice(start, min(start + size, count))
             share = (part.stop - part.start) / count
-            # The next micro-batch starts after this one, so that only one's activations are in memory.
+            # Start this micro-batch after the previous one, so that only one set of activations is in memory.
             with tf.control_dependencies([metrics, *gradients]):
                 pictures = tf.identity(images[part])
             part_weights = None if weights is None else weights[part]
@@ -227,7 +228,7 @@ class Stepper:
     ) -> Any:
         """Metrics and gradients of one micro-batch.
 
-        total: Pictures of the whole batch. share: The micro-batch's share of the replica's pictures.
+        total: Number of pictures of the whole batch. share: The micro-batch's share of the replica's pictures.
         """
         with tf.GradientTape() as tape:
             outputs = self._forward(images)
@@ -245,9 +246,9 @@ class Stepper:
         return tf.stack([losses[0], auxiliary, penalty, correct, count]), gradients
 
     def _correct(self, labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-        """1 for each picture that is classified correctly, else 0; of several labels the share of right decisions.
+        """1 for each correctly classified picture, otherwise 0; with several labels the share of correct decisions.
 
-        A mixed picture counts by what has the larger share in it.
+        A mixed picture counts for the class with the larger share.
         """
         if self.multi_label:
             return tf.reduce_mean(tf.cast((probabilities >= 0.5) == (labels >= 0.5), tf.float32), axis=-1)
@@ -264,17 +265,17 @@ class Stepper:
             if weights is not None and weights.shape.rank == 2:
                 parts, weights = weights[:, :-1], weights[:, -1]
                 labels = tf.math.divide_no_nan(parts, weights[:, None])
-            # From the logits that the sigmoid read, as below.
+            # Keras computes this from the sigmoid's logits, as below.
             losses = keras.ops.binary_crossentropy(labels * (1 - smoothing) + smoothing / 2, probabilities)
             losses = tf.reduce_mean(losses, axis=-1)
             return losses if weights is None else losses * weights
         classes = probabilities.shape[-1]
         truth = tf.one_hot(labels, classes) if labels.shape.rank == 1 else labels
         if weights is not None and weights.shape.rank == 2:
-            # A label whose parts are weighted is one label, which sums to 1, and one weight.
+            # Split the weighted label shares into a label that sums to 1 and one weight.
             parts, weights = weights, tf.reduce_sum(weights, axis=1)
             truth = tf.math.divide_no_nan(parts, weights[:, None])
-        # Keras computes this from the logits that the softmax read, so that nothing is lost to rounding.
+        # Keras computes this from the softmax's logits, so that no precision is lost to rounding.
         losses = keras.ops.categorical_crossentropy(truth * (1 - smoothing) + smoothing / classes, probabilities)
         return losses if weights is None else losses * weights
 
@@ -282,7 +283,7 @@ class Stepper:
 
     @graph
     def repeat(self, images: tf.Tensor, labels: tf.Tensor, steps: Any) -> tf.Tensor:
-        """Takes `steps` optimizer steps on the same batch in one call, on one replica, for benchmarks.
+        """Take `steps` optimizer steps on the same batch in one call, on one replica, for benchmarks.
 
         Args:
             images: float32 tensor (n, height, width, 3), values 0 to 255.
@@ -290,7 +291,7 @@ class Stepper:
             steps: Number of steps. Pass a tensor to use one graph for all numbers.
 
         Returns:
-            The last step's metrics, in the order of `StepMetrics`, not waited for.
+            The last step's metrics, in the order of `StepMetrics`. The call does not wait for them.
         """
 
         def one_step(done: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -301,7 +302,7 @@ class Stepper:
 
     @graph
     def swap_averages(self) -> None:
-        """Exchanges the weights and their moving averages, which there must be."""
+        """Exchange the weights with their moving averages, which must exist."""
         for average, variable in zip(self.averages, averaged(self.model), strict=True):
             value = tf.identity(variable.value)
             variable.value.assign(average)
@@ -312,8 +313,8 @@ class Stepper:
     def predict(self, images: np.ndarray, *, stop: bool = False) -> tuple[np.ndarray, bool]:
         """Probabilities (n, classes) of a batch, and whether any worker asks to stop.
 
-        Every worker passes and gets the whole batch. The stop request is sent as an extra column of the predictions,
-        so that all workers learn of it after the same batch without one more exchange.
+        Every worker passes the whole batch and receives all its probabilities. The stop request is sent as an extra
+        column of the predictions, so that all workers receive it after the same batch without another exchange.
         """
         if self.replicas == 1:
             batch = tf.convert_to_tensor(images)
@@ -344,11 +345,11 @@ class Stepper:
         return columns if self.replicas == 1 else self.strategy.gather(columns, axis=0)
 
     def _trace_for_any_batch(self, function: Any, batch: Any, others: Sequence[Any] = ()) -> None:
-        """Traces a compiled function before its first call so that it takes batches of any size.
+        """Trace a compiled function before its first call, so that one trace serves batches of any size.
 
-        An epoch's last batch is often smaller. A trace of its own takes seconds for a whole network, as the first does.
+        An epoch's last batch is often smaller, and tracing a whole network again for it would take seconds.
 
-        batch: The arguments that have a row for each picture, or None. others: Those that follow them.
+        batch: The arguments with one row per picture, or None. others: The arguments that follow them.
         """
         ranks = (function, *(None if rows is None else rows.shape.rank for rows in batch))
         if ranks not in self._traced:
@@ -359,7 +360,7 @@ class Stepper:
     # Replicas and workers
 
     def sum_over_workers(self, numbers: np.ndarray) -> np.ndarray:
-        """The sum of every worker's `numbers`, float32 (n,)."""
+        """The sum of all workers' `numbers`, float32 (n,)."""
         return sum_over_workers(self.strategy, numbers)
 
     def _split(self, rows: Any) -> Any:
@@ -376,5 +377,5 @@ class Stepper:
 
 
 def averaged(model: keras.Model) -> list[keras.Variable]:
-    """The variables that have a moving average: all weights, batch-norm statistics included."""
+    """The variables that have a moving average: all weights, including batch-norm statistics."""
     return list(model.weights)

@@ -1,6 +1,6 @@
-"""A training run from a folder of pictures to a folder with a model: `train`, `resume` and `finetune`.
+"""A training run from a folder of pictures to a folder with a model: `train`, `finetune` and `resume`.
 
-The acts of a run follow one another below: checks before work, pictures, session, epochs, report.
+`_run` has the steps of a run in order. Their details are in `preparation`, `epochs` and `run_report`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from .epochs import Evaluated
     from .session import Session
 
-ABORTED = "Collective ops is aborted"  # in TensorFlow's message if another worker has ended
+ABORTED = "Collective ops is aborted"  # a part of TensorFlow's message if another worker has ended
 
 
 def train(
@@ -81,40 +81,49 @@ def train(
     """Train a network on images and write a run's folder.
 
     Args:
-        data: The training images: a folder with one folder of images per class, a .csv of path,label, a
-            folder that `pack` wrote, or "tfds:NAME[:SPLIT]"; or a `tf.data.Dataset` of images and labels,
-            as `data.datasets.pack_dataset` takes it, which is written into the run's folder first (as PNG). Labels
-            that are vectors of 0 and 1 are several per image where any has other than one 1.
-            None is the recipe's, or scikit-learn's handwritten digits.
-        model: The network's name, such as "inception_v4"; or a model of this package, whose table, size and
-            weights, without its classifier, the run starts from. None is the recipe's.
-        class_names: The names of a dataset's classes, in the order of its labels. None takes its own
-            `class_names`, else their numbers.
-        out: The run's folder, new or empty. None is the next free number below runs/.
-        recipe: The name of a recipe, such as "modern", or a TOML file. None is the defaults of
-            `training.config.TrainConfig`.
-        console: Where progress is printed. None is the terminal.
-        settings: Fields of `training.config.TrainConfig`, such as `depths`, `size`, `epochs`, `batch_size` or
-            `val` (held-out images, in the same forms as `data`; without it a fifth of `data` is held out). They
-            override the recipe.
+        data: The training images: a folder with one folder of images per class, a .csv with the columns path,label, a
+            folder written by `pack`, "tfds:NAME[:SPLIT]", or "digits". Or a `tf.data.Dataset` of (image, label), which
+            is first written into the run's folder as PNG: images of (height, width, 1 or 3) with values of 0-255, and
+            labels as integers, one-hot vectors, or vectors of 0 and 1 with several labels per image. None uses the
+            recipe's data, or else scikit-learn's handwritten digits.
+        model: The network's name, such as "inception_v4"; or a model of this package, whose depths, scales, image size
+            and weights (without the classifier) the run starts from. None uses the recipe's network, or else
+            "inception_resnet_v1".
+        class_names: The class names of a `tf.data.Dataset`, in the order of its labels. None uses the dataset's own
+            `class_names`, or else the labels' numbers.
+        out: The run's folder, new or empty. None uses the next free number below runs/.
+        recipe: The name of a recipe ("digits", "paper", "modern", "finetune" or "smoke"), or a TOML file of settings.
+            None uses the defaults of `training.config.TrainConfig`.
+        console: The console for progress. None is the terminal.
+        settings: Fields of `training.config.TrainConfig`, which documents their ranges and defaults. They override
+            the recipe. Examples: `variant`, `depths`, `size` (pixels, default 75), `epochs` (default 5), `batch_size`
+            (default 32), and `val` (held-out images, in the forms of `data`; by default a fifth of `data`).
 
     Returns:
-        The run: its folder with `model.keras` in it, its history, and the report on the held-out images. With `folds`
-        or `seeds` a `RepeatedResult`: the folder with one run's folder per fold or seed, the report on the held-out
-        images of all of them, and `figures` with the mean and standard deviation over the runs.
+        The finished run: `folder` (with the model at `folder.model`), `history` (one row of metrics per epoch),
+        `report` (on the held-out images), `test` (the report on the test images, or None) and `best` (the best epoch).
+        With `folds` or `seeds`, a `RepeatedResult`: `folder` contains one run's folder per fold or seed, `report` is on
+        the held-out images of all runs, and `figures` has their mean and standard deviation over the runs.
 
     Raises:
-        ValueError: A setting, the data, the folder or the disk cannot be used, which is known before
-            training starts; or the loss is no longer finite.
-        KeyboardInterrupt: Ctrl-C or SIGTERM. What was trained so far is in the folder, and
-            `inception-resnet-keras train --resume RUN` continues it.
+        ValueError: A setting, the data, the folder or the disk cannot be used, which is raised before training starts;
+            or the loss becomes NaN or infinite.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM. The folder has a checkpoint of everything trained so far, and
+            `inception-resnet-keras train --resume RUN` resumes the run.
 
     Examples:
+        A folder `photos` with one folder of images per class, and a thin network that trains quickly on a CPU:
+
         ```python
-        run = train("photos", recipe="modern", epochs=20)
-        print(run.report.accuracy, run.folder.model)
-        run = train("photos", folds=5)
-        print(run.report.accuracy, run.figures.mean["accuracy"], run.figures.sd["accuracy"])
+        run = train("photos", depths=(1, 1, 1), size=75, epochs=2)
+        print(f"held-out accuracy {run.report.accuracy:.1%}; the model is {run.folder.model}")
+        ```
+
+        The same with 3-fold cross-validation:
+
+        ```python
+        runs = train("photos", depths=(1, 1, 1), size=75, epochs=1, folds=3)
+        print(f"accuracy {runs.figures.mean['accuracy']:.1%} ± {runs.figures.sd['accuracy']:.1%}")
         ```
     """
     require_tensorflow("train")
@@ -140,37 +149,50 @@ def finetune(
     console: Console | None = None,
     **settings: Any,
 ) -> TrainingResult:
-    """Train a pretrained network on your own images: first a new classifier, then the upper stages too.
+    """Train a pretrained network on your own images: first a new classifier, then also the upper stages.
+
+    With the recipe "finetune" and no other arguments, Inception-ResNet-v2 with ImageNet weights is trained for 12
+    epochs at 299 pixels: 4 epochs train the classifier alone, 8 the upper half of the stages too.
 
     Args:
         data: The training images, as for `train`: a path, a name or a `tf.data.Dataset`.
-        model: The network's name; or a pretrained model of this package, loaded or in memory, whose table (with
-            its depths and scales), size and weights are taken. It stays as it is. None is the recipe's.
-        weights: A run's folder, a checkpoint that `load_weights` reads, or a registered name. The network and its
-            depths follow from it, and of a run or a whole model the size. A run of the same classes keeps its
-            classifier. None is the recipe's, or the model's own.
-        out: The run's folder, new or empty. None is the next free number below runs/.
+        model: The network's name; or a pretrained model of this package in memory, whose depths, scales, image size and
+            weights the run starts from. It is not changed. None uses the network of the weights, or the recipe's.
+        weights: A run's folder, a checkpoint that `load_weights` reads, or a registered name such as "imagenet". It
+            determines the network and, if it contains them, the depths, the scales and the size. The classifier of a
+            run with the same classes is kept. None uses the recipe's weights, or those of `model`.
+        out: The run's folder, new or empty. None uses the next free number below runs/.
         recipe: The name or TOML file of a recipe.
-        console: Where progress is printed. None is the terminal.
+        console: The console for progress. None is the terminal.
         settings: `class_names`, as for `train`, and fields of `training.config.TrainConfig`, which override the
-            recipe, such as `epochs`, `head_epochs` (epochs that train the classifier alone), `learning_rate` (of
-            these), `trunk_learning_rate` (of the epochs after them; None is a tenth), `unfreeze` (the share of the
-            stages that is trained after them, from the top), `layer_rate` (how much slower each stage below learns)
-            and `freeze_batch_norm` (keeps every statistic of the trunk bit by bit).
+            recipe. Examples: `epochs`; `head_epochs`, the number of epochs that train the classifier alone;
+            `learning_rate`, the peak rate of these; `trunk_learning_rate`, the peak rate of the epochs after them
+            (default: a tenth); `unfreeze`, the share of the stages, from the top, that these train, in (0, 1];
+            `layer_rate`, the factor between the rates of a stage and the stage above it; and `freeze_batch_norm`,
+            which keeps the batch-norm statistics of the pretrained stages unchanged.
 
     Returns:
-        The run, as from `train`.
+        The finished run, as from `train`.
 
     Raises:
-        ValueError: As for `train`, and where the weights do not fit the network.
-        KeyboardInterrupt: As for `train`.
+        ValueError: As in `train`; or the weights do not fit the network.
+        KeyboardInterrupt: As in `train`.
 
     Examples:
+        Train a network, then fine-tune it on other images:
+
         ```python
-        run = finetune("photos", weights="imagenet", epochs=12, head_epochs=4, unfreeze=0.5)
-        more = finetune("new photos", weights=run.folder.path, epochs=6)
-        photos = keras.utils.image_dataset_from_directory("photos")
-        run = finetune(photos, model=create_inception_v4(variant="slim", weights="imagenet"), unfreeze_from="b05")
+        run = train("photos", depths=(1, 1, 1), size=75, epochs=2)
+        tuned = finetune("new photos", weights=run.folder.path, epochs=2, head_epochs=1, unfreeze=0.5)
+        print(f"held-out accuracy {tuned.report.accuracy:.1%}; the model is {tuned.folder.model}")
+        ```
+
+        The images as a dataset in memory, and a pretrained model in memory:
+
+        ```python
+        dataset = keras.utils.image_dataset_from_directory("new photos", image_size=(75, 75))
+        model = keras.saving.load_model(tuned.folder.model)
+        again = finetune(dataset, model=model, epochs=2, head_epochs=1, unfreeze_from="b01")
         ```
     """
     require_tensorflow("finetune")
@@ -185,21 +207,21 @@ def train_config(
     console: Console | None = None,
     written: Mapping[str, Path] | None = None,
 ) -> TrainingResult:
-    """Trains a network on pictures and writes a run's folder, as `train` does.
+    """Train a network with a configuration and write a run's folder, as `train` does.
 
     Args:
-        config: The settings, which were checked when they were made.
-        out: The run's folder, new or empty. `None` takes the next free number below runs/.
-        console: Where progress is shown. `None` uses the terminal.
-        written: By setting, files and folders that the settings name and that move into the run's folder.
+        config: The settings.
+        out: The run's folder, new or empty. `None` uses the next free number below runs/.
+        console: The console for progress. `None` is the terminal.
+        written: By setting, files and folders that the settings name and that are moved into the run's folder.
 
     Returns:
-        The finished run, with the model's report on the held-out pictures.
+        The finished run.
 
     Raises:
-        InputError: The data, the folder or the disk cannot be used, raised before training starts; or the loss is
-            no longer finite, with a diagnosis.
-        KeyboardInterrupt: After Ctrl-C or SIGTERM; the folder holds a checkpoint of what was trained.
+        InputError: The data, the folder or the disk cannot be used, which is raised before training starts; or the loss
+            becomes NaN or infinite, with a diagnosis.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM. The folder has a checkpoint of everything trained so far.
     """
     require_tensorflow("train")
     out = None if out is None else Path(out)
@@ -209,9 +231,12 @@ def train_config(
     number, workers = worker(strategy)
     console = _chief_console(console, number)
     if workers > 1 and out is None:
-        raise InputError("out: several workers need one folder that all of them see: give --out")
+        raise InputError("out: several workers need one folder that all of them share: give --out")
     if workers > 1 and written:
-        raise InputError(f"{next(iter(written))}: several workers need it as files: each would write its own")
+        raise InputError(
+            f"{next(iter(written))}: several workers cannot be given data or models in memory, because each would "
+            "write its own copy; give files"
+        )
     config = config.with_absolute_paths()
     require_ready(config, (number, workers))
     if out is None:
@@ -233,9 +258,11 @@ def _with_moved(config: TrainConfig, written: Mapping[str, Path], run: RunFolder
 def _train_several(
     config: TrainConfig, out: Path | None, console: Console, written: Mapping[str, Path]
 ) -> RepeatedResult:
-    """Trains a run per fold or seed."""
+    """Train one run per fold or seed."""
     if "TF_CONFIG" in os.environ and config.strategy == "auto":
-        raise InputError("folds and seeds: several workers train one run; unset TF_CONFIG, or give --strategy one")
+        raise InputError(
+            "folds and seeds: several workers can only train a single run; unset TF_CONFIG, or give --strategy one"
+        )
     config = config.with_absolute_paths()
     require_ready(config, (0, 1))
     if out is None:
@@ -248,7 +275,7 @@ def _train_several(
 
 
 def _finish_study(study: Study, console: Console, settings: Mapping[str, Any]) -> RepeatedResult:
-    """Trains the runs that are not finished. settings: Those that are changed."""
+    """Train the unfinished runs. settings: Settings to change."""
     runs, figures, report = train_study(
         study,
         console,
@@ -261,31 +288,31 @@ def _finish_study(study: Study, console: Console, settings: Mapping[str, Any]) -
 def resume(
     path: str | PathLike[str], settings: Mapping[str, Any] | None = None, *, console: Console | None = None
 ) -> TrainingResult:
-    """Resumes an interrupted run at the step of its newest whole checkpoint.
+    """Resume an interrupted run from its newest undamaged checkpoint.
 
     Args:
-        path: The run's folder, or that of several folds or seeds, whose unfinished runs are then trained.
-        settings: Settings to change, of those in `config.CHANGEABLE`; config.json keeps them.
-        console: Where progress is shown. `None` uses the terminal.
+        path: The run's folder; or the folder of several folds or seeds, whose unfinished runs are then trained.
+        settings: Settings to change, which must be in `config.CHANGEABLE`; config.json records the new values.
+        console: The console for progress. `None` is the terminal.
 
     Returns:
         The finished run.
 
     Raises:
-        InputError: The folder holds no run, all epochs are trained, or a setting may not change; and as `train`.
-        KeyboardInterrupt: As `train`.
+        InputError: The folder has no run, all epochs are trained, or a setting may not change; and as in `train`.
+        KeyboardInterrupt: As in `train`.
     """
     require_tensorflow("train")
     run = RunFolder(Path(path))
     settings = settings or {}
     if fixed := [name for name in settings if name not in CHANGEABLE]:
         raise InputError(
-            f"resume: goes on with what the run was started with; leave out {', '.join(fixed)}. What may be changed is "
+            f"resume: uses the settings of the run; leave out {', '.join(fixed)}. Settings that may change are "
             f"{', '.join(CHANGEABLE)}"
         )
     if study := find_study(run.path):
         if run.report.exists():
-            raise InputError(f"{run.path}: all {study.kind} are trained; nothing is left to go on with")
+            raise InputError(f"{run.path}: all {study.kind} are trained; there is nothing to resume")
         with only_writer(run.path):
             return _finish_study(study, console or Console(), settings)
     stored, missing = read_stored_config(run.config)
@@ -298,44 +325,44 @@ def resume(
         filled = ", ".join(f"{name} = {json.dumps(stored.settings()[name])}" for name in missing)
         say(
             console,
-            f"{run.config} is of an older version, and lacks what that one always did: {filled}",
+            f"{run.config} was written by an older version without some settings; they are set as it behaved: {filled}",
             style="yellow",
         )
     require_ready(config, (number, workers), resumed=run.has_checkpoint())
     with nullcontext() if number else only_writer(run.path):
-        _require_unfinished(run, config)  # another process may have finished it meanwhile
+        _require_unfinished(run, config)  # again, because another process may have finished it
         return _run(config, run, strategy, console)
 
 
 def _require_unfinished(run: RunFolder, config: TrainConfig) -> None:
-    """Raises InputError if nothing is left to train, or another run's model or the run's own would be overwritten."""
+    """Raise InputError if nothing is left to train, or if a finished or foreign model would be overwritten."""
     for model in (run.model, run.best):
         require_same_run(model)
     if run.has_checkpoint():
-        return  # it holds the history too, and is removed only after the report is written
+        return  # checkpoints are removed only after the report is written, so the run is not finished
     history = run.read_history()
     epochs = len(history)
     if run.report.exists() and is_finished(config, history):
         which = f"all {config.epochs} epochs are trained"
         if epochs < config.epochs:
             which = f"training stopped early, after epoch {epochs} of {config.epochs} (patience {config.patience})"
-        raise InputError(f"{run.path}: {which}; nothing is left to go on with")
+        raise InputError(f"{run.path}: {which}; there is nothing to resume")
     if os.path.lexists(run.model):
         raise InputError(
-            f"{run.path}: holds a model and no checkpoint to go on from, and its history.csv has {epochs} of "
-            f"{config.epochs} epochs: to train it again would overwrite the model. Start a new run, with --weights "
-            f"{run.model} to go on from it"
+            f"{run.path}: has a model but no checkpoint to resume from, and its history.csv has {epochs} of "
+            f"{config.epochs} epochs; training again would overwrite the model. Start a new run; --weights {run.model} "
+            "starts it from this model"
         )
 
 
 def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, console: Console) -> TrainingResult:
-    """Trains. On Ctrl-C, prints the resume command if a checkpoint exists."""
+    """Train. On Ctrl-C, print the resume command if a checkpoint exists."""
     import tensorflow as tf
 
     from ..evaluation.html_report import try_write_report
 
     try:
-        # Pictures
+        # Pictures: open and split them, and choose the settings that depend on them
         pictures = agreed_pictures(config, run, strategy, console)
         training, held_out, test = parts = pictures.parts
         require_labels(parts)
@@ -343,7 +370,7 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         config = replace(with_chosen_monitor(config, training), value_range=training.value_range or ())
         introduce_classes(console, config, training, held_out, test)
         config = with_chosen_precision(config, strategy, console)
-        # Session: a new one, or the one of the newest checkpoint
+        # Session: a new one, or the state of the newest checkpoint
         session = new_session(config, parts, strategy)
         writer = RunWriter(run, session, console)
         if not writer.resume():
@@ -354,9 +381,9 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
             writer.write(lambda: keep_pictures(run, pictures, console))
         _introduce(writer, parts)
         describe_copies(pictures, console)
-        # Epochs, and the only look at the test pictures
+        # Epochs, and then the only use of the test pictures
         evaluated, tested = _train_epochs(writer, parts)
-        # Report
+        # Report: tables and charts; then the checkpoints are not needed any more
         several = training.multi_label
         thresholds = best_thresholds(evaluated[0].labels, evaluated[1]) if several else []
         report = make_report(training, held_out, *evaluated, thresholds=thresholds)
@@ -364,23 +391,24 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
         if writer.chief:
             writer.write(lambda: write_predictions(run, evaluated, tested, thresholds))
             write_report(writer, evaluated[0], report, test_report)
-            writer.checkpoints.clear()  # the run is finished: its models and its report are written
+            writer.checkpoints.clear()
             if reason := try_write_report(run.path):
                 say(console, f"report.html was not written: {reason}", style="yellow")
         history = session.position.history
         best, early = best_epoch(config, history), stops_early(config, history)
         return TrainingResult(run, history, report, best, early, writer.chief, test_report)
     except KeyboardInterrupt:
-        if run.has_checkpoint() and not run.study:  # of several runs, all of them are resumed
-            say(console, f"go on with: {command('train', '--resume', run.path)}")
+        if run.has_checkpoint() and not run.study:  # several folds or seeds are resumed as a whole
+            say(console, f"to continue: {command('train', '--resume', run.path)}")
         raise
     except tf.errors.OpError as error:
         if worker(strategy)[1] == 1 or ABORTED not in str(error):
             raise
         again = command("train", "--resume", run.path) if run.has_checkpoint() else "the same command"
         raise InputError(
-            "another worker has ended, and this one cannot go on without it: what that one said tells why, unless it "
-            f"stood still for 10 seconds, which counts as ended. Start all of them again with: {again}"
+            "another worker has ended, and this one cannot continue without it. The reason is in the other worker's "
+            "output, unless it did not respond for 10 seconds, which counts as ended. Restart all workers with: "
+            f"{again}"
         ) from error
 
 
@@ -390,17 +418,15 @@ def _chief_console(console: Console | None, number: int) -> Console:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Session: the start of a new one, and what is printed before the first step
+# Session: the start of a new session, and the messages before the first step
 # ----------------------------------------------------------------------------------------------------------------------
-
-
 def _start(writer: RunWriter) -> None:
-    """Loads the pretrained weights, checks the disk and writes config.json; a resumed run has done so."""
+    """Load the pretrained weights, check the disk and write config.json, which a resumed run has already done."""
     run, session, config = writer.run, writer.session, writer.session.config
     if config.weights is not None:
         say_lines(writer.console, session.load_pretrained(config.weights))
     if writer.chief:
-        # Room for the checkpoints that are kept and the one being written, and likewise for the two models.
+        # Space for the kept checkpoints and the one being written, and for two models and the one being written.
         checkpoint = session.state_bytes()
         model = 4 * session.model.count_params()
         require_space(run.path, (config.keep + 1) * checkpoint + 3 * model)
@@ -411,7 +437,7 @@ def _start(writer: RunWriter) -> None:
 
 
 def _introduce(writer: RunWriter, parts: Parts) -> None:
-    """Prints what is trained on what, and what the user should know before it starts."""
+    """Print a summary of the run, hints and warnings before training starts."""
     from .epochs import unreadable_pictures
 
     training, held_out, test = parts
@@ -422,10 +448,10 @@ def _introduce(writer: RunWriter, parts: Parts) -> None:
         f"{config.model} ({config.variant}), {session.model.count_params():,} parameters, on "
         f"{counted(len(training), 'picture')} of {counted(len(training.class_names), 'class')} at {config.size_text}; "
         f"{len(held_out):,} held out"
-        f"{f', {len(test):,} for one test at the end' if test else ''} → {writer.run.path}",
+        f"{f', {len(test):,} for the test at the end' if test else ''} → {writer.run.path}",
     )
     if config.folds and training.multi_label:
-        spread = "the folds have about the same share of every combination of labels, of rare ones of the rarest label"
+        spread = "folds are stratified by combinations of labels, and for rare combinations by the rarest label"
         say(console, spread)
     if config.weights is not None:
         say(console, describe_phases(config))
@@ -441,8 +467,8 @@ def _introduce(writer: RunWriter, parts: Parts) -> None:
         activations = estimate_activations(config, session.strategy.num_replicas_in_sync)
         say(
             console,
-            f"rematerialised: about {activations.rematerialised / 1e9:.2f} GB of maps kept a replica, in place of "
-            f"{activations.kept / 1e9:.2f} GB",
+            f"rematerialised: about {activations.rematerialised / 1e9:.2f} GB of activations kept per replica instead "
+            f"of {activations.kept / 1e9:.2f} GB",
         )
     for note in dict.fromkeys((*training.notes, *held_out.notes)):
         say(console, note)
@@ -456,7 +482,7 @@ def _introduce(writer: RunWriter, parts: Parts) -> None:
 # Epochs: the loop itself is `epochs.Trainer`
 # ----------------------------------------------------------------------------------------------------------------------
 def _train_epochs(writer: RunWriter, parts: Parts) -> tuple[Evaluated, Evaluated | None]:
-    """Trains the remaining epochs; the held-out and the test pictures that could be read, and their probabilities."""
+    """Train the remaining epochs. Returns the readable held-out and test pictures with their probabilities."""
     from .epochs import Trainer
 
     training = parts.training
@@ -480,21 +506,22 @@ def _train_epochs(writer: RunWriter, parts: Parts) -> tuple[Evaluated, Evaluated
             say(
                 console,
                 f"interrupted after {len(position.history)} of {counted(epochs, 'epoch')} and {position.batch} of "
-                f"{counted(steps, 'step')}; all that was trained is in {writer.run.path}",
+                f"{counted(steps, 'step')}; everything trained so far is saved in {writer.run.path}",
             )
             raise KeyboardInterrupt from None
 
 
 def _early_stop(session: Session) -> str:
-    """Why a run ended before its last epoch, and what of its learning-rate schedule was left."""
+    """A sentence about the reason why a run stopped early, and about its unfinished learning-rate schedule."""
     config, history = session.config, session.position.history
     text = (
-        f"stopped early after epoch {len(history)} of {config.epochs}: the last {config.patience} were not better by "
-        f"held-out {NAMES[config.monitor]} than epoch {best_epoch(config, history).epoch} (patience {config.patience})"
+        f"stopped early after epoch {len(history)} of {config.epochs}: the last {config.patience} epochs were not "
+        f"better by held-out {NAMES[config.monitor]} than epoch {best_epoch(config, history).epoch} (patience "
+        f"{config.patience})"
     )
     if config.schedule == "constant":
         return text
     return (
-        f"{text}. The {config.schedule} schedule had not finished: the learning rate was still "
-        f"{float(session.optimizer.learning_rate):.3g}; a run of --epochs {len(history)} would finish it"
+        f"{text}. The {config.schedule} schedule was not finished: the learning rate was still "
+        f"{float(session.optimizer.learning_rate):.3g}; a run with --epochs {len(history)} would finish it"
     )

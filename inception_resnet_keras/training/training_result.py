@@ -1,10 +1,9 @@
-"""What `train` and `finetune` return: a finished run, or the runs of several folds or seeds."""
+"""The return values of `train` and `finetune`: a finished run, or several runs of folds or seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ..common import notebook
 from ..common.console import counted
@@ -19,9 +18,6 @@ from .folds import (
 )
 from .run import RunFolder
 
-if TYPE_CHECKING:
-    pass
-
 LEARNING_CURVES = "learning_curves.png"
 
 
@@ -29,12 +25,12 @@ LEARNING_CURVES = "learning_curves.png"
 class TrainingResult:
     """A finished run.
 
-    folder: Its folder. history: One row of metrics per epoch.
-    report: The report on the held-out pictures, of the last epoch's model, which is model.keras.
-    test: The report on the test pictures, which that model sees once; None without a test part.
-    best: The epoch that best.keras is of; None of several runs.
-    stopped_early: Whether `patience` ended the run before its last epoch.
-    chief: Whether this process wrote the folder; one of several workers does.
+    folder: The run's folder. history: One row of metrics per epoch.
+    report: The report on the held-out pictures, for the model after the last epoch, which is model.keras.
+    test: The report of the same model on the test pictures; None without a test part.
+    best: The epoch whose model is best.keras; None for several runs.
+    stopped_early: Whether `patience` stopped the run before its last epoch.
+    chief: Whether this process wrote the folder. Of several workers, only one does.
     """
 
     folder: RunFolder
@@ -53,11 +49,11 @@ class TrainingResult:
         return f"{counted(len(self.history), 'epoch')}{', stopped early' * self.stopped_early}"
 
     def _repr_html_(self) -> str:
-        """The accuracy, the learning curves and the classes, for a notebook."""
+        """HTML with the accuracy, the learning curves and the classes, for a notebook."""
         curves = self.folder.path / LEARNING_CURVES
         return notebook.page(
             notebook.heading(f"held-out {self.report.headline}; after {self._epochs}"),
-            notebook.line(f"best.keras is of {self.best}"),
+            notebook.line(f"best.keras is the model after {self.best}"),
             notebook.picture(curves, "loss and accuracy by epoch", 760),
             notebook.table(class_table(self.report, CLASSES_SHOWN)),
             notebook.line(f"everything is in {self.folder.path}"),
@@ -68,11 +64,12 @@ class TrainingResult:
 class RepeatedResult(TrainingResult):
     """Several finished runs, one per fold or per seed.
 
-    folder: The folder that holds them. history: Empty; each run has its own. report: The report on the held-out
-    pictures of all runs, pooled: with folds, each picture once. test: None; the folder's report.json has the runs' own.
-    runs: The folders of the runs. figures: Those of each run on its held-out pictures, with their mean and standard
-    deviation over the runs: accuracy and balanced accuracy; of several labels per picture mean average precision, micro
-    F1, macro F1 and the share of pictures whose labels are all right.
+    folder: The folder that contains the runs. history: Empty; each run has its own.
+    report: The report on the pooled held-out pictures of all runs; with folds, each picture occurs once.
+    test: None; the folder's report.json has the figures of each run. runs: The folders of the runs.
+    figures: The figures of each run on its held-out pictures, with their mean and standard deviation over the runs:
+        accuracy and balanced accuracy; or, with several labels per picture, mean average precision, micro F1, macro F1,
+        and the share of pictures with all labels right.
     """
 
     runs: Sequence[RunFolder] = ()
@@ -90,7 +87,7 @@ class RepeatedResult(TrainingResult):
         return f"{FIGURES[key]} {getattr(self.report, key):.2%}"
 
     def _repr_html_(self) -> str:
-        """The figures of each run and the classes, for a notebook."""
+        """HTML with the figures of each run and the classes, for a notebook."""
         return notebook.page(
             notebook.heading(f"held-out {self._headline} of {len(self.runs)} runs"),
             notebook.table(runs_table(self.figures)),

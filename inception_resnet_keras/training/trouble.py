@@ -1,9 +1,9 @@
-"""What goes wrong in a training step: values that are not finite, and running out of memory.
+"""Diagnosis of failed training steps: values that are not finite, and running out of memory.
 
     python -m inception_resnet_keras.training.trouble --model inception_resnet_v2 --size 299 --batch-size 8
 
-measures the memory of a step with and without rematerialised stages, each in a process of its own: the most memory held
-during a step, the first GPU's if there is one, otherwise the process's, and the step's time.
+measures a step with and without rematerialised stages, each in a separate process: the peak memory of the first GPU, or
+without a GPU of the process, and the duration of the step.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ NAMES_SHOWN = 3
 
 
 def diagnose(model: keras.Model, images: np.ndarray, metrics: StepMetrics, gradients: Any) -> str:
-    """The losses, and the first layer, weights and gradients that are not finite, in one line."""
+    """One line with the losses, and the first layer, weights and gradients that are not finite."""
     parts = {"classifier": metrics.classifier, "auxiliary head": metrics.auxiliary, "penalty": metrics.penalty}
     findings = ["losses: " + ", ".join(f"{name} {value:g}" for name, value in parts.items())]
     pixels = np.asarray(images)
     if not np.isfinite(pixels).all():
-        findings.append("the pictures themselves hold values that are not finite")
+        findings.append("the pictures themselves contain values that are not finite")
     weights = [weight.path for weight in model.weights if not np.isfinite(weight.numpy()).all()]
     if weights:
         findings.append(f"weights that are not finite: {_first_names(weights)}")
@@ -55,7 +55,7 @@ def diagnose(model: keras.Model, images: np.ndarray, metrics: StepMetrics, gradi
     broken = [
         variable.path
         for variable, gradient in zip(model.trainable_variables, gradients, strict=True)
-        # With several replicas a gradient has one part for each.
+        # With several replicas, a gradient has one part per replica.
         if not all(np.isfinite(part.numpy()).all() for part in getattr(gradient, "values", [gradient]))
     ]
     if broken:
@@ -68,7 +68,7 @@ def first_broken_layer(model: keras.Model, images: np.ndarray) -> str | None:
     import keras
 
     layers = [layer for layer in model.layers if not isinstance(layer.output, list)]
-    with keras.StatelessScope():  # batch-norm statistics must not move
+    with keras.StatelessScope():  # so that batch-norm statistics do not change
         outputs = keras.Model(model.inputs[0], [layer.output for layer in layers])(images, training=True)
     finite = (bool(keras.ops.all(keras.ops.isfinite(output))) for output in outputs)
     return next((layer.name for layer, fine in zip(layers, finite, strict=True) if not fine), None)
@@ -84,31 +84,32 @@ def _first_names(names: list[str]) -> str:
 # ----------------------------------------------------------------------------------------------------------------------
 @contextmanager
 def explain_out_of_memory(session: Session, images: Any, labels: Any, console: Console) -> Iterator[None]:
-    """Around a step: replaces an out-of-memory error by an InputError that says what to set instead."""
+    """Replace an out-of-memory error within the block, a training step, by an InputError with advice."""
     try:
         yield
-    except Exception as error:  # XLA and the allocators raise other classes than TensorFlow's own
+    except Exception as error:  # XLA and the allocators do not raise TensorFlow's own exceptions
         if not is_out_of_memory(error):
             raise
         advice = batch_size_advice(session, images, labels, console)
     else:
         return
-    raise InputError(advice)  # outside of the handler, so that the failed step's frames release their tensors
+    raise InputError(advice)  # outside the handler, so that the frames of the failed step release their tensors
 
 
 def batch_size_advice(session: Session, images: Any, labels: Any, console: Console) -> str:
-    """Says what does not fit and what to set; on one replica it finds the largest batch that fits.
+    """A message about the batch that does not fit and settings that need less memory.
 
-    Smaller batches are tried in this process, beside the weights and the optimizer, without taking a step. Several
-    replicas cannot be tried: they would wait for one another.
+    On one replica, the largest batch that fits is searched for: smaller batches are tried in this process, beside the
+    weights and the optimizer, without taking a step. On several replicas this is not possible, because they would wait
+    for one another.
     """
     config = session.config
     problem = f"batch_size: a step of {config.batch_size} pictures of {config.size_text} does not fit in memory"
-    less = "--remat, --precision mixed_bfloat16 or a smaller --size need less"
+    less = "--remat, --precision mixed_bfloat16 or a smaller --size need less memory"
     if session.strategy.num_replicas_in_sync > 1:
         return f"{problem}; give a smaller --batch-size, or compute it in micro-batches: --accumulate N; {less}"
     micro_batch = -(-config.batch_size // config.accumulate)
-    say(console, f"{problem}; trying smaller ones…", style="yellow")
+    say(console, f"{problem}; trying smaller batches…", style="yellow")
 
     def fits(batch: int) -> bool:
         try:
@@ -121,10 +122,10 @@ def batch_size_advice(session: Session, images: Any, labels: Any, console: Conso
 
     most = largest_that_fits(micro_batch, fits)
     if not most:
-        return f"{problem}, and not even one of a single picture does; {less}"
+        return f"{problem}, nor does a step of a single picture; {less}"
     parts = next(number for number in range(2, config.batch_size + 1) if _divides(number, config.batch_size, most))
     return (
-        f"{problem}; the largest of those tried that does is {most}. Give --batch-size {most}, or keep "
+        f"{problem}; the largest tried batch that fits is {most}. Give --batch-size {most}, or keep "
         f"{config.batch_size} and compute it in micro-batches: --accumulate {parts}; {less}"
     )
 
@@ -134,13 +135,13 @@ def _divides(parts: int, batch: int, most: int) -> bool:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# The memory of a step, estimated
+# Estimating the memory of a step
 # ----------------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class ActivationBytes:
-    """Bytes of activations that a replica holds at most.
+    """Largest number of bytes of activations on a replica.
 
-    kept: All of them. rematerialised: The stages' outputs, and the inner activations of one stage.
+    kept: With all activations kept. rematerialised: With the stages' outputs, and the activations inside one stage.
     """
 
     kept: int
@@ -148,10 +149,10 @@ class ActivationBytes:
 
 
 def estimate_activations(config: TrainConfig, replicas: int = 1) -> ActivationBytes:
-    """Activations of a replica's micro-batch that the backward pass reads, from the network's table.
+    """Estimate, from the network's table, the activations of a replica's micro-batch that the backward pass needs.
 
-    A convolution's output is kept for its batch norm, and its ReLU's output for the next layer; pooled and
-    concatenated maps are kept, and so is a block's output. What single operations need while they run is not counted.
+    Counted are the outputs of convolutions (for their batch norm) and of ReLUs (for the next layer), pooled and
+    concatenated maps, and the outputs of blocks. Temporary memory of single operations is not counted.
     """
     nodes = trace(config.network, config.image_size, aux_head=config.aux_weight > 0)
     readers: dict[str, list[str]] = {}
@@ -172,12 +173,12 @@ def estimate_activations(config: TrainConfig, replicas: int = 1) -> ActivationBy
 def _kept_maps(node: Node, readers: list[str]) -> int:
     if node.op == "conv":
         linear = node.row is not None and getattr(node.row, "linear", False)
-        return 0 if linear else 2  # a linear convolution is only added to something
+        return 0 if linear else 2  # the output of a linear convolution is only an addend, which no gradient needs
     return 0 if node.op == "sum" and readers == ["relu"] else 1
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# The memory of a step, measured
+# Measuring the memory of a step
 # ----------------------------------------------------------------------------------------------------------------------
 STEPS = 4
 GPU = "GPU:0"
@@ -185,10 +186,10 @@ GPU = "GPU:0"
 
 @dataclass(frozen=True)
 class MemoryMeter:
-    """A memory whose use can be read.
+    """Measures the use of a memory.
 
-    memory: Name of the memory. read: Returns the bytes held now, and the most since the last reset.
-    reset: Starts a new peak.
+    memory: Name of the memory. read: Returns the bytes in use now, and their peak since the last reset.
+    reset: Resets the peak.
     """
 
     memory: str
@@ -196,7 +197,7 @@ class MemoryMeter:
     reset: Callable[[], object]
 
     def peak_beyond_start(self, work: Callable[[], object]) -> int:
-        """The most bytes held during `work`, minus those held before it."""
+        """The peak of bytes in use during `work`, minus the bytes in use before it."""
         self.reset()
         before, _ = self.read()
         work()
@@ -204,7 +205,7 @@ class MemoryMeter:
 
 
 def memory_meter() -> MemoryMeter:
-    """A meter of the first GPU's memory, in TensorFlow's count, or without a GPU of the process's memory."""
+    """A meter of the first GPU's memory as counted by TensorFlow; without a GPU, of the process's memory."""
     import tensorflow as tf
 
     if tf.config.list_logical_devices("GPU"):
@@ -217,7 +218,7 @@ def process_meter() -> MemoryMeter:
 
 
 def gpu_peak_bytes() -> int | None:
-    """The most bytes that TensorFlow has held on the first GPU; `None` without a GPU."""
+    """TensorFlow's peak memory on the first GPU, in bytes; `None` without a GPU."""
     import tensorflow as tf
 
     return _gpu_bytes()[1] if tf.config.list_logical_devices("GPU") else None
@@ -225,10 +226,10 @@ def gpu_peak_bytes() -> int | None:
 
 @dataclass(frozen=True)
 class StepMeasurement:
-    """A measured step.
+    """The measurement of a step.
 
-    peak: Most bytes held in a step beyond those held before the first one. memory: Name of the memory.
-    seconds, processor_seconds: Of a step by the clock, and summed over all processors; the least of a few.
+    peak: Peak of bytes in use during the steps, minus the bytes before the first step. memory: Name of the memory.
+    seconds, processor_seconds: Duration of a step, and processor time over all cores; the minimum of a few steps.
     """
 
     peak: int
@@ -238,7 +239,7 @@ class StepMeasurement:
 
 
 def measure_step(settings: dict[str, Any]) -> StepMeasurement:
-    """Measures a step of the configuration with these settings, in a new process."""
+    """Measure a step of the configuration with these settings, in a new process."""
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_measure_step, args=(settings, sender))
@@ -284,7 +285,7 @@ def _gpu_bytes() -> tuple[int, int]:
 def _process_bytes() -> tuple[int, int]:
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:  # not Linux: what is held now cannot be read
+    except OSError:  # not Linux: only the peak can be read
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -301,11 +302,11 @@ def _reset_process_peak() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="inception_resnet_v2", help="(default: %(default)s)")
-    parser.add_argument("--variant", default="paper", help="(default: %(default)s)")
-    parser.add_argument("--size", type=int, default=299, help="(default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=8, help="(default: %(default)s)")
-    parser.add_argument("--optimizer", default="sgd", help="(default: %(default)s)")
+    parser.add_argument("--model", default="inception_resnet_v2", help="the network (default: %(default)s)")
+    parser.add_argument("--variant", default="paper", help="its variant (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=299, help="side of the pictures (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=8, help="pictures per step (default: %(default)s)")
+    parser.add_argument("--optimizer", default="sgd", help="the optimizer (default: %(default)s)")
     settings = vars(parser.parse_args())
     estimate = estimate_activations(TrainConfig.from_settings(settings))
     for remat, estimated in ((False, estimate.kept), (True, estimate.rematerialised)):

@@ -120,7 +120,7 @@ def test_groups_weights_and_columns_that_are_not_read(tmp_path: Path) -> None:
     assert source.weights.tolist() == np.array([1, 0, 2.5, 1e-3], np.float32).tolist()
     [(place, reason)] = source.beside
     assert place == str(file)
-    takes = "path, label, split, group, weight"
+    takes = "columns read: path, label, split, group, weight"
     assert reason.startswith(
         f"the columns 'note', 'age' are not read, unless named by the setting group; columns read: {takes}"
     )

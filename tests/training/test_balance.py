@@ -182,7 +182,7 @@ def test_balanced_weights_are_scikit_learns_and_multiply_the_pictures_own(source
     ("settings", "weights", "says"),
     [
         ({"class_weight": {"tow": 2.0}}, None, "class_weight: got 'tow'; it takes names of the 3 classes: 0, 1, 2"),
-        ({}, [0.0, 0.0], "weight: of all 2 training pictures it is 0: nothing would be learned"),
+        ({}, [0.0, 0.0], "weight: all 2 training pictures have the weight 0, so that nothing would be learned"),
     ],
 )
 def test_what_cannot_be_weighted_is_refused(
@@ -199,7 +199,7 @@ def test_pictures_of_several_labels_have_no_class_weights(source: Source) -> Non
     assert several.class_counts.tolist() == source.class_counts.tolist() == [20, 20, 5]
     require_balance(config(), several)
     for name in ("class_weight", "sampler"):
-        with pytest.raises(InputError, match=f"{name}: got 'balanced'; it takes none where a picture may have several"):
+        with pytest.raises(InputError, match=f"{name}: got 'balanced'; it takes none if pictures may have several"):
             require_balance(config(**{name: "balanced"}), several)
 
 
@@ -221,22 +221,25 @@ def introduced(made: TrainConfig, source: Source) -> str:
 def test_classes_and_what_is_done_about_them_are_printed(source: Source) -> None:
     said = introduced(config(), source)
     assert re.search(r"│ 2 +│ +5 │ +5 │", said)
-    assert "classes are uneven: '0' has 4 times the training pictures of '2', and every picture counts alike" in said
+    assert (
+        "classes are uneven: '0' has 4 times the training pictures of '2', and every picture has the same weight"
+        in said
+    )
     assert "hint: --class-weight balanced or --sampler balanced" in said
-    assert "best.keras goes by held-out balanced accuracy" in said
+    assert "best.keras is chosen by held-out balanced accuracy" in said
     said = introduced(config(class_weight="balanced", monitor="loss"), source)
     assert "hint" not in said
     assert "the loss is weighted by class: from 0.75 ('0') to 3 ('2')" in said
-    assert "best.keras goes by held-out loss" in said
+    assert "best.keras is chosen by held-out loss" in said
     said = introduced(config(sampler="balanced"), source)
-    assert "every class is drawn 15 times an epoch: a picture of '0' 0.75 times, one of '2' 3 times" in said
+    assert "every class is sampled 15 times per epoch: each picture of '0' 0.75 times, each of '2' 3 times" in said
     even = source.take(np.flatnonzero(source.labels < 2))
     even = replace(even, class_names=["0", "1"], weights=np.linspace(0.5, 2, len(even), dtype=np.float32))
     said = introduced(config(), even)
     assert "classes are even: " in said
     assert "hint" not in said
     assert "weighted by picture: the data's weights are from 0.5 to 2" in said
-    assert "best.keras goes by held-out accuracy" in said
+    assert "best.keras is chosen by held-out accuracy" in said
 
 
 def test_many_classes_are_shortened_and_a_class_without_pictures_is_named(source: Source) -> None:
@@ -337,8 +340,11 @@ def test_a_run_that_stopped_early_says_so_and_what_its_files_are_of(
     ended, best_one = len(run.history), run.best.epoch
     assert run.stopped_early
     assert (ended, run.best.monitor) == (best_one + 2, "balanced_accuracy")
-    assert f"stopped early after epoch {ended} of 60: the last 2 were not better by held-out balanced accuracy" in said
-    assert "The cosine schedule had not finished: the learning rate was still 0.0" in said
+    assert (
+        f"stopped early after epoch {ended} of 60: the last 2 epochs were not better by held-out balanced accuracy"
+        in said
+    )
+    assert "The cosine schedule was not finished: the learning rate was still 0.0" in said
     assert f"{ended} epochs, stopped early, held-out accuracy {run.report.accuracy:.2%} (" in repr(run)
     assert "rarest class &#x27;2&#x27;, 1 picture: recall" in run._repr_html_()
     report = json.loads(run.folder.report.read_text())

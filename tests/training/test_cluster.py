@@ -56,12 +56,12 @@ def test_workers_go_on_when_all_have_come_whoever_is_first(monkeypatch: pytest.M
         done.append(pool.submit(cluster.wait_for_workers, there, 3, 1))
         for one in done:
             one.result(30)
-    assert f"waiting for the worker {there[3]}, 1 minutes at most" in capsys.readouterr().err
+    assert f"waiting for the worker {there[3]}, at most 1 minutes" in capsys.readouterr().err
     socket.create_server(("127.0.0.1", int(there[0].rpartition(":")[2]))).close()  # the chief's port is free for it
 
 
 @pytest.mark.parametrize(("number", "missing"), [(0, "the worker {1}"), (1, "the chief {0}")])
 def test_who_does_not_come_is_named(number: int, missing: str) -> None:
     there = free_addresses(2)
-    with pytest.raises(InputError, match=rf"{missing.format(*there)} did not come within 0.01 minutes"):
+    with pytest.raises(InputError, match=rf"{missing.format(*there)} did not start within 0.01 minutes"):
         cluster.wait_for_workers(there, number, 0.01)

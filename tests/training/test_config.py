@@ -44,7 +44,7 @@ from inception_resnet_keras.training.settings import (
         ({"cache": "disk"}, "cache: got 'disk'; it takes 'none' or 'memory'"),
         ({"max_corrupt": 1.5}, "max_corrupt: got 1.5; it takes a number of pictures, at least 0, or a share"),
         ({"val": "somewhere"}, "need a training set"),
-        ({"freeze_batch_norm": True}, "freeze_batch_norm: freezing layers needs trained ones: give weights too"),
+        ({"freeze_batch_norm": True}, "freeze_batch_norm: only pretrained layers can be frozen; give weights too"),
     ],
 )
 def test_what_is_out_of_range_is_named(given: dict[str, Any], says: str) -> None:
@@ -105,9 +105,9 @@ def test_an_older_versions_configuration_is_filled_in_where_it_did_as_the_defaul
     for name in ("shift", "epochs", "optimizer"):  # the first runs shifted nothing, say
         with pytest.raises(InputError, match=rf"config\.json: is damaged or from another program.*{name}"):
             stored(**{name: ...})
-    with pytest.raises(InputError, match=r"holds 'ara', which is no setting of this version; did you mean 'area'\?"):
+    with pytest.raises(InputError, match=r"has 'ara', which is not a setting of this version; did you mean 'area'\?"):
         stored(area=..., ara=[0.2, 1.0])
-    with pytest.raises(InputError, match=r"holds 'xyz', which is no setting of this version$"):
+    with pytest.raises(InputError, match=r"has 'xyz', which is not a setting of this version$"):
         stored(xyz=True)
     assert read_config(path, newer=True) == config
 
@@ -243,8 +243,8 @@ def test_a_number_of_pictures_is_no_share_of_them() -> None:
     ("settings", "says"),
     [
         (["learning_rte=1"], "'learning_rte' is no setting; did you mean 'learning_rate'"),
-        (["qqqq=1"], "'qqqq' is no setting; there are data,val,val_fraction"),
-        (["epochs=many"], "epochs: got 'many'; it takes an integer .without it: 5"),
+        (["qqqq=1"], "'qqqq' is no setting; settings: data,val,val_fraction"),
+        (["epochs=many"], "epochs: got 'many'; it takes an integer .default: 5"),
         (["epochs=1.5"], "epochs: got 1.5; it takes an integer"),
         (["jit=1"], "jit: got 1; it takes true or false"),
         (["learning_rate=true"], "learning_rate: got True; it takes a number"),
@@ -253,16 +253,16 @@ def test_a_number_of_pictures_is_no_share_of_them() -> None:
         (["optimizer=adm"], "optimizer: got 'adm'; it takes 'adam'"),
         (["accumulate=3"], "accumulate: got 3; it takes an integer that divides the batch of 32"),
         (["weight_decay=0.1"], "weight_decay: got 0.1; it takes 0 with adam"),
-        (["head_epochs=2"], "head_epochs: freezing layers needs trained ones: give weights"),
+        (["head_epochs=2"], "head_epochs: only pretrained layers can be frozen; give weights"),
         (["head_epochs=6", "weights=x"], "head_epochs: got 6; it takes an integer from 0 to the 5 epochs"),
         (["unfreeze_from=z01", "weights=x"], "unfreeze_from: got 'z01'; it takes a stage of .*: stem, a01"),
         (["unfreeze=0.0", "weights=x"], "unfreeze: got 0.0; it takes a share above 0, at most 1"),
-        (["unfreeze=0.5", "unfreeze_from=b01", "weights=x"], "unfreeze: got 0.5; .* both say what is trained"),
+        (["unfreeze=0.5", "unfreeze_from=b01", "weights=x"], "unfreeze: got 0.5; .* which is an alternative"),
         (["trunk_learning_rate=0.1"], "trunk_learning_rate: got 0.1; it takes nothing without head_epochs"),
         (["size=[80]"], r"size: got \(80,\); it takes an integer from 75, the least for .*, or two: \(height, width\)"),
         (["size=80x74"], r"size: got \(80, 74\); it takes an integer from 75"),
         (["size=big"], r"size: got 'big'; it takes an integer, or two: \[height, width\]"),
-        (["area=0.5"], r"area: got 0.5; it takes two numbers: \[low, high\] .without it: \[0.05, 1.0\]"),
+        (["area=0.5"], r"area: got 0.5; it takes two numbers: \[low, high\] .default: \[0.05, 1.0\]"),
         (["area=[1]"], r"area: got \(1,\); it takes two numbers"),
         (["max_corrupt=few"], "max_corrupt: got 'few'; it takes a number"),
         (["val_fraction=0"], "val_fraction: got 0.0; it takes a number above 0 and below 1"),

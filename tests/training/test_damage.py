@@ -93,8 +93,8 @@ def test_the_report_of_a_run_that_was_stopped_before_it_is_of_its_model(
     (run / "split.csv").write_text("path,label\n")
     assert main(["train", "--resume", str(run)]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "going on from step-00000006.ckpt" in said
-    assert f"{run / 'split.csv'}: is damaged or of other pictures; it is written anew" in said
+    assert "resuming from step-00000006.ckpt" in said
+    assert f"{run / 'split.csv'}: is damaged or lists other pictures; it is written again" in said
     for name in ("history.csv", "split.csv"):
         assert (run / name).read_bytes() == (one / name).read_bytes()
     for mine, theirs in zip(*(load_model(each / "model.keras")[0].weights for each in (run, one)), strict=True):
@@ -129,7 +129,7 @@ def test_a_run_with_files_of_another_is_not_resumed(
 def test_a_renamed_checkpoint_is_not_taken_for_a_newer_one(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     newest = run / "checkpoints" / "step-00000006.ckpt"
     newest.rename(newest.with_name("step-00000099.ckpt"))
-    assert "step-00000099.ckpt: holds step 6: it was renamed" in refused(capsys, "train", "--resume", run)
+    assert "step-00000099.ckpt: contains step 6, so it was renamed" in refused(capsys, "train", "--resume", run)
 
 
 def test_a_run_with_files_of_another_is_not_evaluated_exported_or_used(

@@ -178,7 +178,9 @@ def test_a_run_stands_for_its_network_and_size_and_the_same_classes_keep_its_cla
         )
         old = trunk.folder.path
         said = (
-            f"kept: the 4 classes are those of {old}" if kept else f"new: the classes of {old} are others (3 missing)"
+            f"kept, because the 4 classes are the same as in {old}"
+            if kept
+            else f"new, because the classes of {old} differ (3 missing)"
         )
         assert f"the classifier is {said}" in printed.export_text()
 
@@ -186,9 +188,7 @@ def test_a_run_stands_for_its_network_and_size_and_the_same_classes_keep_its_cla
 def test_a_runs_network_gives_way_to_nothing_else(trunk: TrainingResult, tmp_path: Path) -> None:
     weights = str(trunk.folder.path)
     assert configured("finetune", [], {"weights": weights, "size": 48}).size == 48
-    with pytest.raises(
-        InputError, match=r"^model: got 'inception_v4'; it takes few, whose weights .* holds, or nothing"
-    ):
+    with pytest.raises(InputError, match=r"^model: got 'inception_v4'; it takes few, the network of .*, or nothing"):
         configured("finetune", ["model=inception_v4"], {"weights": weights})
     load_model(trunk.folder.model)[0].save_weights(tmp_path / "bare.weights.h5")  # knows no size, and no class names
     bare = configured("finetune", [], {"weights": str(tmp_path / "bare.weights.h5")})
@@ -213,7 +213,7 @@ def test_a_runs_network_gives_way_to_nothing_else(trunk: TrainingResult, tmp_pat
 def test_a_dense_model_is_refused_before_work_starts(edits: dict[str, Any], density: str, tmp_path: Path) -> None:
     model = create_inception_resnet_v1(depths=(1, 1, 1), **edits)
     data = write_digits(tmp_path / "data", classes=3, per_class=4)
-    with pytest.raises(InputError, match=rf"^model: 'inception_resnet_v1' is .* with {density}, which a run does not"):
+    with pytest.raises(InputError, match=rf"^model: 'inception_resnet_v1' is .* with {density}, which a run cannot"):
         finetune(data, model=model, out=tmp_path / "runs" / "run", console=QUIET)
     assert not (tmp_path / "runs").exists()
 
@@ -383,7 +383,7 @@ def test_what_cannot_be_used_in_memory_is_refused_and_leaves_nothing(trunk: Trai
         ({"model": keras.Sequential([keras.Input((8, 8, 3))])}, "model: got .*; it takes a model of this package"),
         ({"model": model, "weights": "imagenet"}, "weights: got 'imagenet'; it takes nothing beside a model"),
         ({"model": model, "depths": (9, 9, 9)}, "depths: got .*; it takes nothing beside a model"),
-        ({"model": "few", "class_names": ["a"]}, "class_names: got .*; it takes None where data is no"),
+        ({"model": "few", "class_names": ["a"]}, "class_names: got .*; it takes None unless data is a"),
     ):
         with pytest.raises(InputError, match=says):
             finetune(tmp_path / "given", out=out, console=QUIET, **arguments)

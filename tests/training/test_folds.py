@@ -80,7 +80,7 @@ def test_folds_hold_out_every_picture_once_and_pool_their_predictions(data: Path
     assert stored["runs"]["fold-1"]["balanced_accuracy"] == pytest.approx(np.mean(recalls))
     assert "by run" in repr(found)
     assert "fold-2" in found._repr_html_()
-    with pytest.raises(InputError, match="all folds are trained; nothing is left"):
+    with pytest.raises(InputError, match="all folds are trained; there is nothing to resume"):
         resume(found.folder.path, console=QUIET)
 
 
@@ -114,7 +114,7 @@ def test_interrupted_folds_are_resumed_as_a_whole(data: Path, tmp_path: Path) ->
     first = (stopped / "fold-1" / "model.keras").stat()
     again = tmp_path / "again.txt"
     process = forked.start(["train", "--resume", str(stopped)], again)
-    forked.wait_for(process, again, "fold 1 of 3 is trained already")
+    forked.wait_for(process, again, "fold 1 of 3 is already trained")
     forked.wait_for(process, again, "epoch")
 
     os.kill(process.pid, signal.SIGTERM)

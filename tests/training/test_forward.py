@@ -71,7 +71,7 @@ def test_weights_of_the_result_are_the_models_in_files_too(tmp_path: Path) -> No
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in model.layers]
-    with pytest.raises(InputError, match="save the one that optimize_for_training was given"):
+    with pytest.raises(InputError, match="save the model that was given to optimize_for_training"):
         faster.save(tmp_path / "faster.keras")
 
 

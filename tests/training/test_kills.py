@@ -70,7 +70,7 @@ def test_twenty_kills_change_no_bit(tmp_path: Path) -> None:
     undisturbed.join(forked.PATIENCE)
     assert (last.exitcode, undisturbed.exitcode) == (0, 0), said.read_text() + (tmp_path / "whole.txt").read_text()
     assert saves, "no kill fell into a save"
-    assert said.read_text().count("going on from step-") == KILLS
+    assert said.read_text().count("resuming from step-") == KILLS
 
     assert history(killed) == history(whole)
     assert len(history(whole)) == 60

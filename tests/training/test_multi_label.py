@@ -420,7 +420,7 @@ def test_folds_and_seeds_pool_their_held_out_pictures(
     found = train(whole, out=tmp_path / "folds", folds=2, **settings)
     assert isinstance(found, RepeatedResult)
     assert isinstance(found.report, MultiLabelReport)
-    assert "decided by the thresholds of the greatest F1 on the other folds'" in capsys.readouterr().out
+    assert "decided by the thresholds of maximum F1 on the other folds'" in capsys.readouterr().out
     with (tmp_path / "folds" / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     bits = {str(table.with_name(name)): list(map(int, row)) for name, *row in (line.split(",") for line in lines[1:])}

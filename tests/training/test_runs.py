@@ -225,7 +225,7 @@ def test_a_run_is_never_written_over(
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     status, _, error = here(capsys, train_arguments(data, run, "--epochs=1"))
     assert status == 1
-    assert f"{run}: already holds a run" in error
+    assert f"{run}: already contains a run" in error
     status, _, error = here(capsys, ["train", "--resume", str(run)])
     assert status == 1
     assert "nothing is left" in error
@@ -275,7 +275,7 @@ def test_a_run_has_one_writer(data: Path, tmp_path: Path) -> None:
     both[loser].join()
     assert both[loser].exitcode == 1, said[loser].read_text()
     told = " ".join(said[loser].read_text().split())
-    assert any(text in told for text in ("writes in it", "already holds a run", "is not an empty folder"))
+    assert any(text in told for text in ("writes in it", "already contains a run", "is not an empty folder"))
     winner = both[1 - loser]
     forked.wait_for(winner, said[1 - loser], "epoch 2/400")
     error = " ".join(forked.finish(forked.start(["train", "--resume", str(run)], said[2]), said[2], status=1).split())
@@ -347,7 +347,7 @@ def test_asked_to_stop_a_run_keeps_what_was_trained_and_says_how_to_go_on(
     status, told, error = here(capsys, ["train", "--resume", str(run)])
     assert status == 0, error
     said = " ".join(told.split())
-    assert "is of an older version, and lacks what that one always did: " in said
+    assert "was written by an older version without some settings; they are set as it behaved: " in said
     assert 'augmentation = "shift", area = [0.05, 1.0]' in said
     assert set(json.loads((run / "config.json").read_text())["config"]) >= set(ADDED_LATER)
     assert [row["epoch"] for row in history(run)] == [str(epoch) for epoch in range(1, ended + 3)]
@@ -390,7 +390,7 @@ def test_too_little_space_is_told_before_training(
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     status, _, error = here(capsys, train_arguments(data, tmp_path / "run"))
     assert status == 1
-    assert "are needed to save this model safely" in error
+    assert "but saving this model safely needs" in error
     assert not (tmp_path / "run").exists()
 
 
@@ -425,7 +425,7 @@ def test_a_loss_that_is_no_longer_finite_stops_the_run_before_it_harms_and_is_ex
     status, _, error = here(capsys, train_arguments(data, run, *blow_up, *saving))
     assert status == 1
     reasons = (
-        "weights are not finite, the first of",
+        "weights are not finite; the first is",
         "is not finite, so it was not taken",
         "computes NaN or infinity for",
     )
@@ -468,6 +468,6 @@ def test_a_truncated_newest_checkpoint_is_passed_over_and_said(
     status, said, error = here(capsys, ["train", "--resume", str(run), "--accumulate=2"])
     assert status == 0, error
     assert json.loads((run / "config.json").read_text())["config"]["accumulate"] == 2
-    assert f"{newest}: its end is missing; it is passed over" in said
-    assert f"going on from {before.name}" in said
+    assert f"{newest}: its end is missing; it is skipped" in said
+    assert f"resuming from {before.name}" in said
     assert (run / "split.csv").read_text() == split

@@ -291,17 +291,17 @@ def test_what_slurm_says_and_cannot_be_is_told(monkeypatch: pytest.MonkeyPatch) 
         strategy_kind(config(), {"SLURM_STEP_NUM_TASKS": "four"})
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
-    with pytest.raises(InputError, match="Slurm: who the workers are cannot be read"):
+    with pytest.raises(InputError, match="Slurm: the workers' addresses cannot be read"):
         make_strategy(config())
     monkeypatch.setenv("SLURM_PROCID", "0")
     monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-")
     monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "1(x2)")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    with pytest.raises(InputError, match="Slurm: who the workers are cannot be read"):
+    with pytest.raises(InputError, match="Slurm: the workers' addresses cannot be read"):
         make_strategy(config())
     monkeypatch.setenv("SLURM_STEP_NODELIST", "node[9-10]")
     monkeypatch.setenv("SLURMD_NODENAME", "node9")
-    with pytest.raises(InputError, match="task 0 runs on node9, and TensorFlow takes it to be on node10"):
+    with pytest.raises(InputError, match="task 0 runs on node9, but TensorFlow expects it on node10"):
         make_strategy(config())
 
 

@@ -213,7 +213,7 @@ def test_a_folder_that_is_taken_is_told_first(unread: Path, tmp_path: Path, monk
     with pytest.raises(InputError, match="not an empty folder"):
         train_config(config(data=str(unread)), tmp_path, console=QUIET)
     monkeypatch.chdir(unread)
-    with pytest.raises(InputError, match=r"data: .* holds this folder's runs/.*give --out"):
+    with pytest.raises(InputError, match=r"data: .* contains runs/.*give --out"):
         train_config(config(data="."), console=QUIET)
     assert not (unread / "runs").exists()
 
@@ -239,7 +239,7 @@ def test_auto_precision_is_chosen_by_a_probe_and_kept_with_the_run(tmp_path: Pat
 
 
 def test_auto_precision_is_refused_where_a_probe_cannot_decide() -> None:
-    with pytest.raises(InputError, match="precision: got 'auto'; it takes a named one with deterministic"):
+    with pytest.raises(InputError, match="precision: got 'auto'; it takes another value with deterministic"):
         config(precision="auto", deterministic=True)
-    with pytest.raises(InputError, match="precision: auto is of one process"):
+    with pytest.raises(InputError, match="precision: auto works in a single process"):
         require_ready(config(precision="auto"), (0, 2))

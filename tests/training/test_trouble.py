@@ -101,7 +101,7 @@ def test_a_step_that_does_not_fit_names_the_largest_batch_that_does() -> None:
     trying, said = done.stdout.splitlines()
     assert "trying smaller ones" in trying
     assert said.startswith(
-        "batch_size: a step of 16 pictures of 32×32 does not fit in memory; the largest of those tried"
+        "batch_size: a step of 16 pictures of 32×32 does not fit in memory; the largest tried batch that fits"
     )
     assert any(f"Give --batch-size {fits}," in said for fits in (6, 7))
     assert "--accumulate 4" in said

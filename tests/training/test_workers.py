@@ -162,7 +162,7 @@ def test_a_killed_worker_is_started_again_and_the_run_goes_on_from_the_last_chec
     finally:
         workers.kill()
     said = Workers(2, tmp_path / "two", "train", "--resume", run).finish()
-    assert "going on from step-" in said[0]
+    assert "resuming from step-" in said[0]
     require_equal(arrays(tmp_path / "two"), expected)
 
 
@@ -245,7 +245,7 @@ def test_asked_during_an_evaluation_the_workers_stop_after_the_same_batch(damage
     assert names(checkpoint.meta["position"]["unreadable"]) == list(DAMAGED)
 
     said = Workers(2, tmp_path / "two", "train", "--resume", run).finish()
-    assert "going on from step-00000012" in said[0]
+    assert "resuming from step-00000012" in said[0]
     report = json.loads((run / "report.json").read_text())
     assert names(report["unreadable"]) == list(DAMAGED)
     assert sum(score["support"] for score in report["classes"]) == 510
@@ -268,7 +268,7 @@ def test_a_worker_that_ends_by_itself_is_told_by_the_other(damaged: list[str], t
     run = tmp_path / "run"
     said = Workers(2, tmp_path / "two", *damaged, "--set=max_corrupt=3", f"--out={run}", "--seed=0").finish(1, 1)
     assert TOO_MANY in said[1]
-    assert "another worker has ended, and this one cannot go on without it" in said[0]
+    assert "another worker has ended, and this one cannot continue without it" in said[0]
     assert f"train --resume {run}" in said[0]
     assert not any("Traceback" in text for text in said)
 
