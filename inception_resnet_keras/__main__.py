@@ -1,4 +1,4 @@
-"""`python -m inception_resnet_keras`, the same as the command `inception-resnet-keras`."""
+"""Runs the command `inception-resnet-keras` as `python -m inception_resnet_keras`."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""The command line: one thin verb a module, which has HELP, `add_arguments(parser)` and `run(args)`.
+"""The command line, with one module per verb. Each has HELP, `add_arguments(parser)` and `run(args)`.
 
-No verb's module imports an engine before `run` needs it: every `--help` is quick.
+The modules import Keras and TensorFlow only in `run`, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ VERBS = (
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        super().error(printable(message))  # it repeats what was typed
+        super().error(printable(message))  # the message repeats the user's input
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit status: 0, or 1 for bad input, 2 for a wrong call, 130 for Ctrl-C."""
+    """Run one verb; returns the exit status: 0, 1 for bad input, 2 for a wrong command line, 130 for Ctrl-C."""
     hush_engine()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without × shows ? for it
-    # Pillow's, of files that are then read or refused with a reason. It may hold a name that harms a terminal.
+            stream.reconfigure(errors="replace")  # a terminal without × shows ? instead
+    # Pillow warns about files that are then read, or refused with a reason. Its warnings may contain names with control
+    # characters, which must not reach a terminal.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     args = _parsed(sys.argv[1:] if argv is None else argv)
     try:
@@ -73,6 +74,6 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run, verb=verb)
     for argument in argv:
-        if argument.startswith("--") and argument.endswith("=--"):  # argparse would give it an empty list
+        if argument.startswith("--") and argument.endswith("=--"):  # argparse would parse it as an empty list
             parser.error(f"argument {argument[:-3]}: expected one argument")
     return parser.parse_args(argv)

@@ -1,6 +1,6 @@
-"""Measures networks, engines and precisions beside each other: latency, throughput, memory, compile time and share of
-the machine's peak, after a check that what is timed computes the network at all. Each contender takes its turns in
-processes of its own and is compared with the first one, the baseline, in the same rounds.
+"""Benchmark of networks, engines and precisions: latency, throughput, memory, compile time and share of the machine's
+peak, after a check that each contender computes the right result. Each contender runs in separate processes, in
+alternating rounds, and is compared with the baseline within each round.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..bench.engines import GRAMMAR, PRESETS, parse
 from ..common.errors import refuse
 from .options import sides, size
 
-HELP = "speed and memory of networks, engines and precisions, in turns"
+HELP = "compare the speed and memory of networks, engines and precisions"
 CHARTS = (".png", ".svg", ".pdf")
 
 
@@ -21,35 +21,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = f"{GRAMMAR}\n\nPresets"
     for name, preset in PRESETS.items():
-        about = f"{preset.about}; batches {preset.inference}, of training {preset.training}, {preset.size} pixels"
+        about = f"{preset.about}; batches {preset.inference}, training batches {preset.training}, {preset.size} pixels"
         parser.epilog += f"\n  {name:5}  {about}"
     add = parser.add_argument
     add("contenders", nargs="*", metavar="CONTENDER", help="see below (default: the device's preset)")
-    add("--preset", choices=list(PRESETS), help="a set of contenders and batches, before those that are named")
+    add("--preset", choices=list(PRESETS), help="a set of contenders and batches, in addition to the named contenders")
     add(
-        "--baseline", metavar="CONTENDER", help="that all are compared with (default: keras-applications, or the first)"
+        "--baseline",
+        metavar="CONTENDER",
+        help="contender with which all others are compared (default: keras-applications, or the first)",
     )
     add("--batch", type=_sizes, metavar="N,…", help="images per call (default: the preset's, or 1,8)")
     add(
         "--train",
         action="store_true",
-        help="training steps too, of the preset's batches, or of 32 images; alone, --preset train",
+        help="also measure training steps, with the preset's batches or 32 images; without contenders: --preset train",
     )
-    add("--train-batch", type=_sizes, metavar="N,…", help="training steps too, of so many images")
-    add("--no-inference", action="store_true", help="training steps alone")
+    add("--train-batch", type=_sizes, metavar="N,…", help="also measure training steps of N images")
+    add("--no-inference", action="store_true", help="measure training steps only")
     add(
         "--size",
         type=size,
         metavar="PIXELS",
-        help="side of the images, or HEIGHTxWIDTH (default: that of the files, else the preset's, or 299)",
+        help="side of the images, or HEIGHTxWIDTH (default: the size of the files, the preset's, or 299)",
     )
-    add("--rounds", type=int, default=5, help="turns of each contender (default: %(default)s)")
-    add("--seconds", type=float, default=2.0, help="of a measurement, at least three calls (default: %(default)s)")
-    add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="(default: the preset's, or a GPU if any)")
+    add("--rounds", type=int, default=5, help="number of rounds (default: %(default)s)")
+    add(
+        "--seconds",
+        type=float,
+        default=2.0,
+        help="duration of each measurement, of at least three calls (default: %(default)s)",
+    )
+    add(
+        "--device",
+        choices=("auto", "cpu", "gpu"),
+        default="auto",
+        help="device to use (default: the preset's, or a GPU if there is one)",
+    )
     add("--threads", type=int, metavar="N", help="threads of each contender (default: its own choice)")
     add("--steps-per-call", type=int, default=1, metavar="N", help="training steps per call (default: %(default)s)")
-    add("--json", type=Path, metavar="FILE", help="write every raw figure too, after each turn")
-    add("--chart", type=Path, metavar="FILE", help=f"draw the ratios too: {', '.join(CHARTS)}")
+    add("--json", type=Path, metavar="FILE", help="also write all raw figures, after each measurement")
+    add("--chart", type=Path, metavar="FILE", help=f"also draw the ratios, as {', '.join(CHARTS)}")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         file: Path | None = getattr(args, option)
         if file is not None and (file.suffix not in suffixes or not file.parent.is_dir()):
             raise refuse(f"--{option}", str(file), f"a file ending in {' or '.join(suffixes)} in an existing folder")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that exports of gigabytes are not left behind
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that temporary exports are removed
     progress, typed = Console(stderr=True), command("bench", *sys.argv[2:])
 
     def report(result: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def plan_of(args: argparse.Namespace) -> Any:
-    """The Plan that the options ask for."""
+    """The benchmark's plan from the options."""
     from ..bench.engines import Setting
     from ..bench.run import Plan, gpus, own_size
 

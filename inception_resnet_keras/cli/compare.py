@@ -1,4 +1,6 @@
-"""Whether models differ, judged on the same labelled pictures: differences with intervals and tests, and in words."""
+"""Compare models on the same labelled pictures: differences with confidence intervals and tests, and a conclusion in
+words.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,21 @@ from ..data import SOURCE_HELP
 from ..models.precision import PRECISION_HELP, PRECISIONS
 from ..models.saved_model import TRUST_HELP
 from ..networks.rows import PREPROCESSINGS
-from .options import add_one_crop, add_positive
+from .options import (
+    CLASSES_HELP,
+    CROPS_HELP,
+    EMA_HELP,
+    GROUP_HELP,
+    MAX_CORRUPT_HELP,
+    PREPROCESSING_HELP,
+    add_one_crop,
+    add_positive,
+)
 from .pack import number_or_share
 
-HELP = "whether models differ: paired differences with intervals and tests, and in words"
+HELP = "compare models by paired differences with confidence intervals and tests"
 
-# Options of the evaluation, which need --data; None stands for the default of `evaluate`.
+# Options of the evaluation, which need --data; None means the default of `evaluate`.
 EVALUATED = (
     *("group", "crops", "crop_fraction", "crop_mode", "interpolation", "classes", "ema", "preprocessing", "precision"),
     *("batch_size", "trust", "max_corrupt"),
@@ -28,38 +39,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="+",
         metavar="MODEL",
-        help="with --data, models as `evaluate` takes them, the reference first; without, folders that `evaluate` "
-        "wrote, or that `train` wrote with --folds or --seeds",
+        help="with --data: models as for `evaluate`, the reference first; without: folders written by `evaluate`, or "
+        "by `train` with --folds or --seeds",
     )
-    add("--data", metavar="SOURCE", help=SOURCE_HELP)
-    add("--out", type=Path, metavar="FOLDER", help="what to write (default: next free below comparisons/)")
+    add("--data", metavar="SOURCE", help=f"labelled pictures: {SOURCE_HELP}")
+    add("--out", type=Path, metavar="FOLDER", help="folder to write (default: next free number below comparisons/)")
     add(
         "--metric",
         choices=("accuracy", "balanced_accuracy", "auc", "brier"),
         default="accuracy",
-        help="the figure that the conclusion is about; choose it before you look (default: %(default)s)",
+        help="figure for the conclusion; choose it before you see the results (default: %(default)s)",
     )
-    add("--all-pairs", action="store_true", help="compare each model with each other one, not with the first only")
-    add("--allow-trained", action="store_true", help="compare also on pictures that one of the models was trained on")
-    add("--group", metavar="COLUMN", help="what pictures of one group have in common, as in train --group")
+    add("--all-pairs", action="store_true", help="compare every pair of models, not only each with the first")
+    add("--allow-trained", action="store_true", help="allow pictures on which one of the models was trained")
+    add("--group", metavar="COLUMN", help=GROUP_HELP)
     add_positive(parser)
-    add("--crops", type=int, metavar="N", help="a picture: 1, 12 or 144, averaged (default: 1)")
+    add("--crops", type=int, metavar="N", help=f"{CROPS_HELP} (default: 1)")
     add_one_crop(parser)
-    add("--classes", type=Path, metavar="FILE", help="class names, one a line, for models that carry none")
-    add("--ema", action="store_true", default=None, help="take the running averages that a checkpoint may have")
-    add(
-        "--preprocessing",
-        choices=tuple(PREPROCESSINGS),
-        help="how the models take pixels, where that cannot be measured (none: 0-255 as they are)",
-    )
+    add("--classes", type=Path, metavar="FILE", help=CLASSES_HELP)
+    add("--ema", action="store_true", default=None, help=EMA_HELP)
+    add("--preprocessing", choices=tuple(PREPROCESSINGS), help=PREPROCESSING_HELP)
     add("--precision", choices=PRECISIONS, help=PRECISION_HELP)
-    add("--batch-size", type=int, metavar="N", help="crops at once (default: 32)")
+    add("--batch-size", type=int, metavar="N", help="crops per batch (default: 32)")
     add("--trust", action="store_true", default=None, help=TRUST_HELP)
     add(
         "--max-corrupt",
         type=number_or_share,
         metavar="N",
-        help="unreadable pictures that may be left out: a number, or a share below 1 (default: 100)",
+        help=f"{MAX_CORRUPT_HELP} (default: 100)",
     )
     add("--json", action="store_true", help="print JSON instead of tables")
 

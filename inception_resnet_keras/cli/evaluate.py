@@ -1,4 +1,6 @@
-"""Top-1, top-5 and calibration of models on labelled pictures, alone and averaged; or of faces, pairs verified."""
+"""Evaluate models on labelled pictures: top-1 and top-5 accuracy and calibration, of each model and of their average.
+With --pairs, verify faces by pairs of pictures.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,23 @@ from ..data import SOURCE_HELP
 from ..models.precision import PRECISION_HELP, PRECISIONS
 from ..models.saved_model import TRUST_HELP
 from ..networks.rows import PREPROCESSINGS
-from .options import add_one_crop, add_positive
+from .options import (
+    CLASSES_HELP,
+    CROPS_HELP,
+    EMA_HELP,
+    GROUP_HELP,
+    MAX_CORRUPT_HELP,
+    MODEL_HELP,
+    PREPROCESSING_HELP,
+    add_one_crop,
+    add_positive,
+)
 from .pack import number_or_share
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-HELP = "top-1, top-5 and calibration of models on labelled pictures; faces verified by pairs"
+HELP = "evaluate models on labelled pictures, or verify faces by pairs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,39 +38,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="+",
         metavar="MODEL",
-        help="a run's folder, a .keras file of one, or [NETWORK[:VARIANT]=]WEIGHTS: a checkpoint or a registered name, "
-        "such as inception_v4=imagenet; of several, the average of their probabilities is evaluated too",
+        help=f"{MODEL_HELP}; with several models, the average of their probabilities is evaluated too",
     )
     add(
         "--data",
         metavar="SOURCE",
-        help=f"{SOURCE_HELP} (default, of a single run: the pictures that it held out); with --pairs, a folder with "
-        "one folder per person",
+        help=f"labelled pictures: {SOURCE_HELP} (default for a single run: its held-out pictures); with --pairs: a "
+        "folder with one folder per person",
     )
-    add("--group", metavar="COLUMN", help="what pictures of one group have in common, as in train --group")
+    add("--group", metavar="COLUMN", help=GROUP_HELP)
     add_positive(parser)
-    add("--out", type=Path, metavar="FOLDER", help="what to write (default: next free below evaluations/)")
-    add("--crops", type=int, default=1, metavar="N", help="a picture: 1, 12 or 144, averaged (default: %(default)s)")
+    add("--out", type=Path, metavar="FOLDER", help="folder to write (default: next free number below evaluations/)")
+    add("--crops", type=int, default=1, metavar="N", help=f"{CROPS_HELP} (default: %(default)s)")
     add_one_crop(parser)
-    add("--classes", type=Path, metavar="FILE", help="class names, one a line, for models that carry none")
-    add("--ema", action="store_true", help="take the running averages that a checkpoint may have beside its weights")
-    add(
-        "--preprocessing",
-        choices=tuple(PREPROCESSINGS),
-        help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
-    )
+    add("--classes", type=Path, metavar="FILE", help=CLASSES_HELP)
+    add("--ema", action="store_true", help=EMA_HELP)
+    add("--preprocessing", choices=tuple(PREPROCESSINGS), help=PREPROCESSING_HELP)
     add("--precision", choices=PRECISIONS, help=PRECISION_HELP)
-    add("--batch-size", type=int, default=32, metavar="N", help="crops at once (default: %(default)s)")
+    add("--batch-size", type=int, default=32, metavar="N", help="crops per batch (default: %(default)s)")
     add(
         "--max-corrupt",
         type=number_or_share,
         default=100,
         metavar="N",
-        help="unreadable pictures that may be left out: a number, or a share below 1 (default: %(default)s)",
+        help=f"{MAX_CORRUPT_HELP} (default: %(default)s)",
     )
-    add("--pairs", type=Path, metavar="FILE", help="LFW's pairs.txt: verify faces by the model's embedding")
+    add("--pairs", type=Path, metavar="FILE", help="verify faces by the model's embedding; a file like LFW's pairs.txt")
     add("--trust", action="store_true", help=TRUST_HELP)
-    add("--mirror", action="store_true", help="with --pairs: look at each face mirrored too")
+    add("--mirror", action="store_true", help="with --pairs: also use the mirrored picture of each face")
     add("--json", action="store_true", help="print JSON instead of tables")
 
 
@@ -69,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     if args.pairs:
         _verify(args, console)
     elif args.mirror:
-        raise InputError("--mirror is of --pairs; for classes, --crops 12 and 144 look at mirrored crops too")
+        raise InputError("--mirror needs --pairs; for classes, --crops 12 and 144 include mirrored crops")
     else:
         _evaluate(args, console)
 
@@ -108,13 +115,13 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
     from ..evaluation.tables import show_verified
 
     if len(args.models) > 1:
-        raise InputError(f"--pairs: {len(args.models)} models are given, and faces are verified by one")
+        raise InputError(f"--pairs: {len(args.models)} models are given; faces are verified by one, so give one")
     if not args.data:
-        raise InputError("--pairs: --data is missing: the folder with a folder of pictures a person")
+        raise InputError("--pairs: --data is missing; give the folder that has one folder of pictures per person")
     if args.crops != 1 or args.classes or args.group or args.positive:
         raise InputError(
-            "--pairs: --crops, --classes, --group and --positive are of classifiers; --mirror looks at faces mirrored "
-            "too"
+            "--pairs: --crops, --classes, --group and --positive are for classifiers only; leave them out (--mirror "
+            "adds mirrored faces)"
         )
     with progress_of(console) as progress:
         found = verify_faces(
@@ -134,14 +141,14 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
     if found.left_out:
         say(
             console,
-            f"{counted(found.left_out, 'pair', 'was', 'were')} left out, for want of these pictures",
+            f"{counted(found.left_out, 'pair', 'was', 'were')} left out, because these pictures are missing",
             style="yellow",
         )
     say(console, f"everything is in {found.folder}")
 
 
 def _shared(args: argparse.Namespace) -> dict[str, Any]:
-    """The options that classifiers and faces have in common."""
+    """The options that are common to classifiers and faces."""
     names = (
         *("out", "crop_fraction", "crop_mode", "interpolation", "ema", "preprocessing", "precision", "batch_size"),
         *("trust", "max_corrupt"),

@@ -1,4 +1,4 @@
-"""Draws why a model says what it says of pictures: Grad-CAM and integrated gradients over each."""
+"""Explain a model's predictions by Grad-CAM and integrated gradients, drawn over the pictures."""
 
 from __future__ import annotations
 
@@ -6,29 +6,46 @@ import argparse
 from pathlib import Path
 
 from ..networks.rows import PREPROCESSINGS
+from .options import MODEL_HELP, PREPROCESSING_HELP
 
-HELP = "why a model says what it says of pictures, drawn over them"
+HELP = "explain predictions by Grad-CAM and integrated gradients, drawn over the pictures"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a run's folder, a .keras file, inception_v4=imagenet, or a checkpoint's path")
-    add("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of them")
-    add("--class", dest="class_name", metavar="CLASS", help="to explain, by name or number (default: the likeliest)")
-    add("--endpoint", metavar="NAME", help="the map of Grad-CAM, such as b10 (default: the last of at least 5×5)")
-    add("--steps", type=int, metavar="N", help="of integrated gradients: more are finer and slower (default: 32)")
+    add("model", metavar="MODEL", help=MODEL_HELP)
+    add("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of pictures")
+    add(
+        "--class",
+        dest="class_name",
+        metavar="CLASS",
+        help="class to explain, by name or number (default: the most probable)",
+    )
+    add(
+        "--endpoint",
+        metavar="NAME",
+        help="feature map for Grad-CAM, such as b10 (default: the last one of at least 5×5)",
+    )
+    add(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="steps of integrated gradients; more are more accurate and slower (default: 32)",
+    )
     add(
         "--against",
         type=Path,
         metavar="IMAGE",
-        help="explain the likeness to this picture, such as a face's",
+        help="explain the similarity to this picture instead, such as another face",
     )
+    add("--preprocessing", choices=tuple(PREPROCESSINGS), help=PREPROCESSING_HELP)
     add(
-        "--preprocessing",
-        choices=tuple(PREPROCESSINGS),
-        help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="folder for the drawings (default: the current folder)",
     )
-    add("--out", type=Path, default=Path(), metavar="FOLDER", help="for the drawings (default: this folder)")
 
 
 def run(args: argparse.Namespace) -> int:

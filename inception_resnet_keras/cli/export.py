@@ -1,4 +1,4 @@
-"""Writes a run's model for another runtime, and keeps it only if it says there what it says in Keras."""
+"""Export a model for another runtime, and keep the result only if its outputs there agree with those in Keras."""
 
 from __future__ import annotations
 
@@ -20,76 +20,96 @@ from ..deploy.layouts import LAYOUTS, check_layout
 from ..deploy.quantization import setting
 from ..models.model_file import INPUT_TYPES, PRECISIONS
 from ..networks.rows import PREPROCESSINGS
-from .options import size
+from .options import PREPROCESSING_HELP, size
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-HELP = "a model for TensorFlow Serving, ONNX Runtime, OpenVINO or LiteRT, compared with Keras's"
+HELP = "export a model for TensorFlow Serving, ONNX Runtime, OpenVINO or LiteRT, and check it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", type=Path, metavar="RUN_OR_MODEL", help="a run's folder, or a .keras file")
-    add("--format", required=True, choices=tuple(FORMATS), help="what to write")
-    add("--precision", choices=PRECISIONS, default="float32", help="(default: %(default)s)")
-    add("--out", type=Path, metavar="PATH", help="the file or folder to write, a new one (default: beside the model)")
+    add("--format", required=True, choices=tuple(FORMATS), help="format to write")
+    add("--precision", choices=PRECISIONS, default="float32", help="precision (default: %(default)s)")
+    add("--out", type=Path, metavar="PATH", help="new file or folder to write (default: beside the model)")
     add(
         "--calibrate",
         type=Path,
         metavar="FOLDER",
-        help="for int8: pictures such as the model will see; up to 300 are used",
+        help="for int8: pictures like those in later use; at most 300 are used",
     )
     add(
         "--min-calibration",
         type=int,
         default=10,
         metavar="N",
-        help="the fewest of them that are not refused; fewer than 100 are warned of (default: %(default)s)",
+        help="smallest accepted number of calibration pictures; below 100, a warning is printed (default: %(default)s)",
     )
     add(
         "--quantization",
         action="append",
         type=setting,
         metavar="KEY=VALUE",
-        help="a setting of int8's quantiser in its own words, VALUE as JSON: of nncf.quantize for openvino, of "
-        "onnxruntime's quantize_static for onnx; repeat it for more",
+        help="for int8: a setting of the quantiser (of nncf.quantize for openvino, of onnxruntime's quantize_static "
+        "for onnx), with VALUE as JSON; may be repeated",
     )
-    add("--validate", metavar="SOURCE", help=f"labelled pictures to compare accuracies on: {SOURCE_HELP}")
+    add("--validate", metavar="SOURCE", help=f"labelled pictures on which to compare accuracies: {SOURCE_HELP}")
     add(
         "--check",
         type=Path,
         metavar="FOLDER",
-        help="pictures to compare on, all of them (default: those of --validate, or the others of --calibrate)",
+        help="pictures on which to compare outputs, all of which are used (default: those of --validate, or those of "
+        "--calibrate that are not used for calibration)",
     )
     add(
         "--rank",
         action="store_true",
-        help="of int8: export it for the other engines too, for a moment, and time all of them here, on this size",
+        help="for int8: also export temporarily for the other engines, and compare their speeds on this machine",
     )
-    add("--labels", metavar="FILE", help="class names, a line each in the outputs' order; or `imagenet`")
+    add("--labels", metavar="FILE", help="class names, one per line in the order of the outputs; or `imagenet`")
+    add("--preprocessing", choices=tuple(PREPROCESSINGS), help=PREPROCESSING_HELP)
     add(
-        "--preprocessing",
-        choices=tuple(PREPROCESSINGS),
-        help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
+        "--size",
+        type=size,
+        metavar="SIDE",
+        help="size of the input, 299 or HEIGHTxWIDTH, for a model that takes pictures of any size",
     )
-    add("--size", type=size, metavar="SIDE", help="for a model of pictures of any size: 299, or HEIGHTxWIDTH")
     add(
         "--input-type",
         choices=INPUT_TYPES,
         default="float32",
-        help="of the pixels that it takes (default: %(default)s)",
+        help="type of the input pixels (default: %(default)s)",
     )
-    add("--integer-only", action="store_true", help="of LiteRT in int8: integers in, inside and out, as NPUs need it")
-    add("--opset", type=int, metavar="N", help=f"of ONNX, {OPSETS[0]} to {OPSETS[-1]} (default: {OPSETS[-1]})")
-    add("--layout", choices=LAYOUTS, help="write a folder that this server serves: Triton, OpenVINO's, TensorFlow's")
-    add("--name", help="with --layout: the model's, to the server (default: that of its folder or file)")
-    add("--no-optimize", action="store_true", help="export the graph as it is, nothing folded")
-    add("--card", action="store_true", help="write README.md beside it: a model card for Hugging Face's hub")
-    bound = "past it nothing is kept (default: by precision)"
-    add("--max-difference", type=float, metavar="SHARE", help=f"of the largest output; {bound}")
-    add("--min-agreement", type=float, metavar="SHARE", help=f"of pictures with the same top-1; {bound}")
-    add("--max-accuracy-drop", type=float, metavar="SHARE", help=f"on --validate; {bound}")
+    add(
+        "--integer-only",
+        action="store_true",
+        help="for LiteRT in int8: only integer inputs, operations and outputs, for NPUs",
+    )
+    add(
+        "--opset",
+        type=int,
+        metavar="N",
+        help=f"ONNX opset, {OPSETS[0]} to {OPSETS[-1]} (default: {OPSETS[-1]})",
+    )
+    add(
+        "--layout",
+        choices=LAYOUTS,
+        help="write a folder in the layout of this server (Triton, OpenVINO Model Server, TensorFlow Serving)",
+    )
+    add("--name", help="with --layout: name of the model on the server (default: name of its folder or file)")
+    add("--no-optimize", action="store_true", help="export the graph unchanged, without folding batch norm")
+    add("--card", action="store_true", help="also write README.md, a model card for the Hugging Face Hub")
+    bound = "if the bound is exceeded, no file is kept (default: by precision)"
+    add(
+        "--max-difference",
+        type=float,
+        metavar="SHARE",
+        help=f"largest difference, as a share of the largest output; {bound}",
+    )
+    add("--min-agreement", type=float, metavar="SHARE", help=f"smallest share of pictures with the same top-1; {bound}")
+    add("--max-accuracy-drop", type=float, metavar="SHARE", help=f"largest loss of accuracy on --validate; {bound}")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -100,9 +120,9 @@ def run(args: argparse.Namespace) -> None:
     if args.layout:
         check_layout(args.layout, args.format)
     elif args.name is not None:
-        raise InputError("--name: is what a server calls the model; give --layout too")
+        raise InputError("--name: is the name of the model on a server; give --layout too")
     others = _require_rank(args) if args.rank else []
-    find_keras_file(args.model)  # a missing model is reported before the place that follows from it
+    find_keras_file(args.model)  # report a missing model before an error about the place derived from it
     folder = args.model if args.model.is_dir() else args.model.parent
     out = args.out or folder / (args.layout or default_name(target, precision))
 
@@ -147,31 +167,31 @@ def run(args: argparse.Namespace) -> None:
         _rank([f"{args.model}@graph", str(out), *others], console)
 
 
-RANK_ROUNDS = 3  # turns of each engine
+RANK_ROUNDS = 3  # rounds of the benchmark
 
 
 def _require_rank(args: argparse.Namespace) -> list[str]:
-    """The other engines in int8, as contenders. Raises InputError where they cannot be ranked."""
+    """The other engines in int8, as contenders. Raises InputError if they cannot be ranked."""
     from ..common.packages import required
 
     if args.precision != "int8" or args.layout:
-        raise InputError("--rank: times engines in int8: give it with --precision int8 and without --layout")
+        raise InputError("--rank: compares engines in int8; give it with --precision int8 and without --layout")
     for module in ("psutil", "cpuinfo"):
         required(module, "--rank")
     others = []
     for name, target in FORMATS.items():
         if name != args.format and "int8" in target.precisions:
-            with suppress(InputError):  # its libraries are not installed
+            with suppress(InputError):  # raised if its libraries are not installed
                 chosen(name, "int8")
                 others.append(f"{args.model}@{name},int8")
     return others
 
 
 def _rank(contenders: list[str], console: Console) -> None:
-    """Time the engines of the model, and print them by their speed.
+    """Measure the model's speed on all engines, and print them in order.
 
-    Speed does not depend on the pictures, and the export was judged on the user's: none is left out for what it
-    computes on the benchmark's own.
+    No engine is left out for its outputs on the benchmark's pictures: the export was checked on the user's pictures,
+    and speed does not depend on them.
     """
     from ..bench.engines import parse, sides
     from ..bench.report import show, with_figures
@@ -192,12 +212,12 @@ def _rank(contenders: list[str], console: Console) -> None:
 
 @contextmanager
 def _default_signals() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the process at once.
+    """Within the block, let Ctrl-C and SIGTERM end the process immediately.
 
-    A converter in C++ would go on for minutes, swallow Python's KeyboardInterrupt or crash because of it. The hidden
-    folder that is left then is removed by the next export.
+    Otherwise a converter in C++ would continue for minutes, swallow Python's KeyboardInterrupt, or crash. The next
+    export removes the hidden folder that may be left.
     """
-    # Process 1, of a container, gets no signal that it has no handler for.
+    # Process 1 of a container receives only signals for which it has a handler.
     handler = signal.default_int_handler if os.getpid() == 1 else signal.SIG_DFL
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

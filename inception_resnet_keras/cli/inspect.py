@@ -1,17 +1,17 @@
-"""Says what a checkpoint is, and which factory call loads it."""
+"""Identify a checkpoint: its network, variant, classes and size, and the factory call that loads it."""
 
 from __future__ import annotations
 
 import argparse
 
-HELP = "what a checkpoint is, and which factory call loads it"
+HELP = "identify a checkpoint, and print the factory call that loads it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", metavar="FILE", help="a run's folder, or a checkpoint of any format that weights= takes"
+        "file", metavar="FILE", help="a run's folder, or a checkpoint in any format that load_weights reads"
     )
-    parser.add_argument("--json", action="store_true", help="for programs: one object, with the call's arguments")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, including the call's arguments")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,10 +1,25 @@
-"""Command-line options that several verbs take, and their types."""
+"""Options of several verbs: their help texts and types."""
 
 from __future__ import annotations
 
 import argparse
 
 from ..common.arguments import read_size
+
+WEIGHTS_HELP = "[NETWORK[:VARIANT]=]WEIGHTS: a checkpoint or a registered name, such as inception_v4=imagenet"
+MODEL_HELP = f"a run's folder, a .keras file, or {WEIGHTS_HELP}"
+ANY_MODEL_HELP = (
+    "a run's folder; a .keras or .h5 model; an exported .onnx, .xml or .tflite file or SavedModel folder; or "
+    f"{WEIGHTS_HELP}"
+)
+PREPROCESSING_HELP = (
+    "preprocessing that the model expects, if it cannot be determined from the model (none: values of 0-255)"
+)
+CLASSES_HELP = "file of class names, one per line, for models that do not contain them"
+CROPS_HELP = "crops per picture whose predictions are averaged: 1, 12 or 144"
+EMA_HELP = "use the moving averages of the weights, if the checkpoint has them"
+GROUP_HELP = "groups of pictures that belong together, such as patients, as for train --group"
+MAX_CORRUPT_HELP = "unreadable pictures that may be left out: a number, or a share below 1"
 
 
 def size(text: str) -> int | tuple[int, int]:
@@ -24,13 +39,27 @@ def add_positive(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--positive",
         metavar="CLASS",
-        help="of two classes the positive one, for sensitivity, AUC, thresholds and so on (default: the second)",
+        help="the positive one of two classes, for sensitivity, AUC, thresholds and so on (default: the second)",
     )
 
 
 def add_one_crop(parser: argparse.ArgumentParser) -> None:
-    """How the one crop of a picture is taken."""
+    """Add the options for a single crop per picture."""
     add = parser.add_argument
-    add("--crop-fraction", type=float, metavar="F", help="that one crop looks at, instead of the weights' own")
-    add("--crop-mode", choices=("squash", "center"), help="whether one crop keeps the picture's shape, or is square")
-    add("--interpolation", choices=("bilinear", "bicubic", "lanczos", "nearest"), help="instead of the weights' own")
+    add(
+        "--crop-fraction",
+        type=float,
+        metavar="F",
+        help="for a single crop: share of the picture that is used, in (0, 1] (default: that of the weights)",
+    )
+    add(
+        "--crop-mode",
+        choices=("squash", "center"),
+        help="for a single crop: resize the whole shape to the input (squash), or cut out the central square (center) "
+        "(default: that of the weights)",
+    )
+    add(
+        "--interpolation",
+        choices=("bilinear", "bicubic", "lanczos", "nearest"),
+        help="interpolation for resizing (default: that of the weights)",
+    )

@@ -1,4 +1,4 @@
-"""Writes labelled pictures as TFRecord shards with an index: checked once, opened at once."""
+"""Pack labelled pictures into TFRecord shards with an index. Pictures are checked once, and opened fast afterwards."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from pathlib import Path
 
 from ..common.errors import InputError
 from ..data import SOURCE_HELP
+from .options import MAX_CORRUPT_HELP
 
-HELP = "labelled pictures as TFRecord shards, checked once"
+HELP = "pack labelled pictures into TFRecord shards"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
-    parser.add_argument("out", type=Path, nargs="?", metavar="OUT", help="the folder to write, which must not exist")
+    parser.add_argument("source", metavar="SOURCE", help=f"labelled pictures: {SOURCE_HELP}")
+    parser.add_argument("out", type=Path, nargs="?", metavar="OUT", help="folder to write, which must not exist")
     parser.add_argument("--verify", action="store_true", help="write nothing; check the hashes of a packed SOURCE")
-    parser.add_argument("--seed", type=int, default=0, help="of the pictures' order (default: %(default)s)")
-    parser.add_argument("--shard-mb", type=int, default=128, metavar="N", help="of a shard (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the pictures' order (default: %(default)s)")
+    parser.add_argument(
+        "--shard-mb", type=int, default=128, metavar="N", help="size of a shard in MiB (default: %(default)s)"
+    )
     parser.add_argument(
         "--max-corrupt",
         type=number_or_share,
         default=0.01,
         metavar="N",
-        help="unreadable pictures that may be left out: a number, or a share below 1 (default: %(default)s)",
+        help=f"{MAX_CORRUPT_HELP} (default: %(default)s)",
     )
 
 
@@ -33,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
         from ..common.console import counted
         from ..data.packed import verify_packed
 
-        print(counted(verify_packed(Path(args.source)), "shard", "is as it was", "are as they were") + " packed")
+        print(counted(verify_packed(Path(args.source)), "shard", "is", "are") + " unchanged since packing")
     else:
         _pack(args)
 

@@ -1,4 +1,4 @@
-"""Draws a network: its overview, its modules or every layer, as a picture, a text or the explorer's page."""
+"""Draw a network: an overview, its modules or every layer, as a picture, a text or an interactive page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..common.errors import InputError
 from ..networks.edits import OUTPUT_STRIDES
 from .options import sides, size
 
-HELP = "a network as a picture (SVG, PNG, PDF), DOT, Mermaid, or a page to explore"
+HELP = "draw a network as SVG, PNG, PDF, DOT, Mermaid, or an interactive page"
 LEVELS = ("overview", "modules", "layers")
 SUFFIXES = {"svg": ".svg", "png": ".png", "pdf": ".pdf", "dot": ".dot", "mermaid": ".mmd", "html": ".html"}
 
@@ -22,28 +22,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "network",
         metavar="NETWORK",
-        help=f"one of {', '.join(networks.NETWORKS)}; a run's folder or a .keras file of one; or `all`: every "
-        "variant's overview and modules as SVG and PNG, and the explorer, into the folder --out",
+        help=f"one of {', '.join(networks.NETWORKS)}; a run's folder or a .keras file; or `all` for the overview and "
+        "the modules of every variant as SVG and PNG, and the interactive page, in the folder --out",
     )
-    parser.add_argument("--level", choices=LEVELS, default="overview", help="what to draw (default: %(default)s)")
-    parser.add_argument("--module", help="with --level modules, the only one: stem, a, reduction_a, …")
-    parser.add_argument("--variant", default="paper", help="the network's table (default: %(default)s)")
-    parser.add_argument("--depths", type=int, nargs="+", metavar="N", help="how many of the blocks A, B, C")
-    parser.add_argument("--size", type=size, help="of the image: a side or HEIGHTxWIDTH (default: the variant's own)")
-    parser.add_argument("--classes", type=int, help="width of the classifier (default: the variant's own head)")
+    parser.add_argument("--level", choices=LEVELS, default="overview", help="level of detail (default: %(default)s)")
+    parser.add_argument("--module", help="with --level modules: the only module to draw: stem, a, reduction_a, …")
+    parser.add_argument("--variant", default="paper", help="variant of the network (default: %(default)s)")
+    parser.add_argument("--depths", type=int, nargs="+", metavar="N", help="numbers of blocks A, B and C")
     parser.add_argument(
-        "--aux-head", action="store_true", help="draw the auxiliary classifier too, which the paper's figures lack"
+        "--size", type=size, help="size of the image, a side or HEIGHTxWIDTH (default: the variant's own)"
+    )
+    parser.add_argument("--classes", type=int, help="number of classes (default: the variant's own)")
+    parser.add_argument(
+        "--aux-head", action="store_true", help="also draw the auxiliary classifier, which the paper's figures omit"
     )
     add_density(parser)
-    parser.add_argument("--upwards", action="store_true", help="the image at the bottom, as in the paper")
-    parser.add_argument("--format", choices=SUFFIXES, help="default: what --out ends in, else svg")
-    parser.add_argument("--out", type=Path, help="the file to write, over what is there (default: in this folder)")
+    parser.add_argument("--upwards", action="store_true", help="draw from bottom to top, as in the paper")
+    parser.add_argument("--format", choices=SUFFIXES, help="format (default: by the ending of --out, or svg)")
+    parser.add_argument(
+        "--out", type=Path, help="file to write; an existing file is replaced (default: in the current folder)"
+    )
 
 
 def add_density(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--padding", choices=("valid", "same"), default="valid", help="same: every map is aligned")
+    """Add the options for denser feature maps."""
     parser.add_argument(
-        "--output-stride", type=int, choices=OUTPUT_STRIDES, help="of the last map, dilated from there on (default: 32)"
+        "--padding",
+        choices=("valid", "same"),
+        default="valid",
+        help="padding of the convolutions; with same, the cells of all maps are aligned (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output-stride",
+        type=int,
+        choices=OUTPUT_STRIDES,
+        help="stride of the last map; below 32, later convolutions are dilated instead (default: 32)",
     )
 
 
@@ -83,7 +96,7 @@ def _draw_all(args: argparse.Namespace) -> None:
     from ..diagrams.api import draw_all
 
     if args.out is None:
-        raise InputError("--out: `plot all` writes a folder; name it, such as --out architecture_plots")
+        raise InputError("--out: is missing; `plot all` needs the folder to write, such as --out architecture_plots")
     for path in draw_all(args.out):
         print(printable(path))
 
@@ -96,5 +109,5 @@ def _loaded(path: Path) -> Any:
 
     file = find_keras_file(path)
     if file is None:
-        raise InputError(f"NETWORK: {path} was exported; a run's folder or a .keras file is needed")
+        raise InputError(f"NETWORK: {path} is an exported model; give a run's folder or a .keras file")
     return load_keras_model(file)

@@ -1,6 +1,6 @@
-"""Predicts the classes of pictures, by a model of any kind or the average of several.
+"""Predict the classes of pictures with a model of any kind, or with the average of several.
 
-Prints the likeliest classes of each picture, or writes every class's probability for every picture to a CSV file.
+Prints the most probable classes of each picture, or writes the probabilities of all classes to a CSV file.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from ..common.errors import InputError
 from ..models.precision import PRECISION_HELP, PRECISIONS
 from ..models.saved_model import TRUST_HELP
 from ..networks.rows import PREPROCESSINGS
+from .options import ANY_MODEL_HELP, CLASSES_HELP, CROPS_HELP, PREPROCESSING_HELP
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..models.predict import Predictions
 
-HELP = "the likeliest classes of pictures, by a model of any kind or the average of several"
+HELP = "predict the classes of pictures with a model, or the average of several"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="a run's folder; a .keras or .h5 model; an exported .onnx, .xml, .tflite or SavedModel's folder; or "
-        "[NETWORK[:VARIANT]=]WEIGHTS: a checkpoint or a registered name, such as inception_v4=imagenet",
+        help=ANY_MODEL_HELP,
     )
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of them")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="pictures, or folders of pictures")
     parser.add_argument(
         "--with",
         dest="others",
@@ -39,27 +39,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="MODEL",
-        help="more models of the same classes: the average of all of them is predicted (give it after the pictures)",
+        help="more models with the same classes; predictions are averaged (give this option after the pictures)",
     )
     parser.add_argument(
-        "--csv", type=Path, metavar="FILE", help="write every class's probability, a row a file, instead of the table"
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="write the probabilities of all classes, one row per picture, instead of printing a table",
     )
-    parser.add_argument("--per-model", action="store_true", help="with --csv and --with: add each model's columns")
-    parser.add_argument(
-        "--crops", type=int, default=1, metavar="N", help="a picture: 1, 12 or 144, averaged (default: %(default)s)"
-    )
+    parser.add_argument("--per-model", action="store_true", help="with --csv and --with: add columns for each model")
+    parser.add_argument("--crops", type=int, default=1, metavar="N", help=f"{CROPS_HELP} (default: %(default)s)")
     parser.add_argument(
         "--top",
         type=int,
         metavar="N",
-        help="classes per picture (default: 5; of a model of several labels, those that reach their thresholds)",
+        help="number of classes per picture (default: 5; for several labels per picture, all that reach their "
+        "thresholds)",
     )
-    parser.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line, for a model without any")
-    parser.add_argument(
-        "--preprocessing",
-        choices=tuple(PREPROCESSINGS),
-        help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
-    )
+    parser.add_argument("--classes", type=Path, metavar="FILE", help=CLASSES_HELP)
+    parser.add_argument("--preprocessing", choices=tuple(PREPROCESSINGS), help=PREPROCESSING_HELP)
     parser.add_argument("--precision", choices=PRECISIONS, help=PRECISION_HELP)
     parser.add_argument(
         "--value-range",
@@ -68,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("LOW", "HIGH"),
         help="values that become 0 and 255 in pictures of more than 8 bits (default: the model's own)",
     )
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="crops at once (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", type=int, default=32, metavar="N", help="crops per batch (default: %(default)s)"
+    )
     parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     if args.per_model and not (args.csv and args.others):
         raise InputError("--per-model: adds columns to the file of --csv for each model of --with; give both")
     if args.csv:
-        require_new_file(args.csv)  # before hours of work
+        require_new_file(args.csv)  # fail before hours of work, not after
     errors = Console(stderr=True)
     with progress_of(errors) as progress:
         predictions = predict(

@@ -1,5 +1,5 @@
-"""Writes report.html into the folder of a run, of folds or seeds, of an evaluation or of a comparison: one page with
-data, training, results with intervals, curves, mistakes, environment and command, which opens without a network.
+"""Write report.html into the folder of a run, of folds or seeds, of an evaluation or of a comparison: one page with
+data, training, results with intervals, curves, mistakes, environment and command, which works offline.
 """
 
 from __future__ import annotations
@@ -7,17 +7,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "one page about a run, folds or seeds, an evaluation or a comparison"
+HELP = "write an HTML report about a run, folds or seeds, an evaluation or a comparison"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="that train, evaluate or compare wrote")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder written by train, evaluate or compare")
     parser.add_argument(
         "--explanations",
         type=int,
         default=0,
         metavar="N",
-        help="of a run: pictures to draw Grad-CAM and integrated gradients of (default: %(default)s)",
+        help="for a run: number of pictures to explain by Grad-CAM and integrated gradients (default: %(default)s)",
     )
 
 

@@ -1,6 +1,6 @@
-"""Serves a model over HTTP: pictures in, classes and probabilities out, those of concurrent requests in batches.
+"""Serve a model over HTTP: pictures in, classes and probabilities out. Concurrent requests are computed in batches.
 
-Takes a picture's file, TensorFlow Serving's REST form, and the Open Inference Protocol v2 of KServe and Triton.
+Accepts picture files, the REST API of TensorFlow Serving, and the Open Inference Protocol v2 of KServe and Triton.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pathlib import Path
 from ..models.precision import PRECISION_HELP, PRECISIONS
 from ..models.saved_model import TRUST_HELP
 from ..networks.rows import PREPROCESSINGS
+from .options import ANY_MODEL_HELP, CLASSES_HELP, PREPROCESSING_HELP
 
-HELP = "a model over HTTP, in batches: TensorFlow Serving's form, the Open Inference Protocol, or a picture's file"
+HELP = "serve a model over HTTP (picture files, TensorFlow Serving's REST API, Open Inference Protocol)"
 MIB = 1024**2
 
 
@@ -22,43 +23,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "model",
         metavar="MODEL",
-        help="a run's folder; a .keras or .h5 model; an exported .onnx, .xml, .tflite or SavedModel's folder; or "
-        "[NETWORK[:VARIANT]=]WEIGHTS: a checkpoint or a registered name, such as inception_v4=imagenet",
+        help=ANY_MODEL_HELP,
     )
-    add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: reached by all (default: %(default)s)")
-    add("--port", type=int, default=8080, help="0: a free one (default: %(default)s)")
-    add("--name", help="the model's, in addresses (default: that of its folder or file)")
-    add("--max-batch", type=int, default=8, metavar="N", help="pictures at once (default: %(default)s)")
+    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all interfaces (default: %(default)s)")
+    add("--port", type=int, default=8080, help="port; 0 for any free port (default: %(default)s)")
+    add("--name", help="name of the model in URLs (default: name of its folder or file)")
+    add("--max-batch", type=int, default=8, metavar="N", help="largest batch of pictures (default: %(default)s)")
     add(
         "--max-wait",
         type=float,
         default=5.0,
         metavar="MS",
-        help="milliseconds that a picture waits for others (default: %(default)g)",
+        help="longest time that a picture waits for others, in milliseconds (default: %(default)g)",
     )
     add(
         "--max-queue",
         type=int,
         default=128,
         metavar="N",
-        help="pictures in progress; more are answered with status 503 (default: %(default)s)",
+        help="largest number of pictures in progress; further requests get status 503 (default: %(default)s)",
     )
-    add("--max-upload", type=float, default=16.0, metavar="MIB", help="largest request (default: %(default)g)")
-    add("--max-pixels", type=int, default=64 * MIB, metavar="N", help="largest picture (default: %(default)s)")
+    add("--max-upload", type=float, default=16.0, metavar="MIB", help="largest request in MiB (default: %(default)g)")
+    add(
+        "--max-pixels", type=int, default=64 * MIB, metavar="N", help="largest picture in pixels (default: %(default)s)"
+    )
     add(
         "--timeout",
         type=float,
         default=30.0,
         metavar="SECONDS",
-        help="within which a request must have arrived (default: %(default)g)",
+        help="longest time for receiving a request, in seconds (default: %(default)g)",
     )
-    add("--embedding", action="store_true", help="give embeddings in place of classes")
-    add("--classes", type=Path, metavar="FILE", help="class names, one a line, for a model without any")
-    add(
-        "--preprocessing",
-        choices=tuple(PREPROCESSINGS),
-        help="how the model takes pixels, where that cannot be measured (none: 0-255 as they are)",
-    )
+    add("--embedding", action="store_true", help="return embeddings instead of classes")
+    add("--classes", type=Path, metavar="FILE", help=CLASSES_HELP)
+    add("--preprocessing", choices=tuple(PREPROCESSINGS), help=PREPROCESSING_HELP)
     add("--precision", choices=PRECISIONS, help=PRECISION_HELP)
     add("--trust", action="store_true", help=TRUST_HELP)
 

@@ -1,4 +1,4 @@
-"""Prints a network's stages: output shape, parameters, multiply-adds. Nothing is built for it."""
+"""Print a network's stages with output shapes, parameters and multiply-adds, without building the network."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from .plot import add_density
 if TYPE_CHECKING:
     from rich.table import Table
 
-WIDTH = 72  # the table, whatever the terminal: cut words say less than a line that wraps
-HELP = "a network's stages: output shape, parameters, multiply-adds"
+WIDTH = 72  # least width of the table: in narrower terminals, wrapped lines are more legible than truncated words
+HELP = "print a network's stages: output shapes, parameters, multiply-adds"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", choices=list(networks.NETWORKS), metavar="NETWORK", help="one of %(choices)s")
-    parser.add_argument("--variant", default="paper", help="of the network's table (default: %(default)s)")
-    parser.add_argument("--size", type=size, help="of the image: a side or HEIGHTxWIDTH (default: the variant's own)")
-    parser.add_argument("--classes", type=int, help="of the classifier (default: the variant's own head)")
+    parser.add_argument("--variant", default="paper", help="variant of the network (default: %(default)s)")
+    parser.add_argument(
+        "--size", type=size, help="size of the image, a side or HEIGHTxWIDTH (default: the variant's own)"
+    )
+    parser.add_argument("--classes", type=int, help="number of classes (default: the variant's own)")
     add_density(parser)
-    parser.add_argument("--blocks", action="store_true", help="a line for each block, equal ones too")
+    parser.add_argument("--blocks", action="store_true", help="print one line per block, also for equal blocks")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,5 +1,5 @@
-"""Trains a network on labelled pictures; without --data, on the handwritten digits that scikit-learn ships. Leaves
-a run's folder with the model, its history, the split of its pictures, and charts of how it went.
+"""Train a network on labelled pictures (by default on scikit-learn's handwritten digits), and write a run's folder with
+the model, its history, the split of the pictures, a report and charts.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from ..training.config import CHANGEABLE, CHOICES, DEFAULTS, FLAGS, KEYS
 from ..training.settings import configured, read_settings, recipe_names
 from .options import size
 
-HELP = "train a network on pictures"
+HELP = "train a network on labelled pictures"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    absent = argparse.SUPPRESS  # so that what was given is known from what was not
+    absent = argparse.SUPPRESS  # so that options that are not given leave no attribute
     add = parser.add_argument
     add(
         "--data",
         metavar="SOURCE",
         default=absent,
-        help=f"{SOURCE_HELP} (default: {DIGITS})",
+        help=f"training pictures: {SOURCE_HELP} (default: {DIGITS})",
     )
     add(
         "--val",
         metavar="SOURCE",
         default=absent,
-        help="held-out pictures, likewise (default: those that the data declares, or a share of it)",
+        help="held-out pictures, in the same forms (default: those that the data declares, or a share of it)",
     )
     add(
         "--val-fraction",
@@ -45,132 +45,161 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="F",
         default=absent,
-        help="share of each class for one look after the last epoch (default: 0, or the test part of the data)",
+        help="share of each class for one test after the last epoch (default: 0, or the test part of the data)",
     )
     add(
         "--group",
         metavar="COLUMN",
         default=absent,
-        help="what stays on one side of the split: a column of the .csv, 'parent' (the picture's folder), or "
-        "'re:(PATTERN)' of the path (default: the column group, if there is one)",
+        help="keeps groups of pictures on one side of the split: a column of the .csv, 'parent' (the picture's "
+        "folder), or 're:(PATTERN)' in the path (default: the column group, if there is one)",
     )
-    add("--model", choices=list(networks.NETWORKS), default=absent, help=f"(default: {DEFAULTS['model']})")
-    add("--variant", default=absent, help=f"of the network's table (default: {DEFAULTS['variant']})")
+    add("--model", choices=list(networks.NETWORKS), default=absent, help=f"network (default: {DEFAULTS['model']})")
+    add("--variant", default=absent, help=f"variant of the network (default: {DEFAULTS['variant']})")
     add(
         "--size",
         type=size,
         metavar="SIDE_OR_HEIGHTxWIDTH",
         default=absent,
-        help=f"of the pictures in pixels, such as 299 or 224x299 (default: {DEFAULTS['size']})",
+        help=f"size of the pictures in pixels, such as 299 or 224x299 (default: {DEFAULTS['size']})",
     )
-    add("--epochs", type=int, default=absent, help=f"(default: {DEFAULTS['epochs']})")
-    add("--batch-size", type=int, default=absent, help=f"(default: {DEFAULTS['batch_size']})")
-    add("--learning-rate", type=float, default=absent, help=f"its peak (default: {DEFAULTS['learning_rate']:g})")
+    add("--epochs", type=int, default=absent, help=f"number of epochs (default: {DEFAULTS['epochs']})")
+    add("--batch-size", type=int, default=absent, help=f"pictures per step (default: {DEFAULTS['batch_size']})")
+    add(
+        "--learning-rate",
+        type=float,
+        default=absent,
+        help=f"peak of the learning rate (default: {DEFAULTS['learning_rate']:g})",
+    )
     add(
         "--shift",
         type=float,
         default=absent,
-        help=f"random moves, share of the side, where augmentation is shift (default: {DEFAULTS['shift']:g})",
+        help=f"largest random shift, as a share of the side, for augmentation=shift (default: {DEFAULTS['shift']:g})",
     )
-    add("--seed", type=int, default=absent, help=f"of split, weights, order and shifts (default: {DEFAULTS['seed']})")
-    add("--folds", type=int, metavar="K", default=absent, help="cross-validation: a run per fold, in one folder")
-    add("--seeds", type=int, metavar="N", default=absent, help="a run for each of N seeds, in one folder")
+    add(
+        "--seed",
+        type=int,
+        default=absent,
+        help=f"seed of split, weights, order and augmentation (default: {DEFAULTS['seed']})",
+    )
+    add("--folds", type=int, metavar="K", default=absent, help="cross-validation: one run per fold, in one folder")
+    add("--seeds", type=int, metavar="N", default=absent, help="one run for each of N seeds, in one folder")
     add(
         "--class-weight",
         metavar="none|balanced|TABLE",
         default=absent,
-        help="factors of the classes in the loss; a table: '{cat = 1.0, \"black dog\" = 4.0}' (default: none)",
+        help="weights of the classes in the loss; a table: '{cat = 1.0, \"black dog\" = 4.0}' (default: none)",
     )
-    add("--sampler", choices=CHOICES["sampler"], default=absent, help="balanced draws classes alike (default: none)")
+    add(
+        "--sampler",
+        choices=CHOICES["sampler"],
+        default=absent,
+        help="balanced: sample all classes equally often (default: none)",
+    )
     add(
         "--monitor",
         choices=CHOICES["monitor"],
         default=absent,
-        help="what best.keras and --patience go by (default: auto, balanced_accuracy where classes are uneven)",
+        help="held-out figure for best.keras and --patience (default: auto, which is accuracy, or balanced_accuracy if "
+        "classes are uneven)",
     )
     add(
         "--patience",
         type=int,
         metavar="EPOCHS",
         default=absent,
-        help=f"stop after so many epochs without a better one; 0: never (default: {DEFAULTS['patience']})",
+        help=f"stop after this number of epochs without improvement; 0: never (default: {DEFAULTS['patience']})",
     )
     add(
         "--weights",
         metavar="RUN_OR_FILE_OR_NAME",
         default=absent,
-        help="trained ones to start from; they say the network too. A run of the same classes keeps its classifier",
+        help="pretrained weights to start from, which determine the network too; the classifier of a run with the same "
+        "classes is kept",
     )
     add(
         "--head-epochs",
         type=int,
         metavar="N",
         default=absent,
-        help="epochs that train the classifier alone, the first N",
+        help="number of epochs at the start that train the classifier alone",
     )
     add(
         "--trunk-learning-rate",
         type=float,
         metavar="RATE",
         default=absent,
-        help="peak of the learning rate after them (default: a tenth of --learning-rate)",
+        help="peak of the learning rate after --head-epochs (default: a tenth of --learning-rate)",
     )
     add(
         "--unfreeze",
         type=float,
         metavar="SHARE",
         default=absent,
-        help="share of the stages that is trained after them, from the top, such as 0.5 (default: all)",
+        help="share of the stages, from the top, that is trained after --head-epochs, such as 0.5 (default: all)",
     )
     add("--strategy", choices=CHOICES["strategy"], default=absent, help="devices and workers (default: auto)")
     add(
         "--precision",
         choices=CHOICES["precision"],
         default=absent,
-        help="auto: bfloat16 if a short probe finds it a fifth faster (default: float32)",
+        help="precision; auto: bfloat16 if a short probe measures that it is a fifth faster (default: float32)",
     )
-    add("--jit", action="store_true", default=absent, help="compile the step with XLA")
-    add("--accumulate", type=int, metavar="N", default=absent, help="micro-batches a batch is computed in (default: 1)")
-    add("--remat", action="store_true", default=absent, help="keep less, compute again: less memory, more time")
-    add("--tensorboard", action="store_true", default=absent, help="write TensorBoard's event files too")
-    add("--recipe", metavar="NAME_OR_FILE", help=f"settings: {', '.join(recipe_names())}, or a TOML file")
+    add("--jit", action="store_true", default=absent, help="compile the training step with XLA")
+    add(
+        "--accumulate",
+        type=int,
+        metavar="N",
+        default=absent,
+        help="number of micro-batches into which each batch is divided (default: 1)",
+    )
+    add(
+        "--remat",
+        action="store_true",
+        default=absent,
+        help="recompute activations in the backward pass: less memory, more time",
+    )
+    add("--tensorboard", action="store_true", default=absent, help="also write TensorBoard event files")
+    add("--recipe", metavar="NAME_OR_FILE", help=f"settings to start from: {', '.join(recipe_names())}, or a TOML file")
     add(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a setting, over the recipe's; may be repeated",
+        help="a setting, which overrides the recipe; may be repeated",
     )
     add(
         "--find-lr",
         action="store_true",
-        help="train nothing: test rising learning rates with these settings, plot the loss, suggest a rate",
+        help="do not train; test rising learning rates with these settings, plot the loss, and suggest a rate",
     )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--out", type=Path, metavar="FOLDER", help="the run's folder (default: next free below runs/)")
+    where.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="the run's folder (default: next free number below runs/)"
+    )
     where.add_argument(
         "--resume",
         type=Path,
         metavar="RUN",
-        help="go on with a run (or folds, or seeds) that was interrupted; with it, only what does not change what is "
-        "learnt: "
-        f"{', '.join(CHANGEABLE)}",
+        help="resume an interrupted run (or folds, or seeds); only settings that do not affect what is learned may be "
+        f"changed: {', '.join(CHANGEABLE)}",
     )
 
 
 def run(args: argparse.Namespace) -> None:
     given = {key: vars(args)[key] for key in KEYS if key in vars(args)}
-    if "class_weight" in given:  # a table is read as --set reads it
+    if "class_weight" in given:  # the value may be a table, in the same notation as in --set
         given |= read_settings([f"class_weight={given['class_weight']}"])
     settings = {**read_settings(args.set), **given}
     if args.resume:
         if args.find_lr:
-            raise InputError("--find-lr tests the settings of a new run; leave out --resume and give them")
+            raise InputError("--find-lr tests the settings of a new run; leave out --resume, and give the settings")
         if args.recipe or not settings.keys() <= set(CHANGEABLE):
             fixed = [*(["recipe"] if args.recipe else []), *(name for name in settings if name not in CHANGEABLE)]
             raise InputError(
-                f"--resume goes on with what the run was started with; leave out {', '.join(map(_as_given, fixed))}. "
-                f"What may be changed is {', '.join(CHANGEABLE)}"
+                f"--resume uses the settings of the run; leave out {', '.join(map(_as_given, fixed))}. "
+                f"Settings that may change are {', '.join(CHANGEABLE)}"
             )
     else:
         config = configured(args.recipe, args.set, given)
@@ -202,17 +231,21 @@ def run(args: argparse.Namespace) -> None:
         console.print(runs_table(trained.figures))
         key = trained.figures.first
         mean, sd = trained.figures.mean[key], trained.figures.sd[key]
-        say(console, f"held-out {trained.report.headline}, of all runs together", style="bold")
+        say(console, f"held-out {trained.report.headline}, over all runs together", style="bold")
         say(console, f"by run: {FIGURES[key]} {mean:.2%}, standard deviation {sd:.2%}", style="bold")
         say(console, f"everything is in {trained.folder.path}")
         return
     say(console, f"held-out {trained.report.headline}", style="bold")
     if trained.test:
         pictures = counted(trained.test.pictures, "picture")
-        say(console, f"test, {pictures} seen once: {trained.test.headline}", style="bold")
+        say(console, f"test on {pictures}, used once: {trained.test.headline}", style="bold")
     folder = trained.folder.path
     if trained.best and trained.best.epoch < len(trained.history):
-        say(console, f"these are of model.keras, from epoch {len(trained.history)}; best.keras is of {trained.best}")
+        say(
+            console,
+            f"these figures are for model.keras, after epoch {len(trained.history)}; best.keras is the model after "
+            f"{trained.best}",
+        )
     say(console, f"everything is in {folder}; to use it: {command('predict', folder)} IMAGE")
 
 

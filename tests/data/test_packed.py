@@ -280,7 +280,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert f"left out: {bad}: cannot be decoded" in said
     assert "10 pictures of 2 classes" in said
     assert main(["pack", out, "--verify"]) == 0
-    assert "1 shard is as it was packed" in capsys.readouterr().out
+    assert "1 shard is unchanged since packing" in capsys.readouterr().out
     for wrong, says in (
         (["pack", str(folder)], "OUT: name the folder"),
         (["pack", out, out, "--verify"], "OUT: name the folder"),

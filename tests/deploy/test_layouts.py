@@ -147,7 +147,7 @@ def test_what_a_server_does_not_run_or_would_be_overwritten_is_refused(
     assert main(["export", str(run), "--format", "onnx", "--name", "x"]) == 1
     said = capsys.readouterr().err
     assert "layout: tfserving runs saved_model" in said
-    assert "--name: is what a server calls the model" in said
+    assert "--name: is the name of the model on a server" in said
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ def test_past_a_bound_nothing_is_left(
 @pytest.mark.parametrize("more", [[], ["--precision=int8", "--calibrate=digits", "--layout=triton"]])
 def test_engines_are_ranked_in_int8_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]) -> None:
     assert main(["export", str(tmp_path / "none"), "--format=onnx", "--rank", *more]) == 1
-    assert "--rank: times engines in int8" in capsys.readouterr().err
+    assert "--rank: compares engines in int8" in capsys.readouterr().err
 
 
 def check_of(wanted: Any, found: Any, **bounds: float) -> list[str]:

@@ -381,7 +381,7 @@ def test_json_for_programs(models: list[str], digits: Path, tmp_path: Path, caps
         (["--crops", "12", "--crop-fraction", "0.5"], "crops: got 12; it takes 1 with a crop fraction or mode"),
         (["--crop-fraction", "2"], "crop fraction: got 2.0"),
         (["--batch-size", "0"], "batch_size: got 0"),
-        (["--mirror"], "--mirror is of --pairs"),
+        (["--mirror"], "--mirror needs --pairs"),
         (["--classes", "/nowhere.txt"], "/nowhere.txt: cannot be read"),
         (["nothing.keras"], "nothing.keras: there is no such file, folder or registered name"),
         (

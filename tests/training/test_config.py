@@ -126,7 +126,7 @@ def test_resume_takes_no_other_choice(capsys: pytest.CaptureFixture[str], tmp_pa
     assert main(["train", "--resume", str(tmp_path), "--epochs", "3"]) == 1
     assert "leave out --epochs" in capsys.readouterr().err
     assert main(["train", "--resume", str(tmp_path), "--jit", "--set=keep=3", "--set=l2=0.1", "--recipe=smoke"]) == 1
-    assert "leave out --recipe, --set l2. What may be changed is strategy, jit" in capsys.readouterr().err
+    assert "leave out --recipe, --set l2. Settings that may change are strategy, jit" in capsys.readouterr().err
     assert main(["train", "--resume", str(tmp_path), "--jit", "--set=keep=3"]) == 1
     assert "is not a run's folder" in capsys.readouterr().err
     assert main(["train", "--resume", str(tmp_path)]) == 1

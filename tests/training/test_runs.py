@@ -161,8 +161,8 @@ def test_groups_and_a_test_part_that_is_seen_once(
     assert set(split.parts) == {"train", "val", "test"}
     report = json.loads((run / "report.json").read_text())
     tested = sum(score["support"] for score in report["test"]["classes"])
-    assert f"seen once: accuracy {report['test']['accuracy']:.2%} (" in said
-    assert f"{tested} pictures seen once" in said
+    assert f"used once: accuracy {report['test']['accuracy']:.2%} (" in said
+    assert f"test on {tested} pictures, used once" in said
 
     status, _, error = here(capsys, ["evaluate", str(run), "--out", str(tmp_path / "evaluation")])
     assert status == 0, error
