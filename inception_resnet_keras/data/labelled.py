@@ -153,10 +153,10 @@ class Source:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the class names and of every picture's name, label and weight (if there are weights), in order."""
-        told = [list(self.class_names), list(self.names), self.labels.tolist()]
+        recorded = [list(self.class_names), list(self.names), self.labels.tolist()]
         if self.weights is not None:
-            told.append(self.weights.tolist())
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+            recorded.append(self.weights.tolist())
+        return hashlib.sha256(json.dumps(recorded).encode()).hexdigest()
 
     @cached_property
     def fingerprint(self) -> str:

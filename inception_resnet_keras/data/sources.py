@@ -402,15 +402,15 @@ def _examples(files: list[Path], total: int, progress: Progress) -> Iterator[tup
             yield number, offset + record.index(image), len(image), label, found, reason
 
 
-def _with_classes(source: Source, told: str, class_names: Sequence[str] | None, least: int) -> Source:
-    _require_trained_classes(source, told)
+def _with_classes(source: Source, place: str, class_names: Sequence[str] | None, least: int) -> Source:
+    _require_trained_classes(source, place)
     if class_names is None:
         if len(source.class_names) < least:
-            raise InputError(f"{told}: holds one class only, {source.class_names[0]!r}; at least two are needed")
+            raise InputError(f"{place}: holds one class only, {source.class_names[0]!r}; at least two are needed")
         return source
     numbers: dict[Any, int] = {name: number for number, name in enumerate(class_names)}
     if unknown := [name for name in source.class_names if name not in numbers]:
-        raise InputError(f"{told}: has classes that the training set lacks: {', '.join(unknown[:10])}")
+        raise InputError(f"{place}: has classes that the training set lacks: {', '.join(unknown[:10])}")
     renumbered = np.array([numbers[name] for name in source.class_names], np.int64)
     if source.multi_label:
         labels = np.zeros((len(source), len(class_names)), np.uint8)
@@ -420,7 +420,7 @@ def _with_classes(source: Source, told: str, class_names: Sequence[str] | None, 
     return replace(source, class_names=list(class_names), labels=labels)
 
 
-def _require_trained_classes(source: Source, told: str) -> None:
+def _require_trained_classes(source: Source, place: str) -> None:
     """Raise InputError for a class that a declared part has and the training part lacks, as it cannot be learned."""
     if source.parts is None or TRAIN not in source.parts:
         return
@@ -430,6 +430,6 @@ def _require_trained_classes(source: Source, told: str) -> None:
         if missing := [source.class_names[label] for label in np.setdiff1d(used, trained).tolist()]:
             shown = ", ".join([repr(name) for name in missing[:10]] + ["…"] * (len(missing) > 10))
             raise InputError(
-                f"{told}: the {part} part has {counted(len(missing), 'class')} without a training picture: {shown}; "
+                f"{place}: the {part} part has {counted(len(missing), 'class')} without a training picture: {shown}; "
                 "add training pictures of these classes, or remove them from that part"
             )

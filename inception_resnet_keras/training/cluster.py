@@ -105,7 +105,7 @@ def _addresses(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> tupl
 # ----------------------------------------------------------------------------------------------------------------------
 # Waiting for the other workers
 # ----------------------------------------------------------------------------------------------------------------------
-SAID_AFTER = 10.0  # seconds of waiting before a message is printed
+MESSAGE_AFTER = 10.0  # seconds of waiting before a message is printed
 _AGAIN = 0.2  # seconds between two attempts to reach the chief
 _GO = b"go\n"
 
@@ -137,7 +137,7 @@ class _Waiting:
     """The waiting time so far, with its limit of `minutes`."""
 
     def __init__(self, minutes: float) -> None:
-        self.minutes, self.start, self.said = minutes, time.monotonic(), False
+        self.minutes, self.start, self.printed = minutes, time.monotonic(), False
 
     def check(self, missing: Sequence[str], what: str) -> None:
         """Print the missing workers, once; raise InputError when the time is over."""
@@ -147,8 +147,8 @@ class _Waiting:
                 f"{what} {names} did not start within {self.minutes:g} minutes (--set worker_minutes): start the same "
                 "command on every worker, with the same addresses in TF_CONFIG, which must be reachable from all"
             )
-        if waited >= SAID_AFTER and not self.said:
-            self.said = True
+        if waited >= MESSAGE_AFTER and not self.printed:
+            self.printed = True
             print(
                 printable(f"waiting for {what} {names}, at most {self.minutes:g} minutes"), file=sys.stderr, flush=True
             )
@@ -156,24 +156,24 @@ class _Waiting:
 
 def _gather_workers(addresses: Sequence[str], waiting: _Waiting) -> None:
     """The chief's part: accept the workers' connections, and answer all of them when all have sent their number."""
-    there: dict[int, socket.socket] = {}
+    connected: dict[int, socket.socket] = {}
     with ExitStack() as connections:
         server = connections.enter_context(_listen(_port(addresses[0])))
         server.settimeout(_AGAIN)
-        while missing := [address for number, address in enumerate(addresses) if number and number not in there]:
+        while missing := [address for number, address in enumerate(addresses) if number and number not in connected]:
             waiting.check(missing, "the worker" if len(missing) == 1 else "the workers")
             with suppress(OSError, ValueError):  # nobody connected, or something that is not a worker
                 connection = connections.enter_context(server.accept()[0])
                 connection.settimeout(1)
                 number = int(connection.recv(16))
                 if 0 < number < len(addresses):
-                    there[number] = connection
-        for connection in there.values():
+                    connected[number] = connection
+        for connection in connected.values():
             with suppress(OSError):
                 connection.sendall(_GO)
         # The side that closes first keeps its port for a minute. Wait for the workers to close, because TensorFlow's
         # chief needs this port.
-        for connection in there.values():
+        for connection in connected.values():
             with suppress(OSError):
                 connection.recv(1)
 
@@ -219,8 +219,8 @@ def require_agreement(
     values: This worker's values by name. folder: The run's folder.
     error: An error of this worker. It must be raised here and not earlier, because the other workers would wait.
     """
-    told = {name: f"{value} {error or ''}" for name, value in values.items()}
-    differing = disagreements(told, partial(sum_over_workers, strategy), worker(strategy)[1])
+    texts = {name: f"{value} {error or ''}" for name, value in values.items()}
+    differing = disagreements(texts, partial(sum_over_workers, strategy), worker(strategy)[1])
     if error:
         raise error
     if differing:

@@ -65,12 +65,12 @@ def measure(source: Path, out: Path, copies: str = "skip") -> dict[str, float]:
     begun = time.monotonic()
     with subprocess.Popen([*command, "--begun", str(begun)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        said = [json.loads(line) for line in process.stdout]
+        times = [json.loads(line) for line in process.stdout]
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"the process ended with {process.returncode}")
-    found = {name: seconds for line in said for name, seconds in line.items()}
+    found = {name: seconds for line in times for name, seconds in line.items()}
     unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, else KiB
     return found | {"MB": usage.ru_maxrss / unit, "processor seconds": usage.ru_utime + usage.ru_stime}
 

@@ -91,7 +91,9 @@ def test_one_part_of_a_folder_is_a_source(tmp_path: Path, monkeypatch: pytest.Mo
         assert source.parts is None
         assert [Path(path).parent.parent.name for path in source.names] == ["validation"] * 4
     for place in (f"{tmp_path / 'data'}:test", f"{tmp_path / 'data' / 'train'}:val"):
-        with pytest.raises(InputError, match=r"has no part '(test|val)'; it(s folders are classes| has train and val)"):
+        with pytest.raises(
+            InputError, match=r"has no part '(test|val)'; it(s subfolders are classes| has train and val)"
+        ):
             open_source(place)
         with pytest.raises(InputError, match=r"^data: .*has no part"):
             require_source(place, "data")
@@ -149,7 +151,7 @@ def test_layouts_that_could_be_either_are_refused(tmp_path: Path) -> None:
     write_digits(tmp_path / "flat" / "x", classes=1, per_class=2)
     (tmp_path / "flat" / "x" / "0").rename(tmp_path / "flat" / "train")
     (tmp_path / "flat" / "x").rmdir()
-    with pytest.raises(InputError, match="train: holds 2 pictures and no folder of a class, as test does"):
+    with pytest.raises(InputError, match="train: holds 2 pictures and no folder of a class, unlike test"):
         open_source(tmp_path / "flat")
     (tmp_path / "empty" / "train").mkdir(parents=True)
     with pytest.raises(InputError, match="its folders train hold no pictures"):
@@ -190,7 +192,7 @@ def test_parts_within_classes_are_said_not_to_be_used(tmp_path: Path) -> None:
     source = open_source(tmp_path)
     assert source.class_names == ["cat", "dog"]
     assert source.parts is None
-    assert "the folders test and train within each class are not taken as the parts of a split" in source.notes[0]
+    assert "the folders test and train within each class are not used as the parts of a split" in source.notes[0]
 
 
 def test_the_pictures_to_evaluate_are_the_test_part(tmp_path: Path) -> None:

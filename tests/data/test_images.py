@@ -201,14 +201,19 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("not a picture")
     (tmp_path / "empty.jpg").touch()
-    for name, reason in [("a.png", "no JPEG"), ("empty.jpg", "no JPEG"), ("none.png", "no such file"), (".", "folder")]:
+    for name, reason in [
+        ("a.png", "not a JPEG"),
+        ("empty.jpg", "not a JPEG"),
+        ("none.png", "no such file"),
+        (".", "folder"),
+    ]:
         with pytest.raises(UnreadableImageError, match=reason):
             read_image(tmp_path / name)
 
 
 def test_formats_outside_those_are_not_opened(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a.ppm")
-    with pytest.raises(UnreadableImageError, match="no JPEG, PNG, WebP, BMP, GIF, TIFF or DICOM"):
+    with pytest.raises(UnreadableImageError, match="is not a JPEG, PNG, WebP, BMP, GIF, TIFF or DICOM"):
         read_image(tmp_path / "a.ppm")
 
 

@@ -121,9 +121,7 @@ def test_groups_weights_and_columns_that_are_not_read(tmp_path: Path) -> None:
     [(place, reason)] = source.beside
     assert place == str(file)
     takes = "columns read: path, label, split, group, weight"
-    assert reason.startswith(
-        f"the columns 'note', 'age' are not read, unless named by the setting group; columns read: {takes}"
-    )
+    assert reason.startswith(f"the columns 'note', 'age' are not read, unless named by the setting group; {takes}")
     taken = source.take(np.array([2, 0]))
     assert (taken.groups, taken.weights.tolist() if taken.weights is not None else None) == (["", "p1"], [2.5, 1])
 

@@ -240,7 +240,7 @@ def lowered(column: np.ndarray) -> np.ndarray:
         (lambda path: damage_table(path, sizes=lambda sizes: sizes[:, 0]), "not those of 11 pictures"),
         (lambda path: damage_table(path, labels=lambda labels: labels * 1.0), "not those of 11 pictures"),
         (lambda path: next(path.glob("*.tfrecord")).unlink(), "tfrecord: is missing"),
-        (lambda path: next(path.glob("*.tfrecord")).write_bytes(b"short"), "has 5 bytes for"),
+        (lambda path: next(path.glob("*.tfrecord")).write_bytes(b"short"), "has 5 bytes instead of"),
     ],
 )
 def test_damaged_packs_are_refused(tmp_path: Path, damage: Any, says: str) -> None:

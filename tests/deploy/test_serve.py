@@ -136,7 +136,7 @@ def test_a_file_that_cannot_be_read_has_an_error_beside_the_others(client: httpx
     assert answer.status_code == 200
     bad, good = answer.json()
     assert (bad["path"], bad["top"]) == ("bad ☃.png", [])
-    assert "is no JPEG, PNG" in bad["error"]
+    assert "is not a JPEG, PNG" in bad["error"]
     assert len(good["top"]) == 1
 
 

@@ -259,7 +259,7 @@ def test_corrupt_pictures_are_listed_up_to_a_bound(
         f"{tmp_path / 'out'}",
     ):
         assert fact in said
-    for name in ("001.png: is no JPEG", "002.png: cannot be decoded", "1 file ending in .txt, not read"):
+    for name in ("001.png: is not a JPEG", "002.png: cannot be decoded", "1 file ending in .txt, not read"):
         assert name in said
     assert report["pictures"] == sum(score["support"] for score in report["per_class"]) == 5
     assert [Path(name).name for name, _ in report["left_out"]] == ["001.png", "002.png", "some corrupt"]

@@ -167,7 +167,7 @@ def test_missing_and_corrupt_pictures_are_listed_and_their_pairs_left_out(
     assert printed["left_out"] == len(every) - len(left) > 1
     assert printed["one_person"] + printed["two_persons"] == len(left)
     assert f"left out: {data / gone.person / str(gone)}: there is no such picture" in captured.err
-    assert f"left out: {face_file(data, damaged)}: is no JPEG" in captured.err
+    assert f"left out: {face_file(data, damaged)}: is not a JPEG" in captured.err
     assert main([*arguments, "--max-corrupt", "1", "--out", str(tmp_path / "no")]) == 1
     assert "2 of 15 pictures cannot be read, max_corrupt allows 1" in capsys.readouterr().err
     assert f"{counted(printed['left_out'], 'pair', 'was', 'were')} left out" in captured.err

@@ -119,7 +119,11 @@ def test_a_messy_folder_is_accounted_for_in_the_file_and_on_the_console(
     assert main(["predict", models[0], str(messy), "--csv", str(out)]) == 0
     found = {row["path"]: row for row in rows(out)}
     picture = os.fsdecode(os.fsencode(str(messy / "folder.jpg")) + b"/caf\xe9.png")
-    unreadable = {"empty.png": "is no JPEG", "broken.png": "is a link to a file that does not", "fifo.png": "is a FIFO"}
+    unreadable = {
+        "empty.png": "is not a JPEG",
+        "broken.png": "is a link to a file that does not",
+        "fifo.png": "is a FIFO",
+    }
     passed_over = {
         "Thumbs.db": "ends in .db; pictures end in .jpg",
         "NOTES": "has no ending",
@@ -200,7 +204,7 @@ def test_predictions_are_a_sequence_that_shows_itself(
     with pytest.raises(IndexError):
         found[6]
     assert repr(found).startswith(f"<Predictions: 4 of 6 pictures by {models[0]}: ")
-    assert "2 could not be read: is no JPEG" in repr(found)
+    assert "2 could not be read: is not a JPEG" in repr(found)
     html = found._repr_html_()
     assert "a &lt;b&gt;.png" in html
     assert html.count("<tr>") == 7

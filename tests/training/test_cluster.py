@@ -44,7 +44,7 @@ def test_a_port_that_another_process_has_is_named(monkeypatch: pytest.MonkeyPatc
 
 def test_workers_go_on_when_all_have_come_whoever_is_first(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """And somebody who is no worker is none; who waits for long says for whom."""
-    monkeypatch.setattr(cluster, "SAID_AFTER", 0.5)
+    monkeypatch.setattr(cluster, "MESSAGE_AFTER", 0.5)
     there = free_addresses(4)
     with ThreadPoolExecutor(4) as pool:
         done = [pool.submit(cluster.wait_for_workers, there, number, 1) for number in (2, 0, 1)]

@@ -278,7 +278,7 @@ def test_auto_is_what_the_machine_and_the_scheduler_say(
 
 
 def test_workers_that_nobody_named_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="needs TF_CONFIG"):
+    with pytest.raises(InputError, match="needs the environment variable TF_CONFIG"):
         strategy_kind(config(strategy="multiworker"), {})
     for damaged in ("{", "{}", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 3}}'):
         monkeypatch.setenv("TF_CONFIG", damaged)

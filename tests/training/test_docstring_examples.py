@@ -1,0 +1,31 @@
+"""The examples in the docstrings of the public training functions, run on small folders of digits."""
+
+import inspect
+import re
+from pathlib import Path
+
+import keras
+import pytest
+
+import inception_resnet_keras
+
+from ..pictures import write_digits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["train", "finetune", "find_learning_rate"])
+def test_examples_of_public_training_functions_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_digits(tmp_path / "photos")
+    write_digits(tmp_path / "new photos", classes=2)
+    monkeypatch.chdir(tmp_path)
+    documented = inspect.getdoc(getattr(inception_resnet_keras, name)) or ""
+    examples = re.findall(r"```python\n(.*?)```", documented, re.S)
+    assert examples
+    public = {each: getattr(inception_resnet_keras, each) for each in vars(inception_resnet_keras)["__all__"]}
+    scope = {**public, "keras": keras}
+    for number, text in enumerate(examples):
+        exec(compile(text, f"{name}: example {number}", "exec"), scope)
+    assert list(tmp_path.glob("runs/*"))
+    assert capsys.readouterr().out
