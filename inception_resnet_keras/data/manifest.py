@@ -153,7 +153,7 @@ def manifest_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, lis
                 # The name of an existing file may have any bytes; everything else must be text.
                 others = values[columns[0].casefold() == "path" and os.path.lexists(path.parent / values[0].strip()) :]
                 if not all(map(is_unicode, others)):
-                    raise InputError(f"{path}: is no CSV file in UTF-8: line {rows.line_num} is not UTF-8")
+                    raise InputError(f"{path}: is not a CSV file in UTF-8: line {rows.line_num} is not UTF-8")
             yield rows.line_num, values if exact else [text.strip() for text in values]
 
 
@@ -166,7 +166,7 @@ def _reader(path: Path) -> Iterator[Any]:
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except csv.Error as error:
-        raise InputError(f"{path}: is no CSV file in UTF-8: {error}") from None
+        raise InputError(f"{path}: is not a CSV file in UTF-8: {error}") from None
 
 
 def _columns(path: Path, header: Sequence[str]) -> dict[str, str]:

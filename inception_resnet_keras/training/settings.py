@@ -160,7 +160,9 @@ def _toml_table(text: str) -> dict[str, Any]:
 def _kind(where: str, key: str) -> tuple[list[type], bool]:
     """The types that a setting may have in TOML, the widest last, and whether it may be unset."""
     if key not in KEYS:
-        raise InputError(f"{where}: {key!r} is no setting{nearest(key, KEYS) or f'; settings: {chr(44).join(KEYS)}'}")
+        raise InputError(
+            f"{where}: {key!r} is not a setting{nearest(key, KEYS) or f'; settings: {chr(44).join(KEYS)}'}"
+        )
     hint = get_type_hints(DataOptions if key in DATA_OPTIONS else TrainConfig)[key]
     if get_origin(hint) is tuple:
         return [list], False

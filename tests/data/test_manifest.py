@@ -69,7 +69,7 @@ def test_a_manifest(tmp_path: Path) -> None:
             "path,label\na.jpg,x\nb.jpg,y\na.jpg,y\n",
             "is already listed in line 2, with label 'x' instead of 'y'",
         ),
-        ('path,label\n"a.jpg,x\n', "is no CSV file in UTF-8"),
+        ('path,label\n"a.jpg,x\n', "is not a CSV file in UTF-8"),
         ("path,label\na.jpg,x\nb.jpg,y\n", r"class 'x' has no readable picture: .*a\.jpg: there is no such file"),
     ],
 )
@@ -77,7 +77,7 @@ def test_a_manifests_faults_are_told(tmp_path: Path, text: str, says: str) -> No
     with pytest.raises(InputError, match=rf"set\.csv.*{says}"):
         open_source(manifest(tmp_path / "set.csv", text))
     (tmp_path / "latin.csv").write_bytes("path,label\né.jpg,x\n".encode("latin-1"))
-    with pytest.raises(InputError, match="is no CSV file in UTF-8"):
+    with pytest.raises(InputError, match="is not a CSV file in UTF-8"):
         open_source(tmp_path / "latin.csv")
     with pytest.raises(InputError, match="no such file"):
         open_source(tmp_path / "none.csv")

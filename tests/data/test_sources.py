@@ -167,7 +167,7 @@ def test_broken_headers_are_left_out_up_to_the_bound(tmp_path: Path) -> None:
     assert len(source) == 10
     [(name, reason)] = source.corrupt.listed()
     assert name == str(broken)
-    assert "is no JPEG" in reason
+    assert "is not a JPEG" in reason
     for bound in (0, 0.05):
         with pytest.raises(InputError, match=r"1 of 11 pictures cannot be read, max_corrupt allows 0: .*1\.jpg"):
             open_source(tmp_path, max_corrupt=bound)

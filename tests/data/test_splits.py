@@ -270,7 +270,7 @@ def test_names_may_have_bytes_that_are_no_utf8_but_classes_and_manifests_may_not
     assert open_source(f"{file}:val").names == list(parts[1].names)
     assert source.contents.graph(tf.constant(0)).numpy() == source.contents.read(0)  # as the pipeline reads it
     (tmp_path / "mine.csv").write_bytes(b"path,label\ncaf\xe9.png,0\n")
-    with pytest.raises(InputError, match=r"mine\.csv: is no CSV file in UTF-8"):
+    with pytest.raises(InputError, match=r"mine\.csv: is not a CSV file in UTF-8"):
         open_source(tmp_path / "mine.csv")
     (tmp_path / "mine.csv").write_bytes(
         b"path,label\n%s/0/caf\xe9 0.png,0\n%s/1/000.png,1\n" % ((os.fsencode(data),) * 2)

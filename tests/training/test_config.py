@@ -242,8 +242,8 @@ def test_a_number_of_pictures_is_no_share_of_them() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        (["learning_rte=1"], "'learning_rte' is no setting; did you mean 'learning_rate'"),
-        (["qqqq=1"], "'qqqq' is no setting; settings: data,val,val_fraction"),
+        (["learning_rte=1"], "'learning_rte' is not a setting; did you mean 'learning_rate'"),
+        (["qqqq=1"], "'qqqq' is not a setting; settings: data,val,val_fraction"),
         (["epochs=many"], "epochs: got 'many'; it takes an integer .default: 5"),
         (["epochs=1.5"], "epochs: got 1.5; it takes an integer"),
         (["jit=1"], "jit: got 1; it takes true or false"),
@@ -281,7 +281,7 @@ def test_a_number_of_pictures_is_no_share_of_them() -> None:
             "monitor: got 'f1'; it takes 'auto' or 'accuracy' or 'balanced_accuracy' or 'mean_average_pre",
         ),
         (["patience=-1"], "patience: got -1; it takes an integer of at least 0, in epochs"),
-        (["mixop=0.2"], "'mixop' is no setting; did you mean 'mixup'"),
+        (["mixop=0.2"], "'mixop' is not a setting; did you mean 'mixup'"),
         (["aux_weight=0.4"], "size: got 75; it takes an integer from 107"),
     ],
 )
@@ -295,7 +295,7 @@ def test_what_is_wrong_is_named_with_what_is_right(settings: list[str], says: st
     [
         ("epochs = ", "cannot be read as a TOML file"),
         ("[optimizer]\nname = 1", "optimizer: got .*; it takes text"),
-        ("epoch = 3", "'epoch' is no setting; did you mean 'epochs'"),
+        ("epoch = 3", "'epoch' is not a setting; did you mean 'epochs'"),
         ("size = '75'", "size: got '75'; it takes an integer"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import textwrap
 from pathlib import Path
 
 import keras
@@ -26,6 +27,6 @@ def test_examples_of_public_training_functions_run(
     public = {each: getattr(inception_resnet_keras, each) for each in vars(inception_resnet_keras)["__all__"]}
     scope = {**public, "keras": keras}
     for number, text in enumerate(examples):
-        exec(compile(text, f"{name}: example {number}", "exec"), scope)
+        exec(compile(textwrap.dedent(text), f"{name}: example {number}", "exec"), scope)
     assert list(tmp_path.glob("runs/*"))
     assert capsys.readouterr().out
