@@ -114,6 +114,7 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
     from ..evaluation.faces import verify_faces
     from ..evaluation.tables import show_verified
 
+    # Refuse options that faces have no use for, instead of ignoring them.
     if len(args.models) > 1:
         raise InputError(f"--pairs: {len(args.models)} models are given; faces are verified by one, so give one")
     if not args.data:

@@ -116,6 +116,7 @@ def run(args: argparse.Namespace) -> None:
     require_tensorflow("export")
     from ..models.open import find_keras_file
 
+    # Check everything that needs neither the model nor TensorFlow, before both are loaded.
     target, precision = chosen(args.format, args.precision)
     if args.layout:
         check_layout(args.layout, args.format)
@@ -158,6 +159,7 @@ def run(args: argparse.Namespace) -> None:
             model_card=args.card,
             progress=progress,
         )
+    # The result, and the command to use it.
     say_lines(console, check)
     if args.layout:
         say(console, f"to serve it: {how_to_serve(out, args.layout)}")

@@ -104,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if sys.modules.get("tensorflow") and (gpu := missing_gpu()):
         print(gpu, file=sys.stderr)
+    # Results go to stdout, so that they can be piped; notes and pictures that were left out go to stderr.
     if args.csv:
         predictions.to_csv(args.csv, per_model=args.per_model)
     if args.json:

@@ -21,6 +21,7 @@ HELP = "train a network on labelled pictures"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     absent = argparse.SUPPRESS  # so that options that are not given leave no attribute
     add = parser.add_argument
+    # Data and its split
     add(
         "--data",
         metavar="SOURCE",
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keeps groups of pictures on one side of the split: a column of the .csv, 'parent' (the picture's "
         "folder), or 're:(PATTERN)' in the path (default: the column group, if there is one)",
     )
+    # Network and training
     add("--model", choices=list(networks.NETWORKS), default=absent, help=f"network (default: {DEFAULTS['model']})")
     add("--variant", default=absent, help=f"variant of the network (default: {DEFAULTS['variant']})")
     add(
@@ -85,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--folds", type=int, metavar="K", default=absent, help="cross-validation: one run per fold, in one folder")
     add("--seeds", type=int, metavar="N", default=absent, help="one run for each of N seeds, in one folder")
+    # Uneven classes, and the best epoch
     add(
         "--class-weight",
         metavar="none|balanced|TABLE",
@@ -111,6 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=absent,
         help=f"stop after this number of epochs without improvement; 0: never (default: {DEFAULTS['patience']})",
     )
+    # Fine-tuning
     add(
         "--weights",
         metavar="RUN_OR_FILE_OR_NAME",
@@ -139,6 +143,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=absent,
         help="share of the stages, from the top, that is trained after --head-epochs, such as 0.5 (default: all)",
     )
+    # Devices and speed
     add("--strategy", choices=CHOICES["strategy"], default=absent, help="devices and workers (default: auto)")
     add(
         "--precision",
@@ -161,6 +166,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="recompute activations in the backward pass: less memory, more time",
     )
     add("--tensorboard", action="store_true", default=absent, help="also write TensorBoard event files")
+    # All other settings, and the folder
     add("--recipe", metavar="NAME_OR_FILE", help=f"settings to start from: {', '.join(recipe_names())}, or a TOML file")
     add(
         "--set",
@@ -192,6 +198,7 @@ def run(args: argparse.Namespace) -> None:
     if "class_weight" in given:  # the value may be a table, in the same notation as in --set
         given |= read_settings([f"class_weight={given['class_weight']}"])
     settings = {**read_settings(args.set), **given}
+    # Check the settings before TensorFlow is imported, which takes seconds.
     if args.resume:
         if args.find_lr:
             raise InputError("--find-lr tests the settings of a new run; leave out --resume, and give the settings")
@@ -219,6 +226,7 @@ def run(args: argparse.Namespace) -> None:
         say(console, str(test), style="bold")
         say(console, f"the plot is {test.plot}")
         return
+    # Train, or resume; then print the result. Of several workers, only the chief prints.
     trained = (
         resume(args.resume, settings, console=console)
         if args.resume

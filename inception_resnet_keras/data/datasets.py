@@ -69,6 +69,7 @@ def pack_dataset(
     """
     import tensorflow as tf
 
+    # Check the elements' specs, and separate batches into single images.
     images, labels = _element(dataset, argument)
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise InputError(f"{argument}: the dataset repeats without end: leave out .repeat()")
@@ -76,6 +77,8 @@ def pack_dataset(
     if batched:
         dataset = dataset.unbatch()
     one_hot = labels.shape.rank == (2 if batched else 1)
+    # Encode images in the dataset's own threads; check values and labels while writing, because reading twice may give
+    # other images.
     total = max(int(dataset.cardinality()), 0)
     encoded = dataset.map(lambda image, label: (*_encoded(image), label), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     names = class_names if class_names is not None else getattr(dataset, "class_names", None)
@@ -101,6 +104,7 @@ def pack_dataset(
                 (height, width),
             )
             progress(number + 1, total)
+        # Floats that are all at most 1 were scaled before; a single dark image may have such values.
         if images.dtype.is_floating and bounds[1] <= 1:
             raise InputError(
                 f"{argument}: no value is above {bounds[1]:g}; pixels of 0-255 are needed: remove the step that scales "

@@ -228,6 +228,7 @@ class _Rows:
         first: dict[str, int] = {}
         groups: dict[str, str] = {}
         label_of = self._cell if self.cell else self._bits
+        # A file may have a million lines: values are kept in compact arrays, and equal texts are shared.
         for line, values in manifest_rows(path, [*wanted, *(columns[name] for name in optional)]):
             name, given = values[0], dict(zip(optional, values[known:], strict=True))
             if not name:
@@ -235,6 +236,7 @@ class _Rows:
             self.read_rows += 1
             declared = self._part(line, given["split"]) if "split" in given else None
             kept = part is None or declared == part
+            # Labels are read of every line, all other values only of the part's lines.
             label_of(line, values[1:known], kept)
             if not kept:
                 continue

@@ -144,6 +144,7 @@ def write_packed(
         shards.close()
         if not labels:
             raise InputError(f"{what} holds no pictures")
+        # Only now is it known whether rows of 0 and 1 are one-hot, and which classes occur.
         given = np.array(labels)
         if given.ndim == 2 and not several and (given.sum(axis=1) == 1).all():
             given = given.argmax(axis=1)
@@ -154,6 +155,7 @@ def write_packed(
             raise InputError(
                 f"{what} has no picture of class {missing[0]!r}; each of the {len(names)} classes needs one"
             )
+        # The index is written from a source, as in `pack`; its contents are not read.
         source = Source(
             class_names=names,
             names=[f"image {number}" for number in range(len(labels))],
@@ -283,6 +285,7 @@ def _divided(column: np.ndarray) -> list[str]:
 
 def open_packed(path: Path, max_corrupt: float) -> Source:
     """Open a packed folder; raises InputError if a file of it is missing, damaged or of another size."""
+    # The sizes of the shards are checked now; their hashes only by `verify_packed`, because that reads every byte.
     index = _index(path)
     count, shards = index["pictures"], index["shards"]
     for shard in shards:
@@ -297,6 +300,7 @@ def open_packed(path: Path, max_corrupt: float) -> Source:
         groups = _divided(table["groups"]) if "groups" in table else None
     except (OSError, ValueError, KeyError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path / TABLE}: is missing or damaged ({error}); pack the pictures again") from None
+    # The columns come from a file that may be damaged or hostile, so that every number is checked before it is used.
     places = Ranges(
         [path / shard["file"] for shard in shards], *(table[name] for name in ("shards", "offsets", "lengths"))
     )

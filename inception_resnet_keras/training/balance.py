@@ -123,6 +123,7 @@ def introduce_classes(
     console: Console, config: TrainConfig, training: Source, held_out: Source, test: Source | None = None
 ) -> None:
     """Print the number of pictures of each class, how uneven these are, and how weights and sampling compensate."""
+    # The table, and one sentence about how uneven the classes are.
     parts = {"training": training, "held out": held_out, **({"test": test} if test else {})}
     console.print(class_count_table(parts))
     counts, names = training.class_counts, training.class_names
@@ -142,6 +143,7 @@ def introduce_classes(
     else:
         hint = "hint: --class-weight balanced or --sampler balanced gives every class the same weight"
         say(console, f"classes are uneven: {ratio}, and every picture has the same weight. {hint}", style="yellow")
+    # The effect of the settings: weights by class, sampling, weights by picture, and the monitor.
     present = np.flatnonzero(counts)
     rarest = int(present[counts[present].argmin()])
     if (factors := class_weights(config, training)) is not None:

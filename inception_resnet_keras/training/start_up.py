@@ -132,6 +132,7 @@ def main() -> None:
         open_and_stop(args.open, Path(args.run), float(args.begun), args.copies)
         return
     with TemporaryDirectory() as temporary:
+        # Write all sources first, so that they are in the system's cache when they are measured.
         sources: list[Path] = []
         if args.photographs:
             sources.append(Path(temporary, "photographs"))
@@ -144,6 +145,7 @@ def main() -> None:
             names = write_pictures(sources[-1].with_suffix(""), args.rows)
             rows = (f"rows/{name},{name.partition('/')[0]}\n" for name in names)
             sources[-1].write_text("path,label\n" + "".join(rows), encoding="utf-8")
+        # Alternate between the sources, so that other work on the machine affects all of them.
         for number in range(args.rounds):
             for source in sources:
                 copies = "allow" if source.stem == "photographs" else "skip"

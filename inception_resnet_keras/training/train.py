@@ -443,6 +443,7 @@ def _introduce(writer: RunWriter, parts: Parts) -> None:
     training, held_out, test = parts
     session, console, config = writer.session, writer.console, writer.session.config
     steps = config.epochs * session.steps
+    # The task, and the settings that a user may not expect.
     say(
         console,
         f"{config.model} ({config.variant}), {session.model.count_params():,} parameters, on "
@@ -470,6 +471,7 @@ def _introduce(writer: RunWriter, parts: Parts) -> None:
             f"rematerialised: about {activations.rematerialised / 1e9:.2f} GB of activations kept per replica instead "
             f"of {activations.kept / 1e9:.2f} GB",
         )
+    # The data: how ambiguous input was interpreted, what was left out, and problems of the split.
     for note in dict.fromkeys((*training.notes, *held_out.notes)):
         say(console, note)
     for name, reason in unreadable_pictures(training, held_out):
