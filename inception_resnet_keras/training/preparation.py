@@ -1,4 +1,7 @@
-"""The steps before training, in order: configuration, checks, pictures, session. Shared by `find_learning_rate`."""
+"""The steps before training, in order: configuration, checks, pictures, session, messages.
+
+Most of them are shared by `train` and `find_learning_rate`.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,12 @@ import numpy as np
 from rich.console import Console
 
 from ..common.arguments import path_of, text_of
-from ..common.console import say
+from ..common.console import counted, say
+from ..common.devices import missing_gpu
 from ..common.errors import InputError, refuse
 from ..common.files import real_path
 from ..data.datasets import Dataset, is_dataset
-from ..data.parts import Parts
+from ..data.parts import Parts, split_warnings
 from ..data.sources import require_source, source_part
 from ..models.precision import AUTO, choose_precision
 from ..weights import registry
@@ -27,9 +31,11 @@ from ..weights.runs import model_of_run
 from .cluster import require_agreement, worker
 from .config import TrainConfig
 from .in_memory import is_model, written
+from .optimizers import describe_phases
 from .pictures import RunPictures, open_pictures
-from .run import RUNS, RunFolder, require_tensorboard
+from .run import RUNS, RunFolder, RunWriter, require_tensorboard
 from .settings import configured
+from .trouble import estimate_activations
 
 if TYPE_CHECKING:
     import keras
@@ -231,3 +237,50 @@ def with_chosen_precision(config: TrainConfig, strategy: tf.distribute.Strategy,
     chosen, reason = choose_precision(make)
     say(console, f"precision {reason}")
     return replace(config, precision=chosen)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Messages before the first step
+# ----------------------------------------------------------------------------------------------------------------------
+def introduce(writer: RunWriter, parts: Parts) -> None:
+    """Print a summary of the run, hints and warnings before training starts."""
+    from .epochs import unreadable_pictures
+
+    training, held_out, test = parts
+    session, console, config = writer.session, writer.console, writer.session.config
+    steps = config.epochs * session.steps
+    # The task, and the settings that a user may not expect.
+    say(
+        console,
+        f"{config.model} ({config.variant}), {session.model.count_params():,} parameters, on "
+        f"{counted(len(training), 'picture')} of {counted(len(training.class_names), 'class')} at {config.size_text}; "
+        f"{len(held_out):,} held out"
+        f"{f', {len(test):,} for the test at the end' if test else ''} → {writer.run.path}",
+    )
+    if config.folds and training.multi_label:
+        spread = "folds are stratified by combinations of labels, and for rare combinations by the rarest label"
+        say(console, spread)
+    if config.weights is not None:
+        say(console, describe_phases(config))
+    if config.freeze_batch_norm:
+        say(console, "batch norm is frozen: its statistics stay those of the weights")
+    elif hint := batch_norm_hint(session.momentum, steps):
+        say(console, hint, style="yellow")
+    else:
+        say(console, f"batch norm momentum {session.momentum:.4g}, which suits {counted(steps, 'step')}")
+    if gpu := missing_gpu():
+        say(console, gpu, style="yellow")
+    if config.remat:
+        activations = estimate_activations(config, session.strategy.num_replicas_in_sync)
+        say(
+            console,
+            f"rematerialised: about {activations.rematerialised / 1e9:.2f} GB of activations kept per replica instead "
+            f"of {activations.kept / 1e9:.2f} GB",
+        )
+    # The data: how ambiguous input was interpreted, what was left out, and problems of the split.
+    for note in dict.fromkeys((*training.notes, *held_out.notes)):
+        say(console, note)
+    for name, reason in unreadable_pictures(training, held_out):
+        say(console, f"left out: {name}: {reason}", style="yellow")
+    for warning in split_warnings(parts):
+        say(console, warning, style="yellow")

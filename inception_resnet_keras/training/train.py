@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ..common.console import command, counted, say, say_lines
-from ..common.devices import missing_gpu
 from ..common.errors import InputError
 from ..common.files import only_writer
 from ..common.packages import require_tensorflow
 from ..data.datasets import Dataset
-from ..data.parts import Parts, split_warnings
+from ..data.parts import Parts
 from ..evaluation.multi_label import best_thresholds
 from ..weights.runs import require_same_run
 from .balance import introduce_classes, require_balance, with_chosen_monitor
@@ -39,11 +38,10 @@ from .folds import (
     train_study,
     write_study,
 )
-from .optimizers import describe_phases
 from .pictures import describe_copies, keep_pictures
 from .preparation import (
     agreed_pictures,
-    batch_norm_hint,
+    introduce,
     new_session,
     require_labels,
     require_ready,
@@ -379,7 +377,7 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
             run.change_config(config)
         if writer.chief:
             writer.write(lambda: keep_pictures(run, pictures, console))
-        _introduce(writer, parts)
+        introduce(writer, parts)
         describe_copies(pictures, console)
         # Epochs, and then the only use of the test pictures
         evaluated, tested = _train_epochs(writer, parts)
@@ -418,7 +416,7 @@ def _chief_console(console: Console | None, number: int) -> Console:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Session: the start of a new session, and the messages before the first step
+# Session: the start of a new session
 # ----------------------------------------------------------------------------------------------------------------------
 def _start(writer: RunWriter) -> None:
     """Load the pretrained weights, check the disk and write config.json, which a resumed run has already done."""
@@ -434,50 +432,6 @@ def _start(writer: RunWriter) -> None:
         derived = {"batch_norm_momentum": session.momentum, "steps": steps, "replicas": replicas}
         activations = asdict(estimate_activations(config, replicas))
         run.write_config(config, {**derived, "activation_bytes": activations}, writer.identity)
-
-
-def _introduce(writer: RunWriter, parts: Parts) -> None:
-    """Print a summary of the run, hints and warnings before training starts."""
-    from .epochs import unreadable_pictures
-
-    training, held_out, test = parts
-    session, console, config = writer.session, writer.console, writer.session.config
-    steps = config.epochs * session.steps
-    # The task, and the settings that a user may not expect.
-    say(
-        console,
-        f"{config.model} ({config.variant}), {session.model.count_params():,} parameters, on "
-        f"{counted(len(training), 'picture')} of {counted(len(training.class_names), 'class')} at {config.size_text}; "
-        f"{len(held_out):,} held out"
-        f"{f', {len(test):,} for the test at the end' if test else ''} → {writer.run.path}",
-    )
-    if config.folds and training.multi_label:
-        spread = "folds are stratified by combinations of labels, and for rare combinations by the rarest label"
-        say(console, spread)
-    if config.weights is not None:
-        say(console, describe_phases(config))
-    if config.freeze_batch_norm:
-        say(console, "batch norm is frozen: its statistics stay those of the weights")
-    elif hint := batch_norm_hint(session.momentum, steps):
-        say(console, hint, style="yellow")
-    else:
-        say(console, f"batch norm momentum {session.momentum:.4g}, which suits {counted(steps, 'step')}")
-    if gpu := missing_gpu():
-        say(console, gpu, style="yellow")
-    if config.remat:
-        activations = estimate_activations(config, session.strategy.num_replicas_in_sync)
-        say(
-            console,
-            f"rematerialised: about {activations.rematerialised / 1e9:.2f} GB of activations kept per replica instead "
-            f"of {activations.kept / 1e9:.2f} GB",
-        )
-    # The data: how ambiguous input was interpreted, what was left out, and problems of the split.
-    for note in dict.fromkeys((*training.notes, *held_out.notes)):
-        say(console, note)
-    for name, reason in unreadable_pictures(training, held_out):
-        say(console, f"left out: {name}: {reason}", style="yellow")
-    for warning in split_warnings(parts):
-        say(console, warning, style="yellow")
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -30,15 +30,10 @@ from inception_resnet_keras.training.balance import (
     weighted,
     with_chosen_monitor,
 )
+from inception_resnet_keras.training.checkpoints import Checkpoints, read_checkpoint, write_checkpoint
 from inception_resnet_keras.training.cluster import make_strategy
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.run import (
-    Checkpoints,
-    RunFolder,
-    RunWriter,
-    read_checkpoint,
-    write_checkpoint,
-)
+from inception_resnet_keras.training.run import RunFolder, RunWriter
 from inception_resnet_keras.training.session import Session
 from inception_resnet_keras.training.settings import read_config
 from inception_resnet_keras.training.train import resume, train_config

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 
 from inception_resnet_keras.common.errors import InputError
-from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.run import (
+from inception_resnet_keras.training.checkpoints import (
     Checkpoints,
     DamagedCheckpointError,
-    EventWriter,
-    new_run,
     read_checkpoint,
     write_checkpoint,
 )
+from inception_resnet_keras.training.config import TrainConfig
+from inception_resnet_keras.training.run import EventWriter, new_run
 from inception_resnet_keras.training.session import assign_variables
 
 from ..pictures import write_digits

@@ -29,7 +29,8 @@ from inception_resnet_keras.data.labelled import Source
 from inception_resnet_keras.data.splits import read_split
 from inception_resnet_keras.models.model_file import load_model
 from inception_resnet_keras.training import epochs
-from inception_resnet_keras.training.run import Checkpoints, RunWriter
+from inception_resnet_keras.training.checkpoints import Checkpoints
+from inception_resnet_keras.training.run import RunWriter
 from inception_resnet_keras.training.settings import ADDED_LATER
 from inception_resnet_keras.weights.runs import MEMBER
 

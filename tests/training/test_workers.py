@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inception_resnet_keras.training.run import Checkpoints
+from inception_resnet_keras.training.checkpoints import Checkpoints
 
 from .. import forked
 from ..data.photographs import write_photographs
