@@ -40,7 +40,7 @@ class DataOptions:
         cache: "memory" keeps the files' undecoded bytes in memory after the first reading; "none" does not.
         parallel_calls: Number of decoding threads; None lets tf.data choose.
 
-    Example:
+    Examples:
         >>> DataOptions("inception", area=(0.2, 1.0), mixup=0.2).mixes
         True
     """

@@ -181,7 +181,7 @@ def open_source(
         InputError: The source does not exist or cannot be used, classes do not fit, a class has no picture, a part has
             a class that the training part lacks, or more pictures than `max_corrupt` have no readable header.
 
-    Example:
+    Examples:
         >>> source = open_source("digits")
         >>> len(source), source.read(0).shape
         (1797, (8, 8, 3))

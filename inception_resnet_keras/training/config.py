@@ -186,7 +186,7 @@ class TrainConfig:
     Raises:
         InputError: A setting is out of range or contradicts another; the message names it.
 
-    Example:
+    Examples:
         >>> config = TrainConfig(data="pictures", size=299, data_options=DataOptions("inception"), epochs=20)
         >>> config.command()
         'inception-resnet-keras train --data=pictures --size=299 --epochs=20 --set=augmentation=inception'
