@@ -45,9 +45,12 @@ IDENTICAL = -1  # the distance recorded for pictures with the same pixels
 class Fingerprints:
     """The fingerprints of n pictures, by which copies are recognised.
 
-    pixels: SHA-256 of the pixels, hexadecimal; "" if the picture cannot be decoded.
-    hashes: uint64 (n,), the perceptual hashes. hashed: bool (n,), whether the picture has one.
-    thumbnails: uint8 (n, 256). small: bool (n,), whether the picture is small.
+    Attributes:
+        pixels: SHA-256 of the pixels, hexadecimal; "" if the picture cannot be decoded.
+        hashes: uint64 (n,), the perceptual hashes.
+        hashed: bool (n,), whether the picture has one.
+        thumbnails: uint8 (n, 256).
+        small: bool (n,), whether the picture is small.
     """
 
     pixels: Sequence[str]
@@ -74,8 +77,9 @@ class Fingerprints:
 class CopyPairs:
     """The m pairs of copies that were found.
 
-    one, other: int64 (m,), the indices of the two pictures, the lower one first.
-    distance: int64 (m,), the number of differing bits of the two hashes; IDENTICAL for the same pixels.
+    Attributes:
+        one, other: int64 (m,), the indices of the two pictures, the lower one first.
+        distance: int64 (m,), the number of differing bits of the two hashes; IDENTICAL for the same pixels.
 
     In a group of identical pictures, each is paired with the first only.
     """
@@ -93,7 +97,8 @@ def fingerprint_pictures(source: Source, progress: Progress = lambda done, total
 
     A picture that cannot be decoded is not listed in `source.corrupt` here; training lists it.
 
-    progress: Called with the number of pictures decoded so far and the total.
+    Args:
+        progress: Called with the number of pictures decoded so far and the total.
     """
     return joined([fingerprint_some(source, range(len(source)), progress)])
 
@@ -311,8 +316,11 @@ TWO_LABELS, ACROSS = "two labels", "across the split"
 class CopyReport:
     """The copies among the pictures of a run.
 
-    sources: The pictures, numbered through, one source after the other. pairs: The copies.
-    parts: The part of each picture, or LEFT_OUT. seconds: Duration of the search.
+    Attributes:
+        sources: The pictures, numbered through, one source after the other.
+        pairs: The copies.
+        parts: The part of each picture, or LEFT_OUT.
+        seconds: Duration of the search.
     """
 
     sources: Sequence[Source]

@@ -38,13 +38,15 @@ Box = tuple[float, float, float, float]  # top, left, height, width
 class View:
     """How a picture is cropped and resized to a network's input.
 
-    size: (height, width) of the input, in pixels.
-    fraction: Share of the picture that is used, in (0, 1].
-    mode: "squash" resizes the middle, `fraction` of each side, to `size` whatever its shape, as TF-Slim's evaluation
-        does; with a `fraction` of 1 that is the whole picture. "center" resizes the picture so that its shorter side is
-        `size` / `fraction`, and cuts out the middle `size`, as timm and torchvision do; square inputs only.
-    interpolation: "bilinear", "bicubic", "lanczos" or "nearest"; all but "nearest" with antialiasing.
-    value_range: The values that become 0 and 255 in a picture of more than 8 bits, as for `images.read_image`.
+    Attributes:
+        size: (height, width) of the input, in pixels.
+        fraction: Share of the picture that is used, in (0, 1].
+        mode: "squash" resizes the middle, `fraction` of each side, to `size` whatever its shape, as TF-Slim's
+            evaluation does; with a `fraction` of 1 that is the whole picture. "center" resizes the picture so that its
+            shorter side is `size` / `fraction`, and cuts out the middle `size`, as timm and torchvision do; square
+            inputs only.
+        interpolation: "bilinear", "bicubic", "lanczos" or "nearest"; all but "nearest" with antialiasing.
+        value_range: The values that become 0 and 255 in a picture of more than 8 bits, as for `images.read_image`.
     """
 
     size: tuple[int, int]
@@ -106,9 +108,10 @@ class Changes:
 class Crop(NamedTuple):
     """A part of a picture.
 
-    grid: (height, width) of the whole picture after a notional resize; `box` is given on this grid.
-    box: Top, left, height and width. The content of the box is resized to the network's input.
-    mirrored: Whether the crop is mirrored left to right.
+    Attributes:
+        grid: (height, width) of the whole picture after a notional resize; `box` is given on this grid.
+        box: Top, left, height and width. The content of the box is resized to the network's input.
+        mirrored: Whether the crop is mirrored left to right.
     """
 
     grid: tuple[int, int]
@@ -218,7 +221,9 @@ def _comes_alike(image: Image.Image, size: Enough, enough: Enough) -> bool:
 def look(decode: Callable[[Enough], Image.Image], views: Iterable[View], count: int = 1) -> dict[View, np.ndarray]:
     """The crops of one picture for each of several views: uint8 (count, height, width, 3), RGB, 0-255.
 
-    decode: Decodes the picture for a size that `decoding_size` returned. count: 1, 12 or 144 crops.
+    Args:
+        decode: Decodes the picture for a size that `decoding_size` returned.
+        count: 1, 12 or 144 crops.
     """
     sizes = {view: decoding_size(view, count) for view in views}
     images = decoded(decode, sizes.values())

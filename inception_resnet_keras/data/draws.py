@@ -25,11 +25,15 @@ RAND_AUGMENT_OPS = 14
 class Draws:
     """The draws of n pictures, one value or one row per picture.
 
-    crop: Uniform numbers (n, 4) for aspect, height, top and left. move: Uniform numbers (n, 2). flip: bool (n,).
-    colour: float32 (n, 5): brightness, saturation, hue, contrast, and 1 if brightness is changed first.
-    operations: int32 (n, rand_augment). strengths: float32 (n, rand_augment), in [-1, 1]; the sign is a direction.
-    mix: float32 (n, 4): 1 for CutMix or 0 for MixUp, the picture's own weight from the Beta distribution, and the
-        centre of the CutMix patch.
+    Attributes:
+        crop: Uniform numbers (n, 4) for aspect, height, top and left.
+        move: Uniform numbers (n, 2).
+        flip: bool (n,).
+        colour: float32 (n, 5): brightness, saturation, hue, contrast, and 1 if brightness is changed first.
+        operations: int32 (n, rand_augment).
+        strengths: float32 (n, rand_augment), in [-1, 1]; the sign is a direction.
+        mix: float32 (n, 4): 1 for CutMix or 0 for MixUp, the picture's own weight from the Beta distribution, and the
+            centre of the CutMix patch.
     """
 
     crop: np.ndarray

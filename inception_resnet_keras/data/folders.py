@@ -24,8 +24,10 @@ TO_CSV = "or name each picture in a CSV file with the columns path and label"
 class Layout:
     """The meaning of a folder's subfolders.
 
-    parts: The folder of each part of a split, in the order of PARTS; empty if the subfolders are classes.
-    beside: (place, reason) of everything that is not read. notes: Sentences about what was ambiguous.
+    Attributes:
+        parts: The folder of each part of a split, in the order of PARTS; empty if the subfolders are classes.
+        beside: (place, reason) of everything that is not read.
+        notes: Sentences about what was ambiguous.
     """
 
     parts: Mapping[str, Path]
@@ -283,7 +285,8 @@ def _suffix(file: str) -> str:
 def _files(path: Path, left: list[tuple[str, str]] | None = None) -> Iterator[str]:
     """Every file below a folder except hidden ones. Links are followed; each folder is entered once.
 
-    left: A list to which (place, reason) of everything skipped is appended.
+    Args:
+        left: A list to which (place, reason) of everything skipped is appended.
     """
     left = [] if left is None else left
     entered: set[str] = set()

@@ -111,8 +111,9 @@ def decode(
 ) -> Image.Image:
     """Decode a picture to a Pillow image, RGB and upright; the other arguments and the errors are as in `read_image`.
 
-    enough: The largest (height, width) to which the whole picture will be resized. A JPEG may then be decoded at a
-        fraction of its size, which is at least twice `enough`.
+    Args:
+        enough: The largest (height, width) to which the whole picture will be resized. A JPEG may then be decoded at a
+            fraction of its size, which is at least twice `enough`.
     """
     with open_image(path, content) as file:
         if enough is not None and file.format == "JPEG":
@@ -128,8 +129,10 @@ def decode(
 class Depth:
     """The values of a picture of more than 8 bits, and whether the file has several pages.
 
-    values: The lowest and highest value; None for 8 bits, and for a DICOM file that specifies its display.
-    whole: Whether the values are unsigned integers of at most 16 bits. pages: Whether there are pages after the first.
+    Attributes:
+        values: The lowest and highest value; None for 8 bits, and for a DICOM file that specifies its display.
+        whole: Whether the values are unsigned integers of at most 16 bits.
+        pages: Whether there are pages after the first.
     """
 
     values: tuple[float, float] | None

@@ -48,23 +48,24 @@ NOTHING_LEFT = "no picture of a batch can be read"
 class Source:
     """n labelled pictures in a fixed order, not decoded.
 
-    class_names: Names in the order of the labels.
-    names: The origin of each picture, for reports: a path, or "digit 17".
-    labels: int64 (n,), indices into class_names; with several labels per picture (`multi_label`) uint8 (n, classes), 1
-        for each class that applies.
-    sizes: int32 (n, 2), height and width after turning upright.
-    kinds: uint8 (n,): JPEG, PLAIN or PILLOW, the way each picture is decoded.
-    contents: Returns each picture's bytes.
-    corrupt: The pictures that could not be read, when the source was opened (these are left out) or later. Sources that
-        are taken from this one share the list.
-    beside: (place, reason) of what lies beside the pictures and is not read.
-    notes: Sentences to print about how ambiguous input was interpreted.
-    parts: "train", "val" or "test" for each picture if the source declares a split, otherwise None.
-    groups: The group of each picture, such as a patient, if the source has groups, otherwise None. Pictures of one
-        group belong on one side of a split.
-    value_range: The values that become 0 and 255 in pictures of more than 8 bits; None if there are no such pictures
-        or the range is not known.
-    weights: float32 (n,), the weight of each picture in the loss if the source has weights, otherwise None.
+    Attributes:
+        class_names: Names in the order of the labels.
+        names: The origin of each picture, for reports: a path, or "digit 17".
+        labels: int64 (n,), indices into class_names; with several labels per picture (`multi_label`) uint8 (n,
+            classes), 1 for each class that applies.
+        sizes: int32 (n, 2), height and width after turning upright.
+        kinds: uint8 (n,): JPEG, PLAIN or PILLOW, the way each picture is decoded.
+        contents: Returns each picture's bytes.
+        corrupt: The pictures that could not be read, when the source was opened (these are left out) or later. Sources
+            that are taken from this one share the list.
+        beside: (place, reason) of what lies beside the pictures and is not read.
+        notes: Sentences to print about how ambiguous input was interpreted.
+        parts: "train", "val" or "test" for each picture if the source declares a split, otherwise None.
+        groups: The group of each picture, such as a patient, if the source has groups, otherwise None. Pictures of one
+            group belong on one side of a split.
+        value_range: The values that become 0 and 255 in pictures of more than 8 bits; None if there are no such
+            pictures or the range is not known.
+        weights: float32 (n,), the weight of each picture in the loss if the source has weights, otherwise None.
     """
 
     class_names: Sequence[str]
@@ -108,7 +109,8 @@ class Source:
         These are the test part if the source declares one, otherwise all pictures. The sentence is empty for a source
         without parts.
 
-        name: The source's name in the sentence.
+        Args:
+            name: The source's name in the sentence.
         """
         if self.parts is None:
             return self, ""
@@ -293,7 +295,8 @@ class Ranges:
 class CorruptPictures:
     """The unreadable pictures of a source, each listed once, with an upper bound on their number.
 
-    bound: The largest number that is allowed: an integer, or a share of `total` as a float below 1.
+    Args:
+        bound: The largest number that is allowed: an integer, or a share of `total` as a float below 1.
     """
 
     def __init__(self, bound: float, total: int) -> None:

@@ -194,8 +194,10 @@ def _columns(path: Path, header: Sequence[str]) -> dict[str, str]:
 class _Rows:
     """The lines of a CSV file, collected one by one and interpreted after all are read.
 
-    columns: The known columns with their names in the header. of_label: The names of the columns that hold 0 or 1 for
-    one label each.
+    Args:
+        path: The file.
+        header: The names of its columns.
+        columns: The known columns with their names in the header.
     """
 
     def __init__(self, path: Path, header: Sequence[str], columns: dict[str, str]) -> None:

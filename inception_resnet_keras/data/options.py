@@ -94,11 +94,12 @@ def _ordered(argument: str, value: tuple[float, float], most: float) -> None:
 class SplitRules:
     """How pictures are split into parts.
 
-    val_fraction, test_fraction: Shares of each class that are held out and tested, in [0, 1).
-    seed: Seed of the random split.
-    folds: Number of folds into which the pictures outside the test part are divided, instead of `val_fraction`; 0 for
-        no folds.
-    fold: The fold that is held out, counted from 1.
+    Attributes:
+        val_fraction, test_fraction: Shares of each class that are held out and tested, in [0, 1).
+        seed: Seed of the random split.
+        folds: Number of folds into which the pictures outside the test part are divided, instead of `val_fraction`; 0
+            for no folds.
+        fold: The fold that is held out, counted from 1.
     """
 
     val_fraction: float = HELD_OUT_SHARE

@@ -25,7 +25,7 @@ MOST_FOLDS = 20  # largest number of folds from which a share of groups is drawn
 
 
 class Parts(NamedTuple):
-    """The pictures of a run. test: Used once, after the last epoch; None without a test part."""
+    """The pictures of each part of a run. The test part is used once, after the last epoch; it may be None."""
 
     training: Source
     held_out: Source
@@ -44,7 +44,8 @@ def held_out_split(source: Source, seed: int) -> tuple[Source, Source]:
 def divide(source: Source, parts: np.ndarray, held_out: Source | None = None) -> Parts:
     """The pictures of each part, in the source's order. The test part is None if it is empty.
 
-    held_out: The held-out pictures, if they are given separately.
+    Args:
+        held_out: The held-out pictures, if they are given separately.
     """
     training, own, test = (source.take(np.flatnonzero(parts == part)) for part in PARTS)
     return Parts(training, own if held_out is None else held_out, test if len(test) else None)

@@ -41,8 +41,9 @@ class TrainingReader:
     ratio (int32). A damaged file does not raise an error: it is listed in `source.corrupt`, and its picture consists
     of zeros, as that of an absent row does.
 
-    accurate: Whether to resize with antialiasing and smooth chroma, as `read_image` does; otherwise bilinear between
-        the four nearest pixels, as the released training code did.
+    Args:
+        accurate: Whether to resize with antialiasing and smooth chroma, as `read_image` does; otherwise bilinear
+            between the four nearest pixels, as the released training code did.
     """
 
     def __init__(self, source: Source, size: tuple[int, int], *, accurate: bool) -> None:
@@ -250,7 +251,9 @@ def batches(
 class BatchPlan:
     """The pictures of a worker's batches and their variations, planned before any picture is read.
 
-    first_epoch: The epoch of batch 0. total: Number of batches per epoch, before they are shared by the workers.
+    Attributes:
+        first_epoch: The epoch of batch 0.
+        total: Number of batches per epoch, before they are shared by the workers.
     """
 
     source: Source
@@ -450,7 +453,8 @@ def _batch(plan: BatchPlan, *, static: bool, numbered: bool) -> Callable[[Rows],
 def checked_shard(shard: tuple[int, int], batch_size: int, pairs: bool) -> tuple[int, int]:
     """Check a worker's (number, count). Raises InputError if so many workers cannot share a batch equally.
 
-    pairs: Whether pictures are mixed in pairs, which must stay with one worker.
+    Args:
+        pairs: Whether pictures are mixed in pairs, which must stay with one worker.
     """
     takes = "(number, count), number from 0, below count"
     if not isinstance(shard, tuple) or len(shard) != 2 or not all(map(is_integer, shard)):

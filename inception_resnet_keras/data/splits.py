@@ -49,9 +49,14 @@ UNKNOWN, HELD_OUT, NEAR_TRAINED, TRAINED_ON = range(4)  # how a run used a pictu
 class Split:
     """The rows of a split.csv, in the order of the file.
 
-    file: The split.csv. paths: As written: absolute, or relative to its folder, or names. labels: Class names.
-    parts: TRAIN, VAL or TEST. hashes: SHA-256 of the pixels, hexadecimal; "" for a picture that could not be decoded.
-    groups: The group of each picture; "" for none. phashes: Perceptual hashes, 16 hexadecimal digits; "" for none.
+    Attributes:
+        file: The split.csv.
+        paths: As written: absolute, or relative to its folder, or names.
+        labels: Class names.
+        parts: TRAIN, VAL or TEST.
+        hashes: SHA-256 of the pixels, hexadecimal; "" for a picture that could not be decoded.
+        groups: The group of each picture; "" for none.
+        phashes: Perceptual hashes, 16 hexadecimal digits; "" for none.
     """
 
     file: Path
@@ -100,7 +105,9 @@ def write_split(path: Path, parts: Parts, prints: Fingerprints | None = None) ->
 def kept_parts(split: Split, pictures: Source, held_out: Source | None, left_out: Set[str]) -> Parts | None:
     """The parts that a split.csv assigns to these pictures; None if it lists other pictures.
 
-    held_out: As for `draw_parts`. left_out: Names of pictures that are in no part.
+    Args:
+        held_out: As for `draw_parts`.
+        left_out: Names of pictures that are in no part.
     """
     left: dict[tuple[str, str], list[str]] = {}
     for name, label, part in zip(split.paths, split.labels, split.parts, strict=True):

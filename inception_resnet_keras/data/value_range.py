@@ -63,7 +63,8 @@ def with_value_range(source: Source, given: Sequence[float] | None = None) -> So
 def with_kept_range(source: Source, kept: Sequence[float]) -> Source:
     """Return the source with the range stored by its run, without opening the pictures.
 
-    kept: The lowest and the highest value; empty if no picture had more than 8 bits.
+    Args:
+        kept: The lowest and the highest value; empty if no picture had more than 8 bits.
     """
     return replace(source, value_range=(float(kept[0]), float(kept[1])) if kept else source.value_range)
 
@@ -71,7 +72,8 @@ def with_kept_range(source: Source, kept: Sequence[float]) -> Source:
 def with_models_range(source: Source, models: ValueRange | None, data: str) -> Source:
     """Return the source with the value range of the models that will read it.
 
-    data: The name of the source, for the error message.
+    Args:
+        data: The name of the source, for the error message.
 
     Raises:
         InputError: The pictures were scaled by another range when they were packed.

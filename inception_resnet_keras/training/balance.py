@@ -94,7 +94,8 @@ def weighted(config: TrainConfig, training: Source) -> Source:
 def class_count_table(parts: Mapping[str, Source]) -> Table:
     """A table of the numbers of pictures by class and part; of many classes only the largest and smallest are shown.
 
-    parts: Sources with the same classes by the name of their part, the training pictures first.
+    Args:
+        parts: Sources with the same classes by the name of their part, the training pictures first.
     """
     from rich.table import Table
 

@@ -22,8 +22,10 @@ History = Sequence[Mapping[str, float]]
 class BestEpoch:
     """The epoch whose model is best.keras.
 
-    epoch: Its number, counted from 1. monitor: The figure by which it is the best. value: This figure on the held-out
-    pictures: a share in [0, 1], or a loss.
+    Attributes:
+        epoch: Its number, counted from 1.
+        monitor: The figure by which it is the best.
+        value: This figure on the held-out pictures: a share in [0, 1], or a loss.
     """
 
     epoch: int

@@ -34,7 +34,7 @@ _UNREADABLE = (ValueError, KeyError, TypeError, OSError, EOFError, AttributeErro
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of a checkpoint. arrays: All arrays by key. meta: Everything else, which fits into JSON."""
+    """The content of a checkpoint: all arrays by key, and everything else (`meta`), which fits into JSON."""
 
     arrays: dict[str, np.ndarray]
     meta: dict[str, Any]
@@ -57,7 +57,8 @@ class FoundCheckpoint:
 class Checkpoints:
     """The checkpoints in a folder: `step-00000042.ckpt` is the state after 42 optimizer steps.
 
-    keep: Number of checkpoints to keep, the newest ones.
+    Attributes:
+        keep: Number of checkpoints to keep, the newest ones.
 
     Checkpoints are ordered by the step in the name, not by the time of the file, because clocks may jump back.
     """

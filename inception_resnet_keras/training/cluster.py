@@ -216,8 +216,10 @@ def require_agreement(
 ) -> None:
     """Raise InputError, on every worker, if the workers disagree on one of the values.
 
-    values: This worker's values by name. folder: The run's folder.
-    error: An error of this worker. It must be raised here and not earlier, because the other workers would wait.
+    Args:
+        values: This worker's values by name.
+        folder: The run's folder.
+        error: An error of this worker. It must be raised here and not earlier, because the other workers would wait.
     """
     texts = {name: f"{value} {error or ''}" for name, value in values.items()}
     differing = disagreements(texts, partial(sum_over_workers, strategy), worker(strategy)[1])
@@ -237,7 +239,9 @@ def disagreements(
 
     The bits of every value's SHA-256 are summed over the workers. If all agree, each sum is 0 or the number of workers.
 
-    values: This worker's values by name. sum_over_workers: Sums an array over all workers.
+    Args:
+        values: This worker's values by name.
+        sum_over_workers: Sums an array over all workers.
     """
     digests = b"".join(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest() for text in values.values())
     bits = np.unpackbits(np.frombuffer(digests, np.uint8)).astype(np.float32)

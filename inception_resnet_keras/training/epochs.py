@@ -43,8 +43,11 @@ LEAST_PROBABILITY = 1e-7  # the lower bound that Keras's cross entropy uses
 class _StartedStep:
     """A step that was started and not waited for yet.
 
-    images, labels, weights: Its batch; weights are None if all pictures have the same. metrics: Its metrics, on the
-    device. waited: Seconds of waiting for data. seconds: Seconds until the step was started, including this wait.
+    Attributes:
+        images, labels, weights: Its batch; weights are None if all pictures have the same.
+        metrics: Its metrics, on the device.
+        waited: Seconds of waiting for data.
+        seconds: Seconds until the step was started, including this wait.
     """
 
     images: tf.Tensor
@@ -350,7 +353,7 @@ def training_batches(session: Session, training: Source, epochs: int) -> tf.data
 
 
 def class_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """The history's columns about the held-out pictures. labels: int (n,). probabilities: (n, classes)."""
+    """The history's columns about the held-out pictures, from int labels (n,) and probabilities (n, classes)."""
     predicted, true_class = probabilities.argmax(axis=1), probabilities[np.arange(len(labels)), labels]
     return {
         "val_accuracy": float(np.mean(predicted == labels)),
@@ -365,7 +368,9 @@ def label_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, fl
     The accuracy is the share of correct decisions at a threshold of 0.5, with one decision per picture and label. The
     loss is the binary cross entropy, averaged over pictures and labels as in training.
 
-    labels: uint8 (n, classes). probabilities: (n, classes).
+    Args:
+        labels: uint8 (n, classes).
+        probabilities: (n, classes).
     """
     decided_as_is = np.where(labels == 1, probabilities, 1 - probabilities.astype(np.float64))
     return {

@@ -53,7 +53,10 @@ AnyReport = Report | MultiLabelReport
 class Study:
     """Several runs in one folder.
 
-    kind: FOLDS or SEEDS. folder: The folder of the runs. configs: The settings of each run, by the name of its folder.
+    Attributes:
+        kind: FOLDS or SEEDS.
+        folder: The folder of the runs.
+        configs: The settings of each run, by the name of its folder.
     """
 
     kind: str
@@ -73,8 +76,10 @@ class Study:
 class StudyFigures:
     """Figures of several runs.
 
-    runs: The figures of each run, by its name. mean, sd: Mean and standard deviation of each figure over the runs (the
-    standard deviation of a sample; 0 for one run).
+    Attributes:
+        runs: The figures of each run, by its name.
+        mean, sd: Mean and standard deviation of each figure over the runs (the standard deviation of a sample; 0 for
+            one run).
     """
 
     runs: dict[str, dict[str, float]] = field(default_factory=dict)

@@ -30,8 +30,9 @@ NOT_SAVED = "model: is for training only and cannot be saved; save the model tha
 def training_forward(model: keras.Model, config: TrainConfig, *, fused: bool = True) -> Callable[[Any], Any]:
     """A function that computes `model(images, training=True)` in the way that the configuration asks for.
 
-    fused: Whether to compute batch norm by one kernel, and 1×1 convolutions on a CPU as matrix products. Ignored with
-        XLA, which fuses Keras's operations itself.
+    Args:
+        fused: Whether to compute batch norm by one kernel, and 1×1 convolutions on a CPU as matrix products. Ignored
+            with XLA, which fuses Keras's operations itself.
     """
 
     def prepare(part: keras.Model) -> keras.Model:
@@ -46,8 +47,9 @@ def training_forward(model: keras.Model, config: TrainConfig, *, fused: bool = T
 def training_graph(model: keras.Model, *, in_pairs: bool = False, fused: bool = True) -> keras.Model:
     """Make a model for training steps with the same weights.
 
-    in_pairs: Whether each tensor is read by at most two layers, for determinism; see `_Readers`.
-    fused: Whether to compute batch norm by one kernel, and 1×1 convolutions on a CPU as matrix products.
+    Args:
+        in_pairs: Whether each tensor is read by at most two layers, for determinism; see `_Readers`.
+        fused: Whether to compute batch norm by one kernel, and 1×1 convolutions on a CPU as matrix products.
     """
     call = _Readers().call if in_pairs else None
     return keras.models.clone_model(model, clone_function=_faster if fused else lambda layer: layer, call_function=call)

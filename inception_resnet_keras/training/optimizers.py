@@ -14,7 +14,7 @@ from .config import TrainConfig, trunk_stages
 
 @dataclass(frozen=True)
 class Phase:
-    """The epochs `first` to `last` - 1, counted from 0. head_only: Whether only the classifier is trained."""
+    """The epochs `first` to `last` - 1, counted from 0, and whether only the classifier is trained in them."""
 
     first: int
     last: int
@@ -131,7 +131,8 @@ def make_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Make the configured optimizer, built for `variables`. Must be called in the strategy's scope.
 
-    factors: Factors of the learning rate by variable path; 1 for all others.
+    Args:
+        factors: Factors of the learning rate by variable path; 1 for all others.
     """
     kinds: dict[str, tuple[type[keras.optimizers.Optimizer], dict[str, Any]]] = {
         "adam": (keras.optimizers.Adam, {}),

@@ -44,9 +44,11 @@ TOGETHER, SKIP = "together", "skip"  # values of the setting `copies`
 class RunPictures:
     """The pictures of a run.
 
-    parts: The pictures of each part. prints: Their fingerprints, part after part; None if split.csv already has them.
-    copies: The copies among them; None if no search was made now. kept: Whether the parts come from the run's
-    split.csv.
+    Attributes:
+        parts: The pictures of each part.
+        prints: Their fingerprints, part after part; None if split.csv already has them.
+        copies: The copies among them; None if no search was made now.
+        kept: Whether the parts come from the run's split.csv.
     """
 
     parts: Parts
@@ -60,7 +62,8 @@ def open_pictures(config: TrainConfig, console: Console, run: RunFolder | None =
 
     A resumed run takes its parts from its split.csv if that lists the same pictures; then nothing is decoded.
 
-    run: The run's folder.
+    Args:
+        run: The run's folder.
 
     Raises InputError if the pictures cannot be used or split.
     """
@@ -109,7 +112,8 @@ def _kept_pictures(
 def _open_sources(config: TrainConfig, console: Console, *, known: bool) -> tuple[Source, Source | None]:
     """The pictures, and the held-out pictures if they are given separately. Their headers are read.
 
-    known: Whether the settings already have the value range, so that no picture needs to be decoded for it.
+    Args:
+        known: Whether the settings already have the value range, so that no picture needs to be decoded for it.
     """
     with reading(console) as bars:
 

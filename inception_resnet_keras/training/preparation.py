@@ -82,7 +82,9 @@ def with_configuration(
 def require_ready(config: TrainConfig, worker: tuple[int, int], *, resumed: bool = False) -> None:
     """Raise InputError if a setting, a path or a missing library would make the run fail later.
 
-    worker: Number of this worker, and number of workers. resumed: Whether a checkpoint replaces `weights`.
+    Args:
+        worker: Number of this worker, and number of workers.
+        resumed: Whether a checkpoint replaces `weights`.
     """
     from ..data.pipeline import checked_shard  # which needs TensorFlow
 

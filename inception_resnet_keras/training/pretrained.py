@@ -90,7 +90,8 @@ def card_of(weights: str) -> Card | None:
 def keeps_classifier(card: Card | None, classes: list[str], *, multi_label: bool) -> bool:
     """Whether a run keeps the classifier of its weights: it must have the same classes or labels in the same order.
 
-    multi_label: Whether a picture of the run may have several labels.
+    Args:
+        multi_label: Whether a picture of the run may have several labels.
     """
     return card is not None and card.classes == classes and card.multi_label == multi_label
 

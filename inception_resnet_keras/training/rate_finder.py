@@ -45,11 +45,14 @@ BELOW_LOWEST = 0.1  # the suggestion, as a share of the rate with the lowest mea
 class LearningRateTest:
     """The result of a learning-rate range test.
 
-    suggestion: A value for `learning_rate`: a tenth of the rate with the lowest mean loss. None if the loss did not
-        fall at any rate.
-    rates: The rate of each step. losses: The loss of each step's batch, before the step.
-    means: The running mean of the losses. diverged: Whether the sweep stopped early because the loss diverged.
-    folder: The folder with lr.png and lr.csv.
+    Attributes:
+        suggestion: A value for `learning_rate`: a tenth of the rate with the lowest mean loss. None if the loss did not
+            fall at any rate.
+        rates: The rate of each step.
+        losses: The loss of each step's batch, before the step.
+        means: The running mean of the losses.
+        diverged: Whether the sweep stopped early because the loss diverged.
+        folder: The folder with lr.png and lr.csv.
     """
 
     suggestion: float | None

@@ -50,7 +50,8 @@ STUDIES = ("folds", "seeds")  # a folder with folds.json or seeds.json contains 
 class RunFolder:
     """The paths in a run's folder, and its small text files.
 
-    path: The folder.
+    Attributes:
+        path: The folder.
     """
 
     path: Path
@@ -324,8 +325,9 @@ class RunWriter:
     def save_model(self, *, epoch: int, best: bool, thresholds: Sequence[float] = ()) -> None:
         """Save the classifier with its current weights as model.keras and, if `best`, as best.keras.
 
-        epoch: Number of epochs after which the model is saved.
-        thresholds: With several labels per picture, the labels' thresholds for the model's card.
+        Args:
+            epoch: Number of epochs after which the model is saved.
+            thresholds: With several labels per picture, the labels' thresholds for the model's card.
         """
         if not self.chief:
             return

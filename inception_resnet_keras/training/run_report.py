@@ -29,9 +29,11 @@ def make_report(
 ) -> Report | MultiLabelReport:
     """Make the report on the evaluated pictures.
 
-    training, held_out: The sources whose unreadable pictures the report lists.
-    evaluated: The pictures that could be read. probabilities: (n, classes).
-    thresholds: With several labels per picture, the labels' thresholds, chosen on the held-out pictures.
+    Args:
+        training, held_out: The sources whose unreadable pictures the report lists.
+        evaluated: The pictures that could be read.
+        probabilities: (n, classes).
+        thresholds: With several labels per picture, the labels' thresholds, chosen on the held-out pictures.
     """
     from .epochs import unreadable_pictures
 
@@ -70,7 +72,9 @@ def write_report(
 ) -> None:
     """Write the charts, then report.json, which marks the run as finished.
 
-    evaluated, report: The held-out pictures, and the report on them. test: The report on the test pictures.
+    Args:
+        evaluated, report: The held-out pictures, and the report on them.
+        test: The report on the test pictures.
     """
     from ..evaluation import plots
 

@@ -26,10 +26,13 @@ from .step import StepMetrics, Stepper, averaged
 class Position:
     """The progress of a run: everything in a checkpoint that is not an array.
 
-    epoch, batch: The next batch to train on, both counted from 0. step: Number of optimizer steps taken.
-    sums: Sums over the epoch's batches so far: loss times pictures, correct pictures, pictures.
-    seconds, training_seconds: Duration of the epoch so far, with and without evaluation.
-    history: One row of metrics per finished epoch. unreadable: (name, reason) of the unreadable pictures so far.
+    Attributes:
+        epoch, batch: The next batch to train on, both counted from 0.
+        step: Number of optimizer steps taken.
+        sums: Sums over the epoch's batches so far: loss times pictures, correct pictures, pictures.
+        seconds, training_seconds: Duration of the epoch so far, with and without evaluation.
+        history: One row of metrics per finished epoch.
+        unreadable: (name, reason) of the unreadable pictures so far.
     """
 
     epoch: int = 0
@@ -103,7 +106,8 @@ class Session:
     def start_phase(self, phase: Phase, rates: keras.optimizers.schedules.LearningRateSchedule | None = None) -> None:
         """Freeze layers for a phase, and make a new optimizer and stepper for its trained variables.
 
-        rates: A learning-rate schedule that replaces the configured one.
+        Args:
+            rates: A learning-rate schedule that replaces the configured one.
         """
         self.phase = phase
         freeze(self.model, self.config, phase)

@@ -177,7 +177,8 @@ def _kind(where: str, key: str) -> tuple[list[type], bool]:
 def read_config(path: Path, *, newer: bool = False) -> TrainConfig:
     """The configuration in a run's config.json; see `read_stored_config`.
 
-    newer: Whether to ignore settings that this version does not know.
+    Args:
+        newer: Whether to ignore settings that this version does not know.
     """
     return read_stored_config(path, newer=newer)[0]
 

@@ -59,7 +59,8 @@ def write_pictures(folder: Path, count: int) -> list[str]:
 def measure(source: Path, out: Path, copies: str = "skip") -> dict[str, float]:
     """Seconds until the pictures are open and until the first batch, and the peak memory in MB.
 
-    copies: The value of the setting `copies`.
+    Args:
+        copies: The value of the setting `copies`.
     """
     command = [sys.executable, "-m", __spec__.name, "--open", str(source), "--run", str(out), "--copies", copies]
     begun = time.monotonic()

@@ -29,10 +29,12 @@ graph = tf.function(autograph=False)  # every `if` below is decided by Python wh
 class StepMetrics:
     """Metrics of one step, summed over all replicas.
 
-    classifier, auxiliary, penalty: The parts of the loss: cross entropy, weighted auxiliary loss, L2.
-    correct, count: Number of pictures of the batch that are classified correctly, and of all. With several labels per
-        picture, each picture adds to `correct` the share of its labels that are decided correctly at 0.5.
-    gradient: Squared global norm of the gradients. stop: Number of replicas that ask to stop.
+    Attributes:
+        classifier, auxiliary, penalty: The parts of the loss: cross entropy, weighted auxiliary loss, L2.
+        correct, count: Number of pictures of the batch that are classified correctly, and of all. With several labels
+            per picture, each picture adds to `correct` the share of its labels that are decided correctly at 0.5.
+        gradient: Squared global norm of the gradients.
+        stop: Number of replicas that ask to stop.
     """
 
     classifier: float
@@ -228,7 +230,9 @@ class Stepper:
     ) -> Any:
         """Metrics and gradients of one micro-batch.
 
-        total: Number of pictures of the whole batch. share: The micro-batch's share of the replica's pictures.
+        Args:
+            total: Number of pictures of the whole batch.
+            share: The micro-batch's share of the replica's pictures.
         """
         with tf.GradientTape() as tape:
             outputs = self._forward(images)
@@ -349,7 +353,9 @@ class Stepper:
 
         An epoch's last batch is often smaller, and tracing a whole network again for it would take seconds.
 
-        batch: The arguments with one row per picture, or None. others: The arguments that follow them.
+        Args:
+            batch: The arguments with one row per picture, or None.
+            others: The arguments that follow them.
         """
         ranks = (function, *(None if rows is None else rows.shape.rank for rows in batch))
         if ranks not in self._traced:

@@ -273,7 +273,7 @@ def _train_several(
 
 
 def _finish_study(study: Study, console: Console, settings: Mapping[str, Any]) -> RepeatedResult:
-    """Train the unfinished runs. settings: Settings to change."""
+    """Train the unfinished runs with changed settings."""
     runs, figures, report = train_study(
         study,
         console,

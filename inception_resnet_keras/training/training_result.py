@@ -25,12 +25,14 @@ LEARNING_CURVES = "learning_curves.png"
 class TrainingResult:
     """A finished run.
 
-    folder: The run's folder. history: One row of metrics per epoch.
-    report: The report on the held-out pictures, for the model after the last epoch, which is model.keras.
-    test: The report of the same model on the test pictures; None without a test part.
-    best: The epoch whose model is best.keras; None for several runs.
-    stopped_early: Whether `patience` stopped the run before its last epoch.
-    chief: Whether this process wrote the folder. Of several workers, only one does.
+    Attributes:
+        folder: The run's folder.
+        history: One row of metrics per epoch.
+        report: The report on the held-out pictures, for the model after the last epoch, which is model.keras.
+        test: The report of the same model on the test pictures; None without a test part.
+        best: The epoch whose model is best.keras; None for several runs.
+        stopped_early: Whether `patience` stopped the run before its last epoch.
+        chief: Whether this process wrote the folder. Of several workers, only one does.
     """
 
     folder: RunFolder
@@ -64,12 +66,15 @@ class TrainingResult:
 class RepeatedResult(TrainingResult):
     """Several finished runs, one per fold or per seed.
 
-    folder: The folder that contains the runs. history: Empty; each run has its own.
-    report: The report on the pooled held-out pictures of all runs; with folds, each picture occurs once.
-    test: None; the folder's report.json has the figures of each run. runs: The folders of the runs.
-    figures: The figures of each run on its held-out pictures, with their mean and standard deviation over the runs:
-        accuracy and balanced accuracy; or, with several labels per picture, mean average precision, micro F1, macro F1,
-        and the share of pictures with all labels right.
+    Attributes:
+        folder: The folder that contains the runs.
+        history: Empty; each run has its own.
+        report: The report on the pooled held-out pictures of all runs; with folds, each picture occurs once.
+        test: None; the folder's report.json has the figures of each run.
+        runs: The folders of the runs.
+        figures: The figures of each run on its held-out pictures, with their mean and standard deviation over the runs:
+            accuracy and balanced accuracy; or, with several labels per picture, mean average precision, micro F1, macro
+            F1, and the share of pictures with all labels right.
     """
 
     runs: Sequence[RunFolder] = ()

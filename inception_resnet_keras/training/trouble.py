@@ -141,7 +141,9 @@ def _divides(parts: int, batch: int, most: int) -> bool:
 class ActivationBytes:
     """Largest number of bytes of activations on a replica.
 
-    kept: With all activations kept. rematerialised: With the stages' outputs, and the activations inside one stage.
+    Attributes:
+        kept: With all activations kept.
+        rematerialised: With the stages' outputs, and the activations inside one stage.
     """
 
     kept: int
@@ -188,8 +190,10 @@ GPU = "GPU:0"
 class MemoryMeter:
     """Measures the use of a memory.
 
-    memory: Name of the memory. read: Returns the bytes in use now, and their peak since the last reset.
-    reset: Resets the peak.
+    Attributes:
+        memory: Name of the memory.
+        read: Returns the bytes in use now, and their peak since the last reset.
+        reset: Resets the peak.
     """
 
     memory: str
@@ -228,8 +232,10 @@ def gpu_peak_bytes() -> int | None:
 class StepMeasurement:
     """The measurement of a step.
 
-    peak: Peak of bytes in use during the steps, minus the bytes before the first step. memory: Name of the memory.
-    seconds, processor_seconds: Duration of a step, and processor time over all cores; the minimum of a few steps.
+    Attributes:
+        peak: Peak of bytes in use during the steps, minus the bytes before the first step.
+        memory: Name of the memory.
+        seconds, processor_seconds: Duration of a step, and processor time over all cores; the minimum of a few steps.
     """
 
     peak: int
