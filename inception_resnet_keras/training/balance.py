@@ -50,7 +50,7 @@ def require_balance(config: TrainConfig, training: Source) -> None:
             takes = f"names of the {len(names)} classes: {', '.join(names[:10])}{', …' if len(names) > 10 else ''}"
             raise refuse("class_weight", unknown[0], takes + nearest(unknown[0], names))
     if config.monitor == "mean_average_precision" and not training.multi_label:
-        raise refuse("monitor", config.monitor, "it only for pictures that may have several labels")
+        raise refuse("monitor", config.monitor, "accuracy, balanced_accuracy, loss or auto for one class per picture")
     if training.multi_label:
         if config.monitor == "balanced_accuracy":
             raise refuse("monitor", config.monitor, "mean_average_precision, accuracy or loss for several labels")

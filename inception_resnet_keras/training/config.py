@@ -418,7 +418,7 @@ class TrainConfig:
         if self.batch_size % self.accumulate:
             raise refuse("accumulate", self.accumulate, f"an integer that divides the batch of {self.batch_size}")
         if self.weight_decay and self.optimizer != "adamw":
-            raise refuse("weight_decay", self.weight_decay, f"0 with {self.optimizer}: it is adamw's; give l2 instead")
+            raise refuse("weight_decay", self.weight_decay, f"0 with {self.optimizer}; give l2 instead, or adamw")
         if self.deterministic and self.precision == "auto":
             raise refuse(
                 "precision", "auto", "another value with deterministic, because the probe's result differs between runs"
