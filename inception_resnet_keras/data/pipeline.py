@@ -195,7 +195,7 @@ def batches(
         A dataset of known cardinality with elements (images, labels), (images, labels, weights), or one of these with
         the pictures' indices. For a worker that gets no picture of a short last batch, an epoch is one batch shorter.
 
-        - images: float32 (pictures, height, width, 3), 0-255, or in Keras's image data format if that differs.
+        - images: float32 (pictures, height, width, 3), 0-255; with channels first if that is Keras's image data format.
         - labels: int64 (pictures,), or float32 (pictures, classes) with MixUp or CutMix, or several labels per picture.
         - weights, in training on a source with weights: float32 (pictures,). With MixUp or CutMix float32 (pictures,
           classes): each label share times the weight of its picture; with several labels per picture, one more column

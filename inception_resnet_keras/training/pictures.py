@@ -104,7 +104,7 @@ def _kept_pictures(
     kept = kept_parts(split, pictures, given, left_out_names(run.copies))
     if kept is None:
         return None
-    # Earlier versions did not write perceptual hashes; an interrupted run of theirs may lack the SHA-256 too.
+    # Earlier versions did not write perceptual hashes, and a run that was interrupted early may lack the SHA-256 too.
     hashed = any(split.phashes) or all(split.hashes) or config.copies == SKIP
     return RunPictures(kept, None if hashed else _fingerprints([part for part in kept if part], console), kept=True)
 

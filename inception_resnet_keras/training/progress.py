@@ -137,7 +137,7 @@ def stop_requests(console: Console) -> Iterator[Callable[[], bool]]:
         if requested.is_set():
             raise KeyboardInterrupt
         requested.set()
-        console.print("stopping after this step; Ctrl-C again stops at once and loses the steps since the checkpoint")
+        console.print("stopping after this step; Ctrl-C again stops at once, back at the last checkpoint")
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield requested.is_set

@@ -30,7 +30,7 @@ class Position:
         epoch, batch: The next batch to train on, both counted from 0.
         step: Number of optimizer steps taken.
         sums: Sums over the epoch's batches so far: loss times pictures, correct pictures, pictures.
-        seconds, training_seconds: Duration of the epoch so far, with and without evaluation.
+        seconds, training_seconds: Duration of the epoch so far, in all and of its training.
         history: One row of metrics per finished epoch.
         unreadable: (name, reason) of the unreadable pictures so far.
     """
