@@ -25,14 +25,16 @@ _ELEMENTWISE = ("Add", "Subtract", "Multiply", "Divide")
 def stay_as_written(model: Any) -> None:
     """Changes a float32 `openvino.Model` so that the plugin replaces none of its operations; it computes the same.
 
-    The plugin turns a MaxPool of opset 8 into one of opset 1, joins a dense layer with its bias, and moves a
-    transposition of the pixels behind their scaling.
+    The plugin turns a MaxPool of opset 8 into one of opset 1, joins a dense layer with its bias, moves a transposition
+    of the pixels behind their scaling, and adds the negative of a mean in place of subtracting it.
     """
     for node in model.get_ordered_ops():
         if node.get_type_name() == "MaxPool":
             _pool_of_opset_1(node)
         elif node.get_type_name() == "MatMul":
             _dense_as_convolution(node)
+        elif node.get_type_name() == "Subtract":
+            _centring_as_mvn(node)
     _scale_before_transposing(model)
     model.validate_nodes_and_infer_types()
 
@@ -63,6 +65,20 @@ def _dense_as_convolution(node: Any) -> None:
     maps = opset.convolution(maps, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
     result = opset.reshape(maps, np.array([0, kernel.shape[0]]), special_zero=True)
     node.output(0).replace(result.output(0))
+
+
+def _centring_as_mvn(node: Any) -> None:
+    """x - mean(x) as the one operation that subtracts each image's mean."""
+    import openvino.opset13 as opset
+
+    given, mean = node.input_value(0), node.input_value(1).get_node()
+    if mean.get_type_name() != "ReduceMean" or mean.input_value(0) != given or not mean.get_attributes()["keep_dims"]:
+        return
+    axes = mean.input_value(1).get_node()
+    if axes.get_type_name() != "Constant":
+        return
+    centred = opset.mvn(given, np.sort(axes.data.ravel()), False, 1e-9, "outside_sqrt")  # no variance: no epsilon
+    node.output(0).replace(centred.output(0))
 
 
 def _scale_before_transposing(model: Any) -> None:

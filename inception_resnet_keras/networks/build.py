@@ -7,6 +7,7 @@ are used, so that a saved model opens in any Keras 3 without this package.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from os import PathLike
 from typing import Any, Literal
 
@@ -382,11 +383,13 @@ def standardized(images: Any) -> Any:
     """
     ops, axes = keras.ops, (-3, -2, -1)
     centred = images - ops.mean(images, axis=axes, keepdims=True)
-    # N is counted at run time, because the height and width may be None in the graph.
-    count = ops.sum(ops.ones_like(images), axis=axes, keepdims=True)
-    # deviation = ‖c‖/√N for the centred image c, so √N·c / max(‖c‖, 1) = c / max(deviation, 1/√N).
+    if None in (sides := images.shape[-3:]):  # the graph takes any size: N is counted at run time
+        root = ops.sqrt(ops.sum(ops.ones_like(images), axis=axes, keepdims=True))
+    else:
+        root = prod(sides) ** 0.5
+    # deviation = ‖c‖/√N for the centred image c, so c · (√N / max(‖c‖, 1)) = c / max(deviation, 1/√N).
     length = ops.sqrt(ops.sum(ops.square(centred), axis=axes, keepdims=True))
-    return centred * ops.sqrt(count) / ops.maximum(length, 1.0)
+    return centred * (root / ops.maximum(length, 1.0))
 
 
 def dilated_pool(x: Any, row: Pool, channel_axis: int) -> Any:

@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from inception_resnet_keras import export_model
 from inception_resnet_keras.cli import main
@@ -26,6 +27,7 @@ from inception_resnet_keras.deploy.check import BOUNDS, Check, required_setting
 from inception_resnet_keras.deploy.formats import FORMATS, FormatName
 from inception_resnet_keras.models.model_file import ExportCard, Precision
 from inception_resnet_keras.models.runtimes import OpenVinoRuntime, open_runtime
+from inception_resnet_keras.networks.rows import PER_IMAGE
 
 from .. import tiny
 from ..exporting import CARD, lively, write_pictures
@@ -86,6 +88,20 @@ def test_openvino_computes_in_float32_without_a_setting(exported: Exported, run:
     found = openvino.Core().compile_model(path, "CPU")(images)[0]
     np.testing.assert_allclose(found, open_runtime(run).run(images), atol=5e-5)
     assert "by openvino.Core().compile_model without a setting: largest difference" in str(check)
+
+
+@pytest.mark.slow
+def test_openvino_holds_pixels_standardised_per_image(digits: Path, tmp_path: Path) -> None:
+    """Also of pictures with little contrast, whose pixels bfloat16 cannot tell apart from their mean."""
+    model = tiny.build(replace(tiny.TINY, preprocessing=PER_IMAGE), include_preprocessing=True)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, path in enumerate(picture_files(digits)[:6]):
+        Image.fromarray(200 + np.asarray(read_image(path, CARD.size), np.uint8) // 64).save(folder / f"{number}.png")
+    check = export_model(model, tmp_path / "m.xml", "openvino", check=folder)
+    assert check.plain_difference is not None
+    assert check.plain_difference < 1e-5 * check.largest
+    assert check.setting == ""
 
 
 def test_what_a_file_cannot_hold_is_the_last_line() -> None:
