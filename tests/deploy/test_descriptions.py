@@ -161,22 +161,22 @@ def test_mediapipe_classifies_by_the_file_alone(exported: Any, run: Path, digits
 
 
 @pytest.mark.slow
-def test_openvinos_model_api_classifies_by_the_file_alone(exported: Any, run: Path, digits: Path) -> None:
-    import onnx
-    from model_api.adapters.utils import load_parameters_from_onnx
+@pytest.mark.parametrize("format", ["openvino", "onnx"])
+def test_openvinos_model_api_classifies_by_the_file_alone(exported: Any, run: Path, digits: Path, format: str) -> None:
     from model_api.models import Model
+    from openvino import Core
 
-    images = pictures(digits)
-    model = Model.create_model(str(exported["openvino"][0]), device="CPU")
+    images, core = pictures(digits), None
+    if format == "onnx":  # which cannot hold the precision that OpenVINO is to compute it in
+        core = Core()
+        core.set_property("CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = Model.create_model(str(exported[format][0]), device="CPU", core=core)
     names = ["_".join(name.split()) for name in CARD.classes]
     assert model.params.labels == names
     for image, row in zip(images, open_runtime(run).run(images), strict=True):
         labels = model(np.ascontiguousarray(image[..., ::-1])).top_labels  # as OpenCV reads pictures
         assert [label.name for label in labels] == [names[place] for place in np.argsort(-row)]
-        np.testing.assert_allclose([label.confidence for label in labels], np.sort(row)[::-1], atol=5e-3)
-    # Of ONNX files it reads the same words.
-    found = load_parameters_from_onnx(onnx.load(exported["onnx"][0]))["model_info"]
-    assert (found["model_type"], found["labels"].split()) == ("Classification", names)
+        np.testing.assert_allclose([label.confidence for label in labels], np.sort(row)[::-1], atol=5e-5)
 
 
 def test_what_does_not_fit_model_api_has_no_model_type(tmp_path: Path, digits: Path) -> None:
