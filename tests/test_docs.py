@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -29,16 +30,22 @@ from inception_resnet_keras.common.console import PROGRAM
 from inception_resnet_keras.diagrams.api import EXPLORER
 from inception_resnet_keras.diagrams.from_table import graph_of
 from inception_resnet_keras.diagrams.graph import network_title, shape_text
+from inception_resnet_keras.models.model_file import save_model
 from inception_resnet_keras.networks.rows import Fork, Network, Residual
 from inception_resnet_keras.weights import labels
 
 from .diagrams.browser import opened, requests
+from .evaluation.faces import write_faces, write_pairs
+from .evaluation.models import write_model
+from .exporting import CARD, lively
+from .pictures import write_digits
 from .tiny import TINY
 
 ROOT = Path(__file__).parents[1]
 GUIDES = ROOT / "inception_resnet_keras" / "guides"
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("examples/*.md")), *sorted(GUIDES.glob("*.md"))]
 NOT_RUN = "# not run: "
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
 def blocks(language: str) -> Iterator[tuple[str, str]]:
@@ -193,13 +200,31 @@ def class_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     labels.class_index.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def named_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that examples in docstrings name: photos/ with three classes, two runs, and faces with their pairs."""
+    folder = tmp_path_factory.mktemp("examples")
+    card = replace(CARD, classes=["daisy", "rose", "tulip"])
+    write_digits(folder / "photos", classes=len(card.classes), per_class=8)
+    for number, name in enumerate(card.classes):
+        (folder / "photos" / str(number)).rename(folder / "photos" / name)
+    for run in ("photos-1", "photos-2"):
+        (folder / "runs" / run).mkdir(parents=True)
+    save_model(lively(), folder / "runs" / "photos-1" / "model.keras", card)
+    write_model(folder / "runs" / "photos-2" / "model.keras", card.classes)
+    write_pairs(write_faces(folder / "lfw" / "faces").parent / "pairs.txt")
+    return folder
+
+
 @pytest.mark.usefixtures("class_index")
-def test_examples_in_docstrings_run() -> None:
+def test_examples_in_docstrings_run(named_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(named_files)
     tried = 0
     for name in modules():
         if name.endswith(".hub") and importlib.util.find_spec("keras_hub") is None:
             continue
         result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+        result = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
         assert not result.failed, name
         tried += result.attempted
     assert tried >= 8

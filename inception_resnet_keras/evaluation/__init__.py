@@ -1,1 +1,1 @@
-"""How good a model is, as numbers and pictures."""
+"""Evaluate models on labelled images: metrics with intervals, comparisons, explanations, figures and reports."""

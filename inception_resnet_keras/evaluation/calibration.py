@@ -1,4 +1,4 @@
-"""Whether a classifier is as often right as it says: calibration error, and the temperature that mends it."""
+"""Calibration of a classifier: the expected calibration error, and the temperature that reduces it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from ..common.packages import required
 
-BINS = 15  # Guo et al., arXiv 1706.04599
-COLDEST, HOTTEST = 0.05, 20.0
+BINS = 15  # as in Guo et al., arXiv 1706.04599
+COLDEST, HOTTEST = 0.05, 20.0  # bounds of the temperature
 
 FITTED_ON = (
     "least negative log likelihood of these pictures; the figures after scaling are of halves, each scaled by the "
@@ -20,7 +20,14 @@ FITTED_ON = (
 
 @dataclass(frozen=True)
 class Bin:
-    """Pictures whose greatest probability lies in (low, high]: their mean, and the share that is right."""
+    """The images whose highest probability lies in (low, high].
+
+    Attributes:
+        low, high: The bounds of the bin, in [0, 1].
+        pictures: The number of images.
+        confidence: The mean of their highest probabilities, in [0, 1].
+        accuracy: The share that is classified correctly, in [0, 1].
+    """
 
     low: float
     high: float
@@ -31,14 +38,15 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of the likeliest class.
+    """The calibration of a classifier's most probable class.
 
-    ece: expected calibration error, in [0, 1]: the mean over pictures of |accuracy - confidence| of their bin.
-    nll: mean negative log likelihood of the true class, in nats.
-    temperature: what logits are to be divided by, fitted on all pictures; None for a single picture.
-    scaled_ece, scaled_nll: the same two after scaling, of pictures that the temperature was not fitted on.
-    fitted_on: says so.
-    bins: those that hold pictures.
+    Attributes:
+        ece: Expected calibration error, in [0, 1]: the mean over images of |accuracy - confidence| of their bin.
+        nll: Mean negative log likelihood of the true class, in nats.
+        temperature: The number to divide the logits by, fitted on all images; None for a single image.
+        scaled_ece, scaled_nll: The same two after scaling, measured on images that the temperature was not fitted on.
+        fitted_on: The images that the temperature was fitted on, in words.
+        bins: The bins that are not empty.
     """
 
     ece: float
@@ -51,12 +59,12 @@ class Calibration:
 
 
 def calibration(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> Calibration:
-    """Measures a classifier's calibration.
+    """Measure a classifier's calibration.
 
     Args:
-        labels: (n,) the true classes' numbers, n at least 1.
-        probabilities: (n, classes), rows that sum to 1.
-        seed: Of the halves.
+        labels: (n,) indices of the true classes; n is at least 1.
+        probabilities: (n, classes); each row sums to 1.
+        seed: Seed of the split into the two halves on which the scaled figures are measured.
     """
     logs = log_probabilities(probabilities)
     bins, ece = binned(*confidence_and_correct(labels, probabilities))
@@ -78,12 +86,12 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) ->
 
 
 def confidence_and_correct(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) the likeliest class's probability, and whether it is the true one."""
+    """The probability of the most probable class, (n,), and whether that class is the true one, bool (n,)."""
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
 
 
 def binned(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> tuple[list[Bin], float]:
-    """Bins of equal width that hold pictures, and the expected calibration error."""
+    """The bins of equal width that are not empty, and the expected calibration error."""
     edges = np.linspace(0, 1, bins + 1)
     numbers = np.searchsorted(edges[1:-1], confidence, side="left")  # an edge belongs to the bin below it
     found = []
@@ -103,9 +111,9 @@ def binned(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> tuple
 
 
 def fit_temperature(labels: np.ndarray, logs: np.ndarray) -> float:
-    """The temperature, 0.05 to 20, whose softmax(logs / temperature) gives the true classes the greatest likelihood.
+    """The temperature, from 0.05 to 20, that maximises the likelihood of the true classes.
 
-    logs: (n, classes), logits or log-probabilities, which differ by what the softmax takes away again.
+    logs: (n, classes), logits or log-probabilities. They differ by a constant per row, which the softmax removes.
     """
     minimize_scalar = required("scipy.optimize", "evaluate").minimize_scalar
 
@@ -113,18 +121,18 @@ def fit_temperature(labels: np.ndarray, logs: np.ndarray) -> float:
         scaled = logs / np.float32(np.exp(logarithm))
         return negative_log_likelihood(labels, scaled - _log_sum_exp(scaled))
 
-    bounds = (np.log(COLDEST), np.log(HOTTEST))  # within, the cost has one minimum: it is convex in 1 / temperature
+    bounds = (np.log(COLDEST), np.log(HOTTEST))  # one minimum in between: the cost is convex in 1 / temperature
     found = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x)) if found.fun <= cost(0.0) else 1.0
 
 
 def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """Finite ones: what a float32 softmax has rounded to 0 becomes its least positive number."""
+    """Finite log-probabilities: a probability that float32 rounded to 0 is replaced by the least positive float32."""
     return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny, dtype=np.float32))
 
 
 def negative_log_likelihood(labels: np.ndarray, logs: np.ndarray) -> float:
-    """Mean over the pictures, in nats; logs: (n, classes) log-probabilities."""
+    """The mean over the images, in nats. logs: (n, classes) log-probabilities."""
     return float(-logs[np.arange(len(labels)), labels].mean(dtype=np.float64))
 
 
@@ -133,7 +141,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def halves(count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(fitted on, held out), twice, each half once as either."""
+    """Yield (indices to fit on, held-out indices) twice: each half of the images takes each role once."""
     order = np.random.default_rng(seed).permutation(count)
     first, second = np.sort(order[: count // 2]), np.sort(order[count // 2 :])
     yield first, second

@@ -1,4 +1,4 @@
-"""compare: whether models differ, judged on the same pictures, or over the same folds or seeds."""
+"""compare: test whether models differ, on the same images or over the same folds or seeds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .predictions import PREDICTIONS, PredictionTable, read_predictions
 COMPARISONS = Path("comparisons")
 COMPARISON = "comparison"  # the name of its files, before .json, .csv, .md and .tex
 EVALUATION = "evaluation"  # the evaluation's folder in the comparison's
-STUDIES = {"fold": "folds", "seed": "seeds"}  # column of a study's predictions.csv: what its runs are
+STUDIES = {"fold": "folds", "seed": "seeds"}  # column of a study's predictions.csv → the name of its runs
 
 
 def compare(
@@ -51,39 +51,38 @@ def compare(
     """Compare models on the same labelled images, with intervals and tests of their differences.
 
     Args:
-        models: The models to compare, the reference first. With `data`, whatever `evaluate` takes; the average of their
-            probabilities is compared too. Without, folders that `evaluate` wrote, or folders of several runs that
-            `train` wrote with `folds` or `seeds`: their predictions are read, of the same images.
-        data: The labelled images, as `evaluate` takes them. None for folders with predictions.
-        out: The folder to write, new or empty. None is the next free one below comparisons/.
-        metric: The figure that the conclusion is about: "accuracy", "balanced_accuracy", "auc" (area under the ROC
-            curve, one class against the rest, averaged over the classes) or "brier". Choose it before you look at
-            the results; the other figures are reported beside it. With several labels per image, accuracy is the share
-            of images whose labels are all correct, and there is no balanced accuracy.
-        all_pairs: Whether to compare each model with each other one, instead of each with the first.
+        models: The models to compare, the reference first. With `data`, any model that `evaluate` takes; the average of
+            their probabilities is compared too. Without `data`, folders that `evaluate` wrote, or folders that `train`
+            wrote with `folds` or `seeds`: their predictions.csv is read, which must be of the same images.
+        data: The labelled images, as `evaluate` takes them. None reads stored predictions.
+        out: The folder to write, new or empty. None takes the next free one below comparisons/.
+        metric: The metric that the conclusion is about: "accuracy", "balanced_accuracy", "auc" (area under the ROC
+            curve, one class against the rest, averaged over the classes) or "brier" (Brier score). Choose it before
+            you look at the results; the other metrics are reported beside it. With several labels per image, accuracy
+            is the share of images whose labels are all correct, and "balanced_accuracy" is not available.
+        all_pairs: Whether to compare each model with every other one, instead of each with the first.
         allow_trained: Whether to compare on images that one of the models was trained on.
-        positive: Of two classes, the name of the positive one, as for `evaluate`. None takes the second one; of stored
-            predictions the second of the first folder's.
-        options: More arguments of `evaluate`, with `data`: group, crops, classes, preprocessing, precision, batch_size,
-            trust, max_corrupt, progress and so on.
+        positive: With two classes, the name of the positive one, as for `evaluate`. None takes the second class; for
+            stored predictions, the second class of the first folder.
+        options: Further arguments of `evaluate`, only with `data`: group, crops, classes, preprocessing, precision,
+            batch_size, trust, max_corrupt, progress and so on.
 
     Returns:
-        The differences of each pair with 95 % intervals, p-values, and p-values after Holm's correction for all
-        compared pairs; a sentence for each pair that says what the numbers allow to be said; and the folder with
-        comparison.json, .csv, .md and .tex and predictions.csv.
+        A `Comparison`. Its `pairs` hold the differences of each pair with 95 % intervals, p-values, and p-values after
+        Holm's correction for all compared pairs; its `sentences` hold one conclusion per pair, in words; and its
+        `folder` holds comparison.json, .csv, .md and .tex, predictions.csv and report.html.
 
     Raises:
         ValueError: An argument is out of range, fewer than two models are given, the predictions are not of the same
             images, folds or seeds, or one of the models was trained on the images.
 
     Examples:
-        ```python
-        # not run: it needs two runs
-        from inception_resnet_keras import compare
-
-        found = compare(["runs/plain-1", "runs/balanced-1"], "HELD_OUT", metric="balanced_accuracy")
-        print(found.sentences[0], found.folder)
-        ```
+        >>> from inception_resnet_keras import compare
+        >>> comparison = compare(["runs/photos-1", "runs/photos-2"], "photos", metric="accuracy")
+        >>> comparison.models
+        ['runs/photos-1', 'runs/photos-2', 'average']
+        >>> print(comparison.sentences[0])
+        runs/photos-2 classifies ... correctly that runs/photos-1 does not, ...
     """
     one_of("metric", metric, tuple(METRICS))
     boolean("all_pairs", all_pairs)
@@ -91,7 +90,7 @@ def compare(
     if isinstance(models, str | PathLike) or not isinstance(models, Sequence):
         models = [models]
     if not models:
-        raise InputError("models: none is given; give two at least, or one folder that `evaluate` wrote of several")
+        raise InputError("models: none is given; give at least two, or one folder that `evaluate` wrote for several")
     written = None if out is None else path_of("out", out)
     positive = None if positive is None else text_of("positive", positive)
     repeat = _command(
@@ -99,7 +98,9 @@ def compare(
     )
     if data is None:
         if options:
-            raise InputError(f"{next(iter(options))}: is of evaluating models on data: give data, or leave it out")
+            raise InputError(
+                f"{next(iter(options))}: applies only to evaluating models on data: give data, or leave it out"
+            )
         tables = [_stored(model) for model in models]
         if positive is not None:
             tables[0] = tables[0][0], tables[0][1].with_positive(positive)
@@ -108,7 +109,7 @@ def compare(
         with new_folder(written, COMPARISONS, name) as folder:
             found = _compared(
                 contenders,
-                _told([given for given, _ in tables]),
+                _source_text([given for given, _ in tables]),
                 metric=metric,
                 all_pairs=all_pairs,
                 notes=_notes_of(tables),
@@ -141,19 +142,19 @@ def compare(
 
 
 def _command(models: Sequence[GivenModel], data: str | PathLike[str] | None, *, metric: Metric, **options: Any) -> str:
-    """The command line that compares again; "" where models are in memory, or an option is no text."""
+    """The command line that repeats the comparison; "" if a model is in memory or an option cannot be written."""
     defaults = {**(compare.__kwdefaults__ or {}), **(evaluate.__kwdefaults__ or {}), "allow_trained": False}
     return repeated("compare", models, {"data": data, "metric": metric, **options}, defaults)
 
 
 def _require_models(models: Sequence[GivenModel]) -> None:
-    """Raises InputError where fewer than two are given, or folders that hold predictions and no model."""
+    """Raise InputError for fewer than two models, or for a folder that holds predictions but no model."""
     if len(models) < 2:
-        raise InputError(f"models: {len(models)} is given; a comparison needs two at least")
+        raise InputError(f"models: {len(models)} is given; a comparison needs at least two")
     for model in models:
         if isinstance(model, str | PathLike) and _holds_predictions(Path(model)):
             raise InputError(
-                f"{model}: holds predictions and no model: leave data out to compare folders of predictions, or give "
+                f"{model}: holds predictions but no model: leave data out to compare folders of predictions, or give "
                 "the models themselves"
             )
 
@@ -163,14 +164,14 @@ def _holds_predictions(folder: Path) -> bool:
 
 
 def _stored(model: GivenModel) -> tuple[str, PredictionTable]:
-    """A folder's name as it was given, and its predictions."""
+    """The folder's name, as given, and its predictions."""
     if not isinstance(model, str | PathLike):
-        raise InputError("data: none is given; a Keras model in memory is compared on labelled pictures: give data")
+        raise InputError("data: none is given; a Keras model in memory can be compared on labelled pictures: give data")
     folder = Path(model)
     if not folder.is_dir() or not (folder / PREDICTIONS).is_file():
         raise InputError(
-            f"{model}: is no folder with {PREDICTIONS}; give data to compare models on, or folders that `evaluate` or "
-            "`train` with folds or seeds wrote"
+            f"{model}: is not a folder with {PREDICTIONS}; give data to compare models on, or folders that `evaluate`, "
+            "or `train` with folds or seeds, wrote"
         )
     if (folder / MODEL_FILE).is_file() and (folder / RUN_CONFIG).is_file():
         raise InputError(f"{model}: is a run; give data, the labelled pictures to compare the runs on")
@@ -178,7 +179,7 @@ def _stored(model: GivenModel) -> tuple[str, PredictionTable]:
 
 
 def _contenders(tables: Sequence[tuple[str, PredictionTable]], *, ensemble: bool = False) -> list[Contender]:
-    """The models of the tables, all in the order of the first table's pictures and classes."""
+    """The models of the tables, each in the order of the first table's images and classes."""
     first_name, first = tables[0]
     found = []
     for name, table in tables:
@@ -198,12 +199,12 @@ def _contenders(tables: Sequence[tuple[str, PredictionTable]], *, ensemble: bool
         elif ensemble:
             found.append(Contender(f"{prefix}{AVERAGE}", replace(aligned, models={}, models_predicted={})))
     if len(found) < 2:
-        raise InputError(f"models: {first_name} has the predictions of one model only; a comparison needs two at least")
+        raise InputError(f"models: {first_name} has the predictions of only one model; a comparison needs at least two")
     return _named(found)
 
 
 def _named(contenders: list[Contender]) -> list[Contender]:
-    """The same with different names: a place behind those that occur more than once."""
+    """The contenders under distinct names: a name that occurs more than once gets its position appended."""
     times = Counter(contender.name for contender in contenders)
     return [
         replace(each, name=f"{each.name} ({place})") if times[each.name] > 1 else each
@@ -212,7 +213,7 @@ def _named(contenders: list[Contender]) -> list[Contender]:
 
 
 def _study(table: PredictionTable) -> str:
-    """The column that tells the runs of a study apart, "fold" or "seed"; "" for predictions of single runs."""
+    """The column that names the runs of a study, "fold" or "seed"; "" for predictions of single runs."""
     return next((column for column in STUDIES if getattr(table, column) is not None), "")
 
 
@@ -223,19 +224,21 @@ def _keys(table: PredictionTable) -> list[tuple[str, str]]:
 
 
 def _aligned(name: str, table: PredictionTable, first_name: str, first: PredictionTable) -> PredictionTable:
-    """A table's rows in the order of the first one's. InputError where they are not of the same pictures and runs."""
+    """A table's rows in the order of the first table's; InputError if their images or runs differ."""
+    # Both must be of folds, of seeds or of single runs, and of the same classes.
     kinds = [STUDIES.get(_study(each), "single runs") for each in (first, table)]
     if kinds[0] != kinds[1]:
         raise InputError(
-            f"{name}: has predictions of {kinds[1]}, and {first_name} of {kinds[0]}: they cannot be paired"
+            f"{name}: has predictions of {kinds[1]}, but {first_name} of {kinds[0]}: they cannot be paired"
         )
     if set(table.classes) != set(first.classes) or table.multi_label != first.multi_label:
         other = [printable(each) for each in sorted(set(table.classes) ^ set(first.classes))][:5]
         raise InputError(f"{name}: has other classes than {first_name}: {', '.join(other) or 'several labels each'}")
+    # Rows are matched by picture and run.
     keys, wanted = _keys(table), _keys(first)
     places = {key: place for place, key in enumerate(keys)}
     if len(places) < len(keys) or len(set(wanted)) < len(wanted):
-        raise InputError(f"{name}: has a picture more than once: it cannot be paired with {first_name}'s")
+        raise InputError(f"{name}: lists a picture more than once: it cannot be paired with {first_name}'s")
     if set(places) != set(wanted):
         raise InputError(_unpaired(name, set(places), first_name, set(wanted), _study(first)))
     order = np.array([places[key] for key in wanted])
@@ -244,7 +247,7 @@ def _aligned(name: str, table: PredictionTable, first_name: str, first: Predicti
     if not np.array_equal(result.labels, first.labels):
         differs = result.labels != first.labels
         row = int(np.flatnonzero(differs.any(axis=1) if differs.ndim == 2 else differs)[0])
-        raise InputError(f"{name}: gives {printable(first.pictures[row])} another label than {first_name} does")
+        raise InputError(f"{name}: has another label for {printable(first.pictures[row])} than {first_name}")
     return result
 
 
@@ -257,17 +260,17 @@ def _unpaired(name: str, found: set[tuple[str, str]], first_name: str, wanted: s
     if study:
         advice = f"train both with the same pictures, the same number of {STUDIES[study]} and the same seed"
     return (
-        f"{name}: is not of the same pictures as {first_name}: {has} has {printable(picture)}{where}, {lacks} has not "
+        f"{name}: is not of the same pictures as {first_name}: {has} has {printable(picture)}{where}, {lacks} does not "
         f"({len(missing):,} of {len(wanted):,} are missing, {len(more):,} are others): {advice}"
     )
 
 
-def _told(names: Sequence[str]) -> str:
+def _source_text(names: Sequence[str]) -> str:
     return f"the predictions in {', '.join(names)}" if len(names) > 1 else f"the predictions in {names[0]}"
 
 
 def _notes_of(tables: Sequence[tuple[str, PredictionTable]]) -> list[str]:
-    """What the evaluations' own reports say of how the pictures relate to the models' training."""
+    """The notes in the evaluations' own reports on how the images relate to the models' training."""
     notes = []
     for name, _ in tables:
         try:
@@ -294,10 +297,14 @@ def _compared(
 ) -> Comparison:
     table = contenders[0].table
     if metric == "balanced_accuracy" and table.multi_label:
-        raise InputError("metric: pictures with several labels have no balanced accuracy; take accuracy, auc or brier")
+        raise InputError(
+            "metric: balanced_accuracy is not defined for several labels per picture; use accuracy, auc or brier"
+        )
+    # Images of one group are not independent, so groups take the place of images in every test.
     units = Units(len(table), table.group if _has_groups(table) else None)
     chosen = combinations(contenders, 2) if all_pairs else ((contenders[0], each) for each in contenders[1:])
     pairs = [_pair(first, second, units) for first, second in chosen]
+    # Holm's correction counts the pairs of one metric; only the metric that was chosen beforehand decides.
     for name in METRICS:
         rows = [[row for row in pair.rows if row.metric == name] for pair in pairs]
         if all(rows):
@@ -306,9 +313,9 @@ def _compared(
                 pair.rows[pair.rows.index(row)] = replace(row, corrected_p=p)
     study = STUDIES.get(_study(table), "")
     if not any(row.metric == metric for row in pairs[0].rows):
-        raise InputError(f"metric: {METRICS[metric]} needs pictures of two classes at least; take accuracy")
+        raise InputError(f"metric: {METRICS[metric]} needs pictures of at least two classes; use accuracy")
     groups = len(units) if units.grouped else None
-    said = partial(
+    conclude = partial(
         verdict, metric=metric, study=study, pairs=len(pairs), several_labels=table.multi_label, groups=groups
     )
     return Comparison(
@@ -324,7 +331,7 @@ def _compared(
         several_labels=table.multi_label,
         positive=table.classes[1] if len(table.classes) == 2 and not table.multi_label else None,
         command=repeat,
-        sentences=[said(pair) for pair in pairs],
+        sentences=[conclude(pair) for pair in pairs],
     )
 
 
@@ -354,12 +361,12 @@ def _pair(first: Contender, second: Contender, units: Units) -> Pair:
 
 
 def _rows_over_runs(first: Contender, second: Contender, runs: np.ndarray, *, folds: bool) -> tuple[list[Row], int]:
-    """The figures of each run, and the tests of their differences over the runs."""
+    """The metrics of both models with the tests of their differences over the runs, and the number of runs."""
     names = sorted(set(runs.tolist()))
     if len(names) < 2:
-        raise InputError(f"models: {first.name} has predictions of one run only; two at least are needed")
+        raise InputError(f"models: {first.name} has predictions of only one run; at least two are needed")
     sizes = [int((runs == name).sum()) for name in names]
-    # Of K folds each picture is held out once and trained on in all the others.
+    # With K folds, each image is held out once and trained on in all other folds.
     share = float(np.mean([size / (len(runs) - size) for size in sizes])) if folds else 0.0
     rows = []
     for metric, value in VALUES.items():
@@ -379,7 +386,8 @@ def _write(found: Comparison, contenders: Sequence[Contender]) -> None:
     models = [contender for contender in contenders if contender.name != AVERAGE]
     averages = [contender.table for contender in contenders if contender.name == AVERAGE]
     folder, first = found.folder, models[0].table
-    if averages or not first.multi_label:  # at which thresholds an average of labels decides, is not known otherwise
+    # With several labels, only an evaluation knows the thresholds that the average uses: without one, write no table.
+    if averages or not first.multi_label:
         mean = average([each.table.probabilities for each in models])
         table = averages[0] if averages else replace(first, probabilities=mean, predicted=mean.argmax(axis=1))
         replace(
@@ -390,5 +398,5 @@ def _write(found: Comparison, contenders: Sequence[Contender]) -> None:
     write_csv(folder / f"{COMPARISON}.csv", CSV_HEADER, csv_rows(found.pairs))
     write_text(folder / f"{COMPARISON}.md", found.markdown())
     write_text(folder / f"{COMPARISON}.tex", found.latex())
-    write_json(folder / f"{COMPARISON}.json", found.as_json())  # the last, which tells that all is there
+    write_json(folder / f"{COMPARISON}.json", found.as_json())  # written last: it marks the folder as complete
     write_report(folder)

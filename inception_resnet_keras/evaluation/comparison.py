@@ -1,4 +1,4 @@
-"""What a comparison found: differences of models on the same pictures, in numbers and in words."""
+"""The result of a comparison: differences between models on the same images, in numbers and in words."""
 
 from __future__ import annotations
 
@@ -26,17 +26,20 @@ METRICS: dict[Metric, str] = {
     "brier": "Brier score",
 }
 SIGNIFICANT = 0.05
-# Pictures that only one of two classifies correctly, or groups: with fewer, the p of McNemar's test, or of the
-# permutation of the two models group by group, cannot be below 0.05.
+# The least number of images that only one of two models classifies correctly, or of groups: with fewer, the p-value of
+# McNemar's test, or of permuting the two models group by group, cannot be below 0.05.
 NEEDED = 6
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of two models.
+    """One metric of two models.
 
-    metric: Its name. first, second: Each model's value; over folds or seeds the mean of theirs. difference: The
-    second's minus the first's. corrected_p: p after Holm's correction for all compared pairs.
+    Attributes:
+        metric: The name of the metric.
+        first, second: The value of each model; over folds or seeds, the mean.
+        difference: The value of the second model minus that of the first.
+        corrected_p: The p-value after Holm's correction for all compared pairs; None if no test applies.
     """
 
     metric: Metric
@@ -47,16 +50,20 @@ class Row:
 
     @property
     def better(self) -> float:
-        """The difference, positive where the second model is better: of a Brier score less is better."""
+        """The difference, positive if the second model is better: a lower Brier score is better."""
         return -self.difference.value if self.metric == "brier" else self.difference.value
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two models on the same pictures.
+    """Two models on the same images.
 
-    first, second: Their names. pictures: How many. only_first, only_second: Pictures that only one of the two
-    classifies correctly. rows: Their figures. runs: Of folds or seeds how many; 0 for one run each.
+    Attributes:
+        first, second: The names of the models.
+        pictures: The number of images.
+        only_first, only_second: The number of images that only this model classifies correctly.
+        rows: The metrics of both models.
+        runs: The number of folds or seeds; 0 for a single run each.
     """
 
     first: str
@@ -73,14 +80,22 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found.
+    """The result of `compare`.
 
-    data: The pictures, as they were given. classes: The classes' names. models: The models' names.
-    metric: The figure that the sentences are about. pairs: Each compared pair. study: "folds", "seeds", or "" for
-    single runs. groups: How many groups the pictures are of; None where no groups are known. notes: How the pictures
-    relate to the runs' training. several_labels: Whether a picture may have several labels. positive: Of two
-    classes the positive one; None of more. command: What repeats it; "" where no command can. sentences: What each
-    pair's numbers allow to be said. folder: Where it is written.
+    Attributes:
+        data: The images, as given.
+        classes: The names of the classes.
+        models: The names of the models.
+        metric: The metric that the sentences are about.
+        pairs: The compared pairs.
+        study: "folds", "seeds", or "" for single runs.
+        groups: The number of groups of images; None if no groups are known.
+        notes: How the images relate to the training of the runs.
+        folder: The folder with the files of the comparison.
+        several_labels: Whether an image may have several labels.
+        positive: With two classes, the positive one; otherwise None.
+        command: The command that repeats the comparison; "" if none can.
+        sentences: One conclusion per pair, in words.
     """
 
     data: str
@@ -98,7 +113,7 @@ class Comparison:
     sentences: list[str] = field(default_factory=list)
 
     def show(self, console: Console) -> None:
-        """Prints it in a terminal."""
+        """Print the comparison in a terminal."""
         say(console, self.heading, style="italic")
         for note in self.notes:
             say(console, note, style="yellow")
@@ -120,7 +135,7 @@ class Comparison:
 
     @property
     def heading(self) -> str:
-        """What was compared on what."""
+        """The number of models, of images and of runs, and the images' name."""
         pair = self.pairs[0]
         runs = f", {pair.runs} {self.study} each" if self.study else ""
         groups = f" of {self.groups:,} groups" if self.groups is not None else ""
@@ -131,7 +146,7 @@ class Comparison:
         return found | {"heading": self.heading, **environment()}
 
     def table(self) -> Table:
-        """The differences, one row per pair and figure."""
+        """The differences, one row per pair and metric."""
         table = Table(title="differences: the second model minus the first", title_justify="left")
         for name, justify in zip(HEADER, ["left"] * 3 + ["right"] * 5, strict=True):
             table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
@@ -150,7 +165,7 @@ class Comparison:
         return "\n\n".join(texts) + "\n"
 
     def latex(self) -> str:
-        """The table for LaTeX, with the rules of the package booktabs."""
+        """The table in LaTeX, with rules of the package booktabs."""
         rows = [cells for pair in self.pairs for cells in _cells(pair)]
         return latex_table(HEADER, rows, [self.heading, *self.notes, *self.sentences])
 
@@ -192,13 +207,13 @@ def _difference(metric: str, found: Difference) -> str:
 
 
 def p_text(p: float | None) -> str:
-    """Such as "0.034", "< 0.001"; "–" for none."""
+    """A p-value as text, such as "0.034" or "< 0.001"; "–" for None."""
     if p is None:
         return "–"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _p_said(p: float) -> str:
+def _p_equation(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
@@ -211,21 +226,22 @@ def verdict(
     several_labels: bool = False,
     groups: int | None = None,
 ) -> str:
-    """What the numbers of a pair allow to be said, in words.
+    """The conclusion that the numbers of a pair support, in words.
 
     Args:
         pair: The two models.
-        metric: The figure that it is about.
+        metric: The metric that the conclusion is about.
         study: "folds", "seeds", or "" for single runs.
-        pairs: How many pairs Holm's correction is for.
-        several_labels: Whether a picture may have several labels.
-        groups: How many groups the pictures are of; None where no groups are known.
+        pairs: The number of pairs that Holm's correction counts.
+        several_labels: Whether an image may have several labels.
+        groups: The number of groups of images; None if no groups are known.
     """
     row, first, second = pair.row(metric), printable(pair.first), printable(pair.second)
     difference = row.difference
     unit = " points" if _in_percent(metric) else ""
     what = METRICS[metric]
     texts = []
+    # First the counts that McNemar's test rests on: the images on which the two models disagree.
     if metric == "accuracy" and not study:
         right = "gives all labels of" if several_labels else "classifies"
         correctly = "correctly " if not several_labels else ""
@@ -233,20 +249,22 @@ def verdict(
             f"{second} {right} {_pictures(pair.only_second)} {correctly}that {first} does not, and {first} "
             f"{_pictures(pair.only_first)} that {second} does not, of {pair.pictures:,}."
         )
+    # Then the difference with its interval and test.
     where = f" on average over {pair.runs} {study}" if study else ""
     interval = ""
     if difference.low is not None and difference.high is not None:
         interval = f" (95 %: {_signed(metric, difference.low)} to {_signed(metric, difference.high)})"
     value = f"{_signed(metric, difference.value)}{unit}{where}"
     texts.append(f"The difference in {what}, {second} minus {first}, is {value}{interval}{_tested(row, pairs)}.")
+    # Last the decision, which names the population that it holds for.
     p = row.corrected_p
     if p is None:
-        texts.append("It does not vary between the compared units, so that no test applies.")
+        texts.append("It does not vary between the compared units, so no test applies.")
     elif p < SIGNIFICANT:
         better, worse = (second, first) if row.better > 0 else (first, second)
         of = {
-            "folds": "pictures like these, trained and tested in this way",
-            "seeds": "these held-out pictures, whatever the seed; it says nothing about other pictures",
+            "folds": "pictures like these, when trained and tested in this way",
+            "seeds": "these held-out pictures, whatever the seed; this says nothing about other pictures",
             "": "pictures like these",
         }[study]
         texts.append(f"{better} is better than {worse} on {of}.")
@@ -260,21 +278,21 @@ def _undecided(pair: Pair, row: Row, study: str, groups: int | None) -> str:
     text = f"These {basis} do not show which of the two is better"
     difference = row.difference
     if difference.p is not None and difference.p < SIGNIFICANT:
-        text += ", because several pairs were compared: one such difference in so many is to be expected by chance"
+        text += ", because several pairs were compared: one such difference among them may well be due to chance"
     elif difference.low is not None and difference.high is not None:
         low, high = (_signed(row.metric, bound) for bound in (difference.low, difference.high))
         text += f": they are compatible with any difference from {low} to {high}"
     text += ". That does not show that the two are equal."
     if groups is not None and groups < NEEDED and row.difference.test == PERMUTATION:
         return (
-            f"{text} The pictures are of {groups} group{'' if groups == 1 else 's'} only; with fewer than {NEEDED}, no "
-            "difference can be significant: more groups are needed."
+            f"{text} The pictures belong to only {groups} group{'' if groups == 1 else 's'}; with fewer than {NEEDED}, "
+            "no difference can be significant: more groups are needed."
         )
     different = pair.only_first + pair.only_second
     if row.metric == "accuracy" and not study and different < NEEDED:
         text += (
-            f" The two decide differently in the correctness of {_pictures(different)} only; with fewer than {NEEDED}, "
-            "no difference can be significant: more pictures are needed."
+            f" Only one of the two is right about {_pictures(different)}; with fewer than {NEEDED}, no difference can "
+            "be significant: more pictures are needed."
         )
     return text
 
@@ -282,9 +300,9 @@ def _undecided(pair: Pair, row: Row, study: str, groups: int | None) -> str:
 def _tested(row: Row, pairs: int) -> str:
     if row.difference.p is None:
         return ""
-    text = f"; {row.difference.test}: {_p_said(row.difference.p)}"
+    text = f"; {row.difference.test}: {_p_equation(row.difference.p)}"
     if pairs > 1 and row.corrected_p is not None:
-        text += f", {_p_said(row.corrected_p)} after Holm's correction for {pairs} comparisons"
+        text += f", {_p_equation(row.corrected_p)} after Holm's correction for {pairs} comparisons"
     return text
 
 

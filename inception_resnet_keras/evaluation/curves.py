@@ -1,8 +1,8 @@
-"""Curves over all thresholds, with bands: ROC, precision and recall, reliability; and the ROC of faces' distances.
+"""Curves over all thresholds, with bands: ROC, precision and recall, reliability, and the ROC of face distances.
 
-Bands are 95 % intervals at each place of a curve by itself. Of one class they are Wilson's, of the pictures that the
-curve's height counts. Means of several classes' curves, and curves of grouped pictures, which are not independent, have
-percentiles of resampled curves: whole groups are drawn with replacement.
+Bands are pointwise 95 % intervals. The band of a single class is Wilson's interval for the images that the height of
+the curve counts. The mean of several curves, and curves of grouped images, which are not independent, get percentiles
+of resampled curves: whole groups are drawn with replacement.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from .verification import Verification
 
 Kind = Literal["roc", "precision_recall"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-AREAS: Mapping[Kind, str] = {"roc": "auc", "precision_recall": "average_precision"}  # as `metrics.Figures` calls them
-GRID_POINTS = 201  # at which curves are averaged
-MOST_PANELS = 10  # classes that are drawn one by one; of more, the worst WORST
+AREAS: Mapping[Kind, str] = {"roc": "auc", "precision_recall": "average_precision"}  # their names in `metrics.Figures`
+GRID_POINTS = 201  # points at which curves are averaged
+MOST_PANELS = 10  # up to this many classes are drawn, one panel each; with more classes, the WORST of them
 WORST = 7
 RESAMPLES, FEWEST_RESAMPLES = 200, 100
-WORK = 5e7  # pictures times classes times resamples, which takes about 2 seconds
+WORK = 5e7  # upper bound of images × classes × resamples: about 2 seconds
 LEAST_IN_BIN, MOST_BINS = 10, 15
 
 
@@ -53,9 +53,12 @@ LEAST_IN_BIN, MOST_BINS = 10, 15
 class Curve:
     """A curve over all thresholds.
 
-    x, y: As drawn; of ROC the false and the true positive rate, otherwise recall and precision, in [0, 1].
-    band: (x, low, high), or None. area: Under the curve; of precision and recall the average precision.
-    chance: The height of a classifier that guesses, of precision and recall. pictures: How many have the class.
+    Attributes:
+        x, y: The points, in [0, 1]: false and true positive rate of a ROC curve, otherwise recall and precision.
+        band: (x, low, high), or None.
+        area: The area under a ROC curve, otherwise the average precision.
+        chance: The height of a random classifier's precision; 0.5 for ROC, which is its area.
+        pictures: The number of images that have the class.
     """
 
     x: np.ndarray
@@ -70,9 +73,13 @@ class Curve:
 class CurveSet:
     """The curves of a classifier.
 
-    kind: What they are. curves: By class: those that have pictures and counter-examples. mean: Of all these classes'
-    curves; None for one class. resamples: How often pictures or groups were drawn; 0 where bands are Wilson's or none.
-    grouped: Whether groups were drawn. several: Whether a picture may have several of the classes.
+    Attributes:
+        kind: The kind of curve.
+        curves: The curve of each class that has both images and counter-examples, by class name.
+        mean: The mean of these curves; None for one class.
+        resamples: The number of resamples; 0 if all bands are Wilson's or there are none.
+        grouped: Whether groups instead of images were resampled.
+        several: Whether an image may have several of the classes.
     """
 
     kind: Kind
@@ -92,23 +99,26 @@ def curve_set(
     *,
     seed: int = 0,
 ) -> CurveSet:
-    """Computes a classifier's curves: of two one, that of the second; of more, each against the rest.
+    """Compute a classifier's curves: the second class of two, or each of several classes against the rest.
 
     Args:
         kind: "roc" or "precision_recall".
-        labels: (n,) the true classes' numbers; of several labels per picture (n, classes), 1 where a label applies.
+        labels: (n,) indices of the true classes; with several labels per image (n, classes), 1 where a label applies.
         probabilities: (n, classes).
         class_names: The names of the classes.
-        groups: (n,) what pictures belong to, such as a patient; "" for a picture of its own.
-        seed: Of the resampling.
+        groups: (n,) the group of each image, such as its patient; "" for an image without a group. None for no groups.
+        seed: Seed of the resampling.
     """
+    # Classes without images or without counter-examples have no curve.
     several = labels.ndim == 2
     truth = labels.astype(bool) if several else labels[:, None] == np.arange(len(class_names))
     chosen = [1] if not several and len(class_names) == 2 else range(len(class_names))
     numbers = [number for number in chosen if truth[:, number].any() and not truth[:, number].all()]
+    # Only groups and the mean need resampling; it is left out if so many images allow too few resamples.
     units, grouped = _units(len(truth), groups)
     resamples = int(min(RESAMPLES, WORK / max(1, len(truth) * len(numbers))))
     resamples = resamples if resamples >= FEWEST_RESAMPLES and (grouped or len(numbers) > 1) else 0
+    # The same resamples of all classes are summed one class after another, so that memory does not grow with classes.
     at = np.linspace(0, 1, GRID_POINTS)
     sums = np.zeros((resamples, GRID_POINTS))
     counts = np.zeros((resamples, 1))
@@ -118,9 +128,9 @@ def curve_set(
         heights += _height(kind, curve.x, curve.y, at)
         if resamples:
             drawn = _resampled(kind, truth[:, number], probabilities[:, number], units, resamples, at=at, seed=seed)
-            there = np.isfinite(drawn).all(axis=1, keepdims=True)
-            sums += np.where(there, drawn, 0)
-            counts += there
+            valid = np.isfinite(drawn).all(axis=1, keepdims=True)
+            sums += np.where(valid, drawn, 0)
+            counts += valid
             if grouped:
                 curve = _with_band(curve, at, drawn)
         elif grouped:
@@ -137,7 +147,7 @@ def curve_set(
 
 
 def _units(pictures: int, groups: Sequence[str] | None) -> tuple[np.ndarray, bool]:
-    """int64 (n,), what is drawn as one: a picture or a group; and whether any group has several pictures."""
+    """The index of the unit that each image is resampled with, int64 (n,), and whether any unit has several images."""
     if groups is None or not any(groups):
         return np.arange(pictures), False
     named = [group or f"\0{number}" for number, group in enumerate(groups)]
@@ -153,7 +163,7 @@ def _curve(kind: Kind, truth: np.ndarray, scores: np.ndarray) -> Curve:
         low, high = _wilson(true * positives, positives)
         return Curve(false, true, (false, low, high), float(metrics.roc_auc_score(truth, scores)), 0.5, positives)
     precision, recall, _ = metrics.precision_recall_curve(truth, scores)
-    precision, recall = precision[-2::-1], recall[-2::-1]  # the last point is none of a threshold
+    precision, recall = precision[-2::-1], recall[-2::-1]  # scikit-learn's last point belongs to no threshold
     hits = recall * positives
     low, high = _wilson(hits, np.rint(hits / np.maximum(precision, 1e-12)))
     area = float(metrics.average_precision_score(truth, scores))
@@ -161,10 +171,10 @@ def _curve(kind: Kind, truth: np.ndarray, scores: np.ndarray) -> Curve:
 
 
 def _height(kind: Kind, x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """The curve's height at places of x. Between two thresholds that of the next one is taken, as when they are used.
+    """The height of the curve at given x, without interpolation between thresholds, since none lies between them.
 
-    Of ROC: the greatest true positive rate with at most so many false ones. Of precision: at the threshold that first
-    reaches a recall.
+    For ROC: the highest true positive rate with at most this false positive rate. For precision: the precision at the
+    first threshold that reaches this recall.
     """
     if kind == "roc":
         return y[np.searchsorted(x, at, side="right") - 1]
@@ -174,10 +184,11 @@ def _height(kind: Kind, x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndar
 def _resampled(
     kind: Kind, truth: np.ndarray, scores: np.ndarray, units: np.ndarray, resamples: int, *, at: np.ndarray, seed: int
 ) -> np.ndarray:
-    """(resamples, places): the curve's height of each resample; NaN where that lacks the class or all others."""
+    """(resamples, points): the curve's height in each resample; NaN in resamples without positives or negatives."""
+    # Images are sorted once; a resample only changes how often each of them counts.
     order = np.argsort(-scores, kind="stable")
     ordered, positive, owners = scores[order], truth[order], units[order]
-    ends = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)  # equal scores are passed together
+    ends = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)  # equal scores share one threshold
     found = np.full((resamples, len(at)), np.nan)
     for row, weights in enumerate(_weights(int(units.max()) + 1, resamples, seed)):
         drawn = weights[owners]
@@ -194,7 +205,7 @@ def _resampled(
 
 
 def _weights(units: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each unit is drawn, resample by resample: the same for every class."""
+    """The number of times each unit is drawn, resample by resample; the same for every class."""
     random = np.random.default_rng(seed)
     for _ in range(resamples):
         yield np.bincount(random.integers(0, units, units), minlength=units)
@@ -209,7 +220,7 @@ def _with_band(curve: Curve, at: np.ndarray, drawn: np.ndarray | None) -> Curve:
 
 
 def _wilson(right: np.ndarray, count: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95 % interval of right / count, element by element; 0 to 1 where the count is 0."""
+    """Wilson's 95 % interval of right / count, elementwise; 0 to 1 where the count is 0."""
     counts = np.broadcast_to(np.asarray(count, float), right.shape)
     low, high = wilson(right / np.maximum(counts, 1), np.maximum(counts, 1))
     return np.where(counts > 0, low, 0.0), np.where(counts > 0, high, 1.0)
@@ -224,10 +235,11 @@ def plot_curves(found: CurveSet, path: Path, intervals: Mapping[str, tuple[float
 
 @styled
 def curves_figure(found: CurveSet, intervals: Mapping[str, tuple[float, float]] | None = None) -> Figure:
-    """A panel for the mean of the classes and one for each class; of more than 10 classes the worst seven.
+    """A figure with one panel for the mean of the classes and one per class; the worst seven of more than 10 classes.
 
-    intervals: 95 % intervals of the areas, by class and, of the mean's, by "".
+    intervals: 95 % intervals of the areas, by class name; that of the mean is under "".
     """
+    # The panels: the mean first, then the classes.
     panels = [("", found.mean)] if found.mean else []
     shown = list(found.curves.items())
     if len(shown) > MOST_PANELS:
@@ -235,6 +247,7 @@ def curves_figure(found: CurveSet, intervals: Mapping[str, tuple[float, float]] 
     panels += shown
     if not panels:
         return _nothing_to_draw(found)
+    # The grid: one row for up to four panels.
     columns = len(panels) if len(panels) <= 4 else 3 if len(panels) <= 6 else 4
     rows = rows_of(len(panels), columns)
     side = 4.2 if len(panels) == 1 else 2.75
@@ -246,6 +259,7 @@ def curves_figure(found: CurveSet, intervals: Mapping[str, tuple[float, float]] 
         area = (intervals or {}).get(name)
         axis.set_title(_panel_title(found, name, curve, area), fontsize=9 if len(panels) > 1 else 10, loc="left")
     unused(axes, len(panels))
+    # Axis labels stand only at the left and below the last panel of each column.
     x, y = ("false positive rate", "true positive rate") if found.kind == "roc" else ("recall", "precision")
     for number, axis in enumerate(axes[: len(panels)]):
         below = number + columns >= len(panels)
@@ -267,9 +281,9 @@ def _draw_curve(axis: Axes, kind: Kind, curve: Curve, *, mean: bool) -> None:
     if curve.band is not None:
         axis.fill_between(*curve.band, step=steps, color=colour, alpha=0.2, linewidth=0)
     axis.step(curve.x, curve.y, where=steps, color=colour, linewidth=1.6)
-    if kind == "roc":  # a mean's height at 0 is that which is reached without a false alarm
+    if kind == "roc":  # from 0 to the true positive rate that is reached without a false positive
         axis.vlines(curve.x[0], 0, curve.y[0], color=colour, linewidth=1.6)
-    if kind == "precision_recall" and not mean:  # from recall 0 to the first threshold's
+    if kind == "precision_recall" and not mean:  # from recall 0 to the recall of the first threshold
         axis.hlines(curve.y[0], 0, curve.x[0], color=colour, linewidth=1.6)
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), aspect="equal")
     for ticks in (axis.xaxis, axis.yaxis):
@@ -289,11 +303,12 @@ def _panel_title(found: CurveSet, name: str, curve: Curve, interval: tuple[float
 def _caption(found: CurveSet, shown: int) -> Iterator[str]:
     kind = "label" if found.several else "class"
     if found.mean:
-        yield f"Each {kind} against the rest; n: pictures of it."
+        yield f"Each {kind} against the rest; n: its number of pictures."
     else:
         yield f"n: pictures of this {kind}, against all others."
     if shown < len(found.curves):
-        yield f"Of {len(found.curves):,} {kind}{'es' if kind == 'class' else 's'} the {shown} of the least area."
+        plural = "classes" if kind == "class" else "labels"
+        yield f"Shown: the {shown} of {len(found.curves):,} {plural} with the smallest area."
     what = "groups" if found.grouped else "pictures"
     resampled = f"percentiles of {found.resamples} resamples of {what}"
     where = "at each false positive rate" if found.kind == "roc" else "at each recall"
@@ -301,9 +316,9 @@ def _caption(found: CurveSet, shown: int) -> Iterator[str]:
     if found.grouped:
         yield f"Bands: 95 %, {resampled}, {where}." if found.resamples else "No bands: too many pictures to resample."
     elif found.mean and found.resamples:
-        yield f"Bands: 95 %, {wilsons}; of the mean {resampled}, {where}."
+        yield f"Bands: 95 %, {wilsons}; for the mean {resampled}, {where}."
     elif found.mean:
-        yield f"Bands: 95 %, {wilsons}; the mean has none, since there are too many pictures to resample."
+        yield f"Bands: 95 %, {wilsons}; the mean has none, because there are too many pictures to resample."
     else:
         yield f"Bands: 95 %, {wilsons}."
     yield "Dashed: chance."
@@ -311,7 +326,9 @@ def _caption(found: CurveSet, shown: int) -> Iterator[str]:
 
 def _nothing_to_draw(found: CurveSet) -> Figure:
     figure = Figure(figsize=(6, 1.2))
-    reason = "no curve: the pictures are all of one class" if not found.several else "no label is on some pictures only"
+    reason = "no curve: all pictures are of one class"
+    if found.several:
+        reason = "no curve: every label is on all pictures or on none"
     figure.text(0.5, 0.5, reason, ha="center", va="center")
     return figure
 
@@ -326,15 +343,16 @@ def plot_reliability(
 def reliability(
     labels: np.ndarray, models: Sequence[tuple[str, np.ndarray, Calibration]], classes: Sequence[str]
 ) -> Figure:
-    """How often a model is right where it is how sure, with 95 % intervals, and how many pictures that is.
+    """A reliability diagram: accuracy over confidence with 95 % intervals, and the distribution of the confidence.
 
-    Of two classes, how many pictures are of the positive one where its probability is how great.
+    With two classes: the share of images of the positive class over its probability.
 
     Args:
-        labels: int (n,), the true classes' numbers.
-        models: Each one's name, probabilities (n, classes) and calibration.
-        classes: The classes' names; of two, the second one is the positive one.
+        labels: int (n,), indices of the true classes.
+        models: The name, the probabilities (n, classes) and the calibration of each model.
+        classes: The names of the classes; with two, the second one is the positive one.
     """
+    # Above: accuracy over confidence, with the diagonal of a perfectly calibrated model. Below: the distribution.
     positive = label(classes[1], 28) if len(classes) == 2 else None
     figure = Figure(figsize=(5.6, 6.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, height_ratios=(3.2, 1), sharex=True)
@@ -350,6 +368,7 @@ def reliability(
         legend = f"{label(name, 28)}: ECE {error:.1%}"
         if positive is None and found.temperature is not None and found.scaled_ece is not None:
             legend += f", {found.scaled_ece:.1%} at T = {found.temperature:.2f}"
+        # Bins of equal counts, so that every point has a similar interval.
         sure, right, counts = equal_bins(confidence, correct)
         low, high = _wilson(right * counts, counts)
         errors = np.maximum([right - low, high - right], 0)
@@ -362,8 +381,8 @@ def reliability(
             lower.bar(edges[:-1], shares, width=0.05, align="edge", color=colour, edgecolor=GRID, linewidth=0.5)
         else:
             lower.stairs(shares, edges, color=colour, linewidth=1.4)
-    upper.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel=f"share that is {positive or 'right'}")
-    lower.set(xlabel=f"probability of {positive or 'the likeliest class'}", ylabel="share of pictures")
+    upper.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel=f"share that is {positive or 'correct'}")
+    lower.set(xlabel=f"probability of {positive or 'the most probable class'}", ylabel="share of pictures")
     lower.set_ylim(bottom=0)
     figure.legend(loc="outside upper left", fontsize=9)
     for axis in (upper, lower):
@@ -373,26 +392,26 @@ def reliability(
     bins = bin_count(total)
     add_caption(
         figure,
-        f"n = {total:,}. Each point: about {total // bins if bins else 0:,} pictures of neighbouring probabilities, "
+        f"n = {total:,}. Each point: about {total // bins if bins else 0:,} pictures of similar probability, "
         "with Wilson's 95 % interval. "
         + (
-            "Below the dashed line the model is too sure."
+            "Below the dashed line the model is overconfident."
             if positive is None
-            else "Below the dashed line the probability is too great. The ECE is of this probability."
+            else "Below the dashed line the probability is too high. The ECE is computed from this probability."
         ),
     )
     return figure
 
 
 def bin_count(pictures: int) -> int:
-    """How many bins so many pictures fill: one per 10 pictures, 1 to 15."""
+    """The number of bins for a number of images: one per 10 images, from 1 to 15."""
     return int(np.clip(pictures // LEAST_IN_BIN, 1, MOST_BINS))
 
 
 def equal_bins(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bins of about equally many pictures: each one's mean confidence, share that is right, and number of pictures.
+    """Bins of about equal counts: the mean confidence, the accuracy and the number of images of each.
 
-    Pictures of equal confidence are in one bin, so that there may be fewer bins; none is empty.
+    Images of equal confidence share a bin, so that there may be fewer than `bin_count` bins; no bin is empty.
     """
     order = np.argsort(confidence, kind="stable")
     ordered, right = confidence[order].astype(float), correct[order].astype(float)
@@ -408,11 +427,12 @@ def plot_verification(found: Verification, distances: np.ndarray, same: np.ndarr
 
 @styled
 def verification(found: Verification, distances: np.ndarray, same: np.ndarray) -> Figure:
-    """The distances of pairs of one person and of two, and the ROC curve with Wilson's band."""
+    """The distances of pairs of the same person and of different persons, and the ROC curve with Wilson's band."""
+    # Left: both histograms, with the threshold between them.
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     edges = np.histogram_bin_edges(distances, bins=min(60, max(10, len(distances) // 20)))
-    for chosen, name, colour in ((same, "one person", HELD_OUT), (~same, "two persons", SERIES[1])):
+    for chosen, name, colour in ((same, "same person", HELD_OUT), (~same, "different persons", SERIES[1])):
         left.hist(distances[chosen], edges, color=colour, alpha=0.6, label=f"{name}, {chosen.sum():,} pairs")
     left.axvline(found.threshold, color=INK, linestyle="--", linewidth=1, label=f"threshold {found.threshold:.3f}")
     left.set(
@@ -422,6 +442,7 @@ def verification(found: Verification, distances: np.ndarray, same: np.ndarray) -
     )
     left.set_ylim(top=1.3 * left.get_ylim()[1])  # room for the legend
     left.legend(fontsize=9)
+    # Right: the ROC curve on a logarithmic axis, which starts at half of the smallest rate that these pairs can show.
     least = 1 / max(2, (~same).sum())
     curve = np.array(found.roc)
     positives = int(same.sum())
@@ -436,12 +457,12 @@ def verification(found: Verification, distances: np.ndarray, same: np.ndarray) -
         if accepts is not None:
             right.plot(float(share.rstrip("%")) / 100, accepts, "o", color=SERIES[1], label=f"{accepts:.2%} at {share}")
     right.set(xscale="log", xlim=(least / 2, 1), ylim=(-0.02, 1.02), title=f"ROC, area {found.auc:.4f}")
-    right.set(xlabel="false accepts, share of the pairs of two persons", ylabel="true accepts")
+    right.set(xlabel="false accepts (share of the pairs of different persons)", ylabel="true accepts")
     right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     right.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.10g}%"))
     if any(accepts is not None for accepts in found.true_accepts.values()):
         right.legend(loc="best", fontsize=9)
     for axis in (left, right):
         plain(axis)
-    add_caption(figure, "Band: Wilson's 95 % interval of the true accepts at each threshold.")
+    add_caption(figure, "Band: Wilson's 95 % interval of the true accept rate at each threshold.")
     return figure

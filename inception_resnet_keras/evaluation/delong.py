@@ -1,7 +1,7 @@
-"""DeLong's variance of areas under ROC curves, and of the difference of two on the same pictures.
+"""DeLong's variance of areas under ROC curves, and of the difference of two areas on the same images.
 
-DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988), computed by ranks in n log n steps as Sun and Xu, IEEE Signal
-Processing Letters 21 (2014), do. Equal scores of a positive and a negative picture count half.
+DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988), computed from ranks in n log n steps as in Sun and Xu, IEEE
+Signal Processing Letters 21 (2014). A positive and a negative image of equal score count half.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from ..common.packages import required
 
 
 def delong(positives: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Areas under the ROC curves of several models on the same pictures, and their covariance.
+    """Areas under the ROC curves of several models on the same images, and their covariance.
 
     Args:
-        positives: bool (n,): which pictures are of the positive class; at least two are, and two are not.
-        scores: float (models, n), greater for what a model takes for positive; not NaN.
+        positives: bool (n,): which images are of the positive class; at least two are and at least two are not.
+        scores: float (models, n): higher means more likely positive; not NaN.
 
     Returns:
-        float64 (models,), in [0, 1], and float64 (models, models).
+        The areas, float64 (models,), in [0, 1], and their covariance, float64 (models, models).
 
     Raises:
-        ValueError: There are fewer than two positive or negative pictures.
+        ValueError: There are fewer than two positive or fewer than two negative images.
     """
     areas, of_positives, of_negatives = components(positives, scores)
     count, other = of_positives.shape[1], of_negatives.shape[1]
@@ -33,20 +33,21 @@ def delong(positives: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def components(positives: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Areas, and what each picture contributes to them: DeLong's structural components.
+    """Areas, and the contribution of each image to them: DeLong's structural components.
 
     Args:
-        positives: bool (n,). scores: float (models, n). Both as for `delong`, one picture of either kind at least.
+        positives: bool (n,), as for `delong`, with at least one positive and one negative image.
+        scores: float (models, n), as for `delong`.
 
     Returns:
-        The areas (models,); for each positive picture the share of negative ones that score lower, (models, positive);
-        and for each negative picture the share of positive ones that score higher, (models, negative).
+        The areas, (models,); for each positive image the share of negative images that score lower, (models,
+        positives); and for each negative image the share of positive images that score higher, (models, negatives).
     """
     rankdata = required("scipy.stats", "intervals").rankdata
 
     positives, scores = np.asarray(positives, bool), np.atleast_2d(np.asarray(scores, np.float64))
     first, second = scores[:, positives], scores[:, ~positives]
-    ranks = rankdata(scores, axis=1)  # of equal scores the mean of their ranks
+    ranks = rankdata(scores, axis=1)  # equal scores get the mean of their ranks
     lower = (ranks[:, positives] - rankdata(first, axis=1)) / second.shape[1]
     higher = 1 - (ranks[:, ~positives] - rankdata(second, axis=1)) / first.shape[1]
     return lower.mean(axis=1), lower, higher

@@ -1,4 +1,4 @@
-"""The figures that `compare` takes of two models, and how each one's difference is judged on the same pictures."""
+"""The metrics that `compare` computes for two models, and the test of each metric's difference on the same images."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ from .predictions import PredictionTable
 
 @dataclass(frozen=True)
 class Contender:
-    """A model's predictions. The rows of all contenders of a comparison are of the same pictures and runs.
+    """A model in a comparison. The rows of all contenders are of the same images and runs, in the same order.
 
-    name: The model, as it is shown. table: Its predictions; `probabilities` and `predicted` are this model's.
+    Attributes:
+        name: The model's name in reports.
+        table: Its predictions; `probabilities` and `predicted` are those of this model.
     """
 
     name: str
@@ -37,7 +39,7 @@ class Contender:
 
     @property
     def right(self) -> np.ndarray:
-        """bool (n,): which pictures it classifies correctly; of several labels, whether all of them are correct."""
+        """bool (n,): which images it classifies correctly; with several labels, those whose labels are all correct."""
         same = self.table.predicted == self.table.labels
         return same.all(axis=1) if self.table.multi_label else same
 
@@ -51,12 +53,12 @@ def _balanced(table: PredictionTable) -> float | None:
 
 
 def _truth(table: PredictionTable) -> np.ndarray:
-    """uint8 (n, classes)."""
+    """The true labels as 0 and 1, uint8 (n, classes)."""
     return table.labels if table.multi_label else np.eye(len(table.classes), dtype=np.uint8)[table.labels]
 
 
 def _judged_classes(table: PredictionTable) -> list[int]:
-    """Classes of which there are pictures, and pictures of others."""
+    """The indices of the classes that have both images and counter-examples, without which an area is undefined."""
     counts = _truth(table).sum(axis=0)
     return np.flatnonzero((counts > 0) & (counts < len(table))).tolist()
 
@@ -72,7 +74,7 @@ def _brier(table: PredictionTable) -> float | None:
 
 
 def _brier_losses(table: PredictionTable) -> np.ndarray:
-    """(n,): squared errors of the probabilities, summed over classes; of several labels averaged over them."""
+    """(n,): squared errors of the probabilities, summed over the classes; averaged over the labels if several apply."""
     squares = np.square(table.probabilities.astype(np.float64) - _truth(table))
     return squares.mean(axis=1) if table.multi_label else squares.sum(axis=1)
 
@@ -100,6 +102,7 @@ def _balanced_difference(first: Contender, second: Contender, units: Units) -> D
     different = second.right.astype(float) - first.right
     if units.grouped:
         return _mean_difference(different, weights, units, labels)
+    # The classes' accuracies are independent, so the interval of their mean follows from Tango's interval of each.
     parts = []
     for number in np.flatnonzero(counts):
         inside = labels == number
@@ -112,7 +115,10 @@ def _balanced_difference(first: Contender, second: Contender, units: Units) -> D
 def _mean_difference(
     different: np.ndarray, weights: np.ndarray, units: Units, strata: np.ndarray | None = None
 ) -> Difference:
-    """A weighted mean of differences of pictures, or within each stratum, over independent units."""
+    """A weighted mean of the images' differences, tested over independent units.
+
+    strata: int (n,): classes whose means are estimated separately; None for one mean.
+    """
     numbers = np.zeros(len(different), int) if strata is None else strata
     counts = np.maximum(np.bincount(numbers), 1)
     means = np.bincount(numbers, different) / counts
@@ -125,6 +131,7 @@ def _area_difference(first: Contender, second: Contender, units: Units) -> Diffe
     if len(table.classes) == 2 and not table.multi_label and not units.grouped and min(np.bincount(table.labels)) > 1:
         positives = truth[:, 1]
         return paired_areas(positives, table.probabilities[:, 1], second.table.probabilities[:, 1])
+    # In all other cases each image's influences on the difference are added up over the classes.
     influence, values = np.zeros(len(table)), []
     for each in classes:
         positives = truth[:, each]

@@ -1,9 +1,9 @@
-"""Classifiers on labelled pictures, as the paper's Tables 2 to 5: figures, calibration, report, pictures.
+"""Evaluation of classifiers on labelled images, as in the paper's Tables 2 to 5: metrics, calibration, report, figures.
 
-ImageNet: a model of 1000 classes, or of 1001 with Slim's background class, is evaluated on classes that are named
-by WordNet id (`n01440764`) or by Keras's English name (`tench`). ILSVRC 2012 publishes its validation set as
-50,000 files in one folder: put each in a folder of its id, or write a .csv of `path,label` with the ids as
-labels, or give `tfds:imagenet2012:validation`. Its ground truth file has numbers of its own, not these.
+ImageNet: a model of 1000 classes, or of 1001 with TF-Slim's background class, is evaluated on classes that are named by
+WordNet id (`n01440764`) or by Keras's English name (`tench`). ILSVRC 2012 publishes its validation set as 50,000 files
+in one folder: sort them into one folder per id, or write a .csv of `path,label` with the ids as labels, or give
+`tfds:imagenet2012:validation`. The class numbers in its ground truth file are not the indices used here.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ from .thresholds import write_thresholds
 EVALUATIONS = Path("evaluations")
 MAX_CORRUPT = 100
 AVERAGE = "average"
-AVERAGES_LEFT = "its file has running averages beside the weights, which were not taken: --ema takes them"
+AVERAGES_LEFT = "its file has moving averages beside the weights, which were not used: --ema uses them"
 
 ASSUMED = (
-    "nothing says how much of a picture its weights were made for: this is assumed; --crop-fraction, --crop-mode and "
-    "--interpolation take something else"
+    "the crop is assumed, because the crop that its weights were made for is not documented: set another one with "
+    "--crop-fraction, --crop-mode and --interpolation"
 )
 
 
@@ -84,57 +84,70 @@ def evaluate(
     """Evaluate classifiers, and the average of their probabilities, on labelled images.
 
     Args:
-        models: One model or several: a run's folder, a .keras file, what `export_model` wrote, a registered name
-            such as "inception_v4=imagenet", a checkpoint, or a Keras model that takes pixels of 0-255 (one of
-            this package: built with include_preprocessing=True).
+        models: One model or several: a run's folder, a .keras file, a file or folder that `export_model` wrote, a
+            registered name such as "inception_v4=imagenet", a checkpoint, or a Keras model that takes pixels of 0-255
+            (for a model of this package: built with include_preprocessing=True).
         data: A folder with one folder of images per class, a .csv of path,label, a folder that `pack` wrote,
-            "tfds:NAME:SPLIT" or "digits". Some of the models' classes may be missing in it. If it declares a test
-            part, that is evaluated; "FOLDER:val" names another part. If a run was trained on it, the images that the
-            run held out are evaluated. None, for a single run, is its held-out images.
-        group: What pictures of one group have in common, such as their patient, as in training: "parent" (the folder
-            that a picture lies in), "re:PATTERN" (its first group in the path below `data`) or a column of the
-            .csv. None takes the groups that `data` has. Groups are in `predictions.csv`.
-        positive: Of two classes, the name of the positive one. Sensitivity, specificity, precision, F1, AUC, average
-            precision, thresholds, curves and the calibration plot are of it, and it is the second class of every table
-            and file. None takes the second class of the first model. Of equal probabilities the other class is
-            predicted.
-        out: The folder to write, new or empty. None is the next free one below evaluations/.
-        crops: Crops per image, 1, 12 or 144 (the paper's); their probabilities are averaged.
-        crop_fraction, crop_mode, interpolation: How an image becomes the network's input, instead of what the
+            "tfds:NAME:SPLIT" or "digits". It may lack some of the models' classes. If it declares a test part, that
+            part is evaluated; "FOLDER:val" names another part. If a run was trained on it, the images that the run held
+            out are evaluated. None, for a single run, evaluates the run's held-out images.
+        group: The property that the images of one group share, such as their patient, as in training: "parent" (the
+            folder of the image), "re:PATTERN" (the pattern's first group, matched in the path below `data`) or a column
+            of the .csv. None takes the groups that `data` has. Intervals then count groups instead of images, and
+            predictions.csv lists the groups.
+        positive: With two classes, the name of the positive one. Sensitivity, specificity, precision, F1, AUC, average
+            precision, thresholds, curves and the calibration plot refer to it, and it is the second class of every
+            table and file. None takes the second class of the first model. If both classes are equally probable, the
+            other class is predicted.
+        out: The folder to write, new or empty. None takes the next free one below evaluations/.
+        crops: Crops per image: 1, 12 or 144 (as in the paper). Their probabilities are averaged.
+        crop_fraction, crop_mode, interpolation: How an image becomes the network's input, instead of the way that the
             weights were published with. The fraction, in (0, 1], and the mode need crops=1: "squash" resizes the
-            middle `fraction` of each side to the input, "center" keeps the aspect ratio and cuts out a square.
-        classes: The class names in the order of the outputs, or a file with one per line, for models that carry
-            none. A checkpoint's classes are then these and not ImageNet's, however many there are.
-        ema: Whether to take the moving averages that a checkpoint may have beside its weights.
-        preprocessing: How the models take pixels, as `preprocess_input` names it ("none": 0-255 as they are), for
-            models of which that cannot be measured; None measures it.
-        precision: What Keras models compute in, after they were folded: "float32", "mixed_bfloat16",
-            "mixed_float16", or "auto", which takes mixed_bfloat16 where a short timed probe finds it faster by a
-            fifth. None is each model's own.
-        trust: Whether to load a SavedModel with operations that `export_model` does not write. It can run any
-            program, so pass True only if you trust whoever made it.
-        batch_size: Number of crops that go through a model at once, at least 1.
-        max_corrupt: Images that may be unreadable: a number, or a fraction below 1.
-        allow_trained: Whether to evaluate on images that one of the models was trained on, which a note then says.
-        progress: Called with the current step, the number of images done and the number of all images. None shows
-            them: as a bar in a terminal, as a line that changes in a notebook.
+            central `crop_fraction` of each side to the input, "center" keeps the aspect ratio and cuts out a square.
+        classes: The class names in the order of the outputs, or a file with one name per line, for models without
+            class names. A checkpoint's classes are then these, not those of ImageNet, however many there are.
+        ema: Whether to use the moving averages that a checkpoint may have beside its weights.
+        preprocessing: The pixel range that the models expect, as `preprocess_input` names it ("none": 0-255 unchanged),
+            for models whose range cannot be measured. None measures it.
+        precision: The precision that Keras models compute in, after batch norms were folded: "float32",
+            "mixed_bfloat16", "mixed_float16", or "auto", which takes mixed_bfloat16 if a short timed probe shows that
+            it is at least a fifth faster. None keeps the precision of each model.
+        trust: Whether to load a SavedModel with operations that `export_model` does not write. Such a file can run any
+            program, so pass True only if you trust its author.
+        batch_size: The number of crops that go through a model at once, at least 1.
+        max_corrupt: The number of images that may be unreadable, or a fraction below 1.
+        allow_trained: Whether to evaluate on images that one of the models was trained on; a note then says so.
+        progress: Called as `progress(step, done, total)` with the name of the current step, the number of finished
+            images and the total number of images. None shows a bar in a terminal and a changing line in a notebook.
 
     Returns:
-        The accuracy and calibration of each model and of the average, the report by class, and the folder
-        with everything that was written. Of images with several labels a `label_evaluation.LabelEvaluation`: average
+        An `Evaluation`. Its `models` and `average` hold the accuracy and the calibration of each model and of the
+        average; its `report` holds the results by class, the confusion matrix and the mistakes; and its `folder` holds
+        all files that were written. If images have several labels, the result is a `LabelEvaluation` with the average
         precision, AUC, precision, recall and F1 of each label at the model's own thresholds, and their means.
 
     Raises:
         ValueError: An argument is out of range, a model or the data is missing or damaged, a class of the data is
-            not one of the model's (both lists are shown), `positive` is not one of two classes, models of different
-            classes are to be averaged, or more images than `max_corrupt` cannot be read.
+            not one of the model's (both lists are shown), `positive` is not one of two classes, the models to average
+            have different classes, or more images than `max_corrupt` cannot be read.
 
     Examples:
-        ```python
-        found = evaluate("inception_v4=imagenet", "imagenet/val", crops=12)
-        print(found.reported.figures.top1, found.folder)
-        ```
+        >>> from inception_resnet_keras import evaluate
+        >>> evaluation = evaluate("runs/photos-1", "photos")
+        >>> evaluation.classes
+        ['daisy', 'rose', 'tulip']
+        >>> figures = evaluation.reported.figures
+        >>> figures.pictures
+        24
+        >>> 0 <= figures.interval[0] <= figures.top1 <= figures.interval[1] <= 1
+        True
+        >>> sorted(file.name for file in evaluation.folder.glob("*.csv"))
+        ['confusion_matrix.csv', 'predictions.csv', 'thresholds.csv']
+
+        The paper's Table 3 on ImageNet, with 12 crops per image, is
+        `evaluate("inception_v4=imagenet", "imagenet/val", crops=12)`.
     """
+    # Check the arguments before anything is opened.
     _check(crops, group=group, positive=positive, cut=crop_fraction is not None or crop_mode is not None)
     batch_size = positive_integer("batch_size", batch_size)
     several = [models] if isinstance(models, str | PathLike) or not isinstance(models, Sequence) else models
@@ -142,6 +155,7 @@ def evaluate(
         raise InputError("models: none is given; give one at least")
     changes = Changes(crop_fraction, crop_mode, interpolation)
     repeat = repeated("evaluate", several, locals(), evaluate.__kwdefaults__ or {})
+    # Find the models and choose the images, which both can fail cheaply.
     named = None if classes is None else read_class_names(classes, different=True)
     options: dict[str, Any] = {"ema": boolean("ema", ema), "preprocessing": preprocessing, "trust": trust}
     sources = [locate(model, imagenet=named is None, **options) for model in several]
@@ -152,8 +166,9 @@ def evaluate(
     written = None if out is None else path_of("out", out)
     target = EVALUATIONS, real_path(dataset.replace(":", "-")).name, [source_part(dataset)[0]]
     with new_folder(written, *target) as folder, progress_of(given=progress) as tell:
-        told = partial(tell, "reading headers")
-        source = open_source(chosen.place, least_classes=1, max_corrupt=max_corrupt, progress=told)
+        # Open the images and the models, and look for images that a model was trained on.
+        reading = partial(tell, "reading headers")
+        source = open_source(chosen.place, least_classes=1, max_corrupt=max_corrupt, progress=reading)
         source = replace(source, groups=picture_groups(source, group, str(chosen.place)))
         subjects = [speed_up(each.open(), precision, batch_size) for each in sources]
         source = with_models_range(source, common_value_range(subjects), dataset)
@@ -161,7 +176,8 @@ def evaluate(
         source, note = chosen.select(source, comparing, allow_trained=boolean("allow_trained", allow_trained))
         subjects = with_thresholds(source, subjects, dataset)
         if named and all(subject.classes for subject in subjects):
-            raise InputError("classes: names are given for models that carry their classes' names: leave them out")
+            raise InputError("classes: all models have class names of their own: leave this argument out")
+        # Apply the crop that the user chose.
         subjects = [
             replace(
                 subject,
@@ -170,6 +186,7 @@ def evaluate(
             )
             for subject in subjects
         ]
+        # Match the classes: `numbers` maps those of the images, `orders` those of each model, to the first model's.
         known = [classes_of(subject, named, source.class_names) for subject in subjects]
         known = [with_positive(known[0], positive, several=source.multi_label), *known[1:]]
         numbers = places(source.class_names, known[0], source=dataset, model=subjects[0].name)
@@ -177,6 +194,7 @@ def evaluate(
             columns(known[0], other, model=subject.name, first_model=subjects[0].name)
             for other, subject in zip(known, subjects, strict=True)
         ]
+        # One pass over the images, with all models.
         read, found = classify(
             source.names,
             source.decode,
@@ -191,6 +209,7 @@ def evaluate(
                 f"{dataset}: none of its {len(source)} pictures can be read: {source.corrupt.listed()[0][1]}"
             )
         probabilities = [each[:, order] for each, order in zip(found, orders, strict=True)]
+        # Score the probabilities and write the files.
         if source.multi_label:
             labels = np.zeros((len(read), len(known[0].names)), np.uint8)
             labels[:, numbers] = source.labels[read]
@@ -226,14 +245,14 @@ def evaluate(
 
 
 def _check(crops: Crops, *, group: str | None, positive: str | None, cut: bool) -> None:
-    """Raises InputError for arguments that nothing needs to be opened for; cut: whether a crop is asked for."""
+    """Raise InputError for invalid arguments. cut: Whether a crop fraction or mode is given."""
     one_of("crops", crops, CROPS)
     if group is not None:
         require_group(text_of("group", group))
     if positive is not None:
         text_of("positive", positive, "the name of a class")
     if crops != 1 and cut:
-        raise refuse("crops", crops, "1 with a crop fraction or mode: 12 and 144 crops are of fixed places")
+        raise refuse("crops", crops, "1 with a crop fraction or mode: 12 and 144 crops have fixed positions")
 
 
 def _evaluation(
@@ -247,7 +266,8 @@ def _evaluation(
     folder: Path,
     command: str,
 ) -> Evaluation:
-    complete = len(np.unique(seen.labels)) == CLASSES  # on fewer of ImageNet's classes a network is right more often
+    # Published accuracies hold for all classes of ImageNet only: with fewer classes the task is easier.
+    complete = len(np.unique(seen.labels)) == CLASSES
 
     def model(subject: OpenedModel, probabilities: np.ndarray) -> Model:
         reported = paper_accuracy([subject.network], crops) if subject.imagenet and complete else None
@@ -279,12 +299,16 @@ def _evaluation(
 
 
 def repeated(verb: str, models: Sequence[GivenModel], given: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
-    """The command line that evaluates or compares again; "" where a model is in memory, or an option is no text.
+    """The command line that repeats an evaluation or a comparison.
 
     Args:
         verb: "evaluate" or "compare".
-        models: The models, as they were given.
-        given: Its other arguments by name; `data` and those with a default are looked at. defaults: Of each argument.
+        models: The models, as given.
+        given: The other arguments by name. Only `data` and those with a default are used.
+        defaults: The default of each argument.
+
+    Returns:
+        The command; "" if a model is in memory, or an argument cannot be written on a command line.
     """
     defaults = {"data": None, **defaults}
     left_out = {"out", "progress"} | ({"allow_trained"} if verb == "evaluate" else set())
@@ -301,7 +325,14 @@ def repeated(verb: str, models: Sequence[GivenModel], given: Mapping[str, Any], 
 
 @dataclass(frozen=True)
 class EvaluatedPictures:
-    """What was read of a source, its true classes, and what each model says of it, in the first one's order."""
+    """The images that were read from a source, with their true classes and the models' probabilities.
+
+    Attributes:
+        source: All images of the source.
+        read: int64 (n,), the indices in the source of the images that were read.
+        labels: int64 (n,), the indices of the true classes.
+        probabilities: float32 (n, classes) of each model, in the order of the first model's classes.
+    """
 
     source: Source
     read: np.ndarray
@@ -318,11 +349,11 @@ class EvaluatedPictures:
 
     @property
     def groups(self) -> list[str] | None:
-        """The group of each picture, such as its patient, "" for none; None where no groups are known."""
+        """The group of each image, such as its patient, "" for none; None if no groups are known."""
         return None if self.source.groups is None else [self.source.groups[index] for index in self.read]
 
     def table(self, classes: Sequence[str], models: Sequence[str]) -> PredictionTable:
-        """What predictions.csv holds; models: their names."""
+        """The table of predictions.csv. models: The names of the models."""
         each = list(zip(models, self.probabilities, strict=True)) if len(models) > 1 else ()
         return table_of(self.source, classes, self.labels, self.average, each, read=self.read)
 
@@ -334,7 +365,10 @@ def write_evaluation(
     curves: Sequence[tuple[str, Calibration]],
     summary: dict[str, object],
 ) -> None:
-    """Tables and pictures, then `summary` as report.json, which tells that all is there."""
+    """Write tables and figures, and last `summary` as report.json, which marks the folder as complete.
+
+    curves: The name and the calibration of each model, and of the average if there is one.
+    """
     names = [score.name for score in report.classes]
     seen.table(names, [name for name, _ in curves[: len(seen.probabilities)]]).write(folder / PREDICTIONS)
     write_thresholds(folder, seen.labels, seen.average, names)
@@ -344,7 +378,7 @@ def write_evaluation(
         ([name, *row] for name, row in zip(names, report.confusion, strict=True) if any(row)),
     )
     plots.plot_confusion(report, folder / "confusion_matrix.png")
-    each = [*seen.probabilities, seen.average]  # of one model, the average is its own, and is left out below
+    each = [*seen.probabilities, seen.average]  # `curves` has no average of a single model: zip leaves it out
     drawn = [(name, probabilities, found) for (name, found), probabilities in zip(curves, each, strict=False)]
     plot_reliability(seen.labels, drawn, names, folder / "reliability.png")
     for kind, area in AREAS.items():
@@ -361,7 +395,7 @@ def write_evaluation(
 
 
 def read_again(decode: Callable[[], Image.Image]) -> Image.Image:
-    """A picture that was read before; white where it has gone since."""
+    """Decode an image that was read before; white if it no longer exists."""
     try:
         return decode()
     except InputError:

@@ -1,12 +1,12 @@
-"""Why a model says what it says of a picture: Grad-CAM at any endpoint, and integrated gradients.
+"""Explanations of a model's output for an image: Grad-CAM at any endpoint, and integrated gradients.
 
-Grad-CAM is Selvaraju et al., arXiv 1610.02391; integrated gradients Sundararajan et al., arXiv 1703.01365.
-Both explain a logit, not the softmax, whose gradient vanishes where the model is sure.
+Grad-CAM: Selvaraju et al., arXiv 1610.02391. Integrated gradients: Sundararajan et al., arXiv 1703.01365. Both explain
+a logit, not the softmax, whose gradient vanishes where the model is confident.
 
-Libraries were tried first (with Keras 3.15, TensorFlow 2.21). xplique 2.0.2 wants TensorFlow 2.20 at most, and
-`tensorflow[and-cuda]` on Linux; shap 0.54 wants Python 3.12 and has no Grad-CAM; captum and grad-cam are for
-PyTorch. tf-keras-vis 0.8.7 runs, but neither it nor saliency 0.2.1 has been released since March 2024, and what they
-would take over is the few lines of `gradients` and what follows it, without channels-first or embeddings.
+Why no library (tried with Keras 3.15 and TensorFlow 2.21): xplique 2.0.2 needs TensorFlow up to 2.20, and
+`tensorflow[and-cuda]` on Linux; shap 0.54 needs Python 3.12 and has no Grad-CAM; captum and grad-cam are for PyTorch.
+tf-keras-vis 0.8.7 runs, but neither it nor saliency 0.2.1 has had a release since March 2024. They would replace only
+the few lines of `gradients` and of `_Network`, and support neither channels first nor embeddings.
 """
 
 from __future__ import annotations
@@ -42,23 +42,24 @@ if TYPE_CHECKING:
     import keras
 
 STEPS = 32
-LEAST_SIDE = 5  # cells a side of the map that is taken where none is named: fewer tell no place
+LEAST_SIDE = 5  # the default endpoint has at least 5×5 cells: smaller maps do not localise
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Of one picture.
+    """The explanation of one image. A notebook shows it as a figure.
 
-    number, probability: the class that is explained, and what the model gives it; None for a similarity.
-    score: the class's logit, or the cosine similarity, from -1 to 1. endpoint: the map that Grad-CAM reads.
-    cam: float32, (height, width) of that map, from 0 to 1: where it speaks for the class; 0 everywhere
-        where nothing does.
-    gradients: float32 (height, width) of the picture: each pixel's part in the score, above 0 for, below
-        against. They add up to the score's difference from a grey picture's, but for `gap`.
-    difference: that difference. gap: what the steps taken miss of it.
-    picture: uint8 (height, width, 3), what was explained, as it is seen.
-
-    A notebook shows it drawn.
+    Attributes:
+        number: The index of the explained class; None for a similarity.
+        probability: The probability of that class; None for a similarity.
+        score: The logit of the class, or the cosine similarity, from -1 to 1.
+        endpoint: The endpoint that Grad-CAM reads.
+        cam: float32 (height, width) of the endpoint, from 0 to 1: where the map supports the class; all 0 if nowhere.
+        gradients: float32 (height, width) of the image: the contribution of each pixel to the score, positive for the
+            class and negative against it. Their sum is `difference` minus `gap`.
+        difference: The score of the image minus that of a grey image.
+        gap: The part of `difference` that the gradients miss because the number of steps is finite.
+        picture: uint8 (height, width, 3), the explained image, for display.
     """
 
     number: int | None
@@ -76,7 +77,7 @@ class Explanation:
 
     @property
     def what(self) -> str:
-        """What is explained, in a few words."""
+        """The explained class with its probability, or the similarity, such as "class 3 (98.1%)"."""
         if self.number is None:
             return f"similarity {self.score:.3f}"
         return f"class {self.number}" + ("" if self.probability is None else f" ({self.probability:.1%})")
@@ -87,18 +88,18 @@ class Explanation:
         return notebook.page(notebook.picture(drawn.getvalue(), f"why {self.what}", 900))
 
 
-SHOWN_AT_MOST = 12  # explanations that a notebook draws
+SHOWN_AT_MOST = 12  # maximum number of explanations that a notebook draws
 
 
 class Explanations(list[Explanation]):
-    """Explanations, in the order of the pictures; a notebook shows the first of them drawn, below one another."""
+    """A list of explanations in the order of the images. A notebook shows figures of the first 12."""
 
     def __repr__(self) -> str:
         return f"[{', '.join(map(repr, self))}]"
 
     def _repr_html_(self) -> str:
         left = len(self) - SHOWN_AT_MOST
-        more = notebook.line(f"and {left} more: show each by its number" if left > 0 else "")
+        more = notebook.line(f"and {left} more: show each by its index" if left > 0 else "")
         return notebook.page(*(each._repr_html_() for each in self[:SHOWN_AT_MOST]), more)
 
 
@@ -113,28 +114,39 @@ def explain(
     batch_size: int = 8,
     names: Sequence[object] | None = None,
 ) -> Explanations:
-    """Explains a model's answers.
+    """Explain a model's output for images by Grad-CAM and integrated gradients.
 
     Args:
-        model: A model of this project, built or loaded, with its classifier or its embedding.
-        images: (n, height, width, channels), or channels first, as the model takes them: pixels of
-            0-255 where it scales them itself, else what `preprocess_input` returns.
-        classes: The output to explain, one for all pictures or one each; None for the likeliest.
-        against: One picture (1, height, width, channels): what makes each of `images` similar to it is
-            explained, by the cosine of the two embeddings: what a classifier reads, where there is one.
-            A model without a classifier needs it.
-        endpoint: A map that `features.endpoints` names; None for the last of at least 5×5, which at
-            299 pixels is the last of all, 8×8.
-        steps: Of integrated gradients, from grey to the picture, at least 1: more make `gap` smaller.
-        batch_size: How many pictures or steps go through the model at once.
-        names: What errors call the pictures; None for their numbers.
+        model: A model of this package, built or loaded, that ends in its classifier or its embedding.
+        images: (n, height, width, channels), or channels first, in the range that the model expects: pixels of 0-255
+            if it rescales them itself, otherwise the output of `preprocess_input`.
+        classes: The index of the output to explain: one for all images, or one per image. None explains the most
+            probable class of each image.
+        against: One image, (1, height, width, channels): explain what makes each of `images` similar to it, by the
+            cosine similarity of the two embeddings, which are the input of the classifier if there is one. Required for
+            a model without a classifier; cannot be combined with `classes`.
+        endpoint: The feature map that Grad-CAM reads, as `endpoints` names it. None takes the last one of at least 5×5,
+            which at 299 pixels is the last of all, 8×8.
+        steps: The number of steps of integrated gradients from grey to the image, at least 1. More steps make `gap`
+            smaller.
+        batch_size: The number of images or steps that go through the model at once, at least 1.
+        names: The names of the images in error messages. None takes their indices.
 
     Returns:
-        One explanation a picture, in order: a list, which a notebook shows drawn.
+        One `Explanation` per image, in order, as a list that a notebook shows as figures.
 
     Raises:
-        ValueError: The model has neither classifier nor embedding, or gives NaN; or an argument does not fit it or
-            another.
+        ValueError: The model has neither classifier nor embedding, or gives NaN; or an argument does not fit the model
+            or another argument.
+
+    Examples:
+        >>> import keras, numpy as np
+        >>> from inception_resnet_keras import explain
+        >>> model = keras.saving.load_model("runs/photos-1/model.keras")
+        >>> images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+        >>> explanations = explain(model, images, steps=8)
+        >>> len(explanations), explanations[0].cam.shape, explanations[0].gradients.shape
+        (2, (4, 4), (32, 32))
     """
     import keras
 
@@ -142,29 +154,33 @@ def explain(
     from ..networks.features import endpoints
     from ..networks.keras_graph import flattened
 
+    # Check the arguments, and find the feature map.
     steps, batch_size = positive_integer("steps", steps), positive_integer("batch_size", batch_size)
-    model = flattened(model) or model  # a network inside another model is found, and read from the outer input
+    model = flattened(model) or model  # a network nested in another model is flattened, to start from the outer input
     maps = endpoints(model)
     pixels = _pixels("images", images, model)
     first = channels_first(model)
     place = map_endpoint(model, pixels.shape[2:4] if first else pixels.shape[1:3], endpoint, first=first)
+    # Find the head whose score is explained: the logits, or the embedding scaled to unit length.
     classifier = classifier_head(model)
     if against is None and classifier is None:
-        classifier_input(model)  # which refuses a model that gives maps
+        classifier_input(model)  # raises for a model that ends in a feature map
         raise InputError(
             f"model: {model.name!r} gives embeddings, which have no classes: give the picture to compare with "
-            "(against, `--against` of the command)"
+            "(against; on the command line --against)"
         )
     if against is not None and classes is not None:
-        raise refuse("classes", classes, "None beside against: a similarity to a picture has no class")
+        raise refuse("classes", classes, "None together with against: a similarity to a picture has no class")
     head = classifier.logits if classifier and against is None else _unit(classifier_input(model))
     outputs = {"map": maps[place], "head": head}
     if against is None and (output := keras.tree.flatten(model.output)[0]) is not head:
         outputs["predictions"] = output
+    # Grad-CAM differentiates only the part of the network above the map.
     above = keras.Model([model.input, maps[place]], {"head": head})
     network = _Network(keras.Model([model.input], outputs), above, first, steps, batch_size)
     named = [f"images[{number}]" for number in range(len(pixels))] if names is None else names
     heads = require_finite(f"model {model.name!r}", network.run(pixels), named)
+    # The score is the head along a direction: a class's unit vector, or the embedding of the other image.
     numbers: Sequence[int | None]
     if against is None:
         numbers = _numbers(heads, classes)
@@ -182,14 +198,21 @@ def explain(
 
 
 def _unit(vectors: Any) -> Any:
-    """A Keras tensor (batch, width), each row at length 1, in float32."""
+    """A Keras tensor (batch, width) in float32, with rows of unit length."""
     import keras
 
     return keras.ops.normalize(keras.ops.cast(vectors, "float32"), axis=-1)
 
 
 def map_endpoint(model: keras.Model, size: Sequence[int], endpoint: str | None, *, first: bool) -> str:
-    """The endpoint to read, checked to be a map; None for the last of at least 5×5 for pictures of `size`."""
+    """The endpoint that Grad-CAM reads.
+
+    Args:
+        model: The network.
+        size: Height and width of the images.
+        endpoint: A name to check. None takes the last map of at least 5×5 at this size.
+        first: Whether the model takes channels first.
+    """
     import keras
 
     from ..networks.features import endpoints
@@ -198,7 +221,7 @@ def map_endpoint(model: keras.Model, size: Sequence[int], endpoint: str | None, 
     maps = {name: tensor for name, tensor in endpoints(model).items() if len(tensor.shape) == 4}
     if endpoint is not None:
         if endpoint not in maps:
-            raise refuse("endpoint", endpoint, f"of this model's maps one: {', '.join(maps)}")
+            raise refuse("endpoint", endpoint, f"one of this model's feature maps: {', '.join(maps)}")
         return endpoint
     stages = [name for name in maps if name not in STRIDES]
     shape = (1, model.input_shape[1], *size) if first else (1, *size, model.input_shape[-1])
@@ -209,21 +232,28 @@ def map_endpoint(model: keras.Model, size: Sequence[int], endpoint: str | None, 
 
 @dataclass(frozen=True)
 class _Network:
-    """model: from the image to "map", "head" and, where it has them, "predictions".
+    """The two models that explanations are computed with.
 
-    above: from the image and the map to "head"; the image for what the head reads of it past the map.
+    Attributes:
+        model: From the image to "map", "head" and, if the model has them, "predictions".
+        above: From the image and the map to "head"; the image is an input for branches that bypass the map.
+        first: Whether channels come first.
+        steps: The number of steps of integrated gradients.
+        batch_size: The number of images or steps per pass.
     """
 
     model: keras.Model
     above: keras.Model
-    first: bool  # channels
+    first: bool
     steps: int
     batch_size: int
 
     def explained(self, picture: np.ndarray, direction: np.ndarray, number: int | None, place: str) -> Explanation:
         outputs, score, _ = self.by_image([picture[None]], direction)
+        # Grad-CAM: channels weighted by their mean gradient; negative evidence is cut off.
         _, _, slopes = self.by_map([picture[None], outputs["map"]], direction)
         cam = np.maximum(self._last(outputs["map"][0]) @ self._last(slopes[0]).mean(axis=(0, 1)), 0)
+        # Integrated gradients start from grey, the image that the network reads as zero.
         grey = np.full_like(picture, self.grey)
         gradients = self.integrated(picture, grey, direction)
         difference = float(score[0] - self.by_image([grey[None]], direction)[1][0])
@@ -236,15 +266,15 @@ class _Network:
             gradients=gradients,
             difference=difference,
             gap=float(difference - gradients.sum()),
-            picture=_seen(self._last(picture)),
+            picture=_for_display(self._last(picture)),
         )
 
     def integrated(self, picture: np.ndarray, grey: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """(picture - grey) times the mean gradient on the way from grey to the picture, over channels added."""
+        """(picture - grey) times the mean gradient on the line from grey to the picture, summed over channels."""
         total = np.zeros_like(picture)
         for start in range(0, self.steps, self.batch_size):
             numbers = np.arange(start, min(start + self.batch_size, self.steps), dtype=np.float32)
-            shares = (numbers[:, None, None, None] + 0.5) / self.steps  # each step's middle
+            shares = (numbers[:, None, None, None] + 0.5) / self.steps  # the midpoint of each step
             total += self.by_image([grey + shares * (picture - grey)], direction)[2].sum(axis=0)
         return self._last((picture - grey) * total / self.steps).sum(axis=-1)
 
@@ -257,14 +287,14 @@ class _Network:
         return ScoreGradient(self.above, by=1)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        """The head's numbers."""
+        """The outputs of the head, (n, width)."""
         size = self.batch_size
         parts = [pixels[start : start + size] for start in range(0, len(pixels), size)]
         return np.concatenate([float_array(self.model([part], training=False)["head"]) for part in parts])
 
     @property
     def grey(self) -> float:
-        """The pixel that the network reads as zero: 0 where no rescaling stands before its first weights."""
+        """The pixel value that the network reads as zero: 0 if it has no rescaling before its first weights."""
         for layer in self.model.layers:
             if layer.weights:
                 break
@@ -277,7 +307,7 @@ class _Network:
 
 
 def _numbers(heads: np.ndarray, classes: Any) -> list[int]:
-    """The class of each picture. heads: (n, classes), logits."""
+    """The index of the class to explain for each image. heads: (n, classes), logits."""
     pictures, count = heads.shape
     if classes is None:
         return [int(number) for number in heads.argmax(axis=-1)]
@@ -297,15 +327,18 @@ def _pixels(argument: str, given: Any, model: keras.Model) -> np.ndarray:
 
 
 def _probability(outputs: dict[str, np.ndarray], number: int) -> float:
-    """What the model gives the class; of a model that ends in logits, their softmax."""
+    """The model's probability for the class; the softmax of the logits if the model ends in those."""
     if "predictions" in outputs:
         return float(outputs["predictions"][0, number])
     shifted = np.exp(outputs["head"][0] - outputs["head"][0].max())
     return float(shifted[number] / shifted.sum())
 
 
-def _seen(pixels: np.ndarray) -> np.ndarray:
-    """A model's input (height, width, channels) as it is seen: pixels of 0-255, or of -1 to 1, or stretched to that."""
+def _for_display(pixels: np.ndarray) -> np.ndarray:
+    """A model's input, (height, width, channels), as an image to look at, uint8 (height, width, 3).
+
+    Values of 0 to 255 and of -1 to 1 are recognised by their range; other values are stretched to 0 to 255.
+    """
     low, high = float(pixels.min()), float(pixels.max())
     if low >= 0 and 1 < high <= 255:
         shown = pixels
@@ -318,12 +351,20 @@ def _seen(pixels: np.ndarray) -> np.ndarray:
     return np.rint(shown).astype(np.uint8)
 
 
-STEEP = 0.05  # share of the score's difference that steps may miss before more are advised
+STEEP = 0.05  # more steps are advised if the gradients miss more than this share of the difference
 
 
 @dataclass(frozen=True)
 class ExplanationFile:
-    """A picture and what was drawn of it: `out`, or why there is none."""
+    """An explained file.
+
+    Attributes:
+        path: The image.
+        out: The figure; None if there is an error.
+        what: The explained class with its probability, or the similarity.
+        explanation: The explanation; None if there is an error.
+        error: Why the file could not be read; None if it could.
+    """
 
     path: str
     out: Path | None
@@ -333,16 +374,16 @@ class ExplanationFile:
 
     @property
     def hint(self) -> str:
-        """What to say where too few steps were taken; empty where they suffice."""
+        """Advice to take more steps; "" if the steps sufficed."""
         found = self.explanation
         if found is None or abs(found.gap) <= STEEP * abs(found.difference):
             return ""
-        return f"the gradients miss {found.gap:+.2g} of a difference of {found.difference:.2g}: give more --steps"
+        return f"the gradients miss {found.gap:+.2g} of a difference of {found.difference:.2g}: use more --steps"
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """A model that is explained. classes: None where it carries none, and where none can be had."""
+    """A model to explain. classes: Its classes; None if their names are not known."""
 
     subject: OpenedModel
     model: keras.Model
@@ -350,11 +391,11 @@ class _Opened:
 
     @property
     def before(self) -> int:
-        """How many outputs stand before the first class: Slim's background."""
+        """The number of outputs before the first class: 1 with TF-Slim's background class, otherwise 0."""
         return self.model.output_shape[-1] - self.subject.outputs
 
     def input_and_picture(self, file: Path) -> tuple[np.ndarray, CroppedPicture]:
-        """Its input, float32 (1, …), and the picture at its own size with the part that the input is made of."""
+        """The model's input, float32 (1, …), and the full-size image with the part that the input is made from."""
         view = self.subject.view
         pixels = cut(decode(file, decoding_size(view, 1), value_range=view.value_range), view, 1).astype(np.float32)
         picture = read_image(file, value_range=view.value_range)
@@ -362,12 +403,12 @@ class _Opened:
         return self.subject.keras_input(pixels), CroppedPicture(picture, (left, top, right, bottom))
 
     def true_class(self, file: Path) -> str:
-        """The class that the file's folder is named by; "" if it is named by none."""
+        """The name of the file's folder if that is a class; otherwise ""."""
         folder = file.absolute().parent.name
         return folder if self.classes and folder in self.classes.names else ""
 
     def number(self, asked: str) -> int:
-        """The output that is a class, by its name, or by its number where none is named so."""
+        """The index of the output of a class, which is given by its name or its number; names go first."""
         known = self.classes.numbers() if self.classes else {}
         found = number_of(asked, known, imagenet=self.subject.imagenet)
         if found is None and asked.isdecimal() and len(asked) < 10 and int(asked) < self.subject.outputs:
@@ -378,7 +419,7 @@ class _Opened:
         raise refuse("--class", asked, f"{named}a number from 0 to {self.subject.outputs - 1}")
 
     def _likely(self, asked: str) -> Sequence[str]:
-        """The classes that may have been meant: those of an ambiguous name, else all."""
+        """The classes that an ambiguous name may refer to; all classes for other names."""
         classes = self.classes or Classes([])
         meant = [name for name, keys in zip(classes.names, classes.keys, strict=False) if asked in keys]
         return meant or classes.names
@@ -402,27 +443,28 @@ def explain_files(
     preprocessing: Convention | None = None,
     note: Callable[[str], object] = lambda text: None,
 ) -> list[ExplanationFile]:
-    """Draws why a saved model says what it says of pictures.
+    """Explain a saved model's output for image files, and write one figure per file.
 
     Args:
-        model: As `evaluate` takes it: a run's folder, a .keras file, registered weights such as
-            "inception_v4=imagenet", or a checkpoint. Not what was exported, which has no gradients.
-        images: Files, and folders that stand for the pictures in them.
-        out: The folder to write `NAME_explained.png` to, made where it is not there.
-        class_name: The class to explain, by name or number, ImageNet's from 0 to 999 with Slim's
-            background or without it; None for each picture's likeliest.
-        against: The picture to compare with: what makes each similar to it is explained, in place of a class.
-        endpoint: The map that Grad-CAM reads, as `features.endpoints` names it; None as `explain` has it.
-        steps: Of integrated gradients; None for 32.
-        preprocessing: How the model takes pixels, as `preprocess_input` names it; None measures it.
-        note: Called with what was passed over in the folders, one line for each reason.
+        model: A model as `evaluate` takes it: a run's folder, a .keras file, registered weights such as
+            "inception_v4=imagenet", or a checkpoint; no exported file, which has no gradients.
+        images: Image files, and folders of images.
+        out: The folder to write `NAME_explained.png` to; it is created if it does not exist.
+        class_name: The class to explain, by name or number; for ImageNet 0 to 999, with or without TF-Slim's
+            background class. None explains the most probable class of each image.
+        against: The image to compare with: explain what makes each image similar to it, instead of a class.
+        endpoint: The feature map that Grad-CAM reads, as `endpoints` names it; None takes the default of `explain`.
+        steps: The number of steps of integrated gradients; None takes 32.
+        preprocessing: The pixel range that the model expects, as `preprocess_input` names it; None measures it.
+        note: Called with the reasons for which files in the folders were skipped, one line per reason.
 
     Returns:
-        One a file, in order; a file that cannot be read has an error.
+        One result per file, in order; a file that cannot be read has an error.
 
     Raises:
-        InputError: The model cannot be opened or explained, a file is missing, or one would be written over.
+        InputError: The model cannot be opened or explained, a file is missing, or a file would be overwritten.
     """
+    # List the files, and refuse to overwrite any, before the model is opened.
     if steps is not None:
         positive_integer("steps", steps)
     names, passed_over = list_pictures(images)
@@ -431,7 +473,7 @@ def explain_files(
         note(line)
     targets = _targets(files, out)
     if against is not None and class_name is not None:
-        raise refuse("--class", class_name, "None beside --against: a similarity to a picture has no class")
+        raise refuse("--class", class_name, "None together with --against: a similarity to a picture has no class")
     opened = _open(model, embedding=against is not None, preprocessing=preprocessing)
 
     options: dict[str, Any] = {"endpoint": endpoint, "steps": steps or STEPS}
@@ -450,7 +492,7 @@ def explain_files(
         what = _caption(opened, found, against)
         out.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            raise InputError(f"{target}: is there already; nothing is overwritten")
+            raise InputError(f"{target}: exists already; nothing is overwritten")
         figure = explanation_figure(picture, found, what, name=file.name, true=opened.true_class(file))
         save(figure, target, dpi=130)
         drawn.append(ExplanationFile(str(file), target, what, found))
@@ -458,9 +500,9 @@ def explain_files(
 
 
 def explained_figures(model: GivenModel, files: Sequence[tuple[Path, str]], steps: int = 8) -> Iterator[Figure]:
-    """A figure for each picture of its likeliest class, with few steps of integrated gradients.
+    """Yield a figure per image that explains its most probable class, with few steps of integrated gradients.
 
-    files: Pictures and their true classes. One that is gone or cannot be read is left out.
+    files: Images and their true classes. An image that cannot be read is left out.
     """
     opened = _open(model, embedding=False, preprocessing=None)
     for file, true in files:
@@ -473,15 +515,15 @@ def explained_figures(model: GivenModel, files: Sequence[tuple[Path, str]], step
 
 
 def _targets(files: Sequence[Path], out: Path) -> list[Path]:
-    """One a picture, all different, none of them there."""
+    """One new file per image, all different; InputError if one of them exists."""
     taken: list[Path] = []
     for file in files:
         stems = (f"{file.stem}{'' if number == 1 else f'_{number}'}" for number in count(1))
         taken.append(next(path for stem in stems if (path := out / f"{stem}_explained.png") not in taken))
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file; a folder is needed for the pictures")
-    if there := [str(path) for path in taken if path.exists()]:
-        raise InputError(f"{there[0]}: is there already ({len(there)} such); give another folder with --out")
+        raise InputError(f"{out}: is a file; give a folder for the figures")
+    if existing := [str(path) for path in taken if path.exists()]:
+        raise InputError(f"{existing[0]}: exists already ({len(existing)} such); give another folder with --out")
     return taken
 
 
@@ -489,7 +531,8 @@ def _open(model: GivenModel, *, embedding: bool, preprocessing: Convention | Non
     source = locate(model, preprocessing=preprocessing)
     if source.exported:
         raise InputError(
-            f"{source.name}: was exported, and has no gradients; give the run or .keras file that it came from"
+            f"{source.name}: is an exported model, which has no gradients; give the run or .keras file that it was "
+            "made from"
         )
     subject = source.open(embedding=embedding)
     assert subject.model is not None
@@ -497,7 +540,7 @@ def _open(model: GivenModel, *, embedding: bool, preprocessing: Convention | Non
 
 
 def _classes(subject: OpenedModel) -> Classes | None:
-    """None where nothing names them, or ImageNet's index is not in Keras's cache and cannot be fetched: numbers do."""
+    """The model's classes; None if they have no names, or ImageNet's index is not cached and cannot be downloaded."""
     try:
         return classes_of(subject)
     except InputError:

@@ -1,4 +1,4 @@
-"""An explanation as a figure: the picture with the crop that the model saw, Grad-CAM and integrated gradients."""
+"""An explanation as a figure: the image with the crop that the model read, Grad-CAM and integrated gradients."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from matplotlib.patches import Rectangle
 
 from .figure_style import SERIES, label, styled
 
-SHOWN_SIDE = 640  # pixels that the longer side of a shown picture has at most
-TALLEST = 4  # times its width that a panel is high: a picture one pixel wide would need a sheet of 2000 inches
-CLIPPED = 99.5  # per cent of the pixels that the gradients' colours tell apart
-SIDE = 3.6  # inches
+SHOWN_SIDE = 640  # maximum number of pixels of the longer side of a shown image
+TALLEST = 4  # maximum ratio of a panel's height to its width: an image one pixel wide would need 2000 inches otherwise
+CLIPPED = 99.5  # the colour scale of the gradients covers this percentage of the pixels
+SIDE = 3.6  # width of a panel, in inches
 NAME_LENGTH = 70
 
 
 class Maps(Protocol):
-    """What a figure shows of an `explain.Explanation`."""
+    """The part of an `explain.Explanation` that a figure shows."""
 
     @property
     def cam(self) -> np.ndarray: ...
@@ -35,9 +35,11 @@ class Maps(Protocol):
 
 @dataclass(frozen=True)
 class CroppedPicture:
-    """A picture and the part of it that a model sees.
+    """An image and the part of it that a model reads.
 
-    pixels: uint8 (height, width, 3). window: left, top, right, bottom of the part, in pixels.
+    Attributes:
+        pixels: uint8 (height, width, 3).
+        window: (left, top, right, bottom) of the part, in pixels.
     """
 
     pixels: np.ndarray
@@ -57,11 +59,15 @@ class CroppedPicture:
 def explanation_figure(
     picture: np.ndarray | CroppedPicture, explanation: Maps, what: str, *, name: str = "", true: str = ""
 ) -> Figure:
-    """Three panels side by side.
+    """An explanation as three panels side by side: the image, Grad-CAM, and integrated gradients.
 
-    picture: uint8 (height, width, 3), what the model sees; or the whole picture with its crop, which is outlined in the
-        first panel and is what the other two show. what: The class and its probability. name: The file's. true: The
-        true class; "" where it is not known.
+    Args:
+        picture: The model's input, uint8 (height, width, 3); or the whole image with its crop, which the first panel
+            outlines and the other two show.
+        explanation: The maps to draw.
+        what: The title: the class and its probability.
+        name: The name of the file; "" for none.
+        true: The true class; "" if it is not known.
     """
     given = picture if isinstance(picture, CroppedPicture) else CroppedPicture(picture, _whole(picture))
     shown = _reduced(given.crop)
@@ -69,6 +75,7 @@ def explanation_figure(
     place = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5)}  # a map over the whole crop
     tall = SIDE * min(max(height / width, given.pixels.shape[0] / given.pixels.shape[1]), TALLEST)
     headings = bool(name) + bool(true)
+    # Three panels with a thin row of colour bars below them.
     figure = Figure(figsize=(3 * SIDE, tall + 0.8 + 0.25 * headings), layout="constrained")
     panels, bars = figure.subplots(2, 3, height_ratios=(1, 0.03))
     cells = "×".join(map(str, explanation.cam.shape))
@@ -81,6 +88,7 @@ def explanation_figure(
         figure.suptitle(
             "\n".join([*lines, *([f"true class: {label(true, NAME_LENGTH)}"] if true else [])]), fontsize=11
         )
+    # Maps are drawn over the image in grey; low values are transparent, so that the image shows through.
     _draw_picture(panels[0], given)
     grey = np.repeat(shown.mean(axis=-1, keepdims=True) / 255, 3, axis=-1)
     panels[1].imshow(0.2 + 0.8 * grey, **place)
@@ -103,6 +111,7 @@ def explanation_figure(
         vmax=limit,
         alpha=np.clip(np.abs(explanation.gradients) / limit, 0, 1) ** 0.7,
     )
+    # Colour bars with words instead of numbers, whose scale differs from image to image.
     bars[0].set_axis_off()
     for axis, mapped, ticks, labels in (
         (bars[1], warm, (0, 1), ("0", "most")),
@@ -117,7 +126,7 @@ def explanation_figure(
 
 
 def _draw_picture(axis: Axes, given: CroppedPicture) -> None:
-    """The whole picture, with an outline of what the model sees if that is a part."""
+    """Draw the whole image, with an outline of the part that the model reads if that is not all of it."""
     height, width = given.pixels.shape[:2]
     axis.imshow(_reduced(given.pixels), extent=(-0.5, width - 0.5, height - 0.5, -0.5))
     if not given.is_whole:

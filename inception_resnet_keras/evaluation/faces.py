@@ -1,8 +1,9 @@
-"""Pairs of faces in the format of Labeled Faces in the Wild's pairs.txt.
+"""Face verification on pairs of faces in the format of Labeled Faces in the Wild's pairs.txt.
 
-The first line has the number of folds and that of the pairs of each kind in a fold (`10<tab>300`), or the second
-alone for one fold. Then come, fold by fold, the pairs of one person (`name<tab>1<tab>4`: the person's pictures
-name_0001 and name_0004) and as many of two (`name<tab>1<tab>other<tab>2`). http://vis-www.cs.umass.edu/lfw/
+The first line holds the number of folds and the number of pairs of each kind per fold (`10<tab>300`), or only the
+latter for a single fold. Then follow, fold by fold, the pairs of the same person (`name<tab>1<tab>4`: the images
+name_0001 and name_0004) and as many pairs of different persons (`name<tab>1<tab>other<tab>2`).
+http://vis-www.cs.umass.edu/lfw/
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from .evaluate import ASSUMED, AVERAGES_LEFT, EVALUATIONS, MAX_CORRUPT, read_aga
 from .tables import FaceVerification
 from .verification import squared_distances, verify
 
-LARGEST = 16 * 1024**2  # bytes; LFW's own has 160 thousand
+LARGEST = 16 * 1024**2  # maximum size of a file of pairs, in bytes; LFW's own has 160 thousand
 
 
 class Face(NamedTuple):
-    """A picture of a person, numbered from 1."""
+    """An image of a person. number: Counts from 1."""
 
     person: str
     number: int
@@ -46,7 +47,7 @@ class Face(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two faces, and the fold that they belong to, from 0."""
+    """Two faces, and the index of their fold, from 0."""
 
     fold: int
     first: Face
@@ -58,35 +59,42 @@ class Pair(NamedTuple):
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The pairs of a file, fold by fold, in each the pairs of one person first; InputError where it is no such file."""
+    """Read a file of pairs: fold by fold, and in each fold the pairs of the same person first.
+
+    Raises:
+        InputError: The file cannot be read or has another format.
+    """
     try:
         text = read_short_text(path, LARGEST, names=True)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); LFW's pairs.txt is needed") from None
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); give a file in the format of LFW's pairs.txt"
+        ) from None
     except ValueError as error:
-        raise InputError(f"{path}: {error}: that is no file of pairs") from None
+        raise InputError(f"{path}: {error}: this is not a file of pairs") from None
     return parse_pairs(text, str(path))
 
 
-def parse_pairs(text: str, told: str) -> list[Pair]:
-    """As `read_pairs`, of a text; `told` is what an error calls it."""
+def parse_pairs(text: str, name: str) -> list[Pair]:
+    """Parse the text of a file of pairs. name: The name of the file in error messages."""
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
-        raise InputError(f"{told}: is empty; its first line has the folds and the pairs of each kind: 10<tab>300")
-    folds, each = _header(told, lines[0][1])
+        raise InputError(f"{name}: is empty; its first line holds the folds and the pairs of each kind: 10<tab>300")
+    folds, each = _header(name, lines[0][1])
     if len(lines) - 1 != 2 * folds * each:
         raise InputError(
-            f"{told}: has {len(lines) - 1} pairs, and {lines[0][1].strip()!r} in its first line is 2 × {folds} × {each}"
+            f"{name}: has {len(lines) - 1} pairs, but its first line, {lines[0][1].strip()!r}, declares "
+            f"2 × {folds} × {each}"
         )
     pairs = []
     for position, (number, line) in enumerate(lines[1:]):
         fold, place = divmod(position, 2 * each)
-        pairs.append(_pair(f"{told}, line {number}", fold, line, matched=place < each))
+        pairs.append(_pair(f"{name}, line {number}", fold, line, matched=place < each))
     return pairs
 
 
 def format_pairs(pairs: Iterable[Pair], folds: int, each: int) -> str:
-    """The text of a file of pairs that are in its order."""
+    """The text of a file of pairs. pairs: In the order of the file; each: The number of pairs of each kind per fold."""
     lines = [f"{folds}\t{each}"]
     for _, first, second in pairs:
         other = (second.person,) if first.person != second.person else ()
@@ -94,40 +102,40 @@ def format_pairs(pairs: Iterable[Pair], folds: int, each: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _header(told: str, line: str) -> tuple[int, int]:
+def _header(name: str, line: str) -> tuple[int, int]:
     fields = line.split()
     if len(fields) > 2 or not all(field.isascii() and field.isdigit() and len(field) < 10 for field in fields):
         raise InputError(
-            f"{told}: begins with {line[:60]!r}, not with the folds and the pairs of each kind: 10<tab>300"
+            f"{name}: begins with {line[:60]!r}, not with the folds and the pairs of each kind: 10<tab>300"
         )
     folds, each = (int(field) for field in (fields if len(fields) == 2 else ["1", *fields]))
     if folds < 1 or each < 1:
-        raise InputError(f"{told}: begins with {line.strip()!r}: at least one fold of one pair of each kind is needed")
+        raise InputError(f"{name}: begins with {line.strip()!r}: at least one fold of one pair of each kind is needed")
     return folds, each
 
 
-def _pair(told: str, fold: int, line: str, *, matched: bool) -> Pair:
+def _pair(place: str, fold: int, line: str, *, matched: bool) -> Pair:
     fields = line.strip().split("\t") if "\t" in line else line.split()
     wanted = 3 if matched else 4
     if len(fields) != wanted:
         what = "name, number, number" if matched else "name, number, name, number"
-        raise InputError(f"{told}: is {line.strip()[:80]!r}; here stands a pair of {what}")
+        raise InputError(f"{place}: is {line.strip()[:80]!r}; expected a pair as {what}")
     person, other = (fields[0], fields[0]) if matched else (fields[0], fields[2])
-    pair = Pair(fold, Face(person.strip(), _number(told, fields[1])), Face(other.strip(), _number(told, fields[-1])))
+    pair = Pair(fold, Face(person.strip(), _number(place, fields[1])), Face(other.strip(), _number(place, fields[-1])))
     for face in pair[1:]:
         if not face.person or face.person.startswith(".") or any(sign in face.person for sign in "/\\\0"):
-            raise InputError(f"{told}: {face.person!r} is no person's name")
+            raise InputError(f"{place}: {face.person!r} is not a valid name of a person")
     if pair.same != matched:
-        raise InputError(f"{told}: has one person twice, {person!r}, where a pair of two persons stands")
+        raise InputError(f"{place}: has the same person twice, {person!r}; expected a pair of different persons")
     if pair.first == pair.second:
-        raise InputError(f"{told}: pairs {pair.first} with itself")
+        raise InputError(f"{place}: pairs {pair.first} with itself")
     return pair
 
 
-def _number(told: str, text: str) -> int:
+def _number(place: str, text: str) -> int:
     text = text.strip()
     if not text.isascii() or not text.isdigit() or not 1 <= len(text) < 10 or int(text) < 1:
-        raise InputError(f"{told}: {text[:20]!r} is no picture's number, which counts from 1")
+        raise InputError(f"{place}: {text[:20]!r} is not the number of a picture; numbers count from 1")
     return int(text)
 
 
@@ -149,37 +157,46 @@ def verify_faces(
     max_corrupt: float = MAX_CORRUPT,
     progress: ProgressCallback | None = None,
 ) -> FaceVerification:
-    """Verify pairs of faces by the squared distance of their embeddings, which have unit length.
+    """Verify pairs of faces by the squared distance of their embeddings, which are scaled to unit length.
+
+    A pair counts as the same person if its distance is below a threshold. The threshold of each fold is chosen on all
+    other folds.
 
     Args:
-        model: A model as `evaluate` takes it. The embedding of a classifier is what its last layer reads.
+        model: A model as `evaluate` takes it. The embedding of a classifier is the input of its last layer.
         pairs: A file in the format of LFW's pairs.txt, with at least two folds.
-        data: The folder with one folder per person, person/person_0001.jpg (or another image suffix). Faces
-            are expected to be cropped as the network was trained on them: each image is used whole, or as the
-            run was evaluated.
-        out: The folder to write, new or empty. None is the next free one below evaluations/.
-        mirror: Whether to embed each face mirrored too, and average the distances.
-        crop_fraction, crop_mode, interpolation: As for `evaluate`, for images with more than the face.
-        ema: Whether to take the moving averages that a checkpoint may have beside its weights.
+        data: A folder with one folder of images per person, such as person/person_0001.jpg, with any image suffix.
+            Faces must be cropped as in the network's training set: each image is used whole, or as the run was
+            evaluated.
+        out: The folder to write, new or empty. None takes the next free one below evaluations/.
+        mirror: Whether to embed each face mirrored as well, and average the distances.
+        crop_fraction, crop_mode, interpolation: As for `evaluate`, for images that show more than the face.
+        ema: Whether to use the moving averages that a checkpoint may have beside its weights.
         preprocessing, precision, trust: As for `evaluate`.
-        batch_size: Number of images that go through the model at once, at least 1.
-        max_corrupt: Images that may be missing or unreadable: a number, or a fraction below 1.
+        batch_size: The number of images that go through the model at once, at least 1.
+        max_corrupt: The number of images that may be missing or unreadable, or a fraction below 1.
         progress: As for `evaluate`.
 
     Returns:
-        The accuracy over the folds, the ROC curve, the pairs left out, and the folder with everything that
-        was written.
+        A `FaceVerification`. Its `verification` holds the accuracy, the threshold and the standard deviation over the
+        folds, the area under the ROC curve, and the true accepts at 0.1 % and 1 % false accepts; `left_out` is the
+        number of pairs that were not judged; and `folder` holds all files that were written.
 
     Raises:
-        ValueError: The model, the folder or the file of pairs is missing or damaged, too many images are, or too
-            few pairs are left.
+        ValueError: The model, the folder or the file of pairs is missing or damaged, more images than `max_corrupt` are
+            missing or unreadable, or too few pairs remain.
 
     Examples:
-        ```python
-        found = verify_faces("inception_resnet_v1=vggface2", "lfw/pairs.txt", "lfw/faces")
-        print(found.verification.accuracy)
-        ```
+        >>> from inception_resnet_keras import verify_faces
+        >>> result = verify_faces("runs/photos-1", "lfw/pairs.txt", "lfw/faces")
+        >>> result.one_person, result.two_persons, result.left_out
+        (18, 18, 0)
+        >>> len(result.verification.folds), 0 <= result.verification.accuracy <= 1
+        (3, True)
+
+        With published weights of FaceNet, the model is "inception_resnet_v1=vggface2".
     """
+    # Check the arguments and read the pairs before anything is written.
     boolean("mirror", mirror)
     batch_size = positive_integer("batch_size", batch_size)
     changes = Changes(crop_fraction, crop_mode, interpolation)
@@ -191,40 +208,40 @@ def verify_faces(
     every = read_pairs(pairs)
     if every[-1].fold == 0:
         raise InputError(
-            f"{pairs}: has one fold; the threshold is chosen on others than it is measured on: two are needed"
+            f"{pairs}: has one fold; at least two are needed, because a fold's threshold is chosen on the other folds"
         )
     if not data.is_dir():
-        raise InputError(f"{data}: is no folder; one is needed with a folder of pictures a person")
+        raise InputError(f"{data}: is not a folder; give a folder with one folder of pictures per person")
     target = EVALUATIONS, f"{real_path(data).name}-{pairs.stem}", [data]
     with new_folder(written, *target) as folder, progress_of(given=progress) as tell:
+        # Each face is embedded once, however many pairs it is in.
         faces = sorted({face for pair in every for face in pair[1:]})
         corrupt = CorruptPictures(max_corrupt, len(faces))
         paths = _paths(data, faces, corrupt)
-        there = list(paths)
+        existing = list(paths)
         subject = speed_up(source.open(embedding=True), precision, batch_size)
         view = changes.of(subject.view)
 
         def decoded(index: int, enough: tuple[float, float] | None) -> Image.Image:
             try:
-                return decode(paths[there[index]], enough, value_range=view.value_range)
+                return decode(paths[existing[index]], enough, value_range=view.value_range)
             except UnreadableImageError as error:
                 corrupt.add(str(error.path), error.reason)
                 raise
 
         read, (embeddings,) = one_pass(
-            [paths[face] for face in there],
+            [paths[face] for face in existing],
             decoded,
             [replace(subject, view=view)],
             flip=mirror,
             batch_size=batch_size,
             progress=partial(tell, "embedding"),
         )
-        place = {there[index]: row for row, index in enumerate(read)}
+        # Judge the pairs whose images could both be read.
+        place = {existing[index]: row for row, index in enumerate(read)}
         judged = [pair for pair in every if pair.first in place and pair.second in place]
         if not judged:
-            raise InputError(
-                f"{data}: has no picture of any of the {len(every)} pairs: {corrupt.listed()[0][0]} is missing"
-            )
+            raise InputError(f"{data}: lacks pictures of all {len(every)} pairs, such as {corrupt.listed()[0][0]}")
         distances = squared_distances(
             embeddings[[place[pair.first] for pair in judged]], embeddings[[place[pair.second] for pair in judged]]
         )
@@ -255,7 +272,7 @@ def verify_faces(
 
 
 def _paths(data: Path, faces: Sequence[Face], corrupt: CorruptPictures) -> dict[Face, Path]:
-    """Each face's file; those that have none are listed."""
+    """The file of each face. Faces without a file are added to `corrupt`."""
     folders: dict[str, dict[str, Path]] = {}
     found: dict[Face, Path] = {}
     for face in faces:
@@ -266,15 +283,16 @@ def _paths(data: Path, faces: Sequence[Face], corrupt: CorruptPictures) -> dict[
         if str(face) in folders[face.person]:
             found[face] = folders[face.person][str(face)]
         else:
-            corrupt.list_one(str(data / face.person / str(face)), "there is no such picture")
+            corrupt.list_one(str(data / face.person / str(face)), "no such picture exists")
     corrupt.check()
     return found
 
 
 def _write(verified: FaceVerification, judged: Sequence[Pair], distances: np.ndarray, paths: dict[Face, Path]) -> None:
-    """Pictures and the pairs one by one, then report.json, which tells that all is there."""
+    """Write pairs.csv and the figures, and last report.json, which marks the folder as complete."""
     from . import curves, plots
 
+    # Every pair with its distance and its fold's threshold.
     found, folder = verified.verification, verified.folder
     same = np.array([pair.same for pair in judged])
     used = sorted({pair.fold for pair in judged})
@@ -290,6 +308,7 @@ def _write(verified: FaceVerification, judged: Sequence[Pair], distances: np.nda
         ),
     )
     curves.plot_verification(found, distances, same, folder / "roc.png")
+    # The figure of mistakes shows the pairs that are farthest on the wrong side of their threshold.
     wrongness = np.where(same, distances - thresholds, thresholds - distances)
     worst = [
         number

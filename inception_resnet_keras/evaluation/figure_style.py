@@ -1,6 +1,6 @@
-"""What all figures share: colours in light and dark, names as texts, captions, and writing as PNG or SVG.
+"""The style of all figures: light and dark colours, names as text, captions, and writing as PNG or SVG.
 
-A themed colour is used for one thing only, so that a figure in dark colours is a mapping of its light ones.
+Each themed colour has a single use, so that a figure is made dark by mapping its light colours to dark ones.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ..common import fonts
 from ..common.console import printable
 from ..common.files import replacing
 
-# Light and dark. The series are told apart by the colour-blind too.
+# Light colours, and the dark colour of each below. The series colours are distinct for colour-blind readers too.
 INK, MUTED, GRID = "#1f2328", "#57606a", "#d8dee4"
-PAPER = "#fefefe"  # of the page; not #ffffff, which texts on dark cells have in both
+PAPER = "#fefefe"  # the page; not #ffffff, which is the colour of text on dark cells in both themes
 TRAINING, HELD_OUT = "#84898f", "#0b62a4"
 SERIES = (HELD_OUT, "#c8501e", "#2f7d4f", "#7a4fa3", "#a87a0a", "#44484d")
 DARK = {
@@ -65,19 +65,19 @@ STYLE: dict[Any, Any] = {
     "figure.facecolor": PAPER,
     "figure.edgecolor": "none",
     "lines.markersize": 4.0,
-    "svg.fonttype": "path",  # the reader need not have the fonts
+    "svg.fonttype": "path",  # readers need not have the fonts
     "svg.hashsalt": "figure",  # the same figure gives the same file
 }
 LABEL_LENGTH = 18
-SMALL = 8.0  # points, of captions
-CHARACTERS_PER_INCH = 15.0  # of a caption
+SMALL = 8.0  # font size of captions, in points
+CHARACTERS_PER_INCH = 15.0  # in a caption
 
 P = ParamSpec("P")
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Within the block, matplotlib draws as all figures here are drawn, whatever the user has set."""
+    """Within the block, matplotlib uses the style of this package, whatever the user has set."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
@@ -85,7 +85,7 @@ def style() -> Iterator[None]:
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """A function that makes a figure, which is then made in the style of all figures."""
+    """Decorate a function that makes a figure, so that it does so in the style of this package."""
 
     @wraps(draw)
     def drawn(*args: P.args, **options: P.kwargs) -> Figure:
@@ -96,9 +96,10 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def label(name: object, length: int | None = None, *, middle: bool = False) -> str:
-    """A name as a text of a figure: on one line, no formula whatever dollars it has, cut to `length` letters' width.
+    """A name as text in a figure: on one line, cut to the width of `length` letters, with dollar signs escaped.
 
-    Characters that no installed font has are escaped. middle: Cut in the middle, as file names differ at their end.
+    Characters that no installed font has are escaped. middle: Cut in the middle, because file names differ at their
+    end.
     """
     shown = printable(name)
     drawn = fonts.drawable(shown)
@@ -108,7 +109,7 @@ def label(name: object, length: int | None = None, *, middle: bool = False) -> s
 
 
 def labels(names: Sequence[object], length: int) -> list[str]:
-    """The names as texts; those that would be cut to the same text are cut in the middle."""
+    """The names as text; names that would be cut to the same text are cut in the middle."""
     shown = [label(name, length) for name in names]
     twice = {text for text in shown if shown.count(text) > 1}
     return [
@@ -117,11 +118,11 @@ def labels(names: Sequence[object], length: int) -> list[str]:
 
 
 def _cut(signs: Sequence[str], length: int, *, middle: bool) -> str:
-    """At most `length` wide; signs: characters, or what stands for one that no font has."""
+    """Cut to at most `length` letters. signs: The characters; one that no font has is given in its escaped form."""
     ahead = (length - 1) // 2 if middle else length - 1
     start = _start(signs, ahead)
     end = _start(signs[::-1], length - 1 - ahead)[::-1] if middle else []
-    while end and not sum(map(_width, end[0])):  # a mark whose letter is cut off
+    while end and not sum(map(_width, end[0])):  # a combining mark without its letter
         end = end[1:]
     return f"{''.join(start)}…{''.join(end)}"
 
@@ -136,14 +137,14 @@ def _start(signs: Sequence[str], width: int) -> Sequence[str]:
 
 
 def _width(sign: str) -> int:
-    """Chinese characters count twice, and marks on letters do not count."""
+    """The width in letters: 2 for East Asian wide characters, 0 for combining marks."""
     if unicodedata.combining(sign) or unicodedata.category(sign) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(sign) in "WF" else 1
 
 
 def add_caption(figure: Figure, *sentences: str) -> None:
-    """Writes sentences in small letters below the axes, after those that are there."""
+    """Write sentences in small letters below the axes, after the existing caption."""
     before = figure.get_supxlabel().replace("\n", " ")
     text = " ".join(filter(None, [before, *sentences]))
     if text:
@@ -156,16 +157,16 @@ def plain(axis: Axes) -> None:
 
 
 def save(figure: Figure, path: Path | BytesIO, dpi: int = 150) -> None:
-    """Writes a figure as PNG, over what was there, in one step."""
+    """Write a figure as PNG. An existing file is replaced in one step."""
     with style(), nullcontext(path) if isinstance(path, BytesIO) else replacing(path) as target:
         _finish(figure)
         figure.savefig(target, dpi=dpi, facecolor="#ffffff", format="png")
 
 
 def svg_of(figure: Figure, dpi: int = 110) -> bytes:
-    """A figure as SVG, which takes light or dark colours as the reader's page does.
+    """A figure as SVG that follows the light or dark theme of the reader's page.
 
-    dpi: Of the images in it.
+    dpi: Resolution of the images in it.
     """
     drawn = BytesIO()
     with style():
@@ -175,9 +176,9 @@ def svg_of(figure: Figure, dpi: int = 110) -> bytes:
 
 
 def themed(svg: str) -> str:
-    """An SVG of matplotlib with its colours as variables, and their values in light and in dark."""
+    """An SVG by matplotlib with its colours replaced by CSS variables, which have a light and a dark value."""
     names = {colour: f"--c{number}" for number, colour in enumerate(DARK)}
-    # In attributes of style and nowhere else: an image's data may hold anything.
+    # Replace colours only in style attributes: the data of an embedded image may contain the same characters.
     coloured = re.sub(
         r'style="[^"]*"',
         lambda found: re.sub(
@@ -194,7 +195,7 @@ def themed(svg: str) -> str:
 
 
 def _finish(figure: Figure) -> None:
-    """Gives every text the fonts that it needs, and says below what no font has."""
+    """Set the fonts that the texts need, and add a caption about characters that no font has."""
     note = fonts.advice(text.get_text() for text in _texts(figure))
     if note and note not in figure.get_supxlabel().replace("\n", " "):
         add_caption(figure, note)
@@ -204,7 +205,7 @@ def _finish(figure: Figure) -> None:
         and isinstance(engine := figure.get_layout_engine(), ConstrainedLayoutEngine)
         and engine.get().get("compress")
     ):
-        spare = (0.14 + 0.16 * lines) / figure.get_figheight()  # the compressed layout leaves room for one line
+        spare = (0.14 + 0.16 * lines) / figure.get_figheight()  # the compressed layout reserves only one line
         engine.set(rect=(0, spare, 1, 1 - spare))
     needed = fonts.families()
     if len(needed) > 1:
@@ -217,12 +218,12 @@ def _texts(figure: Figure) -> list[Text]:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """Such as "98.9 %"; "–" for None."""
+    """A share as text, such as "98.9 %"; "–" for None."""
     return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def interval_text(low: float, high: float, digits: int = 1) -> str:
-    """Such as "97.2 to 99.6 %"."""
+    """An interval as text, such as "97.2 to 99.6 %"."""
     return f"{100 * low:.{digits}f} to {100 * high:.{digits}f} %"
 
 

@@ -1,4 +1,4 @@
-"""The gradient of a score by what a Keras model reads, on each engine that Keras runs on."""
+"""The gradient of a score with respect to an input of a Keras model, on every Keras backend."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ Differentiate = Callable[[list[Any], Any], tuple[Outputs, Any, Any]]
 
 @dataclass(frozen=True)
 class ScoreGradient:
-    """A score's gradient by one of a model's inputs, picture by picture; layers run as outside training.
+    """The gradient of each image's score with respect to one input of a model, which runs in inference mode.
 
-    model: From a list of inputs to a dict, whose "head" is (n, width). by: The number of the input.
+    Attributes:
+        model: A model from a list of inputs to a dict of outputs, of which "head" has the shape (n, width).
+        by: The index of the input.
     """
 
     model: keras.Model
@@ -29,7 +31,10 @@ class ScoreGradient:
     def __call__(
         self, inputs: Sequence[np.ndarray], direction: np.ndarray
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        """The outputs; the score, which is the head along `direction`, (n,); and the gradient, shaped as the input."""
+        """The outputs; the score, (n,), which is the inner product of the head and `direction`; and the gradient.
+
+        The gradient has the shape of the input.
+        """
         import keras
 
         tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
@@ -66,9 +71,9 @@ class ScoreGradient:
             given = [x if number == self.by else each for number, each in enumerate(inputs)]
             outputs, _ = self.model.stateless_call(*weights, given, training=False)
             scores = _along(outputs["head"], direction)
-            return scores.sum(), (outputs, scores)  # no picture's score depends on another picture
+            return scores.sum(), (outputs, scores)  # the sum, because no score depends on another image
 
-        compiled = jax.jit(jax.grad(total, has_aux=True))  # an operation at a time takes longer than to compile all
+        compiled = jax.jit(jax.grad(total, has_aux=True))  # running it uncompiled takes longer than compiling it
 
         def differentiate(inputs: list[Any], direction: Any) -> tuple[Outputs, Any, Any]:
             slopes, (outputs, scores) = compiled(inputs[self.by], values, inputs, direction)
@@ -97,7 +102,7 @@ def _along(head: Any, direction: Any) -> Any:
 
 
 def float_array(tensor: Any) -> np.ndarray:
-    """A tensor of the engine as a float32 array."""
+    """A backend tensor as a float32 array."""
     from keras import ops
 
     return ops.convert_to_numpy(ops.cast(tensor, "float32"))

@@ -1,7 +1,7 @@
-"""report.html of a run, of folds or seeds, of an evaluation or of a comparison: made from the files in its folder.
+"""report.html for a run, folds or seeds, an evaluation or a comparison, made from the files in its folder.
 
-What train, evaluate and compare write is all that is read, so that a report can be made again at any time. A file that
-is missing leaves its part of the report out, and a line says so.
+Only files that train, evaluate and compare wrote are read, so that a report can be made again at any time. If a file is
+missing, its part of the report is left out, and a line says so.
 """
 
 from __future__ import annotations
@@ -39,35 +39,36 @@ REPORT = "report.html"
 STUDIES = ("folds", "seeds")
 COMPARISON = "comparison"
 PART_NAMES = {TRAIN: "training", VAL: "held out", TEST: "test"}
-LISTED = 30  # rows of a table of files
+LISTED = 30  # maximum number of rows in a table of files
 RAISED = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, csv.Error)
 
 
 def write_report(folder: str | PathLike[str], *, explanations: int = 0) -> Path:
     """Write report.html into a folder that `train`, `evaluate` or `compare` wrote.
 
-    The page holds everything in itself: it opens without a network, and can be sent or printed.
+    The page is self-contained: it can be opened without a network, sent and printed.
 
     Args:
-        folder: A run's folder, that of several folds or seeds, an evaluation's or a comparison's.
-        explanations: Of a run, pictures of which Grad-CAM and integrated gradients are drawn, at least 0: the surest
-            mistakes and as many that are right. Each takes some passes of the model.
+        folder: The folder of a run, of several folds or seeds, of an evaluation or of a comparison.
+        explanations: For a run, the number of images to explain by Grad-CAM and integrated gradients, at least 0: half
+            of them the most confident mistakes, the others correct. Each image takes several passes of the model.
 
     Returns:
-        The page's path. An earlier report in the folder is replaced.
+        The path of the page. An earlier report in the folder is replaced.
 
     Raises:
-        ValueError: The folder holds none of these, a file in it is damaged, or its report.html was not written by this
+        ValueError: The folder is none of these, a file in it is damaged, or its report.html was not written by this
             package.
 
     Examples:
-        ```python
-        print(write_report("runs/digits-inception_resnet_v1-1"))
-        ```
+        >>> from inception_resnet_keras import evaluate, write_report
+        >>> evaluation = evaluate("runs/photos-1", "photos")
+        >>> write_report(evaluation.folder).name
+        'report.html'
     """
     place = path_of("folder", folder)
     if not place.is_dir():
-        raise InputError(f"{place}: is no folder; give a folder that train, evaluate or compare wrote")
+        raise InputError(f"{place}: is not a folder; give a folder that train, evaluate or compare wrote")
     require_own(place / REPORT)
     if not is_integer(explanations) or explanations < 0:
         raise refuse("explanations", explanations, "an integer of at least 0")
@@ -77,7 +78,7 @@ def write_report(folder: str | PathLike[str], *, explanations: int = 0) -> Path:
 
 
 def try_write_report(folder: Path) -> str:
-    """Writes report.html into a folder whose work is done; "", or why it could not be written."""
+    """Write report.html into a finished folder. Returns "", or the reason why it could not be written."""
     try:
         write_report(folder)
     except InputError as error:
@@ -88,7 +89,7 @@ def try_write_report(folder: Path) -> str:
 
 
 def _read(folder: Path, explanations: int) -> tuple[str, str, list[Section]]:
-    """The title, a line about it, and the parts."""
+    """The title of the report, a line about it, and its sections."""
     try:
         if kind := next((kind for kind in STUDIES if (folder / f"{kind}.json").is_file()), None):
             return _study(folder, kind)
@@ -101,10 +102,10 @@ def _read(folder: Path, explanations: int) -> tuple[str, str, list[Section]]:
     except InputError:
         raise
     except RAISED as error:
-        raise InputError(f"{folder}: a file of it is damaged ({error!r:.200}); restore it") from None
+        raise InputError(f"{folder}: one of its files is damaged ({error!r:.200}); restore it") from None
     raise InputError(
         f"{folder}: has no config.json, folds.json, seeds.json, comparison.json or report.json of an evaluation; "
-        "give a folder that train, evaluate or compare wrote, and finished"
+        "give a finished folder that train, evaluate or compare wrote"
     )
 
 
@@ -116,6 +117,7 @@ def _run(folder: Path, explanations: int) -> tuple[str, str, list[Section]]:
     config = stored["config"]
     report, history = _json_or_none(folder / "report.json"), _history(folder)
     table = _predictions(folder)
+    # Results on a test part come first: the held-out images chose the best epoch.
     held_out = table.take(np.array([part != TEST for part in table.split])) if table and table.split else table
     tested = None
     if table and table.split and TEST in table.split:
@@ -133,21 +135,21 @@ def _run(folder: Path, explanations: int) -> tuple[str, str, list[Section]]:
     if not table:
         why = "it is not finished"
         if (folder / "report.json").is_file():
-            why = f"runs of earlier versions kept none; the results are had by {command('evaluate', folder)}"
+            why = f"earlier versions wrote none; {command('evaluate', folder)} gives the results"
         sections.insert(3, Section("Results", [Line(f"The run has no {PREDICTIONS}: {why}.")]))
     name = f"{config.get('model')} on {Path(str(config.get('data') or 'digits')).name}"
     return name, f"Run {folder.resolve().name}, started {stored.get('started', 'at an unknown time')}", sections
 
 
 def _data_card(folder: Path, config: Mapping[str, Any], report: Mapping[str, Any] | None) -> Section:
-    """Counts of pictures by class and part, groups, copies, and what was left out."""
+    """The counts of images by class and part, groups, copies, and unreadable files."""
     section = Section("Data", [Line(f"Source: {config.get('data') or 'the handwritten digits of scikit-learn'}")])
     if config.get("val"):
         section.blocks.append(Line(f"Held-out pictures: {config['val']}"))
     if (folder / SPLIT_FILE).is_file():
         section.blocks += _counts(read_split(folder / SPLIT_FILE))
     else:
-        section.blocks.append(Line("There is no split.csv: which pictures were trained on is not known."))
+        section.blocks.append(Line("split.csv is missing: it is not known which pictures the run was trained on."))
     section.blocks += _copies(folder, config)
     left_out = [] if report is None else report.get("unreadable", [])
     section.blocks += _left_out(left_out)
@@ -164,7 +166,7 @@ def _counts(split: Split) -> Iterator[Block]:
     totals = Counter(split.parts)
     total = [["pictures" if several else "all", *(f"{totals[part]:,}" for part in parts)]]
     shown = rows if len(rows) <= CLASSES_LISTED else rows[:CLASSES_LISTED]
-    more = f"; the first {CLASSES_LISTED} of {len(rows)}, all are in split.csv" if len(rows) > CLASSES_LISTED else ""
+    more = f"; the first {CLASSES_LISTED} of {len(rows)}; split.csv has all" if len(rows) > CLASSES_LISTED else ""
     caption = f"Pictures by {'label' if several else 'class'} and part{more}"
     yield TableBlock(["class", *(PART_NAMES[part] for part in parts)], [*shown, *total], caption)
     named = set(zip(split.groups, split.parts, strict=True))
@@ -174,35 +176,35 @@ def _counts(split: Split) -> Iterator[Block]:
         counts = ", ".join(
             f"{sum(bool(group) and of == part for group, of in named):,} {PART_NAMES[part]}" for part in parts
         )
-        leak = f"{shared:,} have pictures in two parts" if shared else "none has pictures in two parts"
+        leak = f"{shared:,} have pictures in several parts" if shared else "none has pictures in several parts"
         yield Line(f"Groups: {counts}; {leak}.", strong=bool(shared))
     else:
-        yield Line("No groups are given: pictures of one patient, person or scene may be in several parts.")
+        yield Line("No groups are known: pictures of one patient, person or scene may be in several parts.")
 
 
 def _copies(folder: Path, config: Mapping[str, Any]) -> Iterator[Block]:
     rows = _csv(folder / COPIES_FILE)
     if config.get("copies") == "skip":
-        yield Line("Copies were not looked for (copies = skip).")
+        yield Line("The pictures were not searched for copies (copies = skip).")
     elif not rows:
-        yield Line("No copies were found among the pictures.")
+        yield Line("The pictures contain no copies.")
     else:
         across = sum("across" in row["problem"] for row in rows)
         labels = sum("two labels" in row["problem"] for row in rows)
         left = sum("left out" in (row["split"], row["copy_split"]) for row in rows)
         yield Line(
             f"Copies: {len(rows):,} pairs of identical or near-identical pictures. In two parts: {across:,}; with two "
-            f"labels: {labels:,}; with a picture that was left out: {left:,}. copies.csv names them.",
+            f"labels: {labels:,}; with a picture that was left out: {left:,}. copies.csv lists them.",
             strong=bool(across or labels),
         )
 
 
 def _left_out(entries: Sequence[Sequence[str]]) -> Iterator[Block]:
     if not entries:
-        yield Line("Every picture could be read; none was left out.")
+        yield Line("Every picture could be read.")
         return
-    more = f"; the first {LISTED}, all are in report.json" if len(entries) > LISTED else ""
-    caption = f"{len(entries):,} files that were left out, with the reason{more}"
+    more = f"; the first {LISTED}; report.json has all" if len(entries) > LISTED else ""
+    caption = f"{len(entries):,} files that could not be used{more}"
     yield TableBlock(
         ["file", "reason"], [[str(each) for each in entry[:2]] for entry in entries[:LISTED]], caption, texts=2
     )
@@ -216,7 +218,7 @@ def _network(config: Mapping[str, Any], classes: int | None) -> Section:
         "Network", [Line(f"{config['model']}, variant {config.get('variant')}, at {_size(config)} pixels")]
     )
     if not svg.can_draw():
-        section.blocks.append(Line(f"Its picture needs Graphviz: {install('plot')}, then make the report again."))
+        section.blocks.append(Line(f"Its diagram needs Graphviz: {install('plot')}, then make the report again."))
         return section
     size = config["size"]
     shape = (size, size, 3) if isinstance(size, int) else (*size, 3)
@@ -230,8 +232,8 @@ def _network(config: Mapping[str, Any], classes: int | None) -> Section:
             num_classes=classes,
         )
         section.blocks.append(Picture(diagram.svg().encode(), f"{config['model']}, stage by stage", 720))
-    except InputError as error:  # of a network that this version's tables lack
-        section.blocks.append(Line(f"It could not be drawn: {error}"))
+    except InputError as error:  # the tables of this version lack the network
+        section.blocks.append(Line(f"Its diagram could not be drawn: {error}"))
     return section
 
 
@@ -241,7 +243,7 @@ def _size(config: Mapping[str, Any]) -> str:
 
 
 def _training(config: Mapping[str, Any], report: Mapping[str, Any] | None, history: list[dict[str, float]]) -> Section:
-    """How it was trained, phases, the best epoch and the learning curves."""
+    """The recipe, the phases, the best epoch and the learning curves."""
     section = Section("Training")
     if history:
         rates = [row["learning_rate"] for row in history if "learning_rate" in row]
@@ -257,16 +259,16 @@ def _training(config: Mapping[str, Any], report: Mapping[str, Any] | None, histo
         if best:
             section.blocks.append(
                 Line(
-                    f"best.keras is of epoch {best.get('epoch')}, chosen by held-out "
-                    f"{best.get('monitor', 'accuracy')}; model.keras, which the results are of, is of the last epoch."
+                    f"best.keras holds epoch {best.get('epoch')}, chosen by held-out "
+                    f"{best.get('monitor', 'accuracy')}; model.keras holds the last epoch, which the results are of."
                 )
             )
         section.blocks.append(Picture(svg_of(plots.learning_curves(history)), "learning curves"))
     else:
-        section.blocks.append(Line("No epoch is finished."))
+        section.blocks.append(Line("No epoch has finished."))
     recipe = ("optimizer", "learning_rate", "schedule", "batch_size", "augmentation", "precision", "seed")
-    told = ", ".join(f"{name.replace('_', ' ')} {_setting(config[name])}" for name in recipe if name in config)
-    section.blocks.insert(0, Line(f"Recipe: {told}. All settings stand at the end."))
+    listed = ", ".join(f"{name.replace('_', ' ')} {_setting(config[name])}" for name in recipe if name in config)
+    section.blocks.insert(0, Line(f"Recipe: {listed}. All settings are at the end."))
     if config.get("weights"):
         section.blocks.append(Line(f"Started from the weights {config['weights']}"))
     return section
@@ -293,12 +295,12 @@ def _environment(stored: Mapping[str, Any], when: str = "at the run's start") ->
 
 
 def run_results(folder: Path) -> list[str]:
-    """The headlines of a run's results with intervals, on its test pictures and on those that it held out."""
+    """The headlines of a run's results, with intervals, on its test images and on its held-out images."""
     table = _predictions(folder)
     if table is None:
         return []
     found = []
-    for title, part in (("Test pictures", TEST), ("Held-out pictures, which chose the best epoch", VAL)):
+    for title, part in (("Test pictures", TEST), ("Held-out pictures (they chose the best epoch)", VAL)):
         rows = np.array([of == part for of in table.split or [VAL] * len(table)])
         if rows.any():
             found.append(f"{title}: {headline(table.take(rows)).text}")
@@ -314,7 +316,8 @@ def _study(folder: Path, kind: str) -> tuple[str, str, list[Section]]:
     word = kind[:-1]
     runs = sorted((each for each in folder.glob(f"{word}-*") if (each / RUN_CONFIG).is_file()), key=_number)
     if not runs:
-        raise InputError(f"{folder}: none of its {kind} is begun; nothing can be reported")
+        raise InputError(f"{folder}: none of its {kind} has started; there is nothing to report")
+    # The data section shows the parts of the first run; those of the others are drawn alike.
     report, table = _json_or_none(folder / "report.json"), _predictions(folder)
     first = read_run_config(runs[0] / RUN_CONFIG)
     data = _data_card(runs[0], config, report)
@@ -323,6 +326,7 @@ def _study(folder: Path, kind: str) -> tuple[str, str, list[Section]]:
     histories = {run.name: history for run in runs if (history := _history(run))}
     if histories:
         training.blocks.append(Picture(svg_of(plots.learning_curves_of_runs(histories)), "learning curves of the runs"))
+    # A row per run, with mean and standard deviation below.
     by_run = Section(f"Results by {word}")
     if report and report.get("runs"):
         keys = [key for key in report["mean"] if key != "pictures"]
@@ -333,19 +337,20 @@ def _study(folder: Path, kind: str) -> tuple[str, str, list[Section]]:
         ]
         header = [word, *(key.replace("_", " ") for key in keys)]
         by_run.blocks.append(TableBlock(header, rows, f"On the held-out pictures of each {word}"))
+    # The results of all runs together.
     sections = [data, _network(config, len(table.classes) if table else None), training, by_run]
     if table:
         title = f"Results of all {kind}, pooled"
         if kind == "seeds":
             by_run.blocks.append(
                 Line(
-                    "All seeds hold out the same pictures: each counts once per seed in the pooled figures, whose "
-                    "intervals are therefore too narrow."
+                    "All seeds hold out the same pictures: each counts once per seed in the pooled figures, so their "
+                    "intervals are too narrow."
                 )
             )
         sections.append(results(title, table, used_for_training=True))
     else:
-        by_run.blocks.append(Line(f"Not all {kind} are finished; the pooled results follow when they are."))
+        by_run.blocks.append(Line(f"Not all {kind} are finished; pooled results will follow when they are."))
     environment = _environment({**first, "command": stored.get("command")})
     name = f"{config.get('model')} on {Path(str(config.get('data') or 'digits')).name}, {len(runs)} {kind}"
     return name, f"In {folder.resolve().name}", [*sections, environment, _settings(stored)]
@@ -387,7 +392,7 @@ def _summary(name: str, table: PredictionTable) -> Section:
 
 def _comparison(folder: Path) -> tuple[str, str, list[Section]]:
     found = _json(folder / f"{COMPARISON}.json")
-    conclusion = Section("What the numbers allow to be said")
+    conclusion = Section("Conclusions")
     conclusion.blocks += [Line(str(sentence), strong=True) for sentence in found.get("sentences", [])]
     data = Section("Data and models", [Line(f"Pictures: {found.get('data')}")])
     data.blocks += [Line(str(model)) for model in found.get("models", [])]
@@ -415,10 +420,10 @@ def _comparison(folder: Path) -> tuple[str, str, list[Section]]:
 
 
 def _repetition(found: Mapping[str, Any], earlier: str) -> Section:
-    """The command with all options; `earlier`: that of folders of earlier versions, which kept none."""
-    section = _environment({**found, "command": found.get("command", earlier)}, "then")
+    """The command with all options. earlier: The command for folders of earlier versions, which stored none."""
+    section = _environment({**found, "command": found.get("command", earlier)}, "at that time")
     if not found.get("command", earlier):
-        section.blocks.append(Line("It was made in Python, of values that no command line can give."))
+        section.blocks.append(Line("It was made in Python, with values that cannot be given on a command line."))
     return section
 
 
@@ -440,7 +445,7 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is missing or damaged ({str(error)[:200]}); restore it") from None
     if not isinstance(stored, dict):
-        raise InputError(f"{path}: is damaged: it holds no table; restore it")
+        raise InputError(f"{path}: is damaged: it is not a JSON object; restore it")
     return stored
 
 
@@ -449,7 +454,7 @@ def _json_or_none(path: Path) -> dict[str, Any] | None:
 
 
 def _csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file; none where it is not there."""
+    """The rows of a CSV file; none if it does not exist."""
     if not path.is_file():
         return []
     with io.TextIOWrapper(open_regular(path), "utf-8", "surrogateescape", newline="") as file:

@@ -1,22 +1,22 @@
-"""Figures with their 95 % intervals: shares, areas under curves, and whatever is resampled.
+"""95 % intervals of metrics: shares, areas under curves, and metrics that are resampled.
 
-Which interval a figure gets was chosen by how often it covers the true value (guides/evaluation.md has the measured
-shares): near 0 and 1, and for few pictures, resampling and normal approximations claim too much.
+The interval of each metric was chosen by how often it covers the true value (guides/evaluation.md has the measured
+coverage): near 0 and 1, and for few images, resampling and normal approximations give intervals that are too narrow.
 
-| interval | of |
+| interval | used for |
 | --- | --- |
 | Wilson's score interval | shares: accuracy, sensitivity, specificity, precision; F1, by way of TP / (TP + FP + FN) |
-| MOVER, of Wilson's intervals (Zou and Donner 2008) | means of independent shares: balanced accuracy |
-| DeLong's, on the logit's scale | an area under the ROC curve, or a mean of several; Newcombe's where it is 0 or 1 |
-| jackknife, on the logit's scale | average precision; where it is 1, that of two normal distributions whose area is |
-| | Newcombe's lower limit of the area, which is then 1 as well |
-| bootstrap-t | means of values that are skewed: the Brier score |
-| bootstrap, BCa (SciPy's) | all else |
+| MOVER, from Wilson's intervals (Zou and Donner 2008) | means of independent shares: balanced accuracy |
+| DeLong's, on the logit scale | an area under the ROC curve, or a mean of several; Newcombe's if the area is 0 or 1 |
+| jackknife, on the logit scale | average precision; if it is 1, the average precision of two normal distributions |
+| | whose area is Newcombe's lower limit, since the area is then 1 as well |
+| bootstrap-t | means of skewed values: the Brier score |
+| bootstrap, BCa (SciPy's) | all other metrics |
 | bootstrap of the bins | the calibration error, whose resamples are biased as it is itself |
 
-Pictures of one group, such as a patient, are not independent. Where groups are given, they take the pictures' place:
-a share counts with its effective number of pictures (Korn and Graubard 1998), influences are added up within a group,
-and the bootstrap draws groups.
+Images of one group, such as a patient, are not independent. If groups are given, they take the place of images: a share
+counts with its effective number of images (Korn and Graubard 1998), influences are added up within a group, and the
+bootstrap draws groups.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from ..common.packages import required
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
-FEWER_RESAMPLES = 500  # of many pictures, where the percentiles' own noise no longer matters
-MANY = 5000  # units from which the bootstrap takes percentiles: BCa's correction vanishes, its jackknife costs n²
-POINTS = 2000  # of a curve that is integrated
-BATCH_CELLS = 2_000_000  # drawn at once: 16 MB
+FEWER_RESAMPLES = 500  # for many images, where the noise of the percentiles no longer matters
+MANY = 5000  # above this many units the bootstrap takes percentiles: BCa's correction vanishes, its jackknife costs n²
+POINTS = 2000  # points at which a curve is integrated
+BATCH_CELLS = 2_000_000  # numbers drawn at once: 16 MB
 WILSON, MOVER, DELONG, JACKKNIFE = "Wilson", "MOVER of Wilson's", "DeLong, logit", "jackknife, logit"
 BCA, PERCENTILES, ERROR_OF_BINS = "bootstrap, BCa", "bootstrap, percentiles", "bootstrap of the bins"
 STUDENTISED = "bootstrap-t"
@@ -46,9 +46,12 @@ BY_GROUP = "by group"
 
 @dataclass(frozen=True)
 class Value:
-    """A figure, and where it lies with 95 % confidence.
+    """A metric with its 95 % interval.
 
-    value: The figure. low, high: The interval; None where none can be computed. method: How; "" for none.
+    Attributes:
+        value: The metric.
+        low, high: The interval; None if none can be computed.
+        method: The name of the method that gave the interval; "" for none.
     """
 
     value: float
@@ -57,14 +60,14 @@ class Value:
     method: str = ""
 
     def percent(self, digits: int = 1) -> str:
-        """Such as "94.2 % (91.0–96.5)"."""
+        """The value and the interval in per cent, such as "94.2 % (91.0–96.5)"."""
         text = f"{100 * self.value:.{digits}f} %"
         if self.low is None or self.high is None:
             return text
         return f"{text} ({100 * self.low:.{digits}f}–{100 * self.high:.{digits}f})"
 
     def decimal(self, digits: int = 3) -> str:
-        """Such as "0.842 (0.790–0.881)"; with a negative bound "-0.012 (-0.101 to 0.088)"."""
+        """As decimal numbers, such as "0.842 (0.790–0.881)"; with a negative bound "-0.012 (-0.101 to 0.088)"."""
         text = f"{self.value:.{digits}f}"
         if self.low is None or self.high is None:
             return text
@@ -73,11 +76,11 @@ class Value:
 
 
 class Units:
-    """What was drawn independently: pictures, or groups of pictures.
+    """The independent units of a sample: images, or groups of images.
 
     Args:
-        pictures: How many pictures there are.
-        groups: The group of each, "" for a picture without one, which is then its own; None for no groups.
+        pictures: The number of images.
+        groups: The group of each image; an image with "" is a unit of its own. None for no groups.
     """
 
     def __init__(self, pictures: int, groups: Sequence[str] | None = None) -> None:
@@ -105,26 +108,26 @@ class Units:
 
 
 def normal_quantile() -> float:
-    """1.96."""
+    """The two-sided 95 % quantile of the normal distribution, 1.96."""
     return float(required("scipy.stats", "intervals").norm.ppf(0.5 + CONFIDENCE / 2))
 
 
 def wilson(share: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's score interval of shares in [0, 1] of so many trials, which need not be whole numbers."""
+    """Wilson's score interval of shares in [0, 1]. total: The numbers of trials, which need not be integers."""
     z2 = normal_quantile() ** 2
     middle = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = np.sqrt(z2) / (1 + z2 / total) * np.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    low = np.where(share <= 0, 0.0, np.maximum(middle - half, 0))  # exactly, where rounding would miss it
+    low = np.where(share <= 0, 0.0, np.maximum(middle - half, 0))  # exactly 0, which rounding would miss
     return low, np.where(share >= 1, 1.0, np.minimum(middle + half, 1))
 
 
 def shares(right: np.ndarray, counted: np.ndarray, units: Units) -> list[Value | None]:
-    """Shares of pictures, one per column.
+    """Shares of images with Wilson's interval, one per column.
 
     Args:
-        right: bool (n, k): what is counted.
-        counted: bool (n, k): among which pictures; a column without any gives None.
-        units: Of the n pictures.
+        right: bool (n, k): the images that have the property.
+        counted: bool (n, k): the images that the share refers to; a column without any gives None.
+        units: The units of the n images.
     """
     totals = counted.sum(axis=0, dtype=np.int64)
     hits = (right & counted).sum(axis=0, dtype=np.int64)
@@ -132,7 +135,7 @@ def shares(right: np.ndarray, counted: np.ndarray, units: Units) -> list[Value |
 
 
 def shares_of(hits: np.ndarray, totals: np.ndarray, effective: np.ndarray, units: Units) -> list[Value | None]:
-    """Wilson's interval of hits / totals, with an effective number of trials each."""
+    """The shares hits / totals with Wilson's interval. effective: The effective number of trials of each share."""
     share = hits / np.maximum(totals, 1)
     low, high = wilson(share, np.maximum(effective, 1e-9))
     return [
@@ -142,10 +145,10 @@ def shares_of(hits: np.ndarray, totals: np.ndarray, effective: np.ndarray, units
 
 
 def _effective(right: np.ndarray, counted: np.ndarray, units: Units) -> np.ndarray:
-    """(k,) the number of independent pictures whose share would vary as much as that of these groups.
+    """(k,): the number of independent images whose share would vary as much as the share of these groups.
 
-    The variance is that of a ratio of two totals of groups; where it is 0, as of shares of 0 and 1, each group counts
-    as one picture. Fewer groups give Student's quantile in place of the normal one (Korn and Graubard).
+    The variance is that of a ratio of two group totals. If it is 0, as for shares of 0 and 1, each group counts as one
+    image. With few groups, Student's quantile replaces the normal one (Korn and Graubard).
     """
     stats = required("scipy.stats", "intervals")
     hits, sizes = units.totals(right.astype(np.float64)), units.totals(counted.astype(np.float64))
@@ -159,7 +162,7 @@ def _effective(right: np.ndarray, counted: np.ndarray, units: Units) -> np.ndarr
 
 
 def mean_of_shares(parts: Sequence[Value], method: str = MOVER) -> Value:
-    """The mean of independent figures, its interval from theirs (MOVER: variances recovered from the limits)."""
+    """The mean of independent metrics, with an interval from theirs (MOVER: variances recovered from the limits)."""
     values, lows, highs = (
         np.array(each, float) for each in zip(*((v.value, v.low, v.high) for v in parts), strict=True)
     )
@@ -170,7 +173,7 @@ def mean_of_shares(parts: Sequence[Value], method: str = MOVER) -> Value:
 
 
 def f1_of(jaccard: Value | None) -> Value | None:
-    """F1 from J = TP / (TP + FP + FN), which is a share: F1 = 2 J / (1 + J), and so are the bounds."""
+    """F1 from the share J = TP / (TP + FP + FN): F1 = 2 J / (1 + J), and likewise for the bounds."""
     if jaccard is None:
         return None
     value, low, high = (2 * each / (1 + each) for each in (jaccard.value, jaccard.low or 0.0, jaccard.high or 0.0))
@@ -178,14 +181,14 @@ def f1_of(jaccard: Value | None) -> Value | None:
 
 
 def by_influence(value: float, influence: np.ndarray, units: Units, method: str, freedom: float | None = None) -> Value:
-    """The interval of a figure in [0, 1] from each picture's influence on it, on the logit's scale.
+    """The interval of a metric in [0, 1] from each image's influence on it, on the logit scale.
 
     Args:
-        value: The figure.
-        influence: (n,): the figure is, to first order, the true one plus the sum of these, which is 0 here.
-        units: Of the n pictures.
-        method: How the interval is called.
-        freedom: Degrees of freedom of Student's quantile; None takes the normal one.
+        value: The metric.
+        influence: (n,): the first-order effect of each image on the metric; these sum to 0.
+        units: The units of the n images.
+        method: The name of the interval.
+        freedom: Degrees of freedom of Student's quantile; None takes the normal quantile.
     """
     count = len(units)
     if not 0 < value < 1 or count < 2:
@@ -202,9 +205,13 @@ def by_influence(value: float, influence: np.ndarray, units: Units, method: str,
 
 
 def newcombe(area: float, positives: float, negatives: float) -> tuple[float, float]:
-    """The interval of an area under a ROC curve, also of 0 and 1, where DeLong's variance vanishes.
+    """The interval of an area under a ROC curve, also for 0 and 1, where DeLong's variance vanishes.
 
     Method 5 of Newcombe, Stat. Med. 25 (2006): a score interval with Hanley and McNeil's variance.
+
+    Args:
+        area: The area, in [0, 1].
+        positives, negatives: The numbers of images.
     """
     brentq = required("scipy.optimize", "intervals").brentq
     z, size = normal_quantile(), (positives + negatives) / 2 - 1
@@ -226,10 +233,11 @@ def newcombe(area: float, positives: float, negatives: float) -> tuple[float, fl
 
 
 def binormal_precision(area: float, share: float) -> float:
-    """The average precision where the scores of both kinds are normal and equally wide.
+    """The average precision if the scores of positives and negatives are normal with equal variance.
 
     Args:
-        area: Under the ROC curve, in (0, 1). share: Of positive pictures, in (0, 1).
+        area: The area under the ROC curve, in (0, 1).
+        share: The share of positive images, in (0, 1).
     """
     normal = required("scipy.stats", "intervals").norm
     distance = np.sqrt(2) * normal.ppf(area)
@@ -246,18 +254,18 @@ def bootstrap(
     seed: int = 0,
     method: str | None = None,
 ) -> list[Value]:
-    """The intervals of several figures, of the same resamples, by `scipy.stats.bootstrap`.
+    """The intervals of several metrics from the same resamples, by `scipy.stats.bootstrap`.
 
     Args:
-        statistic: Takes weights, float64 (resamples, n): how many times each picture was drawn; gives
-            (figures, resamples), NaN where a resample has no such figure.
-        units: Of the n pictures.
-        bounds: The least and the greatest value that the figures may have.
-        seed: Of the resamples.
-        method: "BCa" or "percentile"; None is BCa for up to `MANY` units.
+        statistic: A function of weights, float64 (resamples, n), the number of times each image was drawn. It returns
+            (metrics, resamples), with NaN where a metric is undefined in a resample.
+        units: The units of the n images.
+        bounds: The minimum and the maximum of the metrics.
+        seed: Seed of the resamples.
+        method: "BCa" or "percentile". None takes BCa for up to `MANY` units.
 
     Returns:
-        The figures; those whose resamples are all alike have no interval.
+        The metrics; a metric that is equal in all resamples has no interval.
     """
     resample = required("scipy.stats", "intervals").bootstrap
     count, many = len(units), len(units) > MANY
@@ -271,12 +279,12 @@ def bootstrap(
         rows = np.arange(len(drawn))[:, None] * count
         weights = np.bincount((drawn + rows).ravel(), minlength=len(drawn) * count).reshape(len(drawn), count)
         found = statistic(weights[:, units.numbers].astype(np.float64))
-        # A resample without the figure, such as one of a single class, says nothing: the estimate takes its place.
+        # A metric is undefined in some resamples, such as those of a single class: the estimate takes its place.
         found = np.where(np.isnan(found), values[:, None], found)
         return found if indices.ndim > 1 else found[:, 0]
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # figures whose resamples are all alike
+        warnings.simplefilter("ignore")  # SciPy warns about metrics that are equal in all resamples
         found = resample(
             (np.arange(count),),
             of_indices,
@@ -290,16 +298,16 @@ def bootstrap(
     known = np.isfinite(interval.low) & np.isfinite(interval.high) & (interval.low < interval.high)
     return [
         Value(float(value), max(bounds[0], float(low)), min(bounds[1], float(high)), name)
-        if there
+        if valid
         else Value(float(value))
-        for value, low, high, there in zip(values, interval.low, interval.high, known, strict=True)
+        for value, low, high, valid in zip(values, interval.low, interval.high, known, strict=True)
     ]
 
 
 def mean(values: np.ndarray, units: Units, seed: int = 0) -> Value:
-    """The mean of (n,) values that are not negative, with the interval of the bootstrap-t.
+    """The mean of non-negative values, (n,), with the interval of the bootstrap-t.
 
-    Resamples are judged by their own standard errors, which a mean of skewed values needs: of few pictures with a few
+    Each resample is scaled by its own standard error, which the mean of skewed values needs: with few images and a few
     large losses, other intervals cover 85 % (Efron and Tibshirani, An Introduction to the Bootstrap, 12.5).
     """
     count, found = len(units), float(values.mean())

@@ -1,4 +1,4 @@
-"""The evaluation of models of several labels per picture: what was found, how it is shown, and the files it writes."""
+"""Evaluation of models with several labels per image: the result, its display, and the files that it writes."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 
 LABEL_LEGEND = (
     "mAP: the mean over labels of the average precision. F1, precision, recall and all right (the share of pictures "
-    "with exactly their labels) are at the thresholds that each model carries; mAP and AUC need none."
+    "whose labels are all correct) use the thresholds stored in each model; mAP and AUC need none."
 )
 CHOSEN_HERE = (
-    "the thresholds were chosen on these pictures, so that F1, precision, recall and all right are too good: a test "
-    "part shows what they are on others"
+    "the thresholds were chosen on these pictures, so F1, precision, recall and all right are too optimistic: a test "
+    "part gives unbiased figures"
 )
 NO_THRESHOLDS = (
-    f"it carries no thresholds: a label is predicted where its probability is at least {DEFAULT_THRESHOLD:g}, which is "
-    "rarely the best; `train` chooses them on held-out pictures"
+    f"it has no thresholds: a label is predicted if its probability is at least {DEFAULT_THRESHOLD:g}, which is rarely "
+    "optimal; `train` chooses thresholds on held-out pictures"
 )
 
 
 @dataclass(frozen=True)
 class LabelModel:
-    """One evaluated model of several labels per picture. The fields are as in `tables.Model`."""
+    """An evaluated model with several labels per image. The attributes are those of `Model`."""
 
     name: str
     network: str
@@ -55,10 +55,12 @@ class LabelModel:
 
 @dataclass(frozen=True, repr=False)
 class LabelEvaluation(Evaluation):
-    """What `evaluate` found of models of several labels per picture. The fields are as in `tables.Evaluation`.
+    """The result of `evaluate` for models with several labels per image. Other attributes are those of `Evaluation`.
 
-    average: Of the models' mean probabilities, at their mean thresholds.
-    report: Of the average, or of the one model.
+    Attributes:
+        models: The evaluated models.
+        average: The figures of the models' mean probabilities at their mean thresholds; None for one model.
+        report: The scores of the average, or of the only model.
     """
 
     models: list[LabelModel]  # type: ignore[assignment]
@@ -116,7 +118,7 @@ class LabelEvaluation(Evaluation):
     @property
     def _heading(self) -> str:
         occurring = sum(score.support > 0 for score in self.report.classes)
-        crops = f"{self.crops} crops a picture" if self.crops > 1 else "one crop a picture"
+        crops = f"{self.crops} crops per picture" if self.crops > 1 else "one crop per picture"
         views = {model.view for model in self.models if model.view}
         if len(views) == 1 and self.crops == 1:
             crops += looked_at(next(iter(views)))
@@ -124,21 +126,22 @@ class LabelEvaluation(Evaluation):
 
 
 def with_thresholds(source: Source, subjects: Sequence[OpenedModel], data: str) -> list[OpenedModel]:
-    """The models, those of sigmoids without thresholds with `DEFAULT_THRESHOLD` where pictures have several labels.
+    """The models; sigmoid models without thresholds get `DEFAULT_THRESHOLD` if images have several labels.
 
-    Raises InputError where pictures have several labels each and a model gives one class, or the other way round.
+    Raises:
+        InputError: The images have several labels each and a model predicts one class, or the other way round.
     """
     found = [_with_default_thresholds(subject) if source.multi_label else subject for subject in subjects]
     for subject in found:
         if source.multi_label and not subject.thresholds:
             raise InputError(
-                f"{subject.name}: gives each picture one class, and a picture of {data} may have several labels; "
-                "evaluate a model that `train` made of such pictures, or a Keras model that ends in sigmoids"
+                f"{subject.name}: predicts one class per picture, but pictures of {data} may have several labels; "
+                "evaluate a model that `train` made from such pictures, or a Keras model that ends in sigmoids"
             )
         if subject.thresholds and not source.multi_label:
             raise InputError(
-                f"{data}: gives each picture one class, and {subject.name} predicts several labels per picture; give a "
-                "CSV file of several labels: a column labels, or one column of 0 and 1 per label"
+                f"{data}: has one class per picture, but {subject.name} predicts several labels per picture; give a "
+                "CSV file with several labels: a column named labels, or one column of 0 and 1 per label"
             )
     return found
 
@@ -161,22 +164,23 @@ def evaluate_labels(
     picture: Callable[[int], np.ndarray],
     **about: Any,
 ) -> LabelEvaluation:
-    """Scores models of several labels per picture, and writes the evaluation's files.
+    """Score models with several labels per image, and write the evaluation's files.
 
     Args:
-        source: The pictures.
-        read: int (n,), the places in it of those that could be read.
-        labels: (n, classes), 1 where a picture has a label, in the order of the first model's outputs.
-        probabilities: Each model's, (n, classes), in that order.
+        source: The images.
+        read: int (n,), the indices in the source of the images that could be read.
+        labels: (n, classes), 1 where an image has a label, in the order of the first model's outputs.
+        probabilities: (n, classes) of each model, in that order.
         subjects: The models.
-        thresholds: Each model's, (classes,), in that order.
-        picture: Gives one of them by its place, uint8 (height, width, 3), to show it.
-        about: `data`, `crops`, `classes`, `note`, `folder` and `command` of the evaluation; `left_out` as its report
-            lists them.
+        thresholds: (classes,) of each model, in that order.
+        picture: A function that returns one of the n images by its index, uint8 (height, width, 3), for figures.
+        about: `data`, `crops`, `classes`, `note`, `folder` and `command` of the evaluation; and `left_out`, the
+            unreadable files of its report.
 
     Raises:
-        InputError: No picture that could be read has a label.
+        InputError: No image that could be read has a label.
     """
+    # Score each model, and the average of several at the mean of their thresholds.
     left_out = about.pop("left_out")
     names = [source.names[place] for place in read.tolist()]
     groups = None if source.groups is None else [source.groups[place] for place in read.tolist()]
@@ -196,6 +200,7 @@ def evaluate_labels(
         average = LabelModel("average", "", None, scored(judged, cuts))
     report = (average or models[0]).figures
     found = LabelEvaluation(models=models, average=average, report=report, **about)
+    # Write the files.
     several = len(models) > 1
     table = table_of(
         source,
@@ -212,7 +217,8 @@ def evaluate_labels(
     shown = [picture(mistake.index) for mistake in report.mistakes[: plots.MISTAKES_SHOWN]]
     plots.plot_labels(report, found.folder / "labels.png")
     plots.plot_label_mistakes(report, shown, found.folder / "mistakes.png")
-    write_json(found.folder / "report.json", found.as_json())  # the last, which tells that all is there
+    # report.json marks the folder as complete; report.html is made from the files.
+    write_json(found.folder / "report.json", found.as_json())
     write_report(found.folder)
     return found
 

@@ -1,8 +1,8 @@
-"""The 95 % intervals of models of several labels per picture: of each label, and of the means of the labels.
+"""95 % intervals for models with several labels per image: of each label, and of means over the labels.
 
-They are those of classes (`intervals`): Wilson's of shares, DeLong's of an area, the jackknife's of an average
-precision. A picture's labels are not independent of each other: the means of the labels' scores add up each picture's
-influences over the labels. Where groups are given, a group takes the place of a picture.
+The methods are those for classes (see `intervals`): Wilson's for shares, DeLong's for areas, the jackknife for average
+precision. The labels of an image are not independent, so means over labels add up each image's influences over the
+labels. If groups are given, a group takes the place of an image.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from .metrics import (
 def label_values(
     labels: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, units: Units
 ) -> list[dict[str, Value]]:
-    """Of each label precision, recall, specificity, F1, average precision and AUC, those that it has.
+    """The precision, recall, specificity, F1, average precision and AUC of each label, as far as they are defined.
 
     Args:
-        labels, predicted: (n, labels), 1 where a picture has a label, or is predicted to.
+        labels: (n, labels), 1 where an image has a label.
+        predicted: (n, labels), 1 where a label is predicted.
         probabilities: (n, labels).
-        units: Of the n pictures.
+        units: The units of the n images.
     """
     found = []
     for true, said, scores in zip(labels.T.astype(bool), predicted.T.astype(bool), probabilities.T, strict=True):
@@ -53,23 +54,25 @@ def mean_values(
     units: Units,
     of_labels: list[dict[str, Value]],
 ) -> dict[str, Value]:
-    """The means over the labels that a picture has, F1 of all decisions, and the share of pictures that are all right.
+    """The means over the labels that occur, F1 of all decisions, and the share of images whose labels are all correct.
 
     Args:
         labels, predicted, probabilities, units: As for `label_values`.
-        of_labels: What that returns.
+        of_labels: The result of `label_values`.
     """
     right = (labels == predicted).all(axis=1, keepdims=True)
     (subset,) = shares(right, np.ones_like(right), units)
     assert subset is not None
     found = _f1(labels, predicted, units) | {"subset_accuracy": subset}
     occurring = np.asarray(labels.any(axis=0))
-    if found["macro_f1"].low is None:  # all are 1 in every resample, or there is one unit only
-        those = zip(of_labels, occurring.tolist(), strict=True)
-        scores_of_labels = [values["f1"] for values, there in those if there and "f1" in values]
+    # Without any mistake, influences are 0 and give no interval: it follows from those of the shares.
+    if found["macro_f1"].low is None:
+        pairs = zip(of_labels, occurring.tolist(), strict=True)
+        scores_of_labels = [values["f1"] for values, occurs in pairs if occurs and "f1" in values]
         if subset.value == 1:
             found["macro_f1"] = mean_of_shares(scores_of_labels)
-            found["micro_f1"] = f1_of(subset) or subset  # a picture with an error has at least one of its labels wrong
+            found["micro_f1"] = f1_of(subset) or subset  # an image with an error has at least one wrong label
+    # Areas are defined for labels that some images have and others do not.
     parts = [
         (true, scores)
         for true, scores in zip(labels.T.astype(bool), probabilities.T, strict=True)
@@ -81,7 +84,7 @@ def mean_values(
     areas = mean_of_influences([area_and_influence(*part) for part in parts], units, DELONG, fewest)
     rarest = min(parts, key=lambda part: min(part[0].sum(), (~part[0]).sum()))
     found["mean_auc"] = areas if areas.low is not None else areas_value(*rarest, units)
-    every = int(labels.all(axis=0).sum())  # labels of every picture, whose average precision is always 1
+    every = int(labels.all(axis=0).sum())  # labels that all images have: their average precision is always 1
     measured = [*(precision_and_influence(*part) for part in parts), *[(1.0, np.zeros(len(labels)))] * every]
     precisions = mean_of_influences(measured, units, JACKKNIFE, fewest)
     found["mean_average_precision"] = flawless_precision(parts, units) if precisions.value == 1 else precisions
@@ -89,9 +92,9 @@ def mean_values(
 
 
 def _f1(labels: np.ndarray, predicted: np.ndarray, units: Units) -> dict[str, Value]:
-    """F1 as the mean of the labels that a picture has, and of all decisions, by each picture's influence on them.
+    """F1 averaged over the labels that occur, and F1 of all decisions, with intervals from each image's influence.
 
-    Of few groups, resampling would cover less: 90 % of the time with 60 groups of five pictures.
+    With few groups, resampling covers less: 90 % with 60 groups of five images.
     """
     chosen = np.flatnonzero(labels.sum(axis=0))
     both, either = 2.0 * (labels * predicted), labels.astype(np.float64) + predicted

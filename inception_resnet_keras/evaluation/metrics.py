@@ -1,4 +1,4 @@
-"""Figures of a classifier on labelled pictures, each with its 95 % interval."""
+"""Metrics of a classifier on labelled images, each with its 95 % interval."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .intervals import (
 
 TOP = 5
 
-# The figures of all classes, and what reports call them.
+# The metrics over all classes, and their names in reports.
 NAMES = {
     "accuracy": "accuracy",
     "top5": "top-5 accuracy",
@@ -51,8 +51,8 @@ NAMES = {
     "brier": "Brier score",
     "ece": "calibration error",
 }
-OF_TWO = {"auc": "AUC", "average_precision": "average precision"}  # of the positive class, and no means
-OF_POSITIVE = ("sensitivity", "specificity", "precision", "f1")  # of two classes only
+OF_TWO = {"auc": "AUC", "average_precision": "average precision"}  # with two classes: of the positive one, not means
+OF_POSITIVE = ("sensitivity", "specificity", "precision", "f1")  # with two classes only, of the positive one
 CLASS_NAMES = {
     "sensitivity": "sensitivity",
     "specificity": "specificity",
@@ -65,11 +65,17 @@ CLASS_NAMES = {
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """Figures of one class against all others, in [0, 1], with intervals; None where there is nothing to divide by.
+    """Metrics of one class against all others, in [0, 1], with intervals; None where the denominator is 0.
 
-    sensitivity: The share of its pictures that are recognised (recall). specificity: The share of other pictures that
-    are not taken for it. precision: The share of pictures taken for it that are of it. auc: Area under the ROC curve of
-    its probability. average_precision: Area under its precision-recall curve, as scikit-learn computes it.
+    Attributes:
+        name: The name of the class.
+        pictures: The number of images of the class.
+        sensitivity: The share of its images that are classified as it (recall).
+        specificity: The share of other images that are not classified as it.
+        precision: The share of images classified as it that belong to it.
+        f1: The harmonic mean of precision and sensitivity.
+        auc: Area under the ROC curve of its probability.
+        average_precision: Area under its precision-recall curve, as scikit-learn computes it.
     """
 
     name: str
@@ -84,18 +90,22 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Figures:
-    """pictures: how many were classified. All but the calibration are shares in [0, 1].
+    """The metrics of a classifier.
 
-    top1: the share whose likeliest class is the true one. interval: where it lies with 95 % confidence (Wilson's).
-    top5: the share whose true class is among the five likeliest; None of five classes or fewer.
-    balanced: `balanced_accuracy`.
-    macro_f1: the mean over classes of F1. Both are over the classes that have pictures.
-    values: these and further figures with their intervals, by the keys of `NAMES`; those that need more classes are
-        left out. The quadratic kappa supposes that the classes are in order, such as grades. Sensitivity, specificity,
-        precision and F1 are there for two classes, of the positive one, as then are AUC and average precision.
-    classes: the figures of each class that has pictures.
-    groups: how many groups of pictures the intervals are by; None where no groups are known.
-    positive: of two classes the second one, which is the positive one; None of more.
+    Attributes:
+        pictures: The number of classified images.
+        top1: The share of images whose most probable class is the true one, in [0, 1].
+        interval: The 95 % interval of `top1` (Wilson's).
+        top5: The share of images whose true class is among the five most probable ones; None for up to five classes.
+        balanced: The balanced accuracy: the mean of the classes' recalls, over the classes that have images.
+        macro_f1: The mean of the classes' F1, over the classes that have images.
+        calibration: The calibration of the most probable class.
+        values: These and further metrics with their intervals, by the keys of `NAMES`, without those that need more
+            classes. The quadratic kappa is meaningful only if the classes are ordered, such as grades. With two
+            classes, sensitivity, specificity, precision, F1, AUC and average precision are those of the positive class.
+        classes: The metrics of each class that has images.
+        groups: The number of groups that the intervals are based on; None if no groups are known.
+        positive: With two classes the second one, which is the positive one; otherwise None.
     """
 
     pictures: int
@@ -112,7 +122,7 @@ class Figures:
 
 
 def figure_names(found: Figures) -> dict[str, str]:
-    """What reports call the figures, by the keys of `Figures.values`."""
+    """The names of the metrics in reports, by the keys of `Figures.values`."""
     return NAMES if found.positive is None else NAMES | OF_TWO
 
 
@@ -122,15 +132,16 @@ def figures(
     class_names: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
 ) -> Figures:
-    """Scores a classifier.
+    """Compute the metrics of a classifier.
 
     Args:
-        labels: (n,) the true classes' numbers, n at least 1.
-        probabilities: (n, classes), rows that sum to 1. Of two classes the second one is the positive one.
-        class_names: What `Figures.classes` calls them; None for their numbers.
-        groups: The group of each picture, such as its patient, "" for none: intervals are then by group. None for no
-            groups.
+        labels: (n,) indices of the true classes; n is at least 1.
+        probabilities: (n, classes); each row sums to 1. With two classes, the second one is the positive one.
+        class_names: The names of the classes; None takes their indices.
+        groups: The group of each image, such as its patient, "" for none: intervals are then based on groups. None for
+            no groups.
     """
+    # Shares: their intervals are Wilson's.
     units = Units(len(labels), groups)
     names = class_names or [str(number) for number in range(probabilities.shape[1])]
     ranks, predicted = true_class_ranks(labels, probabilities), probabilities.argmax(axis=1)
@@ -150,6 +161,7 @@ def figures(
         for key in OF_POSITIVE
         if (value := getattr(each, key)) is not None
     }
+    # Areas: the mean over the classes that have both images and counter-examples, by influences.
     judged = [number for number in np.unique(labels).tolist() if (labels == number).sum() < len(labels)]
     if judged:
         judged = judged if positive is None else [1]
@@ -159,6 +171,7 @@ def figures(
         precisions = [precision_and_influence(*each) for each in of_classes]
         found = mean_of_influences(precisions, units, JACKKNIFE, fewest if units.grouped else None)
         values["average_precision"] = flawless_precision(of_classes, units) if found.value == 1 else found
+    # All other metrics are resampled. Without any mistake the resamples do not vary: intervals come from the shares.
     values |= _resampled(labels, probabilities, predicted, units)
     if accuracy.value == 1:
         values |= _flawless(labels, accuracy, classes, values)
@@ -178,13 +191,13 @@ def figures(
 
 
 def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """The mean of the classes' recalls, in [0, 1], over the classes that have pictures.
+    """The mean of the classes' recalls, in [0, 1], over the classes that have images.
 
-    Each class counts alike, however many pictures it has.
+    Each class has the same weight, however many images it has.
 
     Args:
-        labels: int (n,), the true classes' numbers, n at least 1.
-        predicted: int (n,), the predicted ones.
+        labels: int (n,), indices of the true classes; n is at least 1.
+        predicted: int (n,), indices of the predicted classes.
     """
     counts = np.bincount(labels)
     right = np.bincount(labels[predicted == labels], minlength=len(counts))
@@ -192,7 +205,7 @@ def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def true_class_ranks(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """(n,): how many classes come before the true one, likeliest first; of equal ones the lower number is first."""
+    """(n,): the rank of the true class, 0 for the most probable one; among equally probable ones lower indices lead."""
     of_truth = probabilities[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
     return ((probabilities > of_truth) | ((probabilities == of_truth) & earlier)).sum(axis=1)
@@ -201,14 +214,14 @@ def true_class_ranks(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarra
 def _classes(
     labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, names: Sequence[str], units: Units
 ) -> tuple[list[ClassFigures], Value]:
-    """The figures of each class that has pictures, and the balanced accuracy."""
+    """The metrics of each class that has images, and the balanced accuracy."""
     found, parts = [], []
     influence, right = np.zeros(len(labels)), predicted == labels
     occurring = np.unique(labels).tolist()
     for number in occurring:
-        true, said = labels == number, predicted == number
-        hits = np.stack([true & said, ~true & ~said, true & said, true & said], axis=1)
-        among = np.stack([true, ~true, said, true | said], axis=1)
+        true, positive = labels == number, predicted == number
+        hits = np.stack([true & positive, ~true & ~positive, true & positive, true & positive], axis=1)
+        among = np.stack([true, ~true, positive, true | positive], axis=1)
         sensitivity, specificity, precision, jaccard = shares(hits, among, units)
         assert sensitivity is not None
         parts.append(sensitivity)
@@ -223,39 +236,40 @@ def _classes(
                 names[number], int(true.sum()), sensitivity, specificity, precision, f1_of(jaccard), area, average
             )
         )
+    # The recalls of the classes are independent unless a group has images of several classes.
     present = np.stack([units.totals((labels == number).astype(float)) > 0 for number in occurring], axis=1)
-    if not units.grouped or present.sum(axis=1).max() == 1:  # no group has pictures of two classes
+    if not units.grouped or present.sum(axis=1).max() == 1:
         return found, mean_of_shares(parts, units.method(MOVER))
     fewest = min(freedom_of(labels == number, units) for number in occurring)
     return found, by_influence(float(np.mean([part.value for part in parts])), influence, units, LINEAR, fewest)
 
 
 def freedom_of(positives: np.ndarray, units: Units) -> int:
-    """The degrees of freedom of what varies with the groups of one class: their number less 1."""
+    """The degrees of freedom of a metric that varies with the groups of one class: their number minus 1."""
     return int((units.totals(positives.astype(float)) > 0).sum()) - 1
 
 
 def areas_value(positives: np.ndarray, scores: np.ndarray, units: Units) -> Value:
-    """The area under the ROC curve with DeLong's interval, or Newcombe's where the area is 0 or 1.
+    """The area under the ROC curve with DeLong's interval, or Newcombe's if the area is 0 or 1.
 
     Args:
-        positives: bool (n,), of both kinds.
-        scores: float (n,), greater for what is taken for positive.
-        units: Of the n pictures.
+        positives: bool (n,), with both positive and negative images.
+        scores: float (n,): higher means more likely positive.
+        units: The units of the n images.
     """
     area, influence = area_and_influence(positives, scores)
     found = by_influence(area, influence, units, DELONG)
     if found.low is not None and found.low < found.high:  # type: ignore[operator]
         return found
     counts = (float(positives.sum()), float((~positives).sum()))
-    if units.grouped:  # of groups of one size each as many as pictures would be
+    if units.grouped:  # as many independent images as there would be if all groups had the same size
         counts = (counts[0] * len(units) / units.pictures, counts[1] * len(units) / units.pictures)
     low, high = newcombe(area, max(counts[0], 1.0), max(counts[1], 1.0))
     return Value(area, low, high, units.method(NEWCOMBE))
 
 
 def precision_value(positives: np.ndarray, scores: np.ndarray, units: Units) -> Value:
-    """The average precision with the jackknife's interval, or `flawless_precision`'s where it is 1.
+    """The average precision with the interval of the jackknife, or of `flawless_precision` if it is 1.
 
     The arguments are those of `areas_value`.
     """
@@ -266,7 +280,10 @@ def precision_value(positives: np.ndarray, scores: np.ndarray, units: Units) -> 
 
 
 def flawless_precision(parts: Sequence[tuple[np.ndarray, np.ndarray]], units: Units) -> Value:
-    """Of average precisions that are all 1: their areas are 1 too, and the interval is that of the rarest class."""
+    """The mean of average precisions that are all 1, with the interval of the rarest class.
+
+    The areas under the ROC curves are then 1 as well, so that the interval follows from that of such an area.
+    """
     positives, scores = min(parts, key=lambda part: part[0].sum())
     low = areas_value(positives, scores, units).low or 0.0
     if not 0 < low < 1:
@@ -275,7 +292,7 @@ def flawless_precision(parts: Sequence[tuple[np.ndarray, np.ndarray]], units: Un
 
 
 def area_intervals(found: Figures, key: str) -> dict[str, tuple[float, float]]:
-    """The intervals of "auc" or "average_precision", by class, and by "" that of the mean of the classes."""
+    """The intervals of "auc" or "average_precision" by class; the interval of the mean is under ""."""
     values = {"": found.values.get(key), **{score.name: getattr(score, key) for score in found.classes}}
     return {
         name: (value.low, value.high)
@@ -285,7 +302,7 @@ def area_intervals(found: Figures, key: str) -> dict[str, tuple[float, float]]:
 
 
 def area_and_influence(positives: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
-    """An area under the ROC curve, and each picture's influence on it."""
+    """The area under the ROC curve, and the influence of each image on it."""
     areas, lower, higher = components(positives, scores[None])
     influence = np.empty(len(positives))
     influence[positives] = (lower[0] - areas[0]) / positives.sum()
@@ -294,10 +311,10 @@ def area_and_influence(positives: np.ndarray, scores: np.ndarray) -> tuple[float
 
 
 def precision_and_influence(positives: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
-    """The average precision, and each picture's influence on it by the jackknife.
+    """The average precision, and the influence of each image on it by the jackknife.
 
-    The average precision is the mean over the positive pictures of the precision at their score. Without one picture,
-    the precisions at its score and below change, so that sums over scores give all n values at once.
+    The average precision is the mean over the positive images of the precision at their score. Leaving one image out
+    changes the precisions at its score and below, so that cumulative sums over the scores give all n values at once.
     """
     thresholds, place = np.unique(-scores, return_inverse=True)
     own = np.bincount(place, positives, minlength=len(thresholds))
@@ -307,6 +324,7 @@ def precision_and_influence(positives: np.ndarray, scores: np.ndarray) -> tuple[
     def below(values: np.ndarray) -> np.ndarray:
         return np.cumsum((own * values)[::-1])[::-1]
 
+    # The average precision without a negative or without a positive image at each score.
     at = hits / pictures
     above = np.concatenate([[0.0], np.cumsum(own * at)[:-1]])
     fewer = np.maximum(pictures - 1, 1)
@@ -315,7 +333,7 @@ def precision_and_influence(positives: np.ndarray, scores: np.ndarray) -> tuple[
     without_positive = (above + below(left) - left) / max(total - 1, 1)
     value = float((own * at).sum() / total)
     left_out = np.where(positives, without_positive[place], without_negative[place])
-    if total == 1:  # without its only positive picture there is no precision
+    if total == 1:  # precision is undefined without the only positive image
         left_out = np.where(positives, value, left_out)
     return value, (left_out.mean() - left_out) * (count - 1) / count
 
@@ -323,13 +341,13 @@ def precision_and_influence(positives: np.ndarray, scores: np.ndarray) -> tuple[
 def mean_of_influences(
     measured: Sequence[tuple[float, np.ndarray]], units: Units, method: str, freedom: int | None = None
 ) -> Value:
-    """The mean of a figure over classes, its interval by the sum of each picture's influences."""
+    """The mean of a metric over classes, with an interval from the sum of each image's influences."""
     value = float(np.mean([found for found, _ in measured]))
     return by_influence(value, np.mean([influence for _, influence in measured], axis=0), units, method, freedom)
 
 
 def _mean_area(parts: Sequence[tuple[np.ndarray, np.ndarray]], units: Units) -> Value:
-    """The mean of the areas of (positives, scores); of 0 or 1, with Newcombe's interval of the rarest class."""
+    """The mean area of several (positives, scores); if it is 0 or 1, with Newcombe's interval of the rarest class."""
     found = mean_of_influences([area_and_influence(*part) for part in parts], units, DELONG)
     if found.low is not None and found.high is not None and found.low < found.high:
         return found
@@ -340,7 +358,7 @@ def _mean_area(parts: Sequence[tuple[np.ndarray, np.ndarray]], units: Units) -> 
 def _flawless(
     labels: np.ndarray, accuracy: Value, classes: Sequence[ClassFigures], values: Mapping[str, Value]
 ) -> dict[str, Value]:
-    """Intervals of figures that are 1, as no resample has any error: from those of the shares they are made of."""
+    """The intervals of metrics that are 1 in every resample, derived from the intervals of the shares behind them."""
     expected = float(np.square(np.bincount(labels) / len(labels)).sum())
     least = 1 - (1 - (accuracy.low or 0.0)) / max(1 - expected, 1e-9)
     found = {name: Value(1.0, max(-1.0, least), 1.0, accuracy.method) for name in ("kappa", "mcc") if expected < 1}
@@ -350,12 +368,12 @@ def _flawless(
 
 
 def _calibration_error(resampled: Value, noise: Value) -> Value:
-    """The calibration error, whose resamples are as much too large again as it is itself.
+    """The calibration error with an interval that corrects for the upward bias of its resamples.
 
     Args:
         resampled: The error with the percentiles of its resamples.
-        noise: How far the bins of a resample are from those of the pictures, in all: the true error is at least the
-            measured one less this, since absolute values differ by no more than what is in them.
+        noise: The total absolute difference between the bins of a resample and those of the images. By the triangle
+            inequality, the true error is at least the measured one minus this.
     """
     value = resampled.value
     if resampled.low is None or noise.high is None:
@@ -364,7 +382,8 @@ def _calibration_error(resampled: Value, noise: Value) -> Value:
 
 
 def _resampled(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, units: Units) -> dict[str, Value]:
-    """The figures whose intervals are resampled, all by the same resamples."""
+    """The metrics whose intervals are resampled, all from the same resamples."""
+    # Each metric is a function of a few weighted sums: products with sparse matrices give all resamples at once.
     sparse = required("scipy.sparse", "evaluate")
     count, width = probabilities.shape
     rows, right = np.arange(count), (predicted == labels).astype(float)
@@ -373,7 +392,7 @@ def _resampled(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndar
         cells = np.ones(count) if values is None else values
         return sparse.csr_matrix((cells, (rows, columns)), (count, size))
 
-    true, said, hits = indicator(labels), indicator(predicted), indicator(labels, right)
+    true, claimed, hits = indicator(labels), indicator(predicted), indicator(labels, right)
     confidence, _ = confidence_and_correct(labels, probabilities)
     bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence, side="left")
     gaps = indicator(bins, right - confidence, BINS)
@@ -391,12 +410,12 @@ def _resampled(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndar
     def statistic(weights: np.ndarray) -> np.ndarray:
         total = weights.sum(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            of_class, of_said, of_both = (np.asarray(weights @ each) for each in (true, said, hits))
-            f1 = np.where(of_class > 0, 2 * of_both / (of_class + of_said), np.nan)
-            agreed, expected = weights @ right, (of_class * of_said).sum(axis=1) / total
-            spread = (total - (of_class**2).sum(axis=1) / total) * (total - (of_said**2).sum(axis=1) / total)
-            mean_true, mean_said = weights @ labels / total, weights @ predicted / total
-            apart = (weights @ labels**2 + weights @ predicted**2) / total - 2 * mean_true * mean_said
+            of_true, of_claimed, of_both = (np.asarray(weights @ each) for each in (true, claimed, hits))
+            f1 = np.where(of_true > 0, 2 * of_both / (of_true + of_claimed), np.nan)
+            agreed, expected = weights @ right, (of_true * of_claimed).sum(axis=1) / total
+            spread = (total - (of_true**2).sum(axis=1) / total) * (total - (of_claimed**2).sum(axis=1) / total)
+            mean_true, mean_claimed = weights @ labels / total, weights @ predicted / total
+            apart = (weights @ labels**2 + weights @ predicted**2) / total - 2 * mean_true * mean_claimed
             return np.stack(
                 [
                     np.nanmean(np.where(np.isnan(f1).all(axis=1, keepdims=True), 0, f1), axis=1),
@@ -408,7 +427,7 @@ def _resampled(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndar
 
     found = dict(zip(named, bootstrap(statistic, units, bounds=(-1.0, 1.0)), strict=True))
     if width < 3:
-        del found["quadratic_kappa"]  # of two classes it is the plain one
+        del found["quadratic_kappa"]  # with two classes it equals the plain one
     found["brier"] = mean(losses, units)
     found["ece"] = _calibration_error(*bootstrap(calibration_errors, units, bounds=(0.0, 1.0), method="percentile"))
     return {name: value for name, value in found.items() if np.isfinite(value.value)}

@@ -1,4 +1,4 @@
-"""What a model of several labels per picture gets right and wrong: thresholds, scores of each label and of all."""
+"""Scores of models with several labels per image: thresholds, scores of each label and of all labels, mistakes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .intervals import Units, Value
 from .label_intervals import label_values, mean_values
 
 DEFAULT_THRESHOLD = 0.5
-# The scores of all labels, and what headlines call them.
+# The scores of all labels, and their names in headlines.
 LABEL_NAMES = {
     "mean_average_precision": "mean average precision",
     "micro_f1": "micro F1",
@@ -24,15 +24,17 @@ LABEL_NAMES = {
 
 @dataclass(frozen=True)
 class LabelScore:
-    """How well one label is predicted.
+    """The scores of one label.
 
-    threshold: The label is predicted where its probability is at least this.
-    precision, recall, f1: At that threshold, in [0, 1]; 0 where there is nothing to divide by.
-    average_precision, auc: Over all thresholds, in [0, 1]: the areas under the precision-recall and the ROC curve. None
-        where no picture has the label; of the ROC curve also where all pictures have it.
-    support: The number of pictures that have the label.
-    values: These and the specificity with 95 % intervals; without those that have nothing to divide by. Empty of a
-        report that was read from a file.
+    Attributes:
+        name: The name of the label.
+        threshold: The label is predicted if its probability is at least this.
+        precision, recall, f1: The scores at that threshold, in [0, 1]; 0 where the denominator is 0.
+        average_precision: The area under the precision-recall curve, in [0, 1]; None if no image has the label.
+        auc: The area under the ROC curve, in [0, 1]; None if no image or every image has the label.
+        support: The number of images that have the label.
+        values: These and the specificity with 95 % intervals, without those whose denominator is 0. Empty in a report
+            that was read from a file.
     """
 
     name: str
@@ -48,7 +50,13 @@ class LabelScore:
 
 @dataclass(frozen=True)
 class LabelMistake:
-    """A picture of which a label is missed, or predicted and not there. true, predicted: The names of its labels."""
+    """An image with a wrong label.
+
+    Attributes:
+        index: The index of the image.
+        name: The name of the image.
+        true, predicted: The names of its true and its predicted labels.
+    """
 
     index: int
     name: str
@@ -57,28 +65,31 @@ class LabelMistake:
 
     @property
     def missed(self) -> list[str]:
+        """The true labels that are not predicted."""
         return [name for name in self.true if name not in self.predicted]
 
     @property
     def added(self) -> list[str]:
-        """Labels that are predicted and not there."""
+        """The predicted labels that are not true."""
         return [name for name in self.predicted if name not in self.true]
 
 
 @dataclass(frozen=True)
 class MultiLabelReport:
-    """Scores of a model of several labels per picture, all in [0, 1].
+    """The scores of a model with several labels per image, all in [0, 1].
 
-    pictures: How many were scored.
-    mean_average_precision: The mean of the labels' average precisions, over the labels that a picture has.
-    micro_f1: F1 of all decisions, one per picture and label.
-    macro_f1: The mean of the labels' F1, over the labels that a picture has.
-    subset_accuracy: The share of pictures whose labels are all predicted and no other.
-    classes: The scores of each label.
-    mistakes: The pictures with a wrong label, those with the most first; of as many, the surest.
-    unreadable: Files that were left out, each with why.
-    values: The scores of all labels, and the mean of their AUC ("mean_auc"), with 95 % intervals; as those of labels.
-    groups: How many groups of pictures the intervals are by; None where no groups are known.
+    Attributes:
+        pictures: The number of images.
+        mean_average_precision: The mean of the labels' average precisions, over the labels that occur.
+        micro_f1: F1 of all decisions, one per image and label.
+        macro_f1: The mean of the labels' F1, over the labels that occur.
+        subset_accuracy: The share of images whose predicted labels are exactly the true ones.
+        classes: The scores of each label.
+        mistakes: The images with wrong labels, those with the most wrong labels first, then the most confident ones.
+        unreadable: (file, reason) of each file that was left out.
+        values: The scores of all labels, and the mean of their AUC ("mean_auc"), with 95 % intervals. Empty in a report
+            that was read from a file.
+        groups: The number of groups that the intervals are based on; None if no groups are known.
     """
 
     pictures: int
@@ -99,11 +110,11 @@ class MultiLabelReport:
 
     @property
     def headline(self) -> str:
-        """Such as "mean average precision 81.2 % (74.0–86.9), micro F1 …, macro F1 …, all labels right …"."""
+        """The scores in words: "mean average precision 81.2 % (74.0–86.9), micro F1 …, macro F1 …, …"."""
         return ", ".join(f"{called} {self.text(name)}" for name, called in LABEL_NAMES.items() if called)
 
     def text(self, name: str) -> str:
-        """A score of all labels by the name of its field, with its interval if that is known."""
+        """A score of all labels as text, by its attribute's name, with its interval if that is known."""
         return self.values.get(name, Value(getattr(self, name))).percent()
 
     def as_json(self) -> dict[str, object]:
@@ -120,19 +131,20 @@ def multi_label_report(
     unreadable: Sequence[tuple[str, str]] = (),
     groups: Sequence[str] | None = None,
 ) -> MultiLabelReport:
-    """Scores the probabilities of a model of several labels per picture.
+    """Score the probabilities of a model with several labels per image.
 
     Args:
-        labels: (n, classes), 1 where a picture has a label, else 0.
+        labels: (n, classes), 1 where an image has a label, otherwise 0.
         probabilities: (n, classes), in [0, 1].
-        thresholds: One per class: a label is predicted where its probability is at least this. Or (n, classes), a row
-            for each picture; the report then has their means.
-        class_names, picture_names: What the report calls the labels and the pictures.
-        unreadable: Files that were left out, with reasons, to be listed.
-        groups: The group of each picture, by which the intervals are then, "" for none; None for no groups.
+        thresholds: (classes,): a label is predicted if its probability is at least this. Or (n, classes), a row per
+            image; the report then has their means.
+        class_names: The names of the labels.
+        picture_names: The names of the images.
+        unreadable: (file, reason) of each file that was left out, for the report.
+        groups: The group of each image, "" for none: intervals are then based on groups. None for no groups.
 
     Raises:
-        InputError: No picture has a label.
+        InputError: No image has a label.
     """
     metrics = required("sklearn.metrics", "a report")
     mean = mean_average_precision(labels, probabilities)
@@ -170,16 +182,16 @@ def multi_label_report(
 
 
 def score_text(score: LabelScore, name: str) -> str:
-    """A label's score by the name of its field, with its interval if that is known; "–" for none."""
+    """A label's score as text, by its attribute's name, with its interval if that is known; "–" for None."""
     value = getattr(score, name)
     return "–" if value is None else score.values.get(name, Value(value)).percent()
 
 
 def label_area_intervals(report: MultiLabelReport, key: str) -> dict[str, tuple[float, float]]:
-    """The intervals of "auc" or "average_precision", by label, and by "" that of the mean, if curves have it."""
+    """The intervals of "auc" or "average_precision" by label; the mean's is under "", if all labels have curves."""
     mean = {"auc": "mean_auc", "average_precision": "mean_average_precision"}[key]
     values = {score.name: score.values.get(key) for score in report.classes}
-    if all(score.auc is not None for score in report.classes if score.support):  # no curve is missing in the mean
+    if all(score.auc is not None for score in report.classes if score.support):
         values[""] = report.values.get(mean)
     return {
         name: (value.low, value.high)
@@ -197,7 +209,7 @@ def _mistakes(
 ) -> list[LabelMistake]:
     wrong = labels != predicted
     counts = wrong.sum(axis=1)
-    # How far the probabilities of the wrong labels are from the truth, summed.
+    # The confidence of a mistake: the distance of the probabilities of wrong labels from the truth, summed.
     distances = (np.abs(labels - probabilities.astype(np.float64)) * wrong).sum(axis=1)
     chosen = np.flatnonzero(counts)
     order = chosen[np.lexsort((-distances[chosen], -counts[chosen]))]
@@ -212,10 +224,10 @@ def _mistakes(
 
 
 def average_precisions(labels: np.ndarray, probabilities: np.ndarray) -> list[float | None]:
-    """The average precision of each label, in [0, 1]; None for a label that no picture has.
+    """The average precision of each label, in [0, 1]; None for a label that no image has.
 
     Args:
-        labels: (n, classes), 1 where a picture has a label, else 0.
+        labels: (n, classes), 1 where an image has a label, otherwise 0.
         probabilities: (n, classes).
     """
     score = required("sklearn.metrics", "a report").average_precision_score
@@ -224,21 +236,25 @@ def average_precisions(labels: np.ndarray, probabilities: np.ndarray) -> list[fl
 
 
 def mean_average_precision(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The mean of `average_precisions`, over the labels that a picture has; InputError where no picture has any."""
+    """The mean of `average_precisions` over the labels that occur.
+
+    Raises:
+        InputError: No image has a label.
+    """
     found = [value for value in average_precisions(labels, probabilities) if value is not None]
     if not found:
-        raise InputError(f"none of the {len(labels):,} pictures that are evaluated has a label; nothing can be scored")
+        raise InputError(f"none of the {len(labels):,} evaluated pictures has a label; give pictures with labels")
     return float(np.mean(found))
 
 
 def best_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> list[float]:
-    """The threshold of each label that gives it the greatest F1 on these pictures.
+    """The threshold of each label that maximises its F1 on these images.
 
-    It lies half-way between two probabilities; of equally good ones the highest is taken. A label that no picture has
-    gets `DEFAULT_THRESHOLD`, because nothing can be chosen by.
+    Each threshold lies half-way between two probabilities; among equally good ones the highest is taken. A label that
+    no image has gets `DEFAULT_THRESHOLD`.
 
     Args:
-        labels: (n, classes), 1 where a picture has a label, else 0.
+        labels: (n, classes), 1 where an image has a label, otherwise 0.
         probabilities: (n, classes), in [0, 1].
     """
     curve = required("sklearn.metrics", "thresholds").precision_recall_curve

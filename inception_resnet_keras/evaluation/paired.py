@@ -1,15 +1,18 @@
-"""Whether two models differ, judged on the same pictures or on the same folds.
+"""Tests of the difference between two models on the same images or the same folds.
 
-| test | of | source |
+| test | used for | source |
 | --- | --- | --- |
-| McNemar's, exact | accuracy: pictures that only one of the two classifies correctly | McNemar 1947 |
-| Tango's score interval | the difference of two accuracies on the same pictures | Tango, Stat. Med. 17 (1998) |
+| McNemar's, exact | accuracy: images that only one of the two classifies correctly | McNemar 1947 |
+| Tango's score interval | the difference of two accuracies on the same images | Tango, Stat. Med. 17 (1998) |
 | DeLong's, paired | the difference of two areas under ROC curves | DeLong et al. 1988 |
 | corrected resampled t | the mean difference over folds or repetitions | Nadeau and Bengio, Mach. Learn. 52 (2003) |
 | Holm's correction | the p-values of several comparisons | Holm 1979 |
 
-Everything else is resampled, by `intervals.bootstrap`. Pictures of one group, such as a patient, are not independent:
-where groups are given, McNemar's test and Tango's interval give way to resampled groups.
+| Student's t | differences whose influences are known, such as of mean areas | |
+| permutation | weighted sums over images or groups, such as of balanced accuracies | |
+
+Images of one group, such as a patient, are not independent. If groups are given, the permutation test and Student's t
+over groups replace McNemar's test and Tango's interval.
 """
 
 from __future__ import annotations
@@ -27,11 +30,13 @@ from .intervals import CONFIDENCE, normal_quantile
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two figures, the second's minus the first's.
+    """The difference of a metric of two models, the second minus the first.
 
-    value: The difference. low, high: Where it lies with 95 % confidence; None where no interval can be computed.
-    p: The probability of a difference as large or larger if there were none; None where no test applies.
-    method, test: How the interval and p were computed; "" for none.
+    Attributes:
+        value: The difference.
+        low, high: Its 95 % interval; None if none can be computed.
+        p: The probability of a difference at least as large if the models were equally good; None if no test applies.
+        method, test: The names of the methods that gave the interval and the p-value; "" for none.
     """
 
     value: float
@@ -48,10 +53,10 @@ class Difference:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The two-sided p of McNemar's exact test.
+    """The two-sided p-value of McNemar's exact test.
 
     Args:
-        only_first, only_second: Pictures that only the first model classifies correctly, and only the second.
+        only_first, only_second: The number of images that only this model classifies correctly.
     """
     if not only_first + only_second:
         return 1.0
@@ -59,17 +64,17 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def tango(only_first: int, only_second: int, pictures: int) -> tuple[float, float]:
-    """Tango's score interval of the difference of two accuracies, the second's minus the first's, in [-1, 1].
+    """Tango's score interval of the difference of two accuracies, the second minus the first, in [-1, 1].
 
     Args:
-        only_first, only_second: Pictures that only the first model classifies correctly, and only the second.
-        pictures: All of them, at least 1.
+        only_first, only_second: The number of images that only this model classifies correctly.
+        pictures: The number of all images, at least 1.
     """
     brentq = required("scipy.optimize", "compare").brentq
     z, value = normal_quantile(), (only_second - only_first) / pictures
 
     def score(difference: float) -> float:
-        # The probability that only the first is right is estimated under the constraint of this difference.
+        # The probability that only the first model is right, estimated under the constraint of this difference.
         b = (2 * pictures + only_first - only_second) * difference - only_first - only_second
         c = -only_first * difference * (1 - difference)
         first = (math.sqrt(max(b * b - 8 * pictures * c, 0.0)) - b) / (4 * pictures)
@@ -89,13 +94,14 @@ def tango(only_first: int, only_second: int, pictures: int) -> tuple[float, floa
 
 
 def paired_accuracies(first_right: np.ndarray, second_right: np.ndarray) -> tuple[Difference, int, int]:
-    """The difference of two accuracies on the same pictures, with McNemar's p and Tango's interval.
+    """The difference of two accuracies on the same images, with McNemar's p-value and Tango's interval.
 
     Args:
-        first_right, second_right: bool (n,): which pictures each of the two classifies correctly.
+        first_right, second_right: bool (n,): the images that each of the two models classifies correctly.
 
     Returns:
-        The difference, how many pictures only the first classifies correctly, and how many only the second.
+        The difference, the number of images that only the first model classifies correctly, and the number of images
+        that only the second model does.
     """
     only_first, only_second = int((first_right & ~second_right).sum()), int((second_right & ~first_right).sum())
     low, high = tango(only_first, only_second, len(first_right))
@@ -105,16 +111,17 @@ def paired_accuracies(first_right: np.ndarray, second_right: np.ndarray) -> tupl
 
 
 def paired_areas(positives: np.ndarray, first: np.ndarray, second: np.ndarray) -> Difference:
-    """The difference of two areas under ROC curves on the same pictures, by DeLong's test.
+    """The difference of two areas under ROC curves on the same images, by DeLong's test.
 
     Args:
-        positives: bool (n,). first, second: float (n,), the scores of either model.
+        positives: bool (n,): the images of the positive class.
+        first, second: float (n,): the scores of each model.
     """
     normal = required("scipy.stats", "compare").norm
     areas, covariance = delong(positives, np.stack([first, second]))
     value = float(areas[1] - areas[0])
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    if variance <= 1e-16:  # the same order of scores, or no overlap: nothing varies
+    if variance <= 1e-16:  # both models order the images alike, or separate them perfectly
         return Difference(value, p=1.0 if abs(value) < 1e-12 else None, test="DeLong, paired")
     spread = math.sqrt(variance)
     half = normal_quantile() * spread
@@ -125,13 +132,13 @@ def paired_areas(positives: np.ndarray, first: np.ndarray, second: np.ndarray) -
 def corrected_resampled(differences: Sequence[float], tested_share: float) -> Difference:
     """The mean difference over folds or repetitions, by Nadeau and Bengio's corrected resampled t-test.
 
-    The trainings of different folds share most of their pictures, so the folds' differences vary less than those of
-    independent trainings would. The test adds n_test / n_train to 1 / runs.
+    The training sets of different folds overlap, so the folds' differences vary less than those of independent
+    trainings would. The test adds n_test / n_train to 1 / runs.
 
     Args:
         differences: One per fold or repetition, at least two.
-        tested_share: Held-out pictures per training picture, n_test / n_train, such as 0.25 of five folds; 0 for runs
-            that share nothing but the pictures they are tested on, such as different seeds.
+        tested_share: Held-out images per training image, n_test / n_train, such as 0.25 for five folds; 0 for runs
+            that share only the images they are tested on, such as different seeds.
 
     Raises:
         ValueError: There are fewer than two differences.
@@ -139,7 +146,7 @@ def corrected_resampled(differences: Sequence[float], tested_share: float) -> Di
     student = required("scipy.stats", "compare").t
     values, runs = np.asarray(differences, np.float64), len(differences)
     if runs < 2:
-        raise ValueError(f"differences: {runs} is given; two runs at least are needed")
+        raise ValueError(f"differences: {runs} is given; at least two are needed")
     mean, variance = float(values.mean()), float(values.var(ddof=1))
     name = "corrected resampled t" if tested_share else "paired t"
     if variance <= 0:
@@ -151,7 +158,7 @@ def corrected_resampled(differences: Sequence[float], tested_share: float) -> Di
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """p-values corrected for several comparisons by Holm's method, in the order given; None stays None."""
+    """p-values corrected for several comparisons by Holm's method, in the given order; None stays None."""
     known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
     found: list[float | None] = [None] * len(p_values)
     highest = 0.0
@@ -165,11 +172,11 @@ RESAMPLES = 9999
 
 
 def mean_difference(contributions: np.ndarray, totals: np.ndarray) -> Difference:
-    """A difference that is a sum over independent units, pictures or groups, by Student's t and by permutation.
+    """A difference that is a sum over independent units, with an interval by Student's t and a p-value by permutation.
 
     Args:
-        contributions: (n,) what each unit adds to the difference.
-        totals: (n,) the same minus its expectation, so that these sum to 0: each unit's influence.
+        contributions: (n,): the summand of each unit, an image or a group.
+        totals: (n,): the influence of each unit: its summand minus the expectation, so that these sum to 0.
     """
     stats = required("scipy.stats", "compare")
     value, count = float(contributions.sum()), len(totals)
@@ -186,7 +193,7 @@ def influence_difference(value: float, totals: np.ndarray) -> Difference:
 
     Args:
         value: The difference.
-        totals: (n,) the influence of each unit, picture or group, on it; they sum to 0.
+        totals: (n,): the influence of each unit, an image or a group, on the difference; these sum to 0.
     """
     student, count = required("scipy.stats", "compare").t, len(totals)
     spread = math.sqrt(float((totals**2).sum()) * count / (count - 1)) if count > 1 else 0.0
@@ -201,15 +208,15 @@ PERMUTATION = "permutation of the two models"
 
 
 def sign_flips(contributions: np.ndarray) -> float:
-    """The two-sided p of a sum of differences, if each unit's two models could as well be exchanged.
+    """The two-sided p-value of a sum of differences under exchanging the two models within each unit.
 
-    All exchanges are tried where they are few, else 9,999 of them, by `scipy.stats.permutation_test`.
+    `scipy.stats.permutation_test` tries all exchanges if they are few, otherwise 9,999 random ones.
     """
     test = required("scipy.stats", "compare").permutation_test
     different = contributions[contributions != 0]
     if not len(different):
         return 1.0
-    if len(different) == 1:  # of which SciPy makes no sample
+    if len(different) == 1:  # SciPy needs two values at least
         return 1.0
 
     def total(sample: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -228,10 +235,10 @@ def sign_flips(contributions: np.ndarray) -> float:
 
 
 def mover(parts: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
-    """The mean of independent differences and its interval, from theirs (MOVER, Zou and Donner, Stat. Med. 27, 2008).
+    """The mean of independent differences with an interval from theirs (MOVER, Zou and Donner, Stat. Med. 27, 2008).
 
     Args:
-        parts: (difference, low, high) of each.
+        parts: (difference, low, high) of each part.
     """
     values, lows, highs = np.array(parts, np.float64).T
     mean, count = float(values.mean()), len(values)

@@ -1,10 +1,10 @@
-"""The accuracy that the paper reports: its Tables 2 to 5, on the 50,000 validation pictures of ILSVRC 2012."""
+"""The accuracy that the paper reports: its Tables 2 to 5, on the 50,000 validation images of ILSVRC 2012."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-# Tables 2, 3 and 4: error, %, (top-1, top-5), by crops and network.
+# Tables 2, 3 and 4: error in per cent, (top-1, top-5), by crops and network.
 TABLES: dict[int, tuple[str, dict[str, tuple[float, float]]]] = {
     1: (
         "Table 2",
@@ -36,7 +36,7 @@ ENSEMBLE = ("Table 5", ["inception_resnet_v2"] * 3 + ["inception_v4"], (16.5, 3.
 
 
 def paper_accuracy(networks: Collection[str], crops: int) -> tuple[str, float, float] | None:
-    """(table, top-1, top-5), shares in [0, 1], of a network or of an ensemble of several; None where it has none."""
+    """(table, top-1, top-5) of a network or of an ensemble, accuracies in [0, 1]; None if the paper reports none."""
     table, errors = TABLES[crops]
     alike: Sequence[str] = sorted(networks)
     if crops == 144 and list(alike) == ENSEMBLE[1]:

@@ -1,6 +1,7 @@
-"""Figures of a run or an evaluation: learning curves, learning rates, confusion matrices, and galleries of pictures.
+"""Figures for runs and evaluations: learning curves, learning rates, confusion matrices, and galleries of images.
 
-Each figure has a function that makes it, and `plot_…` that writes it as PNG. Curves over thresholds are in `curves`.
+For each figure, one function returns it and another, `plot_…`, writes it as PNG. Curves over thresholds are in
+`curves`.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ from .report import HELD_OUT_FIGURES, Report
 
 MOST_LABELS = 40
 MISTAKES_SHOWN, PAIRS_SHOWN, COPIES_SHOWN = 16, 12, 24
-NUMBERED_CLASSES = 20  # of more classes a cell has no room for its number
-MATRIX_CLASSES, MOST_CONFUSED = 60, 40  # as many as can be read; of more, so many are drawn
-FILE_LENGTH = 26  # letters of a file's name
-RIGHT, WRONG = HELD_OUT, SERIES[1]  # cells on the diagonal, and others
+NUMBERED_CLASSES = 20  # with more classes, cells have no room for numbers
+MATRIX_CLASSES, MOST_CONFUSED = 60, 40  # with more than 60 classes, only the 40 most confused ones are drawn
+FILE_LENGTH = 26  # maximum length of a file's name, in letters
+RIGHT, WRONG = HELD_OUT, SERIES[1]  # colours of cells on the diagonal and of other cells
 ON_DARK = "#ffffff"
 
 History = Sequence[Mapping[str, float]]
@@ -59,10 +60,10 @@ def plot_learning_curves(history: History, path: Path) -> None:
 
 @styled
 def learning_curves(history: History) -> Figure:
-    """Loss, accuracy and learning rate by epoch, training beside held-out.
+    """Loss, accuracy and learning rate over epochs, for training and held-out images.
 
-    A line marks where the next phase of fine-tuning starts, a ring the epoch that best.keras is of. A history of an
-    older version has no rates, phases and best epochs: its figure has the first two charts.
+    A line marks the start of the next phase of fine-tuning, a ring the epoch of best.keras. The histories of older
+    versions have no rates, phases and best epochs: their figures have only the first two charts.
     """
     charts = _charts(history)
     figure = Figure(figsize=(4.5 * len(charts), 3.6), layout="constrained")
@@ -91,6 +92,7 @@ def learning_curves(history: History) -> Figure:
                 legend = f"best, epoch {row['epoch']:.0f}"
                 axis.plot([row["epoch"]], [row[f"val_{key}"]], color=SERIES[2], label=legend, **ring)
         _finish_chart(axis, key)
+    # A diverging held-out loss would flatten all other values on a linear axis.
     if min(row["loss"] for row in history) > 0 and max(row["val_loss"] for row in history) > 10:
         axes[0].set_yscale("log")
     axes[1].legend()
@@ -103,9 +105,9 @@ def plot_learning_curves_of_runs(histories: Mapping[str, History], path: Path) -
 
 @styled
 def learning_curves_of_runs(histories: Mapping[str, History]) -> Figure:
-    """Loss and accuracy of several folds or seeds: each run's held-out line, and means with bands.
+    """Loss and accuracy of several folds or seeds: a held-out line per run, and means with bands.
 
-    histories: By the run's name. A run that stopped early counts up to its last epoch.
+    histories: By the name of the run. A run that stopped early counts up to its last epoch.
     """
     figure = Figure(figsize=(9.6, 4.0), layout="constrained")
     for axis, key in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -121,15 +123,15 @@ def learning_curves_of_runs(histories: Mapping[str, History]) -> Figure:
     lengths = {len(history) for history in histories.values()}
     add_caption(
         figure,
-        f"Mean of {len(histories)} runs; bands: one standard deviation over the runs to each side. Thin lines: each "
-        "run's held-out pictures.",
+        f"Mean of {len(histories)} runs; bands: ± one standard deviation over the runs. Thin lines: held-out pictures "
+        "of each run.",
         "Runs that stopped early count up to their last epoch." if len(lengths) > 1 else "",
     )
     return figure
 
 
 def _over_runs(histories: Sequence[History], column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each epoch, and the mean and standard deviation of a column over the runs that have it."""
+    """The epochs, and the mean and the standard deviation of a column over the runs that reached each epoch."""
     epochs = np.arange(1, max(map(len, histories)) + 1)
     values = [
         np.array([history[epoch][column] for history in histories if len(history) > epoch])
@@ -150,7 +152,7 @@ def _finish_chart(axis: Axes, key: str) -> None:
     if key == "accuracy":
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         low, high = axis.get_ylim()
-        if high - low < 0.04:  # of perfect runs, say: ticks of whole per cent need room
+        if high - low < 0.04:  # such as for perfect runs: ticks at whole per cents need room
             axis.set_ylim(max(low - 0.02, -0.02), min(high + 0.02, 1.02))
     plain(axis)
 
@@ -165,16 +167,16 @@ def plot_learning_rates(
 def learning_rates(
     rates: Sequence[float], losses: Sequence[float], means: Sequence[float], suggestion: float | None
 ) -> Figure:
-    """The loss of a learning-rate range test by the rate, with its running mean and the suggested rate."""
+    """The loss over the learning rate in a range test, with its running mean and the suggested rate."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
-    axis.plot(rates, losses, color=TRAINING, linewidth=1, alpha=0.7, label="of each batch")
+    axis.plot(rates, losses, color=TRAINING, linewidth=1, alpha=0.7, label="each batch")
     axis.plot(rates, means, color=HELD_OUT, linewidth=2, label="running mean")
     lowest = int(np.argmin(means))
     axis.plot(rates[lowest], means[lowest], "o", color=HELD_OUT, label=f"lowest, at {rates[lowest]:.1e}")
     if suggestion is not None:
         axis.axvline(suggestion, color=SERIES[1], linestyle="--", linewidth=1, label=f"suggested: {suggestion:.1e}")
-    # What diverges may be millions of times larger than the losses that matter.
+    # Diverging losses may be millions of times larger than the losses that matter.
     first, least = means[0], min(losses)
     axis.set_ylim(least - 0.1 * (first - least or 1), first + 1.2 * (first - least or 1))
     axis.set(xscale="log", xlabel="learning rate", ylabel="training loss")
@@ -194,13 +196,16 @@ def plot_confusion(report: Report, path: Path, title: str | None = None) -> None
 def confusion(
     report: Report, title: str | None = None, *, interval: tuple[float | None, float | None] | None = None
 ) -> Figure:
-    """The confusion matrix of the classes that occur, true or predicted: pictures, and shares of the true class.
+    """The confusion matrix of the classes that are true or predicted: counts, and shares of the true class.
 
-    Of more than 60 classes those 40 are drawn that are taken for others, or others for them, most often.
+    With more than 60 classes, the 40 classes that are confused most often are drawn.
 
-    title: What the pictures are, before the figures. interval: Of the accuracy; None takes Wilson's, which holds for
-        pictures that are independent of one another.
+    Args:
+        report: The report with the matrix.
+        title: A first line of the heading; None for none.
+        interval: The interval of the accuracy. None takes Wilson's, which holds for independent images.
     """
+    # The heading describes all images, also those of classes that are not drawn.
     counts = np.array(report.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     occur = np.flatnonzero(counts.any(axis=1) | counts.any(axis=0))
@@ -212,14 +217,16 @@ def confusion(
         f"n = {pictures:,}; accuracy {percent(right / max(pictures, 1))} (95 % interval "
         f"{interval_text(low, high)}); balanced accuracy {percent(report.balanced_accuracy)}"
     )
+    # Choose the classes to draw.
     some = ""
     if len(occur) > MATRIX_CLASSES:
         wrong = counts - np.diag(counts.diagonal())
         confused = (wrong.sum(axis=0) + wrong.sum(axis=1))[occur]
-        some = f"The {MOST_CONFUSED} of {len(occur)} classes that are confused most."
+        some = f"Shown: the {MOST_CONFUSED} of {len(occur)} classes that are confused most often."
         occur = np.sort(occur[np.argsort(-confused, kind="stable")[:MOST_CONFUSED]])
     supports = counts.sum(axis=1)[occur]
     counts, shares = (matrix[np.ix_(occur, occur)] for matrix in (counts, shares))
+    # The size of the figure follows the number of classes and the length of their names.
     classes = len(counts)
     names = labels([report.classes[number].name for number in occur], LABEL_LENGTH)
     longest = max(map(len, names))
@@ -233,7 +240,7 @@ def confusion(
         (left, counts / max(counts.max(), 1), "pictures"),
         (right_panel, shares, "share of the true class"),
     ):
-        _draw_cells(axis, heat if numbered else np.sqrt(heat))  # rare mistakes are seen too
+        _draw_cells(axis, heat if numbered else np.sqrt(heat))  # the square root makes rare mistakes visible
         axis.set_xticks(range(classes), names, rotation=90 if longest > 3 else 0, fontsize=small)
         axis.set(xlabel="predicted", title=what)
         axis.spines[:].set_visible(False)
@@ -250,7 +257,7 @@ def confusion(
     left.set_ylabel("true (pictures)")
     right_panel.set_yticks([])
     figure.suptitle("\n".join(filter(None, [title and label(title), heading])), fontsize=11)
-    add_caption(figure, some, "Blue: right; orange: wrong.")
+    add_caption(figure, some, "Blue: correct; orange: wrong.")
     return figure
 
 
@@ -260,7 +267,7 @@ def _interval(right: int, pictures: int) -> tuple[float, float]:
 
 
 def _draw_cells(axis: Axes, heat: np.ndarray) -> None:
-    """Cells whose opacity is a share in [0, 1], so that they stand on a light and on a dark page."""
+    """Draw cells with an opacity in [0, 1], so that they suit both light and dark pages."""
     cells = np.zeros((*heat.shape, 4))
     cells[..., :3] = to_rgb(WRONG)
     np.einsum("iij->ij", cells)[:, :3] = to_rgb(RIGHT)
@@ -298,14 +305,14 @@ def plot_labels(report: MultiLabelReport, path: Path) -> None:
 
 @styled
 def label_scores(report: MultiLabelReport) -> Figure:
-    """Precision, recall, F1 and average precision of each label that a picture has, the most frequent label first.
+    """Precision, recall, F1 and average precision of each label that occurs, the most frequent label first.
 
-    Of more than 40 labels those of least average precision are drawn.
+    With more than 40 labels, those with the lowest average precision are drawn.
     """
     scores = [score for score in report.classes if score.support]
     title = f"mean average precision {report.mean_average_precision:.2%} of {report.pictures:,} pictures"
     if len(scores) > MOST_LABELS:
-        title += f"; the {MOST_LABELS} of {len(scores)} labels of least average precision"
+        title += f"; the {MOST_LABELS} of {len(scores)} labels with the lowest average precision"
         scores = sorted(scores, key=lambda score: score.average_precision or 0.0)[:MOST_LABELS]
     scores = sorted(scores, key=lambda score: (-score.support, score.name))
     figure = Figure(figsize=(7.5, 1.9 + 0.32 * len(scores)), layout="constrained")
@@ -328,7 +335,7 @@ def label_scores(report: MultiLabelReport) -> Figure:
             axis.plot([value.low, value.high], [row, row], color=HELD_OUT, linewidth=1.2, zorder=2)
     names = labels([score.name for score in scores], 28)
     axis.set_yticks(rows, [f"{name}, {score.support:,}" for name, score in zip(names, scores, strict=True)])
-    axis.set(xlim=(0, 1), ylim=(len(scores) - 0.4, -0.6), ylabel="label, pictures that have it")
+    axis.set(xlim=(0, 1), ylim=(len(scores) - 0.4, -0.6), ylabel="label, number of pictures")
     axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     figure.suptitle(title, fontsize=11)
     axis.set_xlabel("blue line: 95 % interval of the average precision", fontsize=9)
@@ -343,9 +350,9 @@ def plot_label_mistakes(report: MultiLabelReport, pictures: Sequence[np.ndarray]
 
 @styled
 def label_mistakes(report: MultiLabelReport, pictures: Sequence[np.ndarray]) -> Figure:
-    """The pictures with the most wrong labels: which are missed, and which are predicted and not there.
+    """The images with the most wrong labels, with their missed labels and their wrongly added ones.
 
-    pictures: uint8 (height, width, 3) each, those of the report's first mistakes.
+    pictures: The images of the report's first mistakes, uint8 (height, width, 3) each.
     """
 
     def listed(what: str, names: Sequence[str]) -> str:
@@ -367,8 +374,8 @@ def label_mistakes(report: MultiLabelReport, pictures: Sequence[np.ndarray]) -> 
         )
         for mistake, picture in zip(report.mistakes, pictures, strict=False)
     ]
-    title = f"{len(cells)} of {counted(len(report.mistakes), 'picture')} with wrong labels, the most first"
-    return _gallery(cells, title if cells else "every label of every picture is right", cell=(2.6, 3.0), columns=4)
+    title = f"{len(cells)} of {counted(len(report.mistakes), 'picture')} with wrong labels, most wrong labels first"
+    return _gallery(cells, title if cells else "all labels of all pictures are correct", cell=(2.6, 3.0), columns=4)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -380,22 +387,24 @@ def plot_mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray, p
 
 @styled
 def mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray, total: int | None = None) -> Figure:
-    """The pictures classified wrongly with the greatest confidence, each with its file's name and in its own shape.
+    """The misclassified images with the highest confidence, each with its file's name and in its own shape.
 
-    pictures: uint8 (height, width, 3) each, those of the report's first mistakes. total: How many mistakes there are in
-        all, if not all are in the report.
+    Args:
+        report: The report with the mistakes.
+        pictures: The images of the report's first mistakes, uint8 (height, width, 3) each.
+        total: The number of all mistakes; None if all are in the report.
     """
     cells = [
         (
             f"{label(Path(mistake.name).name, FILE_LENGTH, middle=True)}\n"
-            f"said {percent(mistake.probability, 0)}: {label(mistake.predicted, LABEL_LENGTH)}\n"
+            f"predicted ({percent(mistake.probability, 0)}): {label(mistake.predicted, LABEL_LENGTH)}\n"
             f"true: {label(mistake.true, LABEL_LENGTH)}",
             picture,
         )
         for mistake, picture in zip(report.mistakes, pictures, strict=False)
     ]
-    title = f"{len(cells)} of {counted(total or len(report.mistakes), 'mistake')}, the surest first"
-    return _gallery(cells, title if cells else "every picture is classified rightly", cell=(2.6, 3.0), columns=4)
+    title = f"{len(cells)} of {counted(total or len(report.mistakes), 'mistake')}, most confident first"
+    return _gallery(cells, title if cells else "all pictures are classified correctly", cell=(2.6, 3.0), columns=4)
 
 
 def plot_copies(rows: Sequence[Sequence[str]], decode: Callable[[str], Image.Image], path: Path) -> None:
@@ -404,9 +413,11 @@ def plot_copies(rows: Sequence[Sequence[str]], decode: Callable[[str], Image.Ima
 
 @styled
 def copies(rows: Sequence[Sequence[str]], decode: Callable[[str], Image.Image]) -> Figure:
-    """The first pairs of copies side by side, each picture with its name, class and part.
+    """The first pairs of copies side by side, each image with its name, class and part.
 
-    rows: Those of a run's copies.csv. decode: Gives a picture by its name.
+    Args:
+        rows: The rows of a run's copies.csv.
+        decode: A function that returns an image by its name.
     """
     cells = []
     for one, of_class, part, other, other_class, other_part, kind, bits, problem in rows[:COPIES_SHOWN]:
@@ -425,7 +436,7 @@ def copies(rows: Sequence[Sequence[str]], decode: Callable[[str], Image.Image]) 
 
 
 def thumbnail(image: Image.Image, side: int = 400) -> np.ndarray:
-    """A picture as uint8 (height, width, 3), of at most `side` pixels a side, in its own shape."""
+    """An image as uint8 (height, width, 3), with sides of at most `side` pixels and its own aspect ratio."""
     small = image.copy()
     small.thumbnail((side, side))
     return np.asarray(small)
@@ -434,40 +445,50 @@ def thumbnail(image: Image.Image, side: int = 400) -> np.ndarray:
 def plot_pairs(
     shown: Sequence[tuple[Sequence[str], bool, float, Sequence[Image.Image]]], wrong: int, path: Path
 ) -> None:
-    """Pairs judged wrongly, each as (names, whether of one person, distance, its two pictures), of `wrong` in all."""
+    """Write the figure of misjudged pairs.
+
+    Args:
+        shown: (names, whether of the same person, distance, the two images) of each pair.
+        wrong: The number of all misjudged pairs.
+        path: The file to write.
+    """
     save(pairs(shown, wrong), path)
 
 
 @styled
 def pairs(shown: Sequence[tuple[Sequence[str], bool, float, Sequence[Image.Image]]], wrong: int) -> Figure:
     cells = []
-    for said, same, distance, images in shown:
+    for faces, same, distance, images in shown:
         left, right = (np.asarray(image.resize((160, 160))) for image in images)
         both = np.concatenate([left, np.full((160, 8, 3), 255, np.uint8), right], axis=1)
-        names = "\n".join(map(label, said))
-        cells.append((f"{'one person' if same else 'two persons'}, distance {distance:.2f}\n{names}", both))
-    title = f"{len(cells)} of {wrong} pairs judged wrongly, the farthest from the threshold first"
-    return _gallery(cells, title if cells else "every pair is judged rightly", cell=(3.4, 2.6), columns=2)
+        names = "\n".join(map(label, faces))
+        cells.append((f"{'same person' if same else 'different persons'}, distance {distance:.2f}\n{names}", both))
+    title = f"{len(cells)} of {wrong} misjudged pairs, farthest from the threshold first"
+    return _gallery(cells, title if cells else "all pairs are judged correctly", cell=(3.4, 2.6), columns=2)
 
 
 def _gallery(cells: Sequence[tuple[str, np.ndarray]], title: str, *, cell: tuple[float, float], columns: int) -> Figure:
-    """Pictures below the text about each, four per row at most; without any, the title alone.
+    """A grid of images, each below its text, at most four per row; only the title if there are none.
 
-    cell: Width and height in inches. columns: At least.
+    Args:
+        cells: (text, image) of each cell.
+        title: The title of the figure.
+        cell: Width and height of a cell, in inches.
+        columns: The minimum number of columns.
     """
     columns = max(columns, min(4, len(cells)))
     rows = max(1, rows_of(len(cells), columns))
     figure = Figure(figsize=(cell[0] * columns, cell[1] * rows + 0.3 if cells else 1.2))
-    figure.set_layout_engine("constrained", wspace=0.08)  # a picture stands apart from the next
+    figure.set_layout_engine("constrained", wspace=0.08)  # space between neighbouring images
     if not cells:
         figure.text(0.5, 0.5, title, ha="center", va="center", fontsize=12)
         return figure
     figure.suptitle(title)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis, (said, picture) in zip(grid, cells, strict=False):
+    for axis, (text, picture) in zip(grid, cells, strict=False):
         axis.imshow(picture)
         axis.set_axis_off()
-        axis.set_title(said, fontsize=9, loc="left")
+        axis.set_title(text, fontsize=9, loc="left")
         axis.set_anchor("NW")
     unused(grid, len(cells))
     return figure

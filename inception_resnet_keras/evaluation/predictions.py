@@ -1,22 +1,22 @@
-"""predictions.csv: every class's probability of every picture, by each model and by their average.
+"""predictions.csv: the probability of every class for every image, by each model and by their average.
 
-The one home of the format: evaluations and folds write it, comparisons and reports read it, and so does any tool that
-reads CSV files. The columns, in this order:
+This module defines the format: evaluations and folds write it, and comparisons, reports and any CSV reader read it. The
+columns, in this order:
 
-| column | holds |
+| column | content |
 | --- | --- |
-| `picture` | the picture, as reports name it |
-| `true`, `predicted` | its class, and the likeliest one |
-| `true labels`, `predicted labels` | in place of these, where a picture may have several labels |
-| `predicted by MODEL` | of several models, what each one predicts |
+| `picture` | the name of the image in reports |
+| `true`, `predicted` | the true class and the most probable one |
+| `true labels`, `predicted labels` | instead of these, if an image may have several labels |
+| `predicted by MODEL` | with several models: the prediction of each |
 | `split`, `group`, `fold`, `seed` | those that are known |
-| one per class | its probability; of several models, the mean of theirs |
-| `CLASS by MODEL` | of several models, one per class for each of them |
+| one per class | its probability; with several models, the mean over the models |
+| `CLASS by MODEL` | with several models: one per class for each model |
 
-Several labels stand in one cell with "|" between them; a "|" or a backslash of a name has a backslash before it. Of two
-classes the second one is the positive one. A class that is named as one of the first columns has "class " before its
-name ("class split"). Probabilities have nine digits, from which float32 is read back exactly. The file is UTF-8; a byte
-of a file's name that is not UTF-8 is written as it is.
+Several labels are written in one cell with "|" between them; a "|" or a backslash in a name is escaped by a backslash.
+With two classes, the second one is the positive one. A class with the name of one of the first columns gets the prefix
+"class " ("class split"). Probabilities have nine digits, which reproduce float32 exactly. The file is UTF-8; bytes of a
+file's name that are not UTF-8 are written unchanged.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from ..models.one_pass import SUM_TOLERANCE
 
 PREDICTIONS = "predictions.csv"
 ONE_LABEL, SEVERAL_LABELS = ("true", "predicted"), ("true labels", "predicted labels")
-ABOUT = ("split", "group", "fold", "seed")  # texts that are known of some pictures
+ABOUT = ("split", "group", "fold", "seed")  # optional columns
 PREDICTED_BY = "predicted by "
 RESERVED = re.compile(
     rf"(?:picture|{'|'.join((*ONE_LABEL, *SEVERAL_LABELS, *ABOUT))}|{PREDICTED_BY}.*)", flags=re.DOTALL
@@ -53,17 +53,19 @@ EARLIER = ["probability", "probability of true", "rank of true"]  # the columns 
 
 @dataclass(frozen=True)
 class PredictionTable:
-    """What models predict for labelled pictures. `prediction_table` makes one.
+    """The predictions of models for labelled images, as made by `prediction_table`.
 
-    pictures: The n pictures' names.
-    classes: The class names, all different, in the order of the columns of the probabilities.
-    labels, predicted: The true and the predicted classes, int64 (n,); of several labels per picture uint8
-        (n, classes), 1 where a label applies.
-    probabilities: float32 (n, classes): of the only model, or the mean of several.
-    models: Of several models, each one's probabilities, by its name; otherwise empty.
-    models_predicted: What each of `models` predicts, as `predicted`.
-    split: "train", "val" or "test" of each picture; group: such as its patient; fold, seed: the run of a study that
-        held it out. None where that is not known.
+    Attributes:
+        pictures: The names of the n images.
+        classes: The class names, all different, in the order of the columns of the probabilities.
+        labels, predicted: The true and the predicted classes, int64 (n,); with several labels per image uint8
+            (n, classes), 1 where a label applies.
+        probabilities: float32 (n, classes): of the only model, or the mean of several.
+        models: With several models, the probabilities of each by its name; otherwise empty.
+        models_predicted: The predictions of each of `models`, as `predicted`.
+        split: "train", "val" or "test" for each image; None if it is not known.
+        group: The group of each image, such as its patient; None if it is not known.
+        fold, seed: The run of a study that held the image out; None for single runs.
     """
 
     pictures: Sequence[str]
@@ -83,11 +85,11 @@ class PredictionTable:
 
     @property
     def multi_label(self) -> bool:
-        """Whether a picture may have several labels."""
+        """Whether an image may have several labels."""
         return self.labels.ndim == 2
 
     def take(self, chosen: np.ndarray) -> PredictionTable:
-        """The rows of the chosen pictures; chosen: int, their places, or bool (n,)."""
+        """The rows of the chosen images. chosen: Their indices, int, or a mask, bool (n,)."""
         places = np.arange(len(self))[chosen]
         about = {name: values for name in ABOUT if (values := getattr(self, name)) is not None}
         return replace(
@@ -102,12 +104,12 @@ class PredictionTable:
         )
 
     def with_positive(self, positive: str) -> PredictionTable:
-        """The same, of two classes, with this one as the second, which is the positive one; InputError for others."""
+        """The table with the given class second, as the positive one; InputError unless it is one of two classes."""
         return self.in_order(require_positive(self.classes, positive, several=self.multi_label))
 
     def in_order(self, order: np.ndarray) -> PredictionTable:
-        """The same with the classes, by their places, in another order."""
-        numbers = np.argsort(order)  # the new place of a class
+        """The table with its classes reordered. order: The old index of each new class."""
+        numbers = np.argsort(order)  # the new index of each old class
 
         def renamed(values: np.ndarray) -> np.ndarray:
             return values[:, order] if values.ndim == 2 else numbers[values]
@@ -123,7 +125,7 @@ class PredictionTable:
         )
 
     def write(self, path: Path) -> None:
-        """Writes the file, whole or not at all; the file's folder exists."""
+        """Write the file, whole or not at all, into an existing folder."""
         about = [(name, values) for name in ABOUT if (values := getattr(self, name)) is not None]
         classes = [_class_column(name) for name in self.classes]
         header = [
@@ -134,8 +136,8 @@ class PredictionTable:
             *classes,
             *(f"{name} by {model}" for model in self.models for name in classes),
         ]
-        told = [self.labels, self.predicted, *(self.models_predicted[model] for model in self.models)]
-        texts = [*map(self._texts, told), *(values for _, values in about)]
+        named = [self.labels, self.predicted, *(self.models_predicted[model] for model in self.models)]
+        texts = [*map(self._texts, named), *(values for _, values in about)]
         tables = [self.probabilities, *self.models.values()]
         rows = (
             (picture, *firsts, *(f"{value:.9g}" for table in tables for value in table[row].tolist()))
@@ -165,14 +167,14 @@ def prediction_table(
     fold: Sequence[str] | None = None,
     seed: Sequence[str] | None = None,
 ) -> PredictionTable:
-    """Makes a table of predictions.
+    """Make a table of predictions.
 
     Args:
         pictures, classes, labels, probabilities, split, group, fold, seed: As in `PredictionTable`.
-        models: Of several models, the name and the probabilities of each. Of models of one name, each gets its
-            place behind the name: "a.keras (1)".
-        thresholds, models_thresholds: Of several labels per picture, (classes,): a label is predicted where its
-            probability is at least this; of `probabilities`, and of each of `models`.
+        models: With several models, the name and the probabilities of each. Models with the same name get their
+            position appended: "a.keras (1)".
+        thresholds: With several labels per image, (classes,): a label is predicted if its probability is at least this.
+        models_thresholds: The same for each of `models`.
     """
     names = _different([name for name, _ in models])
     every = [probabilities, *(each for _, each in models)]
@@ -199,7 +201,7 @@ def prediction_table(
 
 
 def _different(names: Sequence[str]) -> list[str]:
-    """The names, with its place behind each that is there more than once."""
+    """The names; a name that occurs more than once gets its position appended."""
     times, used = Counter(names), set(names)
     found = []
     for place, name in enumerate(names, 1):
@@ -222,13 +224,13 @@ def table_of(
     part: str | None = None,
     **thresholds: Any,
 ) -> PredictionTable:
-    """Makes the table of a source's pictures, with their split and their groups where these are known.
+    """Make the table of a source's images, with their split and their groups if these are known.
 
     Args:
-        source: The pictures.
+        source: The images.
         classes, labels, probabilities, models, thresholds: As for `prediction_table`.
-        read: int (n,), the places in the source of the pictures that were read; None for all.
-        part: The split of all of them, where the source names none.
+        read: int (n,), the indices in the source of the images that were read; None for all.
+        part: The split of all images, if the source names none.
     """
     places = range(len(source)) if read is None else read.tolist()
     parts = [part] * len(source) if part and source.parts is None else source.parts
@@ -242,9 +244,9 @@ def table_of(
 
 
 def concatenated(tables: Sequence[PredictionTable]) -> PredictionTable:
-    """The rows of tables of the same classes and models, one table after the other.
+    """Concatenate tables of the same classes and models.
 
-    What is known of the pictures of some tables only is "" for the others.
+    An optional column that only some of the tables have is "" in the rows of the others.
     """
     first = tables[0]
     known = [name for name in ABOUT if any(getattr(table, name) is not None for table in tables)]
@@ -266,17 +268,18 @@ def concatenated(tables: Sequence[PredictionTable]) -> PredictionTable:
 
 
 def read_predictions(path: Path) -> PredictionTable:
-    """Reads a predictions.csv.
+    """Read a predictions.csv.
 
     Raises:
-        InputError: There is no such file, or it is damaged: other columns, a row that is too short, a class that is
-            none of its columns, a value that is no probability, or a predicted class that is not the likeliest.
+        InputError: The file does not exist or is damaged: it has other columns, a row with a different number of
+            columns, a class without a column, a value that is not a probability, or a predicted class that is not the
+            most probable one.
     """
     try:
         with io.TextIOWrapper(open_regular(path), "utf-8", "surrogateescape", newline="") as file:
             return _read(csv.reader(file, strict=True))
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; `evaluate` writes it into its folder") from None
+        raise InputError(f"{path}: does not exist; `evaluate` writes it into its folder") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, csv.Error) as error:
@@ -285,11 +288,13 @@ def read_predictions(path: Path) -> PredictionTable:
 
 @dataclass(frozen=True)
 class _Layout:
+    """The columns of a file. firsts: The number of columns before those of the classes."""
+
     several: bool
     models: list[str]
     about: list[str]
     classes: list[str]
-    firsts: int  # the columns before those of the classes
+    firsts: int
 
 
 def _read(rows: Iterator[list[str]]) -> PredictionTable:
@@ -302,21 +307,23 @@ def _read(rows: Iterator[list[str]]) -> PredictionTable:
     values: list[np.ndarray] = []
     for place, row in enumerate(rows, 1):
         if len(row) != columns:
-            raise ValueError(f"row {place} has {len(row)} columns, and the first row {columns}")
-        told = 3 + len(layout.models)
+            raise ValueError(f"row {place} has {len(row)} columns, but the first row has {columns}")
+        # The true class, the predicted one, and that of each model.
+        end = 3 + len(layout.models)
         try:
-            labels.append([_label(cell, numbers, several=several) for cell in row[1:told]])
+            labels.append([_label(cell, numbers, several=several) for cell in row[1:end]])
         except KeyError as error:
-            raise ValueError(f"row {place}: {error.args[0]!r} is none of its {len(numbers)} classes") from None
+            raise ValueError(f"row {place}: {error.args[0]!r} is not one of its {len(numbers)} classes") from None
+        # The probabilities: those of the average first, then those of each model.
         found = np.array(list(map(float, row[firsts:])), np.float32).reshape(tables, -1)
-        if not (found.min() >= 0 and found.max() <= 1 + SUM_TOLERANCE):  # of NaN neither holds
-            raise ValueError(f"row {place} has values that are no probabilities")
+        if not (found.min() >= 0 and found.max() <= 1 + SUM_TOLERANCE):  # also fails for NaN
+            raise ValueError(f"row {place} has values that are not probabilities")
         if not several:
             if np.abs(found.sum(axis=1) - 1).max() > SUM_TOLERANCE:
                 raise ValueError(f"row {place} has probabilities that do not sum to 1")
-            if any(found[table][said] != found[table].max() for table, said in enumerate(labels[-1][1:])):
-                raise ValueError(f"row {place} has a predicted class that is not the likeliest of its columns")
-        texts.append([row[0], *row[told:firsts]])
+            if any(found[table][number] != found[table].max() for table, number in enumerate(labels[-1][1:])):
+                raise ValueError(f"row {place} has a predicted class that is not the most probable of its columns")
+        texts.append([row[0], *row[end:firsts]])
         values.append(found)
     if not texts:
         raise ValueError("it has no rows")
@@ -336,7 +343,7 @@ def _read(rows: Iterator[list[str]]) -> PredictionTable:
 
 
 def _layout(header: list[str]) -> _Layout:
-    """The columns, as the first row names them; ValueError where they are not those of the format."""
+    """The columns according to the first row; ValueError if they do not match the format."""
     several = tuple(header[1:3]) == SEVERAL_LABELS
     if header[:1] != ["picture"] or (not several and tuple(header[1:3]) != ONE_LABEL):
         raise ValueError(f"its first columns are not picture, true and predicted, but {', '.join(header[:3])!r}")
@@ -348,7 +355,7 @@ def _layout(header: list[str]) -> _Layout:
     count, beyond = divmod(len(columns), 1 + len(models))
     first = columns[:count]
     if not count or beyond or columns[count:] != [f"{each} by {model}" for model in names for each in first]:
-        raise ValueError("it has not one column per class for each of its models")
+        raise ValueError("it does not have one column per class for each of its models")
     classes = [_class_name(column) for column in first]
     for what, words in (("column", about), ("class", classes), ("model", names)):
         if twice := [name for name, times in Counter(words).items() if times > 1]:
@@ -372,7 +379,7 @@ def _escaped(name: str) -> str:
 
 
 def _class_column(name: str) -> str:
-    """The column of a class: its name, but for those that are also named as one of the first columns."""
+    """The column of a class: its name, with a prefix if one of the first columns has that name."""
     return CLASS + name if _is_reserved(name) else name
 
 
@@ -381,7 +388,10 @@ def _class_name(column: str) -> str:
 
 
 def _is_reserved(name: str) -> bool:
-    """Whether it is a first column's name, also behind any number of "class ": no two names have one column."""
+    """Whether a class name needs the prefix: it is the name of a first column, behind any number of "class ".
+
+    Prefixing names that have the prefix already keeps different classes in different columns.
+    """
     while name.startswith(CLASS):
         name = name.removeprefix(CLASS)
     return RESERVED.fullmatch(name) is not None

@@ -1,4 +1,4 @@
-"""What a classifier gets right and wrong on labelled pictures."""
+"""The report of a classifier on labelled images: scores by class, confusion matrix and mistakes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ from ..common.packages import required
 from .intervals import Value
 from .metrics import NAMES, Figures, balanced_accuracy, figures
 
-# Figures of the held-out pictures that a history may have beside loss and accuracy, and how they are called.
+# Columns of a history with held-out metrics besides loss and accuracy, and their names in figures.
 HELD_OUT_FIGURES = {"val_balanced_accuracy": "balanced", "val_mean_average_precision": "mean average precision"}
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """precision and recall in [0, 1], 0 where there is nothing to divide by; support: its pictures."""
+    """The scores of one class.
+
+    Attributes:
+        name: The name of the class.
+        precision, recall, f1: In [0, 1]; 0 where the denominator is 0.
+        support: The number of images of the class.
+    """
 
     name: str
     precision: float
@@ -29,7 +35,14 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A picture classified wrongly, and how sure the model was, in [0, 1]."""
+    """A misclassified image.
+
+    Attributes:
+        index: The index of the image.
+        name: The name of the image.
+        true, predicted: The names of its true and its predicted class.
+        probability: The probability of the predicted class, in [0, 1].
+    """
 
     index: int
     name: str
@@ -40,11 +53,18 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Report:
-    """accuracy in [0, 1]; `confusion[true][predicted]` in pictures; mistakes, the surest first.
+    """The report of a classifier.
 
-    balanced_accuracy: the mean of the classes' recalls, over the classes that have pictures.
-    figures: these and more, with 95 % intervals; None of a report that was read from a file.
-    rarest: the class of the fewest pictures, of several the one of the least recall; None where all have as many.
+    Attributes:
+        accuracy: The share of images that are classified correctly, in [0, 1].
+        balanced_accuracy: The mean of the classes' recalls, over the classes that have images, in [0, 1].
+        rarest: The class with the fewest images, among several the one with the lowest recall; None if all classes have
+            equally many.
+        classes: The scores of each class.
+        confusion: `confusion[true][predicted]` is a number of images.
+        mistakes: The misclassified images, the most confident ones first.
+        unreadable: (file, reason) of each file that was left out.
+        figures: These and further metrics with 95 % intervals; None in a report that was read from a file.
     """
 
     accuracy: float
@@ -58,7 +78,7 @@ class Report:
 
     @property
     def headline(self) -> str:
-        """Such as "accuracy 96.19% (94.10–97.55), balanced accuracy 60.00% (41.52–71.30); rarest class 'b', …"."""
+        """In words: "accuracy 96.19% (94.10–97.55), balanced accuracy 60.00% (41.52–71.30); rarest class 'b', …"."""
         values = self.figures.values if self.figures else {}
         named = {"accuracy": self.accuracy, "balanced_accuracy": self.balanced_accuracy}
         text = ", ".join(f"{NAMES[key]} {share:.2%}{_interval(values.get(key))}" for key, share in named.items())
@@ -66,7 +86,7 @@ class Report:
 
     @property
     def rarest_class(self) -> str:
-        """The rarest class and its recall; "" where all classes have as many pictures."""
+        """The rarest class and its recall, in words; "" if all classes have equally many images."""
         if self.rarest is None:
             return ""
         name, pictures, recall = self.rarest.name, self.rarest.support, self.rarest.recall
@@ -74,7 +94,7 @@ class Report:
 
     @property
     def pictures(self) -> int:
-        """The number of pictures that were scored."""
+        """The number of images."""
         return sum(score.support for score in self.classes)
 
     def as_json(self) -> dict[str, object]:
@@ -90,14 +110,15 @@ def classification_report(
     *,
     groups: Sequence[str] | None = None,
 ) -> Report:
-    """Scores a classifier's probabilities.
+    """Make the report of a classifier's probabilities.
 
     Args:
-        labels: (n,) the true classes' numbers.
-        probabilities: (n, classes), as the model gives them.
-        class_names, picture_names: what the report calls them.
-        unreadable: files that were left out, with reasons, to be listed.
-        groups: the group of each picture, by which the intervals are then; None for no groups.
+        labels: (n,) indices of the true classes.
+        probabilities: (n, classes), the outputs of the model.
+        class_names: The names of the classes.
+        picture_names: The names of the images.
+        unreadable: (file, reason) of each file that was left out, for the report.
+        groups: The group of each image, "" for none: intervals are then based on groups. None for no groups.
     """
     metrics = required("sklearn.metrics", "a report")
 
@@ -140,10 +161,10 @@ def _interval(value: Value | None) -> str:
 
 
 def most_confused(report: Report, most: int = 20) -> list[tuple[str, str, int]]:
-    """(true class, what it is taken for, pictures), the most frequent first."""
+    """(true class, predicted class, number of images) of the most frequent confusions, the most frequent first."""
     counts = np.array(report.confusion)
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:most]
     pairs = zip(*np.unravel_index(order, counts.shape), strict=True)
     names = [score.name for score in report.classes]
-    return [(names[true], names[said], int(counts[true, said])) for true, said in pairs if counts[true, said]]
+    return [(names[true], names[other], int(counts[true, other])) for true, other in pairs if counts[true, other]]

@@ -1,7 +1,7 @@
-"""One HTML page of sections: self-contained, without scripts, light or dark as the reader wants, and for paper.
+"""A self-contained HTML page of sections: without scripts, in the reader's light or dark theme, and printable.
 
-Everything that is shown is escaped by Jinja, and names are printable. The page allows itself its own style and pictures
-in it, and nothing else (Content-Security-Policy), so that no name in it can do anything.
+Jinja escapes all content, and names are made printable. The page's Content-Security-Policy permits only its own style
+and embedded images, so that no name in it can have an effect.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MARK = f'<meta name="generator" content="{GENERATOR}'
 
 @dataclass(frozen=True)
 class Line:
-    """A sentence; strong: the one that a reader must see."""
+    """A paragraph. strong: Whether to emphasise it."""
 
     text: str
     strong: bool = False
@@ -33,9 +33,14 @@ class Line:
 
 @dataclass(frozen=True)
 class TableBlock:
-    """Rows of texts. caption: Above it. texts: How many columns are of texts; those after them are of numbers.
+    """A table.
 
-    columns: Whether the rows may stand in two columns, where there is room.
+    Attributes:
+        header: The names of the columns.
+        rows: The cells of each row.
+        caption: The text above the table.
+        texts: The number of leading columns that hold text; the others hold numbers.
+        columns: Whether the rows may be set in two columns if the page is wide enough.
     """
 
     header: Sequence[str]
@@ -48,7 +53,13 @@ class TableBlock:
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG or PNG. alt: What it shows, for those who do not see it. width: In pixels at most; 0 for the page's."""
+    """An image.
+
+    Attributes:
+        content: The bytes of an SVG or a PNG.
+        alt: A description, for readers who cannot see the image.
+        width: The maximum width in pixels; 0 for that of the page.
+    """
 
     content: bytes
     alt: str
@@ -74,7 +85,7 @@ Block = Line | TableBlock | Picture | Code
 
 @dataclass
 class Section:
-    """A part of the page; one without blocks is left out."""
+    """A section of the page; sections without blocks are left out."""
 
     title: str
     blocks: list[Block] = field(default_factory=list)
@@ -163,7 +174,7 @@ alt="{{ block.alt | printable }}"></figure>
 
 
 def page(title: str, sections: Sequence[Section], about: str = "") -> str:
-    """The page as HTML. title, about: Above the sections."""
+    """The page as HTML. title, about: The heading, and a line below it."""
     environment = required("jinja2", "report.html").Environment(autoescape=True)
     environment.filters["printable"] = printable
     digest = b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
@@ -181,20 +192,20 @@ def page(title: str, sections: Sequence[Section], about: str = "") -> str:
 
 
 def write_page(path: Path, title: str, sections: Sequence[Section], about: str = "") -> None:
-    """Writes the page, in one step; over an earlier report, and never over a file of another origin.
+    """Write the page in one step. An earlier report is replaced.
 
     Raises:
-        InputError: `path` is there and is no report of this package.
+        InputError: `path` exists and is not a report of this package.
     """
     require_own(path)
     write_text(path, page(title, sections, about))
 
 
 def require_own(path: Path) -> None:
-    """Raises InputError where a file is there that is no report of this package: it would be overwritten."""
+    """Raise InputError if the file exists and is not a report of this package, since it would be overwritten."""
     try:
         start = read_start(path, 2000)
     except FileNotFoundError:
         return
     if MARK.encode() not in start:
-        raise InputError(f"{path}: is there already and is no report of this program; move it, nothing is overwritten")
+        raise InputError(f"{path}: exists already and is not a report of this program; move it: it is not overwritten")

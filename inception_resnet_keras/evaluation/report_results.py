@@ -1,4 +1,4 @@
-"""The results in report.html: figures with intervals, curves, confusion, mistakes and explanations of one table."""
+"""The results in report.html: metrics with intervals, curves, confusion, mistakes and explanations of one table."""
 
 from __future__ import annotations
 
@@ -26,15 +26,26 @@ SHARES = ("accuracy", "top5", "balanced_accuracy", "sensitivity", "specificity",
 
 
 def results(title: str, table: PredictionTable, *, used_for_training: bool = False) -> Section:
-    """Figures with intervals, curves, confusion and mistakes of a table of predictions."""
+    """The section with metrics, curves, confusion matrix and mistakes of a table of predictions.
+
+    Args:
+        title: The title of the section.
+        table: The predictions.
+        used_for_training: Whether the images chose the best epoch, which a line then says.
+    """
     section = Section(title)
     if used_for_training:
         section.blocks.append(
-            Line("These pictures chose the best epoch, and may have chosen settings: a test part judges more strictly.")
+            Line(
+                "These pictures chose the best epoch, and perhaps settings, so the results may be optimistic: a test "
+                "part gives unbiased ones."
+            )
         )
     units = Units(len(table), table.group)
     if units.grouped:
-        section.blocks.append(Line(f"Intervals count {len(units):,} groups, since pictures of a group are alike."))
+        section.blocks.append(
+            Line(f"Intervals are based on {len(units):,} groups, because pictures of a group are not independent.")
+        )
     areas: dict[Kind, dict[str, tuple[float, float]]] = {}
     if table.multi_label:
         labelled = label_report(table)
@@ -58,15 +69,15 @@ def _class_results(table: PredictionTable, found: Figures) -> Iterator[Block]:
     yield _class_headline(found)
     if found.positive is not None:
         yield Line(
-            f"Positive class: {found.positive}. Sensitivity, specificity, precision, F1, AUC and average precision of "
-            "both classes together are of it."
+            f"Positive class: {found.positive}. In the table of all classes, sensitivity, specificity, precision, F1, "
+            "AUC and average precision refer to it."
         )
     names = figure_names(found)
     values = [[names[key], _text(key, value), value.method] for key, value in found.values.items()]
-    yield TableBlock(["figure", "value (95 % interval)", "interval"], values, "Of all classes", texts=1)
+    yield TableBlock(["figure", "value (95 % interval)", "interval"], values, "All classes", texts=1)
     scores, more = found.classes, ""
     if len(scores) > CLASSES_LISTED:
-        more = f": the {CLASSES_LISTED} of {len(scores)} with the least sensitivity"
+        more = f": the {CLASSES_LISTED} of {len(scores)} with the lowest sensitivity"
         scores = sorted(scores, key=lambda score: score.sensitivity.value if score.sensitivity else 0.0)[
             :CLASSES_LISTED
         ]
@@ -82,8 +93,8 @@ def _class_results(table: PredictionTable, found: Figures) -> Iterator[Block]:
     )
     confused = most_confused(report, 10)
     if confused:
-        rows = [[true, said, f"{count:,}"] for true, said, count in confused]
-        yield TableBlock(["true class", "taken for", "pictures"], rows, "Confused most often", texts=2)
+        rows = [[true, other, f"{count:,}"] for true, other, count in confused]
+        yield TableBlock(["true class", "predicted", "pictures"], rows, "Confused most often", texts=2)
     drawn = [("model", table.probabilities, found.calibration)]
     figure = curves.reliability(table.labels, drawn, list(table.classes))
     yield Picture(svg_of(figure), "accuracy beside confidence", 420)
@@ -94,34 +105,34 @@ def _figures(table: PredictionTable) -> Figures:
 
 
 def headline(table: PredictionTable) -> Line:
-    """The accuracy and the balanced accuracy, or the scores of all labels."""
+    """A line with the accuracy and the balanced accuracy, or with the scores of all labels."""
     return _label_headline(label_report(table)) if table.multi_label else _class_headline(_figures(table))
 
 
 def _class_headline(found: Figures) -> Line:
     accuracy, balanced = (found.values[key].percent() for key in ("accuracy", "balanced_accuracy"))
     return Line(
-        f"Accuracy {accuracy} and balanced accuracy {balanced} of {found.pictures:,} pictures; in brackets 95 % "
-        "intervals.",
+        f"Accuracy {accuracy} and balanced accuracy {balanced} on {found.pictures:,} pictures, with 95 % intervals in "
+        "brackets.",
         strong=True,
     )
 
 
 def _text(key: str, value: Value | None) -> str:
-    """Shares in per cent, areas and coefficients as decimal numbers."""
+    """A metric as text: shares in per cent, areas and coefficients as decimal numbers."""
     if value is None:
         return "–"
     return value.percent() if key in SHARES else value.decimal()
 
 
 def label_report(table: PredictionTable) -> MultiLabelReport:
-    """The scores of a table of several labels per picture, at thresholds that decide as the table does."""
+    """The scores of a table with several labels per image, at thresholds that reproduce its predictions."""
     cuts, names = _thresholds(table), (list(table.classes), list(table.pictures))
     return multi_label_report(table.labels, table.probabilities, cuts, *names, groups=table.group)
 
 
 def _label_headline(report: MultiLabelReport) -> Line:
-    return Line(report.headline[:1].upper() + report.headline[1:] + "; in brackets 95 % intervals.", strong=True)
+    return Line(report.headline[:1].upper() + report.headline[1:] + ", with 95 % intervals in brackets.", strong=True)
 
 
 def _label_results(report: MultiLabelReport) -> Iterator[Block]:
@@ -143,11 +154,11 @@ def _label_results(report: MultiLabelReport) -> Iterator[Block]:
 
 
 def _thresholds(table: PredictionTable) -> list[float]:
-    """A threshold for each label that decides as the table does."""
+    """A threshold for each label that reproduces the table's predictions."""
     found = []
-    for said, given in zip(table.predicted.T.astype(bool), table.probabilities.T, strict=True):
-        below = float(given[~said].max()) if (~said).any() else 0.0
-        above = float(given[said].min()) if said.any() else 1.0
+    for predicted, given in zip(table.predicted.T.astype(bool), table.probabilities.T, strict=True):
+        below = float(given[~predicted].max()) if (~predicted).any() else 0.0
+        above = float(given[predicted].min()) if predicted.any() else 1.0
         found.append((below + above) / 2 if below < above else above)
     return found
 
@@ -157,12 +168,12 @@ def _report(table: PredictionTable) -> Report:
 
 
 def _mistakes(table: PredictionTable) -> Iterator[Block]:
-    """The surest mistakes, for the pictures that are files and still there."""
+    """The most confident mistakes, with images if they are files that still exist."""
     if table.multi_label:
         return
     report = _report(table)
     if not report.mistakes:
-        yield Line("Every picture is classified rightly.")
+        yield Line("All pictures are classified correctly.")
         return
     shown = []
     for mistake in report.mistakes[: plots.MISTAKES_SHOWN]:
@@ -172,35 +183,42 @@ def _mistakes(table: PredictionTable) -> Iterator[Block]:
     if shown:
         few = replace(report, mistakes=[mistake for mistake, _ in shown])
         figure = plots.mistakes(few, [picture for _, picture in shown], len(report.mistakes))
-        yield Picture(svg_of(figure), "the surest mistakes")
+        yield Picture(svg_of(figure), "the most confident mistakes")
     rows = [
         [mistake.name, mistake.true, mistake.predicted, percent(mistake.probability, 0)]
         for mistake in report.mistakes[: plots.MISTAKES_SHOWN]
     ]
-    yield TableBlock(["picture", "true", "predicted", "probability"], rows, "The surest mistakes", texts=3)
+    yield TableBlock(["picture", "true", "predicted", "probability"], rows, "The most confident mistakes", texts=3)
 
 
 def explanations_of(folder: Path, table: PredictionTable, most: int) -> Section:
-    """Of the surest mistakes, and of as many pictures that are right, why the model says what it says."""
+    """The section with explanations of the most confident mistakes and of as many correct predictions.
+
+    Args:
+        folder: The run's folder.
+        table: The predictions to choose from.
+        most: The maximum number of explanations.
+    """
     section = Section("Explanations")
     if not most:
         again = command("report", folder, "--explanations", "4")
-        section.blocks += [Line("None were asked for. This command makes the report with four:"), Code(again)]
+        section.blocks += [Line("None were requested. This command makes the report with four:"), Code(again)]
         return section
     from .explain import explained_figures
 
-    sure = np.argsort(-table.probabilities.max(axis=1), kind="stable").tolist()
-    there = [place for place in sure if Path(table.pictures[place]).is_file()]
+    # Only images whose files still exist can be explained, the most confident predictions first.
+    confident = np.argsort(-table.probabilities.max(axis=1), kind="stable").tolist()
+    existing = [place for place in confident if Path(table.pictures[place]).is_file()]
     right = table.predicted == table.labels
-    wrong = [place for place in there if not right[place]][: (most + 1) // 2]
-    chosen = [*wrong, *[place for place in there if right[place]][: most - len(wrong)]]
+    wrong = [place for place in existing if not right[place]][: (most + 1) // 2]
+    chosen = [*wrong, *[place for place in existing if right[place]][: most - len(wrong)]]
     files = [(Path(table.pictures[place]), table.classes[int(table.labels[place])]) for place in chosen]
     section.blocks += [
         Picture(svg_of(figure), f"explanation of {file.name}", 900)
         for figure, (file, _) in zip(explained_figures(folder, files), files, strict=False)
     ]
     if not section.blocks:
-        section.blocks.append(Line("The pictures are no files, or are no longer there: nothing can be explained."))
+        section.blocks.append(Line("The pictures are not files, or no longer exist: none can be explained."))
     return section
 
 

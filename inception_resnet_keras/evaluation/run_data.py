@@ -1,8 +1,8 @@
-"""Pictures of training runs: which of them an evaluation takes, and whether a run was trained on those it takes.
+"""The images of training runs: which of them to evaluate, and whether a run was trained on the evaluated images.
 
-A run's split.csv answers both. Of a run with a test part the test pictures are evaluated, else those that it held out.
-Runs of versions that wrote no split.csv are read from config.json: the fifth that they held out is drawn again, and
-whether they were trained on other pictures cannot be known.
+A run's split.csv answers both questions. The test part of a run is evaluated if it has one, otherwise its held-out
+images. For runs of versions that wrote no split.csv, config.json is read: the fifth that they held out is drawn again,
+and it is not known whether they were trained on other images.
 """
 
 from __future__ import annotations
@@ -41,12 +41,16 @@ from ..weights.runs import MODEL_FILE, RUN_CONFIG, require_same_run
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run, as its config.json describes it.
+    """A run, as described by its config.json.
 
-    name: as the user gave it: the folder, or a file in it. data: what it was trained on; None for the digits.
-    val: its held-out pictures; None where they were declared by `data` or drawn from it. rules: how, with its seed;
-    None where that cannot be repeated without its split.csv. split_digest: of its split.csv as it was written; "" where
-    that is not known. copy_distance: how far the perceptual hashes of near-identical pictures may differ.
+    Attributes:
+        name: The run as the user gave it: its folder, or a file in it.
+        folder: The run's folder.
+        data: The images that it was trained on; None for the digits.
+        val: Its held-out images; None if they were declared by `data` or drawn from it.
+        rules: How they were drawn, with the seed; None if that cannot be repeated without split.csv.
+        split_digest: The digest of its split.csv when it was written; "" if it is not known.
+        copy_distance: The maximum distance of the perceptual hashes of near-identical images, in bits.
     """
 
     name: str
@@ -59,62 +63,64 @@ class TrainedRun:
 
     @cached_property
     def split(self) -> Split | None:
-        """Its split.csv, None where it has none; InputError where it is damaged or of another run."""
+        """The run's split.csv; None if it has none; InputError if it is damaged or belongs to another run."""
         file = self.folder / SPLIT_FILE
         if not os.path.lexists(file):
             return None
         split = read_split(file)
         if self.split_digest not in ("", split.digest):
             raise InputError(
-                f"{file}: has other rows than the run wrote: it was cut or changed, or is of another run; restore it, "
-                "or delete it to go on without"
+                f"{file}: has other rows than the run wrote: it was changed, or belongs to another run; restore it, or "
+                "delete it to continue without"
             )
         return split
 
     def is_trained_on(self, data: str) -> bool:
-        """Whether `data` stands for the source that it was trained on; a copy of it does not."""
+        """Whether `data` names the source that the run was trained on; a copy of it does not."""
         if self.data is None:
             return data == DIGITS and not Path(data).exists()
         return same_source(self.data, data)
 
     @property
     def part(self) -> str:
-        """The part that is evaluated."""
+        """The part to evaluate: "test" if the run has one, otherwise "val"."""
         return TEST if self.split is not None and TEST in self.split.parts else VAL
 
     def held_out_in(self, source: Source) -> np.ndarray:
-        """int64 (n,): which pictures of the source that it was trained on are of the part that is evaluated.
+        """The indices of the images to evaluate in the source that the run was trained on, int64 (n,).
 
-        Raises InputError where its split.csv is missing and the split cannot be drawn again.
+        Raises:
+            InputError: split.csv is missing, and the split cannot be drawn again.
         """
         if self.split is not None:
             return part_indices(source, self.split, self.part)
         if self.rules is None:
             raise InputError(
-                f"{self.folder / SPLIT_FILE}: is missing, and which pictures the run held out cannot be known without "
-                "it, because they were not drawn as a fifth of each class: restore it"
+                f"{self.folder / SPLIT_FILE}: is missing; without it, the held-out pictures of the run are not known, "
+                "because they were not drawn as a fifth of each class: restore it"
             )
         return np.flatnonzero(draw_split(replace(source, parts=None), self.rules) == VAL)
 
     def changes(self, data: str, held_out: int) -> str:
-        """What is to be said where `data` no longer has the pictures that it had in training; else ""."""
+        """A note if `data` no longer has the images that it had in training; otherwise ""."""
         if self.split is not None:
             missing = self.split.parts.count(self.part) - held_out
-            lost = f"no longer there: {counted(missing, 'other picture')} that {self.name} held out"
+            verb = "exists" if missing == 1 else "exist"
+            lost = f"{counted(missing, 'other picture')} that {self.name} held out no longer {verb}"
             return lost if missing > 0 else ""
         if _reported_as_many(self.folder, held_out):
             return ""
         return (
-            f"{data} has other pictures now than when {self.name} was trained: which fifth was held out cannot be told "
-            "any more, and the figures are of pictures it was trained on too"
+            f"{data} has changed since {self.name} was trained: the fifth that it held out is not known any more, and "
+            "the evaluated pictures include some that it was trained on"
         )
 
     def unhashed(self) -> str:
-        """What is to be said where the run ended before all its pictures were hashed; else ""."""
+        """A note if the run ended before all its images were hashed; otherwise ""."""
         missing = self.split.hashes.count("") if self.split is not None else 0
         if self.split is not None and missing == len(self.split):
-            return f"{self.name} kept no hashes of its pictures (copies=skip): copies of them are not recognised"
-        if not missing or (self.folder / "report.json").exists():  # of a finished run they cannot be decoded
+            return f"{self.name} stored no hashes of its pictures (copies=skip): copies of them are not recognised"
+        if not missing or (self.folder / "report.json").exists():  # in a finished run, they are unreadable images
             return ""
         return (
             f"{self.name} was interrupted before {missing:,} of its pictures were hashed: copies of those are not "
@@ -124,13 +130,17 @@ class TrainedRun:
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """What is evaluated, before it is opened.
+    """The images to evaluate, before they are opened.
 
-    data: the source, as reports call it. place: what `open_source` opens. note: how the pictures relate to the runs.
-    trained: whether the note says that runs were trained on these pictures.
-    own: runs whose held-out pictures these are; with `held_out_only`, they are selected from what is opened.
-    others: runs that were not trained on `data` by name, but may be on the same pictures. by_name: whether the user
-    named `data`, of which the test part is then evaluated, where it declares one.
+    Attributes:
+        data: The name of the source in reports.
+        place: The source for `open_source`.
+        note: How the images relate to the runs.
+        own: The runs that held these images out.
+        others: The runs that were not trained on `data` by name, but perhaps on the same images.
+        held_out_only: Whether to select the held-out images of `own` from the opened source.
+        by_name: Whether the user named `data`; its test part is then evaluated if it declares one.
+        trained: Whether the note says that runs were trained on these images.
     """
 
     data: str
@@ -145,11 +155,17 @@ class EvaluationData:
     def select(
         self, source: Source, progress: Progress = lambda done, total: None, *, allow_trained: bool = True
     ) -> tuple[Source, str]:
-        """Selects the pictures to evaluate from the opened source, and says which and how they relate to the runs.
+        """Select the images to evaluate from the opened source.
 
-        Every picture is looked for in every run's split.csv, by path and by content. Without `allow_trained`,
-        pictures that a run was trained on raise an InputError.
+        Every image is searched for in the split.csv of every run, by path and by content.
+
+        Returns:
+            The selected images, and a note on how they relate to the runs.
+
+        Raises:
+            InputError: A run was trained on some of the images, and `allow_trained` is False.
         """
+        # Select the test part, the held-out images, or all images.
         own, others, notes = self.own, self.others, [*source.notes, self.note]
         trained = [self.note] if self.trained else []
         if self.by_name and TEST in (source.parts or ()):
@@ -161,13 +177,14 @@ class EvaluationData:
             chosen = [run.held_out_in(source) for run in own]
             if all(np.array_equal(each, chosen[0]) for each in chosen):
                 if not len(chosen[0]):
-                    raise InputError(f"{self.data}: has none of the pictures any more that {own[0].name} held out")
+                    raise InputError(f"{self.data}: no longer has any of the pictures that {own[0].name} held out")
                 source = _of_part(source.take(chosen[0]), own[0].part)
                 notes += [run.changes(self.data, len(source)) for run in own]
             else:
                 own, notes = (), [_trained_on_these(own)]
                 trained += notes
         source = _of_part(source, source_part(self.place)[1])
+        # Compare them with the images of every run.
         runs = [*own, *others]
         splits = [split for run in runs if (split := run.split) is not None]
         distance = min((run.copy_distance for run in runs), default=COPY_DISTANCE)
@@ -175,8 +192,8 @@ class EvaluationData:
         uses = [next(answers) if run.split is not None else None for run in runs]
         relations = [_relation(run, use, own=run in own) for run, use in zip(runs, uses, strict=True)]
         trained += [
-            said
-            for said, use in zip(relations, uses, strict=True)
+            relation
+            for relation, use in zip(relations, uses, strict=True)
             if use is not None and np.isin(use, (TRAINED_ON, NEAR_TRAINED)).any()
         ]
         if trained and not allow_trained:
@@ -189,7 +206,7 @@ class EvaluationData:
         return source, "; ".join(filter(None, notes))
 
     def chose_thresholds(self, source: Source) -> bool:
-        """Whether the evaluated pictures are those that a run held out, by which it chose thresholds of labels."""
+        """Whether a run chose the thresholds of its labels on the evaluated images, because it held these out."""
         place, part = source_part(self.place)
         if part == VAL:
             named = [(str(run.folder / SPLIT_FILE), run.data or DIGITS) for run in (*self.own, *self.others)]
@@ -199,22 +216,22 @@ class EvaluationData:
 
 
 def choose(models: Sequence[str], data: str | None) -> EvaluationData:
-    """Chooses what models are evaluated on.
+    """Choose the images that models are evaluated on.
 
     Args:
-        models: As they were given: runs, files of runs, and any others.
-        data: A source. Where runs were trained on it, the pictures that they held out are evaluated. None takes
-            what the only model, a run, held out.
+        models: The models, as given: runs, files of runs, and others.
+        data: A source. If runs were trained on it, their held-out images are evaluated. None takes the held-out images
+            of the only model, which must be a run.
 
     Raises:
-        InputError: `data` is None and the models are anything but one run, or a split.csv is damaged.
+        InputError: `data` is None and the models are not a single run, or a split.csv is damaged.
     """
     runs = [run for model in models if (run := find_run(model))]
     if data is None:
         if len(models) != 1 or not runs:
             raise InputError(
-                "data: none is given; give labelled pictures as --data: only a single run of `train` is evaluated "
-                "without, on the pictures that it held out"
+                "data: none is given; give labelled pictures as --data: only a single run of `train` can be evaluated "
+                "without, on its held-out pictures"
             )
         return _held_out_by(runs[0])
     here = [run for run in runs if run.is_trained_on(data)]
@@ -227,15 +244,16 @@ def choose(models: Sequence[str], data: str | None) -> EvaluationData:
 
 
 def find_run(model: str) -> TrainedRun | None:
-    """The run that a model's path is the folder or a file of; None of anything else.
+    """The run whose folder, or a file in it, is the path of a model; None for other models.
 
-    Raises InputError where the run's config.json is damaged, or the model is of another run: on what it was trained
-    would not be known, and the figures would be of pictures that it was trained on.
+    Raises:
+        InputError: The run's config.json is damaged, or the model belongs to another run: its training images would not
+            be known, and the evaluation might use them.
     """
     path = Path(model)
     folder = path if path.is_dir() else path.parent
     config = folder / RUN_CONFIG
-    file = path if path.suffix == ".keras" else folder / MODEL_FILE  # an export in the folder is of its model
+    file = path if path.suffix == ".keras" else folder / MODEL_FILE  # an export in the folder belongs to its model
     if not path.exists() or not (folder / MODEL_FILE).is_file() or not os.path.lexists(config) or not has_card(file):
         return None
     require_same_run(file)
@@ -245,16 +263,16 @@ def find_run(model: str) -> TrainedRun | None:
         distance = settings.get("copy_distance", COPY_DISTANCE)
         run = TrainedRun(model, folder, settings["data"], settings["val"], _rules(settings), digest, distance)
         if not all(place is None or isinstance(place, str) for place in (run.data, run.val)):
-            raise TypeError("its pictures are no text")
+            raise TypeError("its data or val is not text")
         if not is_integer(settings["seed"]) or not is_integer(distance) or not isinstance(digest, str):
-            raise TypeError("its seed or copy_distance is no integer, or its split no text")
+            raise TypeError("its seed or copy_distance is not an integer, or its split is not text")
     except (KeyError, TypeError) as error:
         raise damaged_run_config(config, error) from None
     return run
 
 
 def _rules(settings: Mapping[str, Any]) -> SplitRules | None:
-    """How a run drew its held-out pictures, if all that counts was the seed."""
+    """How a run drew its held-out images; None if that depends on more than the seed."""
     drawn_otherwise = any(settings.get(name) for name in ("test_fraction", "group", "folds"))
     if drawn_otherwise or settings.get("val_fraction", HELD_OUT_SHARE) != HELD_OUT_SHARE:
         return None
@@ -262,24 +280,25 @@ def _rules(settings: Mapping[str, Any]) -> SplitRules | None:
 
 
 def _of_part(source: Source, part: str | None) -> Source:
-    """The pictures, which are all of one part, with that part; None where it is not known."""
+    """The images with the part that all of them belong to. part: None if it is not known."""
     return source if part is None or source.parts is not None else replace(source, parts=[part] * len(source))
 
 
 def _held_out_by(run: TrainedRun) -> EvaluationData:
     data = (run.val if run.part == VAL else None) or run.data or DIGITS
-    # Files are named by the split itself; pictures without a path are selected from where they came from.
+    # The split lists files by path; images without a path are selected from their source.
     from_split = run.split is not None and source_kind(data).has_files
     place = f"{run.folder / SPLIT_FILE}:{run.part}" if from_split else data
     if run.val and run.part == VAL:
-        return EvaluationData(data, place, f"these are the held-out pictures that {run.name} was given", [run])
+        return EvaluationData(data, place, f"these are the pictures that {run.name} was given to hold out", [run])
     return EvaluationData(data, place, _fifth_note(data, [run]), [run], held_out_only=not from_split)
 
 
 def _fifth_note(data: str, runs: Sequence[TrainedRun]) -> str:
     names = " and ".join(run.name for run in runs)
     if any(run.part == TEST for run in runs):
-        return f"these are the test pictures of {data}, which {names} was neither trained on nor chosen by"
+        were = "were" if len(runs) > 1 else "was"
+        return f"these are the test pictures of {data}: {names} {were} neither trained on them nor chosen by them"
     return f"these are the pictures of {data} that {names} held out"
 
 
@@ -287,41 +306,48 @@ def _trained_on_these(runs: Sequence[TrainedRun]) -> str:
     names = " and ".join(run.name for run in runs)
     beside = sorted({run.val for run in runs if run.val})
     held_out = f"{', '.join(beside)} was held out" if beside else "each run held out another fifth of them"
-    return f"{names} was trained on these very pictures: the figures say nothing of new ones; {held_out}"
+    were = "were" if len(runs) > 1 else "was"
+    return f"{names} {were} trained on these pictures: the figures do not apply to new ones; {held_out}"
 
 
 def _relation(run: TrainedRun, use: np.ndarray | None, *, own: bool) -> str:
-    """What a run's split says of the evaluated pictures; own: whether they are those that it held out."""
+    """A note on how the evaluated images relate to a run's split.
+
+    Args:
+        run: The run.
+        use: The use of each image in the run; None if the run has no split.csv.
+        own: Whether these are the images that the run held out.
+    """
     if use is None:
         certain = " for certain" if own else ""
-        earlier = "" if run.split_digest else ", as an earlier version left it"
-        return f"{run.name} has no {SPLIT_FILE}{earlier}: which pictures it was trained on cannot be known{certain}"
+        earlier = "" if run.split_digest else " (an earlier version wrote it)"
+        return f"{run.name} has no {SPLIT_FILE}{earlier}: its training pictures are not known{certain}"
 
     def of_these(count: int, what: str) -> str:
         return f"{count:,} of the {counted(len(use), 'picture')} {'is' if count == 1 else 'are'} {what}"
 
     trained_on, held_out = (int((use == each).sum()) for each in (TRAINED_ON, HELD_OUT))
     near = int((use == NEAR_TRAINED).sum())
-    nearly = of_these(near, f"near-identical to some that {run.name} was trained on") if near else ""
+    nearly = of_these(near, f"near-identical to training pictures of {run.name}") if near else ""
     if own:
-        same = of_these(trained_on, f"the same as some that {run.name} was trained on") if trained_on else ""
+        same = of_these(trained_on, f"identical to training pictures of {run.name}") if trained_on else ""
         return "; ".join(filter(None, (same, nearly)))
     if trained_on:
-        told = of_these(trained_on, f"among those that {run.name} was trained on: the figures say little of new ones")
-        among = f"{told}; without --data, those that it held out are evaluated"
+        overlap = of_these(trained_on, f"training pictures of {run.name}: the figures are too optimistic for new ones")
+        among = f"{overlap}; leave --data out to evaluate its held-out pictures"
         return "; ".join(filter(None, (among, nearly)))
     if near:
-        return f"{nearly}: the figures are better than on new ones"
+        return f"{nearly}: the figures are too optimistic for new ones"
     if held_out:
-        return of_these(held_out, f"among those that {run.name} held out, and none was it trained on")
-    return f"none of the {counted(len(use), 'picture')} is among those that {run.name} was trained on or held out"
+        return of_these(held_out, f"held-out pictures of {run.name}, and none is a training picture of it")
+    return f"none of the {counted(len(use), 'picture')} is a training picture or a held-out picture of {run.name}"
 
 
 def _reported_as_many(run: Path, pictures: int) -> bool:
-    """Whether a run's report is of so many held-out pictures, but for those that could not be read."""
+    """Whether a run's report covers this number of held-out images, apart from those that could not be read."""
     try:
         report = json.loads((run / "report.json").read_text(encoding="utf-8"))
         evaluated = sum(score["support"] for score in report["classes"])
         return bool(evaluated <= pictures <= evaluated + len(report["unreadable"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return True  # stopped before its report was written, or it is damaged
+        return True  # the run stopped before its report was written, or the report is damaged

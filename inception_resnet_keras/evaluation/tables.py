@@ -1,4 +1,4 @@
-"""What an evaluation found, and how a terminal and a notebook show it."""
+"""The result of an evaluation, and its display in a terminal and a notebook."""
 
 from __future__ import annotations
 
@@ -25,28 +25,34 @@ if TYPE_CHECKING:
     from ..data.crops import View
 
 LEGEND = (
-    "balanced: the mean of the classes' recalls. ECE: expected calibration error. T: the "
-    "temperature to divide the logits by, fitted on these pictures; after T: the ECE then, on halves that T was not "
-    "fitted on. NLL: in nats."
+    "balanced: the mean of the classes' recalls. ECE: expected calibration error. T: the temperature to divide the "
+    "logits by, fitted on these pictures. after T: the ECE after dividing by T, measured on pictures that T was not "
+    "fitted on. NLL: negative log likelihood, in nats."
 )
 
-# What `evaluate` draws, with what it shows and its width in a notebook, in pixels.
+# Figures that a notebook shows: the file's name, its description and its width in pixels.
 DRAWN = (
-    ("reliability", "accuracy beside confidence", 480),
+    ("reliability", "accuracy over confidence", 480),
     ("confusion_matrix", "the confusion matrix", 560),
 )
-VALIDATION = 50_000  # pictures of ILSVRC 2012's validation set, which published figures are of
-CLASSES_SHOWN = 40  # of more classes, those with the least recall
+VALIDATION = 50_000  # number of images of ILSVRC 2012's validation set, which published accuracies refer to
+CLASSES_SHOWN = 40  # with more classes, those with the lowest recall are shown
 
 
 @dataclass(frozen=True)
 class Model:
-    """One evaluated model: how it looked at the pictures, its figures, and the paper's and its source's beside them.
+    """An evaluated model.
 
-    paper: (table, top-1, top-5), shares in [0, 1]; None where it has none for this network and these crops, or
-        the pictures are not of all 1000 classes.
-    published: accuracy as the weights' source has it, %, likewise.
-    notes: what was assumed.
+    Attributes:
+        name: The model, as given.
+        network: The name of its network; "" if it is not one of this package's.
+        view: How an image becomes its input; None for an average of models.
+        figures: Its metrics.
+        paper: (table, top-1, top-5) of the paper, accuracies in [0, 1]; None if the paper reports none for this network
+            and these crops, or if the images are not of all 1000 classes.
+        published: The accuracies that the source of the weights reports, in per cent, by measure; empty if the images
+            are not of all 1000 classes.
+        notes: Assumptions that were made.
     """
 
     name: str
@@ -60,14 +66,19 @@ class Model:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
-    data: as it was asked for. crops: a picture. classes: the models'; report has which of them occur.
-    models: each one alone, in the order given. average: of their probabilities; None of a single model.
-    report: class by class, confusion matrix, mistakes and what could not be read, of the average or the one model.
-    note: how the pictures relate to those that a run was trained on; "" where nothing is known.
-    folder: where it is written. positive: of two classes the positive one; None of more, and of several labels.
-    command: what repeats it; "" where no command can.
+    Attributes:
+        data: The images, as given.
+        crops: The number of crops per image.
+        classes: The classes of the models; some may have no images.
+        models: The results of each model, in the given order.
+        average: The results of the models' mean probabilities; None for a single model.
+        report: Scores by class, confusion matrix, mistakes and unreadable files, of the average or the only model.
+        note: How the images relate to the training images of runs; "" if nothing is known.
+        folder: The folder with all files that were written.
+        positive: With two classes the positive one; otherwise None, also with several labels per image.
+        command: The command that repeats the evaluation; "" if none can.
     """
 
     data: str
@@ -83,29 +94,29 @@ class Evaluation:
 
     @property
     def reported(self) -> Model:
-        """What the report is of."""
+        """The average of the models, or the only model: the report refers to it."""
         return self.average or self.models[0]
 
     @property
     def heading(self) -> str:
-        """What was evaluated, and how its pictures were looked at."""
+        """The number of images and classes, and the crops."""
         return _heading(self)
 
     def show(self, console: Console) -> None:
-        """Prints it in a terminal."""
+        """Print the evaluation in a terminal."""
         show_evaluation(console, self)
 
     def __repr__(self) -> str:
         scores = self.reported.figures
         names = ", ".join(model.name for model in self.models)
-        said = f"top-1 {scores.top1:.2%}, balanced {scores.balanced:.2%} of {counted(scores.pictures, 'picture')}"
-        return f"<Evaluation of {names} on {self.data}: {said}>"
+        result = f"top-1 {scores.top1:.2%}, balanced {scores.balanced:.2%} of {counted(scores.pictures, 'picture')}"
+        return f"<Evaluation of {names} on {self.data}: {result}>"
 
     def _repr_html_(self) -> str:
         return evaluation_html(self)
 
     def as_json(self) -> dict[str, object]:
-        """All but the confusion matrix and the single pictures, which are CSV files beside it."""
+        """The content of report.json: everything but the confusion matrix and single images, which have CSV files."""
         return {
             "data": self.data,
             "note": self.note,
@@ -126,14 +137,21 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class FaceVerification:
-    """What `verify_faces` found.
+    """The result of `verify_faces`.
 
-    model, pairs, data: as they were asked for. mirrored: whether each face was looked at mirrored too. view: how.
-    pictures: how many were embedded. one_person, two_persons: how many pairs of each kind were judged.
-    left_out: how many pairs were not, since `unreadable` (name, reason) has one of their pictures.
-    notes: what was assumed, or left out.
-    published: accuracy as the weights' source has it, %, by measure: LFW's is of that set's own 6,000 pairs.
-    folder: where it is written.
+    Attributes:
+        model, pairs, data: The arguments, as given.
+        mirrored: Whether each face was embedded mirrored as well.
+        view: How an image becomes the model's input.
+        pictures: The number of embedded images.
+        one_person, two_persons: The number of judged pairs of the same person, and of different persons.
+        left_out: The number of pairs that were not judged because one of their images is missing or unreadable.
+        verification: The accuracy, the threshold, the folds and the ROC curve.
+        unreadable: (file, reason) of each missing or unreadable image.
+        notes: Assumptions that were made.
+        published: The accuracies that the source of the weights reports, in per cent, by measure; that of LFW refers
+            to its own 6,000 pairs.
+        folder: The folder with all files that were written.
     """
 
     model: str
@@ -175,16 +193,18 @@ def show_evaluation(console: Console, found: Evaluation) -> None:
 
 
 def evaluation_html(found: Evaluation) -> str:
-    """The same for a notebook, with the pictures that were drawn of it."""
+    """The evaluation for a notebook, with its figures."""
     models = list(filter(None, [*found.models, found.average]))
-    said = [line for model in models for line in _published(model, found.reported.figures.pictures)]
+    published = [line for model in models for line in _published(model, found.reported.figures.pictures)]
     return notebook.page(
         notebook.heading(_heading(found)),
         notebook.line(found.note),
         notebook.table(_models(found)),
         notebook.table(figures_table(_named_figures(found))),
         notebook.line(found.report.rarest_class),
-        *map(notebook.line, [LEGEND, *said, *(f"{model.name}: {line}" for model in models for line in model.notes)]),
+        *map(
+            notebook.line, [LEGEND, *published, *(f"{model.name}: {line}" for model in models for line in model.notes)]
+        ),
         notebook.table(_classes(found)),
         *(notebook.picture(found.folder / f"{name}.png", what, width) for name, what, width in DRAWN),
         notebook.line(f"everything is in {found.folder}"),
@@ -193,7 +213,7 @@ def evaluation_html(found: Evaluation) -> str:
 
 def show_verified(console: Console, found: FaceVerification) -> None:
     scores = found.verification
-    kinds = f"{counted(found.one_person, 'pair')} of one person, {found.two_persons:,} of two"
+    kinds = f"{counted(found.one_person, 'pair')} of the same person, {found.two_persons:,} of different persons"
     say(
         console,
         f"{kinds}; {counted(found.pictures, 'picture')}, each embedded once{looked_at(found.view)}",
@@ -201,25 +221,34 @@ def show_verified(console: Console, found: FaceVerification) -> None:
     )
     console.print(_folds(found))
     accuracy = f"{scores.accuracy:.2%} ± {scores.deviation:.2%}"
-    say(console, f"accuracy {accuracy} (mean and standard deviation of the folds), each by the threshold of the others")
+    say(
+        console,
+        f"accuracy {accuracy} (mean and standard deviation over the folds; each fold uses the threshold of the others)",
+    )
     for line in found.notes:
         say(console, line, style="yellow")
     if found.published:
-        say(console, f"its weights are published with {_measures(found.published)}, on that set's own pairs")
-    say(console, f"threshold of all pairs {scores.threshold:.4f}: one person's where the squared distance is below it")
+        say(console, f"published accuracy of its weights, on their own pairs: {_measures(found.published)}")
+    say(
+        console,
+        f"threshold from all pairs {scores.threshold:.4f}: a smaller squared distance counts as the same person",
+    )
     say(console, f"area under the ROC curve {scores.auc:.4f}")
     for share, accepts in scores.true_accepts.items():
-        said = "too few pairs of two persons to tell" if accepts is None else f"{accepts:.2%}"
-        say(console, f"true accepts at {share} false ones: {said}")
+        text = "unknown, because there are too few pairs of different persons" if accepts is None else f"{accepts:.2%}"
+        say(console, f"true accepts at {share} false accepts: {text}")
 
 
 def class_table(report: Report | MultiLabelReport, most: int | None = None) -> Table:
-    """Precision and recall of a run's classes on its held-out pictures; of more than `most`, those of least recall."""
+    """A table with the precision and recall of each class on the held-out images of a run.
+
+    most: The maximum number of classes, those with the lowest recall; None for all.
+    """
     if isinstance(report, MultiLabelReport):
         return label_table(report, most)
-    title, scores = "held-out pictures, class by class", report.classes
+    title, scores = "held-out pictures by class", report.classes
     if most is not None and len(scores) > most:
-        title += f": the {most} of least recall; all {len(scores)} are in report.json"
+        title += f": the {most} with the lowest recall; report.json has all {len(scores)}"
         scores = sorted(scores, key=lambda score: score.recall)[:most]
     table = Table(title=title, title_justify="left")
     table.add_column("class", overflow="fold")
@@ -231,10 +260,13 @@ def class_table(report: Report | MultiLabelReport, most: int | None = None) -> T
 
 
 def label_table(report: MultiLabelReport, most: int | None = None) -> Table:
-    """Scores of each label; of more than `most`, those of least average precision."""
-    title, scores = "label by label", report.classes
+    """A table with the scores of each label.
+
+    most: The maximum number of labels, those with the lowest average precision; None for all.
+    """
+    title, scores = "scores by label", report.classes
     if most is not None and len(scores) > most:
-        title += f": the {most} of least average precision; all {len(scores)} are in report.json"
+        title += f": the {most} with the lowest average precision; report.json has all {len(scores)}"
         known = [score for score in scores if score.average_precision is not None]
         scores = sorted(known, key=lambda score: score.average_precision or 0.0)[:most]
     table = Table(title=title, title_justify="left")
@@ -252,9 +284,9 @@ def label_table(report: MultiLabelReport, most: int | None = None) -> Table:
 
 
 def label_models_table(rows: Sequence[tuple[str, MultiLabelReport]]) -> Table:
-    """The figures of each model of several labels per picture, by its name."""
+    """A table with the scores of models with several labels per image. rows: The name and report of each model."""
     groups = rows[0][1].groups
-    by = "" if groups is None else f" by {groups:,} groups"
+    by = "" if groups is None else f" based on {groups:,} groups"
     table = Table(title=f"with 95 % intervals{by}", title_justify="left")
     table.add_column("model", overflow="fold")
     for column in ("mAP", "micro F1", "macro F1", "all right"):
@@ -265,19 +297,19 @@ def label_models_table(rows: Sequence[tuple[str, MultiLabelReport]]) -> Table:
 
 
 def _heading(found: Evaluation) -> str:
-    """What was looked at, and how."""
     views = {model.view for model in found.models if model.view}
-    crops = f"{found.crops} crops a picture" if found.crops > 1 else "one crop a picture"
+    crops = f"{found.crops} crops per picture" if found.crops > 1 else "one crop per picture"
     if len(views) == 1 and found.crops == 1:
         crops += looked_at(next(iter(views)))
     occurring = sum(score.support > 0 for score in found.report.classes)
-    positive = "" if found.positive is None else f", {found.positive!r} the positive one"
+    positive = "" if found.positive is None else f" (positive: {found.positive!r})"
     pictures = counted(found.reported.figures.pictures, "picture")
     return f"{pictures} of {counted(occurring, 'class')}{positive}; {crops}"
 
 
 def looked_at(view: View) -> str:
-    share = "the whole of it" if view.fraction == 1 else f"{view.fraction:.4g} of it ({view.mode})"
+    """The crop in words, such as ", 0.875 of the picture (squash), bilinear, at 299×299"."""
+    share = "the whole picture" if view.fraction == 1 else f"{view.fraction:.4g} of the picture ({view.mode})"
     return f", {share}, {view.interpolation}, at {view.size[0]}×{view.size[1]}"
 
 
@@ -311,17 +343,17 @@ def _models(found: Evaluation) -> Table:
 
 
 def _published(model: Model, pictures: int) -> list[str]:
-    """What the weights' source and the paper have to be beside it."""
+    """The accuracies that the source of the weights and the paper report, in words."""
     here = f" (here: {pictures:,} of its {VALIDATION:,} pictures)" if pictures < VALIDATION else ""
-    said = []
+    lines = []
     if model.published:
-        said.append(f"{model.name}: its weights are published with {_measures(model.published)}{here}")
+        lines.append(f"{model.name}: published accuracy of its weights: {_measures(model.published)}{here}")
     if model.paper:
         table, top1, top5 = model.paper
-        said.append(
-            f"{model.name}: the paper's {table} has top-1 {top1:.1%}, top-5 {top5:.1%}, of weights of its own{here}"
+        lines.append(
+            f"{model.name}: the paper's {table} reports top-1 {top1:.1%}, top-5 {top5:.1%} for its own weights{here}"
         )
-    return said
+    return lines
 
 
 def _measures(published: Mapping[str, float]) -> str:
@@ -330,9 +362,9 @@ def _measures(published: Mapping[str, float]) -> str:
 
 def _classes(found: Evaluation) -> Table:
     figures = found.reported.figures
-    title = f"class by class, {found.reported.name}" if found.average else "class by class"
+    title = f"results by class, {found.reported.name}" if found.average else "results by class"
     if len(figures.classes) > CLASSES_SHOWN:
-        title += f": the {CLASSES_SHOWN} of least sensitivity; all {len(figures.classes)} are in report.json"
+        title += f": the {CLASSES_SHOWN} with the lowest sensitivity; report.json has all {len(figures.classes)}"
     return class_figures_table(figures, title, CLASSES_SHOWN)
 
 

@@ -1,4 +1,4 @@
-"""Tables as text for papers: Markdown, and LaTeX with the rules of booktabs."""
+"""Tables as text for papers: Markdown, and LaTeX with the package booktabs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..common.console import printable
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown: the first column is of names, the others of figures."""
+    """A table in Markdown. The first column holds names, the others numbers."""
     rule = "| --- |" + " ---: |" * (len(header) - 1)
     return "\n".join([_markdown_row(header), rule, *map(_markdown_row, rows)])
 
@@ -18,7 +18,7 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """A text in which Markdown sees no mark."""
+    """Text with Markdown's special characters escaped."""
     for sign in "\\|*_`<>[]":
         text = text.replace(sign, f"\\{sign}")
     return printable(text.replace("\n", " "))
@@ -36,12 +36,12 @@ _LATEX = {
 
 
 def latex_text(text: str) -> str:
-    """A text in which LaTeX sees no command."""
+    """Text with LaTeX's special characters escaped."""
     return "".join(_LATEX.get(sign, sign) for sign in printable(text))
 
 
 def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], comments: Sequence[str] = ()) -> str:
-    """A tabular of the package booktabs, below its comments."""
+    """A `tabular` with rules of the package booktabs, below its comments."""
     lines = [" & ".join(map(latex_text, cells)) + r" \\" for cells in (header, *rows)]
     columns = "l" + "r" * (len(header) - 1)
     return "\n".join(

@@ -1,4 +1,4 @@
-"""thresholds.csv: what each threshold of a class's probability would give, to weigh misses and false alarms."""
+"""thresholds.csv: the counts and rates at each threshold of a class's probability, to weigh misses and false alarms."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ HEADER = [
     *("class", "threshold", "true positives", "false positives", "false negatives", "true negatives"),
     *("sensitivity", "specificity", "precision"),
 ]
-MOST_THRESHOLDS = 200  # per class; of more different probabilities, quantiles of them
-MOST_CLASSES = 100  # of more classes nobody chooses thresholds
+MOST_THRESHOLDS = 200  # per class; if there are more distinct probabilities, their quantiles
+MOST_CLASSES = 100  # with more classes, nobody chooses thresholds
 
 
 def write_thresholds(folder: Path, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> None:
-    """Writes thresholds.csv: each class against the rest, or each label.
+    """Write thresholds.csv: each class against the rest, or each label.
 
-    A picture is taken for a class where its probability is at least the threshold. Of two classes only the second one,
-    the positive one, is listed. A threshold that is chosen by these pictures looks better on them than on others.
+    A class is predicted if its probability is at least the threshold. With two classes, only the second one, the
+    positive one, is listed. A threshold that is chosen on these images looks better on them than on others.
 
     Args:
-        folder: Where.
-        labels: int (n,), the true classes' numbers; of several labels per picture 0 and 1, (n, classes).
+        folder: The folder to write to.
+        labels: int (n,), indices of the true classes; with several labels per image 0 and 1, (n, classes).
         probabilities: (n, classes).
-        classes: The classes' names. Nothing is written for more than `MOST_CLASSES`.
+        classes: The names of the classes. Nothing is written for more than `MOST_CLASSES`.
     """
     if len(classes) > MOST_CLASSES:
         return
@@ -43,10 +43,11 @@ def write_thresholds(folder: Path, labels: np.ndarray, probabilities: np.ndarray
 
 
 def operating_points(positives: np.ndarray, scores: np.ndarray) -> Iterator[list[object]]:
-    """The row of each threshold, from the least to the greatest; "" for a share of nothing.
+    """The row of each threshold, in ascending order, with "" for a rate whose denominator is 0.
 
     Args:
-        positives: bool (n,). scores: (n,), a picture is taken for positive where its score is at least the threshold.
+        positives: bool (n,): the images of the class.
+        scores: (n,): the class is predicted if the score is at least the threshold.
     """
     thresholds = np.unique(scores)
     if len(thresholds) > MOST_THRESHOLDS:

@@ -1,4 +1,4 @@
-"""How well a distance tells pairs of faces of one person from pairs of two: thresholds, folds, the ROC curve."""
+"""Scores of a distance that separates pairs of the same person from pairs of different persons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ FALSE_ACCEPTS = (0.001, 0.01)
 
 @dataclass(frozen=True)
 class Fold:
-    """pairs: of the fold. threshold: chosen on all other folds. accuracy: in [0, 1], of this one's pairs with it."""
+    """The result of one fold.
+
+    Attributes:
+        pairs: The number of pairs of the fold.
+        threshold: The threshold, chosen on all other folds.
+        accuracy: The share of the fold's pairs that this threshold judges correctly, in [0, 1].
+    """
 
     pairs: int
     threshold: float
@@ -23,16 +29,18 @@ class Fold:
 
 @dataclass(frozen=True)
 class Verification:
-    """How well a distance tells pairs of one person from pairs of two.
+    """The scores of a distance on pairs of faces.
 
-    accuracy, deviation: mean over the folds of their accuracy, and its standard deviation (of all folds, not
-        of a sample of them, as facenet has it).
-    folds: one by one.
-    threshold: the one of greatest accuracy on all pairs: what to use, not what `accuracy` was measured with.
-    auc: area under the ROC curve, in [0, 1].
-    true_accepts: for each share of false accepts, 0.1 % and 1 %: the greatest share of true ones that a threshold
-        within it gives; None where there are too few pairs of two persons for a single one to be that share.
-    roc: (false accepts, true accepts), shares, from (0, 0) to (1, 1).
+    Attributes:
+        accuracy: The mean over the folds of their accuracies, in [0, 1].
+        deviation: The standard deviation of the folds' accuracies (with n, not n - 1, in the denominator, as in
+            FaceNet's code).
+        folds: The result of each fold.
+        threshold: The most accurate threshold on all pairs, for use; `accuracy` was measured with those of the folds.
+        auc: Area under the ROC curve, in [0, 1].
+        true_accepts: For at most 0.1 % and 1 % false accepts, the highest true accept rate, in [0, 1]; None if a single
+            false accept would exceed that share of the pairs.
+        roc: (false accept rate, true accept rate), from (0, 0) to (1, 1).
     """
 
     accuracy: float
@@ -45,29 +53,32 @@ class Verification:
 
 
 def verify(distances: np.ndarray, same: np.ndarray, folds: np.ndarray) -> Verification:
-    """Scores distances of pairs.
+    """Score the distances of pairs.
 
     Args:
-        distances: (n,), small for one person: a pair is accepted where it is below a threshold.
-        same: bool (n,): whether a pair is of one person.
-        folds: int (n,): each pair's fold; of at least two.
+        distances: (n,): a pair is accepted as the same person if its distance is below a threshold.
+        same: bool (n,): whether a pair is of the same person.
+        folds: int (n,): the fold of each pair; there are at least two.
 
     Raises:
-        InputError: There are fewer than two folds, or no pairs of one of the kinds outside of a fold.
+        InputError: There are fewer than two folds, or all pairs outside of a fold are of the same kind.
     """
     scores = required("sklearn.metrics", "evaluate")
 
     numbers = np.unique(folds)
     if len(numbers) < 2:
         raise InputError(
-            f"pairs: {len(numbers)} fold has pairs that can be used; the threshold is chosen on other folds than it is "
-            "measured on, so two at least are needed"
+            f"pairs: {len(numbers)} fold has usable pairs; at least two are needed, because a fold's threshold is "
+            "chosen on the other folds"
         )
     found = []
     for number in numbers:
         inside = folds == number
         if len(np.unique(same[~inside])) < 2:
-            raise InputError(f"pairs: without fold {number + 1} no pairs of one of the kinds are left to choose by")
+            raise InputError(
+                f"pairs: without fold {number + 1}, all usable pairs are of the same kind; a threshold needs pairs of "
+                "the same person and of different persons"
+            )
         threshold = best_threshold(distances[~inside], same[~inside])
         right = (distances[inside] < threshold) == same[inside]
         found.append(Fold(int(inside.sum()), threshold, float(right.mean())))
@@ -89,13 +100,13 @@ def verify(distances: np.ndarray, same: np.ndarray, folds: np.ndarray) -> Verifi
 
 
 def best_threshold(distances: np.ndarray, same: np.ndarray) -> float:
-    """The threshold that is right most often, half-way between two distances; of equal ones the lowest."""
+    """The most accurate threshold, half-way between two distances; among equally accurate ones the lowest."""
     order = np.argsort(distances, kind="stable")
     ordered, truth = distances[order].astype(np.float64), same[order]
     rejected_rightly = np.concatenate([[0], np.cumsum(~truth)])
     accepted_rightly = np.concatenate([[0], np.cumsum(truth)])
     right = accepted_rightly + rejected_rightly[-1] - rejected_rightly  # with the first k accepted, k = 0 to n
-    between = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])  # equal ones are accepted together
+    between = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])  # equal distances are accepted together
     best = int(np.argmax(np.where(between, right, -1)))
     below = ordered[best - 1] if best else ordered[0] - 1
     above = ordered[best] if best < len(ordered) else ordered[-1] + 1
@@ -103,9 +114,12 @@ def best_threshold(distances: np.ndarray, same: np.ndarray) -> float:
 
 
 def squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(n,), in [0, 4]: of embeddings of length 1, (n, crops, width), the mean over the crops.
+    """The squared distances of embeddings of unit length, averaged over crops: (n,), in [0, 4].
 
-    With a face and its mirrored one that is what facenet's `--use_flipped_images` measures, which puts both
-    embeddings end to end, but for a factor of 2.
+    With a face and its mirror image as crops, this is half of the distance that FaceNet's `--use_flipped_images`
+    measures, which concatenates both embeddings.
+
+    Args:
+        first, second: (n, crops, width).
     """
     return np.square(first.astype(np.float64) - second).sum(axis=2).mean(axis=1)

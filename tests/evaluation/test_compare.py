@@ -228,22 +228,22 @@ def test_what_cannot_be_compared_is_refused(
     )
     classes = write(tmp_path / "classes", replace(labelled, classes=["no", "maybe"]))
     for given, message in [
-        ([base], "base has the predictions of one model only; a comparison needs two at least"),
+        ([base], "base has the predictions of only one model; a comparison needs at least two"),
         ([base, fewer], r"fewer: is not of the same pictures as .*has not \(5 of 20 are missing, 0 are others\)"),
         ([base, other_label], r"gives 7\.png another label"),
         ([base, classes], "classes: has other classes than .*: maybe, yes"),
-        ([base, tmp_path / "nowhere"], r"is no folder with predictions\.csv; give data"),
+        ([base, tmp_path / "nowhere"], r"is not a folder with predictions\.csv; give data"),
         ([], "models: none is given"),
     ]:
         with pytest.raises(InputError, match=message):
             compare(given)
-    with pytest.raises(InputError, match="models: 1 is given; a comparison needs two"):
+    with pytest.raises(InputError, match="models: 1 is given; a comparison needs at least two"):
         compare(models[:1], digits)
-    with pytest.raises(InputError, match="holds predictions and no model: leave data out"):
+    with pytest.raises(InputError, match="holds predictions but no model: leave data out"):
         compare([models[0], base], digits)
     with pytest.raises(InputError, match="metric: got 'f1'"):
         compare(models, digits, metric="f1")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="crops: is of evaluating models on data"):
+    with pytest.raises(InputError, match="crops: applies only to evaluating models on data"):
         compare([base, base], crops=12)
     assert not (tmp_path / "comparisons").exists()
 
@@ -263,11 +263,11 @@ def test_pictures_that_a_run_was_trained_on_are_refused_unless_allowed(
         assert main([*begin, f"--data={digits}", f"--seed={seed}", f"--out={run}"]) == 0
     capsys.readouterr()
     assert main(["compare", *runs, f"--data={digits}"]) == 1
-    assert "was trained on these very pictures" in (said := capsys.readouterr().err)
+    assert "was trained on these pictures" in (said := capsys.readouterr().err)
     assert "--allow-trained" in said
     assert not (tmp_path / "comparisons").exists()
     assert main(["compare", *runs, f"--data={digits}", "--allow-trained"]) == 0
-    assert "was trained on these very pictures" in capsys.readouterr().out
+    assert "was trained on these pictures" in capsys.readouterr().out
 
 
 def pair(only_first: int, only_second: int, pictures: int, **row: float) -> Pair:
@@ -292,7 +292,7 @@ def pair(only_first: int, only_second: int, pictures: int, **row: float) -> Pair
         (pair(5, 12, 300), "That does not show that the two are equal."),
         (pair(1, 3, 300), "with fewer than 6, no difference can be significant"),
         (pair(30, 3, 300), "A is better than B on pictures like these."),
-        (pair(1, 12, 300, corrected_p=0.07), "one such difference in so many is to be expected by chance"),
+        (pair(1, 12, 300, corrected_p=0.07), "one such difference among them may well be due to chance"),
     ],
 )
 def test_words_claim_no_more_than_the_numbers(given: Pair, said: str) -> None:

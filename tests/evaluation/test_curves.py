@@ -95,13 +95,13 @@ def test_of_many_classes_the_mean_and_the_worst_are_drawn() -> None:
     worst = sorted(found.curves, key=lambda name: found.curves[name].area)[: curves.WORST]
     assert [title.split("\n")[0] for title in titles] == ["mean of 12 classes", *worst]
     assert titles[0].endswith("(0.800 to 0.900)")
-    assert "Of 12 classes the 7 of the least area." in figure.get_supxlabel().replace("\n", " ")
+    assert "Shown: the 7 of 12 classes with the smallest area." in figure.get_supxlabel().replace("\n", " ")
     several = curve_set("roc", np.eye(12)[labels], probabilities, names)
     assert several.mean is not None
     assert found.mean is not None
     assert several.mean.area == pytest.approx(found.mean.area)
     nothing = curves_figure(curve_set("roc", np.zeros(3, int), probabilities[:3], names))
-    assert nothing.texts[0].get_text() == "no curve: the pictures are all of one class"
+    assert nothing.texts[0].get_text() == "no curve: all pictures are of one class"
 
 
 def test_bins_fit_the_number_of_pictures_and_none_is_empty() -> None:

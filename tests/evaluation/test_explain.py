@@ -254,7 +254,7 @@ def test_a_face_is_compared_by_what_the_classifier_reads(tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"endpoint": "a03"}, r"^endpoint: got 'a03'; it takes of this model's maps one: stem, a01"),
+        ({"endpoint": "a03"}, r"^endpoint: got 'a03'; it takes one of this model's feature maps: stem, a01"),
         ({"endpoint": "pooled"}, r"^endpoint: got 'pooled'"),
         ({"classes": 3}, r"^classes: got 3; it takes None, an integer from 0 to 2, or 2 such integers"),
         ({"classes": [1]}, r"^classes: got \[1\]"),
@@ -293,7 +293,7 @@ def test_the_command_draws_a_picture_each(saved: Path, tmp_path: Path, capsys: p
         assert np.asarray(image.convert("L")).std() > 20
     before = (out / drawn[0]).read_bytes()
     assert main(["explain", str(saved), str(pictures[0]), "--out", str(out)]) == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert (out / drawn[0]).read_bytes() == before
 
 
@@ -415,7 +415,7 @@ def test_what_was_exported_has_no_gradients(saved: Path, tmp_path: Path, capsys:
     model, picture = tmp_path / "exported", write(tmp_path, 1)[0]
     export_model(saved, model, "saved_model")
     assert main(["explain", str(model), str(picture), "--out", str(tmp_path / "out")]) == 1
-    assert "was exported, and has no gradients; give the run or .keras file" in capsys.readouterr().err
+    assert "is an exported model, which has no gradients; give the run" in capsys.readouterr().err
 
 
 def test_a_picture_one_pixel_wide_is_drawn_on_a_sheet_that_can_be_written(tmp_path: Path) -> None:

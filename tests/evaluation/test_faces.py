@@ -82,7 +82,8 @@ def test_figures_are_those_of_the_embeddings(
     assert max(decoded.values()) == 1
     with (console := Console(width=80)).capture() as capture:
         show_verified(console, found)
-    for fact in (f"accuracy {scores.accuracy:.2%} ± ", "18 pairs of one person, 18 of two", f"{scores.auc:.4f}"):
+    pairs = "18 pairs of the same person, 18 of different persons"
+    for fact in (f"accuracy {scores.accuracy:.2%} ± ", pairs, f"{scores.auc:.4f}"):
         assert fact in capture.get()
     assert found.pictures == len(decoded) == len({face for pair in every for face in pair[1:]})
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -113,7 +114,7 @@ def test_what_the_weights_are_published_with_stands_beside(
     assert found.published == json.loads((tmp_path / "out" / "report.json").read_text())["published"] == {"LFW": 99.65}
     with (console := Console(width=80)).capture() as capture:
         show_verified(console, found)
-    assert "its weights are published with LFW 99.65 %" in capture.get()
+    assert "published accuracy of its weights, on their own pairs: LFW 99.65 %" in capture.get()
 
 
 def test_faces_are_looked_at_as_their_run_was_evaluated_and_it_is_told(given: Set, tmp_path: Path) -> None:
@@ -195,10 +196,10 @@ def test_bad_input_is_refused(
 
 def test_one_fold_and_no_picture_at_all_are_refused(given: Set, tmp_path: Path) -> None:
     one = write_pairs(tmp_path / "one.txt", folds=1)
-    with pytest.raises(InputError, match="has one fold; the threshold is chosen on others"):
+    with pytest.raises(InputError, match="has one fold; at least two are needed"):
         verify_faces(str(given.model), one, given.data, out=tmp_path / "out")
     (tmp_path / "empty").mkdir()
     two = write_pairs(tmp_path / "two.txt", folds=2)
-    with pytest.raises(InputError, match="has no picture of any of the 24 pairs"):
+    with pytest.raises(InputError, match="lacks pictures of all 24 pairs"):
         verify_faces(str(given.model), two, tmp_path / "empty", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()

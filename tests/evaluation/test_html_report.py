@@ -96,7 +96,7 @@ def test_a_runs_report_has_its_parts_and_its_figures(run: Path) -> None:
         "2 of 2 epochs; mean learning rate of an epoch 0.1 to 0.1.",
         "Results on the test pictures",
         "Results on the held-out pictures",
-        "Intervals count 5 groups",
+        "Intervals are based on 5 groups",
         "The command that repeats it: inception-resnet-keras train",
     ):
         assert said in text
@@ -124,7 +124,7 @@ def test_other_folders_and_files_of_others_are_refused(tmp_path: Path, capsys: p
     assert "is no folder" in capsys.readouterr().err
     folder = write_run(tmp_path / "run")
     (folder / REPORT).write_text("mine")
-    with pytest.raises(InputError, match=r"report\.html: is there already and is no report"):
+    with pytest.raises(InputError, match=r"report\.html: exists already and is not a report"):
         write_report(folder)
     assert (folder / REPORT).read_text() == "mine"
     (folder / REPORT).unlink()

@@ -224,4 +224,4 @@ def test_scores_and_mistakes_are_drawn(tmp_path: Path, monkeypatch: pytest.Monke
     assert titles[0].split("\n")[1].startswith("missed label" if few.mistakes[0].missed else "added label")
     right = multi_label_report(labels[:, :2], labels[:, :2] / 2 + 0.25, [0.5] * 2, names[:2], PICTURES)
     plots.plot_label_mistakes(right, [], tmp_path / "none.png")
-    assert [text.get_text() for text in drawings[3].texts] == ["every label of every picture is right"]
+    assert [text.get_text() for text in drawings[3].texts] == ["all labels of all pictures are correct"]

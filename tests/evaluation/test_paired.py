@@ -72,7 +72,7 @@ def test_without_correction_the_t_test_is_the_paired_one() -> None:
     assert found.high is not None
     assert corrected.high - corrected.value == pytest.approx((found.high - found.value) * math.sqrt(0.45 / 0.2))
     assert corrected_resampled([0.1, 0.1], 0.25).low is None
-    with pytest.raises(ValueError, match="two runs at least"):
+    with pytest.raises(ValueError, match="at least two are needed"):
         corrected_resampled([0.1], 0.25)
 
 

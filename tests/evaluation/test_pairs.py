@@ -67,7 +67,7 @@ def test_a_line_lost_or_moved_is_refused(file: tuple[list[Pair], int, int], data
     with pytest.raises(InputError, match="x: has"):
         parse_pairs("\n".join(lines[:number] + lines[number + 1 :]), "x")
     found, folds, each = file
-    with pytest.raises(InputError, match="here stands a pair"):
+    with pytest.raises(InputError, match="expected a pair as name"):
         parse_pairs(
             "\n".join([lines[0], *lines[1 + each : 1 + 2 * each], *lines[1 : 1 + each], *lines[1 + 2 * each :]]), "x"
         )
@@ -84,12 +84,12 @@ def test_a_line_lost_or_moved_is_refused(file: tuple[list[Pair], int, int], data
         ("9999999999\t1\n", "begins with"),
         ("999999999\t999999999\n", "has 0 pairs"),
         ("-1\t1\n", "begins with"),
-        ("1\t1\na\t1\t0\na\t1\tb\t1", "line 2: '0' is no picture's number"),
-        ("1\t1\na\t1\t²\na\t1\tb\t1", "line 2: '²' is no picture's number"),
+        ("1\t1\na\t1\t0\na\t1\tb\t1", "line 2: '0' is not the number of a picture"),
+        ("1\t1\na\t1\t²\na\t1\tb\t1", "line 2: '²' is not the number of a picture"),
         ("1\t1\na\t1\t1\na\t1\tb\t1", "line 2: pairs a_0001 with itself"),
-        ("1\t1\na\t1\t2\na\t1\ta\t2", "line 3: has one person twice"),
-        ("1\t1\n../a\t1\t2\na\t1\tb\t1", "line 2: '../a' is no person's name"),
-        ("1\t1\n..\t1\t2\na\t1\tb\t1", "is no person's name"),
+        ("1\t1\na\t1\t2\na\t1\ta\t2", "line 3: has the same person twice"),
+        ("1\t1\n../a\t1\t2\na\t1\tb\t1", "line 2: '../a' is not a valid name"),
+        ("1\t1\n..\t1\t2\na\t1\tb\t1", "is not a valid name"),
         ("1\t1\n\t1\t2\na\t1\tb\t1", "line 2"),
     ],
 )
@@ -108,5 +108,5 @@ def test_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path.write_text(LFW, encoding="utf-8")
     assert len(read_pairs(path)) == 4
     monkeypatch.setattr(faces, "LARGEST", 10)
-    with pytest.raises(InputError, match="that is no file of pairs"):
+    with pytest.raises(InputError, match="this is not a file of pairs"):
         read_pairs(path)

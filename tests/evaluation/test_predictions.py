@@ -128,10 +128,10 @@ def test_models_of_one_name_get_their_places(tmp_path: Path) -> None:
     [
         ("picture,", "file,", "its first columns are not picture, true and predicted"),
         (",cat,dog", ",cat,cat", "more than one class 'cat'"),
-        ("predicted,", "predicted,predicted by a,", "not one column per class for each"),
-        ("cat,cat,0.75,0.25", "cat,cat,0.75", "row 1 has 4 columns, and the first row 5"),
+        ("predicted,", "predicted,predicted by a,", "not have one column per class for each"),
+        ("cat,cat,0.75,0.25", "cat,cat,0.75", "row 1 has 4 columns, but the first row has 5"),
         ("cat,cat,", "cow,cat,", "row 1: 'cow' is none of its 2 classes"),
-        ("cat,cat,", "cat,dog,", "row 1 has a predicted class that is not the likeliest"),
+        ("cat,cat,", "cat,dog,", "row 1 has a predicted class that is not the most probable"),
         ("0.75", "nan", "row 1 has values that are no probabilities"),
         ("0.75", "-1", "row 1 has values that are no probabilities"),
         ("0.75", "much", "could not convert"),
@@ -150,7 +150,7 @@ def test_what_is_damaged_is_refused(tmp_path: Path, old: str, new: str, says: st
 
 def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "predictions.csv"
-    with pytest.raises(InputError, match="there is no such file; `evaluate` writes it"):
+    with pytest.raises(InputError, match="does not exist; `evaluate` writes it"):
         read_predictions(file)
     for content in (b"", b"picture,true,predicted,a\n", b"\x00\xff\xfe", b"picture,true,predicted\nx,a,a\n"):
         file.write_bytes(content)

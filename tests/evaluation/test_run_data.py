@@ -75,7 +75,7 @@ def test_the_fifth_that_a_run_held_out_is_evaluated(
         assert pictures(tmp_path / folder) == wanted
         note = json.loads((tmp_path / folder / "report.json").read_text())["note"]
         assert "held out" in note
-        assert ("which pictures it was trained on cannot be known for certain" in note) == (not split)
+        assert ("its training pictures are not known for certain" in note) == (not split)
 
 
 def selected(models: list[str], data: str | None) -> tuple[list[str], str]:
@@ -103,14 +103,14 @@ def test_what_is_evaluated_is_told(model: Path, digits: Path, tmp_path: Path, mo
     assert selected([str(model)], "digits")[1] == ""
     names, note = selected([one, two], "digits")
     assert len(names) == 60
-    assert note.startswith(f"{one} and {two} was trained on these very pictures: the figures say nothing of new ones")
+    assert note.startswith(f"{one} and {two} were trained on these pictures: the figures do not apply to new ones")
     assert note.endswith("each run held out another fifth of them")
-    assert "trained on these very pictures" in selected([whole], "digits")[1]
+    assert "trained on these pictures" in selected([whole], "digits")[1]
     names, note = selected([whole], None)
     assert names == [str(path) for path in sorted(other.glob("*/*"))]
-    assert f"these are the held-out pictures that {whole} was given; 6 of the 6 pictures are the same as some" in note
+    assert f"these are the pictures that {whole} was given to hold out; 6 of the 6 pictures are identical to" in note
     assert choose([whole], None).data == str(other)
-    assert selected([apart], None)[1] == f"these are the held-out pictures that {apart} was given"  # copies left out
+    assert selected([apart], None)[1] == f"these are the pictures that {apart} was given to hold out"  # without copies
     monkeypatch.chdir(tmp_path)
     small = write_run(tmp_path / "small", model)
     names, note = selected([small], None)
@@ -154,21 +154,21 @@ def test_what_a_run_was_trained_on_is_known_in_whatever_form_it_comes(model: Pat
     def note(asked: str, place: str | Path) -> str:
         return selected([asked], str(place))[1]
 
-    assert f"48 of the 60 pictures are among those that {run} was trained on" in note(run, whole)
-    of_held_out = f"12 of the 12 pictures are among those that {run} held out, and none was it trained on"
+    assert f"48 of the 60 pictures are training pictures of {run}" in note(run, whole)
+    of_held_out = f"12 of the 12 pictures are held-out pictures of {run}, and none is a training picture of it"
     assert note(run, held) == note(run, f"{run}/split.csv:val") == of_held_out
-    assert f"12 of the 12 pictures are among those that {run} was trained on" in note(run, links)
-    assert f"48 of the 48 pictures are among those that {run} was trained on" in note(run, copies)
+    assert f"12 of the 12 pictures are training pictures of {run}" in note(run, links)
+    assert f"48 of the 48 pictures are training pictures of {run}" in note(run, copies)
     assert "48 of the 60 pictures" in note(run, tmp_path / "packed")
     assert "48 of the 60 pictures" in note(of_shards, data)
-    assert note(run, other) == f"none of the 60 pictures is among those that {run} was trained on or held out"
+    assert note(run, other) == f"none of the 60 pictures is a training picture or a held-out picture of {run}"
     assert note(of_shards, other).startswith("none of the 60 pictures")
     shutil.rmtree(data)
-    assert f"48 of the 48 pictures are among those that {run} was trained on" in note(run, copies)
+    assert f"48 of the 48 pictures are training pictures of {run}" in note(run, copies)
 
     found = evaluate([run, of_shards], tmp_path / "packed", out=tmp_path / "out")
     assert "held out" in found.note
-    assert f"of the 12 pictures are among those that {run} was trained on" in found.note
+    assert f"of the 12 pictures are training pictures of {run}" in found.note
     assert found.reported.figures.pictures == 12
     assert evaluate(of_shards, out=tmp_path / "by itself").reported.figures.pictures == 12
 
@@ -176,11 +176,11 @@ def test_what_a_run_was_trained_on_is_known_in_whatever_form_it_comes(model: Pat
 def test_a_run_without_a_split_says_that_they_cannot_be_known(model: Path, digits: Path, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", model, data=str(digits), seed=SEED, split=False)
     copy = Path(shutil.copytree(digits, tmp_path / "copy"))
-    note = f"{run} has no split.csv, as an earlier version left it: which pictures it was trained on cannot be known"
+    note = f"{run} has no split.csv (an earlier version wrote it): its training pictures are not known"
     assert selected([run], str(copy))[1] == note
     of_val = write_run(tmp_path / "of val", model, data=str(digits), val=str(copy), split=False)
     assert selected([of_val], None)[1].startswith(
-        f"these are the held-out pictures that {of_val} was given; {of_val} has"
+        f"these are the pictures that {of_val} was given to hold out; {of_val} has"
     )
     small = write_run(tmp_path / "small", model, seed=SEED, split=False)
     assert selected([small], None)[0] == held_out_split(open_source("digits"), 0)[1].names
@@ -244,15 +244,15 @@ def test_pictures_that_came_or_went_since_are_told(model: Path, tmp_path: Path) 
     before = selected([run], None)[0]
     for number in range(5):
         Image.new("RGB", (24, 24)).save(data / "0" / f"new {number}.png")
-    assert "has other pictures now than when" in evaluate([old], out=tmp_path / "changed").note
+    assert "has changed since" in evaluate([old], out=tmp_path / "changed").note
     fifth = f"these are the pictures of {data} that {run} held out"
     assert selected([run], None) == selected([run], str(data)) == (before, fifth)
     Path(before[0]).unlink()
-    note = f"{fifth}; no longer there: 1 other picture that {run} held out"
+    note = f"{fifth}; 1 other picture that {run} held out no longer exists"
     assert selected([run], str(data)) == (before[1:], note)
     for name in before[1:]:
         Path(name).unlink()
-    with pytest.raises(InputError, match="has none of the pictures any more"):
+    with pytest.raises(InputError, match="no longer has any of the pictures"):
         selected([run], str(data))
 
 

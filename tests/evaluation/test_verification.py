@@ -48,9 +48,9 @@ def test_true_accepts_at_a_share_of_false_ones() -> None:
 
 
 def test_too_few_folds_or_kinds_are_refused() -> None:
-    with pytest.raises(InputError, match="1 fold has pairs"):
+    with pytest.raises(InputError, match="1 fold has usable pairs"):
         verify(np.array([0.1, 0.2]), np.array([True, False]), np.zeros(2, int))
-    with pytest.raises(InputError, match="without fold 1 no pairs of one of the kinds"):
+    with pytest.raises(InputError, match="without fold 1, all usable pairs are of the same kind"):
         verify(np.array([0.1, 0.2, 0.3]), np.array([True, False, True]), np.array([0, 0, 1]))
 
 

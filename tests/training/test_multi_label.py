@@ -276,7 +276,7 @@ def test_evaluate_says_where_thresholds_were_chosen_on_the_same_pictures(
         out = " ".join(capsys.readouterr().out.split())
         assert f"{32 if place else 16} pictures with 3 labels" in out
         assert ("the thresholds were chosen on these pictures" in out) == bool(place)
-        assert "label by label" in out
+        assert "scores by label" in out
     average = evaluate([trained.folder.path, trained.folder.best], out=tmp_path / "both", data=trained.folder.split)
     assert isinstance(average, LabelEvaluation)
     assert average.average is not None
@@ -517,7 +517,7 @@ def test_what_does_not_fit_is_refused(trained: TrainingResult, table: Path, tmp_
     for name, number in zip(NAMES, range(3), strict=True):
         (folder / name).mkdir(parents=True)
         shutil.copy(table.parent / f"{number:03d}.png", folder / name)
-    with pytest.raises(InputError, match=r"gives each picture one class, and .* predicts several labels per picture"):
+    with pytest.raises(InputError, match=r"has one class per picture, but .* predicts several labels per picture"):
         evaluate(trained.folder.path, folder, out=tmp_path / "none")
     with pytest.raises(InputError, match=r"validate: a picture of .* has one class, and the model gives sev"):
         export_model(trained.folder.path, tmp_path / "x.onnx", "onnx", validate=folder)
