@@ -1,1 +1,1 @@
-"""A trained model for where it is to run: one target a file, and the check that all share."""
+"""Export a trained model to other runtimes, compare each export with the model, and serve models over HTTP."""

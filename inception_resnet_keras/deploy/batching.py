@@ -1,8 +1,8 @@
-"""Dynamic batching: the pictures of many requests go through one model together.
+"""Dynamic batching: the images of many requests go through one model together.
 
-One thread owns the model: it opens it, warms it up and runs it, so that no engine is entered by two threads at once.
-Whoever has pictures first reserves places for them, decodes them meanwhile, and submits them one by one. The number of
-places is the bound on everything that is decoded, waits or is computed.
+One thread owns the model: it opens it, warms it up and runs it, so that no two threads use an engine at once. Callers
+first reserve places for their images, then decode them, and submit them one by one. The number of places bounds the
+images that are being decoded, waiting or being computed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ..common.arguments import number_between, positive_integer
 from ..common.errors import InputError
 from ..models.open import OpenedModel, require_finite
 
-MOST_WAIT = 60.0  # seconds: a batch that is not full by then never will be
+MOST_WAIT = 60.0  # upper bound of `max_wait`, in seconds
 Observer = Callable[[int, int, float], None]
 
 
 class QueueFullError(Exception):
-    """Raised where more pictures are in progress than the batcher has places for."""
+    """Raised if more images are in progress than the batcher has places for."""
 
 
 class NotReadyError(Exception):
@@ -41,24 +41,26 @@ class _Picture:
 
 
 class Batcher:
-    """A model in a thread of its own, which takes single pictures and runs them in batches.
+    """A model in its own thread, which takes single images and runs them in batches.
 
-    A batch is run when it is full, or when its first picture has waited for `max_wait`. A picture that is alone does
-    not wait: if the last batch was a single picture and no other one is in progress, it is run at once.
+    A batch is run when it is full, or when its first image has waited for `max_wait`. A lone image does not wait: if
+    the last batch was a single image and no other one is in progress, it is run at once.
 
     Args:
-        open: Opens the model; called in the thread.
-        max_batch: The largest batch, at least 1.
-        max_wait: Seconds that a picture waits for others, in [0, 60).
-        places: How many pictures may be in progress, at least `max_batch`: being decoded, waiting or computed.
-        lengths: The lengths of the batches that the model is run with, ascending, the last one `max_batch`; a shorter
-            batch is filled up with black pictures. None for every length. The warm-up runs each of them.
-        observe: Called in the thread after each batch, with the pictures in it, its length and its seconds.
+        open: A function that opens the model; called in the thread.
+        max_batch: The maximum batch size, at least 1.
+        max_wait: The time that an image waits for others, in seconds, in [0, 60).
+        places: The maximum number of images in progress (being decoded, waiting or being computed), at least
+            `max_batch`.
+        lengths: The batch sizes that the model is run with, ascending and ending in `max_batch`; a smaller batch is
+            padded with black images. None allows every size. The warm-up runs each of them.
+        observe: Called in the thread after each batch as `observe(pictures, length, seconds)`, with the number of
+            images, the batch size and the duration.
 
     Attributes:
         model: The opened model; None until it is warm.
-        error: Why the model could not be opened or warmed up; None where nothing went wrong.
-        settled: Set once the model is warm, or `error` is known.
+        error: The reason why the model could not be opened or warmed up; None if it could.
+        settled: An event that is set once the model is warm or has failed.
     """
 
     def __init__(
@@ -75,7 +77,9 @@ class Batcher:
         self.max_wait = number_between("max_wait", max_wait, 0, MOST_WAIT, f"seconds in [0, {MOST_WAIT:g})")
         self.places = positive_integer("places", places)
         if self.places < self.max_batch:
-            raise InputError(f"places: got {places}, fewer than max_batch={max_batch}; a batch would never be full")
+            raise InputError(
+                f"places: got {places}; it takes at least max_batch={max_batch}, or no batch would be full"
+            )
         self.lengths = list(range(1, self.max_batch + 1)) if lengths is None else list(lengths)
         assert self.lengths == sorted(set(self.lengths))
         assert self.lengths[-1] == self.max_batch
@@ -88,53 +92,53 @@ class Batcher:
         self._reserved = 0
         self._closing = False
         self._last_length = 1
-        # A daemon: an engine that compiles for minutes does not keep a process from ending.
+        # A daemon, so that an engine that compiles for minutes does not keep the process alive.
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
 
     def start(self) -> None:
-        """Begin to open the model; returns at once."""
+        """Start to open the model, and return at once."""
         self._thread.start()
 
     @property
     def ready(self) -> bool:
-        """Whether pictures are taken."""
+        """Whether images are accepted."""
         return self.model is not None and not self._closing
 
     @property
     def in_progress(self) -> int:
-        """The number of places that are taken."""
+        """The number of places in use."""
         return self._reserved
 
     @contextmanager
     def reserve(self, count: int) -> Iterator[None]:
-        """Hold places for `count` pictures within the block.
+        """Reserve places for `count` images within the block.
 
         Raises:
-            QueueFullError: There are not so many free places.
+            QueueFullError: Too few places are free.
             NotReadyError: The model is not warm yet, or the batcher is closed.
         """
         with self._changed:
             if not self.ready:
                 raise NotReadyError("the model is not ready")
             if self._reserved + count > self.places:
-                raise QueueFullError(f"{self._reserved} pictures are in progress, at most {self.places} may be")
+                raise QueueFullError(f"{self._reserved} pictures are in progress, of at most {self.places}")
             self._reserved += count
         try:
             yield
         finally:
             with self._changed:
                 self._reserved -= count
-                self._changed.notify()  # who waits for company may wait for nobody now
+                self._changed.notify()  # a batch may be waiting for these images
 
     def submit(self, pixels: np.ndarray) -> Future[np.ndarray]:
-        """Hand in one picture, of a reserved place.
+        """Submit one image, for which a place is reserved.
 
         Args:
-            pixels: (height, width, 3) of the model's size, RGB of 0-255 of any real dtype.
+            pixels: (height, width, 3) in the model's size, RGB of 0-255 of any real dtype.
 
         Returns:
-            The future of what the model gives for it, float32 (outputs,). It holds an InputError if that is NaN or
-            infinite, and any other exception that the model's library raises for this picture alone.
+            A future of the model's output, float32 (outputs,). It raises InputError if the output has NaN or infinity,
+            and any other exception that the model's library raises for this image alone.
 
         Raises:
             NotReadyError: The batcher was closed.
@@ -148,10 +152,10 @@ class Batcher:
         return picture.future
 
     def close(self, timeout: float | None = None) -> None:
-        """Take no more pictures, compute those that wait, and end the thread.
+        """Accept no more images, compute the waiting ones, and end the thread.
 
-        timeout: Seconds to wait for that; None for as long as it takes. A model that is still being opened is not
-            waited for.
+        timeout: The maximum time to wait for the thread, in seconds; None for no limit. If the model is still being
+            opened, return at once.
         """
         with self._changed:
             self._closing = True
@@ -169,7 +173,7 @@ class Batcher:
                     return
                 model.run(np.zeros((length, *model.view.size, 3), np.float32))
             self.model = model
-        except Exception as error:  # told by whoever started us
+        except Exception as error:  # reported by the caller that started this thread
             self.error = error
             return
         finally:
@@ -178,7 +182,7 @@ class Batcher:
             self._compute(model, batch)
 
     def _next_batch(self) -> list[_Picture]:
-        """The pictures to compute next; none once the batcher is closed and nothing waits."""
+        """The images to compute next; empty once the batcher is closed and no image waits."""
         batch: list[_Picture] = []
         with self._changed:
             while not batch:
@@ -186,6 +190,7 @@ class Batcher:
                     if self._closing:
                         return []
                     self._changed.wait()
+                # Wait for company, at most until the first image has waited for `max_wait`.
                 ends = self._waiting[0].arrived + self.max_wait
                 while len(self._waiting) < self.max_batch and self._has_company():
                     left = ends - time.monotonic()
@@ -194,20 +199,20 @@ class Batcher:
                     self._changed.wait(left)
                 while self._waiting and len(batch) < self.max_batch:
                     picture = self._waiting.popleft()
-                    if picture.future.set_running_or_notify_cancel():  # else nobody waits for it any more
+                    if picture.future.set_running_or_notify_cancel():  # False if its caller has cancelled it
                         batch.append(picture)
             self._last_length = len(batch)
         return batch
 
     def _has_company(self) -> bool:
-        """Whether more pictures are likely to come soon."""
+        """Whether more images are likely to arrive soon."""
         return not self._closing and (self._last_length > 1 or self._reserved > len(self._waiting))
 
     def _compute(self, model: OpenedModel, batch: list[_Picture]) -> None:
         try:
             outputs = self._run(model, batch)
         except Exception as error:
-            if len(batch) > 1:  # one picture, or too little memory for so many: the others do not suffer from it
+            if len(batch) > 1:  # one image may be the cause, or too little memory: compute each image alone
                 for picture in batch:
                     self._compute(model, [picture])
             else:
@@ -222,7 +227,7 @@ class Batcher:
                 picture.future.set_result(output)
 
     def _run(self, model: OpenedModel, batch: list[_Picture]) -> np.ndarray:
-        """float32 (pictures, outputs)."""
+        """The outputs of the images, float32 (pictures, outputs)."""
         length = next(each for each in self.lengths if each >= len(batch))
         started = time.perf_counter()
         images = np.zeros((length, *model.view.size, 3), np.float32)

@@ -1,4 +1,4 @@
-"""Whether an export says what the model says, on real pictures."""
+"""Compare an export with the model that it was made from, on real images."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ from .plain import CALLS, run_plain
 from .prepare import ExportableModel
 
 BATCH = 8
-_SAME = 1e-6  # of the largest output: a spread below it is none
-_ROUNDING = 1e-5  # of the largest output: what float32 in another order of sums differs by; bfloat16 differs by 1e-3
+_SAME = 1e-6  # relative to the largest output: outputs that vary less count as equal
+_ROUNDING = 1e-5  # relative to the largest output: float32 sums in another order differ by this, bfloat16 by 1e-3
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What an export may differ by at most.
+    """The bounds that an export must keep.
 
-    difference: the largest between two outputs, as a share of the model's largest output; inf for any.
-    agreement: the least share of pictures with the same top-1; of several labels per picture, of decisions that are the
-        same; of an embedding, the least cosine similarity.
-    accuracy_drop: on labelled pictures, in [0, 1].
+    Attributes:
+        difference: The maximum difference between two outputs, relative to the model's largest output; inf for any.
+        agreement: The minimum share of images with the same top-1 class; with several labels per image, of equal
+            decisions; for an embedding, the minimum cosine similarity.
+        accuracy_drop: The maximum loss of accuracy on labelled images, in [0, 1].
     """
 
     difference: float
@@ -45,8 +46,8 @@ class Bounds:
     accuracy_drop: float
 
 
-# float32 in another order of sums; half precision's rounding through hundreds of layers; 8 bits, judged by what they
-# decide, as single probabilities move.
+# float32 differs by the order of sums, half precision by rounding through hundreds of layers. int8 is judged by its
+# decisions, because single probabilities change.
 BOUNDS: dict[Precision, Bounds] = {
     "float32": Bounds(1e-4, 0.99, 0.001),
     "float16": Bounds(0.05, 0.98, 0.005),
@@ -57,21 +58,29 @@ BOUNDS: dict[Precision, Bounds] = {
 
 @dataclass(frozen=True)
 class Check:
-    """An export beside the Keras model that it was made of.
+    """The comparison of an export with the Keras model that it was made from.
 
-    pictures: How many it was compared on. source: Where they are from.
-    difference: The largest between two outputs. largest: The model's largest output.
-    agreement: The share of pictures with the same top-1; of an embedding, the least cosine similarity.
-    plain_difference, plain_agreement: The same of the file in the format's library without a setting, as users of other
-        programs run it; None where it was not run.
-    sha256: By file, of what was written; paths are relative to the export's.
-    setting: What such a user must set to get the figures above; "" for nothing.
-    labels: Whether a picture may have several labels; the agreement is then of the decisions, one per picture and
-        label, at the thresholds.
-    accuracy: (the model's, the export's) on labelled pictures, in [0, 1]; None without such. Of several labels the
-        share of pictures whose labels are all right.
-    labelled: How many those were.
-    bounds: What was allowed. notes: What was assumed, added or could not be seen.
+    Attributes:
+        path: The export.
+        format: Its format.
+        precision: Its precision.
+        pictures: The number of images that it was compared on.
+        source: The origin of these images, in words.
+        difference: The largest absolute difference between two outputs.
+        largest: The model's largest output.
+        agreement: The share of images with the same top-1 class; with several labels per image, the share of equal
+            decisions at the thresholds; for an embedding, the lowest cosine similarity.
+        embedding: Whether the model returns an embedding.
+        bounds: The bounds that the export had to keep.
+        accuracy: (of the model, of the export) on labelled images, in [0, 1], or None. With several labels, the share
+            of images whose labels are all correct.
+        labelled: The number of labelled images.
+        notes: Assumptions, additions, and limits of the comparison.
+        labels: Whether an image may have several labels.
+        plain_difference, plain_agreement: The same figures for the file in the format's own library without any
+            setting, as other programs run it; None if it was not run.
+        setting: The setting that other programs need to get the figures above; "" for none.
+        sha256: The SHA-256 of each written file by its path, relative to the export.
     """
 
     path: str
@@ -99,11 +108,11 @@ class Check:
 
     @property
     def failures(self) -> list[str]:
-        """What is past a bound, told with it; NaN is."""
+        """The bounds that are exceeded, in words; NaN exceeds every bound."""
         found = []
         if not self.relative <= self.bounds.difference:
             found.append(
-                f"the largest difference is {self.relative:.3g} of the largest output, past {self.bounds.difference:g}"
+                f"the largest difference is {self.relative:.3g} of the largest output, above {self.bounds.difference:g}"
             )
         if not self.agreement >= self.bounds.agreement:
             found.append(f"{self._agreement} is {self.agreement:.2%}, below {self.bounds.agreement:.2%}")
@@ -122,21 +131,21 @@ class Check:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.path}: {self.format}, {self.precision}, beside the Keras model on "
+            f"{self.path}: {self.format}, {self.precision}, compared with the Keras model on "
             f"{counted(self.pictures, 'picture')} ({self.source}):",
-            f"  largest difference {self.difference:.3g}, of a largest output {self.largest:.4g}",
+            f"  largest difference {self.difference:.3g}, largest output {self.largest:.4g}",
             f"  {self._agreement} {self.agreement:.2%}",
         ]
         if self.plain_difference is not None:
             lines.append(
-                f"  by {CALLS[self.format]} without a setting: largest difference {self.plain_difference:.3g}, "
+                f"  with {CALLS[self.format]} without settings: largest difference {self.plain_difference:.3g}, "
                 f"{self._agreement} {self.plain_agreement:.2%}"
             )
         if self.accuracy:
             lines.append(
                 f"  accuracy on {self.labelled} labelled pictures {self.accuracy[0]:.2%} → {self.accuracy[1]:.2%}"
             )
-        last = [f"  to compute so outside this package: {self.setting}"] if self.setting else []
+        last = [f"  to get the same outputs outside this package: {self.setting}"] if self.setting else []
         return "\n".join(map(printable, [*lines, *(f"  {note}" for note in self.notes), *last]))
 
     def as_json(self) -> dict[str, Any]:
@@ -145,7 +154,7 @@ class Check:
 
 
 def checksums(place: Path) -> dict[str, str]:
-    """SHA-256 of a file by its name, or of each file below a folder by its path in it."""
+    """The SHA-256 of a file by its name, or of each file below a folder by its relative path."""
     files = {file.relative_to(place).as_posix(): file for file in sorted(place.rglob("*")) if file.is_file()}
     found = {}
     for name, file in (files or {place.name: place}).items():
@@ -157,7 +166,7 @@ def checksums(place: Path) -> dict[str, str]:
 def bounds_for(
     precision: Precision, difference: float | None, agreement: float | None, accuracy_drop: float | None
 ) -> Bounds:
-    """A precision's own bounds, and over them what was given."""
+    """The default bounds of a precision, overridden by the arguments that are not None."""
     bounds = BOUNDS[precision]
     for name, given, high in (
         ("difference", difference, math.inf),
@@ -182,15 +191,25 @@ def compare(
     sample: Sample,
     bounds: Bounds,
 ) -> Check:
-    """Opens what was written as a user would, and runs it and the model it was made of on the same pictures.
+    """Open an export as a user would, and run it and its model on the same images.
 
-    Raises InputError where a bound is passed.
+    Args:
+        prepared: The model.
+        written: The export as it was written.
+        shown: Its name in messages.
+        format: Its format.
+        sample: The images.
+        bounds: The bounds that it must keep.
+
+    Raises:
+        InputError: The export exceeds a bound, or has other outputs than the model.
     """
+    # Run both, here with this package's runtime.
     runtime = open_runtime(written, trust=True)  # this process wrote it
     wanted = _outputs(prepared.reference.predict_on_batch, sample.images)
     found = _outputs(runtime.run, sample.images)
     if wanted.shape != found.shape:
-        raise InputError(f"{shown}: gives {found.shape} where the model gives {wanted.shape}: it is not kept")
+        raise InputError(f"{shown}: has outputs of shape {found.shape}, the model of {wanted.shape}: it is not kept")
     numbers = [f"{sample.source}, picture {number}" for number in range(1, len(sample) + 1)]
     require_finite("model", wanted, numbers)
     require_finite(str(shown), found, numbers)
@@ -200,23 +219,25 @@ def compare(
     if not embedding:
         _refuse_no_probabilities(wanted)
     agreement = _agreement(prepared.card, wanted, found)
+    # Run the export in the format's own library too, as other programs do.
     plain = _outputs(run_plain(written, format), sample.images)
-    require_finite(f"{shown}, by {CALLS[format]}", plain, numbers)
+    require_finite(f"{shown}, with {CALLS[format]}", plain, numbers)
+    # Note what limits the comparison.
     notes = list(prepared.notes)
     if isinstance(runtime, SavedModelRuntime):
         try:
             refuse_unknown_operations(written)
         except InputError as error:
-            notes.append(f"it is opened with --trust only: {str(error).partition(': ')[2]}")
+            notes.append(f"it can be opened only with --trust: {str(error).partition(': ')[2]}")
     if isinstance(runtime, OpenVinoRuntime) and runtime.computes_in_float32_instead:
         notes.append(
-            f"this CPU does not compute in {prepared.card.precision}, so OpenVINO computed the comparison in float32: "
-            "compare again on a CPU that does, where the outputs differ more"
+            f"this CPU does not support {prepared.card.precision}, so OpenVINO computed in float32: compare again on a "
+            "CPU that does, where the outputs differ more"
         )
     largest = float(np.abs(wanted).max())
     notes += sample.notes()
     if len(wanted) > 1 and float(np.ptp(wanted, axis=0).max()) <= _SAME * largest:
-        notes.append("the model says the same of all these pictures: the comparison shows little")
+        notes.append("the model's outputs are the same for all these pictures: the comparison shows little")
     check = Check(
         str(shown),
         format,
@@ -246,19 +267,20 @@ def _refuse_no_probabilities(outputs: np.ndarray) -> None:
     least, largest = float(outputs.min()), float(outputs.max())
     if not (least >= -_SAME and largest <= 1 + _SAME):
         raise InputError(
-            f"model: its outputs go from {least:.4g} to {largest:.4g}, so they are no probabilities: end it in a "
-            "softmax or a sigmoid, or in a dense layer without activation, to which a softmax is added"
+            f"model: its outputs range from {least:.4g} to {largest:.4g}, so they are not probabilities: end it in a "
+            "softmax, a sigmoid, or a dense layer without activation, to which a softmax is added"
         )
 
 
 def required_setting(card: ExportCard, format: str, difference: float, largest: float) -> str:
-    """What users elsewhere must set to compute what the runtime here does; "" if the file says it all.
+    """The setting that other programs need to compute the same as the runtime of this package; "" for none.
 
-    difference: The largest between the outputs without a setting and the runtime's, whose largest is `largest`.
+    difference: The largest difference between the outputs without settings and those of the runtime.
+    largest: The largest output.
     """
     if format != "openvino":
         return ""
-    # A float32 file holds it, and is seen to. Half precisions and int8 are computed differently on other CPUs.
+    # A float32 file contains what it needs, which the comparison confirms; others depend on the CPU.
     if card.precision == "float32" and difference <= _ROUNDING * largest:
         return ""
     hint, _ = OpenVinoRuntime.HALVES.get(card.precision, ("f32", ""))
@@ -266,19 +288,16 @@ def required_setting(card: ExportCard, format: str, difference: float, largest: 
 
 
 def _agreement(card: Card, wanted: np.ndarray, found: np.ndarray) -> float:
-    """The share of decisions that are the same: one per picture, of several labels one per picture and label.
-
-    Of embeddings the least cosine similarity.
-    """
+    """The share of equal decisions, one per image, or one per image and label; for embeddings the lowest similarity."""
     if not card.gives_classes:
         return _least_cosine(wanted, found)
     return float(np.mean(decided(wanted, card.thresholds) == decided(found, card.thresholds)))
 
 
 def decided(outputs: np.ndarray, thresholds: Sequence[float] = ()) -> np.ndarray:
-    """The likeliest class; of a single probability, whether it is at least a half.
+    """The decision for each image: the most probable class; for a single probability, whether it is at least 0.5.
 
-    Of several labels per picture, bool (n, classes): which are at least at their thresholds.
+    With several labels per image, bool (n, classes): the labels that reach their thresholds.
     """
     if len(thresholds):
         return outputs >= np.array(thresholds)
@@ -286,7 +305,7 @@ def decided(outputs: np.ndarray, thresholds: Sequence[float] = ()) -> np.ndarray
 
 
 def _outputs(run: Any, images: Images) -> np.ndarray:
-    """In batches of one size, the last filled up: a graph is made a size."""
+    """The outputs for images, run in batches of one size, the last one padded: each size would need its own graph."""
     found = []
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH]
@@ -295,8 +314,8 @@ def _outputs(run: Any, images: Images) -> np.ndarray:
     return np.concatenate(found).astype(np.float64)
 
 
-# How large the encoded pictures of the check are, of the model's own height and width: smaller, as large, of another
-# shape, and so large that a JPEG is decoded at a half and a quarter, and that blocks of a PNG's pixels are averaged.
+# The encoded images of the check, with their height and width relative to the model's: smaller, equal, of another
+# shape, and so large that a JPEG is decoded at 1/2 and 1/4, and that blocks of a PNG's pixels are averaged.
 _ENCODED = (
     ("JPEG", "RGB", (0.6, 0.7)),
     ("JPEG", "RGB", (1.0, 1.0)),
@@ -307,11 +326,14 @@ _ENCODED = (
     ("PNG", "RGB", (1.0, 1.0)),
     ("PNG", "RGB", (5.1, 4.4)),
 )
-_LARGEST_ENCODED = 4096  # pixels of a side
+_LARGEST_ENCODED = 4096  # maximum side, in pixels
 
 
 def _check_encoded(runtime: SavedModelRuntime, images: Images, shown: Path) -> None:
-    """The bytes of pictures, JPEGs of several sizes among them, must give what `predict` reads from them gives."""
+    """Raise InputError unless the signature for encoded images matches `predict` on the same bytes.
+
+    The images are JPEGs and PNGs of several sizes.
+    """
     contents, card = [], runtime.card
     for place, (kind, mode, times) in enumerate(_ENCODED):
         height, width = (
@@ -326,14 +348,15 @@ def _check_encoded(runtime: SavedModelRuntime, images: Images, shown: Path) -> N
     difference = float(np.abs(runtime.run_encoded(contents) - wanted).max())
     if not difference <= 0.01 * float(np.abs(wanted).max()):
         raise InputError(
-            f"{shown}: gives {difference:.3g} else for encoded pictures than for their pixels: it is not kept"
+            f"{shown}: its outputs for encoded pictures differ by {difference:.3g} from those for their pixels: it is "
+            "not kept"
         )
 
 
 def _accuracy(card: Card, outputs: np.ndarray, labels: np.ndarray) -> float:
-    """The share of labelled pictures, the last ones, that are decided right.
+    """The share of the labelled images, which are the last ones, that are decided correctly.
 
-    Of several labels per picture it is the share of pictures whose labels are all right.
+    With several labels per image, all of them must be correct.
     """
     decisions = decided(outputs[-len(labels) :], card.thresholds).reshape(len(labels), -1)
     return float((decisions == labels.reshape(len(labels), -1)).all(axis=1).mean())

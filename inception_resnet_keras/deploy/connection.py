@@ -1,4 +1,4 @@
-"""What uvicorn leaves open: clients that send a header by drips, that take no answer, or that are too many."""
+"""Limits that uvicorn lacks: on slow headers, on clients that do not read their answer, and on connections."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ..common.console import json_text
 from .batching import Batcher
 
-TICKS = 5  # of a tenth of a second, between two looks at the connections
+TICKS = 5  # connections are checked every 5 ticks, half a second
 
 
 class Connection(H11Protocol):
-    """A connection that knows since when its client keeps it waiting.
+    """A connection that knows how long its client has kept it waiting.
 
-    A request's body has the application's own bound in time; here are the bounds on its header, and on the answer.
+    The application limits the time for a request's body; this class limits the time for its header and for its answer.
 
-    most: How many connections there may be, all together. patience: Seconds for a header, and to take an answer.
+    Args:
+        most: The maximum number of connections, all together.
+        patience: The maximum time for a header, and for a client to read from its answer, in seconds.
     """
 
     def __init__(self, *arguments: Any, most: int, patience: float, **options: Any) -> None:
@@ -32,8 +34,8 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._since: float | None = time.monotonic()  # nothing has come of the header that is awaited
-        self._started = False  # whether some of it has come
+        self._since: float | None = time.monotonic()  # when the wait for a header began; None while answering
+        self._started = False  # whether part of the header has arrived
         self._unsent, self._stuck_since = 0, 0.0
         if len(self.connections) > self._most:
             self._refuse(503, f"the server has {self._most} connections; try again later", b"1")
@@ -54,12 +56,12 @@ class Connection(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "this is no request in HTTP/1.1, or its header is too large")
+        self._refuse(400, "the request is not HTTP/1.1, or its header is too large")
 
     def look(self, now: float) -> None:
-        """End the connection where the client has kept it waiting for too long."""
+        """End the connection if the client has kept it waiting for too long. now: `time.monotonic()`."""
         unsent = self.transport.get_write_buffer_size()
-        if not unsent or unsent != self._unsent:  # it takes some
+        if not unsent or unsent != self._unsent:  # the client has read something
             self._unsent, self._stuck_since = unsent, now
         if now - self._stuck_since > self._patience:
             self.transport.abort()
@@ -70,7 +72,7 @@ class Connection(H11Protocol):
                 self.transport.close()
 
     def _refuse(self, status: int, message: str, retry: bytes | None = None) -> None:
-        """Answer without the application, and close."""
+        """Answer without the application, and close the connection."""
         body = json_text({"error": message}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         headers += [(b"connection", b"close"), *([(b"retry-after", retry)] if retry else [])]
@@ -83,15 +85,15 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which also looks after its connections and the model.
+    """uvicorn's server, which also checks its connections and waits for the model.
 
-    batcher: It ends if the model cannot be opened, and calls `on_ready` once it is warm.
+    It ends if the model of `batcher` cannot be opened, and calls `on_ready` once the model is warm.
     """
 
     def __init__(self, config: uvicorn.Config, batcher: Batcher) -> None:
         super().__init__(config)
         self.on_ready: Callable[[], Any] = lambda: None
-        self._batcher, self._told = batcher, False
+        self._batcher, self._announced = batcher, False
 
     async def on_tick(self, counter: int) -> bool:
         if counter % TICKS == 0:
@@ -99,8 +101,8 @@ class Server(uvicorn.Server):
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Connection):
                     connection.look(now)
-        if not self._told and self._batcher.settled.is_set():
-            self._told = True
+        if not self._announced and self._batcher.settled.is_set():
+            self._announced = True
             if self._batcher.error is not None:
                 return True
             self.on_ready()

@@ -1,4 +1,4 @@
-"""A checkpoint of any source to a file of this project, written whole or not at all, and checked."""
+"""Convert checkpoints of any source to files of this package; a file is checked, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -26,18 +26,22 @@ from ..weights.runs import model_of_run
 from ..weights.sources import OURS
 
 FORMATS = ("keras", "safetensors")
-LAYERS_TOLERANCE = 1e-4  # of a layer's largest output: float32 in another order of sums, through a whole network
+LAYERS_TOLERANCE = 1e-4  # relative to a layer's largest output: float32 sums in another order, in a whole network
 
 
 @dataclass(frozen=True)
 class NumericCheck:
-    """The written file, opened again, against its source.
+    """The comparison of the written file, opened again, with its source.
 
-    difference: The largest between any two numbers. largest: The largest number.
-    compared: "outputs" of the source's own graph; "layers" of it, which are those of the network alone, where the
-        source has other layers around it, and `difference` is of the largest number in each layer; or "values", where
-        no graph of the source can be run, so that what it computes is not known.
-    layers: How many were compared. reason: Why only values were.
+    Attributes:
+        path: The written file.
+        difference: The largest absolute difference between two numbers; of "layers", relative to each layer's largest.
+        largest: The largest number.
+        compared: What was compared with the source's own graph: its "outputs"; the outputs of the network's "layers",
+            if the source has other layers around the network; or only weight "values", if its graph cannot be run, so
+            that its outputs are not known.
+        layers: The number of compared layers.
+        reason: Why only values were compared.
     """
 
     path: str
@@ -49,15 +53,15 @@ class NumericCheck:
 
     def __str__(self) -> str:
         if self.compared == "values":
-            return f"{self.path}: written and read again: the same values. Only these were compared: {self.reason}"
+            return f"{self.path}: written and read back: equal values. Only values were compared: {self.reason}"
         if self.compared == "layers":
             return (
-                f"{self.path}: written and read again: in {self.layers} layers its outputs differ from those of the "
-                f"source's own graph by {self.difference:.3g} of the largest at most"
+                f"{self.path}: written and read back: the outputs of {self.layers} layers differ from those of the "
+                f"source's own graph by at most {self.difference:.3g} of the largest output"
             )
         return (
-            f"{self.path}: written and read again: its outputs differ from those of the source's own graph by "
-            f"{self.difference:.3g} at most, of a largest {self.largest:.4g}"
+            f"{self.path}: written and read back: its outputs differ from those of the source's own graph by at most "
+            f"{self.difference:.3g}; the largest output is {self.largest:.4g}"
         )
 
 
@@ -68,49 +72,57 @@ def convert_checkpoint(
     to: Literal["keras", "safetensors"] | None = None,
     ema: bool = False,
 ) -> tuple[LoadReport, NumericCheck]:
-    """Write a checkpoint as a .keras model or as safetensors under this project's names.
+    """Convert a checkpoint to a .keras model, or to safetensors with the layer names of this package.
 
-    A model that this project built is written to .keras whole, with the layers that you put around the network. Of all
-    other sources the network alone is written. What the written file computes is compared with the source's own graph,
-    if it has one that Keras opens.
+    A model that this package built is written to .keras completely, with the layers that you put around the network.
+    For all other sources, only the network is written. The outputs of the written file are compared with those of the
+    source's own graph, if it has one that Keras can open.
 
     Args:
-        source: The checkpoint's path, or a run's folder.
+        source: The path of the checkpoint, or a run's folder.
         out: The file to write, which must not exist.
-        to: The format, "keras" or "safetensors"; its ending is added to `out` if that has neither. None is
-            the format that `out` ends in.
-        ema: Whether to take the moving averages stored beside the weights.
+        to: The format, "keras" or "safetensors"; its suffix is appended to `out` if that has neither. None takes the
+            format from the suffix of `out`.
+        ema: Whether to use the moving averages that are stored beside the weights.
 
     Returns:
-        The report of what was loaded, and how far what the written file computes is from what the source computes.
+        A pair `(report, check)`: a `LoadReport` of the loaded weights, and a `NumericCheck` with the largest difference
+        between the outputs of the written file and those of the source.
 
     Raises:
-        ValueError: The source does not load, `out` exists or ends in neither format, or the written file
-            computes other numbers.
+        ValueError: The source cannot be loaded, `out` exists or has another suffix, or the outputs of the written file
+            differ from those of the source.
 
     Examples:
-        ```python
-        report, check = convert_checkpoint("inception_v4.ckpt", "inception_v4.keras")
-        ```
+        >>> import tempfile
+        >>> from inception_resnet_keras import convert_checkpoint, create_inception_v4
+        >>> folder = tempfile.mkdtemp()
+        >>> create_inception_v4(depths=(1, 1, 1), input_shape=(96, 96, 3)).save_weights(folder + "/v4.weights.h5")
+        >>> report, check = convert_checkpoint(folder + "/v4.weights.h5", folder + "/v4.safetensors")
+        >>> check.compared, check.difference
+        ('values', 0.0)
     """
+    # Check the arguments, and identify the source.
     target, kind = _target(Path(out), to)
     if target.exists():
         raise InputError(f"out: {target} exists; it is not overwritten")
     if not target.parent.is_dir():
-        raise InputError(f"out: {target.parent} is no folder; make it first")
+        raise InputError(f"out: {target.parent} is not a folder; create it first")
     path = model_of_run(Path(source)) or Path(source)
     finding = inspect_checkpoint(path)
+    # Load the weights into a network of this package, or take the whole model if this package built it.
     own, unknown = _own_graph(path)
     whole = own if own is not None and kind == "keras" and finding.source == OURS.source and not ema else None
     card = read_card_if_any(path) if path.suffix == ".keras" else None
     model = whole or _build(finding)
     report = load_weights(model, path, ema=ema)
     if card and whole is None:
-        report.notes.append(f"the class names are not in a {kind} file")
+        report.notes.append(f"a {kind} file holds no class names")
     if finding.source == OURS.source and not finding.settings:
         report.notes.append(
-            "scale, input and activation are not in the file: the variant's own, and logits, are assumed"
+            "the file does not hold scale, input and activation: the variant's own, and logits, are assumed"
         )
+    # Write, read back and compare, before the file gets its name.
     with new_files(target) as folder:
         part = folder / target.name
         _write(model, finding, card if whole else None, part)
@@ -126,7 +138,7 @@ def convert_checkpoint(
 
 
 def _target(out: Path, to: str | None) -> tuple[Path, str]:
-    """The file to write, to's ending added where it has none of the two, and its format."""
+    """The file to write, with the suffix of `to` if it has neither, and its format."""
     if to is not None and to not in FORMATS:
         raise refuse("to", to, " or ".join(map(repr, FORMATS)))
     if to is not None and out.suffix.removeprefix(".") not in FORMATS:
@@ -138,7 +150,7 @@ def _target(out: Path, to: str | None) -> tuple[Path, str]:
 
 
 def _own_graph(path: Path) -> tuple[keras.Model | None, str]:
-    """The source's own model, where it has a graph that Keras opens; else None, and the reason."""
+    """The source's own model, if it has a graph that Keras can open; otherwise None and the reason."""
     if not has_graph(path):
         return None, "the source holds weights without a graph"
     try:
@@ -169,7 +181,7 @@ def _write(model: keras.Model, finding: Finding, card: Card | None, path: Path) 
 
 
 def _read_again(path: Path) -> keras.Model:
-    """The written file as a user opens it."""
+    """Open the written file as a user would."""
     if path.suffix == ".keras":
         return keras.saving.load_model(path, compile=False)
     model = _build(inspect_checkpoint(path))
@@ -178,20 +190,21 @@ def _read_again(path: Path) -> keras.Model:
 
 
 def _difference(model: keras.Model, again: keras.Model) -> tuple[float, float]:
-    """The largest difference between two models' outputs for one random picture, and the largest output."""
+    """The largest difference between two models' outputs for a random image, and the largest output."""
     shape = (1, *(side or 299 for side in model.input_shape[1:]))
     picture = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     wanted, found = (np.concatenate(list(map(np.ravel, _run(one, picture)))) for one in (model, again))
     if wanted.shape != found.shape:
-        raise InputError(f"out: the written file has {found.size} outputs where the source has {wanted.size}")
+        raise InputError(f"out: the written file has {found.size} outputs, but the source has {wanted.size}")
     return float(np.abs(found - wanted).max()), float(np.abs(wanted).max())
 
 
 def _compare_layers(source: keras.Model, written: keras.Model, path: Path, shown: str) -> NumericCheck:
-    """Each layer of the network in its source's graph, layers around it included, and in the written file.
+    """Compare each layer of the network in the source's graph with the same layer in the written file.
 
-    The written network is fed what the source's first convolution reads, so that it needs no layers in front.
+    The written network gets the input of the source's first convolution, so that it needs no layers in front of that.
     """
+    # Match the layers that normalise or have a bias, which are those that end a convolution.
     with open_checkpoint(path) as checkpoint:
         identity = identify_checkpoint(checkpoint)
     flat = flattened(source)
@@ -208,6 +221,7 @@ def _compare_layers(source: keras.Model, written: keras.Model, path: Path, shown
     entry = theirs.get(identity.file_layer(f"{first}/kernel"))
     if missing or entry is None:
         raise InputError(f"{path}: its graph has no layer {(missing or [first])[0]!r}, whose weights it holds")
+    # Run the source on random images in its pixel range, and the written network on the input of the first convolution.
     image, (entering_tensor,) = flat.inputs[0], entry.input_tensors
     sides = [side or identity.network.size for side in image.shape[1:]]
     low, high = (-1, 1) if entering_tensor is image else (0, 255)
@@ -216,25 +230,26 @@ def _compare_layers(source: keras.Model, written: keras.Model, path: Path, shown
     entering, *wanted = _run(keras.Model(flat.input, tensors), pictures)
     inside = keras.Model(ours[first].input_tensors[0], [ours[name].outputs[0] for name in pairs])
     found = _run(inside, entering)
+    # Report the first layer that differs: an error there explains all later ones.
     off = {name: _relative(mine, other) for name, mine, other in zip(pairs, found, wanted, strict=True)}
     worst = max(off, key=off.__getitem__)
     if not off[worst] <= LAYERS_TOLERANCE:
         first_off = next(name for name in pairs if not off[name] <= LAYERS_TOLERANCE)
         raise InputError(
-            f"{path}: its graph computes something else than the network that its weights fit: from {first_off!r} on, "
-            f"whose outputs differ by {off[first_off]:.3g} of the largest; use the file as it is. Nothing is written"
+            f"{path}: its graph differs from the network that its weights fit, from layer {first_off!r} on, whose "
+            f"outputs differ by {off[first_off]:.3g} of the largest; use the file as it is. Nothing is written"
         )
     return NumericCheck(shown, off[worst], 1.0, "layers", len(pairs))
 
 
 def _relative(found: np.ndarray, wanted: np.ndarray) -> float:
-    """The largest difference, of the largest number wanted; infinite between maps of two shapes."""
+    """The largest difference, relative to the largest wanted number; infinite if the shapes differ."""
     if found.shape != wanted.shape:
         return float("inf")
     return float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-30))
 
 
 def _run(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
-    """All of a model's outputs, layer by layer: to trace a graph for one batch takes four times as long."""
+    """All outputs of a model, computed eagerly: tracing a graph for one batch takes four times as long."""
     outputs = model(images, training=False)
     return list(map(keras.ops.convert_to_numpy, outputs if isinstance(outputs, list) else [outputs]))

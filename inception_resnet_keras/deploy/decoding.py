@@ -1,4 +1,4 @@
-"""The bytes of an encoded picture to the pixels that `read_image` gives, as TensorFlow operations."""
+"""Decode encoded images with TensorFlow operations to the same pixels as `read_image`."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import tensorflow as tf
 from ..data.images import REDUCING_GAP
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_EXIF_BYTES = 65_536  # the directory is looked for in so many bytes: it stands at the file's beginning
+_EXIF_BYTES = 65_536  # the EXIF directory is searched for in this many bytes at the beginning of the file
 _ORIENTATION = 0x0112
 
 
 def decode(content: tf.Tensor, size: tuple[int, int], crop: float = 1.0) -> tf.Tensor:
-    """Decode a picture and resize the middle of it, bilinear with antialiasing, step by step as Pillow does.
+    """Decode an image and resize its central part, bilinear with antialiasing, with the same steps as Pillow.
 
-    A JPEG is turned upright as its EXIF orientation says, and a transparent PNG is laid over white. GIF (its first
-    frame), BMP and opaque WebP are what `tf.io.decode_image` makes of them.
+    A JPEG is rotated upright according to its EXIF orientation, and a transparent PNG is put on a white background. GIF
+    (its first frame), BMP and opaque WebP are decoded by `tf.io.decode_image`.
 
     Args:
         content: A scalar string: the bytes of the file.
         size: (height, width) of the result.
-        crop: The share of each side, about the middle, that is resized, in (0, 1].
+        crop: The central share of each side that is resized, in (0, 1].
 
     Returns:
-        float32 (height, width, 3), RGB, whole numbers of 0-255.
+        float32 (height, width, 3), RGB, integers of 0-255.
     """
     is_png = tf.strings.substr(content, 0, len(_PNG)) == _PNG
     image = tf.case(
@@ -35,24 +35,25 @@ def decode(content: tf.Tensor, size: tuple[int, int], crop: float = 1.0) -> tf.T
     return _resized(tf.ensure_shape(image, [None, None, 3]), size, crop)
 
 
-_SUPPORT = 0.5  # of Pillow's bilinear filter, half a pixel less than its radius
+_SUPPORT = 0.5  # the radius of Pillow's bilinear filter minus half a pixel
 
 
 def _resized(image: tf.Tensor, size: tuple[int, int], crop: float) -> tf.Tensor:
-    """What `data.images.resized` computes by Pillow: the columns, then the rows, rounded to whole numbers each time."""
+    """Resize as `data.images.resized` does with Pillow: columns, then rows, rounding to integers each time."""
     for axis in (1, 0):
         image = _resized_along(image, axis, size[axis], crop)
     return image
 
 
 def _resized_along(image: tf.Tensor, axis: int, size: int, crop: float) -> tf.Tensor:
+    # Pillow first averages blocks of `factor` pixels of the part that it needs, then resizes these.
     length = tf.shape(image)[axis]
     side = tf.cast(length, tf.float64)
     low = side * (1 - crop) / 2
     high = side - low
     factor = tf.maximum(tf.cast((high - low) / size / REDUCING_GAP, tf.int32), 1)
     margin = _SUPPORT * (high - low) / size
-    first = tf.maximum(tf.cast(low - margin, tf.int32), 0)  # fractions are cut off, as Python's int does
+    first = tf.maximum(tf.cast(low - margin, tf.int32), 0)  # truncated, as by Python's int
     last = tf.minimum(tf.cast(tf.math.ceil(high + margin), tf.int32), length)
     image, low, high = tf.cond(
         factor > 1,
@@ -66,14 +67,17 @@ def _resized_along(image: tf.Tensor, axis: int, size: int, crop: float) -> tf.Te
     return _weighted(image, axis, size, low, high)
 
 
-_TAPS = 9  # pixels that one of the result is made of at most: fewer than four times as many are left to resize
-_BITS = 22  # of Pillow's weights
+_TAPS = 9  # maximum number of pixels per output pixel: after averaging, the side shrinks less than fourfold
+_BITS = 22  # fraction bits of Pillow's weights
 
 
 def _weighted(image: tf.Tensor, axis: int, size: int, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
-    """Resizes low to high along an axis by Pillow's weights of 22 bits; in float32 halves are rounded by chance."""
+    """Resize the range from low to high along an axis with Pillow's weights, which are integers of 22 bits.
+
+    float32 weights would round values half-way between two integers at random.
+    """
     length = tf.shape(image)[axis]
-    start, end = tf.cast(low, tf.float32), tf.cast(high, tf.float32)  # as Pillow's box, and so is its length
+    start, end = tf.cast(low, tf.float32), tf.cast(high, tf.float32)  # Pillow's box is float32
     low, scale = tf.cast(start, tf.float64), tf.cast(end - start, tf.float64) / size
     support = tf.maximum(scale, 1.0)
     centres = low + (tf.range(size, dtype=tf.float64) + 0.5) * scale
@@ -95,10 +99,10 @@ def _weighted(image: tf.Tensor, axis: int, size: int, low: tf.Tensor, high: tf.T
 
 
 def _reduced(image: tf.Tensor, axis: int, factor: tf.Tensor) -> tf.Tensor:
-    """Means of `factor` pixels along an axis as Pillow's `Image.reduce` has them; the last may be of fewer.
+    """Means of `factor` pixels along an axis, as by Pillow's `Image.reduce`; the last block may have fewer pixels.
 
-    Pillow multiplies by 2^24 / n, cut off, in place of dividing by n, which takes 1 from every mean that is whole after
-    rounding is added.
+    Pillow multiplies by a truncated 2^24 / n instead of dividing by n, which lowers every mean by 1 that is an integer
+    after the rounding term is added.
     """
     blocks = tf.range(tf.shape(image)[axis]) // factor
     lines = tf.cast(tf.transpose(image, [1, 0, 2]) if axis else image, tf.int64)
@@ -111,17 +115,18 @@ def _reduced(image: tf.Tensor, axis: int, factor: tf.Tensor) -> tf.Tensor:
 def _png(content: tf.Tensor) -> tf.Tensor:
     image = tf.cast(tf.io.decode_png(content, 4), tf.float32)
     depth, colour = tf.unstack(tf.io.decode_raw(tf.strings.substr(content, 24, 2), tf.uint8), 2)
-    opaque = (colour == 0) & (depth < 8)  # TensorFlow fills the alpha of such with another number
+    opaque = (colour == 0) & (depth < 8)  # TensorFlow sets a wrong alpha for grey PNGs of fewer than 8 bits
     alpha = tf.where(opaque, 1.0, image[..., 3:] / 255)
     return tf.round(image[..., :3] * alpha + 255 * (1 - alpha))
 
 
 def _jpeg(content: tf.Tensor, size: tuple[int, int], crop: float) -> tf.Tensor:
-    # libjpeg decodes at a half, a quarter or an eighth where twice the size is left, as `data.images.decode` asks for.
+    # libjpeg decodes at 1/2, 1/4 or 1/8 if at least twice the size remains, as `data.images.decode` requests.
     least = [max(1, round(2 * side / crop)) for side in size]
     times = tf.reduce_min(tf.image.extract_jpeg_shape(content)[:2] // least)
     place = tf.reduce_sum(tf.cast(times >= _FRACTIONS[1:], tf.int32))
     image = tf.switch_case(place, [partial(_jpeg_at, content, fraction) for fraction in _FRACTIONS])
+    # Orientations above 4 transpose the image; the others flip it.
     turned = orientation(content)
     image = tf.cond(turned > 4, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
     rows, columns = (tf.where(tf.reduce_any(turned == list(kinds)), -1, 1) for kinds in ((3, 4, 7, 8), (2, 3, 6, 7)))
@@ -136,15 +141,15 @@ def _jpeg_at(content: tf.Tensor, fraction: int) -> tf.Tensor:
 
 
 def orientation(content: tf.Tensor) -> tf.Tensor:
-    """int32: a JPEG's EXIF orientation, 1 (upright) to 8; 1 if it has none."""
+    """The EXIF orientation of a JPEG, int32, from 1 (upright) to 8; 1 if it has none."""
     head = tf.strings.substr(content, 0, _EXIF_BYTES)
     after = tf.concat([tf.strings.split(head, b"Exif\0\0", maxsplit=1)[1:], [b""]], 0)[0]
-    exif = tf.pad(tf.cast(tf.io.decode_raw(after, tf.uint8), tf.int32), [[0, 16]])  # zeros, so that any has a header
-    # The number of 16 bits at each place, in the file's order of bytes: "II" is little-endian, "MM" big-endian.
+    exif = tf.pad(tf.cast(tf.io.decode_raw(after, tf.uint8), tf.int32), [[0, 16]])  # so that a header can be read
+    # The 16-bit number at each position, in the byte order of the file: "II" is little-endian, "MM" big-endian.
     little, first, second = exif[0] == ord("I"), exif[:-1], exif[1:]
     number = tf.where(little, first + 256 * second, 256 * first + second)
     last = tf.size(number) - 1
-    # A directory is its count of entries, then 12 bytes for each: a tag, a type, a count, and at 8 the value.
+    # A directory is the number of its entries, then 12 bytes per entry: tag, type, count and, at byte 8, the value.
     directory = tf.minimum(tf.where(little, number[4], number[6]), last)
     entries = directory + 2 + 12 * tf.range(number[directory])
     entries = entries[entries + 8 <= last]

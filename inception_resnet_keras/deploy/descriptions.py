@@ -1,4 +1,4 @@
-"""What an export says of itself, in the words of each format's own conventions."""
+"""The description inside an export, by the conventions of each format."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from ..common.console import printable
 from ..models.model_file import ExportCard
 from ..models.runtimes import INPUT, output_name
 
-TOP = 5  # classes that a reader shows, or all where there are fewer
+TOP = 5  # number of classes that a reader shows, or all if there are fewer
 
 
 def description(card: ExportCard) -> str:
-    """What the input takes, in a sentence."""
+    """The expected input, in a sentence."""
     height, width = card.size
-    part = "the whole picture" if card.central_crop == 1 else f"the middle {card.central_crop:g} of each side"
-    return f"RGB pixels of 0-255, {height}×{width}: {part}, resized bilinear with antialiasing. They are scaled inside."
+    part = "the whole image" if card.central_crop == 1 else f"the central {card.central_crop:g} of each side"
+    return (
+        f"RGB pixels of 0-255, {height}×{width}: {part}, resized bilinear with antialiasing. The model scales them "
+        "itself."
+    )
 
 
 def described(card: ExportCard) -> dict[str, str]:
-    """What must be known to use an export, as texts."""
+    """The facts that are needed to use an export, as text."""
     height, width = card.size
     facts = {
         "network": f"{card.network} {card.variant}".strip(),
@@ -28,7 +31,7 @@ def described(card: ExportCard) -> dict[str, str]:
         "input_type": card.input_type,
         "layout": "NHWC",
         "color_order": "RGB",
-        "range": "0-255, scaled inside",
+        "range": "0-255, scaled inside the model",
         "size": f"{height}x{width}",
         "resize": "bilinear, antialiased",
         "central_crop": f"{card.central_crop:g}",
@@ -42,11 +45,11 @@ def described(card: ExportCard) -> dict[str, str]:
 
 
 def model_api_info(card: ExportCard) -> dict[str, str]:
-    """What OpenVINO's Model API reads below `model_info`; the words and their form are its own.
+    """The entries below `model_info` for OpenVINO's Model API, in its own words.
 
-    A list's texts are parted by spaces, so that those of a class name become underscores. Pictures come as OpenCV reads
-    them, in BGR: `reverse_input_channels` makes RGB of them. A model of several labels per picture, or of embeddings,
-    has no `model_type`: of the first Model API wants logits, and of the second it knows none.
+    Lists are separated by spaces, so spaces in class names become underscores. Model API reads images with OpenCV, in
+    BGR: `reverse_input_channels` turns them into RGB. A model with several labels per image or with embeddings has no
+    `model_type`: for the former, Model API expects logits; for the latter, it has no type.
     """
     info = {
         "layout": "NHWC",
@@ -65,7 +68,7 @@ def model_api_info(card: ExportCard) -> dict[str, str]:
 
 
 def write_onnx_properties(model: Any, card: ExportCard) -> None:
-    """Sets an ONNX model's metadata: ONNX's own keys of images, Model API's, and the facts of `described`."""
+    """Set an ONNX model's metadata: ONNX's own keys for images, those of Model API, and the facts of `described`."""
     properties = {
         "Image.BitmapPixelFormat": "Rgb8",
         "Image.ColorSpaceGamma": "SRGB",

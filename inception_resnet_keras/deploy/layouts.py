@@ -1,10 +1,10 @@
-"""Folders as other model servers want them: Triton's model repository, OpenVINO Model Server's, TensorFlow Serving's.
+"""Folders in the layouts of other model servers: Triton, OpenVINO Model Server, and TensorFlow Serving.
 
     triton      OUT/NAME/config.pbtxt, labels.txt, and in OUT/NAME/1 model.onnx, model.xml, or model.savedmodel/
     ovms        OUT/config.json, and OUT/NAME/1/model.xml with model.bin, or model.onnx
-    tfserving   OUT/NAME/1/saved_model.pb and what belongs to it
+    tfserving   OUT/NAME/1/saved_model.pb with its other files
 
-Names, types and shapes in a configuration are read from the file that was exported.
+Names, types and shapes in a configuration are read from the exported file.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ LayoutName = Literal["triton", "ovms", "tfserving"]
 LAYOUTS: tuple[LayoutName, ...] = get_args(LayoutName)
 VERSION = "1"
 LABELS = "labels.txt"
-MOUNTED = "/models"  # where the servers' containers have the folder
-# By layout the formats that the server runs, and what it wants the artefact to be called.
+MOUNTED = "/models"  # the folder's path in the servers' containers
+# By layout: the formats that the server runs, with the name that the exported file or folder must have.
 FILES: dict[str, dict[str, str]] = {
     "triton": {"onnx": "model.onnx", "openvino": "model.xml", "saved_model": "model.savedmodel"},
     "ovms": {"openvino": "model.xml", "onnx": "model.onnx"},
@@ -41,13 +41,13 @@ FILES: dict[str, dict[str, str]] = {
 }
 BACKENDS = {"onnx": "onnxruntime", "openvino": "openvino", "saved_model": "tensorflow"}
 PLATFORMS = {"onnx": "onnxruntime_onnx", "saved_model": "tensorflow_savedmodel"}
-DELAY = 5000  # microseconds that Triton waits for a batch, as `serve` does
+DELAY = 5000  # microseconds that Triton waits for a batch to fill; as in `serve`
 TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "uint8": "TYPE_UINT8"}
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """name and dtype as the file has them; shape with the batch first, -1 for any length."""
+    """An input or output of an exported file. shape: Starts with the batch; -1 for any size."""
 
     name: str
     dtype: str
@@ -55,10 +55,10 @@ class Tensor:
 
 
 def check_layout(layout: str, format: str) -> None:
-    """Raises InputError where there is no such layout, or its server does not run the format."""
+    """Raise InputError for an unknown layout, or a format that its server does not run."""
     one_of("layout", layout, LAYOUTS)
     if format not in FILES[layout]:
-        raise InputError(f"layout: {layout} runs {' or '.join(FILES[layout])}, and format is {format!r}; give another")
+        raise InputError(f"layout: {layout} runs {' or '.join(FILES[layout])}, but format is {format!r}; give another")
 
 
 def export_layout(
@@ -71,22 +71,22 @@ def export_layout(
     max_batch: int = 8,
     **options: Any,
 ) -> Check:
-    """Writes an export as a folder that another model server serves, complete or not at all.
+    """Write an export as a folder for another model server, completely or not at all.
 
     Args:
         model: As for `export_model`.
-        out: The folder to write, which must not exist. The comparison's figures are written beside it.
-        format: "openvino", "onnx" or "saved_model", as the layout's server runs it.
+        out: The folder to write, which must not exist. The figures of the comparison are written beside it.
+        format: "openvino", "onnx" or "saved_model"; the layout's server must run it.
         layout: "triton", "ovms" or "tfserving".
-        name: What the server calls the model; None for the name of its folder or file.
-        max_batch: The largest batch that Triton makes of requests.
-        options: Those of `export_model`, but for `model_card`.
+        name: The name of the model on the server. None takes the name of its folder or file.
+        max_batch: The maximum batch size that Triton forms from requests, at least 1.
+        options: Arguments of `export_model`, except `model_card`.
 
     Returns:
-        The comparison, as `export_model` does.
+        The comparison, as from `export_model`.
 
     Raises:
-        ValueError: The layout's server does not run the format, `out` exists, or as for `export_model`.
+        ValueError: The layout's server does not run the format, `out` exists, or `export_model` raises it.
     """
     from ..models.open import display_name
     from .check import checksums
@@ -95,20 +95,21 @@ def export_layout(
 
     check_layout(layout, format)
     if options.get("model_card"):
-        raise InputError("model_card: a server's folder has none; export the model without a layout to get one")
+        raise InputError("model_card: a server's folder has no model card; export the model without a layout for one")
     positive_integer("max_batch", max_batch)
     chosen = check_name(default_name(display_name(model)) if name is None else name)
     place = path_of("out", out)
     if not is_unicode(str(place.absolute())):
-        raise InputError(f"out: {place.absolute()}: is no name in UTF-8, which the converters need; give another")
+        raise InputError(f"out: {place.absolute()}: is not a name in UTF-8, which the converters need; give another")
     if not place.parent.is_dir():
-        raise InputError(f"out: {place.parent} is no folder; make it first")
+        raise InputError(f"out: {place.parent} is not a folder; create it first")
     figures = place.with_name(f"{place.name}.check.json")
     with new_files(figures, place) as folder:
         version = folder / place.name / chosen / VERSION
         version.mkdir(parents=True)
         file = f"export{FORMATS[format].suffix}"
         found = replace(export_model(model, folder / file, format, **options), path=str(place))
+        # Move the export to its place in the layout; TensorFlow Serving wants the version's folder itself.
         artefact = version / FILES[layout][format]
         if artefact == version:
             version.rmdir()
@@ -125,12 +126,12 @@ def export_layout(
 
 
 def _configure_ovms(root: Path, name: str, format: str, artefact: Path) -> None:
-    """Writes config.json, which names the model and how it is computed."""
+    """Write config.json, which names the model and its precision."""
     from ..models.model_file import ExportCard
     from ..models.runtimes import open_runtime
 
     entry: dict[str, Any] = {"name": name, "base_path": f"{MOUNTED}/{name}"}
-    if format == "openvino":  # as the file was compared: else the server may compute in bfloat16
+    if format == "openvino":  # as in the comparison: without it, the server may compute in bfloat16
         card = open_runtime(artefact).card
         hint = _HINTS.get(card.precision, "f32") if isinstance(card, ExportCard) else "f32"
         entry["plugin_config"] = {"INFERENCE_PRECISION_HINT": hint}
@@ -141,7 +142,7 @@ _HINTS = {"float16": "f16", "bfloat16": "bf16"}
 
 
 def _configure_triton(folder: Path, format: str, artefact: Path, max_batch: int) -> None:
-    """Writes config.pbtxt, and the labels that it names; a model whose batch has one length is not batched."""
+    """Write config.pbtxt, and the labels that it names. A model with a fixed batch size is not batched."""
     from ..models.runtimes import open_runtime
 
     classes = open_runtime(artefact).card.classes
@@ -167,7 +168,7 @@ def _tensor(kind: str, tensor: Tensor, batches: bool, more: str = "") -> Sequenc
 
 
 def _text(value: str) -> str:
-    return json.dumps(value)  # of ASCII without control characters the two escape alike
+    return json.dumps(value)  # for ASCII without control characters, JSON and protobuf text escape alike
 
 
 def _of_onnx(path: Path) -> tuple[Tensor, Tensor]:
@@ -216,7 +217,7 @@ _TENSORS = {"onnx": _of_onnx, "openvino": _of_openvino, "saved_model": _of_saved
 
 
 def how_to_serve(out: Path, layout: str) -> str:
-    """The command that runs the layout's server on a folder that was written."""
+    """The command that runs the layout's server on a written folder."""
     folder = shlex.quote(printable(out.resolve()))
     image = {
         "triton": "-p 8000:8000 {mount} nvcr.io/nvidia/tritonserver:YY.MM-py3 tritonserver --model-repository=/models",

@@ -1,7 +1,7 @@
-"""A model card beside an exported model: README.md, in the form that Hugging Face's hub reads.
+"""A model card beside an exported model: README.md, in the format of the Hugging Face Hub.
 
-Its figures are those of the run's predictions.csv, with intervals. What only the user can know, such as the intended
-use and the licence, is written as "not stated".
+Its results come from the run's predictions.csv, with intervals. Facts that only the user knows, such as the intended
+use and the licence, are given as "Not stated".
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ CLASSES_LISTED = 100
 
 
 def require_no_card(out: Path) -> None:
-    """Raises InputError, before long work, if a card cannot be written beside `out`: one exists, or a package lacks."""
+    """Raise InputError if a card cannot be written beside `out`: README.md exists, or huggingface_hub is missing."""
     required("huggingface_hub", "a model card")
     path = out.parent / MODEL_CARD
     if path.exists():
-        raise InputError(f"{path}: is there already; nothing is overwritten: leave out --card, or move it")
+        raise InputError(f"{path}: already exists; nothing is overwritten: leave out --card, or move it")
 
 
 def write_model_card(out: Path, card: Card, check: Check, run: Path | None) -> Path:
-    """Writes the card of an exported model.
+    """Write the model card of an exported model.
 
     Args:
         out: The exported file or folder; the card is written beside it.
-        card: What the model is.
-        check: How the export was compared with the model.
-        run: The folder of the run that the model is of; None if it is of none.
+        card: The description of the model.
+        check: The comparison of the export with the model.
+        run: The folder of the run that the model belongs to; None if it belongs to none.
 
     Returns:
-        The card's path.
+        The path of the card.
 
     Raises:
-        InputError: There is a README.md already, or huggingface_hub is not installed.
+        InputError: README.md exists, or huggingface_hub is not installed.
     """
     hub = required("huggingface_hub", "a model card")
     data = hub.ModelCardData(
@@ -71,15 +71,15 @@ def _text(out: Path, card: Card, check: Check, run: Path | None) -> str:
     gives = f"the probabilities of {len(card.classes):,} classes" if card.gives_classes else "an embedding"
     parts = [
         f"# {escaped(out.name)}",
-        f"{escaped(card.network)} ({escaped(card.variant)}) in Keras, of arXiv 1602.07261, exported as {check.format} "
+        f"{escaped(card.network)} ({escaped(card.variant)}) of arXiv 1602.07261 in Keras, exported as {check.format} "
         f"in {check.precision} by inception_resnet_keras {__version__}.",
-        f"It takes {takes}, and gives {gives}.",
+        f"It takes {takes}, and returns {gives}.",
         f"## Use\n\n```sh\ninception-resnet-keras predict {re.sub(r'[^A-Za-z0-9_.-]', '?', out.name)} IMAGE\n```",
         f"## Intended use\n\n{NOT_STATED}",
         f"## Training data\n\n{_data(run)}",
         f"## Evaluation\n\n{_evaluation(run)}",
         f"## The export\n\n{escaped(str(check).strip())}",
-        f"## Limits\n\n{NOT_STATED} A model is only known to work on pictures like those that it was evaluated on.",
+        f"## Limits\n\n{NOT_STATED} The results hold only for images like those that the model was evaluated on.",
         f"## Licence\n\n{NOT_STATED}",
     ]
     if card.gives_classes:
@@ -104,6 +104,6 @@ def _evaluation(run: Path | None) -> str:
 
 
 def escaped(text: object) -> str:
-    """A text as Markdown shows it: no markup, no HTML."""
+    """Text with Markdown and HTML escaped, and line breaks kept."""
     lines = str(text).split("\n")
     return "<br>".join(re.sub(r"([\\`*_{}\[\]<>()#+!|~$&-])", r"\\\1", printable(line)) for line in lines)

@@ -1,4 +1,4 @@
-"""What a server's addresses take and give: an OpenAPI document, and a page of it that fetches nothing elsewhere."""
+"""The OpenAPI document of a server, and a page that shows it without fetching anything from elsewhere."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ JSON = "application/json"
 OWN, TF_SERVING, INFERENCE, OPERATION = "Pictures", "TensorFlow Serving", "Open Inference Protocol v2", "Operation"
 _REASONS = {
     "400": "Malformed.",
-    "404": "Another model or version.",
+    "404": "Unknown model or version.",
     "408": "The request took too long to arrive.",
     "413": "The body or a picture is too large, or there are too many pictures.",
-    "415": "Another content type or encoding.",
+    "415": "Unsupported content type or encoding.",
     "422": "No picture could be read.",
     "503": "The model is not ready, or the queue is full: try again after Retry-After.",
 }
@@ -34,9 +34,10 @@ def make_document(name: str, served: Served | None, settings: Settings) -> dict[
 
     Args:
         name: The model's name in addresses.
-        served: What is known of the model; None before it is warm, and the document then says less.
-        settings: The bounds, which are documented.
+        served: The description of the model; None before it is warm, which leaves out its size and classes.
+        settings: The limits of the server, which the document states.
     """
+    # The schemas of images, tensors and answers.
     size = list(served.size) if served else ["height", "width"]
     side = [{"type": "integer"}] if served is None else [{"const": each} for each in served.size]
     pixels = {
@@ -53,7 +54,7 @@ def make_document(name: str, served: Served | None, settings: Settings) -> dict[
             "name": {"const": INPUT},
             "datatype": {"enum": [*DTYPES, BYTES]},
             "shape": {"type": "array", "items": {"type": "integer"}, "examples": [[1, *size, 3]]} | _prefix(side),
-            "data": {"type": "array", "description": "numbers; of BYTES, pictures' files in base64"},
+            "data": {"type": "array", "description": "numbers; for BYTES, picture files in base64"},
             "parameters": {"type": "object", "properties": {"binary_data_size": {"type": "integer"}}},
         },
     }
@@ -61,30 +62,31 @@ def make_document(name: str, served: Served | None, settings: Settings) -> dict[
         "name": "top",
         "in": "query",
         "schema": {"type": "integer", "minimum": 1},
-        "description": "Classes for each picture; by default 5, of several labels those that reach their thresholds.",
+        "description": "Classes per picture; by default 5 or, with several labels, those that reach their thresholds.",
     }
     prediction = {
         "type": "object",
         "properties": {
-            "path": text | {"description": "the file's name, where one was sent"},
+            "path": text | {"description": "the name of the file, if one was sent"},
             "top": {"type": "array", "items": {"type": "array", "prefixItems": [text, number]}},
             "error": {"type": ["string", "null"], "description": "why this picture could not be read"},
         },
     }
     answers = {
         "type": "object",
-        "properties": {"predictions": {"description": f"as `instances`: probabilities; of {ENCODED!r}, names too"}},
+        "properties": {"predictions": {"description": f"probabilities; with signature {ENCODED!r}, class names too"}},
     }
     picture = text | {"format": "binary"}
     files_of = {"type": "object", "properties": {"image": {"type": "array", "items": picture}}}
+    # The addresses.
     example = "curl --data-binary @IMAGE HOST:PORT/predict"
     tf, oip = f"/v1/models/{name}", f"/v2/models/{name}"
     paths = {
         "/predict": {
             "post": _operation(
                 OWN,
-                "The likeliest classes of pictures",
-                f"One picture's file as the body, or several as a form. `{example}`",
+                "The most probable classes of pictures",
+                f"Send one picture file as the body, or several as a form. `{example}`",
                 parameters=[top],
                 body={"image/*": picture, "application/octet-stream": picture, "multipart/form-data": files_of},
                 gives={"type": "array", "items": prediction},
@@ -95,8 +97,8 @@ def make_document(name: str, served: Served | None, settings: Settings) -> dict[
             "post": _operation(
                 TF_SERVING,
                 "Predict",
-                f"Each instance is the bytes of a picture's file as {{'b64': …}}, or pixels. The signature {ENCODED!r} "
-                "asks for class names too.",
+                f"Each instance is the bytes of a picture file as {{'b64': …}}, or pixels. With the signature "
+                f"{ENCODED!r}, the answer includes class names.",
                 body={
                     JSON: {
                         "type": "object",
@@ -119,8 +121,8 @@ def make_document(name: str, served: Served | None, settings: Settings) -> dict[
             "post": _operation(
                 INFERENCE,
                 "Infer",
-                f"One input, {INPUT!r}, as pixels or as pictures' files; the outputs are {OUTPUT!r} and {CLASSES!r}. "
-                "Tensors may follow the JSON in binary (header Inference-Header-Content-Length).",
+                f"One input, {INPUT!r}, as pixels or as picture files; the outputs are {OUTPUT!r} and {CLASSES!r}. "
+                "Binary tensors may follow the JSON (header Inference-Header-Content-Length).",
                 body={
                     JSON: {
                         "type": "object",
@@ -138,17 +140,22 @@ def make_document(name: str, served: Served | None, settings: Settings) -> dict[
         },
         oip: {"get": _operation(INFERENCE, "The model's tensors", "Names, types and shapes.", refused=("404", "503"))},
         f"{oip}/ready": {
-            "get": _operation(INFERENCE, "Whether the model is warm", "Status 200, else 503.", refused=("404", "503"))
+            "get": _operation(
+                INFERENCE, "Whether the model is warm", "Status 200 if so, otherwise 503.", refused=("404", "503")
+            )
         },
         "/v2": {"get": _operation(INFERENCE, "The server", "Its name, version and extensions.")},
         "/v2/health/live": {"get": _operation(OPERATION, "Whether the server runs", "Status 200.")},
         "/v2/health/ready": {
-            "get": _operation(OPERATION, "Whether pictures are taken", "Status 200, else 503.", refused=("503",))
+            "get": _operation(
+                OPERATION, "Whether pictures are accepted", "Status 200 if so, otherwise 503.", refused=("503",)
+            )
         },
         "/metrics": {
-            "get": _operation(OPERATION, "Counters and times", "In the text form of Prometheus.", kind="text/plain")
+            "get": _operation(OPERATION, "Counters and times", "In the text format of Prometheus.", kind="text/plain")
         },
     }
+    # The description states the model and the limits.
     bounds = (
         f"Bodies of at most {settings.max_upload / MIB:g} MiB, pictures of at most {settings.max_pixels:,} pixels, "
         f"{settings.max_queue} pictures at once, batches of {settings.max_batch}."
@@ -166,7 +173,7 @@ def make_document(name: str, served: Served | None, settings: Settings) -> dict[
 
 
 def _prefix(side: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"description": f"[n, {', '.join(str(each.get('const', 'side')) for each in side)}, 3]; of BYTES [n]"}
+    return {"description": f"[n, {', '.join(str(each.get('const', 'side')) for each in side)}, 3]; for BYTES [n]"}
 
 
 def _operation(
@@ -200,7 +207,7 @@ def _operation(
 
 
 def make_page(document: dict[str, Any]) -> tuple[str, str]:
-    """The document as an HTML page on which a picture can be tried, and the policy that lets it do no more."""
+    """The document as an HTML page with a form to try an image, and the page's Content-Security-Policy."""
     sections: dict[str, list[str]] = {}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
@@ -230,12 +237,12 @@ def _parts(operation: dict[str, Any]) -> Iterator[str]:
     for parameter in operation.get("parameters", ()):
         yield f"<p><code>?{escape(parameter['name'])}=</code> {escape(parameter['description'])}</p>"
     for kind, content in operation.get("requestBody", {}).get("content", {}).items():
-        yield f"<h3>Takes <code>{escape(kind)}</code></h3>{_schema(content['schema'])}"
+        yield f"<h3>Request <code>{escape(kind)}</code></h3>{_schema(content['schema'])}"
     rows = []
     for status, response in operation["responses"].items():
         (kind, content), *_ = response["content"].items()
         if status == "200":
-            yield f"<h3>Gives <code>{escape(kind)}</code></h3>{_schema(content['schema'])}"
+            yield f"<h3>Response <code>{escape(kind)}</code></h3>{_schema(content['schema'])}"
         rows.append(f"<tr><td>{escape(status)}</td><td>{escape(response['description'])}</td></tr>")
     yield f"<h3>Status</h3><table>{''.join(rows)}</table>"
 
@@ -247,7 +254,7 @@ def _schema(schema: dict[str, Any]) -> str:
 
 
 def _with_code(text: str) -> str:
-    """A text with `code` in it, as HTML."""
+    """Text with `code` in it, as HTML."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
 

@@ -1,6 +1,6 @@
-"""The pictures that an export is calibrated and judged on: a user's, or photographs that scikit-learn ships.
+"""The images for calibrating and comparing an export: the user's, or photographs that come with scikit-learn.
 
-No picture is both: those with the pixels of one that int8 was calibrated on are left out of the comparison.
+No image serves both: images whose pixels equal those of a calibration image are left out of the comparison.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from ..data.images import UnreadableImageError, read_image
 from ..data.labelled import Source
 from ..data.sources import list_files, open_source, require_source, source_kind
 
-CALIBRATED_ON = 300  # at most: what nncf recommends
-LEAST_CALIBRATED = 10  # fewer are refused unless the user says so
-ENOUGH_CALIBRATED = 100  # fewer are warned of
-HELD_OUT = 5  # one in so many pictures of a folder that is calibrated and judged on is only judged on
+CALIBRATED_ON = 300  # maximum number of images for calibration, as nncf recommends
+LEAST_CALIBRATED = 10  # fewer are refused unless the user allows it
+ENOUGH_CALIBRATED = 100  # fewer cause a warning
+HELD_OUT = 5  # one in five images of a folder that serves both purposes is kept for the comparison
 READ_AT_ONCE = 64
-KEPT_BYTES = 2**30  # of decoded pictures; of more, each is decoded whenever it is asked for
+KEPT_BYTES = 2**30  # maximum size of decoded images in memory; if there are more, each is decoded when it is needed
 Read = Callable[[], np.ndarray]
 
 
 class Images(Protocol):
-    """uint8 (n, height, width, 3), decoded already or as they are asked for."""
+    """Images as uint8 (n, height, width, 3), decoded already or on access."""
 
     def __len__(self) -> int: ...
 
@@ -45,7 +45,7 @@ class Images(Protocol):
 
 
 class LazyImages:
-    """Pictures that are decoded again whenever they are asked for, by number or by slice."""
+    """Images that are decoded on each access, by index or by slice."""
 
     def __init__(self, readers: Sequence[Read]) -> None:
         self._readers = readers
@@ -62,12 +62,16 @@ class LazyImages:
 
 @dataclass(frozen=True)
 class Sample:
-    """Pictures of one size.
+    """Images of one size.
 
-    images: uint8 (n, height, width, 3). source: Where they are from.
-    unreadable: How many could not be read. calibrated: How many were left out, because int8 was calibrated on them.
-    labels: Of the last pictures, as many as have one: int64 (m,) or, of several labels per picture, uint8 (m, classes).
-    digests: SHA-256 of each one's pixels.
+    Attributes:
+        images: uint8 (n, height, width, 3).
+        source: Their origin, in words.
+        unreadable: The number of images that could not be read.
+        calibrated: The number of images that were left out because int8 was calibrated on their pixels.
+        labels: The labels of the last m images, int64 (m,) or, with several labels per image, uint8 (m, classes); None
+            if there are no labels.
+        digests: The SHA-256 of the pixels of each image.
     """
 
     images: Images
@@ -81,7 +85,7 @@ class Sample:
         return len(self.images)
 
     def notes(self) -> list[str]:
-        """What was left out, and why, a sentence each."""
+        """Notes on the images that were left out."""
         notes = []
         if self.unreadable:
             notes.append(f"{counted(self.unreadable, 'picture', 'of', 'of')} {self.source} could not be read: left out")
@@ -92,20 +96,21 @@ class Sample:
 
 
 def shuffled_pictures(argument: str, folder: Path) -> list[Path]:
-    """The pictures below a folder, in folders a class or loose, in an order that mixes its classes, the same each time.
+    """The images below a folder, in a random order that is the same each time.
 
-    Raises InputError where there is none.
+    Raises:
+        InputError: The folder does not exist or has no images.
     """
     if not folder.is_dir():
-        raise InputError(f"{argument}: {folder} is no folder; name one with pictures in it")
+        raise InputError(f"{argument}: {folder} is not a folder; give a folder with pictures")
     files = picture_files(folder)
     if not files:
-        raise InputError(f"{argument}: {folder} has no picture in it")
+        raise InputError(f"{argument}: {folder} has no pictures; give a folder with pictures")
     return [files[index] for index in np.random.default_rng(0).permutation(len(files))]
 
 
 def require_labelled(place: Path) -> None:
-    """Raises InputError, before any picture is opened, where `validate` is no source of labelled pictures."""
+    """Raise InputError, before any image is opened, if `validate` is not a source of labelled images."""
     require_source(place, "validate")
     if source_kind(place).has_files:
         try:
@@ -115,22 +120,28 @@ def require_labelled(place: Path) -> None:
 
 
 def require_calibration(count: int, least: int, folder: object, kept: int = 0) -> None:
-    """Raises InputError where too few pictures are calibrated on. kept: How many are judged on instead."""
+    """Raise InputError if there are too few images for calibration. kept: The number kept for the comparison."""
     if count < least:
-        but = f" beside the {kept} that are kept to compare on" if kept else ""
+        but = f" besides the {kept} that are kept for the comparison" if kept else ""
         raise InputError(
             f"calibrate: {folder} has {counted(count, 'picture')} to calibrate on{but}; int8 takes at least {least}, "
-            f"and {ENOUGH_CALIBRATED} to {CALIBRATED_ON} are better: give more, or allow so few by min_calibration "
+            f"and {ENOUGH_CALIBRATED} to {CALIBRATED_ON} are better: give more, or allow fewer by min_calibration "
             f"(--min-calibration {count})"
         )
 
 
 def calibration_files(files: Sequence[Path], judged: Iterable[str | Path] | None) -> tuple[list[Path], int]:
-    """Which of `calibrate`'s files int8 is calibrated on, and how many are kept to be judged on.
+    """Choose the calibration images among the files of `calibrate`.
 
-    Files that are not judged come first. Of those that are, a fifth is kept if nothing else is judged.
+    Files that are not used for the comparison are chosen first. If there is nothing else to compare on, a fifth of the
+    files is kept for the comparison.
 
-    judged: The paths of the pictures to judge on; None for `calibrate`'s own.
+    Args:
+        files: The files of `calibrate`.
+        judged: The paths of the images to compare on; None if these are the files of `calibrate`.
+
+    Returns:
+        The files to calibrate on, and the number of files kept for the comparison.
     """
     places = None if judged is None else {real_path(path) for path in judged}
     is_judged = [places is None or real_path(file) in places for file in files]
@@ -143,12 +154,12 @@ def calibration_files(files: Sequence[Path], judged: Iterable[str | Path] | None
 
 
 def read_files(files: Sequence[Path], size: tuple[int, int], crop: float, source: str, **options: Any) -> Sample:
-    """Picture files, as `read_sample` reads them."""
+    """Read image files with `read_sample`."""
     return read_sample([partial(read_image, file, size, crop=crop) for file in files], source, **options)
 
 
 def read_labelled(labelled: Source, size: tuple[int, int], crop: float, source: str, **options: Any) -> Sample:
-    """A source's pictures and their labels, as `read_sample` reads them."""
+    """Read the images of a source, with their labels, with `read_sample`."""
     readers = [partial(labelled.read, index, size, crop) for index in range(len(labelled))]
     return read_sample(readers, source, labels=labelled.labels, **options)
 
@@ -160,11 +171,18 @@ def read_sample(
     labels: np.ndarray | None = None,
     calibrated: frozenset[bytes] = frozenset(),
 ) -> Sample:
-    """Decodes every picture once: those that can be read, and whose pixels int8 was not calibrated on.
+    """Decode each image once, and keep those that are readable and were not used for calibration.
 
-    Up to a gibibyte of them is kept; of more, each is decoded again whenever it is asked for.
+    Up to one gibibyte of pixels is kept in memory; if there are more, each image is decoded again on access.
 
-    Raises InputError where none is left.
+    Args:
+        readers: A function per image that decodes it.
+        source: The origin of the images, in words.
+        labels: Their labels; None for none.
+        calibrated: The SHA-256 of the pixels of each calibration image.
+
+    Raises:
+        InputError: No image remains.
     """
     chosen: list[int] = []
     digests: list[bytes] = []
@@ -185,11 +203,11 @@ def read_sample(
                 if len(chosen) * picture.nbytes <= KEPT_BYTES:
                     kept.append(picture)
     if not digests:
-        raise InputError(f"{source}: none of its {len(readers)} pictures can be read")
+        raise InputError(f"{source}: none of its {len(readers)} pictures can be read; give other pictures")
     if not chosen:
         raise InputError(
-            f"{source}: each of its {counted(left_out, 'picture')} has the pixels of one that int8 is calibrated on: "
-            "nothing is left to compare on; give others to compare on, or more to calibrate"
+            f"{source}: each of its {counted(left_out, 'picture')} has the pixels of a calibration picture: nothing is "
+            "left to compare on; give other pictures to compare on, or more to calibrate"
         )
     return Sample(
         np.stack(kept) if len(kept) == len(chosen) else LazyImages([readers[number] for number in chosen]),
@@ -209,7 +227,7 @@ def _read_if_possible(read: Read) -> np.ndarray | None:
 
 
 def judged_sample(samples: Sequence[Sample]) -> Sample:
-    """Several samples as one; labels are those of the last, as only `validate`'s have some."""
+    """Several samples as one. The labels are those of the last sample, because only `validate` has labels."""
     if len(samples) == 1:
         return samples[0]
     readers = [partial(sample.images.__getitem__, number) for sample in samples for number in range(len(sample))]
@@ -224,7 +242,13 @@ def judged_sample(samples: Sequence[Sample]) -> Sample:
 
 @dataclass(frozen=True)
 class ExportPictures:
-    """What an export is calibrated on (None but for int8) and judged on, and what the user should know of them."""
+    """The images for an export.
+
+    Attributes:
+        calibration: The images for calibration; None for other precisions than int8.
+        judged: The images for the comparison.
+        notes: Notes on them for the user.
+    """
 
     calibration: Sample | None
     judged: Sample
@@ -238,19 +262,22 @@ def choose_pictures(
     crop: float,
     least: int,
 ) -> ExportPictures:
-    """Which pictures int8 is calibrated on, up to 300 of `calibrate`'s, and which an export is judged on.
+    """Choose the images for calibration, up to 300 of `calibrate`, and those for the comparison.
 
-    The latter are all of `check` and `validate`, or else all others of `calibrate`, without those with the same pixels.
+    The latter are all of `check` and `validate` or, without these, the remaining images of `calibrate`; images whose
+    pixels equal those of a calibration image are left out.
 
     Args:
-        folders: What was given as "check" and "calibrate": each folder's name and its shuffled files.
-        labelled: `validate`'s name and pictures; None where it was not given.
-        size: (height, width) of the model. crop: Its central crop.
-        least: The fewest pictures to calibrate on.
+        folders: The name and the shuffled files of "check" and "calibrate", if given.
+        labelled: The name and the images of `validate`; None if it is not given.
+        size: (height, width) of the model's input.
+        crop: The central crop of the model, in (0, 1].
+        least: The minimum number of images for calibration.
 
     Raises:
-        InputError: Too few can be calibrated on, or none is left to judge on.
+        InputError: There are too few images for calibration, or none for the comparison.
     """
+    # Calibration comes first: the comparison must avoid its images.
     check, calibrate = folders.get("check"), folders.get("calibrate")
     calibration, notes = None, []
     if calibrate is not None:
@@ -263,9 +290,10 @@ def choose_pictures(
         notes += calibration.notes()
         if len(calibration) < ENOUGH_CALIBRATED:
             notes.append(
-                f"int8 was calibrated on {counted(len(calibration), 'picture')} only, and finds the ranges of the "
-                f"layers from them: give --calibrate {ENOUGH_CALIBRATED} to {CALIBRATED_ON} such as the model will see"
+                f"int8 was calibrated on only {counted(len(calibration), 'picture')}, which determine the ranges of "
+                f"the layers: give --calibrate {ENOUGH_CALIBRATED} to {CALIBRATED_ON} pictures like the model's inputs"
             )
+    # Then the comparison.
     calibrated = calibration.digests if calibration else frozenset()
     samples = []
     if check:
@@ -274,13 +302,13 @@ def choose_pictures(
         samples.append(read_labelled(labelled[1], size, crop, labelled[0], calibrated=calibrated))
     if not samples and calibrate:
         rest = sorted(set(calibrate[1]) - set(used))
-        source = f"{calibrate[0]}, those that int8 was not calibrated on"
+        source = f"{calibrate[0]}, without the calibration pictures"
         samples.append(read_files(rest, size, crop, source, calibrated=calibrated))
     return ExportPictures(calibration, judged_sample(samples or [shipped(size)]), tuple(notes))
 
 
 def shipped(size: tuple[int, int]) -> Sample:
-    """Ten handwritten digits, and two photographs whole and by quarters."""
+    """Ten handwritten digits, and two photographs with their quarters, which come with scikit-learn."""
     load_sample_images = required("sklearn.datasets", "export").load_sample_images
 
     photographs: Sequence[np.ndarray] = load_sample_images().images

@@ -1,4 +1,4 @@
-"""Exported files run as other programs do: by the format's own library, without a setting, without this package."""
+"""Run exported files as other programs do: with the format's own library, without settings or this package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..common.chatter import hushed
 from ..models.runtimes import guarded
 
 Run = Callable[[np.ndarray], np.ndarray]
-# What each format is run by, as reports name it.
+# The call that runs each format, as reports name it.
 CALLS = {
     "saved_model": "tf.saved_model.load",
     "onnx": "onnxruntime.InferenceSession",
@@ -21,17 +21,17 @@ CALLS = {
 
 
 def run_plain(path: Path, format: str) -> Run:
-    """What runs a file without a setting.
+    """Open a file with the format's own library, without settings.
 
     Args:
-        path: What `export_model` wrote.
+        path: A file or folder that `export_model` wrote.
         format: "saved_model", "onnx", "openvino" or "litert".
 
     Returns:
-        float32 pixels of 0-255 (n, height, width, 3) → (n, outputs).
+        A function from float32 pixels of 0-255, (n, height, width, 3), to float32 outputs, (n, outputs).
 
     Raises:
-        InputError: The library cannot open or run it.
+        InputError: The library cannot open or run the file.
     """
     run = guarded(path, lambda: _OPENERS[format](path))
     return lambda images: np.array(guarded(path, lambda: run(images)), np.float32)
@@ -45,7 +45,7 @@ def _saved_model(path: Path) -> Run:
     ((name, spec),) = signature.structured_input_signature[1].items()
 
     def run(images: np.ndarray) -> np.ndarray:
-        assert loaded is not None  # kept: the signature alone does not hold its weights
+        assert loaded is not None  # keep a reference: the signature alone does not keep the weights
         (result,) = signature(**{name: tf.constant(images.astype(spec.dtype.as_numpy_dtype))}).values()
         return result.numpy()
 
@@ -73,7 +73,7 @@ def _litert(path: Path) -> Run:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(path))
-    with hushed():  # it notes how it computes
+    with hushed():  # it prints its delegate
         interpreter.allocate_tensors()
     (takes,), (gives,) = interpreter.get_input_details(), interpreter.get_output_details()
 

@@ -1,4 +1,4 @@
-"""A model as every target takes it: pixels of 0-255 in, probabilities or an embedding out, with its card."""
+"""Prepare a model for any export format: pixels of 0-255 in, probabilities or an embedding out, with its card."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ from ..weights.labels import read_class_names
 
 @dataclass(frozen=True)
 class ExportableModel:
-    """A model to be exported.
+    """A model to export.
 
-    reference: what the export is compared with: (batch, height, width, 3) pixels of 0-255 in float32 →
-        (batch, classes or width). Computes in float32.
-    exported: the same, optimised, in the precision that is exported where the graph carries it.
-    card: what goes with it. notes: what was assumed or added, to be told.
+    Attributes:
+        reference: The model to compare the export with, in float32: from pixels of 0-255, (batch, height, width, 3), to
+            outputs, (batch, classes or width).
+        exported: The same model, optimised, in the export's precision if the graph contains it.
+        card: The description that is stored in the export.
+        notes: Assumptions and additions, for the user.
     """
 
     reference: keras.Model
@@ -54,11 +56,21 @@ def prepare(
     default_size: bool = True,
     input_type: InputType = "float32",
 ) -> ExportableModel:
-    """Opens a model, and makes of it what is exported; the model itself is not changed.
+    """Open a model and prepare it for export. The model itself is not changed.
 
-    join_siblings: of `optimize_for_inference`. policy: the Keras dtype policy of the exported graph.
-    size, default_size: as for `examine`. input_type: of the exported model's pixels; the reference's are float32.
+    Args:
+        source: The model: a Keras model, a run's folder or a .keras file.
+        precision: The precision of the export.
+        class_names, preprocessing, optimize: As for `export_model`.
+        join_siblings: As for `optimize_for_inference`.
+        policy: The Keras dtype policy of the exported graph.
+        size, default_size: As for `examine`.
+        input_type: The dtype of the exported model's pixels; those of the reference are float32.
+
+    Raises:
+        InputError: The model cannot be opened or exported.
     """
+    # Find the network, the ends and the classes of the model.
     found = _examined(source, preprocessing, size, default_size)
     model, card, size, notes = found.model, found.card, found.size, found.notes
     output = model.output
@@ -66,7 +78,8 @@ def prepare(
     thresholds = card.thresholds if card else ()
     activation = found.activation if kind == "probabilities" else None
     if activation:
-        notes.append(f"the model gives logits: a {activation} was added, so that probabilities come out")
+        notes.append(f"the model returns logits: a {activation} was added to get probabilities")
+    # Put scaling in front and the activation behind, for the reference and for the optimised model alike.
     scaling = None if found.preprocessing is RAW else found.preprocessing
     name, variant = _names(card, found.network, model)
     inner = keras.Model(model.input, output, name=model.name)
@@ -97,20 +110,20 @@ def prepare(
 
 
 def _examined(source: Any, preprocessing: str | None, size: tuple[int, int] | None, default_size: bool) -> KerasModel:
-    """A Keras model, a run's folder or a model's file, opened as everywhere."""
+    """Open a Keras model, a run's folder or a model file."""
     if isinstance(source, keras.Model):
         return examine(display_name(source), source, None, preprocessing, size=size, default_size=default_size)
     if not isinstance(source, str | PathLike):
         raise refuse("model", source, "a Keras model, a run's folder or a .keras file")
     file = find_keras_file(Path(source))
     if file is None:
-        raise InputError(f"model: {source} is exported already; give the run or .keras file that it came from")
+        raise InputError(f"model: {source} is exported already; give the run or .keras file that it was made from")
     card = read_card_if_any(file)
     return examine(str(source), file, card, preprocessing, size=size, default_size=default_size)
 
 
 def _sha256(model: keras.Model) -> str:
-    """Of the weights' values, by which exports of one model are known in any format."""
+    """The SHA-256 of the weights' values, which identifies exports of one model in any format."""
     found = sha256()
     for weight in model.weights:
         values = keras.ops.convert_to_numpy(keras.ops.cast(weight, FLOAT32))
@@ -138,7 +151,7 @@ def _classes(
     if ending == "embedding":
         return [], "embedding"
     notes.append(
-        f"the model names no classes: they are numbered from 0 to {width - 1}; class_names (--labels) names them"
+        f"the model has no class names: classes are numbered from 0 to {width - 1}; name them by class_names (--labels)"
     )
     return [str(number) for number in range(width)], "probabilities"
 
@@ -152,10 +165,11 @@ def _with_ends(
     size: tuple[int, int],
     scaling: Preprocessing | None,
     activation: str | None,
-    first: bool,  # channels
+    first: bool,
     *,
     input_type: InputType = "float32",
 ) -> keras.Model:
+    """The model with pixels of 0-255 as input, scaled inside, and an activation. first: Whether channels come first."""
     inputs = x = keras.Input((*size, 3), name=INPUT, dtype=input_type)
     if input_type != FLOAT32:
         x = keras.ops.cast(x, FLOAT32)

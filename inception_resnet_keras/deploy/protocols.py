@@ -1,11 +1,11 @@
-"""Two protocols that clients and load balancers of other model servers speak, as data: nothing here knows of HTTP.
+"""The request and answer formats of two protocols of other model servers, independent of HTTP.
 
 TensorFlow Serving's REST form
     {"instances": [{"b64": …}]} or pixels, answered with {"predictions": …}; {"inputs": …} with {"outputs": …}
 The Open Inference Protocol, version 2 (KServe, Triton, OpenVINO Model Server, Seldon)
-    {"inputs": [{"name", "shape", "datatype", "data"}]}, with the extension for tensors in binary behind the JSON
+    {"inputs": [{"name", "shape", "datatype", "data"}]}, with the extension for binary tensors after the JSON
 
-A request becomes a list of pictures, each the bytes of a file or an array of pixels; outputs become the answer.
+A request is parsed into a list of images, each the bytes of a file or an array of pixels; outputs become the answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..common.errors import shown
 from ..models.runtimes import ENCODED, ENCODED_INPUT, INPUT, OUTPUT
 
 Picture: TypeAlias = bytes | np.ndarray
-VERSION = "1"  # of the model: there is one
+VERSION = "1"  # the model's only version
 SIGNATURE = "serving_default"
 CLASSES, SCORES = "classes", "scores"
 BYTES = "BYTES"
@@ -35,12 +35,12 @@ DTYPES = {
     **{f"INT{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
     **{f"FP{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
 }
-_NUMBERS = "iuf"  # kinds of NumPy's that pixels may have
-_LENGTH = struct.Struct("<I")  # before each element of a binary tensor of bytes
+_NUMBERS = "iuf"  # NumPy's kinds of dtypes that pixels may have
+_LENGTH = struct.Struct("<I")  # precedes each element of a binary tensor of bytes
 
 
 class RequestError(Exception):
-    """Raised for a request that cannot be answered: an HTTP status and one line that says why."""
+    """Raised for a request that cannot be answered, with an HTTP status and a reason of one line."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -49,11 +49,15 @@ class RequestError(Exception):
 
 @dataclass(frozen=True)
 class Served:
-    """What the protocols have to know of the model that is served.
+    """The description of the served model.
 
-    name: In URLs. platform: What runs it. size: (height, width) of its pictures.
-    class_names: In the order of the outputs; None for an embedding. outputs: How many there are.
-    top: How many classes an answer with names lists.
+    Attributes:
+        name: The model's name in URLs.
+        platform: The runtime.
+        size: (height, width) of its input.
+        class_names: The class names in the order of the outputs; None for an embedding.
+        outputs: The number of outputs.
+        top: The number of classes in an answer with names.
     """
 
     name: str
@@ -64,30 +68,30 @@ class Served:
     top: int = 5
 
     def best(self, row: np.ndarray, count: int) -> np.ndarray:
-        """The numbers of the likeliest classes, the likeliest first."""
+        """The indices of the most probable classes, the most probable first."""
         return np.argsort(-row, kind="stable")[:count]
 
 
 def parse_json(body: bytes | bytearray | memoryview) -> dict[str, Any]:
-    """The object that a body holds; RequestError where it holds none."""
+    """Parse a body as a JSON object; RequestError if it is not one."""
     try:
         found = json.loads(bytes(body), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is one too
-        raise RequestError(400, f"the body is no JSON: {_first_line(error)}") from None
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise RequestError(400, f"the body is not JSON: {_first_line(error)}") from None
     if not isinstance(found, dict):
         raise RequestError(400, f"the body is {_kind(found)}; it must be an object")
     return found
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-_KINDS = {dict: "an object", list: "an array", str: "a text", bool: "true or false", type(None): "null"}
+_KINDS = {dict: "an object", list: "an array", str: "a string", bool: "true or false", type(None): "null"}
 
 
 def _kind(value: Any) -> str:
@@ -98,47 +102,50 @@ def _kind(value: Any) -> str:
 
 
 def check_pixels(where: str, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The array unchanged; RequestError where it holds no pictures as the model takes them.
+    """Return an array of images unchanged, or raise RequestError if its shape or its values are wrong.
 
-    where: What errors call it. pixels: (height, width, 3), or (n, height, width, 3), of any real dtype.
+    Args:
+        where: The name of the array in errors.
+        pixels: (height, width, 3) or (n, height, width, 3), of any real dtype.
+        size: (height, width) of the model's input.
     """
     wanted = (*size, 3)
     if pixels.shape[-3:] != wanted:
         raise RequestError(
             400,
-            f"{where}: has the shape {shown(list(pixels.shape))}; pictures of {list(wanted)} (height, width, RGB) are "
-            "needed. The bytes of a picture's file may have any size",
+            f"{where}: has the shape {shown(list(pixels.shape))}; pictures must have the shape {list(wanted)} (height, "
+            "width, RGB). Picture files may have any size",
         )
     if not pixels.size:
-        raise RequestError(400, f"{where}: has no picture in it")
+        raise RequestError(400, f"{where}: has no pictures; it must have at least one")
     low, high = pixels.min(), pixels.max()
-    if not (low >= 0 and high <= 255):  # NaN is neither
-        raise RequestError(400, f"{where}: has values from {low:.6g} to {high:.6g}; pixels of 0 to 255 are needed")
+    if not (low >= 0 and high <= 255):  # also for NaN
+        raise RequestError(400, f"{where}: has values from {low:.6g} to {high:.6g}; pixels must be from 0 to 255")
     if high <= 1 and pixels.dtype.kind == "f" and (pixels % 1).any():
-        raise RequestError(400, f"{where}: has fractions from 0 to 1; pixels of 0 to 255 are needed, not scaled ones")
+        raise RequestError(400, f"{where}: has fractions from 0 to 1; pixels must be from 0 to 255, not scaled")
     return pixels
 
 
 def _numbers(where: str, value: Any) -> np.ndarray:
-    """Nested arrays of JSON as an array of numbers."""
+    """Convert nested JSON arrays to an array of numbers."""
     try:
         found = np.array(value)
-    except (ValueError, OverflowError):  # of unequal lengths
+    except (ValueError, OverflowError):  # unequal lengths
         raise RequestError(400, f"{where}: its arrays have unequal lengths") from None
     if found.dtype.kind not in _NUMBERS:
-        raise RequestError(400, f"{where}: holds other things than numbers; it must be nested arrays of numbers")
+        raise RequestError(400, f"{where}: contains values that are not numbers; it must be nested arrays of numbers")
     return found
 
 
 def _decoded_base64(where: str, text: Any) -> bytes:
     if not isinstance(text, str):
-        raise RequestError(400, f"{where}: is {_kind(text)}; it must be a text in base64")
+        raise RequestError(400, f"{where}: is {_kind(text)}; it must be a string in base64")
     try:
         found = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise RequestError(400, f"{where}: is not base64: {_first_line(error)}") from None
     if not found:
-        raise RequestError(400, f"{where}: is empty; it must be the bytes of a picture's file")
+        raise RequestError(400, f"{where}: is empty; it must be the bytes of a picture file")
     return found
 
 
@@ -147,14 +154,20 @@ def _decoded_base64(where: str, text: Any) -> bytes:
 
 @dataclass(frozen=True)
 class TfServingRequest:
-    """pictures: What to look at. columnar: Whether they came as `inputs`. named: Whether to answer with class names."""
+    """A parsed request.
+
+    Attributes:
+        pictures: The images.
+        columnar: Whether they were sent as `inputs`.
+        named: Whether to answer with class names.
+    """
 
     pictures: list[Picture]
     columnar: bool
     named: bool
 
     def answer(self, served: Served, outputs: np.ndarray) -> bytes:
-        """The body of the response, of outputs (n, outputs)."""
+        """The body of the response. outputs: float32 (n, outputs)."""
         rows: list[Any] = outputs.tolist()
         if self.named and served.class_names is not None:
             best = [served.best(row, served.top) for row in outputs]
@@ -170,13 +183,14 @@ class TfServingRequest:
 
 
 def parse_tf_serving(served: Served, body: bytes | bytearray) -> TfServingRequest:
-    """A body of `:predict`.
+    """Parse a body of `:predict`.
 
-    Each of `instances` is {"b64": TEXT}, the bytes of a picture's file, or pixels (height, width, 3) as nested arrays;
-    either may stand under the input's name, as {"image": …}. `inputs` holds the same by columns. The signature
-    "encoded" asks for class names beside the probabilities, as the exported SavedModel's does.
+    Each of `instances` is {"b64": STRING}, the bytes of a picture file, or pixels, (height, width, 3), as nested
+    arrays; both may be given under the name of the input, as {"image": …}. `inputs` holds the same in columns. With the
+    signature "encoded", the answer has class names besides the probabilities, as from the exported SavedModel.
 
-    Raises RequestError, status 400, where it is malformed.
+    Raises:
+        RequestError: The body is malformed; status 400.
     """
     found = parse_json(body)
     signature = found.get("signature_name") or SIGNATURE
@@ -184,14 +198,14 @@ def parse_tf_serving(served: Served, body: bytes | bytearray) -> TfServingReques
         known = f"{SIGNATURE!r} and {ENCODED!r}"
         raise RequestError(400, f"signature_name: got {shown(signature)}; the model has {known}")
     if ("instances" in found) == ("inputs" in found):
-        raise RequestError(400, 'the body needs one of "instances" and "inputs"')
+        raise RequestError(400, 'the body must have either "instances" or "inputs"')
     columnar = "inputs" in found
     key = "inputs" if columnar else "instances"
     values = found[key]
     if columnar and isinstance(values, dict) and "b64" not in values:
         values = _named_input(key, values)
     if not isinstance(values, list):
-        raise RequestError(400, f"{key}: is {_kind(values)}; it must be an array, of one element for each picture")
+        raise RequestError(400, f"{key}: is {_kind(values)}; it must be an array with one element per picture")
     if not values:
         raise RequestError(400, f"{key}: is empty; it must hold at least one picture")
     pictures = [_instance(f"{key}[{number}]", value, served) for number, value in enumerate(values)]
@@ -203,20 +217,20 @@ def _instance(where: str, value: Any, served: Served) -> Picture:
         value = _named_input(where, value)
     if isinstance(value, dict):
         if set(value) != {"b64"}:
-            raise RequestError(400, f'{where}: has the keys {shown(sorted(value))}; it must be {{"b64": TEXT}}')
+            raise RequestError(400, f'{where}: has the keys {shown(sorted(value))}; it must be {{"b64": STRING}}')
         return _decoded_base64(where, value["b64"])
     if not isinstance(value, list):
-        raise RequestError(400, f'{where}: is {_kind(value)}; it must be pixels as nested arrays, or {{"b64": TEXT}}')
+        raise RequestError(400, f'{where}: is {_kind(value)}; it must be pixels as nested arrays, or {{"b64": STRING}}')
     pixels = check_pixels(where, _numbers(where, value), served.size)
     if pixels.ndim != 3:
-        raise RequestError(400, f"{where}: has {pixels.ndim} dimensions; one picture has height, width and RGB")
+        raise RequestError(400, f"{where}: has {pixels.ndim} dimensions; a picture has three: height, width and RGB")
     return pixels
 
 
 def _named_input(where: str, value: dict[str, Any]) -> Any:
-    """What stands under the name of the model's one input."""
+    """The value under the name of the model's only input."""
     if len(value) != 1 or (name := next(iter(value))) not in (INPUT, ENCODED_INPUT):
-        raise RequestError(400, f"{where}: has the keys {shown(sorted(value))}; the input is called {INPUT!r}")
+        raise RequestError(400, f"{where}: has the keys {shown(sorted(value))}; the input's name is {INPUT!r}")
     return value[name]
 
 
@@ -259,8 +273,14 @@ def _signature(inputs: dict[str, Any], outputs: dict[str, Any]) -> dict[str, Any
 
 @dataclass(frozen=True)
 class RequestedOutput:
-    """name: OUTPUT or CLASSES. binary: Whether it goes behind the JSON. classification: Of OUTPUT, the number of
-    classes to name in its place, as Triton does; 0 for the probabilities themselves."""
+    """An output to return.
+
+    Attributes:
+        name: OUTPUT or CLASSES.
+        binary: Whether it follows the JSON in binary.
+        classification: For OUTPUT, the number of classes to return instead of it, as by Triton; 0 for the
+            probabilities.
+    """
 
     name: str
     binary: bool = False
@@ -269,14 +289,20 @@ class RequestedOutput:
 
 @dataclass(frozen=True)
 class InferenceRequest:
-    """pictures: What to look at. outputs: What to answer. id: The client's own, given back."""
+    """A parsed request.
+
+    Attributes:
+        pictures: The images.
+        outputs: The outputs to return.
+        id: The client's identifier, which the answer repeats; None for none.
+    """
 
     pictures: list[Picture]
     outputs: list[RequestedOutput]
     id: str | None = None
 
     def answer(self, served: Served, outputs: np.ndarray) -> tuple[bytes, int | None]:
-        """The body of the response, and how much of it is JSON; None where all is."""
+        """The body of the response, and the length of its JSON part in bytes; None if all of it is JSON."""
         tensors: list[dict[str, Any]] = []
         tail: list[bytes] = []
         for wanted in self.outputs:
@@ -288,34 +314,38 @@ class InferenceRequest:
             else:
                 tensor["data"] = values.ravel().tolist()
             tensors.append(tensor)
-        said: dict[str, Any] = {"model_name": served.name, "model_version": VERSION, "outputs": tensors}
+        response: dict[str, Any] = {"model_name": served.name, "model_version": VERSION, "outputs": tensors}
         if self.id is not None:
-            said = {"id": self.id, **said}
-        head = _encoded(said)
+            response = {"id": self.id, **response}
+        head = _encoded(response)
         return b"".join([head, *tail]), len(head) if tail else None
 
 
 def parse_inference(served: Served, body: bytes | bytearray, json_length: str | None = None) -> InferenceRequest:
-    """A body of `infer`.
+    """Parse a body of `infer`.
 
-    The one input is called "image": pixels of shape (n, height, width, 3), or BYTES of shape (n), the bytes of
-    pictures' files (in JSON as base64).
+    Its only input is "image": pixels of shape (n, height, width, 3), or BYTES of shape (n), the bytes of picture files
+    (in JSON as base64).
 
-    json_length: The header Inference-Header-Content-Length, where tensors follow the JSON in binary.
+    Args:
+        served: The model.
+        body: The body.
+        json_length: The header Inference-Header-Content-Length, if binary tensors follow the JSON.
 
-    Raises RequestError, status 400, where it is malformed.
+    Raises:
+        RequestError: The body is malformed; status 400.
     """
     end = len(body) if json_length is None else _length(json_length, len(body))
     found = parse_json(memoryview(body)[:end])
     request_id = found.get("id")
     if request_id is not None and not isinstance(request_id, str):
-        raise RequestError(400, f"id: is {_kind(request_id)}; it must be a text")
+        raise RequestError(400, f"id: is {_kind(request_id)}; it must be a string")
     inputs = found.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise RequestError(400, f"inputs: must be an array of one tensor, {INPUT!r}")
     tensor = inputs[0]
     if tensor.get("name") != INPUT:
-        raise RequestError(400, f"inputs[0].name: got {shown(tensor.get('name'))}; the input is called {INPUT!r}")
+        raise RequestError(400, f"inputs[0].name: got {shown(tensor.get('name'))}; the input's name is {INPUT!r}")
     pictures = _pictures(served, tensor, memoryview(body)[end:])
     return InferenceRequest(pictures, _requested(served, found), request_id)
 
@@ -333,53 +363,53 @@ def _pictures(served: Served, tensor: dict[str, Any], tail: memoryview) -> list[
         raise RequestError(400, f"inputs[0].shape: got {shown(shape)}; it must be an array of integers of at least 1")
     if not isinstance(datatype, str) or (datatype not in DTYPES and datatype != BYTES):
         known = ", ".join([*DTYPES, BYTES])
-        raise RequestError(400, f"inputs[0].datatype: got {shown(datatype)}; pictures are one of {known}")
+        raise RequestError(400, f"inputs[0].datatype: got {shown(datatype)}; it must be one of {known}")
     rank = 1 if datatype == BYTES else 4
-    # Triton's clients send pictures' files as (n, 1) too, where a batch axis is added.
+    # Triton's clients may also send picture files as (n, 1), with an additional batch axis.
     if len(shape) != rank and not (rank == 1 and len(shape) == 2 and shape[1] == 1):
         wanted = ["n"] if rank == 1 else ["n", *served.size, 3]
-        raise RequestError(400, f"inputs[0].shape: got {shown(shape)}; of {datatype} it must be {wanted}")
+        raise RequestError(400, f"inputs[0].shape: got {shown(shape)}; for {datatype} it must be {wanted}")
     data = _data(tensor, datatype, tail)
     if isinstance(data, list):
         if len(data) != shape[0]:
-            raise RequestError(400, f"inputs[0]: has {len(data)} elements, its shape is {shape}")
+            raise RequestError(400, f"inputs[0]: has {len(data)} elements, but its shape is {shape}")
         return list(data)
     count = 1
     for side in shape:
         count *= side
     if data.size != count:
-        raise RequestError(400, f"inputs[0]: has {data.size} numbers, its shape {shape} needs {count}")
+        raise RequestError(400, f"inputs[0]: has {data.size} numbers, but its shape {shape} needs {count}")
     return list(check_pixels("inputs[0]", data.reshape(shape), served.size))
 
 
 def _data(tensor: dict[str, Any], datatype: str, tail: memoryview) -> np.ndarray | list[bytes]:
-    """A flat array of numbers; or of BYTES a list of contents."""
+    """The data of a tensor: a flat array of numbers or, for BYTES, a list of contents."""
     parameters = _parameters("inputs[0]", tensor)
     size = parameters.get("binary_data_size")
     if (size is None) == ("data" not in tensor):
         raise RequestError(400, "inputs[0]: needs either data or the parameter binary_data_size")
     if size is None:
         if len(tail):
-            raise RequestError(400, f"inputs[0]: lacks binary_data_size, and {len(tail)} bytes follow the JSON")
+            raise RequestError(400, f"inputs[0]: lacks binary_data_size, but {len(tail)} bytes follow the JSON")
         if datatype != BYTES:
             return _numbers("inputs[0].data", tensor["data"]).ravel()
         texts = tensor["data"]
         if not isinstance(texts, list):
-            raise RequestError(400, f"inputs[0].data: is {_kind(texts)}; it must be an array of texts in base64")
+            raise RequestError(400, f"inputs[0].data: is {_kind(texts)}; it must be an array of strings in base64")
         texts = [each[0] if isinstance(each, list) and len(each) == 1 else each for each in texts]
         return [_decoded_base64(f"inputs[0].data[{number}]", text) for number, text in enumerate(texts)]
     if type(size) is not int or size != len(tail):
-        raise RequestError(400, f"binary_data_size: got {shown(size)}; {len(tail)} bytes follow the JSON")
+        raise RequestError(400, f"binary_data_size: got {shown(size)}, but {len(tail)} bytes follow the JSON")
     if datatype == BYTES:
         return _split(tail)
     dtype = DTYPES[datatype]
     if size % dtype.itemsize:
-        raise RequestError(400, f"binary_data_size: got {size}; {datatype} has {dtype.itemsize} bytes for each number")
+        raise RequestError(400, f"binary_data_size: got {size}; {datatype} has {dtype.itemsize} bytes per number")
     return np.frombuffer(tail, dtype)
 
 
 def _split(tail: memoryview) -> list[bytes]:
-    """The elements of a binary tensor of bytes: each is its length and as many bytes."""
+    """The elements of a binary tensor of bytes, each of which is preceded by its length."""
     found: list[bytes] = []
     place = 0
     while place < len(tail):
@@ -388,7 +418,7 @@ def _split(tail: memoryview) -> list[bytes]:
         if end > len(tail):
             raise RequestError(400, "inputs[0]: the last of its elements is longer than the body")
         if end == start:
-            raise RequestError(400, f"inputs[0]: element {len(found)} is empty; it must be a picture's file")
+            raise RequestError(400, f"inputs[0]: element {len(found)} is empty; it must be a picture file")
         found.append(bytes(tail[start:end]))
         place = end
     return found
@@ -414,7 +444,7 @@ def _requested(served: Served, found: dict[str, Any]) -> list[RequestedOutput]:
         name, parameters = each.get("name"), _parameters(f"outputs[{number}]", each)
         if name not in known:
             names = " and ".join(map(repr, known))
-            raise RequestError(400, f"outputs[{number}].name: got {shown(name)}; the model gives {names}")
+            raise RequestError(400, f"outputs[{number}].name: got {shown(name)}; the model has {names}")
         top = parameters.get("classification", 0)
         if type(top) is not int or top < 0 or (top and served.class_names is None):
             raise RequestError(400, f"classification: got {shown(top)}; it must be a number of classes")
@@ -423,7 +453,7 @@ def _requested(served: Served, found: dict[str, Any]) -> list[RequestedOutput]:
 
 
 def _output(served: Served, wanted: RequestedOutput, outputs: np.ndarray) -> tuple[str, np.ndarray]:
-    """The datatype and values of one requested output."""
+    """The datatype and the values of a requested output."""
     names = served.class_names
     if names is None or (wanted.name == OUTPUT and not wanted.classification):
         return "FP32", outputs

@@ -1,10 +1,10 @@
-"""int8 of a graph by its runtime's own quantiser, with the settings that a user gives in that quantiser's words.
+"""Quantise a graph to int8 with its runtime's own quantiser, with settings in the words of that quantiser.
 
     openvino    `nncf.quantize`: preset, target_device, subset_size, fast_bias_correction, ignored_scope, ...
     onnx        `onnxruntime.quantization.quantize_static`: calibrate_method, nodes_to_exclude, per_channel, ...
-    litert      TensorFlow's converter, which has none
+    litert      TensorFlow's converter, which has no settings
 
-The top of this module imports neither, because `export --help` reads a setting's form from it.
+The top of this module imports no quantiser, because `export --help` imports it.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ from ..common.errors import InputError, refuse
 
 Settings = Mapping[str, Any]
 Read = Callable[[str, Any], Any]
-MOST_NAMES = 5  # of unknown layers, in an error
+MOST_NAMES = 5  # maximum number of unknown layers that an error lists
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What int8 is made with.
+    """The input of a quantiser.
 
-    images: uint8 (n, height, width, 3). settings: The quantiser's, as `read_settings` gives them.
-    dtype: Of the pixels that the graph takes.
+    Attributes:
+        images: The calibration images, uint8 (n, height, width, 3).
+        settings: The settings of the quantiser, as returned by `read_settings`.
+        dtype: The dtype of the graph's pixels.
     """
 
     images: np.ndarray
@@ -45,7 +47,7 @@ class Calibration:
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """KEY=VALUE of a command line; VALUE is JSON, or else a word."""
+    """Parse KEY=VALUE of a command line. VALUE is JSON, otherwise a word."""
     key, equals, value = text.partition("=")
     if not (equals and key and value):
         raise argparse.ArgumentTypeError(f"got {text!r}; it takes KEY=VALUE, such as calibrate_method=Percentile")
@@ -56,17 +58,17 @@ def setting(text: str) -> tuple[str, Any]:
 
 
 def read_settings(format: str, given: Settings | None) -> dict[str, Any]:
-    """The settings as the format's quantiser takes them.
+    """Convert settings to the arguments of the format's quantiser.
 
     Args:
         format: "openvino", "onnx" or "litert".
-        given: As `export_model` takes `quantization`; None for none.
+        given: The settings, as for `export_model`; None for none.
 
     Returns:
         The keyword arguments of `nncf.quantize` or `quantize_static`.
 
     Raises:
-        InputError: The quantiser has no such setting, or it takes other values.
+        InputError: The quantiser has no such setting, or it does not accept the value.
     """
     if given is None:
         return {}
@@ -74,7 +76,9 @@ def read_settings(format: str, given: Settings | None) -> dict[str, Any]:
         raise refuse("quantization", given, "a mapping of the quantiser's settings")
     known = _nncf_settings() if format == "openvino" else _onnx_settings() if format == "onnx" else {}
     if not known:
-        raise InputError(f"quantization: {format}'s converter has no settings of int8; leave it out, or export another")
+        raise InputError(
+            f"quantization: {format}'s converter has no settings for int8; leave it out, or export to another format"
+        )
     return {_known_key("quantization", key, known): known[key](f"quantization: {key}", given[key]) for key in given}
 
 
@@ -85,7 +89,7 @@ def _known_key(argument: str, key: object, known: Mapping[str, Any]) -> str:
 
 
 def _member(kind: type[Enum], argument: str, value: Any) -> Enum:
-    """A member of an enumeration by its name or value, in any case."""
+    """A member of an enumeration by its name or value, ignoring case."""
     for member in kind:
         if value is member or str(value).lower() in (member.name.lower(), str(member.value).lower()):
             return member
@@ -93,7 +97,7 @@ def _member(kind: type[Enum], argument: str, value: Any) -> Enum:
 
 
 def _texts(argument: str, value: Any) -> list[str]:
-    """A list of texts, or one text."""
+    """A list of strings, from a list or a single string."""
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list | tuple) or not all(isinstance(each, str) and each for each in values):
         raise refuse(argument, value, 'a list of names, such as ["a", "b"]')
@@ -165,7 +169,7 @@ def _onnx_settings() -> dict[str, Read]:
 
 
 def quantize_openvino(model: Any, calibration: Calibration) -> Any:
-    """An OpenVINO model in int8 by nncf: by its "mixed" preset for CPUs, unless the settings differ."""
+    """Quantise an OpenVINO model to int8 with nncf; by default with its "mixed" preset for CPUs."""
     import nncf
 
     count, settings = len(calibration.images), calibration.settings
@@ -189,9 +193,9 @@ def quantize_openvino(model: Any, calibration: Calibration) -> Any:
 
 
 def quantize_onnx(model: Any, calibration: Calibration, name: str) -> Any:
-    """An ONNX model in int8, by `quantize_static`; from its last dense layer on it stays float32.
+    """Quantise an ONNX model to int8 with `quantize_static`; from its last dense layer on it stays float32.
 
-    name: Of the graph's input.
+    name: The name of the graph's input.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -230,16 +234,16 @@ def quantize_onnx(model: Any, calibration: Calibration, name: str) -> Any:
 
 
 def _require_nodes(argument: str, names: Any, known: list[str]) -> None:
-    """Raises InputError for names of layers that the graph has not: a quantiser would pass over them."""
+    """Raise InputError for names of layers that the graph lacks, which a quantiser would ignore."""
     if missing := sorted(set(names) - set(known)):
         shown = ", ".join(map(repr, missing[:MOST_NAMES]))
         raise InputError(f"{argument}: the graph has no {shown}{nearest(missing[0], known)}")
 
 
 def _head(graph: Any) -> list[str]:
-    """The names of the nodes from the last dense layer on, which costs next to nothing and stays float32.
+    """The names of the nodes from the last dense layer on, which stay float32 at almost no cost.
 
-    In 8 bits a softmax knows 256 probabilities, and of 1,000 classes most would have the lowest.
+    In 8 bits, a softmax has 256 different probabilities, and most of 1,000 classes would have the lowest.
     """
     producing_call = {name: node for node in graph.node for name in node.output}
     found, ends = [], [output.name for output in graph.output]

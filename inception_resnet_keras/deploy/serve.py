@@ -1,4 +1,4 @@
-"""The server: a socket, a service, and uvicorn between them, from the first byte of a request to a graceful stop."""
+"""The server: a socket, a service and uvicorn, from the start to a graceful stop."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 PORT = 8080
 LOCAL = ("127.0.0.1", "::1", "localhost")
-HEADER_SECONDS = 10.0  # for the header of a request, and for a client to take what is sent to it
-KEEP_ALIVE = 75.0  # seconds that a connection stays open between requests, as nginx keeps it
-GRACE = 30.0  # seconds that what is in progress has at the end
+HEADER_SECONDS = 10.0  # maximum time for the header of a request, and for a client to read from its answer
+KEEP_ALIVE = 75.0  # seconds that a connection stays open between requests, as in nginx
+GRACE = 30.0  # seconds for requests in progress when the server stops
 BACKLOG = 2048
 LARGEST_HEADER = 32 * 1024  # bytes
-SPARE_FILES = 64  # descriptors for other things than connections
+SPARE_FILES = 64  # file descriptors for other purposes than connections
 
 
 class _StoppedError(BaseException):
-    """SIGTERM has come."""
+    """SIGTERM was received."""
 
 
 def serve(
@@ -57,58 +57,70 @@ def serve(
     preprocessing: Convention | None = None,
     precision: Precision | None = None,
     trust: bool = False,
-    say: Callable[[str], object] = print,
-    note: Callable[[str], object] = lambda text: None,
+    say: Callable[[str], object] | None = None,
+    note: Callable[[str], object] | None = None,
 ) -> None:
-    """Answers requests over HTTP with what a model gives for pictures, until SIGTERM or Ctrl-C.
+    """Serve a model over HTTP until SIGTERM or Ctrl-C.
 
-    The pictures of concurrent requests go through the model in batches. Requests are taken as a picture's file
-    (`POST /predict`), in TensorFlow Serving's REST form, and by the Open Inference Protocol v2; `/docs` describes them.
-    There is no authentication and no TLS: beyond this machine, put a proxy before it.
+    The images of concurrent requests go through the model in batches. A request is a picture file (`POST /predict`), or
+    has the form of TensorFlow Serving's REST API or of the Open Inference Protocol v2; `/docs` describes them. The
+    server has neither authentication nor TLS: put a proxy in front of it if it must be reached from other machines.
 
     Args:
-        model: A run's folder, a .keras or .h5 file, what `export_model` wrote, a registered name, a checkpoint, or a
-            Keras model, as `predict` takes it.
-        host: The address to listen at; "127.0.0.1" is reached from this machine only, "0.0.0.0" from everywhere.
-        port: The port, 0 to 65535; 0 for a free one.
-        name: What the model is called in addresses; None for the name of its folder or file.
-        max_batch: The largest batch of pictures, at least 1.
-        max_wait: Seconds that a picture waits for others to fill its batch, in [0, 60).
-        max_queue: How many pictures may be in progress, at least `max_batch`; more are answered with status 503.
-        max_upload: The largest body of a request, in bytes, at least 1024.
-        max_pixels: The largest picture, in pixels, 1 to 67,108,864.
-        timeout: Seconds within which a request must have arrived, in (0, 3600].
-        embedding: Whether to give the embedding of pictures in place of classes.
-        classes: Class names in the order of the outputs, or a file with one a line, for a model without any.
-        preprocessing: How the model takes pixels, where that cannot be measured.
-        precision: What a Keras model computes in, as for `predict`.
+        model: A model as `predict` takes it: a run's folder, a .keras or .h5 file, a file or folder that `export_model`
+            wrote, a registered name, a checkpoint, or a Keras model.
+        host: The address to listen on: "127.0.0.1" accepts connections from this machine only, "0.0.0.0" from
+            everywhere.
+        port: The port, 0 to 65535; 0 takes a free one.
+        name: The name of the model in addresses. None takes the name of its folder or file.
+        max_batch: The maximum batch size, at least 1.
+        max_wait: The time that an image waits for others to fill its batch, in seconds, in [0, 60).
+        max_queue: The maximum number of images in progress, at least `max_batch`; further ones are answered with status
+            503.
+        max_upload: The maximum size of a request's body, in bytes, at least 1024.
+        max_pixels: The maximum number of pixels of an image, 1 to 67,108,864.
+        timeout: The maximum time for a request to arrive, in seconds, in (0, 3600].
+        embedding: Whether to return embeddings instead of classes.
+        classes: The class names in the order of the outputs, or a file with one name per line, for a model without
+            class names.
+        preprocessing: The pixel range that the model expects, as `preprocess_input` names it. None measures it.
+        precision: The precision that a Keras model computes in, as for `predict`.
         trust: Whether to load a SavedModel with operations that `export_model` does not write.
-        say: Called with one line once the model is warm: the address, the model, its runtime, and how to call it.
-        note: Called with what was assumed of the model, one sentence each.
+        say: Called with one line once the model is warm: the address, the model, its runtime, and a command that calls
+            it. None prints the line.
+        note: Called with each assumption about the model, in a sentence. None ignores them.
 
     Returns:
-        None, once everything that was in progress at the SIGTERM has been answered. Ctrl-C raises KeyboardInterrupt.
+        None, after SIGTERM, once all requests in progress are answered. Ctrl-C raises KeyboardInterrupt.
 
     Raises:
-        ValueError: The model is missing or damaged, an argument is out of range, or the port cannot be listened at.
+        ValueError: The model is missing or damaged, an argument is out of range, or the port is not available.
+
+    Examples:
+        >>> import os, signal
+        >>> from inception_resnet_keras import serve
+        >>> serve("runs/photos-1", port=0, max_batch=1, say=lambda line: os.kill(os.getpid(), signal.SIGTERM))
+
+        In use, `serve("runs/photos-1")` prints its address and blocks; a client then sends a picture file with
+        `curl --data-binary @IMAGE http://127.0.0.1:8080/predict`.
     """
     from .service import Settings
 
     settings = Settings(max_batch, max_wait, max_queue, max_upload, max_pixels, timeout)
     options: dict[str, Any] = {"embedding": embedding, "classes": classes, "preprocessing": preprocessing}
-    options |= {"precision": precision, "trust": trust, "note": note}
+    options |= {"precision": precision, "trust": trust, "note": note or (lambda text: None)}
     with _stopped_by_sigterm():
-        ModelServer(model, settings, host=host, port=port, name=name, **options).run(say)
+        ModelServer(model, settings, host=host, port=port, name=name, **options).run(say or print)
 
 
 class ModelServer:
-    """A server that listens; the arguments are those of `serve`.
+    """A listening server. The arguments are those of `serve`.
 
-    As a context manager it runs in a thread and is ready within the block, as tests use it.
+    As a context manager, it runs in a thread and is ready within the block.
 
     Attributes:
-        service: The model, and what is known of it.
-        url: Where it listens, such as "http://127.0.0.1:8080".
+        service: The model and its service.
+        url: The address, such as "http://127.0.0.1:8080".
     """
 
     def __init__(
@@ -137,7 +149,7 @@ class ModelServer:
         self._thread: threading.Thread | None = None
 
     def run(self, say: Callable[[str], object] = print) -> None:
-        """Serve until a signal ends it; in the main thread."""
+        """Serve in the main thread until a signal ends the server."""
         self.service.start()
         self._server.on_ready = lambda: say(self._line())
         try:
@@ -169,13 +181,13 @@ class ModelServer:
         height, width = served.size
         call = f"curl --data-binary @IMAGE {self.url}/predict"
         about = f"{served.platform}, {height}×{width}, {gives}, batches of up to {self.service.settings.max_batch}"
-        return printable(f"{self.url} serves {self.service.name} ({about}); {call}; more at {self.url}/docs")
+        return printable(f"{self.url} serves {self.service.name} ({about}); {call}; see {self.url}/docs")
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A socket that listens; InputError where it cannot."""
+    """A listening socket; InputError if the address or the port is not available."""
     if not is_integer(port) or not 0 <= port <= 65535:
-        raise refuse("port", port, "an integer from 0 to 65535; 0 is a free port")
+        raise refuse("port", port, "an integer from 0 to 65535; 0 takes a free port")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
@@ -184,7 +196,7 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         why = error.strerror or str(error)
-        raise InputError(f"port: cannot listen at {host}, port {port} ({why}); give another one, or 0") from None
+        raise InputError(f"port: cannot listen on {host}, port {port} ({why}); give another one, or 0") from None
 
 
 def _url(host: str, listening: socket.socket) -> str:
@@ -194,9 +206,9 @@ def _url(host: str, listening: socket.socket) -> str:
 
 @contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the block, and not the process: uvicorn stops at it gracefully, and then sends it again."""
+    """Let SIGTERM end the block instead of the process: uvicorn stops gracefully, and then raises it again."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals
+        yield  # only the main thread can handle signals
         return
 
     def stop(number: int, frame: object) -> None:
@@ -211,7 +223,7 @@ def _stopped_by_sigterm() -> Iterator[None]:
 
 
 def usable_connections(wanted: int) -> int:
-    """How many connections this process may hold of those wanted: each is an open file."""
+    """The number of connections that this process can hold, up to `wanted`: each takes a file descriptor."""
     try:
         import resource
     except ImportError:  # Windows
@@ -247,5 +259,5 @@ def _make_server(service: Service) -> Any:
         backlog=BACKLOG,
         h11_max_incomplete_event_size=LARGEST_HEADER,
     )
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what a client does wrong is its answer's business
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # clients learn their own mistakes from the answer
     return Server(config, service.batcher)

@@ -1,4 +1,4 @@
-"""A model as a service, as far as it needs no HTTP: what may be set, a picture's way to its outputs, and metrics."""
+"""A model as a service, independent of HTTP: its settings, the path from an image to its outputs, and metrics."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from .protocols import Picture, RequestError, Served
 LOG = logging.getLogger("inception_resnet_keras.serve")
 MIB = 1024**2
 MOST_TIMEOUT = 3600.0  # seconds
-NAME = Path("the picture")  # of bytes without a file
-HELD = 16  # largest uploads that are in memory at once, all requests together
-# Upper ends of the histograms' buckets.
+NAME = Path("the picture")  # the name of bytes without a file in errors
+HELD = 16  # the bodies of all requests together may take this many times the largest upload
+# Upper bounds of the histograms' buckets.
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _PICTURES = (1, 2, 4, 8, 16, 32, 64, 128)
 BUSY, WARMING = {"Retry-After": "1"}, {"Retry-After": "5"}  # seconds
@@ -41,16 +41,17 @@ BUSY, WARMING = {"Retry-After": "1"}, {"Retry-After": "5"}  # seconds
 
 @dataclass(frozen=True)
 class Settings:
-    """What bounds the service; checked when it is made.
+    """The limits of a service, which are checked on creation.
 
     Args:
-        max_batch: The largest batch of pictures that the model is run on, at least 1.
-        max_wait: Seconds that a picture waits for others to fill its batch, in [0, 60).
-        max_queue: How many pictures may be in progress, at least `max_batch`; more are answered with status 503.
-        max_upload: The largest body of a request, in bytes, at least 1024.
-        max_pixels: The largest picture, in pixels, 1 to 67,108,864.
-        timeout: Seconds within which a request must have arrived, in (0, 3600].
-        max_connections: How many connections may be open; more are answered with status 503.
+        max_batch: The maximum batch size, at least 1.
+        max_wait: The time that an image waits for others to fill its batch, in seconds, in [0, 60).
+        max_queue: The maximum number of images in progress, at least `max_batch`; further ones are answered with status
+            503.
+        max_upload: The maximum size of a request's body, in bytes, at least 1024.
+        max_pixels: The maximum number of pixels of an image, 1 to 67,108,864.
+        timeout: The maximum time for a request to arrive, in seconds, in (0, 3600].
+        max_connections: The maximum number of open connections; further ones are answered with status 503.
     """
 
     max_batch: int = 8
@@ -75,28 +76,31 @@ class Settings:
 
 
 def default_name(model: str) -> str:
-    """What a model is called in URLs: the name of its folder or file without its ending, of letters, digits, -_."""
+    """The name of a model in URLs: that of its folder or file without suffix, with other characters replaced by "-"."""
     return re.sub(r"[^\w.-]+", "-", Path(model.rpartition("=")[2]).stem, flags=re.ASCII).strip("-.") or "model"
 
 
 def check_name(name: str) -> str:
+    """Return a name that can be used in URLs, or raise InputError."""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", name):
-        raise refuse("name", name, "letters, digits, '-', '_' and '.', at most 128, as it stands in URLs")
+        raise refuse("name", name, "up to 128 letters, digits, '-', '_' and '.', because it is part of URLs")
     return name
 
 
 class Service:
-    """A model, opened and run in a thread of its own, and what turns requests' pictures into its outputs.
+    """A model in its own thread, with the functions that compute its outputs for the images of requests.
 
     Args:
-        source: The model, found and not opened yet. name: What URLs call it. settings: Its bounds.
-        embedding: Whether to give embeddings in place of classes.
-        classes: As `predict` takes them. precision: As `predict` takes it.
-        note: Called with what was assumed of the model, one sentence each, from the model's thread.
+        source: The model, which is not opened yet.
+        name: Its name in URLs.
+        settings: The limits.
+        embedding: Whether to return embeddings instead of classes.
+        classes, precision: As for `predict`.
+        note: Called with each assumption about the model, in a sentence, from the model's thread.
 
     Attributes:
-        served: What the protocols have to know of the model; None until it is warm.
-        held: Bytes of requests' bodies that are in memory.
+        served: The description of the model; None until it is warm.
+        held: The number of bytes of requests' bodies in memory.
         metrics: Counters and histograms, by `prometheus_client`.
     """
 
@@ -118,8 +122,8 @@ class Service:
         runtime = find_runtime(source.name)[0] if source.exported else KerasRuntime
         self.platform = f"keras_{configured_engine()}" if runtime is KerasRuntime else runtime.kind
         self.metrics = Metrics(self)
-        # OpenVINO, ONNX Runtime and TensorFlow's graphs take any length. Keras compiles for each, and LiteRT arranges
-        # its memory anew where the length changes.
+        # OpenVINO, ONNX Runtime and TensorFlow's graphs take any batch size. Keras compiles a graph for each size, and
+        # LiteRT allocates its tensors again when the size changes.
         few = runtime in (KerasRuntime, LiteRtRuntime)
         self.batcher = Batcher(
             self._open,
@@ -132,12 +136,12 @@ class Service:
         self.workers = ThreadPoolExecutor(usable_cores(), "decode")
 
     def start(self) -> None:
-        """Begin to open the model; returns at once."""
-        Image.preinit()  # or Pillow brings forty formats besides to read one
+        """Start to open the model, and return at once."""
+        Image.preinit()  # otherwise, the first image loads all forty formats of Pillow
         self.batcher.start()
 
     def close(self) -> None:
-        """Compute what waits, and end the threads."""
+        """Compute the waiting images, and end the threads."""
         self.batcher.close()
         self.workers.shutdown(cancel_futures=True)
 
@@ -146,7 +150,7 @@ class Service:
         return self.batcher.ready
 
     def _open(self) -> OpenedModel:
-        """In the batcher's thread."""
+        """Open the model, in the batcher's thread."""
         opened = self.source.open(embedding=self._embedding)
         names: list[str] | None = None
         if not self._embedding:
@@ -160,27 +164,34 @@ class Service:
 
     @property
     def model(self) -> Served:
-        """What is known of the warm model; RequestError, status 503, before it is."""
+        """The description of the warm model; RequestError with status 503 before it is warm."""
         if not self.ready or self.served is None:
             raise RequestError(503, "the model is not ready: it is being opened, or the server is stopping", WARMING)
         return self.served
 
     def check_places(self) -> None:
-        """Raises RequestError, status 503, where no picture would be taken: before a body is read."""
+        """Raise RequestError with status 503 if no image would be accepted, before a body is read."""
         if self.batcher.ready and self.batcher.in_progress >= self.settings.max_queue:
             raise _busy(f"{self.batcher.in_progress} pictures are in progress")
 
     async def outputs(self, pictures: Sequence[Picture]) -> list[np.ndarray | UnreadableImageError]:
-        """What the model gives for each picture, float32 (outputs,); for one that cannot be read, why.
+        """Compute the outputs of the model for images.
 
-        A picture's bytes become pixels as in `predict`; arrays are taken as they are, and must be of the model's size.
-        If the caller is cancelled, pictures that wait are not computed.
+        If the caller is cancelled, waiting images are not computed.
 
-        Raises RequestError: status 413 for more pictures than the queue has places, 503 where it has none free, 500
-        where the model fails.
+        Args:
+            pictures: The bytes of picture files, which are decoded as by `predict`, or arrays in the model's size.
+
+        Returns:
+            For each image its outputs, float32 (outputs,), or the error if it cannot be read.
+
+        Raises:
+            RequestError: With status 413 for more images than the queue has places, 503 if too few places are free,
+                and 500 if the model fails.
         """
         if len(pictures) > self.settings.max_queue:
-            raise RequestError(413, f"{len(pictures)} pictures; a request may have {self.settings.max_queue}")
+            most = self.settings.max_queue
+            raise RequestError(413, f"the request has {len(pictures)} pictures; it may have at most {most}")
         try:
             with self.batcher.reserve(len(pictures)):
                 if len(pictures) == 1:
@@ -206,7 +217,7 @@ class Service:
                 picture = await loop.run_in_executor(self.workers, self._pixels, picture)
             except UnreadableImageError as error:
                 return error
-            except InputError as error:  # a package is not installed that such a file needs
+            except InputError as error:  # a package for this kind of file is not installed
                 return UnreadableImageError(NAME, str(error))
         try:
             return await asyncio.wrap_future(self.batcher.submit(picture))
@@ -216,15 +227,15 @@ class Service:
             if not isinstance(error, InputError):
                 LOG.exception("the model failed")
             reason = str(error) if isinstance(error, InputError) else reason_of(error)
-            raise RequestError(500, reason.replace(self.source.name, self.name)) from None  # no paths of this machine
+            raise RequestError(500, reason.replace(self.source.name, self.name)) from None  # hide paths of this machine
 
     def _pixels(self, content: bytes) -> np.ndarray:
-        """uint8 (height, width, 3), what `predict` makes of a file's bytes."""
+        """Decode a file's bytes as `predict` does, to uint8 (height, width, 3)."""
         assert self.batcher.model is not None
         view = self.batcher.model.view
         height, width, _ = header(NAME, content)
         if height * width > self.settings.max_pixels:
-            most = f"at most {self.settings.max_pixels:,} pixels are taken; make it smaller first"
+            most = f"at most {self.settings.max_pixels:,} pixels are accepted; make it smaller first"
             raise OversizeImageError(NAME, f"is {width}×{height}: {most}")
 
         def decoded(enough: Enough) -> Image.Image:
@@ -235,7 +246,7 @@ class Service:
     def predictions(
         self, names: Sequence[str], outputs: Sequence[np.ndarray | UnreadableImageError], top: int | None
     ) -> list[dict[str, Any]]:
-        """What `predict --json` prints of these pictures; of an embedding, the vector in place of classes."""
+        """The same as `predict --json` prints for these images; for embeddings, the vector instead of classes."""
         served, model = self.model, self.batcher.model
         assert model is not None
         read = [number for number, each in enumerate(outputs) if isinstance(each, np.ndarray)]
@@ -268,7 +279,7 @@ def _busy(what: str) -> RequestError:
 
 
 def doubling(most: int) -> list[int]:
-    """1, 2, 4 and so on up to `most`, which is the last.
+    """The powers of 2 below `most`, and `most` itself.
 
     >>> doubling(12)
     [1, 2, 4, 8, 12]
@@ -278,7 +289,7 @@ def doubling(most: int) -> list[int]:
 
 
 class Metrics:
-    """What Prometheus reads; each service has a registry of its own."""
+    """The metrics for Prometheus. Each service has its own registry."""
 
     def __init__(self, service: Service) -> None:
         prometheus = required("prometheus_client", "serve")
@@ -286,26 +297,26 @@ class Metrics:
         for collector in (prometheus.ProcessCollector, prometheus.PlatformCollector):
             collector(registry=self.registry)
         own = {"namespace": "inception", "subsystem": "serve", "registry": self.registry}
-        self._requests = prometheus.Counter(
-            "requests", "Requests that were answered.", ["route", "method", "status"], **own
-        )
+        self._requests = prometheus.Counter("requests", "Answered requests.", ["route", "method", "status"], **own)
         self._seconds = prometheus.Histogram(
-            "request_seconds", "From a request's header to the end of its answer.", ["route"], buckets=_SECONDS, **own
+            "request_seconds",
+            "Time from a request's header to the end of its answer.",
+            ["route"],
+            buckets=_SECONDS,
+            **own,
         )
         self._pictures = prometheus.Counter("pictures", "Pictures of answered requests.", ["result"], **own)
-        self._batches = prometheus.Histogram(
-            "batch_pictures", "Pictures in a batch that the model ran on.", buckets=_PICTURES, **own
-        )
-        self._filled = prometheus.Counter("filled_up", "Black pictures that filled batches up.", **own)
-        self._model = prometheus.Histogram("batch_seconds", "A run of the model.", buckets=_SECONDS, **own)
-        prometheus.Gauge("pictures_in_progress", "Decoded, waiting or computed.", **own).set_function(
-            lambda: service.batcher.in_progress
-        )
-        prometheus.Gauge("ready", "1 where pictures are taken, else 0.", **own).set_function(lambda: service.ready)
-        prometheus.Gauge("upload_bytes", "Bytes of bodies that are in memory.", **own).set_function(
+        self._batches = prometheus.Histogram("batch_pictures", "Pictures per batch.", buckets=_PICTURES, **own)
+        self._filled = prometheus.Counter("filled_up", "Black pictures that padded batches.", **own)
+        self._model = prometheus.Histogram("batch_seconds", "Time of a model run.", buckets=_SECONDS, **own)
+        prometheus.Gauge(
+            "pictures_in_progress", "Pictures being decoded, waiting or being computed.", **own
+        ).set_function(lambda: service.batcher.in_progress)
+        prometheus.Gauge("ready", "1 if pictures are accepted, otherwise 0.", **own).set_function(lambda: service.ready)
+        prometheus.Gauge("upload_bytes", "Bytes of requests' bodies in memory.", **own).set_function(
             lambda: service.held
         )
-        prometheus.Info("model", "What is served.", **own).info({"name": service.name, "platform": service.platform})
+        prometheus.Info("model", "The served model.", **own).info({"name": service.name, "platform": service.platform})
 
     def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
         self._requests.labels(route, method, str(status)).inc()
@@ -321,6 +332,6 @@ class Metrics:
         self._model.observe(seconds)
 
     def page(self, accept: str) -> tuple[bytes, str]:
-        """All of it as text, in the version that the reader accepts, and its content type."""
+        """All metrics as text, in the format that the reader accepts, and its content type."""
         encode, content_type = required("prometheus_client.exposition", "serve").choose_encoder(accept)
         return encode(self.registry), content_type

@@ -1,9 +1,9 @@
-"""TensorFlow Lite's own metadata: what MediaPipe Tasks, Android Studio and other tools read of a .tflite file.
+"""TensorFlow Lite's metadata, which MediaPipe Tasks, Android Studio and other tools read from a .tflite file.
 
-It is a second FlatBuffer inside the file, of the schema `metadata_schema.fbs` (identifier M001), and files that are
-appended as a zip archive, here the class names. No maintained package writes it: tflite-support ended in 2023, and
-MediaPipe's writer lacks a library of its own since version 1. The schema's tables are therefore written here; the tests
-read them back with MediaPipe.
+It consists of a second FlatBuffer inside the file, of the schema `metadata_schema.fbs` (identifier M001), and of files
+that are appended as a zip archive, here the class names. No maintained package writes it: tflite-support ended in 2023,
+and MediaPipe's writer has lacked one of its libraries since version 1. Therefore this module writes the tables of the
+schema; the tests read them back with MediaPipe.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from ..models.runtimes import INPUT, output_name
 from ..weights.runs import MEMBER
 from .descriptions import described, description
 
-FIELD = "TFLITE_METADATA"  # of the model's list of metadata
+FIELD = "TFLITE_METADATA"  # the entry in the model's list of metadata
 LABELS = "labels.txt"
-_ALIGNMENT = 16  # bytes, of the schema's buffers: a runtime maps the weights as they lie in the file
-# Numbers of the schema's enumerations and unions.
+_ALIGNMENT = 16  # bytes; runtimes map the weights directly from the file
+# Values of the schema's enumerations and unions.
 _RGB, _IMAGE, _FEATURE, _NORMALIZATION, _AXIS_LABELS = 1, 2, 1, 1, 2
 _MIN_PARSER = "1.0.0"
 
 
 def add_metadata(path: Path, card: ExportCard) -> None:
-    """Adds metadata, class names and card to a .tflite file that has none, and names its input and output."""
+    """Add metadata, class names and card to a .tflite file without metadata, and name its input and output."""
     schema = required("ai_edge_litert.schema_py_generated", "a .tflite model")
     flatbuffers = required("flatbuffers", "a .tflite model")
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
     _name_ends(model, card)
+    # The metadata is one more buffer of the model.
     information = schema.BufferT()
     information.data = np.frombuffer(_metadata(flatbuffers.Builder(), card), np.uint8)
     model.buffers.append(information)
@@ -48,14 +49,14 @@ def add_metadata(path: Path, card: ExportCard) -> None:
     builder = flatbuffers.Builder(path.stat().st_size)
     builder.Finish(model.Pack(builder), b"TFL3")
     path.write_bytes(builder.Output())
-    with zipfile.ZipFile(path, "a") as archive:  # behind the buffer, where the format's own files are
+    with zipfile.ZipFile(path, "a") as archive:  # appended to the FlatBuffer, as the format demands
         archive.writestr(MEMBER, card_text(card))
         if card.classes:
             archive.writestr(LABELS, "".join(f"{printable(name)}\n" for name in card.classes))
 
 
 def _name_ends(model: Any, card: ExportCard) -> None:
-    """Calls the input and the output what they are called in every format."""
+    """Give the input and the output the names that they have in every format."""
     (graph,) = model.subgraphs
     for (tensor,), name in ((graph.inputs, INPUT), (graph.outputs, output_name(card))):
         graph.tensors[tensor].name = name
@@ -65,7 +66,7 @@ def _name_ends(model: Any, card: ExportCard) -> None:
 
 
 def _aligned(schema: Any) -> type:
-    """The schema's buffer, written where its alignment wants it; what is generated for Python ignores that."""
+    """The schema's buffer class with its alignment, which the code generated for Python ignores."""
 
     class AlignedBuffer(schema.BufferT):
         def Pack(self, builder: Any) -> int:  # noqa: N802 - the generated code's name
@@ -87,7 +88,7 @@ def _aligned(schema: Any) -> type:
 
 
 def _metadata(builder: Any, card: ExportCard) -> bytes:
-    """The metadata's FlatBuffer. Slots are the places of fields in the schema's tables."""
+    """The metadata as a FlatBuffer. Slots are the positions of fields in the tables of the schema."""
 
     def text(value: str) -> int:
         return builder.CreateString(value)
@@ -110,6 +111,7 @@ def _metadata(builder: Any, card: ExportCard) -> bytes:
     def floats(*values: float) -> int:
         return builder.CreateNumpyVector(np.array(values, np.float32))
 
+    # The input: an RGB image of a fixed size, with values from 0 to 255.
     height, width = card.size
     size = table({}, {0: ("Uint32", width), 1: ("Uint32", height)})
     image = table({1: size}, {0: ("Int8", _RGB)})
@@ -124,12 +126,14 @@ def _metadata(builder: Any, card: ExportCard) -> bytes:
         5: table({0: floats(255.0), 1: floats(0.0)}),
     }
     takes_offset = table(takes)
+    # The output: one value per class, with the file that names the classes.
     feature = table({1: table({})}, {0: ("Uint8", _FEATURE)})
     gives = {0: text(output_name(card)), 3: feature}
     if card.classes:
         labels = table({0: text(LABELS), 1: text("Class names")}, {2: ("Int8", _AXIS_LABELS)})
         gives |= {5: table({0: floats(1.0), 1: floats(0.0)}), 6: vector([labels])}
     gives_offset = table(gives)
+    # The model as a whole.
     graph = table({2: vector([takes_offset]), 3: vector([gives_offset])})
     facts = "\n".join(f"{key}: {value}" for key, value in described(card).items())
     model = {

@@ -1,4 +1,4 @@
-"""The service over HTTP: its addresses, bodies of bounded size and time, and errors as JSON."""
+"""The service over HTTP: its addresses, limits on the size and time of bodies, and errors as JSON."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from .protocols import Picture, RequestError
 from .service import BUSY, HELD, MIB, Service
 
 JSON_LENGTH = "Inference-Header-Content-Length"
-CLIENT_GONE = 499  # in the metrics alone, as nginx counts it
-DRAINED, DRAIN_SECONDS = 64 * MIB, 2.0  # of a body that is refused: so much is read, for the answer to be seen
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # others are one in the metrics
-# What the body of /predict may be called; curl's --data-binary calls it a form, and sends it as it is.
+CLIENT_GONE = 499  # status in the metrics of a request whose client left, as in nginx
+DRAINED, DRAIN_SECONDS = 64 * MIB, 2.0  # how much of a refused body is read, so that the client sees the answer
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")  # the metrics count others together
+# Content types of a picture file; curl's --data-binary declares a form, but sends the file unchanged.
 PICTURE_TYPES = ("", "application/octet-stream", "application/dicom", "application/x-www-form-urlencoded")
 FORM = "multipart/form-data"
 JSON_TYPES = ("", "application/json", "application/octet-stream", "application/x-www-form-urlencoded", "text/plain")
-PICTURE = "picture"  # what one without a file's name is called
+PICTURE = "picture"  # the name of an image without a file name
 Result = TypeVar("Result")
 Work = Callable[[Request, "Upload"], Awaitable[Response]]
 
@@ -81,16 +81,17 @@ async def _refused(request: Request, error: Any) -> Response:
 
 
 async def _http_error(request: Request, error: Any) -> Response:
-    known = {404: f"there is nothing at {request.url.path}; /docs lists what is", 405: f"{request.method} is not taken"}
+    path, method = request.url.path, request.method
+    known = {404: f"{path} does not exist; /docs lists all addresses", 405: f"{path} does not accept {method}"}
     return answer({"error": known.get(error.status_code, error.detail)}, error.status_code, error.headers)
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    return answer({"error": "the server has failed; its log says why"}, 500)
+    return answer({"error": "internal error; the server's log has the details"}, 500)
 
 
 class _Counted:
-    """ASGI middleware: counts each request, by its route and status."""
+    """ASGI middleware that counts each request by its route and status."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app, self.service = app, service
@@ -113,7 +114,7 @@ class _Counted:
 
 
 class Upload:
-    """The body of one request, in pieces: bounded by itself, together with all others, and in time."""
+    """The body of a request, with limits on its size, on the size of all bodies together, and on its time."""
 
     def __init__(self, service: Service, request: Request) -> None:
         self._service, self._request = service, request
@@ -121,7 +122,7 @@ class Upload:
         self._complete = request.method in ("GET", "HEAD")
 
     def check(self) -> None:
-        """Raises RequestError for what is told before the body: its length and encoding."""
+        """Raise RequestError if the headers declare an encoding, or a length above the limit."""
         headers, most = self._request.headers, self._service.settings.max_upload
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise RequestError(
@@ -132,10 +133,11 @@ class Upload:
             raise _too_large(most)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The body as it arrives.
+        """Yield the body as it arrives.
 
-        Raises RequestError: status 408 where it takes too long, 413 where it is too large, 503 where all bodies
-        together are.
+        Raises:
+            RequestError: With status 408 if it takes too long, 413 if it is too large, and 503 if all bodies together
+                are too large.
         """
         settings = self._service.settings
         ends = asyncio.get_running_loop().time() + settings.timeout
@@ -160,7 +162,7 @@ class Upload:
                 yield piece
 
     async def read(self) -> bytes:
-        """The whole body; RequestError, status 400, where it is empty, else as `pieces`."""
+        """The whole body; RequestError with status 400 if it is empty, otherwise as from `pieces`."""
         body = bytearray()
         async for piece in self.pieces():
             body += piece
@@ -169,12 +171,12 @@ class Upload:
         return bytes(body)
 
     async def refuse(self, response: Response) -> None:
-        """Before an answer to a body that was not read: read some of it, so that the client sees the answer."""
+        """Read part of a body before it is refused, so that the client sees the answer."""
         if self._complete:
             return
         response.headers["Connection"] = "close"
         if response.status_code == 408 or (self._size == 0 and "expect" in self._request.headers):
-            return  # it has had its time, or has not begun to send
+            return  # the client was too slow, or waits for permission to send
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 drained = 0
@@ -185,20 +187,20 @@ class Upload:
                         return
 
     def release(self) -> None:
-        """Count the body as gone."""
+        """Stop counting the body as held in memory."""
         self._service.held -= self._size
 
 
 def _too_large(most: int) -> RequestError:
-    return RequestError(413, f"the body is too large: at most {most:,} bytes are taken")
+    return RequestError(413, f"the body is too large: at most {most:,} bytes are accepted")
 
 
 class _Form(MultiPartParser):
-    spool_max_size = 1 << 62  # in memory: what is uploaded is bounded, and must not be left on a disk
+    spool_max_size = 1 << 62  # keep uploads in memory: they are bounded, and must not remain on a disk
 
 
 class _Api:
-    """The addresses' functions."""
+    """The functions of the addresses."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -229,7 +231,7 @@ class _Api:
     # Requests with a body
 
     def uploading(self, work: Work) -> Callable[[Request], Awaitable[Response]]:
-        """An address that takes a body, given a function of the request and of its body."""
+        """The function of an address with a body. work: A function of the request and its body."""
 
         async def address(request: Request) -> Response:
             upload = Upload(self.service, request)
@@ -244,16 +246,16 @@ class _Api:
                     await upload.refuse(response)
                     return response
             except ClientDisconnect:
-                return Response(status_code=CLIENT_GONE)  # nobody reads it
+                return Response(status_code=CLIENT_GONE)  # for the metrics; the client has left
             finally:
                 upload.release()
 
         return address
 
     async def _while_there(self, request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-        """The result of work, which is cancelled if the client goes away; ClientDisconnect then."""
+        """The result of `work`. If the client leaves, cancel it and raise ClientDisconnect."""
         task = asyncio.ensure_future(work)
-        gone = asyncio.ensure_future(request.receive())  # after the body, nothing else comes
+        gone = asyncio.ensure_future(request.receive())  # after the body, only a disconnection can arrive
         try:
             await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
@@ -267,7 +269,7 @@ class _Api:
         return await self._while_there(request, self.service.outputs(pictures))
 
     async def _read_outputs(self, request: Request, pictures: list[Picture], where: str) -> np.ndarray:
-        """float32 (n, outputs); RequestError, status 400, names the first picture that cannot be read."""
+        """The outputs, float32 (n, outputs); RequestError with status 400 names the first unreadable image."""
         found = await self._outputs(request, pictures)
         for number, each in enumerate(found):
             if isinstance(each, UnreadableImageError):
@@ -276,7 +278,7 @@ class _Api:
         return np.stack([each for each in found if isinstance(each, np.ndarray)])
 
     async def _parsed(self, parse: Callable[[], Result]) -> Result:
-        """What a parser makes of a body, off the thread that answers everyone."""
+        """The result of a parser, which runs outside the thread that serves all connections."""
         return await asyncio.get_running_loop().run_in_executor(self.service.workers, parse)
 
     async def predict(self, request: Request, upload: Upload) -> Response:
@@ -287,7 +289,7 @@ class _Api:
         elif kind in PICTURE_TYPES or kind.startswith("image/"):
             names, pictures = [PICTURE], [await upload.read()]
         else:
-            raise RequestError(415, f"content-type: got {kind}; it takes a picture's file as image/*, or {FORM}")
+            raise RequestError(415, f"content-type: got {kind}; it takes a picture file as image/*, or {FORM}")
         found = await self._outputs(request, list(pictures))
         errors = [each for each in found if isinstance(each, UnreadableImageError)]
         if len(errors) == len(found):
@@ -296,7 +298,7 @@ class _Api:
         return answer(self.service.predictions(names, found, top))
 
     async def _form(self, request: Request, upload: Upload) -> tuple[list[str], list[bytes]]:
-        """The names and contents of a form's files."""
+        """The names and contents of the files in a form."""
         parser = _Form(request.headers, upload.pieces(), max_files=self.service.settings.max_queue, max_fields=16)
         try:
             form = await parser.parse()
@@ -305,7 +307,7 @@ class _Api:
         files = [value for _, value in form.multi_items() if not isinstance(value, str)]
         try:
             if not files:
-                raise RequestError(400, "the form has no file in it; with curl: -F image=@FILE")
+                raise RequestError(400, "the form has no file; with curl: -F image=@FILE")
             return [file.filename or PICTURE for file in files], [file.file.read() for file in files]
         finally:
             await form.close()
@@ -313,11 +315,13 @@ class _Api:
     # TensorFlow Serving
 
     def _check_model(self, request: Request) -> None:
-        """Raises RequestError, status 404, where the address names another model or version."""
+        """Raise RequestError with status 404 if the address names another model or version."""
         name, version = request.path_params["name"], request.path_params.get("version", protocols.VERSION)
         if (name, version) != (self.service.name, protocols.VERSION):
             raise RequestError(
-                404, f"{name}, version {version}, is not served; it is {self.service.name}, version {protocols.VERSION}"
+                404,
+                f"{name}, version {version}, is not served; this server has {self.service.name}, version "
+                f"{protocols.VERSION}",
             )
 
     async def tf_status(self, request: Request) -> Response:
@@ -333,7 +337,7 @@ class _Api:
 
     async def tf_serving(self, request: Request, upload: Upload) -> Response:
         if (verb := request.path_params["verb"]) != "predict":
-            raise RequestError(404, f"{verb} is not answered here; predict is")
+            raise RequestError(404, f"{verb} is not supported; use predict")
         self._check_model(request)
         _check_json_type(request)
         served, body = self.service.model, await upload.read()
@@ -377,7 +381,7 @@ def _check_json_type(request: Request) -> None:
 
 
 def _top(request: Request) -> int | None:
-    """How many classes to name; None where the address says nothing of it."""
+    """The number of classes to return, from the query; None if it is not given."""
     text = request.query_params.get("top")
     if text is None:
         return None

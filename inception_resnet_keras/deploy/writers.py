@@ -1,4 +1,4 @@
-"""Converters that print what only their makers can use."""
+"""The writers of each format, by the format's own converter, whose output on the terminal is suppressed."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ from .prepare import ExportableModel
 from .quantization import Calibration, quantize_onnx, quantize_openvino
 from .tflite_metadata import add_metadata
 
-FACTS = "description"  # of an IR's runtime information: what `described` gives
+FACTS = "description"  # the section of an IR's runtime information with the facts of `described`
 SIGNATURE = "serving_default"
 CLASSIFY = "classify"
-EXAMPLE_KEY = "image/encoded"  # of a tf.Example, as TensorFlow's own tools write it
+EXAMPLE_KEY = "image/encoded"  # the image's key in a tf.Example, as written by TensorFlow's own tools
 
 
 def write_saved_model(
     prepared: ExportableModel, path: Path, calibration: Calibration | None = None, options: Options = DEFAULT
 ) -> None:
+    """Write a SavedModel with signatures for pixels, for encoded images and, with classes, for `:classify`."""
     del calibration, options
     module = tf.Module()
     module.weights = [variable.value for variable in prepared.exported.variables]
@@ -72,7 +73,7 @@ def write_saved_model(
 
 
 def _serve_classify(file: Path) -> None:
-    """Makes a signature one for TensorFlow Serving's `:classify`; TensorFlow 2 saves each as one for `:predict`."""
+    """Mark a signature as one for TensorFlow Serving's `:classify`; TensorFlow 2 marks all for `:predict`."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
@@ -83,10 +84,11 @@ def _serve_classify(file: Path) -> None:
 def write_onnx(
     prepared: ExportableModel, path: Path, calibration: Calibration | None = None, options: Options = DEFAULT
 ) -> None:
+    """Write an ONNX file with Keras and tf2onnx, then convert it to float16 or int8 if needed."""
     import onnx
 
     precision = prepared.card.precision
-    # Keras exports no model that never ran.
+    # Keras cannot export a model that was never called.
     prepared.exported(np.zeros((1, *prepared.card.size, 3), prepared.card.input_type))
     with quiet(), _garbage_collected():
         prepared.exported.export(str(path), format="onnx", opset_version=options.opset, verbose=False)
@@ -104,10 +106,10 @@ def write_onnx(
 
 @contextmanager
 def _garbage_collected() -> Iterator[None]:
-    """Within it, Python frees what refers to itself soon: tf2onnx copies graph and weights at each of its steps.
+    """Within the block, Python frees reference cycles early, because tf2onnx copies graph and weights at each step.
 
-    Python looks at old objects when new ones are a quarter as many, and TensorFlow has a million; frozen ones are
-    not counted. Of ResNet-v2 `slim` the peak falls from 11 GB to 8.
+    Python collects old objects only when a quarter as many are new, and TensorFlow has a million; frozen objects are
+    not counted. For ResNet-v2 `slim`, the peak memory falls from 11 GB to 8 GB.
     """
     gc.collect()
     gc.freeze()
@@ -118,7 +120,7 @@ def _garbage_collected() -> Iterator[None]:
 
 
 def _named(model: Any, output: str) -> Any:
-    """The same with its input, output and batch axis called what they are."""
+    """Name the input, the output and the batch axis of a model."""
     (takes,), (gives,) = model.graph.input, model.graph.output
     for node in model.graph.node:
         node.input[:] = [INPUT if name == takes.name else name for name in node.input]
@@ -131,7 +133,7 @@ def _named(model: Any, output: str) -> Any:
 
 
 def _in_float16(model: Any) -> Any:
-    """Computed in float16 from the first layer to the logits; pixels and probabilities stay float32."""
+    """Convert a model to float16 from the first layer to the logits; pixels and probabilities stay float32."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -143,6 +145,7 @@ def _in_float16(model: Any) -> Any:
 def write_openvino(
     prepared: ExportableModel, path: Path, calibration: Calibration | None = None, options: Options = DEFAULT
 ) -> None:
+    """Write an OpenVINO IR, quantised or in a form that computes in float32 without settings if needed."""
     import openvino as ov
 
     del options
@@ -166,7 +169,7 @@ def write_openvino(
     ov.save_model(model, path, compress_to_fp16=prepared.card.precision == "float16")
     if prepared.card.precision == "float32":
         mark_precise(path)
-    del model  # it may hold the plain one's file
+    del model  # it may keep the plain file open
     for file in (plain, plain.with_suffix(".bin")):
         file.unlink()
 
@@ -174,6 +177,7 @@ def write_openvino(
 def write_litert(
     prepared: ExportableModel, path: Path, calibration: Calibration | None = None, options: Options = DEFAULT
 ) -> None:
+    """Write a .tflite file with the settings of LiteRT's converter for the precision, and add metadata."""
     import tensorflow as tf
 
     settings: dict[str, Any] = {}
@@ -207,12 +211,12 @@ def write_litert(
 
 
 def _all_values(shape: tuple[int, ...]) -> np.ndarray:
-    """A picture of all pixel values, so that the quantised input's steps are those of pixels: 1, from 0."""
+    """An image with all pixel values, so that the quantised input has a step of 1 and starts at 0, like pixels."""
     return np.resize(np.arange(256, dtype=np.uint8), (1, *shape))
 
 
 def _require_integers(path: Path) -> None:
-    """Raises InputError where a tensor of a .tflite file is no integer."""
+    """Raise InputError if a tensor of a .tflite file is not of an integer type."""
     from ai_edge_litert.interpreter import Interpreter
 
     found = {row["dtype"].__name__ for row in Interpreter(model_path=str(path)).get_tensor_details()}

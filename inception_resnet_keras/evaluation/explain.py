@@ -492,7 +492,7 @@ def explain_files(
         what = _caption(opened, found, against)
         out.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            raise InputError(f"{target}: exists already; nothing is overwritten")
+            raise InputError(f"{target}: already exists; nothing is overwritten")
         figure = explanation_figure(picture, found, what, name=file.name, true=opened.true_class(file))
         save(figure, target, dpi=130)
         drawn.append(ExplanationFile(str(file), target, what, found))
@@ -523,7 +523,7 @@ def _targets(files: Sequence[Path], out: Path) -> list[Path]:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file; give a folder for the figures")
     if existing := [str(path) for path in taken if path.exists()]:
-        raise InputError(f"{existing[0]}: exists already ({len(existing)} such); give another folder with --out")
+        raise InputError(f"{existing[0]}: already exists ({len(existing)} such); give another folder with --out")
     return taken
 
 

@@ -208,4 +208,4 @@ def require_own(path: Path) -> None:
     except FileNotFoundError:
         return
     if MARK.encode() not in start:
-        raise InputError(f"{path}: exists already and is not a report of this program; move it: it is not overwritten")
+        raise InputError(f"{path}: already exists and is not a report of this program; move it: it is not overwritten")

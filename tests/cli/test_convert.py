@@ -46,7 +46,7 @@ def test_convert_and_inspect(tmp_path: Path, capsys: Any) -> None:
         assert main(["convert", str(source), str(tmp_path / out)]) == 0
         said = capsys.readouterr().out
         assert "loaded: 492 weights" in said
-        assert "the same values. Only these were compared: the source holds weights without a graph" in said
+        assert "equal values. Only values were compared: the source holds weights without a graph" in said
     golden = synthetic.outputs(NAME)["logits"]
     found = keras.saving.load_model(tmp_path / "out.keras").predict(synthetic.images(160), verbose=0)
     assert np.abs(found - golden).max() <= 2e-5 * np.abs(golden).max()

@@ -118,7 +118,7 @@ def test_a_picture_waits_for_company_only_where_there_is_some(start: Start) -> N
 def test_places_bound_what_is_in_progress_and_are_given_back(start: Start) -> None:
     batcher = start(means, max_batch=2, places=3)
     with batcher.reserve(2):
-        with pytest.raises(QueueFullError, match="2 pictures are in progress, at most 3"), batcher.reserve(2):
+        with pytest.raises(QueueFullError, match="2 pictures are in progress, of at most 3"), batcher.reserve(2):
             pass
         with batcher.reserve(1):
             assert batcher.in_progress == 3
@@ -212,7 +212,7 @@ def test_a_model_that_is_still_being_opened_is_not_waited_for() -> None:
         ({"max_batch": 0}, "max_batch: got 0"),
         ({"max_wait": -1}, "max_wait: got -1"),
         ({"max_wait": 60}, "max_wait: got 60"),
-        ({"places": 7}, "places: got 7, fewer than max_batch=8"),
+        ({"places": 7}, "places: got 7; it takes at least max_batch=8"),
     ],
 )
 def test_settings_out_of_range_are_refused(options: dict[str, int], message: str) -> None:

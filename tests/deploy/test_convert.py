@@ -79,7 +79,7 @@ def test_another_scale_of_ours_is_told(own: Path) -> None:
 
 
 def test_the_folder_to_write_to_is_looked_at_first(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no folder; make it first"):
+    with pytest.raises(InputError, match="not a folder; create it first"):
         convert_checkpoint(tmp_path / "none.pt", tmp_path / "missing" / "out.keras")
 
 

@@ -77,14 +77,14 @@ def test_logits_of_any_name_become_probabilities(width: int, wrapped: bool) -> N
 
 def test_outputs_that_are_no_probabilities_are_refused(tmp_path: Path, digits: Path) -> None:
     model = with_head(keras.layers.Dense(3, activation="relu", bias_initializer=keras.initializers.Constant(5.0)))
-    with pytest.raises(InputError, match="so they are no probabilities: end it in a softmax or a sigmoid"):
+    with pytest.raises(InputError, match="so they are not probabilities: end it in a softmax, a sigmoid"):
         export_model(model, tmp_path / "m.onnx", "onnx", check=digits)
     assert not list(tmp_path.iterdir())
 
 
 def test_one_probability_agrees_where_it_decides_the_same(tmp_path: Path, digits: Path) -> None:
     model = with_head(keras.layers.Dense(1, activation="sigmoid"))
-    with pytest.raises(InputError, match="validate: the model gives one probability"):
+    with pytest.raises(InputError, match="validate: the model returns one probability"):
         export_model(model, tmp_path / "m.onnx", "onnx", validate=digits)
     check = export_model(model, tmp_path / "m.onnx", "onnx", check=digits)
     assert check.agreement == 1

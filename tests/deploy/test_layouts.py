@@ -124,7 +124,7 @@ def test_what_a_server_does_not_run_or_would_be_overwritten_is_refused(
     assert set(FILES) == set(LAYOUTS)
     assert set(FILES["triton"]) == set(BACKENDS)
     for layout, chosen, message in (
-        ("tfserving", "onnx", "layout: tfserving runs saved_model, and format is 'onnx'"),
+        ("tfserving", "onnx", "layout: tfserving runs saved_model, but format is 'onnx'"),
         ("ovms", "litert", "layout: ovms runs openvino or onnx"),
         ("torchserve", "onnx", "layout: got 'torchserve'"),
     ):
@@ -134,10 +134,10 @@ def test_what_a_server_does_not_run_or_would_be_overwritten_is_refused(
     (tmp_path / "mine" / "model").write_text("mine")
     for out, options, message in (
         (tmp_path / "mine", {}, "already exists; nothing is overwritten"),
-        (tmp_path / "none" / "x", {}, "is no folder; make it first"),
+        (tmp_path / "none" / "x", {}, "is not a folder; create it first"),
         (tmp_path / "x", {"name": "a b"}, "name: got 'a b'"),
         (tmp_path / "x", {"max_batch": 0}, "max_batch: got 0"),
-        (tmp_path / "x", {"model_card": True}, "model_card: a server's folder has none"),
+        (tmp_path / "x", {"model_card": True}, "model_card: a server's folder has no model card"),
     ):
         with pytest.raises(InputError, match=message):
             export_layout(run, out, "onnx", "triton", **options)

@@ -44,7 +44,7 @@ def test_a_card_has_the_runs_figures_and_states_nothing_that_is_not_known(tmp_pa
 
 def test_a_readme_is_refused_before_anything_is_exported(run: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine")
-    with pytest.raises(InputError, match=r"README\.md: is there already; nothing is overwritten"):
+    with pytest.raises(InputError, match=r"README\.md: already exists; nothing is overwritten"):
         export_model(run, tmp_path / "model", "saved_model", model_card=True)
     assert (tmp_path / "README.md").read_text() == "mine"
     assert not (tmp_path / "model").exists()

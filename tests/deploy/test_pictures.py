@@ -105,7 +105,7 @@ def test_too_few_to_calibrate_on_are_refused_unless_told(noise: Path, tmp_path: 
     few.mkdir()
     for file in sorted((noise / "a").iterdir())[:10]:
         shutil.copy(file, few)
-    with pytest.raises(InputError, match=r"8 pictures to calibrate on beside the 2 that .*--min-calibration 8"):
+    with pytest.raises(InputError, match=r"8 pictures to calibrate on besides the 2 that .*--min-calibration 8"):
         choose(calibrate=few)
     assert len(choose(8, calibrate=few).judged) == 2
     apart = choose(calibrate=few, check=noise / "b")

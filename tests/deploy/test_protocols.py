@@ -67,31 +67,31 @@ def test_the_signature_of_files_names_the_classes() -> None:
 def test_malformed_bodies_of_tf_serving_are_refused() -> None:
     nested = PIXELS.tolist()
     for value, message in (
-        (b"{", "the body is no JSON"),
-        (b"\xff", "the body is no JSON"),
-        (b"[" * 100_000, "the body is no JSON"),
-        (b'{"instances": NaN}', "NaN is no number"),
+        (b"{", "the body is not JSON"),
+        (b"\xff", "the body is not JSON"),
+        (b"[" * 100_000, "the body is not JSON"),
+        (b'{"instances": NaN}', "NaN is not a number"),
         (body([]), "the body is an array; it must be an object"),
-        (body({}), 'one of "instances" and "inputs"'),
-        (body({"instances": [B64], "inputs": [B64]}), 'one of "instances" and "inputs"'),
+        (body({}), 'either "instances" or "inputs"'),
+        (body({"instances": [B64], "inputs": [B64]}), 'either "instances" or "inputs"'),
         (body({"instances": [B64], "signature_name": "x"}), "signature_name: got 'x'; the model has 'serving_default'"),
         (body({"instances": [B64], "signature_name": [1]}), "signature_name: got"),
         (body({"instances": []}), "instances: is empty"),
         (body({"instances": {"b64": "eA=="}}), "instances: is an object; it must be an array"),
-        (body({"instances": ["x"]}), r"instances\[0\]: is a text; it must be pixels"),
+        (body({"instances": ["x"]}), r"instances\[0\]: is a string; it must be pixels"),
         (body({"instances": [B64, {"b64": "*"}]}), r"instances\[1\]: is not base64"),
         (body({"instances": [{"b64": ""}]}), r"instances\[0\]: is empty"),
-        (body({"instances": [{"b64": 1}]}), r"instances\[0\]: is a number; it must be a text"),
-        (body({"instances": [{"picture": B64}]}), "the input is called 'image'"),
+        (body({"instances": [{"b64": 1}]}), r"instances\[0\]: is a number; it must be a string"),
+        (body({"instances": [{"picture": B64}]}), "the input's name is 'image'"),
         (body({"instances": [{"image": {"b65": ""}}]}), "has the keys"),
-        (body({"instances": [nested[:1]]}), r"has the shape \[1, 3, 3\]; pictures of \[2, 3, 3\]"),
+        (body({"instances": [nested[:1]]}), r"has the shape \[1, 3, 3\]; pictures must have the shape \[2, 3, 3\]"),
         (body({"instances": [[nested]]}), r"has 4 dimensions"),
-        (body({"instances": [[[[1, 2, 3]], [[1, 2]]]]}), "unequal lengths|other things than numbers"),
-        (body({"instances": [[[["1", "2", "3"]] * 3] * 2]}), "other things than numbers"),
-        (body({"instances": [[[[10**30] * 3] * 3] * 2]}), "other things than numbers"),
-        (body({"instances": [(PIXELS - 1).tolist()]}), "values from -1 to 16; pixels of 0 to 255"),
+        (body({"instances": [[[[1, 2, 3]], [[1, 2]]]]}), "unequal lengths|values that are not numbers"),
+        (body({"instances": [[[["1", "2", "3"]] * 3] * 2]}), "values that are not numbers"),
+        (body({"instances": [[[[10**30] * 3] * 3] * 2]}), "values that are not numbers"),
+        (body({"instances": [(PIXELS - 1).tolist()]}), "values from -1 to 16; pixels must be from 0 to 255"),
         (body({"instances": [(PIXELS * 100).tolist()]}), "values from 0 to 1700"),
-        (body({"instances": [(PIXELS / 17).tolist()]}), "fractions from 0 to 1; pixels of 0 to 255 are needed"),
+        (body({"instances": [(PIXELS / 17).tolist()]}), "fractions from 0 to 1; pixels must be from 0 to 255"),
         (b'{"instances": [[[[1e999,0,0],[0,0,0],[0,0,0]],[[0,0,0],[0,0,0],[0,0,0]]]]}', "values from 0 to inf"),
     ):
         refused(parse_tf_serving, message, value)
@@ -178,23 +178,23 @@ def test_malformed_inferences_are_refused() -> None:
         (None, "an array of one tensor"),
         ([], "an array of one tensor"),
         ([tensor(), tensor()], "an array of one tensor"),
-        ([tensor(name="x")], "the input is called 'image'"),
-        ([tensor(shape=[1, 2, 3])], r"of UINT8 it must be \['n', 2, 3, 3\]"),
+        ([tensor(name="x")], "the input's name is 'image'"),
+        ([tensor(shape=[1, 2, 3])], r"for UINT8 it must be \['n', 2, 3, 3\]"),
         ([tensor(shape=[0, 2, 3, 3])], "integers of at least 1"),
         ([tensor(shape="x")], "integers of at least 1"),
         ([tensor(shape=[True, 2, 3, 3])], "integers of at least 1"),
-        ([tensor(shape=[2, 2, 3, 3])], "has 18 numbers, its shape .* needs 36"),
+        ([tensor(shape=[2, 2, 3, 3])], "has 18 numbers, but its shape .* needs 36"),
         ([tensor(shape=[2**31 - 1] * 4)], "has 18 numbers"),
         ([tensor(shape=[1, 3, 2, 3])], "has the shape"),
         ([tensor(datatype="BF16")], "datatype: got 'BF16'"),
         ([tensor(datatype=["UINT8"])], "datatype: got"),
         ([tensor(data=None)], "either data or the parameter"),
-        ([tensor(data="x")], "other things than numbers"),
-        ([tensor(data=[True] * 18)], "other things than numbers"),
+        ([tensor(data="x")], "values that are not numbers"),
+        ([tensor(data=[True] * 18)], "values that are not numbers"),
         ([tensor(parameters=[])], "parameters: is an array"),
-        ([tensor(data=None, parameters={"binary_data_size": 18})], "binary_data_size: got 18; 0 bytes follow"),
+        ([tensor(data=None, parameters={"binary_data_size": 18})], "binary_data_size: got 18, but 0 bytes follow"),
         ([tensor(datatype="BYTES", shape=[1], data=["*"])], "is not base64"),
-        ([tensor(datatype="BYTES", shape=[1], data="x")], "is a text; it must be an array"),
+        ([tensor(datatype="BYTES", shape=[1], data="x")], "is a string; it must be an array"),
         ([tensor(datatype="BYTES", shape=[2], data=["eA=="])], "has 1 elements"),
         ([tensor(data=[300] * 18)], "values from 300 to 300"),
     ):
@@ -202,14 +202,14 @@ def test_malformed_inferences_are_refused() -> None:
     for outputs, message in (
         ("x", "an array of objects"),
         ([1], "an array of objects"),
-        ([{"name": "x"}], "the model gives"),
+        ([{"name": "x"}], "the model has"),
         ([{"name": protocols.OUTPUT, "parameters": {"classification": "2"}}], "classification: got '2'"),
         ([{"name": protocols.OUTPUT, "parameters": {"classification": -1}}], "classification: got -1"),
     ):
         refused(parse_inference, message, body({"inputs": [tensor()], "outputs": outputs}))
     refused(parse_inference, "id: is a number", body({"id": 1, "inputs": [tensor()]}))
     whole = {"inputs": [tensor(data=None, datatype="FP32", parameters={"binary_data_size": 5})]}
-    refused(parse_inference, "4 bytes for each number", *request(whole, b"12345"))
+    refused(parse_inference, "4 bytes per number", *request(whole, b"12345"))
     for tail, message in ((b"\5\0\0\0abc", "longer than the body"), (b"\5\0", "longer than"), (b"\0" * 4, "empty")):
         files = tensor(datatype="BYTES", shape=[1], data=None, parameters={"binary_data_size": len(tail)})
         refused(parse_inference, message, *request({"inputs": [files]}, tail))
@@ -220,7 +220,7 @@ def test_malformed_inferences_are_refused() -> None:
 
 def test_an_embedding_has_no_classes() -> None:
     assert [each["name"] for each in protocols.inference_metadata(VECTORS)["outputs"]] == [protocols.OUTPUT]
-    with pytest.raises(RequestError, match="the model gives"):
+    with pytest.raises(RequestError, match="the model has"):
         parse_inference(VECTORS, body({"inputs": [tensor()], "outputs": [{"name": "classes"}]}))
     wanted = {"name": protocols.OUTPUT, "parameters": {"classification": 1}}
     with pytest.raises(RequestError, match="classification"):

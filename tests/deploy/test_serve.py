@@ -205,7 +205,7 @@ def test_tritons_own_client_is_answered(server: ModelServer, pictures: list[Path
         share, number, name = lines[0][0].decode().split(":")
         assert float(share) == pytest.approx(expected[0].max(), abs=1e-5)
         assert (int(number), name) == (expected[0].argmax(), CARD.classes[expected[0].argmax()])
-        with pytest.raises(InferenceServerException, match="the model gives"):
+        with pytest.raises(InferenceServerException, match="the model has"):
             client.infer("digits", [given], outputs=[triton.InferRequestedOutput("x")])
         with pytest.raises(InferenceServerException, match="is not served"):
             client.infer("others", [given])
@@ -558,11 +558,11 @@ def test_several_labels_are_those_that_reach_their_thresholds(tmp_path: Path, pi
 def test_bad_arguments_are_refused_before_anything_starts(paths: Any, server: ModelServer, tmp_path: Path) -> None:
     port = int(server.url.rpartition(":")[2])
     for options, message in (
-        ({"port": port}, f"port: cannot listen at 127.0.0.1, port {port}"),
+        ({"port": port}, f"port: cannot listen on 127.0.0.1, port {port}"),
         ({"port": 65536}, "port: got 65536"),
         ({"port": True}, "port: got True"),
         ({"host": "no such host.invalid"}, "host: got"),
-        ({"host": "192.0.2.1", "port": 0}, "port: cannot listen at 192.0.2.1"),
+        ({"host": "192.0.2.1", "port": 0}, "port: cannot listen on 192.0.2.1"),
         ({"name": "a/b"}, "name: got 'a/b'"),
         ({"precision": "float32"}, "computes as it was exported"),
     ):

@@ -87,7 +87,7 @@ def test_openvino_computes_in_float32_without_a_setting(exported: Exported, run:
     images = pixels(digits)
     found = openvino.Core().compile_model(path, "CPU")(images)[0]
     np.testing.assert_allclose(found, open_runtime(run).run(images), atol=5e-5)
-    assert "by openvino.Core().compile_model without a setting: largest difference" in str(check)
+    assert "with openvino.Core().compile_model without settings: largest difference" in str(check)
 
 
 @pytest.mark.slow
@@ -234,7 +234,7 @@ def test_every_precision(
     least = 3e-4  # it is no float32 under another name
     if isinstance(found, OpenVinoRuntime) and not openvino_computes(precision):
         least = 0.0
-        assert any(f"this CPU does not compute in {precision}" in note for note in check.notes)
+        assert any(f"this CPU does not support {precision}" in note for note in check.notes)
     assert least < np.abs(probabilities - exact).max() < most
     steps = 256 * probabilities
     assert np.allclose(steps, np.round(steps), atol=1e-3) == (int8 and name == "litert")  # others' softmax is finer
@@ -270,7 +270,7 @@ def test_two_classes_may_have_one_name(tmp_path: Path, digits: Path) -> None:
     names.write_text("crane\ntench\ncrane\n")
     export_model(lively(), tmp_path / "m.onnx", "onnx", check=digits, class_names=names)
     assert open_runtime(tmp_path / "m.onnx").card.classes == ["crane", "tench", "crane"]
-    with pytest.raises(InputError, match=r"validate: the model has several classes of one name \('crane'\)"):
+    with pytest.raises(InputError, match=r"validate: several classes of the model have the same name \('crane'\)"):
         export_model(lively(), tmp_path / "n.onnx", "onnx", validate=digits, class_names=names)
 
 

@@ -293,7 +293,7 @@ def test_the_command_draws_a_picture_each(saved: Path, tmp_path: Path, capsys: p
         assert np.asarray(image.convert("L")).std() > 20
     before = (out / drawn[0]).read_bytes()
     assert main(["explain", str(saved), str(pictures[0]), "--out", str(out)]) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert (out / drawn[0]).read_bytes() == before
 
 

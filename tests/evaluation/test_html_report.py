@@ -124,7 +124,7 @@ def test_other_folders_and_files_of_others_are_refused(tmp_path: Path, capsys: p
     assert "is no folder" in capsys.readouterr().err
     folder = write_run(tmp_path / "run")
     (folder / REPORT).write_text("mine")
-    with pytest.raises(InputError, match=r"report\.html: exists already and is not a report"):
+    with pytest.raises(InputError, match=r"report\.html: already exists and is not a report"):
         write_report(folder)
     assert (folder / REPORT).read_text() == "mine"
     (folder / REPORT).unlink()

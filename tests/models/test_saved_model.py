@@ -302,4 +302,4 @@ def test_an_export_that_needs_trust_says_so(digits: Path, tmp_path: Path) -> Non
     x = keras.layers.Flatten()(x)
     model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x * np.float32(1e-6)))
     found = export_model(model, tmp_path / "model", "saved_model", preprocessing="none", check=digits)
-    assert any("it is opened with --trust only" in note for note in found.notes), found.notes
+    assert any("it can be opened only with --trust" in note for note in found.notes), found.notes
