@@ -1,1 +1,1 @@
-"""Benchmarks of networks, engines and precisions: each contender in its own process, in turns, against a baseline."""
+"""Benchmark networks, engines and precisions: each contender in its own process, in turns, against a baseline."""

@@ -1,4 +1,4 @@
-"""What can be timed: how a contender is written, the files it needs, and the engine that runs it.
+"""The contenders of a benchmark: how they are named, the files that they need, and the engines that run them.
 
 Every contender takes pixels of 0 to 255 and returns probabilities or an embedding. The top of this module imports
 nothing heavy, because `bench --help` prints the grammar.
@@ -48,26 +48,29 @@ A contender is WHAT[+FORM][@ENGINE[,PRECISION]]
              {APPLICATIONS}   (Keras's own InceptionResNetV2)
              {TIMM}{TIMM_NETWORKS[0]}, {TIMM}{TIMM_NETWORKS[1]}   (if torch and timm are installed)
              a run's folder, or any Keras model in a .keras or .h5 file
-             an exported model: a .onnx, .xml or .tflite file, or a SavedModel's folder; it runs as it was exported
-  FORM       of graph and xla: {OPTIMIZED} by optimize_for_inference first, as exports always are;
-             {APART}: the same, with sibling 1×1 convolutions left apart;
-             of a network's training: {FIT}, by Keras's `fit` in place of the step of `train`,
-             {PLAIN}, by that step with Keras's batch norm in place of the fused kernel
-  ENGINE     of Keras models: {", ".join(IN_TENSORFLOW)}, or exported first: {", ".join(FORMATS)}
-             of timm: {", ".join(IN_TORCH)}
-  PRECISION  {(chr(10) + 13 * " ").join(f"of {engine}: {', '.join(kinds)}" for engine, kinds in PRECISIONS.items())}
+             an exported model: a .onnx, .xml or .tflite file, or a SavedModel's folder; it keeps its precision
+  FORM       for graph and xla: {OPTIMIZED}, with optimize_for_inference, which exports always use;
+             {APART}, the same without joining sibling 1×1 convolutions;
+             for training a network: {FIT}, with Keras's `fit` instead of the step of `train`,
+             {PLAIN}, with that step but Keras's batch norm instead of the fused kernel
+  ENGINE     for Keras models: {", ".join(IN_TENSORFLOW)}, or exported first: {", ".join(FORMATS)}
+             for timm: {", ".join(IN_TORCH)}
+  PRECISION  {(chr(10) + 13 * " ").join(f"for {engine}: {', '.join(kinds)}" for engine, kinds in PRECISIONS.items())}
 
-The first engine and precision are the defaults. float32 is exact, tf32 is the faster one of NVIDIA GPUs.
+The first engine and precision are the defaults. float32 is exact; tf32 is faster on NVIDIA GPUs.
 Examples: inception_resnet_v2:slim+{OPTIMIZED}@xla,mixed_bfloat16   inception_v4:slim@openvino,int8   run/model.xml"""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One participant; `str()` is the line that `parse` reads.
+    """A contender. `str()` gives the text that `parse` reads.
 
-    kind: "network", "applications", "timm", "file" (a Keras model) or "exported".
-    what: A network as "name:variant", a peer's name, or a path. precision: "" of an exported file, which has its own.
-    form: One of `FORMS`, or "" for the network as built, and trained as `train` does.
+    Attributes:
+        kind: "network", "applications", "timm", "file" (a Keras model) or "exported".
+        what: A network as "name:variant", the name of another project's network, or a path.
+        engine: The engine that runs it.
+        precision: The precision; "" for an exported file, which has its own.
+        form: One of `FORMS`, or "" for the network as built, trained with the step of `train`.
     """
 
     kind: str
@@ -82,7 +85,7 @@ class Contender:
 
     @property
     def table(self) -> tuple[str, str]:
-        """Name and variant of the network that is named; empty for a file."""
+        """The name and the variant of the network; ("", "") for a file."""
         if self.kind in ("file", "exported"):
             return "", ""
         name, _, variant = self.what.removeprefix(TIMM).partition(":")
@@ -90,17 +93,21 @@ class Contender:
 
     @property
     def trainable(self) -> bool:
-        """Whether training steps are timed: of a named network, as built, in Keras or PyTorch."""
+        """Whether training steps are timed: only for named networks as built, in Keras or PyTorch."""
         return self.table != ("", "") and self.form not in (OPTIMIZED, APART) and self.engine not in FORMATS
 
     @property
     def inferring(self) -> bool:
-        """Whether inference is timed: forms of training are the network as built in it."""
+        """Whether inference is timed: not for forms of training, which are the same network in inference."""
         return self.form not in (FIT, PLAIN)
 
 
 def parse(text: str) -> Contender:
-    """The contender of a line. Raises InputError, which names the wrong part and what it may be."""
+    """Parse a contender.
+
+    Raises:
+        InputError: A part of the text is wrong; the message names the part and what it may be.
+    """
     what, at, how = text.rpartition("@")
     if not at or "/" in how or "\\" in how or Path(text).exists():  # a folder's name may contain an @
         what, how = text, ""
@@ -112,14 +119,14 @@ def parse(text: str) -> Contender:
     precisions = ("",) if kind == "exported" else PRECISIONS[engine]
     precision = one_of(f"{argument}: precision", precision or precisions[0], precisions)
     if form and engine not in IN_TENSORFLOW:
-        raise InputError(f"{argument}: {form} is for graph and xla, and exports are optimized; leave it out")
+        raise InputError(f"{argument}: {form} applies only to graph and xla; exports are optimized; leave it out")
     if form in (FIT, PLAIN) and kind != "network":
-        raise InputError(f"{argument}: {form} is of training a network of this package; leave it out")
+        raise InputError(f"{argument}: {form} applies only to training a network of this package; leave it out")
     return Contender(kind, what, engine, precision, form)
 
 
 def _subject(argument: str, what: str) -> tuple[str, str, tuple[str, ...]]:
-    """Its kind, its name written out, and the engines that run it."""
+    """The kind of a contender, its full name, and the engines that can run it."""
     name, colon, variant = what.partition(":")
     if what == APPLICATIONS:
         return "applications", what, IN_KERAS
@@ -136,7 +143,7 @@ def _subject(argument: str, what: str) -> tuple[str, str, tuple[str, ...]]:
     path = Path(what)
     if "\0" in what or not (path.exists() or "/" in what or "\\" in what):
         known = (APPLICATIONS, *(TIMM + name for name in TIMM_NETWORKS), *networks.NETWORKS)
-        raise InputError(f"{argument}: {what!r} is no file and not one of {', '.join(known)}{nearest(what, known)}")
+        raise InputError(f"{argument}: {what!r} is neither a file nor one of {', '.join(known)}{nearest(what, known)}")
     try:
         if find_keras_file(path) is not None:
             return "file", what, IN_KERAS
@@ -146,7 +153,7 @@ def _subject(argument: str, what: str) -> tuple[str, str, tuple[str, ...]]:
 
 
 class Preset(NamedTuple):
-    """Contenders, the baseline first, and batch sizes."""
+    """A set of contenders, the baseline first, with batch sizes. about: A description for `--help`."""
 
     about: str
     contenders: list[str]
@@ -176,7 +183,7 @@ PRESETS = {
 
 
 # Files: weights that behave like trained ones, reference outputs, exports.
-CHECKED, CALIBRATED = 8, 64  # pictures that outputs are compared on, and that int8 is calibrated with
+CHECKED, CALIBRATED = 8, 64  # numbers of images for the comparison of outputs, and for the calibration of int8
 SPREAD = 3.0  # standard deviation of the logits
 
 
@@ -184,10 +191,12 @@ Made = TypeVar("Made")
 
 
 class Files(NamedTuple):
-    """What a contender needs.
+    """The files of a contender.
 
-    model: What its engine opens. reference: An .npz of `images` and the network's `outputs` in float32 on the CPU; None
-    where there is nothing to compare with. macs: Multiply-adds of one image, 0 if unknown; None if not counted yet.
+    Attributes:
+        model: The file or folder that its engine opens.
+        reference: An .npz with `images` and the network's `outputs` in float32 on the CPU; None without a reference.
+        macs: Multiply-adds per image, 0 if unknown; None if they are not counted yet.
     """
 
     model: str = ""
@@ -198,17 +207,21 @@ class Files(NamedTuple):
 def make_files(
     contenders: Sequence[Contender], folder: Path, size: tuple[int, int], others: Mapping[str, Path]
 ) -> Iterator[Files]:
-    """Write the files that contenders of one network need, and yield each one's.
+    """Write the files that contenders of one network need, and yield those of each contender.
 
-    folder: The network's; its parent holds the pictures. others: The folders of all Keras files, by file.
+    Args:
+        contenders: The contenders.
+        folder: The network's folder; its parent holds the images.
+        size: (height, width) of the images.
+        others: The folders of all Keras files, by file.
     """
     for contender in contenders:
-        gc.collect()  # the models of the contender before
+        gc.collect()  # free the models of the previous contender
         yield (_exported_files if contender.kind == "exported" else _files)(contender, folder, size, others)
 
 
 def _files(contender: Contender, folder: Path, size: tuple[int, int], others: Mapping[str, Path]) -> Files:
-    """Weights and reference, if no earlier contender of the network has written them, and the export."""
+    """Write weights and reference, unless an earlier contender of the network has done so, and the export."""
     import numpy as np
 
     from ..data.benchmark import write_pictures
@@ -220,7 +233,7 @@ def _files(contender: Contender, folder: Path, size: tuple[int, int], others: Ma
     source, reference = folder / ("model.pt" if contender.kind == "timm" else "model.keras"), folder / "reference.npz"
     if contender.kind == "file":
         source = keras_file(contender.what) or source
-        read_card_if_any(source)  # a damaged file is found before Keras is started
+        read_card_if_any(source)  # report a damaged file before Keras is imported
     if not reference.exists():
         folder.mkdir(exist_ok=True)
         if not pictures.exists():
@@ -235,7 +248,7 @@ def _files(contender: Contender, folder: Path, size: tuple[int, int], others: Ma
     if contender.engine not in FORMATS:
         return Files(str(source), str(reference), macs)
     exported = folder / f"{contender.engine}_{contender.precision}{FORMATS[contender.engine].suffix}"
-    # The bounds of `export` are for trained networks; here `compare_outputs` decides.
+    # The bounds of `export_model` are for trained networks; here `compare_outputs` decides.
     options: dict[str, Any] = {"precision": contender.precision, "max_difference": 1e9, "min_agreement": 0.0}
     options |= {"calibrate": pictures} if contender.precision == "int8" else {}
     make = partial(export_model, source, exported, FORMATS[contender.engine].name, size=size, **options)
@@ -244,14 +257,14 @@ def _files(contender: Contender, folder: Path, size: tuple[int, int], others: Ma
 
 
 def _exported_files(contender: Contender, folder: Path, size: tuple[int, int], others: Mapping[str, Path]) -> Files:
-    """An export, and the reference of the model that it was made of: the Keras file beside it, or a contender's."""
+    """An export, with the reference of its model, which is the Keras file beside it or that of another contender."""
     from ..models.model_file import read_card_if_any
     from ..models.runtimes import open_runtime
 
     path = Path(contender.what)
     card = open_runtime(path).card
     if card.size != size:
-        raise InputError(f"it takes images of {sides(card.size)}: give that as --size")
+        raise InputError(f"it takes images of {sides(card.size)}: give this as --size")
     beside = keras_file(str(path.parent))
     for file, place in {**({str(beside): folder} if beside else {}), **others}.items():
         own = read_card_if_any(Path(file)) if Path(file).suffix == ".keras" else None
@@ -262,11 +275,11 @@ def _exported_files(contender: Contender, folder: Path, size: tuple[int, int], o
     return Files(contender.what, None, 0)
 
 
-SAME_MODEL = ("network", "variant", "classes", "size", "thresholds")  # what an export's card has of its model's
+SAME_MODEL = ("network", "variant", "classes", "size", "thresholds")  # the parts of a card that an export keeps
 
 
 def keras_file(what: str) -> Path | None:
-    """The Keras file that a path names, if it names one."""
+    """The Keras file that a path refers to; None if it refers to none."""
     from ..models.open import find_keras_file
 
     try:
@@ -280,7 +293,7 @@ def sides(size: tuple[int, int]) -> str:
 
 
 def own_sizes(contenders: Sequence[Contender]) -> Iterator[tuple[int, int] | None]:
-    """Yields the (height, width) of each file; None if it is of any size, or cannot be opened."""
+    """Yield the (height, width) of each file; None if it takes any size or cannot be opened."""
     from ..models.model_file import load_keras_model, read_card_if_any
     from ..models.runtimes import open_runtime
     from ..networks.recognise import image_size
@@ -294,12 +307,12 @@ def own_sizes(contenders: Sequence[Contender]) -> Iterator[tuple[int, int] | Non
                 card = read_card_if_any(file)
                 height, width = card.size if card else image_size(load_keras_model(file))
             yield (height, width) if height and width else None
-        except (InputError, ImportError):  # it is reported when the contender's turn comes
+        except (InputError, ImportError):  # reported later, as the failure of this contender
             yield None
 
 
 def _keras_outputs(contender: Contender, source: Path, images: np.ndarray) -> tuple[np.ndarray, int]:
-    """Build and save a network that is named; then open it as any other file for its outputs and multiply-adds."""
+    """Build and save a named network; then open it like any other file, for its outputs and multiply-adds."""
     import keras
     import tensorflow as tf
 
@@ -318,16 +331,16 @@ def _keras_outputs(contender: Contender, source: Path, images: np.ndarray) -> tu
 
 
 def multiply_adds(function: Any, shape: tuple[int, ...]) -> int:
-    """Multiply-adds of the convolutions and matrix products of a `tf.function` of pixels, for one image; 0 if unknown.
+    """Multiply-adds per image of the convolutions and matrix products in a `tf.function` of pixels; 0 if unknown.
 
-    shape: (batch, height, width, 3) of a call that is traced already, or is traced now.
+    shape: (batch, height, width, 3) of the call; the function is traced if it has no trace of this shape.
     """
     import tensorflow as tf
 
     total = 0
     for operation in function.get_concrete_function(tf.TensorSpec(shape, tf.float32)).graph.get_operations():
         if operation.type in ("PartitionedCall", "StatefulPartitionedCall", "While", "StatelessWhile"):
-            return 0  # what it holds is not looked into
+            return 0  # its inner graph is not counted
         if operation.type not in ("Conv2D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2"):
             continue
         outputs = operation.outputs[0].shape.num_elements()
@@ -345,10 +358,10 @@ def multiply_adds(function: Any, shape: tuple[int, ...]) -> int:
 
 
 def settle(model: keras.Model, images: np.ndarray) -> keras.Model:
-    """Give batch norms the statistics of their inputs, and a classifier the confidence of a trained one.
+    """Set batch norms to the statistics of their inputs, and scale a classifier's logits as in a trained network.
 
-    Initial statistics normalise nothing: after 244 convolutions the numbers are unlike any trained network's, too
-    small for half precision and int8, or denormal and slow. And 8 bits cannot tell 1,000 equal probabilities apart.
+    Initial statistics do not normalise: after 244 convolutions, numbers are too small for half precision and int8, or
+    denormal and slow. Besides, 8 bits cannot distinguish 1,000 almost equal probabilities.
     """
     import keras
 
@@ -363,9 +376,10 @@ def settle(model: keras.Model, images: np.ndarray) -> keras.Model:
 
 
 def open_keras(contender: Contender, file: Path, size: tuple[int, int], policy: str = "float32") -> ExportableModel:
-    """A Keras model in `policy`, and its `reference` in float32; whoever wrote the file.
+    """Open any Keras model in a dtype policy, with its `reference` in float32.
 
-    Raises InputError where it does not take images of the size.
+    Raises:
+        InputError: The model does not take images of this size.
     """
     from ..deploy.prepare import prepare
 
@@ -380,7 +394,7 @@ def open_keras(contender: Contender, file: Path, size: tuple[int, int], policy: 
 
 
 def of_any_pixels(make: Callable[[Any], Made]) -> Made:
-    """`make(preprocessing)`: as measured or, where that cannot be, as if the model took 0-255; it is as fast on any."""
+    """`make(None)`, which measures the pixel range; if that fails, `make("none")`, as speed does not depend on it."""
     try:
         return make(None)
     except InputError as error:
@@ -399,50 +413,50 @@ def _torch_outputs(contender: Contender, source: Path, images: np.ndarray) -> tu
     counts: list[int] = []
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0  # PyTorch's is the share of the new statistics
+            module.momentum = 1.0  # in PyTorch, the weight of the new statistics
     with torch.no_grad():
         network.train()(pixels)
         for module in network.modules():
             if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
-                # Each number of the output is a product with one filter.
+                # Each output value is an inner product with one filter.
                 module.register_forward_hook(lambda of, _, out: counts.append(out[0].numel() * of.weight[0].numel()))
         outputs = network.eval()(pixels).softmax(dim=1).numpy()
     torch.save(network.state_dict(), source)
     return outputs, sum(counts)
 
 
-# The largest difference that rounding explains over the depth of these networks. Measured on a CPU with ResNet-v2
-# slim: 2e-6 in float32 and 2e-2 in bfloat16 at 299 pixels, 0.27 in int8 at 139. A constant output gives 1.
+# The largest difference that rounding can cause at the depth of these networks. Measured on a CPU with ResNet-v2 slim:
+# 2e-6 for float32 and 2e-2 for bfloat16 at 299 pixels, 0.27 for int8 at 139. A constant output gives 1.
 BOUNDS = {"float32": 1e-3, "tf32": 2e-2, "float16": 2e-2, "bfloat16": 1e-1, "int8": 5e-1}
 
 
 def compare_outputs(outputs: np.ndarray, reference: np.ndarray, precision: str) -> dict[str, Any]:
-    """The `difference` ‖outputs - reference‖ / ‖reference‖, its `bound`, and whether it `passed`; NaN never does.
+    """The `difference` ‖outputs - reference‖ / ‖reference‖, its `bound`, and whether it `passed`, which NaN never does.
 
-    A softmax hides differences where it is sure, and an untrained network is sure of nothing. So probabilities are
-    turned back into logits, up to a constant for each row.
+    A saturated softmax hides differences, and the probabilities of an untrained network are almost equal. Therefore
+    probabilities are converted back to logits, up to a constant per row.
     """
     import numpy as np
 
     if outputs.shape != reference.shape:
-        raise InputError(f"its outputs have the shape {outputs.shape}, the network's {reference.shape}")
+        raise InputError(f"its outputs have the shape {outputs.shape}, but those of the network {reference.shape}")
     kind = precision.removeprefix("mixed_")
     arrays = outputs.astype(np.float64), reference.astype(np.float64)
     if (reference >= 0).all() and np.allclose(reference.sum(axis=1), 1, atol=1e-3):
-        # The softmax of LiteRT is int8 too, in steps of 1/256: it cannot tell smaller probabilities apart.
+        # LiteRT's int8 softmax has steps of 1/256, and cannot distinguish smaller probabilities.
         logs = [np.log(np.maximum(array, 1 / 256 if kind == "int8" else 1e-12)) for array in arrays]
         arrays = logs[0] - logs[0].mean(axis=1, keepdims=True), logs[1] - logs[1].mean(axis=1, keepdims=True)
     distance = float(np.linalg.norm(arrays[0] - arrays[1]) / np.linalg.norm(arrays[1]))
     return {"difference": distance, "bound": BOUNDS[kind], "passed": distance <= BOUNDS[kind]}
 
 
-# Engines, each in a contender's own process.
+# Engines, which run in the process of their contender.
 Step = Callable[[], Any]
-RATE = 1e-5  # learning rate: small, so that what is timed stays finite
+RATE = 1e-5  # learning rate: small, so that the timed steps stay finite
 
 
 def synthetic(batch: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of 0-255, and labels: no engine here is faster on some than on others."""
+    """Random pixels of 0-255, and labels: the speed of these engines does not depend on values."""
     import numpy as np
 
     return np.random.default_rng(0).random((batch, *size, 3), np.float32) * np.float32(255), np.arange(batch)
@@ -452,8 +466,11 @@ def synthetic(batch: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray
 class Setting:
     """How contenders run.
 
-    size: (height, width) of the images. device: "cpu" or "gpu".
-    threads: How many a contender computes with; None for its own choice. steps: Training steps per call.
+    Attributes:
+        size: (height, width) of the images.
+        device: "cpu" or "gpu".
+        threads: The number of threads that a contender computes with; None for its default.
+        steps: The number of training steps per call.
     """
 
     size: tuple[int, int] = (299, 299)
@@ -467,7 +484,7 @@ class Setting:
 
 
 class Engine:
-    """An exported model, run by its own library without TensorFlow or Keras; and what all engines have in common."""
+    """The base of all engines, which runs an exported model with its own library, without TensorFlow or Keras."""
 
     def __init__(self, contender: Contender, model: str, setting: Setting) -> None:
         self.contender, self.model, self.setting = contender, Path(model), setting
@@ -475,31 +492,31 @@ class Engine:
 
     @cached_property
     def forward(self) -> Callable[[Any], Any]:
-        """Starts to compute the outputs of loaded pixels, and returns a handle of them."""
+        """A function that starts to compute the outputs for loaded pixels, and returns a handle."""
         from ..models.runtimes import open_runtime
 
         runtime = open_runtime(self.model, threads=self.setting.threads)
-        self.precision = getattr(runtime.card, "precision", self.precision)  # what it was exported in
+        self.precision = getattr(runtime.card, "precision", self.precision)  # the precision of the export
         return runtime.run
 
     def multiply_adds(self) -> int:
-        """Of one image through what is trained; 0 if unknown."""
+        """The multiply-adds per image of the trained model; 0 if unknown."""
         return 0
 
     def load(self, images: np.ndarray) -> Any:
-        """Pixels of 0-255 (n, size, size, 3), moved to the device."""
+        """Move pixels of 0-255, (n, height, width, 3), to the device."""
         return images
 
     def fetch(self, handle: Any) -> np.ndarray | None:
-        """Wait for a step's numbers; of inference its float32 outputs."""
+        """Wait for the result of a step; for inference, return the float32 outputs."""
         return handle
 
     def inference(self, batch: int) -> Step:
-        """One call on the same batch over and over."""
+        """A function that computes the outputs of one batch, which is the same in every call."""
         return partial(self.forward, self.load(synthetic(batch, self.size)[0]))
 
     def meter(self) -> MemoryMeter:
-        """The memory that is measured: of the GPU, or else of the process."""
+        """A meter of the GPU's memory, or of the process's memory on a CPU."""
         from ..training.trouble import memory_meter, process_meter
 
         return memory_meter() if self.on_gpu else process_meter()
@@ -528,7 +545,7 @@ class KerasEngine(Engine):
         opened = open_keras(self.contender, self.model, self.size, self.policy)
         model = opened.exported
         del opened
-        gc.collect()  # the copies that it was made from
+        gc.collect()  # free the copies that it was made from
         return self.tf.function(lambda images: model(images, training=False), autograph=False, jit_compile=self.xla)
 
     def load(self, images: np.ndarray) -> Any:
@@ -538,11 +555,11 @@ class KerasEngine(Engine):
     def fetch(self, handle: Any) -> np.ndarray | None:
         import numpy as np
 
-        if isinstance(handle, dict):  # of `fit`
+        if isinstance(handle, dict):  # the logs of `fit`
             handle = handle["loss"]
         found: np.ndarray = handle.numpy()
         if not np.isfinite(found).all():
-            raise InputError("what it computes is not finite")
+            raise InputError("its outputs or its loss are not finite")
         return found
 
     def multiply_adds(self) -> int:
@@ -550,7 +567,7 @@ class KerasEngine(Engine):
         return multiply_adds(self.tf.function(lambda images: model(images, training=False), autograph=False), takes)
 
     def training(self, batch: int) -> Step:
-        """The optimizer step of `train`, or `Setting.steps` of them, or a step of Keras's `fit`."""
+        """A function that runs the optimizer step of `train`, `Setting.steps` of them, or a step of Keras's `fit`."""
         import keras
 
         images, labels = map(self.load, synthetic(batch, self.size))
@@ -581,14 +598,14 @@ class KerasEngine(Engine):
         return lambda: stepper.step(images, labels, 0)
 
     def _fit(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, images: Any, labels: Any) -> Step:
-        """What `fit` calls for every batch, without its callbacks."""
+        """The function that `fit` calls for every batch, without callbacks."""
         model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=self.xla)
         model.make_train_function()
         return partial(model.train_function, iter(self.tf.data.Dataset.from_tensors((images, labels)).repeat()))
 
 
 class TorchEngine(Engine):
-    """timm's networks on PyTorch, as a user of timm would run them fast: channels last, AMP, eager or compiled."""
+    """timm's networks on PyTorch with the usual optimisations: channels last, AMP, eager or compiled."""
 
     def __init__(self, contender: Contender, model: str, setting: Setting) -> None:
         super().__init__(contender, model, setting)

@@ -1,4 +1,4 @@
-"""From raw seconds to a report: a row of figures for each contender and batch size, tables on a terminal, a chart."""
+"""The report of a benchmark: a row of figures per contender and batch size, tables in a terminal, and a chart."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Row = dict[str, Any]
-# Multiply-adds of a task to those of inference: forward, gradients of maps, gradients of kernels.
+# The multiply-adds of a task relative to inference: training also computes gradients of maps and of kernels.
 PASSES = {"inference": 1, "training": 3}
 TITLES = {"inference": "inference", "training": "training steps"}
 
 
 def make_rows(result: Mapping[str, Any]) -> list[Row]:
-    """The figures of each contender from the turns of its rounds, by task and batch size, and there the fastest first.
+    """The figures of each contender by task and batch size, the fastest contender first.
 
-    A round's time is the median of its calls. Times are the median of the rounds' and their range, and images/s follow
-    from them. Ratios to the baseline are taken within each round that both have, so that a machine that slows down
-    between rounds does not change them; `ratio` is their median and range.
+    The time of a round is the median of its calls. Times are the median and the range over rounds, and images/s follow
+    from them. Ratios to the baseline are computed within each round that both have, so that a machine that slows down
+    between rounds does not affect them; `ratio` is their median and range.
     """
+    # Collect the turns of each contender by round.
     names, peak = result["plan"]["contenders"], result["peak"]
     turns: dict[tuple[str, int, str], dict[int, Row]] = {}
     for turn in result["turns"]:
@@ -62,17 +63,17 @@ def _spread(values: Iterable[float]) -> dict[str, float] | None:
 
 
 def with_figures(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A benchmark's result with its `rows` and `notes`, as the other functions here take it."""
+    """A benchmark's result with its `rows` and `notes`, for the other functions of this module."""
     found = {**result, "rows": make_rows(result)}
     return {**found, "notes": make_notes(found)}
 
 
-NOISY = 0.1  # of a round's time: by more, times of this machine are no figures of a contender
-BUSY = 0.5  # of the cores: load before the run
+NOISY = 0.1  # if a contender's times differ by more than this share between rounds, a note warns
+BUSY = 0.5  # if the load before the run is more than this share of the cores, a note warns
 
 
 def make_notes(report: Mapping[str, Any]) -> list[str]:
-    """What the figures cannot be trusted with, and what they can, a sentence each; of a quiet run nothing.
+    """Notes on the reliability of the figures, one sentence each; none for a quiet run.
 
     report: A benchmark's result, with `rows`.
     """
@@ -81,21 +82,25 @@ def make_notes(report: Mapping[str, Any]) -> list[str]:
     if load > BUSY * machine["cores"]:
         notes.append(f"other programs kept {load:.1f} of {machine['cores']} cores busy when the run began")
     for title, rows in _panels(report):
+        # Without the baseline, or with a single round, there is little to compare.
         reasons = report["contenders"][baseline]["failures"]
         reason = reasons.get("preparation") or reasons.get("{task} {batch}".format(**rows[0]))
         if all(row["ratio"] is None for row in rows):
-            why = f"the baseline {baseline} failed: {reason}" if reason else f"{baseline} was not measured there"
-            notes.append(f"{title}: no ratios, as {why}")
+            why = f"the baseline {baseline} failed: {reason}" if reason else f"{baseline} was not measured"
+            notes.append(f"{title}: no ratios, because {why}")
         if all(len(row["round_seconds"]) == 1 for row in rows):
-            notes.append(f"{title}: a single round, which shows no noise: small differences may be chance; --rounds 5")
+            notes.append(
+                f"{title}: a single round does not show noise, so small differences may be chance: use --rounds 5"
+            )
             continue
+        # In a noisy run, ratios within rounds are more reliable than times, and an order that every round shows most.
         if (noise := _noise(rows)) > NOISY:
             ratios = [row["ratio"] for row in rows if row["ratio"]]
             widest = max((each["high"] / each["low"] - 1 for each in ratios), default=math.inf)
-            holds = f"; ratios are taken within rounds and differ by up to {widest:.0%}" if ratios else ""
+            holds = f"; ratios, which compare times within rounds, differ by up to {widest:.0%}" if ratios else ""
             notes.append(
-                f"{title}: noisy: a contender's times differ by up to {noise:.0%} between rounds, so ms, images/s and "
-                f"shares of the peak hold no better than that{holds}"
+                f"{title}: noisy: a contender's times differ by up to {noise:.0%} between rounds, and so may ms, "
+                f"images/s and shares of the peak{holds}"
             )
             faster, slower = (
                 [row["contender"] for row in rows if row["ratio"] and certain(row["ratio"])]
@@ -103,11 +108,12 @@ def make_notes(report: Mapping[str, Any]) -> list[str]:
             )
             for names, what in ((faster, "faster"), (slower, "slower")):
                 if names:
-                    notes.append(f"{title}: {what} than {baseline} in every round all the same: {', '.join(names)}")
+                    notes.append(f"{title}: nevertheless {what} than {baseline} in every round: {', '.join(names)}")
+        # Neighbours whose order differs between rounds.
         for one, other in pairwise(rows):
             if _are_close(one["round_seconds"], other["round_seconds"]):
                 pair = f"{one['contender']} and {other['contender']}"
-                notes.append(f"{title}: {pair} are not told apart: each was the faster one in some round")
+                notes.append(f"{title}: {pair} cannot be ranked: each was faster in some round")
     return notes
 
 
@@ -116,20 +122,20 @@ def _noise(rows: Iterable[Row]) -> float:
 
 
 def _are_close(one: Mapping[int, float], other: Mapping[int, float]) -> bool:
-    """Whether the contender with the lower median was not the faster one in each round that both have."""
+    """Whether the contender with the lower median was slower in any round that both have."""
     return any(one[number] > other[number] for number in one.keys() & other.keys())
 
 
 def _panels(report: Mapping[str, Any]) -> Iterator[tuple[str, list[Row]]]:
-    """The title and the rows of each task and batch size."""
+    """Yield the title and the rows of each task and batch size."""
     for (task, batch), rows in groupby(report["rows"], key=lambda row: (row["task"], row["batch"])):
         yield f"{TITLES[task]} at batch {batch}", list(rows)
 
 
 def show(report: Mapping[str, Any], console: Console) -> None:
-    """Print the machine, a table for each task and batch size, what failed, and what cannot be trusted.
+    """Print the machine, a table for each task and batch size, failures, and notes.
 
-    report: A benchmark's result, with `rows`.
+    report: A benchmark's result, with `rows` and `notes`.
     """
     from rich.console import Console
     from rich.table import Column, Table
@@ -140,7 +146,7 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         say(console, f"{key}: {', '.join(parts) if isinstance(parts, list) else parts}")
     if report["peak"]:
         say(console, f"peak of a {peak} matrix product: {report['peak'] / 1e9:,.0f} G multiply-adds/s")
-    wide = Console(file=console.file, width=max(console.width, 160))  # a line that wraps is better than words cut off
+    wide = Console(file=console.file, width=max(console.width, 160))  # wrapped lines are better than truncated cells
     for title, rows in _panels(report):
         about = f"{title}, {sides(plan['size'])}; ratios to {plan['contenders'][0]}"
         table = Table(Column("contender", overflow="fold"), title=cell(about, "table.title"), title_justify="left")
@@ -160,7 +166,7 @@ def show(report: Mapping[str, Any], console: Console) -> None:
 
 
 def _ratio(row: Row) -> str:
-    """The median of the rounds' ratios, and their range where there are several."""
+    """The median of the rounds' ratios as text, with their range if there are several."""
     if row["ratio"] is None:
         return "–"
     several = len(row["round_seconds"]) > 1 and row["ratio"]["low"] < row["ratio"]["high"]
@@ -185,10 +191,10 @@ def _cells(row: Row, check: Mapping[str, float] | None, peak: str) -> dict[str, 
 
 
 def plot(report: Mapping[str, Any], path: Path) -> None:
-    """Draw the images/s of each contender, a panel for each task and batch size, and their ratios to the baseline.
+    """Draw the images/s of each contender with its ratio to the baseline, in a panel per task and batch size.
 
-    Bars are medians, whiskers go from the slowest to the fastest round. The suffix of `path` gives the format: PNG, SVG
-    or PDF.
+    Bars show medians, whiskers the range from the slowest to the fastest round. The suffix of `path` gives the format:
+    PNG, SVG or PDF.
     """
     from matplotlib.figure import Figure
 

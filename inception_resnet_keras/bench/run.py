@@ -1,7 +1,7 @@
-"""A benchmark from its plan to raw figures: write the contenders' files, then give each contender a turn per round.
+"""Run a benchmark: write the files of the contenders, then give each contender a turn per round.
 
-Each turn runs in a new process and one runs at a time, so that no contender works in memory that another one holds.
-The order shifts by one from round to round, so that a machine that slows down slows all contenders.
+Each turn runs in a new process, one at a time, so that no contender uses memory that another one holds. The order
+shifts by one from round to round, so that a machine that slows down affects all contenders alike.
 """
 
 from __future__ import annotations
@@ -34,19 +34,21 @@ from ..networks.trace import minimum_side
 from . import engines
 from .engines import FIT, Contender, Engine, Files, Setting
 
-TIMED = {"inference": "inferring", "training": "trainable"}  # the contender's property that says whether
+TIMED = {"inference": "inferring", "training": "trainable"}  # the property of contenders that take part
 TASKS = tuple(TIMED)
 MOST_PIXELS = 4096  # per side
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Setting):
-    """A benchmark, checked when it is made.
+    """The plan of a benchmark, which is checked on creation. Other attributes are those of `Setting`.
 
-    contenders: The first one is the baseline, which all are compared with.
-    inference, training: Batch sizes of either task, ascending; empty leaves it out.
-    rounds: Turns of each contender. seconds: Duration of one measurement.
-    drop_wrong: Whether a contender is not timed whose outputs differ from the network's by more than rounding explains.
+    Attributes:
+        contenders: The contenders; the first one is the baseline.
+        inference, training: The batch sizes of each task, ascending; none leaves the task out.
+        rounds: The number of turns of each contender.
+        seconds: The duration of one measurement.
+        drop_wrong: Whether to exclude contenders whose outputs differ from the network's by more than rounding.
     """
 
     contenders: tuple[Contender, ...]
@@ -66,7 +68,9 @@ class Plan(Setting):
                     positive_integer(name, value)
         number_between("seconds", self.seconds, 0, 3600, "a number from 0 to below 3600")
         if not self.inference and not self.training:
-            raise InputError("batch: there is nothing to measure: give a batch size of inference, or of training")
+            raise InputError(
+                "batch: none is given; give batch sizes for inference (--batch) or training (--train-batch)"
+            )
         for contender in self.contenders:
             least = minimum_side(networks.find(*contender.table)) if contender.table[0] else 1
             if not all(least <= side <= MOST_PIXELS for side in self.size):
@@ -75,15 +79,18 @@ class Plan(Setting):
             if self.on_gpu and contender.engine in FORMATS:
                 raise InputError(f"contender {contender}: {contender.engine} runs on the CPU: give --device cpu")
             if self.steps > 1 and (contender.kind in ("applications", "timm") or contender.form == FIT):
-                raise InputError(f"contender {contender}: only steps as in `train` are several per call")
+                raise InputError(
+                    f"contender {contender}: only the step of `train` can run several times per call; give --steps 1"
+                )
             if not self.on_gpu and contender.precision == "tf32":
-                raise InputError(f"contender {contender}: tf32 is a type of NVIDIA GPUs: give --device gpu")
+                raise InputError(f"contender {contender}: only NVIDIA GPUs have tf32: give --device gpu")
 
 
 def own_size(contenders: Iterable[Contender]) -> tuple[int, int] | None:
-    """The (height, width) of the files among contenders; None if there are none, or they are of any size.
+    """The (height, width) of the files among the contenders; None if there are no files, or they take any size.
 
-    Raises InputError where two differ.
+    Raises:
+        InputError: Two files have different sizes.
     """
     files = [contender for contender in contenders if contender.kind in ("file", "exported")]
     if not files:
@@ -92,11 +99,11 @@ def own_size(contenders: Iterable[Contender]) -> tuple[int, int] | None:
         try:
             sizes = list(run_apart(Path(folder), False, engines.own_sizes, files))
         except WorkerError as error:
-            raise InputError(f"size: that of the files could not be read ({error}); give --size") from None
+            raise InputError(f"size: the files' size could not be read ({error}); give --size") from None
     found = {size: contender.what for contender, size in zip(files, sizes, strict=True) if size is not None}
     if len(found) > 1:
         takes = " and ".join(f"{what} of {engines.sides(size)}" for size, what in found.items())
-        raise InputError(f"size: {takes}; contenders are compared on images of one size: run bench for each")
+        raise InputError(f"size: {takes}; contenders are compared on images of one size: run bench for each size")
     return next(iter(found), None)
 
 
@@ -104,7 +111,7 @@ PACKAGES = (
     *("inception-resnet-keras", "keras", "tensorflow", "tensorflow-cpu", "numpy", "openvino", "nncf", "onnx"),
     *("onnxruntime", "ai-edge-litert", "torch", "timm", "nvidia-cudnn-cu12", "nvidia-cublas-cu12"),
 )
-KERNEL_FLAGS = ("avx", "amx", "asimd", "sve", "i8mm")  # decide which kernels a library picks
+KERNEL_FLAGS = ("avx", "amx", "asimd", "sve", "i8mm")  # CPU flags by which libraries choose their kernels
 
 
 def describe() -> dict[str, Any]:
@@ -136,22 +143,23 @@ def gpus() -> list[str]:
 
 # Inside a worker's process.
 LEAST_CALLS, MOST_CALLS = 3, 1000
-# Calls that are waited for together, as in real use: a GPU works on one while the next is queued, and no training step
-# is waited for before the next one is started.
+# The number of calls before a wait, as in real use: a GPU computes one call while the next one is queued, and training
+# does not wait for a step before starting the next.
 QUEUED = {("cpu", "inference"): 1, ("cpu", "training"): 4, ("gpu", "inference"): 4, ("gpu", "training"): 4}
 
 
 def measure(files: Files, contender: Contender, task: str, plan: Plan) -> Iterator[tuple[str, Any]]:
-    """One contender's turn at one task.
+    """Run the turn of a contender at a task.
 
-    Yields its "macs" if they are not counted yet, its "check" if there is a reference, and a "turn" per batch size.
+    Yields:
+        ("macs", …) if they are not counted yet, ("check", …) if there is a reference, and ("turn", …) per batch size.
     """
     import psutil
 
     step_count = plan.steps if task == "training" else 1
     engine = engines.ENGINES.get(contender.engine, Engine)(contender, files.model, plan)
     for batch in getattr(plan, task):
-        gc.collect()  # the step of the batch before
+        gc.collect()  # free the step of the previous batch size
         step, meter = getattr(engine, task)(batch), engine.meter()
         meter.reset()
         begun = time.perf_counter()
@@ -163,14 +171,14 @@ def measure(files: Files, contender: Contender, task: str, plan: Plan) -> Iterat
                 yield "macs", engine.multiply_adds()
             if files.reference is not None:
                 yield "check", check_outputs(engine, files.reference, batch)
-        engine.fetch(step())  # some libraries arrange weights in the second call
+        engine.fetch(step())  # some libraries rearrange weights in the second call
         seconds = time_steps(step, engine.fetch, plan.seconds, QUEUED[plan.device, task])
         yield "turn", {**figures, "seconds": [each / step_count for each in seconds], "peak_memory": meter.read()[1]}
         del step
 
 
 def check_outputs(engine: Engine, reference: str, batch: int) -> dict[str, Any]:
-    """Compare outputs with the network's own in float32, in batches of the size that is compiled already."""
+    """Compare outputs with the float32 reference, in batches of the size that is compiled already."""
     import numpy as np
 
     arrays = np.load(reference)
@@ -182,7 +190,14 @@ def check_outputs(engine: Engine, reference: str, batch: int) -> dict[str, Any]:
 
 
 def time_steps(step: Callable[[], Any], fetch: Callable[[Any], Any], seconds: float, queued: int) -> list[float]:
-    """Seconds of a step, again and again for so long: each the mean of those that are waited for together."""
+    """Repeat a step for a number of seconds, and return the time of each wait, per step.
+
+    Args:
+        step: Starts a step, and returns a handle.
+        fetch: Waits for a handle.
+        seconds: The duration.
+        queued: The number of steps before each wait.
+    """
     found: list[float] = []
     started = begun = time.perf_counter()
     while len(found) < LEAST_CALLS or (begun - started < seconds and len(found) < MOST_CALLS):
@@ -195,12 +210,12 @@ def time_steps(step: Callable[[], Any], fetch: Callable[[Any], Any], seconds: fl
     return found
 
 
-# The type of the machine's peak, the side of its matrices, and how many products are waited for together.
+# For the peak of each device: the dtype, the side of the matrices, and the number of products before each wait.
 PEAKS = {"cpu": ("float32", 2048, 1), "gpu": ("bfloat16", 8192, 20)}
 
 
 def measure_peak(device: str) -> Iterator[float]:
-    """The most multiply-adds/s that TensorFlow reaches in a large matrix product."""
+    """Yield the highest number of multiply-adds per second that TensorFlow reaches in a large matrix product."""
     import tensorflow as tf
 
     from ..common.devices import use_gpus
@@ -208,19 +223,19 @@ def measure_peak(device: str) -> Iterator[float]:
     use_gpus()
     kind, side, queued = PEAKS[device]
     matrix, place = tf.cast(tf.random.stateless_normal((side, side), (0, 0)), kind), tf.constant(0)
-    # One number of the product is fetched: to copy all of them would be timed too.
+    # Fetch one number of the product, because copying all of them would be timed as well.
     multiply = partial(tf.function(lambda a, at: tf.linalg.matmul(a, a)[at, at], autograph=False), matrix, place)
     multiply().numpy()
     seconds = time_steps(multiply, lambda number: number.numpy(), 0.5, queued)
-    yield side**3 / min(seconds)  # other programs only ever slow it
+    yield side**3 / min(seconds)  # the minimum, because other programs can only slow it down
 
 
-# A worker's process, seen from outside.
-PATIENCE = 1800.0  # seconds for one answer: a compiler takes minutes
+# A worker's process, from outside.
+PATIENCE = 1800.0  # maximum time for one answer, in seconds: a compiler takes minutes
 
 
 class WorkerError(Exception):
-    """Why a worker gave no answer."""
+    """Raised with the reason if a worker fails or gives no answer."""
 
     def __init__(self, reason: str, out_of_memory: bool = False) -> None:
         super().__init__(reason)
@@ -228,9 +243,12 @@ class WorkerError(Exception):
 
 
 def run_apart(folder: Path, on_gpu: bool, function: Callable[..., Iterable[Any]], *arguments: Any) -> Iterator[Any]:
-    """The items of `function(*arguments)`, computed in a new process. Raises WorkerError if it fails or dies.
+    """Yield the items of `function(*arguments)`, computed in a new process.
 
-    What libraries print goes to a log in `folder`. GPUs are hidden unless `on_gpu`.
+    The output of libraries goes to a log in `folder`. GPUs are hidden unless `on_gpu`.
+
+    Raises:
+        WorkerError: The function fails, or its process ends.
     """
     context, log = multiprocessing.get_context("spawn"), folder / "log"
     log.write_text("")
@@ -248,8 +266,8 @@ def run_apart(folder: Path, on_gpu: bool, function: Callable[..., Iterable[Any]]
     except EOFError:
         process.join(10)
         if process.exitcode:
-            if process.exitcode == -9:  # SIGKILL: only the system sends it here, when it has no memory left
-                raise WorkerError("was killed, most likely by the system for want of memory", True) from None
+            if process.exitcode == -9:  # SIGKILL, which the system sends when memory is exhausted
+                raise WorkerError("was killed, most likely by the system because memory ran out", True) from None
             last = log.read_text(errors="replace").strip().splitlines()[-1:]
             why = "".join(last) or "it printed nothing"
             raise WorkerError(f"its process ended with status {process.exitcode}: {why}") from None
@@ -260,7 +278,7 @@ def run_apart(folder: Path, on_gpu: bool, function: Callable[..., Iterable[Any]]
 
 
 def _work(pipe: Any, log: str, on_gpu: bool, function: Callable[..., Iterable[Any]], arguments: Any) -> None:
-    hush_engine()  # the last line of the log is shown where the process dies
+    hush_engine()  # if the process dies, the last line of the log is shown: it should be the reason
     os.environ |= {"KERAS_BACKEND": "tensorflow"} | ({} if on_gpu else {"CUDA_VISIBLE_DEVICES": "-1"})
     with open(log, "wb") as file:
         for stream in (sys.stdout, sys.stderr):
@@ -268,7 +286,7 @@ def _work(pipe: Any, log: str, on_gpu: bool, function: Callable[..., Iterable[An
     try:
         for item in function(*arguments):
             pipe.send((item, None, False))
-    except Exception as error:  # reported beside the others' figures: a failure stops no other contender
+    except Exception as error:  # reported with the figures of the others: a failure stops no other contender
         line = next(iter(str(error).strip().splitlines()), "")
         reason = line if isinstance(error, InputError) else f"{type(error).__name__}: {line}"
         out_of_memory = is_out_of_memory(error)
@@ -278,15 +296,17 @@ def _work(pipe: Any, log: str, on_gpu: bool, function: Callable[..., Iterable[An
 
 # The rounds.
 class Benchmark:
-    """Runs a plan. A contender that fails is reported in the result and stops no other.
+    """Run a plan. A contender that fails is reported in the result, and does not stop the others.
 
     Args:
-        plan: What to measure.
+        plan: The plan.
         tell: Called with a line when something begins or fails.
-        keep: Called with the result after each turn, so that a run that is stopped leaves what was measured.
+        keep: Called with the result after each turn, so that an interrupted run keeps its measurements.
 
-    `result` fits into JSON: the `plan`; the `machine`, and its `peak` in multiply-adds/s, the most of all rounds;
-    `contenders`, the facts and failures of each; `turns`, the figures of each round, contender, task and batch size.
+    Attributes:
+        result: A dict for JSON: the `plan`; the `machine`, and its `peak` in multiply-adds per second, the highest of
+            all rounds; `contenders`, the facts and failures of each; and `turns`, the figures of each round, contender,
+            task and batch size.
     """
 
     def __init__(self, plan: Plan, tell: Callable[[str], None], keep: Callable[[dict[str, Any]], None]) -> None:
@@ -314,7 +334,7 @@ class Benchmark:
         return self.result
 
     def _make_files(self) -> None:
-        """Weights, references and exports: of each network in a process of its own, so that none stays in memory."""
+        """Write weights, references and exports, for each network in its own process, so that none stays in memory."""
         whats = list(dict.fromkeys(contender.what for contender in self.plan.contenders))
         folders = {what: self.folder / str(number) for number, what in enumerate(whats)}
         kinds = {contender.what: contender.kind for contender in self.plan.contenders}
@@ -322,7 +342,7 @@ class Benchmark:
         others = {str(file): folders[what] for what, file in files.items() if file is not None}
         for what in whats:
             left = [contender for contender in self.plan.contenders if contender.what == what]
-            # Keras's networks are built anew to be trained.
+            # Training builds Keras's networks itself.
             if not self.plan.inference and kinds[what] != "timm":
                 self.files |= dict.fromkeys(left, Files())
                 continue
@@ -333,7 +353,7 @@ class Benchmark:
                     for found in run_apart(self.folder, False, engines.make_files, *given):
                         self.files[left[0]] = found
                         self.facts[str(left.pop(0))]["macs"] = found.macs
-                except WorkerError as error:  # the contenders after it are prepared in another process
+                except WorkerError as error:  # continue with the next contender in another process
                     if left:
                         self._fail(left.pop(0), ["preparation"], str(error))
 
@@ -345,6 +365,7 @@ class Benchmark:
             self.tell(f"the machine's peak could not be measured: {error}")
 
     def _turn(self, contender: Contender, task: str, number: int) -> None:
+        """Run a contender's turn in a round, at the batch sizes that have not failed."""
         name, facts = str(contender), self.facts[str(contender)]
         left = [batch for batch in getattr(self.plan, task) if f"{task} {batch}" not in facts["failures"]]
         wrong = self.plan.drop_wrong and "check" in facts and not facts["check"]["passed"]
@@ -364,7 +385,7 @@ class Benchmark:
                 if key == "check" and not value["passed"] and self.plan.drop_wrong:
                     off = "its outputs differ from the network's in float32 by {difference:.2g}, more than {bound:g}"
                     raise WorkerError(off.format(**value))
-        except WorkerError as error:  # larger batches than the one that failed are not tried either
+        except WorkerError as error:  # the larger batch sizes are not tried either
             reason = str(error)
             if error.out_of_memory and left:
                 reason += self._largest_that_fits(contender, task, left[0])
@@ -375,8 +396,8 @@ class Benchmark:
         return run_apart(self.folder, plan.on_gpu, measure, files, contender, task, plan)
 
     def _largest_that_fits(self, contender: Contender, task: str, batch: int) -> str:
-        """Tries smaller batches than one that does not fit, each in a process that holds nothing else."""
-        self.tell(f"{contender}: {task} at batch {batch} does not fit in memory; looking for the largest that does")
+        """Search for the largest batch size that fits, below one that does not, each in its own process."""
+        self.tell(f"{contender}: {task} at batch {batch} does not fit in memory; searching for the largest that does")
 
         files = Files(self.files[contender].model, None, 0)
 

@@ -106,8 +106,8 @@ def test_any_text_is_a_contender_or_is_refused(text: str) -> None:
         ("inception_v5", "'inception_v5' is no file", "did you mean 'inception_v4'?"),
         ("timm:inception_v3", "network of timm: got 'inception_v3'", "'inception_v4'"),
         ("inception_v4+optimised", "is no file", "did you mean 'inception_v4'?"),
-        ("timm:inception_v4+optimized", "optimized is for graph and xla", "leave it out"),
-        ("inception_v4+optimized@openvino", "optimized is for graph and xla", "leave it out"),
+        ("timm:inception_v4+optimized", "optimized applies only to graph and xla", "leave it out"),
+        ("inception_v4+optimized@openvino", "optimized applies only to graph and xla", "leave it out"),
         ("run/model.h6", "run/model.h6", ".keras"),
     ],
 )
@@ -209,7 +209,7 @@ def test_an_export_is_compared_with_the_model_that_it_was_made_of(run: Path, exp
     [again] = make_files([parse(str(beside))], tmp_path / "beside", SIZE, {})
     with np.load(str(again.reference)) as one, np.load(str(own.reference)) as other:
         np.testing.assert_array_equal(one["outputs"], other["outputs"])
-    with pytest.raises(InputError, match=f"images of {tiny.SIDE}×{tiny.SIDE}: give that as --size"):
+    with pytest.raises(InputError, match=f"images of {tiny.SIDE}×{tiny.SIDE}: give this as --size"):
         list(make_files([parse(str(path))], tmp_path / "other", (75, 75), others))
 
 

@@ -92,16 +92,16 @@ def test_a_noisy_run_says_what_can_still_be_trusted() -> None:
     turns = rounds(base=[2.0, 4.0, 2.0], mine=[1.0, 2.1, 1.0], like=[1.99, 4.01, 1.99])
     found = notes(result(*turns, names=("base", "mine", "like")))
     assert found == [
-        "inference at batch 8: noisy: a contender's times differ by up to 110% between rounds, so ms, images/s and "
-        "shares of the peak hold no better than that; ratios are taken within rounds and differ by up to 5%",
-        "inference at batch 8: faster than base in every round all the same: mine",
-        "inference at batch 8: like and base are not told apart: each was the faster one in some round",
+        "inference at batch 8: noisy: a contender's times differ by up to 110% between rounds, and so may ms, images/s "
+        "and shares of the peak; ratios, which compare times within rounds, differ by up to 5%",
+        "inference at batch 8: nevertheless faster than base in every round: mine",
+        "inference at batch 8: like and base cannot be ranked: each was faster in some round",
     ]
 
 
 def test_a_single_round_shows_no_noise() -> None:
     assert notes(result(*rounds(base=[2.0], mine=[1.0]))) == [
-        "inference at batch 8: a single round, which shows no noise: small differences may be chance; --rounds 5"
+        "inference at batch 8: a single round does not show noise, so small differences may be chance: use --rounds 5"
     ]
 
 
@@ -109,7 +109,7 @@ def test_a_single_round_shows_no_noise() -> None:
 def test_a_failed_baseline_is_said_to_be_one(key: str) -> None:
     found = result(*rounds(mine=[1.0, 1.0]))
     found["contenders"]["base"]["failures"] = {key: "it is damaged"}
-    assert notes(found) == ["inference at batch 8: no ratios, as the baseline base failed: it is damaged"]
+    assert notes(found) == ["inference at batch 8: no ratios, because the baseline base failed: it is damaged"]
 
 
 def test_a_training_step_has_three_times_the_multiply_adds() -> None:
