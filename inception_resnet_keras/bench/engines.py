@@ -234,6 +234,7 @@ def _files(contender: Contender, folder: Path, size: tuple[int, int], others: Ma
     if contender.kind == "file":
         source = keras_file(contender.what) or source
         read_card_if_any(source)  # report a damaged file before Keras is imported
+    # The reference outputs, on images that are written once for all networks.
     if not reference.exists():
         folder.mkdir(exist_ok=True)
         if not pictures.exists():

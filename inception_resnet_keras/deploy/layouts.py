@@ -93,6 +93,7 @@ def export_layout(
     from .export import export_model
     from .service import check_name, default_name
 
+    # Check the arguments before the model is opened.
     check_layout(layout, format)
     if options.get("model_card"):
         raise InputError("model_card: a server's folder has no model card; export the model without a layout for one")

@@ -184,6 +184,7 @@ def read_sample(
     Raises:
         InputError: No image remains.
     """
+    # Decode in threads, a few at a time, so that memory does not depend on the number of images.
     chosen: list[int] = []
     digests: list[bytes] = []
     kept: list[np.ndarray] = []
@@ -202,6 +203,7 @@ def read_sample(
                 chosen.append(number)
                 if len(chosen) * picture.nbytes <= KEPT_BYTES:
                     kept.append(picture)
+    # Report what was left out, or that nothing remains.
     if not digests:
         raise InputError(f"{source}: none of its {len(readers)} pictures can be read; give other pictures")
     if not chosen:

@@ -1,12 +1,12 @@
-"""An OpenVINO graph that computes in float32 wherever it is compiled, also without any setting.
+"""Make an OpenVINO graph compute in float32 wherever it is compiled, without any setting.
 
-On CPUs with bfloat16, `compile_model` without a setting computes a float32 graph in bfloat16. A file cannot hold the
-setting: the CPU plugin reads INFERENCE_PRECISION_HINT from no file. What it does obey is the attribute `precise` of an
-operation, which keeps that operation's own precision. The attribute has two limits, found by looking at the graphs that
-OpenVINO 2026.4 compiles:
+On CPUs with bfloat16, `compile_model` without settings computes a float32 graph in bfloat16. A file cannot contain the
+setting, because the CPU plugin does not read INFERENCE_PRECISION_HINT from files. It does respect the attribute
+`precise` of an operation, which keeps that operation's own precision. The attribute has two limits, as seen in the
+graphs that OpenVINO 2026.4 compiles:
 
-    it is lost where the plugin replaces an operation by others: operations are written in the form that stays
-    `openvino.save_model` does not write it: it is added to the .xml afterwards
+    It is lost if the plugin replaces an operation by others: operations are written in a form that is not replaced.
+    `openvino.save_model` does not write it: it is added to the .xml afterwards.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _pool_of_opset_1(node: Any) -> None:
 
     given = node.get_attributes()
     if any(step != 1 for step in given.get("dilations", ())):
-        return  # opset 1 has none such
+        return  # opset 1 has no dilations
     names = ("strides", "pads_begin", "pads_end", "kernel", "rounding_type", "auto_pad")
     pool = opset.max_pool(node.input_value(0), *(given[name] for name in names))
     pool.set_friendly_name(node.get_friendly_name())
@@ -52,7 +52,7 @@ def _pool_of_opset_1(node: Any) -> None:
 
 
 def _dense_as_convolution(node: Any) -> None:
-    """A product with constant weights, of (batch, n), as a convolution of maps of one pixel."""
+    """Replace a product of (batch, n) with constant weights by a convolution on maps of one pixel."""
     import openvino.opset13 as opset
 
     given, weights = node.input_value(0), node.input_value(1).get_node()
@@ -119,7 +119,7 @@ def _only_consumer(node: Any) -> Any:
 
 
 def mark_precise(xml: Path) -> None:
-    """Adds the attribute to every operation of a saved model that computes."""
+    """Add the attribute to every operation of a saved model, except inputs, outputs and constants."""
     tree = ET.parse(xml)
     for layer in tree.iter("layer"):
         if layer.get("type") in _NOT_COMPUTED:

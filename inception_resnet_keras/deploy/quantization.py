@@ -209,6 +209,7 @@ def quantize_onnx(model: Any, calibration: Calibration, name: str) -> Any:
             picture = next(self._left, None)
             return None if picture is None else {name: picture[None].astype(calibration.dtype)}
 
+    # 8-bit weights per channel, unless the settings differ.
     settings = calibration.settings
     options = {
         "quant_format": QuantFormat.QDQ,
@@ -222,6 +223,7 @@ def quantize_onnx(model: Any, calibration: Calibration, name: str) -> Any:
         onnx.save(model, given)
         quant_pre_process(given, prepared, skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
+        # Names of nodes are checked against the prepared graph, whose nodes the quantiser sees.
         for key in ("nodes_to_exclude", "nodes_to_quantize"):
             _require_nodes(f"quantization: {key}", settings.get(key, ()), [node.name for node in graph.node])
         operations = sorted({node.op_type for node in graph.node})

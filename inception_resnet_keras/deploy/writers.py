@@ -36,6 +36,7 @@ def write_saved_model(
 ) -> None:
     """Write a SavedModel with signatures for pixels, for encoded images and, with classes, for `:classify`."""
     del calibration, options
+    # The module keeps the weights; each signature is a function of its own.
     module = tf.Module()
     module.weights = [variable.value for variable in prepared.exported.variables]
     card, gives = prepared.card, output_name(prepared.card)
@@ -65,6 +66,7 @@ def write_saved_model(
         return {key: outputs[key] for key in ("classes", "scores")}
 
     signatures = {SIGNATURE: of_pixels, ENCODED: of_bytes} | ({CLASSIFY: of_examples} if card.classes else {})
+    # The card is an additional file, which other programs ignore.
     tf.saved_model.save(module, path, signatures=signatures)
     if card.classes:
         _serve_classify(path / SAVED_MODEL_FILE)

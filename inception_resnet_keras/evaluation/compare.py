@@ -84,6 +84,7 @@ def compare(
         >>> print(comparison.sentences[0])
         runs/photos-2 classifies ... correctly that runs/photos-1 does not, ...
     """
+    # Check the arguments, and remember the command that repeats the comparison.
     one_of("metric", metric, tuple(METRICS))
     boolean("all_pairs", all_pairs)
     boolean("allow_trained", allow_trained)
@@ -96,6 +97,7 @@ def compare(
     repeat = _command(
         models, data, metric=metric, all_pairs=all_pairs, allow_trained=allow_trained, positive=positive, **options
     )
+    # Without data, compare stored predictions.
     if data is None:
         if options:
             raise InputError(
@@ -118,6 +120,7 @@ def compare(
             )
             _write(found, contenders)
         return found
+    # With data, evaluate the models first, into a folder inside the comparison's folder.
     _require_models(models)
     text = text_of("data", data)
     place = source_part(text)[0]

@@ -475,7 +475,7 @@ def explain_files(
     if against is not None and class_name is not None:
         raise refuse("--class", class_name, "None together with --against: a similarity to a picture has no class")
     opened = _open(model, embedding=against is not None, preprocessing=preprocessing)
-
+    # All images share the class or the image to compare with; a file that cannot be read does not stop the others.
     options: dict[str, Any] = {"endpoint": endpoint, "steps": steps or STEPS}
     if class_name is not None:
         options["classes"] = opened.number(class_name)

@@ -274,6 +274,7 @@ def bootstrap(
     if count < 2:
         return [Value(float(value)) for value in values]
 
+    # SciPy resamples the indices of units; the statistic gets the number of times that each image was drawn.
     def of_indices(indices: np.ndarray, axis: int = -1) -> np.ndarray:
         drawn = np.atleast_2d(indices)
         rows = np.arange(len(drawn))[:, None] * count
@@ -294,6 +295,7 @@ def bootstrap(
             method=method,
             rng=np.random.default_rng(seed),
         )
+    # An interval without width means that all resamples are equal.
     interval, name = found.confidence_interval, units.method(PERCENTILES if method == "percentile" else BCA)
     known = np.isfinite(interval.low) & np.isfinite(interval.high) & (interval.low < interval.high)
     return [

@@ -425,6 +425,7 @@ def _resampled(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndar
                 ]
             )
 
+    # The Brier score and the calibration error have intervals of their own.
     found = dict(zip(named, bootstrap(statistic, units, bounds=(-1.0, 1.0)), strict=True))
     if width < 3:
         del found["quadratic_kappa"]  # with two classes it equals the plain one

@@ -146,6 +146,7 @@ def multi_label_report(
     Raises:
         InputError: No image has a label.
     """
+    # Scores by scikit-learn; macro averages leave out labels that no image has.
     metrics = required("sklearn.metrics", "a report")
     mean = mean_average_precision(labels, probabilities)
     cuts = np.asarray(thresholds, np.float64)
@@ -158,6 +159,7 @@ def multi_label_report(
         for label, count in enumerate(counts.tolist())
     ]
     occurring = np.flatnonzero(counts)
+    # The same scores with intervals.
     units = Units(len(labels), groups)
     of_labels = label_values(labels, predicted, probabilities, units)
     return MultiLabelReport(

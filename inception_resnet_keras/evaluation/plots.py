@@ -73,6 +73,7 @@ def learning_curves(history: History) -> Figure:
     starts = [epoch for epoch, before, phase in zip(epochs[1:], phases, phases[1:], strict=False) if phase != before]
     best = [row for row in history if row["epoch"] == history[-1].get("best_epoch")]
     marker = "o" if len(history) <= 40 else None
+    # Each chart: the starts of phases behind the curves, the best epoch in front of them.
     for axis, key in zip(axes, charts, strict=True):
         for start in starts:
             line = axis.axvline(start - 0.5, color=SERIES[5], linestyle=":", linewidth=1.5, zorder=1)
@@ -314,6 +315,7 @@ def label_scores(report: MultiLabelReport) -> Figure:
     if len(scores) > MOST_LABELS:
         title += f"; the {MOST_LABELS} of {len(scores)} labels with the lowest average precision"
         scores = sorted(scores, key=lambda score: score.average_precision or 0.0)[:MOST_LABELS]
+    # One row per label: a grey line spans its scores, markers show them, and a blue line shows the interval.
     scores = sorted(scores, key=lambda score: (-score.support, score.name))
     figure = Figure(figsize=(7.5, 1.9 + 0.32 * len(scores)), layout="constrained")
     axis = figure.subplots()

@@ -120,8 +120,8 @@ def classification_report(
         unreadable: (file, reason) of each file that was left out, for the report.
         groups: The group of each image, "" for none: intervals are then based on groups. None for no groups.
     """
+    # Scores of all classes, also of those without images, so that the confusion matrix is complete.
     metrics = required("sklearn.metrics", "a report")
-
     predicted = probabilities.argmax(axis=1)
     every = np.arange(len(class_names))
     scores = metrics.precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0)
@@ -131,6 +131,7 @@ def classification_report(
         ClassScore(name, float(precision), float(recall), float(f1), int(support))
         for name, precision, recall, f1, support in zip(class_names, *scores, strict=True)
     ]
+    # "Rarest" means something only if the classes that occur differ in size.
     occurring = [score for score in classes if score.support]
     even = len({score.support for score in occurring}) == 1
     return Report(

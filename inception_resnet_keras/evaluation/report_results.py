@@ -66,6 +66,7 @@ def results(title: str, table: PredictionTable, *, used_for_training: bool = Fal
 
 
 def _class_results(table: PredictionTable, found: Figures) -> Iterator[Block]:
+    # The headline, and the metrics over all classes.
     yield _class_headline(found)
     if found.positive is not None:
         yield Line(
@@ -75,6 +76,7 @@ def _class_results(table: PredictionTable, found: Figures) -> Iterator[Block]:
     names = figure_names(found)
     values = [[names[key], _text(key, value), value.method] for key, value in found.values.items()]
     yield TableBlock(["figure", "value (95 % interval)", "interval"], values, "All classes", texts=1)
+    # The metrics of each class.
     scores, more = found.classes, ""
     if len(scores) > CLASSES_LISTED:
         more = f": the {CLASSES_LISTED} of {len(scores)} with the lowest sensitivity"
@@ -87,6 +89,7 @@ def _class_results(table: PredictionTable, found: Figures) -> Iterator[Block]:
     ]
     header = ["class", "pictures", *CLASS_NAMES.values()]
     yield TableBlock(header, rows, f"Each class against the rest, with 95 % intervals{more}")
+    # The confusions, and the calibration.
     report = _report(table)
     yield Picture(
         svg_of(plots.confusion(report, interval=found.interval)), "confusion matrix", 720 if len(scores) <= 4 else 0
@@ -97,7 +100,7 @@ def _class_results(table: PredictionTable, found: Figures) -> Iterator[Block]:
         yield TableBlock(["true class", "predicted", "pictures"], rows, "Confused most often", texts=2)
     drawn = [("model", table.probabilities, found.calibration)]
     figure = curves.reliability(table.labels, drawn, list(table.classes))
-    yield Picture(svg_of(figure), "accuracy beside confidence", 420)
+    yield Picture(svg_of(figure), "accuracy over confidence", 420)
 
 
 def _figures(table: PredictionTable) -> Figures:

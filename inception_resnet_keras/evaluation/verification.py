@@ -71,6 +71,7 @@ def verify(distances: np.ndarray, same: np.ndarray, folds: np.ndarray) -> Verifi
             f"pairs: {len(numbers)} fold has usable pairs; at least two are needed, because a fold's threshold is "
             "chosen on the other folds"
         )
+    # Each fold is judged with the threshold of all others, so that no pair chooses the threshold that judges it.
     found = []
     for number in numbers:
         inside = folds == number
@@ -82,6 +83,7 @@ def verify(distances: np.ndarray, same: np.ndarray, folds: np.ndarray) -> Verifi
         threshold = best_threshold(distances[~inside], same[~inside])
         right = (distances[inside] < threshold) == same[inside]
         found.append(Fold(int(inside.sum()), threshold, float(right.mean())))
+    # The ROC curve is that of all pairs.
     accuracies = [fold.accuracy for fold in found]
     false, true, _ = scores.roc_curve(same, -distances)
     different = int((~same).sum())
