@@ -79,7 +79,7 @@ def test_with_few_groups_no_difference_can_be_significant(tmp_path: Path, groups
     p = found.pairs[0].row("accuracy").difference.p
     assert p is not None
     assert (p < 0.05) is enough
-    assert (f"The pictures are of {groups} groups only; with fewer than 6" in found.sentences[0]) is not enough
+    assert (f"The pictures belong to only {groups} groups; with fewer than 6" in found.sentences[0]) is not enough
 
 
 def test_the_files_say_what_was_found(compared: Comparison) -> None:

@@ -260,7 +260,7 @@ def test_a_face_is_compared_by_what_the_classifier_reads(tmp_path: Path, capsys:
         ({"classes": [1]}, r"^classes: got \[1\]"),
         ({"classes": "one"}, r"^classes: got 'one'"),
         ({"steps": 0}, r"^steps: got 0"),
-        ({"against": IMAGES, "classes": 1}, r"^classes: got 1; it takes None beside against"),
+        ({"against": IMAGES, "classes": 1}, r"^classes: got 1; it takes None together with against"),
     ],
 )
 def test_what_does_not_fit_is_refused(model: keras.Model, options: dict[str, Any], says: str) -> None:
@@ -306,7 +306,7 @@ def test_the_command_draws_a_picture_each(saved: Path, tmp_path: Path, capsys: p
         ),
         (["--endpoint", "x"], "endpoint: got 'x'"),
         (["--steps", "0"], "steps: got 0"),
-        (["--against", "{picture}", "--class", "1"], "--class: got '1'; it takes None beside --against"),
+        (["--against", "{picture}", "--class", "1"], "--class: got '1'; it takes None together with --against"),
         (["{folder}/nowhere.png"], "nowhere.png: there is no such file or folder"),
     ],
 )

@@ -106,7 +106,7 @@ def test_of_many_classes_those_that_are_confused_are_drawn(tmp_path: Path, monke
     assert len(shown) == 40
     assert {"class 3", "class 4", "class 50", "class 51"} <= set(shown)
     assert shown == sorted(shown, key=names.index)
-    assert "The 40 of 61 classes that are confused most." in drawn[0].get_supxlabel()
+    assert "Shown: the 40 of 61 classes that are confused most often." in drawn[0].get_supxlabel()
     assert most_confused(report) == [("class 3", "class 50", 1), ("class 4", "class 51", 1)]
     few = classification_report(np.array([0, 0]), np.eye(3)[[0, 2]], ["a", "b", "c"], ["", ""])
     plots.plot_confusion(few, tmp_path / "few.png", title="mine")

@@ -519,7 +519,7 @@ def test_what_does_not_fit_is_refused(trained: TrainingResult, table: Path, tmp_
         shutil.copy(table.parent / f"{number:03d}.png", folder / name)
     with pytest.raises(InputError, match=r"has one class per picture, but .* predicts several labels per picture"):
         evaluate(trained.folder.path, folder, out=tmp_path / "none")
-    with pytest.raises(InputError, match=r"validate: a picture of .* has one class, and the model gives sev"):
+    with pytest.raises(InputError, match=r"validate: pictures of .* have one class, but the model predicts sev"):
         export_model(trained.folder.path, tmp_path / "x.onnx", "onnx", validate=folder)
     rows = [line.split(",") for line in table.read_text().split("\n")[1:]]
     lines = [
