@@ -97,12 +97,14 @@ def serve(
         ValueError: The model is missing or damaged, an argument is out of range, or the port is not available.
 
     Examples:
-        >>> import os, signal
-        >>> from inception_resnet_keras import serve
-        >>> serve("runs/photos-1", port=0, max_batch=1, say=lambda line: os.kill(os.getpid(), signal.SIGTERM))
+        This server stops as soon as its model is warm:
 
-        In use, `serve("runs/photos-1")` prints its address and blocks; a client then sends a picture file with
-        `curl --data-binary @IMAGE http://127.0.0.1:8080/predict`.
+        >>> import signal
+        >>> from inception_resnet_keras import serve
+        >>> serve("runs/photos-1", port=0, max_batch=1, say=lambda line: signal.raise_signal(signal.SIGTERM))
+
+        In practice, `serve("runs/photos-1")` prints its address and blocks, and clients send picture files, such as
+        with `curl --data-binary @IMAGE http://127.0.0.1:8080/predict`.
     """
     from .service import Settings
 

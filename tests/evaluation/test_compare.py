@@ -207,10 +207,10 @@ def test_folds_and_seeds_are_paired_run_by_run(tmp_path: Path, column: str) -> N
     assert row.difference.high == pytest.approx(differences.mean() + 2.7764451 * spread)
     assert ("whatever the seed" in found.sentences[0]) == (column == "seed")
     other = write(tmp_path / "other", table(right[1], labels=np.arange(200) // 5 % 2, **{column: runs[1:] + runs[:1]}))
-    with pytest.raises(InputError, match=rf"has not .*: train both with .* number of {column}s and the same seed"):
+    with pytest.raises(InputError, match=rf"does not .*: train both with .* number of {column}s and the same seed"):
         compare([folders[0], other], out=tmp_path / "no")
     plain = write(tmp_path / "plain", table(right[1], labels=np.arange(200) // 5 % 2))
-    with pytest.raises(InputError, match=rf"predictions of single runs, and .* of {column}s: they cannot be paired"):
+    with pytest.raises(InputError, match=rf"predictions of single runs, but .* of {column}s: they cannot be paired"):
         compare([folders[0], plain], out=tmp_path / "no")
     assert not (tmp_path / "no").exists()
 
@@ -229,8 +229,8 @@ def test_what_cannot_be_compared_is_refused(
     classes = write(tmp_path / "classes", replace(labelled, classes=["no", "maybe"]))
     for given, message in [
         ([base], "base has the predictions of only one model; a comparison needs at least two"),
-        ([base, fewer], r"fewer: is not of the same pictures as .*has not \(5 of 20 are missing, 0 are others\)"),
-        ([base, other_label], r"gives 7\.png another label"),
+        ([base, fewer], r"fewer: is not of the same pictures as .*does not \(5 of 20 are missing, 0 are others\)"),
+        ([base, other_label], r"has another label for 7\.png"),
         ([base, classes], "classes: has other classes than .*: maybe, yes"),
         ([base, tmp_path / "nowhere"], r"is not a folder with predictions\.csv; give data"),
         ([], "models: none is given"),
@@ -263,11 +263,11 @@ def test_pictures_that_a_run_was_trained_on_are_refused_unless_allowed(
         assert main([*begin, f"--data={digits}", f"--seed={seed}", f"--out={run}"]) == 0
     capsys.readouterr()
     assert main(["compare", *runs, f"--data={digits}"]) == 1
-    assert "was trained on these pictures" in (said := capsys.readouterr().err)
+    assert "were trained on these pictures" in (said := capsys.readouterr().err)
     assert "--allow-trained" in said
     assert not (tmp_path / "comparisons").exists()
     assert main(["compare", *runs, f"--data={digits}", "--allow-trained"]) == 0
-    assert "was trained on these pictures" in capsys.readouterr().out
+    assert "were trained on these pictures" in capsys.readouterr().out
 
 
 def pair(only_first: int, only_second: int, pictures: int, **row: float) -> Pair:

@@ -291,7 +291,7 @@ def test_one_class_alone_and_needless_names(models: list[str], digits: Path, tmp
     assert found.models[0].figures.pictures == sum(found.report.confusion[1]) == 12
     names = tmp_path / "names.txt"
     names.write_text("a\nb\nc\n")
-    with pytest.raises(InputError, match="names are given for models that carry their classes' names"):
+    with pytest.raises(InputError, match="classes: all models have class names of their own"):
         evaluate(models[:1], digits, out=tmp_path / "no", classes=names)
 
 

@@ -124,7 +124,7 @@ def test_faces_are_looked_at_as_their_run_was_evaluated_and_it_is_told(given: Se
     asked = verify_faces(given.model, given.pairs, given.data, out=tmp_path / "asked", crop_fraction=0.875)
     whole = verify_faces(given.model, given.pairs, given.data, out=tmp_path / "whole")
     assert (cropped.view, cropped.verification) == (asked.view, asked.verification)
-    for found, says in ((cropped, "0.875 of it (squash), bilinear, at"), (whole, "the whole of it")):
+    for found, says in ((cropped, "0.875 of the picture (squash), bilinear, at"), (whole, "the whole picture")):
         with (console := Console(width=200)).capture() as capture:
             show_verified(console, found)
         assert says in capture.get()
@@ -167,7 +167,7 @@ def test_missing_and_corrupt_pictures_are_listed_and_their_pairs_left_out(
     assert printed == json.loads((tmp_path / "out" / "report.json").read_text())
     assert printed["left_out"] == len(every) - len(left) > 1
     assert printed["one_person"] + printed["two_persons"] == len(left)
-    assert f"left out: {data / gone.person / str(gone)}: there is no such picture" in captured.err
+    assert f"left out: {data / gone.person / str(gone)}: no such picture exists" in captured.err
     assert f"left out: {face_file(data, damaged)}: is not a JPEG" in captured.err
     assert main([*arguments, "--max-corrupt", "1", "--out", str(tmp_path / "no")]) == 1
     assert "2 of 15 pictures cannot be read, max_corrupt allows 1" in capsys.readouterr().err

@@ -90,7 +90,7 @@ def test_a_runs_report_has_its_parts_and_its_figures(run: Path) -> None:
     text = " ".join(found.text.split())
     for said in (
         "Pictures by class and part class held out test",
-        "Groups: 5 held out, 5 test; none has pictures in two parts.",
+        "Groups: 5 held out, 5 test; none has pictures in several parts.",
         "bad<b>.png cannot be decoded",
         "inception_v4, variant paper, at 299×299 pixels",
         "2 of 2 epochs; mean learning rate of an epoch 0.1 to 0.1.",
@@ -121,7 +121,7 @@ def test_other_folders_and_files_of_others_are_refused(tmp_path: Path, capsys: p
     with pytest.raises(InputError, match="give a folder that train, evaluate or compare wrote"):
         write_report(tmp_path)
     assert main(["report", str(tmp_path / "none")]) == 1
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
     folder = write_run(tmp_path / "run")
     (folder / REPORT).write_text("mine")
     with pytest.raises(InputError, match=r"report\.html: already exists and is not a report"):

@@ -38,7 +38,7 @@ def test_figures_of_other_pictures_stand_alone() -> None:
     for found, says in ((few, False), (every, True)):
         with (console := Console(width=200)).capture() as capture:
             show_evaluation(console, found)
-        assert ("the paper's Table 2 has" in capture.get()) is says
+        assert ("the paper's Table 2 reports" in capture.get()) is says
         assert ("80.2 % (here: 1,000 of its 50,000 pictures)" in capture.get()) is says
 
 

@@ -144,7 +144,7 @@ def test_mistakes_keep_their_shapes_and_have_their_files_names(report: Report) -
     wide = np.zeros((10, 40, 3), np.uint8)
     figure = plots.mistakes(report, [wide, wide])
     assert [axis.get_title("left").split("\n")[0] for axis in figure.axes[:2]] == ["z", "w"]
-    assert figure.axes[0].get_title("left").split("\n")[1:] == ["said 99 %: b", "true: c"]
+    assert figure.axes[0].get_title("left").split("\n")[1:] == ["predicted (99 %): b", "true: c"]
     assert figure.axes[0].images[0].get_extent() == pytest.approx((-0.5, 39.5, 9.5, -0.5))
     assert figure.axes[0].get_aspect() == 1
 
