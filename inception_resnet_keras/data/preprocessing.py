@@ -129,7 +129,7 @@ def warn_if_unscaled(x: ArrayLike, *, what: str = "the model's input") -> bool:
     Examples:
         >>> warn_if_unscaled(preprocess_input([[0, 127.5, 255]]))
         False
-        >>> with warnings.catch_warnings(record=True) as caught:
+        >>> with warnings.catch_warnings(record=True, action="always") as caught:
         ...     warn_if_unscaled(np.zeros((1, 299, 299, 3)) + [0, 128, 255], what="the batch")
         True
         >>> str(caught[0].message).partition(";")[0]
