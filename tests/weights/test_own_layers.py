@@ -60,8 +60,13 @@ def assert_same_trunk(model: keras.Model, expected: keras.Model) -> None:
         np.testing.assert_array_equal(found[key].numpy(), weight.numpy(), err_msg=key)
 
 
-@pytest.mark.parametrize("ending", FORMATS)
-@pytest.mark.parametrize("around", [flat, nested, nested_twice, behind_an_adapter])
+@pytest.mark.parametrize(
+    ("around", "ending"),
+    [
+        *((flat, ending) for ending in FORMATS),
+        (nested, ".keras"), (nested, ".h5"), (nested_twice, ".weights.h5"), (behind_an_adapter, ".keras"),
+    ],
+)  # fmt: skip
 def test_the_network_is_loaded_from_a_file_of_a_larger_model(
     around: Callable[[keras.Model], keras.Model], ending: str, tmp_path: Path
 ) -> None:
