@@ -44,7 +44,7 @@ def kinds(line: str) -> tuple[list[str], float] | None:
         return None
     primitive, _, direction, *_ = fields[fields.index("exec") + 2 :]
     names = [primitive.replace("_", " ")]
-    if primitive in ("convolution", "inner_product", "matmul"):
+    if primitive in ("convolution", "inner_product", "matmul", "gemm_api"):
         names = ["convolutions and matrix products"]
         if primitive == "convolution":
             names.append(f"convolutions: {DIRECTIONS.get(direction, direction)}")

@@ -1,6 +1,6 @@
 """95 % intervals of metrics: shares, areas under curves, and metrics that are resampled.
 
-The interval of each metric was chosen by how often it covers the true value (guides/evaluation.md has the measured
+The interval of each metric was chosen by how often it covers the true value (guides/measurements.md has the measured
 coverage): near 0 and 1, and for few images, resampling and normal approximations give intervals that are too narrow.
 
 | interval | used for |
