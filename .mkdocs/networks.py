@@ -119,9 +119,9 @@ def _stage(graph: Graph, part: Part) -> str:
 
 def _part(graph: Graph, part: Part, source: str, shown: dict[tuple[Any, ...], str]) -> Iterable[str]:
     """One figure: its rows, its picture, its layers; or where an earlier variant has the same."""
-    heading = f"{part.title}, {part.figure}" if part.figure.startswith("Figure") else part.title
     times = f" × {part.times}" if part.times > 1 else ""
-    yield f"### {heading}{times} {{#{_anchor(graph, part)}}}\n"
+    heading = f"{part.title}{times} ({part.figure})" if part.figure.startswith("Figure") else part.title + times
+    yield f"### {heading} {{#{_anchor(graph, part)}}}\n"
     same = (part.title, part.figure, part.times, part.ops, graph.input_of(part))
     if same in shown:
         yield f"The same as in {shown[same]}.\n"
@@ -134,7 +134,8 @@ def _part(graph: Graph, part: Part, source: str, shown: dict[tuple[Any, ...], st
     yield _figure(graph.name, graph.variant, part.key, f"{graph.title} ({graph.variant}): {heading}")
     link = f"{_up(graph.name, PICTURES)}/explorer.html#network={graph.name}/{graph.variant}&open={part.key}"
     yield f"[{part.title} in the explorer]({link})\n"
-    yield '??? abstract "Layers"\n'
+    whose = f"each of the {part.times} blocks" if part.times > 1 else part.title
+    yield f'??? abstract "The layers of {whose}: shapes, parameters, multiply-adds"\n'
     layers = ["| layer | reads | operation | | output | parameters | multiply-adds |"]
     layers.append("| --- | --- | --- | --- | ---: | ---: | ---: |")
     for op in part.ops:
