@@ -136,12 +136,14 @@ def _part(graph: Graph, part: Part, source: str, shown: dict[tuple[Any, ...], st
     yield f"[{part.title} in the explorer]({link})\n"
     whose = f"each of the {part.times} blocks" if part.times > 1 else part.title
     yield f'??? abstract "The layers of {whose}: shapes, parameters, multiply-adds"\n'
-    layers = ["| layer | reads | operation | | output | parameters | multiply-adds |"]
-    layers.append("| --- | --- | --- | --- | ---: | ---: | ---: |")
+    layers = ["| layer | operation | output | parameters | multiply-adds | reads |"]
+    layers.append("| --- | --- | ---: | ---: | ---: | --- |")
     for op in part.ops:
-        reads = ", ".join(f"`{tail}`" if tail else "the input" for tail in op.inputs)
+        shape = shape_text(op.shape)
+        does = " · ".join(word for word in (op.title, op.detail) if word not in ("", shape))
         counts = f"{op.parameters:,} | {short(op.macs)}" if op.parameters else " | "
-        layers.append(f"| `{op.name}` | {reads} | {op.title} | {op.detail} | {shape_text(op.shape)} | {counts} |")
+        reads = ", ".join(f"`{tail}`" if tail else "the input" for tail in op.inputs)
+        layers.append(f"| `{op.name}` | {does} | {shape} | {counts} | {reads} |")
     yield "\n".join(f"    {line}" for line in layers) + "\n"
 
 
