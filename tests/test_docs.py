@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -297,6 +298,9 @@ class Page(HTMLParser):
         self._text.append(data)
 
 
+parsed = cache(Page)  # the site has some two hundred pages, and some tests read all
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built by the README's command, but elsewhere; a warning ends the build."""
@@ -317,7 +321,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_site_has_no_dead_links_and_every_page_is_reached(built: Path) -> None:
-    pages = {path: Page(path) for path in built.rglob("*.html") if path.name != "404.html"}
+    pages = {path: parsed(path) for path in built.rglob("*.html") if path.name != "404.html"}
     reached, dead = {built / "index.html"}, []
     for path, page in pages.items():
         if "architecture_plots" in path.parts:  # the explorer makes its links in the browser
@@ -345,17 +349,17 @@ def test_the_site_has_no_dead_links_and_every_page_is_reached(built: Path) -> No
 
 
 def test_the_site_has_every_public_name_command_and_recipe(built: Path) -> None:
-    api = Page(built / "python" / "inception_resnet_keras" / "index.html")
+    api = parsed(built / "python" / "inception_resnet_keras" / "index.html")
     for name in vars(inception_resnet_keras)["__all__"]:
         assert f"inception_resnet_keras.{name}" in api.anchors
         summary = inspect.cleandoc(getattr(inception_resnet_keras, name).__doc__).splitlines()[0]
         assert summary.replace("`", "") in api.text
     for section in ("Parameters:", "Returns:", "Raises:", "Examples:"):
         assert section in api.text
-    commands = Page(built / "inception_resnet_keras" / "guides" / "commands.html")
+    commands = parsed(built / "inception_resnet_keras" / "guides" / "commands.html")
     for verb in VERBS:
         assert f"usage: {PROGRAM} {verb} [-h]" in commands.text
-    recipes = Page(built / "inception_resnet_keras" / "guides" / "recipes.html")
+    recipes = parsed(built / "inception_resnet_keras" / "guides" / "recipes.html")
     for recipe in (ROOT / "inception_resnet_keras").glob("*/recipes/*.toml"):
         assert " ".join(recipe.read_text(encoding="utf-8").split()) in recipes.text
 
@@ -366,7 +370,7 @@ def in_text(docstring: str) -> str:
 
 
 def test_docstrings_are_shown_whole(built: Path) -> None:
-    api = Page(built / "python" / "inception_resnet_keras" / "index.html")
+    api = parsed(built / "python" / "inception_resnet_keras" / "index.html")
     returned = 0
     for name in vars(inception_resnet_keras)["__all__"]:
         function = getattr(inception_resnet_keras, name)
@@ -396,7 +400,7 @@ def test_signatures_are_broken_over_lines_and_show_their_defaults(built: Path) -
 
 
 def test_no_line_of_a_docstring_becomes_a_note(built: Path) -> None:
-    pages = {path: Page(path).notes for path in (built / "python").rglob("*.html")}
+    pages = {path: parsed(path).notes for path in (built / "python").rglob("*.html")}
     networks_pages = {built / "python/inception_resnet_keras/networks" / f"{name}.html" for name in networks.NETWORKS}
     assert {path for path, notes in pages.items() if notes} == networks_pages
     assert {note for notes in pages.values() for note in notes} == {"abstract"}, "the layers' tables"
@@ -411,7 +415,7 @@ FIGURES = [
 def test_a_networks_page_shows_its_tables_its_pictures_and_the_explorer(
     built: Path, name: str, variant: str, network: Network
 ) -> None:
-    page = Page(built / "python/inception_resnet_keras/networks" / f"{name}.html")
+    page = parsed(built / "python/inception_resnet_keras/networks" / f"{name}.html")
     module = importlib.import_module(f"inception_resnet_keras.networks.{name}")
     assert f"inception_resnet_keras.networks.{name}" in page.anchors
     explorer = f"../../../architecture_plots/{EXPLORER}#network={name}"
