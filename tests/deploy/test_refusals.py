@@ -73,11 +73,11 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options:
     [
         ({"include_top": False}, {}, r"its output is \(None, 1, 1, 10\); a classifier or an embedding,"),
         ({}, {"class_names": ["a"]}, "class_names: got 1 names, and the model has 3 outputs"),
-        ({}, {"preprocessing": "facenet"}, "and tiny .* scales pixels itself; leave it out"),
+        ({}, {"preprocessing": "facenet"}, "but tiny .* scales pixels itself; leave it out"),
         ({}, {"preprocessing": "imagenet"}, "preprocessing: got 'imagenet'; it takes 'inception' or"),
         ({"include_preprocessing": False}, {}, r"set preprocessing= \(.* to 'inception' or 'facenet' or"),
         ({"input_shape": (None, None, 3)}, {}, r"takes images of any size; give one with size= \(--size\)"),
-        ({}, {"size": 33}, "size: got 33×33, and tiny .* takes images of 32×32; leave it out"),
+        ({}, {"size": 33}, "size: got 33×33, but tiny .* takes images of 32×32; leave it out"),
     ],
 )
 def test_models_that_are_not_exported(

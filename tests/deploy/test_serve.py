@@ -443,7 +443,7 @@ def test_a_model_that_fails_on_a_picture_is_told_and_goes_on(
         patch.setattr(server.service.batcher, "_run", Held._with(server, broken))
         answer = client.post("/predict", content=pictures[0].read_bytes())
         assert answer.status_code == 500
-        assert answer.json()["error"].startswith("digits: gives NaN or infinity"), "its path is nobody's business"
+        assert answer.json()["error"].startswith("digits: computes NaN or infinity"), "its path is nobody's business"
     assert client.post("/predict", content=pictures[0].read_bytes()).status_code == 200
 
 

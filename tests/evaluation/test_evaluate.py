@@ -273,11 +273,11 @@ def test_corrupt_pictures_are_listed_up_to_a_bound(
 def test_classes_that_the_model_has_not_are_refused_with_the_lists(models: list[str], tmp_path: Path) -> None:
     folder = write_digits(tmp_path / "four", classes=4, per_class=1)
     with pytest.raises(
-        InputError, match=r"four: has 1 of 4 classes that .*one\.keras has not: '3'; its 3 .*'0', '1', '2'"
+        InputError, match=r"four: has 1 of 4 classes that .*one\.keras lacks: '3'; its 3 .*'0', '1', '2'"
     ):
         evaluate(models[:1], folder, out=tmp_path / "out")
     other = write_model(tmp_path / "other.keras", classes="0123")
-    with pytest.raises(InputError, match=r"other\.keras has 1 that .*one\.keras has not: '3'\. Use them one by one"):
+    with pytest.raises(InputError, match=r"other\.keras has 1 that .*one\.keras lacks: '3'\. Use them one by one"):
         evaluate(
             [models[0], str(other)], write_digits(tmp_path / "three", classes=3, per_class=1), out=tmp_path / "out"
         )
@@ -312,7 +312,7 @@ def test_what_a_user_of_keras_would_pass(models: list[str], digits: Path, tmp_pa
         ({"data": 3}, "data: got 3"),
         ({"out": 3}, "out: got 3"),
         ({"classes": "nowhere.txt"}, "nowhere.txt: cannot be read"),
-        ({"classes": ["a", "a"]}, "classes: names 'a' more than once"),
+        ({"classes": ["a", "a"]}, "classes: has 'a' more than once"),
         ({"classes": [1, 2]}, "classes: got"),
         ({"models": keras_model}, "has no names for its 3 classes"),
         ({"models": keras_model, "data": None}, "data: none is given"),

@@ -92,10 +92,10 @@ def test_a_checkpoint_of_faces_verifies_and_classifies_by_a_file_of_names(
     told = evaluate([str(weights)], data, out=tmp_path / "told", classes=names, crop_fraction=1.0).models[0]
     assert (told.notes, told.figures) == ([alone], scored.models[0].figures)
     names.write_text("Digit_2\nDigit_0\n")
-    with pytest.raises(InputError, match=r"2 names are given, .* has 3"):
+    with pytest.raises(InputError, match=r"got 2 names, and .* has 3"):
         evaluate([str(weights)], data, out=tmp_path / "no", classes=names)
     assert main(["evaluate", f"inception_v4={weights}", "--data", str(data)]) == 1
-    assert "the file is of inception_resnet_v1:facenet" in capsys.readouterr().err
+    assert "the file holds inception_resnet_v1:facenet" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -248,7 +248,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "layer": (
         lambda: of(lambda x: head(body(Doubled(name="mine")(x)))),
-        "'mine' is of class Doubled, which",
+        "'mine' has the class Doubled, which",
     ),
     "activation": (lambda: of(lambda x: head(body(x), tf.nn.crelu)), "has the activation 'crelu"),
     "training": (lambda: of(lambda x: head(trunk()(x, training=True))), "is called with training=True"),

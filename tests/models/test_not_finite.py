@@ -97,5 +97,5 @@ def test_nan_does_not_pass_for_slims_background() -> None:
 
 
 def test_nan_has_no_rank_among_imagenets_classes() -> None:
-    with pytest.raises(InputError, match="row 1 holds NaN"):
+    with pytest.raises(InputError, match="row 1 has NaN"):
         decode_predictions(np.stack([np.zeros(1000), np.full(1000, np.nan)]))

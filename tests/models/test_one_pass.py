@@ -85,7 +85,7 @@ def test_no_picture_at_all() -> None:
     [
         ([2.0, -1.0, 0.0], "means: its outputs are not probabilities that sum to 1"),
         ([0.9, 0.9, 0.1], "means: its outputs are not probabilities that sum to 1"),
-        ([np.nan, 0.5, 0.5], "means: gives NaN or infinity for 1 of 1 pictures, the first of them a.png"),
+        ([np.nan, 0.5, 0.5], "means: computes NaN or infinity for 1 of 1 pictures, the first of them a.png"),
     ],
 )
 def test_what_are_no_probabilities_is_refused(says: list[float], error: str) -> None:

@@ -148,7 +148,7 @@ def test_weights_of_an_ir_that_are_damaged_or_gone(exported: Any, tmp_path: Path
         weights.unlink()
     else:
         weights.write_bytes(weights.read_bytes()[: int(share * weights.stat().st_size)])
-    with pytest.raises(InputError, match=r"model\.xml: (is damaged|its weights are missing: model\.bin)"):
+    with pytest.raises(InputError, match=r"model\.xml: (is damaged|its weights are missing: put model\.bin)"):
         open_runtime(path)
 
 

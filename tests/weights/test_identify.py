@@ -107,7 +107,7 @@ def test_what_stands_beside_a_prefix_is_dropped_with_a_line(name: str) -> None:
         "backbone2": (),
     }
     report = plan(trunk_of(name), checkpoint_of(shapes)).report
-    assert report.dropped["outside of 'backbone.', which holds the network"] == [
+    assert report.dropped["outside 'backbone.', which holds the network"] == [
         *("fc.weight", "BoxPredictor/weights", "backbone2"),
     ]
 

@@ -64,7 +64,7 @@ def test_a_name_means_the_file_that_fits(
         (
             "imagenet",
             networks.find("inception_v4"),
-            r"\(paper\): it fits create_inception_v4\(variant=\"slim\"\)",
+            r"\(paper\): it was trained with create_inception_v4\(variant=\"slim\"\)",
         ),
         ("imagenet", V1, "it fits create_inception_resnet_v2"),
         ("vggface2", V2, r"it fits create_inception_resnet_v1\(variant=\"facenet\"\)"),
@@ -72,7 +72,7 @@ def test_a_name_means_the_file_that_fits(
         (
             "imagenet",
             edits.with_depths(V2, (5, 10, 5)),
-            r"of a network with \(10, 20, 10\) blocks, and the model has \(5, 10, 5\): leave depths out",
+            r"for a network with \(10, 20, 10\) blocks, and the model has \(5, 10, 5\): leave depths out",
         ),
         ("imagnet", V2, "it takes 'imagenet' perhaps: None, the path of a checkpoint, or 'imagenet'"),
     ],

@@ -201,11 +201,11 @@ def test_every_other_name_is_refused_by_name(value: Any, named: str, protocol: i
 @pytest.mark.parametrize(
     ("pickled", "complaint"),
     [
-        (b"\x80\x02cargparse\nNamespace\n}b.", "fills a Global as if"),
+        (b"\x80\x02cargparse\nNamespace\n}b.", "treats a Global as"),
         (b"\x80\x02cargparse\nNamespace\n)\x81(K\x01K\x02u.", "treats a Plain as a dict"),
-        (b"\x80\x02cargparse\nNamespace\nK\x01\x81.", "makes argparse.Namespace by NEWOBJ"),
-        (b"\x80\x02ctorch\nFloatStorage\n)\x81.", "makes torch.FloatStorage by NEWOBJ"),
-        (b"\x80\x02K\x01)\x81.", "makes a int by NEWOBJ"),
+        (b"\x80\x02cargparse\nNamespace\nK\x01\x81.", "creates argparse.Namespace by NEWOBJ"),
+        (b"\x80\x02ctorch\nFloatStorage\n)\x81.", "creates torch.FloatStorage by NEWOBJ"),
+        (b"\x80\x02K\x01)\x81.", "creates a int by NEWOBJ"),
         (b"\x80\x04]\x94(K\x01\x90.", "treats a list as a set"),
         (b"\x80\x02ccollections\nOrderedDict\n]K\x01a\x85R.", "than a dict or a list of pairs"),
         (b"\x80\x02ccollections\ndefaultdict\nK\x01\x85R.", "other than the name of a type"),

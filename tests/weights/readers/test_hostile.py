@@ -212,7 +212,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
         (member("link.ckpt", tarfile.LNKTYPE, "other"), "not a regular file"),
         (member("pipe.ckpt", tarfile.FIFOTYPE), "not a regular file"),
         (member("disk.ckpt", tarfile.BLKTYPE), "not a regular file"),
-        (member("readme.txt"), "holds 0 checkpoints among readme.txt"),
+        (member("readme.txt"), "has 0 checkpoints among readme.txt"),
     ],
 )
 def test_members_of_an_archive_are_checked(tmp_path: Path, info: tarfile.TarInfo, complaint: str) -> None:
@@ -249,8 +249,8 @@ def linked(name: str) -> zipfile.ZipInfo:
         ([("a\\b.ckpt-1.index", b"x")], "would be written outside"),
         ([("a/m.ckpt-1.index", b"x"), ("b/m.ckpt-1.index", b"x")], "would be written outside the folder or twice"),
         ([(linked("m.ckpt-1.index"), b"/etc/passwd")], "not a regular file"),
-        ([("m.ckpt-1.index", b"x"), ("n.ckpt-1.index", b"x")], "holds 2 checkpoints among m.ckpt-1.index, n.ckpt"),
-        ([("m.ckpt-1.meta", b"x")], "holds 0 checkpoints among no files"),
+        ([("m.ckpt-1.index", b"x"), ("n.ckpt-1.index", b"x")], "has 2 checkpoints among m.ckpt-1.index, n.ckpt"),
+        ([("m.ckpt-1.meta", b"x")], "has 0 checkpoints among no files"),
         ([(f"m.ckpt-{number}", b"x") for number in range(70)], "or 64 members"),
         ([("m.index", bytes(2000))], "unpacks to more than 1000 bytes"),
         ([("readme.txt", b"x")], "not of Keras, PyTorch or a TensorFlow checkpoint"),
