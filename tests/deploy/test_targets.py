@@ -247,7 +247,7 @@ def test_a_model_without_a_card_is_made_whole(tmp_path: Path, digits: Path, opti
     check = export_model(model, tmp_path / "m.onnx", "onnx", check=digits, **given)  # type: ignore[arg-type]
     found = open_runtime(tmp_path / "m.onnx")
     assert found.card.classes == ["0", "1", "2"]
-    assert any("names no classes" in note for note in check.notes)
+    assert any("has no class names" in note for note in check.notes)
     images = pixels(digits)
     scaled = images / 127.5 - 1 if given else images
     wanted = keras.ops.softmax(tiny.run(model, scaled)) if not given else tiny.run(model, scaled)

@@ -237,7 +237,7 @@ def test_what_cannot_be_averaged_is_refused(models: list[str], pictures: Path, t
         predict([], pictures)
     with pytest.raises(InputError, match="crops: got 5"):
         predict(models, pictures, crops=5)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="classes: names are given for models that carry their classes' names"):
+    with pytest.raises(InputError, match="classes: got names for models that have their own class names"):
         predict(models, pictures, classes=CLASSES)
     nameless = load_model(Path(models[0]))[0]
     with pytest.raises(InputError, match="has no names for its 3 classes"):

@@ -73,7 +73,7 @@ def test_class_names_of_a_file(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     assert read_class_names(path) == ["\udcff\udcfe"]  # as a folder of that name is read
     path.write_bytes(b"")
-    with pytest.raises(InputError, match="names no classes"):
+    with pytest.raises(InputError, match="has no class names"):
         read_class_names(path)
     with pytest.raises(InputError, match="No such file"):
         read_class_names(tmp_path / "nothing.txt")
