@@ -291,7 +291,7 @@ def test_evaluate_takes_sigmoids_that_keras_saved(
     given: dict[str, Any] = {"data": table, "classes": NAMES}
     found = evaluate(tmp_path / "bare.keras", out=tmp_path / "of test", **given)
     assert isinstance(found, LabelEvaluation)
-    assert "carries no thresholds" in found.models[0].notes[-1]
+    assert "has no thresholds" in found.models[0].notes[-1]
     assert found.report.mean_average_precision == pytest.approx(evaluated.report.mean_average_precision)
     labels, probabilities = told(trained, table, "test")
     decided = probabilities >= 0.5
