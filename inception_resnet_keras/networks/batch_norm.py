@@ -27,7 +27,7 @@ def settle_batch_norm(model: keras.Model, images: Any, *, batch_size: int = 32) 
         images: Training images, preprocessed as for `fit`: an array of shape (images, height, width, channels); or an
             iterable of batches, such as a `tf.data.Dataset`, of images or of (images, labels).
         batch_size: Number of images per batch, at least 1, if `images` is an array. Use the batch size of the
-            training, because the variance within a batch depends on it.
+            training, because all layers but the first read values that were normalised within their batch.
 
     Returns:
         None. The model is changed in place.
