@@ -238,7 +238,8 @@ def near_pairs(
     """Find the near-identical pairs between two sets of pictures.
 
     Args:
-        prints, others: The fingerprints of the two sets; every picture has a hash.
+        prints: The fingerprints of the first set; every picture has a hash.
+        others: The fingerprints of the second set; every picture has a hash.
         distance: The largest number of differing bits, of 64, between the two hashes.
         progress: Called with the number of `prints` done so far and the total.
         one_set: Whether `others` is the same set as `prints`; each pair is then returned once.

@@ -64,7 +64,8 @@ def balanced_order(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
     Args:
         labels: int (n,), the class of each picture. Classes without pictures are left out.
-        seed, epoch: Integers that determine the random order.
+        seed: The run's seed.
+        epoch: Number of the epoch, from 0.
 
     Returns:
         int64 (n,), in random order.
@@ -123,7 +124,8 @@ def inception_boxes(
     Args:
         sizes: (n, 2), the height and width of each picture.
         uniforms: (n, 4), uniform random numbers in [0, 1).
-        area, aspect: Lower and upper bound of the crop's share of the picture, and of its width / height.
+        area: Lower and upper bound of the crop's share of the picture.
+        aspect: Lower and upper bound of the crop's width / height.
 
     Returns:
         int32 (n, 4): top, left, height and width of each crop; the whole picture if no crop fits.

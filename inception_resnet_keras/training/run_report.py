@@ -30,7 +30,8 @@ def make_report(
     """Make the report on the evaluated pictures.
 
     Args:
-        training, held_out: The sources whose unreadable pictures the report lists.
+        training: The training pictures, whose unreadable ones the report lists.
+        held_out: The held-out pictures, whose unreadable ones the report lists.
         evaluated: The pictures that could be read.
         probabilities: (n, classes).
         thresholds: With several labels per picture, the labels' thresholds, chosen on the held-out pictures.
@@ -73,7 +74,8 @@ def write_report(
     """Write the charts, then report.json, which marks the run as finished.
 
     Args:
-        evaluated, report: The held-out pictures, and the report on them.
+        evaluated: The held-out pictures that could be read.
+        report: The report on the held-out pictures.
         test: The report on the test pictures.
     """
     from ..evaluation import plots
