@@ -216,8 +216,8 @@ def test_integers_of_32_bits_keep_their_sign_and_all_their_bits(dtype: Any) -> N
             tiff(COLOUR, photometric="rgb", extrasamples=["assocalpha"]),
             "holds 16-bit colours premultiplied by their opacity",
         ),
-        (tiff(DEEP.astype(np.float64), photometric="minisblack"), "is a TIFF file that is damaged or of a kind"),
-        (tiff(COLOUR[..., :3].astype(np.float32), photometric="rgb"), "is a TIFF file that is damaged or of a kind"),
+        (tiff(DEEP.astype(np.float64), photometric="minisblack"), "is a TIFF file that is damaged or of an unsupported kind"),
+        (tiff(COLOUR[..., :3].astype(np.float32), photometric="rgb"), "is a TIFF file that is damaged or of an unsupported kind"),
     ],
 )
 def test_tiff_files_that_pillow_cannot_read_or_misreads_are_refused(content: bytes, reason: str) -> None:
@@ -298,7 +298,7 @@ def test_hostile_and_damaged_files_are_refused_before_they_are_decoded() -> None
         (dicom(DEEP, syntax=DeflatedExplicitVRLittleEndian), "it is deflated"),
         (b"\0" * 128 + b"DICM" + b"\xff" * 64, "cannot be decoded"),
         (tiff(DEEP)[:-60], "cannot be decoded"),
-        (b"II*\0" + b"\xff" * 40, "is a TIFF file that is damaged or of a kind that is not read"),
+        (b"II*\0" + b"\xff" * 40, "is a TIFF file that is damaged or of an unsupported kind"),
     ):
         with pytest.raises(UnreadableImageError, match=reason):
             read_image(Path("picture"), content=content)
