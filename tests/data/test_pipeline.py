@@ -385,7 +385,7 @@ def test_wrong_arguments(source: Source, given_: dict[str, Any], says: str) -> N
 
 
 def test_workers_that_mix_take_pairs(source: Source) -> None:
-    with pytest.raises(InputError, match="an even number each"):
+    with pytest.raises(InputError, match="an even number of pictures for each"):
         epoch_of(source, POLICIES["mixed"], batch_size=6, shard=(0, 2))
 
 

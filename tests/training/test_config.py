@@ -266,7 +266,10 @@ def test_a_number_of_pictures_is_no_share_of_them() -> None:
         (["area=[1]"], r"area: got \(1,\); it takes two numbers"),
         (["max_corrupt=few"], "max_corrupt: got 'few'; it takes a number"),
         (["val_fraction=0"], "val_fraction: got 0.0; it takes a number above 0 and below 1"),
-        (["val_fraction=0.5", "test_fraction=0.5"], "test_fraction: got 0.5; it takes less than 0.5, because 0.5"),
+        (
+            ["val_fraction=0.5", "test_fraction=0.5"],
+            "test_fraction: got 0.5; it takes less than 0.5, because val_fraction is 0.5",
+        ),
         (["group=re:("], "group: got 're:\\('; it takes re: and a regular expression with a group"),
         (
             ["class_weight=blanced"],

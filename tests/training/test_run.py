@@ -141,7 +141,7 @@ def test_one_that_cannot_be_reached_is_not_taken_for_damaged(tmp_path: Path) -> 
 def test_another_networks_checkpoint_is_refused_and_nothing_changes(tmp_path: Path) -> None:
     assigned: list[np.ndarray] = []
     variable = SimpleNamespace(shape=(2, 3), assign=assigned.append)
-    with pytest.raises(InputError, match="of another network or configuration"):
+    with pytest.raises(InputError, match="to another network or configuration"):
         assign_variables({"model/00000/a/kernel": variable}, ARRAYS, tmp_path)
     with pytest.raises(InputError, match=r"differ in .*\(2, 3\)"):
         assign_variables({**dict.fromkeys(ARRAYS, variable)}, ARRAYS, tmp_path)

@@ -220,7 +220,7 @@ def test_a_folder_that_is_taken_is_told_first(unread: Path, tmp_path: Path, monk
 
 def test_workers_that_cannot_share_pairs_are_told_first(unread: Path) -> None:
     require_ready(config(data=str(unread), batch_size=6), (0, 2))
-    with pytest.raises(InputError, match=r"batch_size: got 6; .*an even number each"):
+    with pytest.raises(InputError, match=r"batch_size: got 6; .*an even number of pictures for each"):
         require_ready(config(data=str(unread), batch_size=6, mixup=0.2), (0, 2))
 
 

@@ -99,7 +99,7 @@ def test_a_step_that_does_not_fit_names_the_largest_batch_that_does() -> None:
         [sys.executable, "-m", "tests.training.crowded", "16"], capture_output=True, text=True, check=True
     )
     trying, said = done.stdout.splitlines()
-    assert "trying smaller ones" in trying
+    assert "trying smaller batches" in trying
     assert said.startswith(
         "batch_size: a step of 16 pictures of 32×32 does not fit in memory; the largest tried batch that fits"
     )
