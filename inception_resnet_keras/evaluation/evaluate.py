@@ -104,6 +104,7 @@ def evaluate(
         crop_fraction, crop_mode, interpolation: How an image becomes the network's input, instead of the way that the
             weights were published with. The fraction, in (0, 1], and the mode need crops=1: "squash" resizes the
             central `crop_fraction` of each side to the input, "center" keeps the aspect ratio and cuts out a square.
+            The interpolation is "bilinear", "bicubic", "lanczos" or "nearest". None keeps the model's own.
         classes: The class names in the order of the outputs, or a file with one name per line, for models without
             class names. A checkpoint's classes are then these, not those of ImageNet, however many there are.
         ema: Whether to use the moving averages that a checkpoint may have beside its weights.

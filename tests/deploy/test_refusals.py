@@ -104,7 +104,7 @@ def test_past_a_bound_nothing_is_left(
     assert main(command) == 1
     said = capsys.readouterr().err
     assert "it is not kept: the largest difference is" in said
-    assert "past 0" in said
+    assert "above 0" in said
     assert not list(tmp_path.iterdir())
 
 
@@ -135,7 +135,7 @@ def test_each_bound_can_fail() -> None:
     same = [[0.2, 0.8], [0.6, 0.4]]
     assert check_of(same, same, accuracy_drop=0.2) == []
     assert "accuracy drops from 90.00% to 80.00%" in check_of(same, same)[0]
-    assert "past 0.01" in check_of(same, [[0.3, 0.7], [0.6, 0.4]], accuracy_drop=0.2)[0]
+    assert "above 0.01" in check_of(same, [[0.3, 0.7], [0.6, 0.4]], accuracy_drop=0.2)[0]
     assert "top-1 agreement is 50.00%" in check_of(same, [[0.6, 0.4], [0.6, 0.4]], difference=9, accuracy_drop=0.2)[0]
     assert len(check_of(same, [[np.nan, 0.4], [0.6, 0.4]], agreement=0, accuracy_drop=0.2)) == 1
 
@@ -212,7 +212,7 @@ def test_what_is_not_installed_is_asked_for_where_it_is_needed(precision: str) -
     if precision == "float32":
         assert done.stdout.strip() == precision, done.stderr
     else:
-        assert "openvino in int8 is written with nncf, not installed here" in done.stderr
+        assert "openvino in int8 needs nncf, not installed here" in done.stderr
 
 
 def test_keras_on_another_engine_is_told(run: Path, tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_every_precision(
     assert (check.accuracy is not None) == (precision == "int8")
     if int8:  # the 24 are among those of `more_digits`, in other files
         assert check.pictures == check.labelled == 3 * 40 - 24
-        assert any("calibrated on 24 pictures only" in note for note in check.notes)
+        assert any("calibrated on only 24 pictures" in note for note in check.notes)
         assert any("24 pictures of" in note and "calibrated on their pixels" in note for note in check.notes)
     found = open_runtime(out)
     assert found.card.precision == precision  # type: ignore[attr-defined]

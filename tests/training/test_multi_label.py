@@ -255,7 +255,7 @@ def test_evaluate_scores_the_test_part_at_those_thresholds(
     right = float((said & (labels == 1)).sum())
     assert report.micro_f1 == pytest.approx(2 * right / float(said.sum() + labels.sum()))
     assert "test part" in evaluated.note
-    assert "too good" not in evaluated.note
+    assert "too optimistic" not in evaluated.note
     with (evaluated.folder / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [list(row)[3:] for row in rows] == [["split", *NAMES]] * 16

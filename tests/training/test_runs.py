@@ -174,7 +174,7 @@ def test_groups_and_a_test_part_that_is_seen_once(
     (run / "split.csv").unlink()
     status, _, error = here(capsys, ["evaluate", str(run)])
     assert status == 1
-    assert "cannot be known" in error
+    assert "are not known" in error
 
 
 def test_unreadable_pictures_are_left_out_and_named(finished: tuple[Path, str], data: Path) -> None:
