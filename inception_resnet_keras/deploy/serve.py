@@ -97,9 +97,7 @@ def serve(
         ValueError: The model is missing or damaged, an argument is out of range, or the port is not available.
 
     Examples:
-        This server stops as soon as its model is warm:
-
-        >>> import signal
+        >>> import signal  # to stop this server as soon as its model is warm
         >>> from inception_resnet_keras import serve
         >>> serve("runs/photos-1", port=0, max_batch=1, say=lambda line: signal.raise_signal(signal.SIGTERM))
 

@@ -101,10 +101,12 @@ def evaluate(
             other class is predicted.
         out: The folder to write, new or empty. None takes the next free one below evaluations/.
         crops: Crops per image: 1, 12 or 144 (as in the paper). Their probabilities are averaged.
-        crop_fraction, crop_mode, interpolation: How an image becomes the network's input, instead of the way that the
-            weights were published with. The fraction, in (0, 1], and the mode need crops=1: "squash" resizes the
-            central `crop_fraction` of each side to the input, "center" keeps the aspect ratio and cuts out a square.
-            The interpolation is "bilinear", "bicubic", "lanczos" or "nearest". None keeps the model's own.
+        crop_fraction: The central share of the image that becomes the network's input, in (0, 1]; only with crops=1.
+            None takes the share that the weights were published with.
+        crop_mode: "squash" resizes the central `crop_fraction` of each side to the input; "center" keeps the aspect
+            ratio and cuts out a square; only with crops=1. None takes the mode that the weights were published with.
+        interpolation: "bilinear", "bicubic", "lanczos" or "nearest". None takes the interpolation that the weights were
+            published with.
         classes: The class names in the order of the outputs, or a file with one name per line, for models without
             class names. A checkpoint's classes are then these, not those of ImageNet, however many there are.
         ema: Whether to use the moving averages that a checkpoint may have beside its weights.

@@ -170,12 +170,18 @@ def verify_faces(
             evaluated.
         out: The folder to write, new or empty. None takes the next free one below evaluations/.
         mirror: Whether to embed each face mirrored as well, and average the distances.
-        crop_fraction, crop_mode, interpolation: As for `evaluate`, for images that show more than the face.
+        crop_fraction: The central share of the image that becomes the network's input, in (0, 1], for images that show
+            more than the face. None takes the model's own.
+        crop_mode: "squash" or "center", as for `evaluate`. None takes the model's own.
+        interpolation: "bilinear", "bicubic", "lanczos" or "nearest". None takes the model's own.
         ema: Whether to use the moving averages that a checkpoint may have beside its weights.
-        preprocessing, precision, trust: As for `evaluate`.
+        preprocessing: The pixel range that the model expects, as `preprocess_input` names it. None measures it.
+        precision: The precision that a Keras model computes in, as for `evaluate`. None keeps the model's own.
+        trust: Whether to load a SavedModel with operations that `export_model` does not write.
         batch_size: The number of images that go through the model at once, at least 1.
         max_corrupt: The number of images that may be missing or unreadable, or a fraction below 1.
-        progress: As for `evaluate`.
+        progress: Called as `progress(step, done, total)`, as for `evaluate`. None shows a bar in a terminal and a
+            changing line in a notebook.
 
     Returns:
         A `FaceVerification`. Its `verification` holds the accuracy, the threshold and the standard deviation over the
