@@ -23,10 +23,10 @@ _ELEMENTWISE = ("Add", "Subtract", "Multiply", "Divide")
 
 
 def stay_as_written(model: Any) -> None:
-    """Changes a float32 `openvino.Model` so that the plugin replaces none of its operations; it computes the same.
+    """Rewrite a float32 `openvino.Model` so that the plugin replaces none of its operations; its outputs stay the same.
 
-    The plugin turns a MaxPool of opset 8 into one of opset 1, joins a dense layer with its bias, moves a transposition
-    of the pixels behind their scaling, and adds the negative of a mean in place of subtracting it.
+    Without this, the plugin turns a MaxPool of opset 8 into one of opset 1, joins a dense layer with its bias, moves a
+    transposition of the pixels behind their scaling, and adds the negative of a mean instead of subtracting the mean.
     """
     for node in model.get_ordered_ops():
         if node.get_type_name() == "MaxPool":
@@ -68,7 +68,7 @@ def _dense_as_convolution(node: Any) -> None:
 
 
 def _centring_as_mvn(node: Any) -> None:
-    """x - mean(x) as the one operation that subtracts each image's mean."""
+    """Replace x - mean(x) by the single operation that subtracts the mean of each image."""
     import openvino.opset13 as opset
 
     given, mean = node.input_value(0), node.input_value(1).get_node()
@@ -82,7 +82,7 @@ def _centring_as_mvn(node: Any) -> None:
 
 
 def _scale_before_transposing(model: Any) -> None:
-    """Puts the arithmetic with constants that follows the transposition of the pixels before it."""
+    """Move the arithmetic with constants that follows the transposition of the pixels in front of it."""
     import openvino.opset13 as opset
 
     node = _only_consumer(model.input(0).get_node())
