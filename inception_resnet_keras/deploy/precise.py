@@ -77,7 +77,8 @@ def _centring_as_mvn(node: Any) -> None:
     axes = mean.input_value(1).get_node()
     if axes.get_type_name() != "Constant":
         return
-    centred = opset.mvn(given, np.sort(axes.data.ravel()), False, 1e-9, "outside_sqrt")  # no variance: no epsilon
+    # False: MVN does not divide by the variance, so that epsilon has no effect.
+    centred = opset.mvn(given, np.sort(axes.data.ravel()), False, 1e-9, "outside_sqrt")
     node.output(0).replace(centred.output(0))
 
 
@@ -102,7 +103,7 @@ def _scale_before_transposing(model: Any) -> None:
             break
         place = constants.index(True)
         values = operands[place].get_node().data
-        if values.ndim == len(axes):  # as its pixels lie before the transposition
+        if values.ndim == len(axes):  # in the axis order before the transposition
             values = np.transpose(values, np.argsort(axes))
         elif values.size != 1:
             break

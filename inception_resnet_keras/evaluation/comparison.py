@@ -160,8 +160,8 @@ class Comparison:
     def markdown(self) -> str:
         """The table and the sentences, in Markdown."""
         rows = [cells for pair in self.pairs for cells in _cells(pair)]
-        said = [self.heading, *self.notes]
-        texts = [*map(markdown_text, said), markdown_table(HEADER, rows), *map(markdown_text, self.sentences)]
+        lines = [self.heading, *self.notes]
+        texts = [*map(markdown_text, lines), markdown_table(HEADER, rows), *map(markdown_text, self.sentences)]
         return "\n\n".join(texts) + "\n"
 
     def latex(self) -> str:

@@ -168,14 +168,14 @@ def evaluate(
     dataset = chosen.data
     written = None if out is None else path_of("out", out)
     target = EVALUATIONS, real_path(dataset.replace(":", "-")).name, [source_part(dataset)[0]]
-    with new_folder(written, *target) as folder, progress_of(given=progress) as tell:
+    with new_folder(written, *target) as folder, progress_of(given=progress) as show:
         # Open the images and the models, and look for images that a model was trained on.
-        reading = partial(tell, "reading headers")
+        reading = partial(show, "reading headers")
         source = open_source(chosen.place, least_classes=1, max_corrupt=max_corrupt, progress=reading)
         source = replace(source, groups=picture_groups(source, group, str(chosen.place)))
         subjects = [speed_up(each.open(), precision, batch_size) for each in sources]
         source = with_models_range(source, common_value_range(subjects), dataset)
-        comparing = partial(tell, "comparing with the training pictures")
+        comparing = partial(show, "comparing with the training pictures")
         source, note = chosen.select(source, comparing, allow_trained=boolean("allow_trained", allow_trained))
         subjects = with_thresholds(source, subjects, dataset)
         if named and all(subject.classes for subject in subjects):
@@ -205,7 +205,7 @@ def evaluate(
             crops=crops,
             batch_size=batch_size,
             several=source.multi_label,
-            progress=partial(tell, "evaluating"),
+            progress=partial(show, "evaluating"),
         )
         if not len(read):
             raise InputError(

@@ -219,7 +219,7 @@ def verify_faces(
     if not data.is_dir():
         raise InputError(f"{data}: is not a folder; give a folder with one folder of pictures per person")
     target = EVALUATIONS, f"{real_path(data).name}-{pairs.stem}", [data]
-    with new_folder(written, *target) as folder, progress_of(given=progress) as tell:
+    with new_folder(written, *target) as folder, progress_of(given=progress) as show:
         # Each face is embedded once, however many pairs it is in.
         faces = sorted({face for pair in every for face in pair[1:]})
         corrupt = CorruptPictures(max_corrupt, len(faces))
@@ -241,7 +241,7 @@ def verify_faces(
             [replace(subject, view=view)],
             flip=mirror,
             batch_size=batch_size,
-            progress=partial(tell, "embedding"),
+            progress=partial(show, "embedding"),
         )
         # Judge the pairs whose images could both be read.
         place = {existing[index]: row for row, index in enumerate(read)}

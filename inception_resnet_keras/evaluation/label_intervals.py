@@ -33,9 +33,9 @@ def label_values(
         units: The units of the n images.
     """
     found = []
-    for true, said, scores in zip(labels.T.astype(bool), predicted.T.astype(bool), probabilities.T, strict=True):
-        hits = np.stack([true & said, true & said, ~true & ~said, true & said], axis=1)
-        among = np.stack([said, true, ~true, true | said], axis=1)
+    for true, claimed, scores in zip(labels.T.astype(bool), predicted.T.astype(bool), probabilities.T, strict=True):
+        hits = np.stack([true & claimed, true & claimed, ~true & ~claimed, true & claimed], axis=1)
+        among = np.stack([claimed, true, ~true, true | claimed], axis=1)
         precision, recall, specificity, jaccard = shares(hits, among, units)
         values = {"precision": precision, "recall": recall, "specificity": specificity, "f1": f1_of(jaccard)}
         if true.any() and not true.all():
