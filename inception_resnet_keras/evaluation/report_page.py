@@ -121,7 +121,7 @@ img{display:block;max-width:100%;height:auto}
 .w420{width:420px}.w560{width:560px}.w720{width:720px}.w900{width:900px}
 pre{background:var(--card);border:1px solid var(--line);border-radius:6px;padding:10px 14px;white-space:pre-wrap;
 font:.9rem/1.5 ui-monospace,monospace}
-@media print{body{font-size:10.5pt}main{max-width:none;padding:0}nav{display:none}h2{break-after:avoid}
+@media print{body{font-size:10.5pt}main{max-width:none;padding:0}nav{display:none}h2,h2+p{break-after:avoid}
 figure,tr,pre{break-inside:avoid}.wide{overflow:visible}th,td{padding-right:8px}a{color:inherit}}
 @page{margin:18mm 16mm}
 """
