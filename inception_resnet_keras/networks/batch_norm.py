@@ -85,12 +85,12 @@ def _pooled_statistics(
             mean, variance = _numbers(layer.moving_mean), _numbers(layer.moving_variance)
             if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
                 raise InputError(f"images: the input of {layer.name} has NaN or infinite values; nothing was changed")
-            of_means, of_squares = sums[index]
-            sums[index] = (of_means + size * mean, of_squares + size * (variance + mean**2))
+            means, squares = sums[index]
+            sums[index] = (means + size * mean, squares + size * (variance + mean**2))
     if not count:
         raise InputError("images: got no images; give the images that the model was trained on")
     # Var[x] = E[x²] - E[x]², over all batches; rounding may make it slightly negative.
-    pooled = [(of_means / count, of_squares / count) for of_means, of_squares in sums]
+    pooled = [(means / count, squares / count) for means, squares in sums]
     return [(mean, np.maximum(square - mean**2, 0.0)) for mean, square in pooled]
 
 

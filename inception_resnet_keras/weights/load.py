@@ -120,9 +120,9 @@ def load_weights(
             made.report.notes.append(no_checksums(path))
     # The report also notes what weights do not show, if the file does: scales, padding, other layers.
     flat = flattened(model)
-    here = None if flat is None else recognise_model(flat)
-    if here is not None and made.report.network:
-        made.report.notes += _other_scales(here, made) + _other_padding(here, made)
+    built = None if flat is None else recognise_model(flat)
+    if built is not None and made.report.network:
+        made.report.notes += _other_scales(built, made) + _other_padding(built, made)
     made.report.notes += _other_layers(made)
     log.info("%s", made.report)
     return made.report
@@ -178,9 +178,9 @@ def is_name(source: str | PathLike[str]) -> bool:
     return bool(like_a_name) and not is_checkpoint(Path(text))
 
 
-def _other_scales(here: NetworkDescription, made: LoadPlan) -> list[str]:
+def _other_scales(built: NetworkDescription, made: LoadPlan) -> list[str]:
     """A note if residual scales differ from the file's, or, if it has none, from those of the released network."""
-    if here.scales is None:
+    if built.scales is None:
         return []
     trained = made.trained.scales if made.trained else None
     if trained is None and made.report.source == OURS.source:
@@ -188,18 +188,18 @@ def _other_scales(here: NetworkDescription, made: LoadPlan) -> list[str]:
     theirs_in = "the file's graph" if trained else f"{made.report.source}'s own network"
     trained = trained or networks.scales(networks.find(made.report.network, made.report.variant))
     # One of the networks may end before its last blocks.
-    for block, mine, theirs in zip(networks.block_names(here.network), here.scales, trained, strict=False):
+    for block, mine, theirs in zip(networks.block_names(built.network), built.scales, trained, strict=False):
         if abs(mine - theirs) > 1e-9:
             return [f"residual scales differ in block {block}01: the model has {mine}, {theirs_in} {theirs}"]
     return []
 
 
-def _other_padding(here: NetworkDescription, made: LoadPlan) -> list[str]:
+def _other_padding(built: NetworkDescription, made: LoadPlan) -> list[str]:
     """A note if the padding differs from the graph's in the file. Bare weights fit either padding."""
     trained = made.trained
-    if trained is None or not trained.configured or trained.padding == here.padding:
+    if trained is None or not trained.configured or trained.padding == built.padding:
         return []
-    return [f"padding differs: the model has {here.padding!r}, the file's graph {trained.padding!r}"]
+    return [f"padding differs: the model has {built.padding!r}, the file's graph {trained.padding!r}"]
 
 
 def _other_layers(made: LoadPlan) -> list[str]:
@@ -434,10 +434,10 @@ def _head(key: str) -> str:
     return names.place(key) if key.partition("/")[0] in _head_layers() else ""
 
 
-def _differs_in_channels(key: str, there: Shape, shape: Shape) -> bool:
+def _differs_in_channels(key: str, stored: Shape, shape: Shape) -> bool:
     """Whether a tensor is the network's first kernel for images with another number of channels."""
     first = key == f"{names.inside(names.STEM, 'conv', 1)}/kernel"
-    return first and len(there) == 4 and (*there[:2], there[3]) == (*shape[:2], shape[3]) and there[2] != shape[2]
+    return first and len(stored) == 4 and (*stored[:2], stored[3]) == (*shape[:2], shape[3]) and stored[2] != shape[2]
 
 
 def _of_network(key: str) -> bool:
@@ -558,39 +558,39 @@ class _Mapping:
         # What may differ on purpose: the background class, and the number of image channels.
         tensor = self.checkpoint.tensors[name]
         source = TensorSource(name, kernel_first=self.table.channels_first)
-        there = in_keras_layout(tensor.shape, self.table.channels_first)
+        stored = in_keras_layout(tensor.shape, self.table.channels_first)
         self.used.add(name)
         classifier = key.partition("/")[0] in _CLASSIFIERS
-        same_input = there[:-1] == shape[:-1]
+        same_input = stored[:-1] == shape[:-1]
         dropping = classifier and self.table.background and drops_background(self._classes(key), shape[-1])
-        if dropping and there == (*shape[:-1], BACKGROUND):
+        if dropping and stored == (*shape[:-1], BACKGROUND):
             source.background = True
             self._note(self.report.changed, f"class 0 of {BACKGROUND}, the background, removed", key)
-        elif self.channels == "adapt" and _differs_in_channels(key, there, shape) and there[2] == RGB:
+        elif self.channels == "adapt" and _differs_in_channels(key, stored, shape) and stored[2] == RGB:
             source.channels = shape[2]
             self._note(self.report.changed, f"adapted from {RGB} channels of the image to {shape[2]}", key)
-        elif dropping or there != shape:
+        elif dropping or stored != shape:
             # Any other difference is a problem. The shapes often show how the model should be built.
-            self.problems.append(f"{name}: has shape {there}, the model's {key} has {shape}")
-            if _differs_in_channels(key, there, shape):
+            self.problems.append(f"{name}: has shape {stored}, the model's {key} has {shape}")
+            if _differs_in_channels(key, stored, shape):
                 self.hints[
                     f'the file is for images with {RGB} channels: channels="adapt" adapts its kernel to {shape[2]}'
-                    if there[2] == RGB
-                    else f"the file is for images with {there[2]} channels: input_shape=(…, …, {there[2]}) fits it; "
+                    if stored[2] == RGB
+                    else f"the file is for images with {stored[2]} channels: input_shape=(…, …, {stored[2]}) fits it; "
                     f"only kernels with {RGB} channels can be adapted"
                 ] = None
             if _head(key) == names.EMBEDDING:
                 widths = {table.embedding: variant for variant, table in networks.NETWORKS[self.report.network].items()}
-                other = f"variant={widths[there[-1]]!r} builds it, and " if there[-1] in widths else ""
+                other = f"variant={widths[stored[-1]]!r} builds it, and " if stored[-1] in widths else ""
                 self.hints[
-                    f"the file's embedding has {there[-1]} numbers: {other}a model with include_top=False loads its "
+                    f"the file's embedding has {stored[-1]} numbers: {other}a model with include_top=False loads its "
                     "trunk"
                 ] = None
-            if _head(key) == names.AUX and len(there) == 4 and there[2:] == shape[2:] and self.identity:
+            if _head(key) == names.AUX and len(stored) == 4 and stored[2:] == shape[2:] and self.identity:
                 fitting = self.identity.description.factory_options().get("input_shape", USUAL_INPUT)
                 self.hints[f"the file's auxiliary head is for another image size: input_shape={fitting} fits it"] = None
             if classifier and same_input:
-                self.hints[f"num_classes={there[-1]} keeps the file's classes"] = None
+                self.hints[f"num_classes={stored[-1]} keeps the file's classes"] = None
                 self._hint_at_new_head(key)
         # The source's gamma, which batch norms here do not have, is folded into the kernel and the moving mean.
         if origin and origin.gamma:

@@ -159,19 +159,19 @@ def resolve(name: str, model: Mapping[str, Shape], new_head: NewHead = False) ->
     return serving[0]
 
 
-def _serves(there: int | None, here: int) -> bool:
+def _serves(stored: int | None, wanted: int) -> bool:
     """Whether a file's classifier fits: the same number of classes, or one more, the background."""
-    return there == here or drops_background(there, here)
+    return stored == wanted or drops_background(stored, wanted)
 
 
 def _another_head(name: str, files: list[Weights], classes: int | None, *, having_aux: bool) -> InputError:
     build = f"build the model with weights=None, then load_weights(model, {name!r}, new_head="
     if not having_aux:
         return InputError(f"weights: {name!r} has no auxiliary head; for a new one, {build}'aux')")
-    there = sorted({file.classes for file in files if file.classes is not None})
+    published = sorted({file.classes for file in files if file.classes is not None})
     return InputError(
-        f"weights: {name!r} has {' or '.join(map(str, there))} classes, and the model {classes}: "
-        f"num_classes={there[0]} keeps the file's; for a new classifier, {build}True)"
+        f"weights: {name!r} has {' or '.join(map(str, published))} classes, and the model {classes}: "
+        f"num_classes={published[0]} keeps the file's; for a new classifier, {build}True)"
     )
 
 
