@@ -163,14 +163,15 @@ def test_mediapipe_classifies_by_the_file_alone(exported: Any, run: Path, digits
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["openvino", "onnx"])
 def test_openvinos_model_api_classifies_by_the_file_alone(exported: Any, run: Path, digits: Path, format: str) -> None:
+    from model_api.adapters import OpenvinoAdapter, create_core
     from model_api.models import Model
-    from openvino import Core
 
-    images, core = pictures(digits), None
-    if format == "onnx":  # which cannot hold the precision that OpenVINO is to compute it in
-        core = Core()
-        core.set_property("CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    model = Model.create_model(str(exported[format][0]), device="CPU", core=core)
+    images, path = pictures(digits), str(exported[format][0])
+    if format == "openvino":
+        model = Model.create_model(path, device="CPU")
+    else:  # the file cannot hold the precision in which OpenVINO is to compute it
+        setting = {"INFERENCE_PRECISION_HINT": "f32"}
+        model = Model.create_model(OpenvinoAdapter(create_core(), path, device="CPU", plugin_config=setting))
     names = ["_".join(name.split()) for name in CARD.classes]
     assert model.params.labels == names
     for image, row in zip(images, open_runtime(run).run(images), strict=True):
