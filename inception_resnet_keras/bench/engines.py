@@ -1,7 +1,7 @@
 """The contenders of a benchmark: how they are named, the files that they need, and the engines that run them.
 
 Every contender takes pixels of 0 to 255 and returns probabilities or an embedding. The top of this module imports
-nothing heavy, because `bench --help` prints the grammar.
+nothing heavy, because `bench --help` prints what contenders may be.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -40,25 +39,6 @@ PRECISIONS: dict[str, tuple[str, ...]] = {
     **{name: target.precisions for name, target in FORMATS.items()},
     **dict.fromkeys(IN_TORCH, ("float32", "tf32", "bfloat16")),
 }
-
-GRAMMAR = f"""\
-A contender is WHAT[+FORM][@ENGINE[,PRECISION]]
-
-  WHAT       a network of this package, NETWORK[:VARIANT], such as inception_resnet_v2:slim
-             {APPLICATIONS}   (Keras's own InceptionResNetV2)
-             {TIMM}{TIMM_NETWORKS[0]}, {TIMM}{TIMM_NETWORKS[1]}   (if torch and timm are installed)
-             a run's folder, or any Keras model in a .keras or .h5 file
-             an exported model: a .onnx, .xml or .tflite file, or a SavedModel's folder; it keeps its precision
-  FORM       for graph and xla: {OPTIMIZED}, with optimize_for_inference, which exports always use;
-             {APART}, the same without joining sibling 1×1 convolutions;
-             for training a network: {FIT}, with Keras's `fit` instead of the step of `train`,
-             {PLAIN}, with that step but Keras's batch norm instead of the fused kernel
-  ENGINE     for Keras models: {", ".join(IN_TENSORFLOW)}, or exported first: {", ".join(FORMATS)}
-             for timm: {", ".join(IN_TORCH)}
-  PRECISION  {(chr(10) + 13 * " ").join(f"for {engine}: {', '.join(kinds)}" for engine, kinds in PRECISIONS.items())}
-
-The first engine and precision are the defaults. float32 is exact; tf32 is faster on NVIDIA GPUs.
-Examples: inception_resnet_v2:slim+{OPTIMIZED}@xla,mixed_bfloat16   inception_v4:slim@openvino,int8   run/model.xml"""
 
 
 @dataclass(frozen=True)
@@ -152,39 +132,8 @@ def _subject(argument: str, what: str) -> tuple[str, str, tuple[str, ...]]:
         raise InputError(f"{argument}: {error}") from None
 
 
-class Preset(NamedTuple):
-    """A set of contenders, the baseline first, with batch sizes. about: A description for `--help`."""
-
-    about: str
-    contenders: list[str]
-    inference: tuple[int, ...]
-    training: tuple[int, ...] = ()
-    size: int = 299
-
-
-_SLIM, _V4 = "inception_resnet_v2:slim", "inception_v4:slim"
-_ON_CPU = f"""\
-{APPLICATIONS}@graph {_SLIM}@graph {_SLIM}+{OPTIMIZED}@graph {_SLIM}@xla {_SLIM}+{OPTIMIZED}@xla
-{_SLIM}@openvino {_SLIM}@openvino,bfloat16 {_SLIM}@openvino,int8 {_SLIM}@onnx {_SLIM}@onnx,int8
-{_SLIM}@litert {_SLIM}@litert,int8 {TIMM}inception_resnet_v2@eager {TIMM}inception_resnet_v2@compile"""
-_HOW_ON_GPU = product((_SLIM, _V4), PRECISIONS["graph"][1:], IN_TENSORFLOW, ("", f"+{OPTIMIZED}"))
-_ON_GPU = [
-    *(f"{APPLICATIONS}@{engine},{how}" for how, engine in product(("mixed_bfloat16", "tf32"), IN_TENSORFLOW)),
-    *(f"{network}{form}@{engine},{precision}" for network, precision, engine, form in _HOW_ON_GPU),
-    *(f"{TIMM}{network}@{engine},bfloat16" for network, engine in product(TIMM_NETWORKS, IN_TORCH)),
-]
-_V1 = "inception_resnet_v1:paper"
-_IN_TRAINING = f"{_V1}+{FIT}@graph {_V1}+{FIT}@xla {_V1}+{PLAIN}@graph {_V1}@graph {_V1}@graph,mixed_bfloat16"
-PRESETS = {
-    "cpu": Preset("ResNet-v2 slim: TensorFlow, exports, and the peers", _ON_CPU.split(), (1, 8)),
-    "gpu": Preset("ResNet-v2 slim and v4, and the peers", _ON_GPU, (1, 32, 128, 256), (64, 128, 256)),
-    "train": Preset("training steps of ResNet-v1, by `fit` and as in `train`", _IN_TRAINING.split(), (), (16,), 224),
-}
-
-
 # Files: weights that behave like trained ones, reference outputs, exports.
 CHECKED, CALIBRATED = 8, 64  # numbers of images for the comparison of outputs, and for the calibration of int8
-SPREAD = 3.0  # standard deviation of the logits
 
 
 Made = TypeVar("Made")
@@ -317,63 +266,20 @@ def _keras_outputs(contender: Contender, source: Path, images: np.ndarray) -> tu
     import keras
     import tensorflow as tf
 
+    from ..models.multiply_adds import multiply_adds
+    from ..networks.batch_norm import imitate_training
     from ..networks.build import build
 
     keras.utils.set_random_seed(0)
     options: dict[str, Any] = {"input_shape": images.shape[1:]}
     if contender.kind == "applications":
-        settle(keras.applications.InceptionResNetV2(weights=None, **options), images / 127.5 - 1).save(source)
+        imitate_training(keras.applications.InceptionResNetV2(weights=None, **options), images / 127.5 - 1).save(source)
     elif contender.kind == "network":
         options |= {"include_preprocessing": True, "dtype": "float32"}
-        settle(build(networks.find(*contender.table), **options), images).save(source)
+        imitate_training(build(networks.find(*contender.table), **options), images).save(source)
     model = open_keras(contender, source, images.shape[1:3]).reference
     forward = tf.function(lambda x: model(x, training=False), autograph=False)
     return forward(tf.constant(images)).numpy(), multiply_adds(forward, images.shape)
-
-
-def multiply_adds(function: Any, shape: tuple[int, ...]) -> int:
-    """Multiply-adds per image of the convolutions and matrix products in a `tf.function` of pixels; 0 if unknown.
-
-    shape: (batch, height, width, 3) of the call; the function is traced if it has no trace of this shape.
-    """
-    import tensorflow as tf
-
-    total = 0
-    for operation in function.get_concrete_function(tf.TensorSpec(shape, tf.float32)).graph.get_operations():
-        if operation.type in ("PartitionedCall", "StatefulPartitionedCall", "While", "StatelessWhile"):
-            return 0  # its inner graph is not counted
-        if operation.type not in ("Conv2D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2"):
-            continue
-        outputs = operation.outputs[0].shape.num_elements()
-        left, right = (each.shape.as_list() for each in operation.inputs[:2])
-        if outputs is None or None in right:
-            return 0
-        if operation.type == "Conv2D":
-            total += outputs * right[0] * right[1] * right[2]
-        elif operation.type == "DepthwiseConv2dNative":
-            total += outputs * right[0] * right[1]
-        else:
-            turned = operation.get_attr("transpose_a" if operation.type == "MatMul" else "adj_x")
-            total += outputs * left[-2 if turned else -1]
-    return total // shape[0]
-
-
-def settle(model: keras.Model, images: np.ndarray) -> keras.Model:
-    """Set batch norms to the statistics of their inputs, and scale a classifier's logits as in a trained network.
-
-    Initial statistics do not normalise: after 244 convolutions, numbers are too small for half precision and int8, or
-    denormal and slow. Besides, 8 bits cannot distinguish 1,000 almost equal probabilities.
-    """
-    import keras
-
-    from ..networks.batch_norm import settle_batch_norm
-
-    settle_batch_norm(model, images)
-    if getattr(model.layers[-1], "activation", None) is keras.activations.softmax:
-        spread = float(keras.ops.std(keras.ops.log(keras.ops.maximum(model(images, training=False), 1e-30))))
-        head = next(layer for layer in reversed(model.layers) if layer.weights)
-        head.set_weights([SPREAD / spread * weight for weight in head.get_weights()])
-    return model
 
 
 def open_keras(contender: Contender, file: Path, size: tuple[int, int], policy: str = "float32") -> ExportableModel:
@@ -564,6 +470,8 @@ class KerasEngine(Engine):
         return found
 
     def multiply_adds(self) -> int:
+        from ..models.multiply_adds import multiply_adds
+
         model, takes = self.trained, (1, *self.size, 3)
         return multiply_adds(self.tf.function(lambda images: model(images, training=False), autograph=False), takes)
 

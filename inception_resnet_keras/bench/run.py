@@ -7,28 +7,20 @@ shifts by one from round to round, so that a machine that slows down affects all
 from __future__ import annotations
 
 import gc
-import multiprocessing
-import os
-import platform
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import distributions
 from pathlib import Path
-from subprocess import DEVNULL, SubprocessError, check_output
 from typing import Any
 
 from .. import networks
 from ..common.arguments import number_between, one_of, positive_integer
-from ..common.chatter import hush_engine
-from ..common.devices import is_out_of_memory, largest_that_fits, usable_cores
+from ..common.devices import largest_that_fits
 from ..common.errors import InputError, refuse
-from ..common.machine import processor_name
-from ..common.packages import required
+from ..common.machine import benchmarked_machine
+from ..common.worker import WorkerError, run_in_worker
 from ..deploy.formats import FORMATS
 from ..networks.trace import minimum_side
 from . import engines
@@ -95,50 +87,15 @@ def own_size(contenders: Iterable[Contender]) -> tuple[int, int] | None:
     files = [contender for contender in contenders if contender.kind in ("file", "exported")]
     if not files:
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            sizes = list(run_apart(Path(folder), False, engines.own_sizes, files))
-        except WorkerError as error:
-            raise InputError(f"size: the files' size could not be read ({error}); give --size") from None
+    try:
+        sizes = list(run_in_worker(engines.own_sizes, files))
+    except WorkerError as error:
+        raise InputError(f"size: the files' size could not be read ({error}); give --size") from None
     found = {size: contender.what for contender, size in zip(files, sizes, strict=True) if size is not None}
     if len(found) > 1:
         takes = " and ".join(f"{what} of {engines.sides(size)}" for size, what in found.items())
         raise InputError(f"size: {takes}; contenders are compared on images of one size: run bench for each size")
     return next(iter(found), None)
-
-
-PACKAGES = (
-    *("inception-resnet-keras", "keras", "tensorflow", "tensorflow-cpu", "numpy", "openvino", "nncf", "onnx"),
-    *("onnxruntime", "ai-edge-litert", "torch", "timm", "nvidia-cudnn-cu12", "nvidia-cublas-cu12"),
-)
-KERNEL_FLAGS = ("avx", "amx", "asimd", "sve", "i8mm")  # CPU flags by which libraries choose their kernels
-
-
-def describe() -> dict[str, Any]:
-    """The machine, the versions and the date."""
-    cpuinfo, psutil = required("cpuinfo", "bench"), required("psutil", "bench")
-    installed = {each.name.replace("_", "-"): each.version for each in distributions()}
-    processor = cpuinfo.get_cpu_info()
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "platform": f"{platform.platform()}, Python {platform.python_version()}",
-        "cpu": processor_name(),
-        "flags": [flag for flag in processor.get("flags", ()) if flag.startswith(KERNEL_FLAGS)],
-        "cores": usable_cores(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "load_average": psutil.getloadavg()[0],
-        "gpus": gpus(),
-        "versions": {name: installed[name] for name in PACKAGES if name in installed},
-    }
-
-
-def gpus() -> list[str]:
-    """Name, memory, driver and power limit of each NVIDIA GPU, as `nvidia-smi` lists them."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version,power.limit", "--format=csv,noheader"]
-    try:
-        return check_output(query, text=True, stderr=DEVNULL, timeout=30).splitlines()
-    except (OSError, SubprocessError):
-        return []
 
 
 # Inside a worker's process.
@@ -230,70 +187,6 @@ def measure_peak(device: str) -> Iterator[float]:
     yield side**3 / min(seconds)  # the minimum, because other programs can only slow it down
 
 
-# A worker's process, from outside.
-PATIENCE = 1800.0  # maximum time for one answer, in seconds: a compiler takes minutes
-
-
-class WorkerError(Exception):
-    """Raised with the reason if a worker fails or gives no answer."""
-
-    def __init__(self, reason: str, out_of_memory: bool = False) -> None:
-        super().__init__(reason)
-        self.out_of_memory = out_of_memory
-
-
-def run_apart(folder: Path, on_gpu: bool, function: Callable[..., Iterable[Any]], *arguments: Any) -> Iterator[Any]:
-    """Yield the items of `function(*arguments)`, computed in a new process.
-
-    The output of libraries goes to a log in `folder`. GPUs are hidden unless `on_gpu`.
-
-    Raises:
-        WorkerError: The function fails, or its process ends.
-    """
-    context, log = multiprocessing.get_context("spawn"), folder / "log"
-    log.write_text("")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(theirs, str(log), on_gpu, function, arguments))
-    process.start()
-    theirs.close()
-    try:
-        while ours.poll(PATIENCE):
-            item, error, out_of_memory = ours.recv()
-            if error:
-                raise WorkerError(error, out_of_memory)
-            yield item
-        raise WorkerError(f"gave no answer in {PATIENCE:g} seconds")
-    except EOFError:
-        process.join(10)
-        if process.exitcode:
-            if process.exitcode == -9:  # SIGKILL, which the system sends when memory is exhausted
-                raise WorkerError("was killed, most likely by the system because memory ran out", True) from None
-            last = log.read_text(errors="replace").strip().splitlines()[-1:]
-            why = "".join(last) or "it printed nothing"
-            raise WorkerError(f"its process ended with status {process.exitcode}: {why}") from None
-    finally:
-        ours.close()
-        process.kill()
-        process.join()
-
-
-def _work(pipe: Any, log: str, on_gpu: bool, function: Callable[..., Iterable[Any]], arguments: Any) -> None:
-    hush_engine()  # if the process dies, the last line of the log is shown: it should be the reason
-    os.environ |= {"KERAS_BACKEND": "tensorflow"} | ({} if on_gpu else {"CUDA_VISIBLE_DEVICES": "-1"})
-    with open(log, "wb") as file:
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(file.fileno(), stream.fileno())
-    try:
-        for item in function(*arguments):
-            pipe.send((item, None, False))
-    except Exception as error:  # reported with the figures of the others: a failure stops no other contender
-        line = next(iter(str(error).strip().splitlines()), "")
-        reason = line if isinstance(error, InputError) else f"{type(error).__name__}: {line}"
-        out_of_memory = is_out_of_memory(error)
-        pipe.send((None, "does not fit in memory" if out_of_memory else reason, out_of_memory))
-    pipe.close()
-
-
 # The rounds.
 class Benchmark:
     """Run a plan. A contender that fails is reported in the result, and does not stop the others.
@@ -313,7 +206,7 @@ class Benchmark:
         self.plan, self.tell, self.keep = plan, tell, keep
         names = list(map(str, plan.contenders))
         self.facts: dict[str, dict[str, Any]] = {name: {"failures": {}} for name in names}
-        self.result: dict[str, Any] = {"plan": asdict(plan) | {"contenders": names}, "machine": describe()}
+        self.result: dict[str, Any] = {"plan": asdict(plan) | {"contenders": names}, "machine": benchmarked_machine()}
         self.result |= {"peak": None, "rounds_done": 0, "contenders": self.facts, "turns": []}
         self.files: dict[Contender, Files] = {}
 
@@ -350,7 +243,7 @@ class Benchmark:
                 self.tell(f"preparing {', '.join(map(str, left))}")
                 given = left.copy(), folders[what], self.plan.size, others
                 try:
-                    for found in run_apart(self.folder, False, engines.make_files, *given):
+                    for found in run_in_worker(engines.make_files, *given):
                         self.files[left[0]] = found
                         self.facts[str(left.pop(0))]["macs"] = found.macs
                 except WorkerError as error:  # continue with the next contender in another process
@@ -359,7 +252,7 @@ class Benchmark:
 
     def _measure_peak(self) -> None:
         try:
-            [peak] = run_apart(self.folder, self.plan.on_gpu, measure_peak, self.plan.device)
+            [peak] = run_in_worker(measure_peak, self.plan.device, gpus=self.plan.on_gpu)
             self.result["peak"] = max(peak, self.result["peak"] or 0.0)
         except WorkerError as error:
             self.tell(f"the machine's peak could not be measured: {error}")
@@ -393,7 +286,7 @@ class Benchmark:
 
     def _measure(self, files: Files, contender: Contender, task: str, **changes: Any) -> Iterator[tuple[str, Any]]:
         plan = replace(self.plan, **changes)
-        return run_apart(self.folder, plan.on_gpu, measure, files, contender, task, plan)
+        return run_in_worker(measure, files, contender, task, plan, gpus=plan.on_gpu)
 
     def _largest_that_fits(self, contender: Contender, task: str, batch: int) -> str:
         """Search for the largest batch size that fits, below one that does not, each in its own process."""

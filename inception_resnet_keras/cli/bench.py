@@ -6,15 +6,77 @@ alternating rounds, and is compared with the baseline within each round.
 from __future__ import annotations
 
 import argparse
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..bench.engines import GRAMMAR, PRESETS, parse
+from ..bench.engines import (
+    APART,
+    APPLICATIONS,
+    FIT,
+    IN_TENSORFLOW,
+    IN_TORCH,
+    OPTIMIZED,
+    PLAIN,
+    PRECISIONS,
+    TIMM,
+    TIMM_NETWORKS,
+    parse,
+)
 from ..common.errors import refuse
+from ..deploy.formats import FORMATS
 from .options import sides, size
 
 HELP = "compare the speed and memory of networks, engines and precisions"
 CHARTS = (".png", ".svg", ".pdf")
+GRAMMAR = f"""\
+A contender is WHAT[+FORM][@ENGINE[,PRECISION]]
+
+  WHAT       a network of this package, NETWORK[:VARIANT], such as inception_resnet_v2:slim
+             {APPLICATIONS}   (Keras's own InceptionResNetV2)
+             {TIMM}{TIMM_NETWORKS[0]}, {TIMM}{TIMM_NETWORKS[1]}   (if torch and timm are installed)
+             a run's folder, or any Keras model in a .keras or .h5 file
+             an exported model: a .onnx, .xml or .tflite file, or a SavedModel's folder; it keeps its precision
+  FORM       for graph and xla: {OPTIMIZED}, with optimize_for_inference, which exports always use;
+             {APART}, the same without joining sibling 1×1 convolutions;
+             for training a network: {FIT}, with Keras's `fit` instead of the step of `train`,
+             {PLAIN}, with that step but Keras's batch norm instead of the fused kernel
+  ENGINE     for Keras models: {", ".join(IN_TENSORFLOW)}, or exported first: {", ".join(FORMATS)}
+             for timm: {", ".join(IN_TORCH)}
+  PRECISION  {(chr(10) + 13 * " ").join(f"for {engine}: {', '.join(kinds)}" for engine, kinds in PRECISIONS.items())}
+
+The first engine and precision are the defaults. float32 is exact; tf32 is faster on NVIDIA GPUs.
+Examples: inception_resnet_v2:slim+{OPTIMIZED}@xla,mixed_bfloat16   inception_v4:slim@openvino,int8   run/model.xml"""
+
+
+class Preset(NamedTuple):
+    """A set of contenders, the baseline first, with batch sizes. about: A description for `--help`."""
+
+    about: str
+    contenders: list[str]
+    inference: tuple[int, ...]
+    training: tuple[int, ...] = ()
+    size: int = 299
+
+
+_SLIM, _V4 = "inception_resnet_v2:slim", "inception_v4:slim"
+_ON_CPU = f"""\
+{APPLICATIONS}@graph {_SLIM}@graph {_SLIM}+{OPTIMIZED}@graph {_SLIM}@xla {_SLIM}+{OPTIMIZED}@xla
+{_SLIM}@openvino {_SLIM}@openvino,bfloat16 {_SLIM}@openvino,int8 {_SLIM}@onnx {_SLIM}@onnx,int8
+{_SLIM}@litert {_SLIM}@litert,int8 {TIMM}inception_resnet_v2@eager {TIMM}inception_resnet_v2@compile"""
+_HOW_ON_GPU = product((_SLIM, _V4), PRECISIONS["graph"][1:], IN_TENSORFLOW, ("", f"+{OPTIMIZED}"))
+_ON_GPU = [
+    *(f"{APPLICATIONS}@{engine},{how}" for how, engine in product(("mixed_bfloat16", "tf32"), IN_TENSORFLOW)),
+    *(f"{network}{form}@{engine},{precision}" for network, precision, engine, form in _HOW_ON_GPU),
+    *(f"{TIMM}{network}@{engine},bfloat16" for network, engine in product(TIMM_NETWORKS, IN_TORCH)),
+]
+_V1 = "inception_resnet_v1:paper"
+_IN_TRAINING = f"{_V1}+{FIT}@graph {_V1}+{FIT}@xla {_V1}+{PLAIN}@graph {_V1}@graph {_V1}@graph,mixed_bfloat16"
+PRESETS = {
+    "cpu": Preset("ResNet-v2 slim: TensorFlow, exports, and the peers", _ON_CPU.split(), (1, 8)),
+    "gpu": Preset("ResNet-v2 slim and v4, and the peers", _ON_GPU, (1, 32, 128, 256), (64, 128, 256)),
+    "train": Preset("training steps of ResNet-v1, by `fit` and as in `train`", _IN_TRAINING.split(), (), (16,), 224),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,11 +161,12 @@ def run(args: argparse.Namespace) -> int:
 def plan_of(args: argparse.Namespace) -> Any:
     """The benchmark's plan from the options."""
     from ..bench.engines import Setting
-    from ..bench.run import Plan, gpus, own_size
+    from ..bench.run import Plan, own_size
+    from ..common.machine import nvidia_gpus
 
     device = args.device
     if device == "auto":
-        device = args.preset if args.preset in ("cpu", "gpu") else "gpu" if gpus() else "cpu"
+        device = args.preset if args.preset in ("cpu", "gpu") else "gpu" if nvidia_gpus() else "cpu"
     chosen = args.preset or (None if args.contenders else "train" if args.train else device)
     preset = PRESETS[chosen] if chosen else None
     contenders = [*map(parse, [*(preset.contenders if preset else []), *args.contenders])]

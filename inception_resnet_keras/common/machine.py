@@ -1,14 +1,17 @@
-"""The processor, the GPUs and the versions of packages, as stored with runs and reports."""
+"""The processor, the GPUs and the versions of packages, as stored with runs, reports and benchmarks."""
 
 from __future__ import annotations
 
 import platform
 import re
 import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import DEVNULL, SubprocessError, check_output
 from typing import Any
 
 from .devices import usable_cores
@@ -62,12 +65,44 @@ def gpu_names() -> list[str]:
     return [str(details(gpu).get("device_name") or gpu.name) for gpu in tensorflow.config.list_physical_devices("GPU")]
 
 
-def versions() -> dict[str, str]:
-    """The versions of those `PACKAGES` that are installed."""
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """The versions of those packages that are installed."""
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
     return found
+
+
+ENGINES = (
+    *("openvino", "nncf", "onnx", "onnxruntime", "ai-edge-litert", "torch", "timm"),
+    *("nvidia-cudnn-cu12", "nvidia-cublas-cu12"),
+)
+KERNEL_FLAGS = ("avx", "amx", "asimd", "sve", "i8mm")  # CPU flags by which libraries choose their kernels
+
+
+def benchmarked_machine() -> dict[str, Any]:
+    """The date, and everything about the machine and the packages that speed depends on."""
+    cpuinfo, psutil = required("cpuinfo", "bench"), required("psutil", "bench")
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "platform": f"{platform.platform()}, Python {platform.python_version()}",
+        "cpu": processor_name(),
+        "flags": [flag for flag in cpuinfo.get_cpu_info().get("flags", ()) if flag.startswith(KERNEL_FLAGS)],
+        "cores": usable_cores(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "load_average": psutil.getloadavg()[0],
+        "gpus": nvidia_gpus(),
+        "versions": versions((*PACKAGES, *ENGINES)),
+    }
+
+
+def nvidia_gpus() -> list[str]:
+    """Name, memory, driver and power limit of each NVIDIA GPU, as `nvidia-smi` lists them."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version,power.limit", "--format=csv,noheader"]
+    try:
+        return check_output(query, text=True, stderr=DEVNULL, timeout=30).splitlines()
+    except (OSError, SubprocessError):
+        return []

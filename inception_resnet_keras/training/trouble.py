@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from rich.console import Console
 from ..common.console import say
 from ..common.devices import is_out_of_memory, largest_that_fits
 from ..common.errors import InputError
+from ..common.worker import run_in_worker
 from ..networks.trace import Node, trace
 from .config import TrainConfig
 
@@ -246,18 +246,11 @@ class StepMeasurement:
 
 def measure_step(settings: dict[str, Any]) -> StepMeasurement:
     """Measure a step of the configuration with these settings, in a new process."""
-    context = get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measure_step, args=(settings, sender))
-    process.start()
-    sender.close()
-    try:
-        return receiver.recv()
-    finally:
-        process.join()
+    [found] = run_in_worker(_measure_step, settings, gpus=True)
+    return found
 
 
-def _measure_step(settings: dict[str, Any], sender: Any) -> None:
+def _measure_step(settings: dict[str, Any]) -> Iterator[StepMeasurement]:
     from .cluster import make_strategy
     from .session import Session
 
@@ -278,7 +271,7 @@ def _measure_step(settings: dict[str, Any], sender: Any) -> None:
     meter = memory_meter()
     peak = meter.peak_beyond_start(steps)
     seconds, processor_seconds = np.min(times, axis=0)
-    sender.send(StepMeasurement(peak, meter.memory, float(seconds), float(processor_seconds)))
+    yield StepMeasurement(peak, meter.memory, float(seconds), float(processor_seconds))
 
 
 def _gpu_bytes() -> tuple[int, int]:

@@ -17,7 +17,6 @@ from inception_resnet_keras.bench.engines import (
     IN_TORCH,
     OPTIMIZED,
     PRECISIONS,
-    PRESETS,
     TIMM,
     Contender,
     Files,
@@ -27,6 +26,7 @@ from inception_resnet_keras.bench.engines import (
     own_sizes,
     parse,
 )
+from inception_resnet_keras.cli.bench import PRESETS
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.networks.recognise import leaves
 from inception_resnet_keras.networks.trace import trace

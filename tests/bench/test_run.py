@@ -16,11 +16,12 @@ from PIL import Image
 
 from inception_resnet_keras import networks
 from inception_resnet_keras.bench import run
-from inception_resnet_keras.bench.engines import PRESETS, Files, parse
+from inception_resnet_keras.bench.engines import Files, parse
 from inception_resnet_keras.bench.report import make_rows
-from inception_resnet_keras.bench.run import Benchmark, Plan, WorkerError, describe, gpus, run_apart, time_steps
+from inception_resnet_keras.bench.run import Benchmark, Plan, time_steps
 from inception_resnet_keras.cli import bench, main
 from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.common.worker import WorkerError, run_in_worker
 from inception_resnet_keras.networks.trace import trace
 
 from .. import tiny
@@ -130,11 +131,11 @@ def test_a_contender_that_the_plan_cannot_run_is_refused(line: str, options: dic
         (["inception_v4", "keras-applications@xla"], ["keras-applications@xla", "inception_v4:paper"], ()),
         (["inception_v4", "--baseline", "inception_v4@xla"], ["inception_v4@xla", "inception_v4"], ()),
         (["inception_v4:slim", "inception_v4", "inception_v4:slim"], ["inception_v4:slim", "inception_v4"], ()),
-        (["--preset", "cpu", "--train"], PRESETS["cpu"].contenders, (32,)),
-        (["--train"], PRESETS["train"].contenders, PRESETS["train"].training),
-        (["--train", "--train-batch", "32"], PRESETS["train"].contenders, (32,)),
-        (["--preset", "gpu", "--device", "gpu"], PRESETS["gpu"].contenders, PRESETS["gpu"].training),
-        (["--preset", "gpu", "--device", "gpu", "--train-batch", "16"], PRESETS["gpu"].contenders, (16,)),
+        (["--preset", "cpu", "--train"], bench.PRESETS["cpu"].contenders, (32,)),
+        (["--train"], bench.PRESETS["train"].contenders, bench.PRESETS["train"].training),
+        (["--train", "--train-batch", "32"], bench.PRESETS["train"].contenders, (32,)),
+        (["--preset", "gpu", "--device", "gpu"], bench.PRESETS["gpu"].contenders, bench.PRESETS["gpu"].training),
+        (["--preset", "gpu", "--device", "gpu", "--train-batch", "16"], bench.PRESETS["gpu"].contenders, (16,)),
     ],
 )
 def test_options_become_a_plan(options: list[str], contenders: list[str], training: tuple[int, ...]) -> None:
@@ -151,44 +152,6 @@ def test_where_nothing_can_be_written_nothing_is_started(file: str, capsys: pyte
     assert "--json: got" in capsys.readouterr().err
 
 
-def answers(folder: Path, function: Any, *arguments: Any) -> tuple[list[Any], WorkerError]:
-    """What a worker answered before it failed, and how it failed."""
-    found: list[Any] = []
-    with pytest.raises(WorkerError) as caught:
-        found.extend(run_apart(folder, False, function, *arguments))
-    return found, caught.value
-
-
-def test_a_worker_that_dies_is_reported_with_its_last_line(tmp_path: Path) -> None:
-    found, error = answers(tmp_path, workers.prints_and_dies)
-    assert found == [1]
-    assert str(error) == "its process ended with status 3: no such instruction"
-    assert not error.out_of_memory
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_a_worker_that_the_system_kills_ran_out_of_memory(tmp_path: Path) -> None:
-    found, error = answers(tmp_path, workers.is_killed)
-    assert found == [1]
-    assert "because memory ran out" in str(error)
-    assert error.out_of_memory
-
-
-def test_a_worker_that_never_answers_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "PATIENCE", 0.5)
-    begun = time.monotonic()
-    assert "gave no answer in 0.5 seconds" in str(answers(tmp_path, workers.never_answers)[1])
-    assert time.monotonic() - begun < 50
-
-
-def test_an_error_in_a_worker_is_reported_in_a_line(tmp_path: Path) -> None:
-    found, error = answers(tmp_path, workers.counts, 3)
-    assert found == [0, 1, 2]
-    assert str(error) == "TypeError: missing"
-    found, error = answers(tmp_path, workers.has_no_memory)
-    assert (found, str(error), error.out_of_memory) == ([], "does not fit in memory", True)
-
-
 @pytest.mark.parametrize("batches", [(16,), (2, 16, 32), (2, 4)])
 def test_a_batch_that_does_not_fit_names_the_largest_that_does(
     batches: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -198,7 +161,6 @@ def test_a_batch_that_does_not_fit_names_the_largest_that_does(
     exported.touch()
     plan = plan_of(str(exported), inference=batches, rounds=2, seconds=0.0)
     benchmark = Benchmark(plan, lambda line: None, lambda result: None)
-    benchmark.folder = tmp_path
     [contender] = plan.contenders
     benchmark.files[contender] = Files(str(exported))
     for number in range(2):
@@ -227,16 +189,6 @@ def test_a_step_is_timed_until_its_numbers_exist() -> None:
     queued = time_steps(step, fetch, 0.0, 4)
     assert len(begun) == 4 * len(queued) == 12
     assert min(queued) >= 0.0025
-
-
-def test_the_machine_is_described() -> None:
-    found = describe()
-    assert found["cores"] >= 1
-    assert found["cpu"]
-    assert found["versions"]["keras"].startswith("3.")
-    assert any(name.startswith("tensorflow") for name in found["versions"])
-    assert found["date"].endswith("+00:00")
-    assert isinstance(gpus(), list)
 
 
 def test_what_is_not_installed_is_named(tmp_path: Path) -> None:
@@ -309,6 +261,8 @@ def test_out_of_memory_in_a_real_engine(model: Path, tmp_path: Path) -> None:
     plan = plan_of(str(exported), size=tiny.SIDE, inference=(1, 100_000), rounds=1, seconds=0.0)
     [contender] = plan.contenders
     arguments = (Files(str(exported), None, 0), contender, "inference", plan)
-    found, error = answers(tmp_path, workers.has_little_memory, *arguments)
+    found: list[Any] = []
+    with pytest.raises(WorkerError) as caught:
+        found.extend(run_in_worker(workers.has_little_memory, *arguments))
     assert [value["batch"] for key, value in found if key == "turn"] == [1]
-    assert error.out_of_memory
+    assert caught.value.out_of_memory

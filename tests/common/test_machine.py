@@ -19,3 +19,13 @@ def test_the_environment_has_processor_gpus_and_versions() -> None:
     assert found["machine"]["CPU"].startswith(machine.processor_name())
     assert found["machine"]["GPU"] == (", ".join(machine.gpu_names()) or "none used")
     assert found["versions"]["numpy"] == version("numpy")
+
+
+def test_a_benchmark_knows_what_speed_depends_on() -> None:
+    found = machine.benchmarked_machine()
+    assert found["cores"] >= 1
+    assert found["cpu"]
+    assert found["versions"]["keras"].startswith("3.")
+    assert any(name.startswith("tensorflow") for name in found["versions"])
+    assert found["date"].endswith("+00:00")
+    assert isinstance(machine.nvidia_gpus(), list)
