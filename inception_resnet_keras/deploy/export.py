@@ -247,7 +247,11 @@ def _int8_settings(
 
     if (calibrate is not None) != (precision == "int8"):
         takes = "a folder of pictures like the model's inputs" if precision == "int8" else f"None for {precision}"
-        raise refuse("calibrate", calibrate, f"{takes}; only int8 needs them, to find the ranges of the layers")
+        raise refuse(
+            "calibrate",
+            calibrate and str(calibrate),
+            f"{takes}; only int8 needs them, to find the ranges of the layers",
+        )
     if quantization is not None and precision != "int8":
         raise refuse("quantization", quantization, f"None for {precision}; only int8 has such settings")
     positive_integer("min_calibration", least)

@@ -132,7 +132,7 @@ def checked_out(target: Format, out: Path) -> Path:
         raise InputError(f"out: {out.absolute()}: is not a name in UTF-8, which the converters need; give another")
     if not out.parent.is_dir():
         raise InputError(f"out: {out.parent} is not a folder; create it first")
-    for path in files_of(target, out):
+    for path in reversed(files_of(target, out)):  # `out` itself first, which the user knows
         if path.exists() or path.is_symlink():
             raise InputError(f"out: {path} exists; it is not overwritten, give another name")
     return out

@@ -123,6 +123,8 @@ def read_class_names(
     """
     where = argument
     if isinstance(classes, str) and classes == IMAGENET and not Path(classes).exists():
+        if outputs not in (None, CLASSES, CLASSES + 1):  # before a download that would not help
+            raise InputError(f"{argument}: ImageNet has {CLASSES} classes, and the model {outputs} outputs")
         names = [name for _, name in class_index()]
         if outputs == len(names) + 1:
             names = [BACKGROUND, *names]

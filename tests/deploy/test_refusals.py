@@ -77,6 +77,7 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options:
         ({}, {"preprocessing": "imagenet"}, "preprocessing: got 'imagenet'; it takes 'inception' or"),
         ({"include_preprocessing": False}, {}, r"set preprocessing= \(.* to 'inception' or 'facenet' or"),
         ({"input_shape": (None, None, 3)}, {}, r"takes images of any size; give one with size= \(--size\)"),
+        ({}, {"class_names": "imagenet"}, "class_names: ImageNet has 1000 classes, and the model 3 outputs"),
         ({}, {"size": 33}, "size: got 33×33, but tiny .* takes images of 32×32; leave it out"),
     ],
 )
