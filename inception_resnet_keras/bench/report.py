@@ -80,7 +80,10 @@ def make_notes(report: Mapping[str, Any]) -> list[str]:
     machine, baseline = report["machine"], report["plan"]["contenders"][0]
     notes, load = [], machine["load_average"]
     if load > BUSY * machine["cores"]:
-        notes.append(f"other programs kept {load:.1f} of {machine['cores']} cores busy when the run began")
+        notes.append(
+            f"other programs were running at the start: a load of {load:.1f} on {machine['cores']} cores in the minute "
+            "before"
+        )
     for title, rows in _panels(report):
         # Without the baseline, or with a single round, there is little to compare.
         reasons = report["contenders"][baseline]["failures"]

@@ -84,7 +84,7 @@ def test_a_quiet_run_has_no_notes_and_a_busy_machine_is_said() -> None:
     found = result(*rounds(base=[2.0, 2.02], mine=[1.0, 1.01]))
     assert notes(found) == []
     found["machine"]["load_average"] = 1.5
-    assert notes(found) == ["other programs kept 1.5 of 2 cores busy when the run began"]
+    assert notes(found) == ["other programs were running at the start: a load of 1.5 on 2 cores in the minute before"]
 
 
 def test_a_noisy_run_says_what_can_still_be_trusted() -> None:
