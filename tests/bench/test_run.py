@@ -92,7 +92,7 @@ def plan_of(*names: str, **options: Any) -> Plan:
         ({"seconds": -1.0}, "seconds: got -1"),
         ({"inference": (0,)}, "batch: got 0"),
         ({"training": (-1,)}, "train-batch: got -1"),
-        ({"inference": ()}, "nothing to measure"),
+        ({"inference": ()}, "batch: none is given"),
         ({"size": 74}, "size: got '74×74'; it takes a side or HEIGHTxWIDTH from 75"),
         ({"size": 10**6}, "size: got '1000000×1000000'"),
         ({"size": (75, 74)}, "size: got '75×74'"),
