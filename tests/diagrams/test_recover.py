@@ -123,7 +123,7 @@ def other_models() -> list[keras.Model]:
 
 
 def test_other_models_are_refused_with_a_reason() -> None:
-    reasons = ["no layer with a name", r"get_layer", "additional layer 'mine'", "'stem_conv_1' with filters 7 for 32"]
+    reasons = ["no layer named as", r"get_layer", "additional layer 'mine'", "'stem_conv_1' with filters 7 for 32"]
     reasons += ["additional layer 'stem_relu'", "additional layer 'a01_scale'", "'logits' with class ReLU for Dense"]
     for model, reason in zip(other_models(), reasons, strict=True):
         with pytest.raises(InputError, match=reason):

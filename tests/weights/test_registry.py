@@ -66,9 +66,9 @@ def test_a_name_means_the_file_that_fits(
             networks.find("inception_v4"),
             r"\(paper\): it was trained with create_inception_v4\(variant=\"slim\"\)",
         ),
-        ("imagenet", V1, "it fits create_inception_resnet_v2"),
-        ("vggface2", V2, r"it fits create_inception_resnet_v1\(variant=\"facenet\"\)"),
-        ("imagenet-ens-adv", V4, r"it fits create_inception_resnet_v2\(variant=\"slim\"\)"),
+        ("imagenet", V1, "it was trained with create_inception_resnet_v2"),
+        ("vggface2", V2, r"it was trained with create_inception_resnet_v1\(variant=\"facenet\"\)"),
+        ("imagenet-ens-adv", V4, r"it was trained with create_inception_resnet_v2\(variant=\"slim\"\)"),
         (
             "imagenet",
             edits.with_depths(V2, (5, 10, 5)),
@@ -90,7 +90,7 @@ def test_a_name_that_does_not_fit_says_which_variant_it_needs(name: str, network
             {"depths": (1, 1, 1), "output_stride": 8, "include_top": False},
             r"\(4, 7\) blocks, and the model has \(1, 1\)",
         ),
-        ({"variant": "paper"}, 'it fits create_inception_v4\\(variant="slim"\\)'),
+        ({"variant": "paper"}, 'it was trained with create_inception_v4\\(variant="slim"\\)'),
         ({"num_classes": 10}, "has 1001 classes, and the model 10"),
     ],
 )
