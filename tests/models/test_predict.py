@@ -164,7 +164,7 @@ def test_a_folder_that_cannot_be_listed_is_named(pictures: Path, tmp_path: Path)
     try:
         with as_other_users():
             files, passed_over = list_pictures([tmp_path / "pictures"])
-            with pytest.raises(InputError, match=r"2: has no picture in it; 1 passed over: cannot be listed"):
+            with pytest.raises(InputError, match=r"2: has no pictures; 1 passed over: cannot be listed"):
                 list_pictures([locked])
     finally:
         locked.chmod(0o755)

@@ -266,7 +266,7 @@ def test_predict_of_a_card_too_large_to_be_one(exported: Any, tmp_path: Path, ca
     path = copied(exported, "saved_model", tmp_path)
     (path / "assets.extra" / MEMBER).write_bytes(b" " * (16 * 1024**2 + 1))
     assert main(["predict", str(path), str(path)]) == 1
-    assert "has no picture in it" in capsys.readouterr().err
+    assert "has no pictures" in capsys.readouterr().err
     with pytest.raises(InputError, match="its card has 16,777,217 bytes"):
         open_runtime(path)
 
