@@ -196,7 +196,7 @@ def test_what_is_no_float_is_never_read() -> None:
     name, victim = "slim_inception_v4", "InceptionV4/Conv2d_1a_3x3/BatchNorm/beta"
     file = checkpoint_of(shapes_in(name))
     file.tensors[victim] = Tensor((32,), "int64", lambda: pytest.fail("it was read"))
-    with pytest.raises(InputError, match=f"{victim}: holds int64"):
+    with pytest.raises(InputError, match=f"{victim}: has type int64"):
         plan(model_of(name), file)
 
 
