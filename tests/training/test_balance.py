@@ -352,7 +352,9 @@ def test_a_run_that_stopped_early_says_so_and_what_its_files_are_of(
     assert read_card(run.folder.model).epoch == ended
     assert read_card(run.folder.best).epoch == best_one
     assert read_config(run.folder.config).monitor == "balanced_accuracy"  # what "auto" has taken
-    with pytest.raises(InputError, match=rf"stopped early, after epoch {ended} of 60 \(patience 2\); nothing is left"):
+    with pytest.raises(
+        InputError, match=rf"stopped early, after epoch {ended} of 60 \(patience 2\); there is nothing to resume"
+    ):
         resume(run.folder.path, console=QUIET)
 
 

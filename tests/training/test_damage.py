@@ -105,7 +105,7 @@ def test_the_report_of_a_run_that_was_stopped_before_it_is_of_its_model(
     picture = read_image(Path(mistake["name"]), (32, 32))
     assert opened.run(picture[None].astype(np.float32)).max() == pytest.approx(mistake["probability"], abs=1e-5)
     assert not (run / "checkpoints").exists()
-    assert "nothing is left" in refused(capsys, "train", "--resume", run)
+    assert "there is nothing to resume" in refused(capsys, "train", "--resume", run)
 
 
 def take_from(other: Path, run: Path, name: str) -> None:

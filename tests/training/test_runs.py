@@ -229,7 +229,7 @@ def test_a_run_is_never_written_over(
     assert f"{run}: already contains a run" in error
     status, _, error = here(capsys, ["train", "--resume", str(run)])
     assert status == 1
-    assert "nothing is left" in error
+    assert "there is nothing to resume" in error
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
@@ -245,7 +245,7 @@ def test_a_finished_run_that_lost_its_history_is_not_trained_again(
             (run / "history.csv").write_text("".join(rest))
         status, _, error = here(capsys, ["train", "--resume", str(run)])
         assert status == 1
-        assert "history.csv" in error or "nothing is left" in error
+        assert "history.csv" in error or "there is nothing to resume" in error
         assert len(error.strip().splitlines()) == 1
         assert (run / "model.keras").read_bytes() == model
 
