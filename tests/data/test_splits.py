@@ -229,16 +229,16 @@ def test_pictures_that_are_no_files_are_known_by_their_names_and_content(tmp_pat
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda text: text[:-10], "line 16: is no row .*delete it"),
+        (lambda text: text[:-10], "line 16: is not a row .*delete it"),
         (
             lambda text: text.replace(",val,", ",other,"),
-            "line 14: is no row of path,label,train, val or test,SHA-256",
+            "line 14: is not a row of path,label,train, val or test,SHA-256",
         ),
         (lambda text: text.partition("\n")[0], "names no pictures: it is damaged"),
         (lambda text: text.partition("\n")[2], "lacks the column"),
         (lambda text: text + '"', "is not a CSV file"),
         (lambda text: text.rstrip() + ",more\n", "line 16: has more values than the 6 columns"),
-        (lambda text: text.replace(",val,", "\0,", 1), "line 14: is no row"),
+        (lambda text: text.replace(",val,", "\0,", 1), "line 14: is not a row"),
         (lambda text: text[:200] + "\0" * 200, "is not a row"),
         (lambda text: "[" * 200_000, "is not a CSV file.*field larger than field limit"),
         (lambda text: "\0" * 100_000, "lacks the column"),
