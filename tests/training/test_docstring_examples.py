@@ -3,14 +3,17 @@
 import inspect
 import re
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import pytest
 
 import inception_resnet_keras
+from inception_resnet_keras import networks
 
 from ..pictures import write_digits
+from ..tiny import TINY
 
 
 @pytest.mark.slow
@@ -18,6 +21,10 @@ from ..pictures import write_digits
 def test_examples_of_public_training_functions_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # The networks' tables are small ones, with as many stages: the examples train in seconds.
+    small = replace(TINY, name="inception_resnet_v1", stages=TINY.stages[:-1])
+    variants = networks.NETWORKS[small.name]
+    monkeypatch.setitem(networks.NETWORKS, small.name, {**variants, small.variant: small})
     write_digits(tmp_path / "photos")
     write_digits(tmp_path / "new photos", classes=2)
     monkeypatch.chdir(tmp_path)
