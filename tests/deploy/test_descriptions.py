@@ -27,7 +27,7 @@ FACTS = {
     "input_type": "float32",
     "layout": "NHWC",
     "color_order": "RGB",
-    "range": "0-255, scaled inside",
+    "range": "0-255, scaled inside the model",
     "size": "32x32",
     "resize": "bilinear, antialiased",
     "central_crop": "1",

@@ -118,7 +118,7 @@ def test_names_stay_text_and_the_page_asks_for_nothing(run: Path) -> None:
 
 
 def test_other_folders_and_files_of_others_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(InputError, match="give a folder that train, evaluate or compare wrote"):
+    with pytest.raises(InputError, match="give a finished folder that train, evaluate or compare wrote"):
         write_report(tmp_path)
     assert main(["report", str(tmp_path / "none")]) == 1
     assert "is not a folder" in " ".join(capsys.readouterr().err.split())

@@ -126,7 +126,7 @@ def test_half_precision_is_chosen_where_it_is_faster_by_a_fifth(full: float, hal
 
 def test_nothing_is_timed_where_there_is_no_half_precision() -> None:
     found, reason = choose_precision(sleeping(), has_half=False)
-    assert (found, "no GPU" in reason) == ("float32", True)
+    assert (found, "neither a GPU nor a CPU" in reason) == ("float32", True)
 
 
 def test_an_error_that_is_no_lack_of_memory_is_not_a_choice() -> None:

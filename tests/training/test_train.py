@@ -197,9 +197,9 @@ def unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ({"val": "nowhere"}, "val: nowhere: does not exist"),
         ({"val": "nowhere.csv"}, "there is no such file"),
-        ({"weights": "nowhere.keras"}, "no file"),
+        ({"weights": "nowhere.keras"}, "which does not exist"),
         ({"weights": "imagnet"}, "'imagenet' perhaps"),
-        ({"weights": "imagenet"}, "those of few .*--model inception_resnet_v2 --variant slim"),
+        ({"weights": "imagenet"}, "weights of few .*--model inception_resnet_v2 --variant slim"),
     ],
 )
 def test_a_wrong_setting_is_told_first(unread: Path, tmp_path: Path, settings: dict[str, Any], says: str) -> None:
