@@ -238,7 +238,7 @@ def public_names(*rooms: str) -> list[str]:
     return [name for name in names if getattr(inception_resnet_keras, name).__module__.split(".")[1] in rooms]
 
 
-@pytest.mark.parametrize("name", public_names("networks", "weights", "models", "evaluation", "deploy"))
+@pytest.mark.parametrize("name", public_names("networks", "weights", "models", "evaluation", "deploy", "diagrams"))
 def test_a_public_name_has_every_section_an_example_that_runs_and_a_readable_signature(name: str) -> None:
     public = getattr(inception_resnet_keras, name)
     text = inspect.getdoc(public) or ""

@@ -1,4 +1,4 @@
-"""`plot_architecture`: a network or a model as a picture, a text that others draw, or a page."""
+"""`plot_architecture`: draw a network or a model as a picture, as text for another drawing program, or as a page."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FORMATS: dict[str, Format] = {
 
 
 class KerasModel(Protocol):
-    """What a drawing reads of a `keras.Model`, which is not imported here."""
+    """The part of a `keras.Model` that a drawing reads. Keras is not imported here."""
 
     @property
     def name(self) -> str: ...
@@ -50,9 +50,12 @@ class KerasModel(Protocol):
 
 
 class Diagram:
-    """A picture to be: shown inline by a notebook, or asked for in a format.
+    """A drawing, made on request: a notebook shows it inline, and each method returns one format.
 
-    graph: What is drawn. level: "overview", "modules" or "layers". keys: The parts that "modules" shows.
+    Attributes:
+        graph: The network.
+        level: "overview", "modules" or "layers".
+        keys: The keys of the parts that "modules" shows.
     """
 
     def __init__(self, graph: Graph, level: Level, keys: Sequence[str], *, upwards: bool = False) -> None:
@@ -67,7 +70,7 @@ class Diagram:
         return f"{self.graph.title} ({self.graph.variant}): {what}"
 
     def dot(self) -> str:
-        """Graphviz's language, with positions, which `dot` keeps."""
+        """The drawing in Graphviz's language, with positions that `dot` keeps."""
         from .draw import modules, overview
         from .every_layer import layers
 
@@ -78,27 +81,27 @@ class Diagram:
         return modules(self.graph, self.keys, upwards=self.upwards).to_string()
 
     def svg(self) -> str:
-        """Light or dark by the reader's preference, its text selectable. InputError without Graphviz."""
+        """An SVG in light or dark, as the reader prefers, with selectable text. Raises InputError without Graphviz."""
         from .svg import themed
 
         source = self.dot()
         return themed(svg.draw(source, "svg").decode(), self.title, source)
 
     def png(self) -> bytes:
-        """In light colours, two dots a pixel of the SVG. InputError without Graphviz.
+        """A PNG in light colours, with two dots per pixel of the SVG. Raises InputError without Graphviz.
 
-        Every layer of a network makes a large one, of up to 80 megapixels, which takes some seconds to draw. As an
-        SVG it is drawn at once, and sharp at any size.
+        With level="layers" the image has up to 80 megapixels and takes some seconds. An SVG is drawn at once and is
+        sharp at any size.
         """
         source = self._with_fonts().dot()
         return svg.with_source(svg.draw(source, "png"), source)
 
     def pdf(self) -> bytes:
-        """One page as large as the picture. InputError without Graphviz."""
+        """A PDF of one page as large as the picture. Raises InputError without Graphviz."""
         return svg.draw(self._with_fonts().dot(), "pdf")
 
     def _with_fonts(self) -> Diagram:
-        """With a title that this machine's fonts have; a reader's browser finds fonts for an SVG's itself."""
+        """The graph with a title that this machine's fonts can draw. For an SVG the browser finds the fonts."""
         graph = replace(self.graph, title=svg.drawable(self.graph.title))
         return Diagram(graph, self.level, self.keys, upwards=self.upwards)
 
@@ -109,13 +112,13 @@ class Diagram:
         return mermaid.layers(self.graph) if self.level == "layers" else mermaid.modules(self.graph, self.keys)
 
     def html(self) -> str:
-        """The explorer as one page, which needs no network: every level, and the network's other variants."""
+        """The explorer as one page without external files: every level, and the network's other variants."""
         from .explorer import page
 
         return page([self.graph, *_other_variants(self.graph)])
 
     def save(self, to_file: str | PathLike[str], format: Format | None = None) -> Path:
-        """Writes a file, in one step, over what was there; the format follows from its name."""
+        """Write a file in one step, replacing an existing one; the format follows from its name."""
         path = Path(to_file)
         named = FORMATS.get(path.suffix.lower())
         if format and named and format != named:
@@ -131,9 +134,9 @@ class Diagram:
         return self.svg() if svg.can_draw() else None
 
     def _repr_html_(self) -> str:
-        """The drawing inline, so that it follows the notebook's background; without Graphviz the explorer in a frame.
+        """The drawing inline, so that it follows the notebook's background; without Graphviz, the explorer in a frame.
 
-        Notebooks show an SVG by itself as an image, which knows nothing of the page.
+        Notebooks display a separate SVG as an image, which cannot follow the page.
         """
         if svg.can_draw():
             return f'<div style="overflow-x:auto">{self.svg()}</div>'
@@ -160,31 +163,45 @@ def plot_architecture(
     upwards: bool = False,
     format: Format | None = None,
 ) -> Diagram:
-    """Draws a network as the paper does.
+    """Draw a network as the paper does.
 
     Args:
         network: "inception_v4", "inception_resnet_v1" or "inception_resnet_v2"; or a model that this
-            package built, loaded or not, which is drawn with its own size, depths, scales and heads.
-        to_file: Where to write, over what is there: .svg, .png, .pdf, .dot, .mmd (Mermaid) or .html
-            (the explorer: one page that opens without a network). None writes nothing.
+            package built or loaded, which is drawn with its own size, depths, scales and heads.
+        to_file: The file to write, replacing an existing one: .svg, .png, .pdf, .dot, .mmd (Mermaid) or .html
+            (the explorer: one page that opens without a network connection). None writes nothing.
         level: "overview" (the paper's Figures 9 and 15), "modules" (Figures 3 to 8 and 10 to 19)
-            or "layers" (every Keras layer, a card a block).
-        module: With level="modules", the only one to draw, such as "stem", "a" or "reduction_b".
-        variant, depths, scale, aux_head, padding, output_stride: As the factories take them; of a model they are its
-            own. With output_stride=8 the network ends after its blocks B, without a head.
-        input_shape: (height, width, channels); a height or width may be None. None for the
-            variant's own: (160, 160, 3) for "facenet" and "facenet_128", (299, 299, 3) for the others.
+            or "layers" (every Keras layer, one card per block).
+        module: With level="modules", the only module to draw, such as "stem", "a" or "reduction_b".
+        variant: The variant of the network, as in the factories. A model keeps its own; this holds for the
+            arguments up to `output_stride`.
+        depths: Number of blocks per stage, as in the factories. None for the variant's own.
+        scale: Residual scales, as in the factories.
+        input_shape: (height, width, channels); a height or width may be None. None for
+            the variant's own: (160, 160, 3) for "facenet" and "facenet_128", (299, 299, 3) for the others.
         num_classes: Width of the classifier, at least 1. None for the variant's own head: an
             embedding for "facenet", 1000 classes for the others.
-        upwards: Whether the image stands at the bottom, as in the paper.
-        format: "svg", "png", "pdf", "dot", "mermaid" or "html", where to_file's name does not say it.
+        aux_head: Whether to draw the auxiliary head.
+        padding: "valid" or "same", as in the factories.
+        output_stride: 16, 8 or None, as in the factories. With 8 the network ends after its blocks B, without a
+            head.
+        upwards: Whether the image is at the bottom, as in the paper.
+        format: "svg", "png", "pdf", "dot", "mermaid" or "html". Needed only if the name of `to_file` does not
+            determine it.
 
     Returns:
-        A Diagram, which a notebook shows; its methods svg, png, pdf, dot, mermaid and html give each format.
+        A Diagram, which a notebook displays. Its methods svg, png, pdf, dot, mermaid and html return each format.
 
     Raises:
         InputError (a ValueError): An argument is out of range; a model is not one of this package;
-            or a picture is asked for, and neither pygraphviz nor Graphviz is installed.
+            or a picture is requested and neither pygraphviz nor Graphviz is installed.
+
+    Examples:
+        >>> plot_architecture("inception_resnet_v2")
+        <Inception-ResNet-v2 (paper): overview>
+        >>> block = plot_architecture("inception_v4", level="modules", module="a", format="mermaid")
+        >>> "flowchart TB" in block.mermaid()
+        True
     """
     one_of("level", level, LEVELS)
     one_of("format", format, (None, *dict.fromkeys(FORMATS.values())))
@@ -198,9 +215,9 @@ def plot_architecture(
         graph = graph_of(table, (height, width), channels=channels or 3, classes=classes, aux_head=aux_head)
     else:
         defaults = inspect.signature(plot_architecture).parameters
-        told: dict[str, Any] = {"variant": variant, "depths": depths, "scale": scale, "input_shape": input_shape}
-        told |= {"num_classes": num_classes, "aux_head": aux_head, "padding": padding, "output_stride": output_stride}
-        for argument, value in told.items():
+        given: dict[str, Any] = {"variant": variant, "depths": depths, "scale": scale, "input_shape": input_shape}
+        given |= {"num_classes": num_classes, "aux_head": aux_head, "padding": padding, "output_stride": output_stride}
+        for argument, value in given.items():
             if value != defaults[argument].default:
                 raise refuse(argument, value, "nothing where a model is drawn: it has its own")
         graph = model_graph(network)
@@ -217,7 +234,7 @@ def plot_architecture(
 
 
 def write(path: Path, content: bytes) -> None:
-    """A whole file or none."""
+    """Write the whole file or nothing."""
     if not path.parent.is_dir():
         raise refuse("to_file", str(path), f"a file in a folder that is there: make {str(path.parent)!r} first")
     with replacing(path) as beside:
@@ -225,7 +242,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def _other_variants(graph: Graph) -> list[Graph]:
-    """The network's tables, to compare with: a model's own too, as it may have other depths."""
+    """The network's tables to compare with, including the model's own one, because its depths may differ."""
     others = [graph_of(table) for table in networks.NETWORKS[graph.name].values()]
     return [other for other in others if other != graph]
 
@@ -234,7 +251,7 @@ EXPLORER = "explorer.html"
 
 
 def draw_all(folder: Path) -> list[Path]:
-    """Writes every picture as SVG and PNG, and the explorer; returns their paths. InputError without Graphviz."""
+    """Write every picture as SVG and PNG, and the explorer; return their paths. Raises InputError without Graphviz."""
     written: list[Path] = []
     for name, diagram in pictures():
         path = folder / name
@@ -245,7 +262,7 @@ def draw_all(folder: Path) -> list[Path]:
 
 
 def pictures() -> Iterator[tuple[str, Diagram]]:
-    """Each picture with its path in the folder, less the suffix: `inception_v4/paper/reduction_a`."""
+    """Each picture with its path in the folder, without the suffix: `inception_v4/paper/reduction_a`."""
     for name, variants in networks.NETWORKS.items():
         for variant, network in variants.items():
             graph = graph_of(network, aux_head=bool(network.aux))
@@ -256,5 +273,5 @@ def pictures() -> Iterator[tuple[str, Diagram]]:
 
 
 def explorer() -> str:
-    """One page of every network and variant."""
+    """One page with every network and variant."""
     return page([graph_of(network) for variants in networks.NETWORKS.values() for network in variants.values()])

@@ -1,4 +1,4 @@
-"""Branches that are each other's likes in two blocks of one kind, wherever each stands among its fork's branches."""
+"""Matches the branches of two blocks of one kind, whatever the order of the branches in each fork."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .graph import Op, Part
 
 
 def as_on_the_left(left: Part, right: Part) -> dict[str, tuple[Op, str]]:
-    """The right's operations by the names of their likes on the left, which they read by; and their own names."""
+    """The right block's operations under the names of their matches on the left, and their own names."""
     numbers = {(fork, own): like for fork, alike in _alike(left, right).items() for own, like in alike.items()}
 
     def name(own: str) -> str:
@@ -25,7 +25,7 @@ def as_on_the_left(left: Part, right: Part) -> dict[str, tuple[Op, str]]:
 
 
 def _alike(left: Part, right: Part) -> dict[str, dict[str, str]]:
-    """Each fork's branches on the right, and the number of the like on the left: the same one, else in order."""
+    """For each fork, the right branches' numbers with their matches' on the left: equal branches, else by order."""
     ours, matched = _branches(left), {}
     for fork, branches in _branches(right).items():
         free = dict(ours.get(fork, {}))
@@ -42,7 +42,7 @@ def _alike(left: Part, right: Part) -> dict[str, dict[str, str]]:
 
 
 def _branches(part: Part) -> dict[str, dict[str, list[tuple[str, str]]]]:
-    """Each fork's branches by their numbers: each operation's place and what it does."""
+    """Each fork's branches by number: the place of each operation, and what it computes."""
     forks: dict[str, dict[str, list[tuple[str, str]]]] = {}
     for op in part.ops:
         if found := names.split_at_branch(op.name):

@@ -1,4 +1,4 @@
-"""What differs between two networks, part by part and operation by operation."""
+"""The differences between two networks, part by part and operation by operation."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Difference:
 
 
 def differences(left: Graph, right: Graph) -> list[Difference]:
-    """In the order of the parts; empty where the two are the same.
+    """The differences in the order of the parts; empty if the networks are equal.
 
-    A branch is compared with its like, wherever it stands among the branches. Where the images
-    differ in size, so does every map after them: only the widths of those are compared.
+    A branch is compared with its match, whatever its position among the branches. If the images differ in size,
+    so does every later map, and only the widths of the maps are compared.
     """
     keys = [part.key for part in left.parts]
     keys += [part.key for part in right.parts if part.key not in keys]
@@ -57,7 +57,7 @@ def _of_part(left: Part | None, right: Part | None, widths_only: bool) -> Iterat
 
 
 def _widths(part: Part) -> Part:
-    """The part with its maps' widths in place of their shapes."""
+    """The part with the widths of its maps instead of their shapes."""
     return replace(
         part,
         ops=tuple(
@@ -102,6 +102,6 @@ def _of_op(part: Part, left: Op | None, right: Op | None, twin: str) -> Iterator
 
 
 def _read(op: Op) -> str:
-    """What an operation reads: branches by their numbers on the left."""
+    """The inputs of an operation; branches have their numbers on the left."""
     branches = [(names.branches(name), name) for name in op.inputs]
     return ", ".join(str(numbers[-1]) if numbers else name or "the input" for numbers, name in branches)

@@ -1,4 +1,4 @@
-"""Texts as Graphviz's HTML-like labels, each with the size that it takes. Every text is escaped here."""
+"""Texts as Graphviz's HTML-like labels, each with its size. Every text is escaped here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SLACK = 1.04  # Graphviz rounds a letter's advance up
 
 @dataclass(frozen=True)
 class Text:
-    """One line of one look."""
+    """One line of text in one style."""
 
     text: str
     size: int
@@ -49,7 +49,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Label:
-    """Lines below each other."""
+    """Lines of text, one below the other."""
 
     lines: Sequence[Text]
     left: bool = False
@@ -90,7 +90,7 @@ SPACER = '<FONT POINT-SIZE="4"> <BR ALIGN="LEFT"/></FONT>'  # between two lines 
 
 
 def overview(graph: Graph, *, upwards: bool = False) -> pydot.Dot:
-    """One card a part with its shape, parameters and MACs, as the paper's Figures 9 and 15."""
+    """One card per part with its shape, parameters and MACs, as in the paper's Figures 9 and 15."""
     canvas = Canvas(graph.name)
     width = INDENT + sum(COLUMNS) + CARD_GAP
     down = put(canvas, "title", heading(graph, graph.figure), 0)
@@ -113,7 +113,7 @@ def overview(graph: Graph, *, upwards: bool = False) -> pydot.Dot:
 
 
 def modules(graph: Graph, keys: Sequence[str], *, upwards: bool = False) -> pydot.Dot:
-    """Each part as the paper's Figures 3 to 8 and 10 to 19 draw it; several in columns, read from the left."""
+    """Each part as drawn in the paper's Figures 3 to 8 and 10 to 19; several parts in columns, from left to right."""
     canvas = Canvas(graph.name)
     alone = len(keys) == 1
     sheets = [_sheet(graph, graph.part(key), upwards=upwards, alone=alone) for key in keys]
@@ -156,7 +156,7 @@ def _sheet(graph: Graph, part: Part, *, upwards: bool, alone: bool) -> Sheet:
 
 
 def _draw_sheet(canvas: Canvas, graph: Graph, sheet: Sheet, at: Box) -> None:
-    """The words at the left, the module in the middle."""
+    """Texts at the left, the module in the middle."""
     key = sheet.part.key
     down = put(canvas, f"{key}.title", sheet.title, at.top, at.left) + APART
     draw_module(canvas, graph, sheet.part, sheet.module.moved(at.x - sheet.module.width / 2, down))
@@ -171,7 +171,7 @@ def _legend(ops: Sequence[Op]) -> Label | None:
 
 
 def _print_scale(width: float, height: float) -> float:
-    """How much a sheet shrinks on a page of A4, whichever way it is turned."""
+    """The factor by which a sheet shrinks to fit a page of A4, in the better orientation."""
     long, short_side = A4
     return min(max(width / long, height / short_side), max(width / short_side, height / long))
 
@@ -197,14 +197,14 @@ def draw_module(canvas: Canvas, graph: Graph, part: Part, module: Arrangement) -
 
 
 def reads_label(graph: Graph, part: Part) -> Label:
-    """Of what a module reads."""
+    """The label of a module's input."""
     before = graph.part(part.reads)
     again = f" or {part.title}" if part.times > 1 else ""
     return Label([Text(before.title + again, SMALL, MUTED.light), Text(shape_text(before.shape), TEXT)])
 
 
 def module_label(graph: Graph, part: Part, op: Op) -> Label:
-    """The paper's words, and the shape where the map's size changes or the module ends."""
+    """The paper's text, and the shape if the size of the map changes or the module ends."""
     shapes = {other.name: other.shape for other in part.ops} | {"": graph.input_of(part)}
     resized = shapes[op.inputs[0]][:-1] != op.shape[:-1]
     lines = [Text(op.title, TEXT, bold=True)]
@@ -226,9 +226,9 @@ def heading(graph: Graph, what: str) -> Label:
 
 
 def _about(graph: Graph, part: Part, *, alone: bool) -> Label:
-    """A module's title: what it is, where it stands, what goes in and out, what it costs.
+    """A module's title: its name, its place, its input and output shapes, and its cost.
 
-    Beside others on a page it is narrow, and leaves the network's name to the page's title.
+    Beside other modules it is narrow, and the network's name is in the title of the page.
     """
     times, each = (f" × {part.times}", " each") if part.times > 1 else ("", "")
     ways = f"{shape_text(graph.input_of(part))} → {shape_text(part.shape)}"
@@ -246,7 +246,7 @@ def _titled(title: str, facts: Sequence[Sequence[str]]) -> Label:
 
 
 def footnotes(graph: Graph, width: float, marks: Collection[str] | None = None) -> Label | None:
-    """The footnotes with these marks, all without; None where there are none."""
+    """The footnotes with these marks, or all if no marks are given; None if there are no footnotes."""
     characters = round(width / 6.1)
     lines = [
         Text(line, SMALL, MUTED.light)
@@ -258,7 +258,7 @@ def footnotes(graph: Graph, width: float, marks: Collection[str] | None = None) 
 
 
 def put(canvas: Canvas, name: str, label: Label | None, down: float, left: float = 0.0) -> float:
-    """A label at the left margin, or at `left`; returns where it ends."""
+    """Place a label at the left margin, or at `left`; returns its end."""
     if label is None:
         return down - APART
     width, height = label.size
@@ -272,7 +272,7 @@ def _room(label: Label) -> Size:
 
 
 def _stacked(parts: Sequence[Part], width: float) -> Arrangement:
-    """The overview's cards; a line that skips one goes round it."""
+    """The cards of the overview; a line that skips a card goes around it."""
     boxes: dict[str, Box] = {}
     down = 0.0
     for part in parts:
@@ -291,7 +291,7 @@ def _stacked(parts: Sequence[Part], width: float) -> Arrangement:
 
 
 def _draw_card(canvas: Canvas, graph: Graph, part: Part, place: Box) -> None:
-    """A stage of the overview: its words, and upon them the bars and a strip in the colour of its kind."""
+    """Draw a stage of the overview: its texts, then the bars and a strip in the colour of its kind."""
     counts = _counts(part)
     name = [Text(part.title + part.note, TEXT + 1, bold=True), *_subtitle(part)]
     times = Text(f"× {part.times}" if part.times > 1 else "", TEXT + 1, bold=True)
@@ -314,7 +314,7 @@ def _draw_card(canvas: Canvas, graph: Graph, part: Part, place: Box) -> None:
 
 
 def _subtitle(part: Part) -> list[Text]:
-    """The paper's figure, or what there is inside, in lines that fit the first column."""
+    """The paper's figure, or the content of the stage, in lines that fit the first column."""
     lines = [""]
     for words in inside(part).split(", "):
         longer = f"{lines[-1]}, {words}" if lines[-1] else words
@@ -326,7 +326,7 @@ def _subtitle(part: Part) -> list[Text]:
 
 
 def _counts(part: Part) -> tuple[int, int]:
-    """Parameters and multiply-adds of the whole run; 0 where they are not known."""
+    """Parameters and multiply-adds of the whole run; 0 if they are unknown."""
     return part.parameters * part.times, (part.macs or 0) * part.times
 
 

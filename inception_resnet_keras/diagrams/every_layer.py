@@ -1,4 +1,4 @@
-"""Every layer of a network on one sheet: a card a block, the cards in columns read from the left."""
+"""Draws every layer of a network on one sheet: one card per block, the cards in columns from left to right."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Card:
 
 
 def layers(graph: Graph, *, upwards: bool = False) -> pydot.Dot:
-    """The whole network down to its Keras layers' names."""
+    """Draw the whole network, down to the names of its Keras layers."""
     canvas = Canvas(graph.name)
     top = put(canvas, "title", heading(graph, "every layer"), 0) + BELOW
     columns = in_columns(list(_cards(graph)), BELOW, GUTTER, lambda width, height: abs(width / height - SHAPE))
@@ -87,7 +87,7 @@ def _cards(graph: Graph) -> Iterator[Card]:
 
 
 def _way(before: tuple[Point, float] | None, joint: Point, gutter: float, above: float) -> tuple[Point, ...]:
-    """From the block before to a block's joint: straight down, or up through the gutter to the next column."""
+    """The line from the previous block to a block: straight down, or through the gutter to the next column."""
     if before is None:
         return ()
     start, edge = before
@@ -115,7 +115,7 @@ def _draw(canvas: Canvas, card: Card, at: Box, way: tuple[Point, ...], inside: A
 
 
 def _label(op: Op, place: str) -> Label:
-    """What it does, and each Keras layer's name on a line."""
+    """The operation, and the name of each Keras layer on its own line."""
     names = [Text(full(place, name), SMALL - 2, font=MONO) for name in op.layers]
     return Label([Text(f"{op.title}  {op.detail}".strip(), SMALL, bold=True), *names])
 

@@ -1,4 +1,4 @@
-"""The explorer: graphs → one page that opens from disk, fetches nothing, and holds its libraries."""
+"""The explorer: graphs become one page that opens from disk, fetches nothing, and contains its libraries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCRIPTS = ("vendor/vendor.min.js", "scene.js", "view.js", "panel.js", "explorer.
 
 
 def page(graphs: Sequence[Graph]) -> str:
-    """The explorer's HTML over some graphs; the first is shown first."""
+    """The explorer's HTML for some graphs; it opens with the first one."""
     script = "\n".join(_asset(name) for name in SCRIPTS)
     look = _theme() + _asset("explorer.css")
     # Nothing but what stands on the page may run, and nothing may be fetched.
@@ -40,7 +40,7 @@ def page(graphs: Sequence[Graph]) -> str:
 
 
 def data_of(graphs: Sequence[Graph]) -> dict[str, Any]:
-    """What the page knows: the graphs, and every pair's differences."""
+    """The data of the page: the graphs, and the differences of every pair."""
     pairs = permutations(enumerate(graphs), 2)
     return {
         "kinds": KINDS,
@@ -53,13 +53,13 @@ def data_of(graphs: Sequence[Graph]) -> dict[str, Any]:
 
 
 def _difference(found: Difference) -> list[Any]:
-    """As a row: a page holds some thousands. Of the sides, whether each has anything of the kind."""
+    """A difference as a short row, because a page contains thousands; the sides only as whether each has the fact."""
     sides = [int(side is not None) for side in (found.left, found.right)]
     return [found.part, found.op, found.twin, found.what, found.text, *sides]
 
 
 def _elsewhere(graph: Graph) -> dict[str, Any]:
-    """What other projects call a network's layers, of those that published it: a list of names for each project."""
+    """The names of a network's layers in the projects that published it: one list of names per project."""
     network = networks.NETWORKS.get(graph.name, {}).get(graph.variant.split(", ")[0])
     if network is None:
         return {"layers": [], "projects": []}
@@ -79,7 +79,7 @@ def _elsewhere(graph: Graph) -> dict[str, Any]:
 
 
 def _variant(graphs: Sequence[Graph], index: int) -> str:
-    """A variant's name, told from a model of the same variant that stands before it."""
+    """The name of a variant, distinct from a model of the same variant earlier in the list."""
     graph = graphs[index]
     same = [(other.name, other.title, other.variant) for other in graphs[:index]]
     return graph.variant + (", as in the tables" if (graph.name, graph.title, graph.variant) in same else "")
@@ -125,7 +125,7 @@ def _op(op: Op) -> dict[str, Any]:
 
 
 def _theme() -> str:
-    """The colours as CSS variables: by the system's preference, or by the reader's choice."""
+    """The colours as CSS variables, by the system's preference or the reader's choice."""
     light, dark = (
         "".join(f"--{name}:{getattr(colour, theme)};" for name, colour in _colours().items())
         for theme in ("light", "dark")
@@ -154,7 +154,7 @@ def _asset(name: str) -> str:
 
 
 def _json(data: Any) -> str:
-    """JSON that cannot end the element it stands in."""
+    """JSON that cannot close the HTML element around it."""
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
@@ -163,6 +163,6 @@ def _hash(text: str) -> str:
 
 
 def data_in(page: str) -> dict[str, Any]:
-    """What a page knows, read back."""
+    """Read the data of a page."""
     start = page.index('id="data">') + len('id="data">')
     return json.loads(page[start : page.index("</script>", start)])

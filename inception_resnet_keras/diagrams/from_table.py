@@ -1,4 +1,4 @@
-"""A network's table as the graph that is drawn: its trace, cut into runs of equal blocks, with the paper's figures."""
+"""Makes the graph to draw from a network's table: its trace in runs of equal blocks, with the paper's figures."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _parts(network: Network, nodes: Iterable[Node], words: Mapping[str, tuple[st
 
 
 def _printed(network: Network) -> list[Part]:
-    """The parts of the paper's variant, which another one's are compared with."""
+    """The parts of the paper's variant, with which another variant is compared."""
     if network.variant == "paper" or "paper" not in networks.NETWORKS.get(network.name, {}):
         return []
     paper = networks.find(network.name, "paper")
@@ -87,21 +87,21 @@ _TITLES = {INPUT: "Image", HEAD: "Head", names.AUX: "Auxiliary head"}
 
 
 def _title(place: str, ops: Sequence[Op]) -> str:
-    """Of what is no block of a table."""
+    """The title of a part that is not a block of the table."""
     if place == names.FINAL:
         return f"Final {', '.join(op.title for op in ops)}".replace("conv", "convolution")
     return _TITLES.get(place, place)
 
 
 def _lacking(usual: Sequence[Op], ops: Sequence[Op]) -> str:
-    """What a block that stands after those of its kind is without."""
+    """The operations that a later block of a kind lacks."""
     before, now = ({layer for op in each for layer in op.layers} for each in (usual, ops))
     without = [word for layer, word in (("scale", "scale"), ("relu", "ReLU")) if layer in before - now]
     return f", without {' and '.join(without)}" if without else ""
 
 
 def _with_ends(nodes: list[Node], activation: str | None, preprocess: bool) -> list[Node]:
-    """The trace with what a factory puts before and after it."""
+    """The trace with the layers that a factory puts before and after it."""
     ends: list[Node] = []
     scaled = {names.INPUT: names.PREPROCESS} if preprocess else {}
     for node in nodes:
@@ -122,7 +122,7 @@ def _place(node: Node) -> str:
 
 
 def _localise(nodes: list[Node], place: str, words: Mapping[str, tuple[str, str]]) -> tuple[tuple[Op, ...], str]:
-    """A place's nodes under their names within it, and the name of what they read from outside."""
+    """The nodes of a place under their names within it, and the name of their external input."""
     inside = {node.name for node in nodes}
     outside = {name for node in nodes for name in node.inputs} - inside
     prefix = "" if place in (INPUT, HEAD) else f"{place}_"
@@ -146,7 +146,7 @@ def _localise(nodes: list[Node], place: str, words: Mapping[str, tuple[str, str]
 
 
 def _figures(network: Network) -> dict[str, tuple[str, str]]:
-    """Each block's title and the paper's figure of it."""
+    """Each block's title and its figure in the paper."""
     found = {names.STEM: ("Stem", network.stem_figure or UNPRINTED)}
     for stage in network.stages:
         row = stage.block if isinstance(stage, Repeat) else stage

@@ -1,4 +1,4 @@
-"""The one graph that every picture is drawn from, and the words of its parts."""
+"""The graph from which every picture is drawn, and the texts of its parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Op:
 
     name: Its name within the part: `branch_2_conv_1` of `a03_branch_2_conv_1`.
     inputs: Names within the part; "" is what the part reads.
-    kind: Which colour it has: one of words.KINDS.
+    kind: Its colour: one of words.KINDS.
     layers: Its Keras layers' names within the part, in order.
     note: The mark of its footnote, which its words bear too; "" for none.
     """
@@ -93,7 +93,7 @@ class Graph:
         return next(part for part in self.parts if part.key == key)
 
     def input_of(self, part: Part) -> Shape:
-        """The shape of what a part reads."""
+        """The shape of a part's input."""
         return self.part(part.reads).shape
 
 
@@ -103,7 +103,7 @@ def full(place: str, name: str) -> str:
 
 
 def legend(ops: Iterable[Op]) -> list[str]:
-    """What the words in some operations stand for, a line each."""
+    """The meaning of abbreviations in the operations, one per line."""
     details = [(op, re.split(" · ", op.detail.replace(op.note, "") if op.note else op.detail)) for op in ops]
     convs = [words for op, words in details if " conv" in op.title]
     lines = {
@@ -157,7 +157,7 @@ def kind_of(node: Node) -> str:
 
 
 def describe(node: Node) -> tuple[str, str]:
-    """A node's two lines: "3×3 conv" and "96 · stride 2 · V"; "n = 96" where the paper has a letter for it."""
+    """A node's two lines: "3×3 conv" and "96 · stride 2 · V"; "n = 96" if the paper has a letter for it."""
     row = node.row
     if isinstance(row, Conv) and isinstance(row.kernel, tuple):
         filters = f"{row.letter} = {row.filters}" if row.letter else str(row.filters)
@@ -185,7 +185,7 @@ def _detail(node: Node) -> str:
 
 
 def _window(row: Conv | Pool) -> list[str]:
-    """The marks of the paper's figures: stride where it is not 1, V for valid padding; and dilation."""
+    """The marks of the paper's figures: the stride if it is not 1, V for valid padding, and the dilation."""
     numbers = [
         f"{word} {number}" for word, number in (("stride", row.stride), ("dilation", row.dilation)) if number > 1
     ]
@@ -193,12 +193,12 @@ def _window(row: Conv | Pool) -> list[str]:
 
 
 def shape_text(shape: Shape) -> str:
-    """35×35×384; ? where a side is not known."""
+    """A shape as text, such as 35×35×384; ? for an unknown side."""
     return "×".join("?" if side is None else str(side) for side in shape)
 
 
 def short(count: int | None) -> str:
-    """Three digits and a letter: 42.7 M."""
+    """A number with three digits and a letter, such as 42.7 M."""
     if count is None:
         return "?"
     for size, letter in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
@@ -209,14 +209,14 @@ def short(count: int | None) -> str:
 
 
 def network_title(name: str) -> str:
-    """Inception-ResNet-v2 of inception_resnet_v2."""
+    """The title of a network: Inception-ResNet-v2 for inception_resnet_v2."""
     return "-".join(
         {"resnet": "ResNet"}.get(word, word if word[1:].isdigit() else word.title()) for word in name.split("_")
     )
 
 
 def inside(part: Part) -> str:
-    """The paper's figure of a stage; else what it is made of: "global avg pool, dropout, dense 1000"."""
+    """The paper's figure of a stage, or its content, such as "global avg pool, dropout, dense 1000"."""
     if not part.reads or (part.figure and part.key != names.AUX):
         return part.figure
     words = [f"{op.title} {op.shape[-1]}" if op.title == "dense" else op.title for op in part.ops]

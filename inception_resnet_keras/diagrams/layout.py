@@ -1,8 +1,8 @@
-"""Where the operations of a part stand: branches side by side, each in a column of its own.
+"""Places the operations of a part: branches side by side, each in its own column.
 
-The networks' parts are chains and forks of chains, so that no line need cross another; a general
-layout bends them nevertheless. As in the paper, branches end level, above their concat. Pixels,
-from the upper left corner; a position is a centre.
+The parts of the networks are chains and forks of chains, so that no lines have to cross; a general layout
+algorithm bends them nevertheless. As in the paper, branches end at one level, above their concat. Positions are
+centres, in pixels from the upper left corner.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Arrangement:
         )
 
     def upside_down(self) -> Arrangement:
-        """Upwards, as the paper prints it."""
+        """The layout from bottom to top, as printed in the paper."""
         return replace(
             self,
             boxes={name: replace(box, y=self.height - box.y) for name, box in self.boxes.items()},
@@ -128,7 +128,7 @@ def _chain(name: str, after: Mapping[str, list[str]], concats: Mapping[str, int]
 
 
 def _size(item: str | Chain, sizes: Mapping[str, Size]) -> Size:
-    """Of an operation, or of a chain."""
+    """The size of an operation or a chain."""
     if isinstance(item, str):
         return sizes[item]
     each = [_fork_size(part, sizes) if isinstance(part, list) else sizes[part] for part in item]
@@ -141,7 +141,7 @@ def _fork_size(branches: list[Chain], sizes: Mapping[str, Size]) -> Size:
 
 
 def _stand(chain: Chain, x: float, bottom: float, sizes: Mapping[str, Size], boxes: dict[str, Box]) -> None:
-    """Puts a chain around the middle x, its last item on `bottom`."""
+    """Place a chain around the middle x, with its last item at `bottom`."""
     for item in reversed(chain):
         if isinstance(item, str):
             width, height = sizes[item]
@@ -157,7 +157,7 @@ def _stand(chain: Chain, x: float, bottom: float, sizes: Mapping[str, Size], box
 
 
 def _elbow(tail: Box, head: Box, *, merges: bool) -> tuple[Point, ...]:
-    """Down, across where the line parts from the others or joins them, and down."""
+    """A line that goes down, across where it leaves or joins the others, and down again."""
     start, end = (tail.x, tail.bottom), (head.x, head.top)
     if abs(tail.x - head.x) < 0.5:
         return start, end
@@ -177,7 +177,7 @@ T = TypeVar("T", bound=Sized)
 
 
 def in_columns(items: Sequence[T], below: float, gutter: float, cost: Callable[[float, float], float]) -> list[list[T]]:
-    """The items in order, in so many columns that the cost of the sheet's (width, height) is the least.
+    """The items in order, in the number of columns that minimises the cost of the sheet's (width, height).
 
     below, gutter: Pixels between two items of a column, and between two columns.
     """

@@ -62,12 +62,11 @@ def modules(graph: Graph, keys: Sequence[str]) -> str:
 
 
 def layers(graph: Graph) -> str:
-    """One node an operation, which bears its first Keras layer's name within the block.
+    """One node per operation, with the name of its first Keras layer within the block.
 
-    Arrows are dear: a ReLU belongs to the sum before it, as to a convolution, and a projection to its concat. Between
-    blocks they join the blocks, not their nodes: Mermaid then lays each block out by itself, one straight below the
-    other, and the chart is as wide as its widest block. Where branches part, a block begins with a node that says what
-    it reads.
+    To save arrows, a ReLU is part of the sum or convolution before it, and a projection part of its concat. Arrows
+    between blocks join the blocks, not their nodes: Mermaid then lays out each block by itself, one below the other,
+    and the chart is as wide as its widest block. A block that begins with several branches has a node for its input.
     """
     lines: list[str] = []
     arrows: list[str] = []
@@ -105,18 +104,18 @@ def layers(graph: Graph) -> str:
 
 
 def _broken(name: str) -> str:
-    """A name within its block, on two lines where it goes through a fork inside a branch: columns stay narrow."""
+    """A name within its block, on two lines if it is in a fork inside a branch, to keep columns narrow."""
     outer, branch, rest = name.rpartition(f"_{names.BRANCH}_")
     return f"{outer}\n{branch[1:]}{rest}" if names.FORK in outer else name
 
 
 def _end(parts: Sequence[Part]) -> Part:
-    """The last part in the order of the flow: an auxiliary head stands beside it."""
+    """The last part in the order of the flow; an auxiliary head is beside it."""
     return [part for part in parts if part.key != names.AUX or len(parts) == 1][-1]
 
 
 def _legend(ops: Iterable[Op]) -> list[tuple[str, str]]:
-    """As footnotes without a mark."""
+    """The legend as footnotes without a mark."""
     return [("", line) for line in legend(ops)]
 
 
@@ -133,7 +132,7 @@ def _chart(graph: Graph, lines: Iterable[str], notes: Iterable[tuple[str, str]],
 
 
 def _title(graph: Graph) -> str:
-    """In YAML's double quotes."""
+    """The title in YAML's double quotes."""
     escaped = f"{graph.title} ({graph.variant})".replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
     return f'"{escaped}"'
 

@@ -1,7 +1,7 @@
-"""Marks in a picture and their footnotes: where a network is not what the paper's figures print.
+"""Marks in a picture and their footnotes: where a network differs from the paper's printed figures.
 
-The misprints of `paper` come from networks/misprints.py, and the kernels that a released network has the other way
-round from its table beside the paper's. What is right, and its arithmetic, follow from the graph.
+The misprints of `paper` come from networks/misprints.py, and the swapped kernels of a released network from a
+comparison of its table with the paper's. The correct values and their arithmetic follow from the graph.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PAPER_SCALES = "0.1 to 0.3 (Section 3.3)"
 
 @dataclass(frozen=True)
 class Remark:
-    """A footnote to be, and where in a part its mark stands.
+    """A footnote, and the place of its mark in a part.
 
     part: The part's key. ops: By an operation's name, which of its words bears the mark: "filters", "stride" or
         "kernel". whole: Whether the part's title bears it too.
@@ -58,7 +58,7 @@ def annotated(
 
 
 def marks_in(part: Part) -> str:
-    """Every mark that a part's own picture shows."""
+    """Every mark in the picture of a part."""
     return "".join(dict.fromkeys(part.note + "".join(op.note for op in part.ops)))
 
 
@@ -77,7 +77,7 @@ def _misprinted(parts: Sequence[Part], network: Network) -> Iterable[Remark]:
 
 
 def _needed(misprint: misprints.Misprint, op: Op, part: Part, before: Part) -> str:
-    """What the network has in place of what was printed."""
+    """What the network has instead of the printed value."""
     if misprint.at == "filters":
         shapes = {other.name: other.shape for other in before.ops}
         widths = " + ".join(str(shapes[name][-1]) for name in before.ops[-1].inputs)
@@ -92,7 +92,7 @@ def _needed(misprint: misprints.Misprint, op: Op, part: Part, before: Part) -> s
 
 
 def _chosen(parts: Sequence[Part], network: Network) -> Iterable[Remark]:
-    """The residual scales, of which the paper names a range only."""
+    """The residual scales, for which the paper gives only a range."""
     scales = {stage.scale for stage in network.stages if isinstance(stage, Repeat)} - {None, 1.0}
     numbers = ", ".join(f"{scale:g}" for scale in sorted(filter(None, scales)))
     are = "are" if len(scales) > 1 else "is"
@@ -104,7 +104,7 @@ def _chosen(parts: Sequence[Part], network: Network) -> Iterable[Remark]:
 
 
 def _swapped(parts: Sequence[Part], printed: Sequence[Part]) -> Iterable[Remark]:
-    """Kernels that stand the other way round than in the figure: 7×1 where it prints 1×7."""
+    """Kernels that are swapped with respect to the figure: 7×1 where it prints 1×7."""
     figures = {part.key: part for part in printed}
     for part in parts:
         figure = figures.get(part.key)
@@ -138,7 +138,7 @@ def _marked(part: Part, remark: Remark, mark: str) -> Part:
 
 
 def _marked_op(op: Op, at: str, mark: str) -> Op:
-    """With the mark at the words that were corrected."""
+    """The operation with the mark at the corrected text."""
     words = {"filters": re.escape(str(op.shape[-1])), "stride": r"stride \d+"}.get(at)
     found = re.search(words, op.detail) if words else None
     if found is None:

@@ -1,4 +1,4 @@
-"""A Keras model of this project, built or loaded → the graph of the network that it is recognised as."""
+"""From a Keras model of this project, built or loaded, to the graph of its network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .graph import Graph, network_title
 def model_graph(model: Any) -> Graph:
     """The graph of a model: its network, variant, depths, scales, input size and heads.
 
-    Raises InputError where the model holds no layers of ours, or is none of the tables' networks.
+    Raises InputError if the model has no layers of this project, or is not a network of the tables.
     """
     try:
         layers = model_layers(model)
@@ -52,7 +52,7 @@ def model_graph(model: Any) -> Graph:
 
 
 def _words(found: NetworkDescription) -> dict[str, tuple[str, str]]:
-    """What a picture says of the layers whose settings the tables leave open."""
+    """The texts of the layers whose settings are not in the tables."""
     words = {}
     if found.dropout_rate is not None:
         words[names.DROPOUT] = ("dropout", f"keep {1 - found.dropout_rate:g}")

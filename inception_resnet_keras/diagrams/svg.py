@@ -1,7 +1,7 @@
-"""The looks that every format shares: colours in light and dark, fonts, sizes.
+"""The style that all formats share: colours in light and dark, fonts, sizes.
 
-A colour is used for one thing only, so that a picture's dark theme is a mapping of its light colours.
-Text has a contrast of at least 4.5 on what it stands on, a line or a border 3 (WCAG 2.2, AA).
+Each colour has one use, so that a picture's dark theme is a mapping of its light colours. Text has a contrast of
+at least 4.5 to its background, a line or a border of at least 3 (WCAG 2.2, AA).
 """
 
 from __future__ import annotations
@@ -98,10 +98,10 @@ def folder() -> Path:
 
 @cache
 def width(text: str, size: float, *, bold: bool = False, font: str = "DejaVu Sans") -> float:
-    """How wide a line of text is, in the unit of `size`.
+    """The width of a line of text, in the unit of `size`.
 
-    A character of a script whose letters are squares, such as Chinese, is as wide as high in any font. Others that
-    this font lacks are taken to be as wide as its sign for a missing one.
+    A character of a script whose letters are squares, such as Chinese, is as wide as high in any font. Other
+    characters that this font lacks are assumed to be as wide as its glyph for a missing character.
     """
     squares = sum(_is_square(sign) for sign in text)
     measured = "".join(sign for sign in text if not _is_square(sign)) if squares else text
@@ -116,12 +116,12 @@ SIGNS = "–→×·≠†‡§¶‖"  # that our own texts hold besides letters
 
 
 def has_other_scripts(text: str) -> bool:
-    """Whether a text may need another font than ours: only a model's name does."""
+    """Whether a text may need a font other than the package's. Only a model's name does."""
     return any(sign > "\u024f" and sign not in SIGNS for sign in text)
 
 
 def drawable(text: str) -> str:
-    """The text as a PNG or a PDF can show it: a character that no installed font has is escaped, with a warning."""
+    """The text for a PNG or a PDF: characters that no installed font has are escaped, with a warning."""
     if not has_other_scripts(text):
         return text
     from ..common import fonts
@@ -142,7 +142,7 @@ def _font(name: str, bold: bool) -> Any:
 
 @contextmanager
 def only_ours(others: Iterable[Path] = ()) -> Iterator[dict[str, str]]:
-    """An environment in which Graphviz finds these fonts and `others`, and no more; also where there are no more."""
+    """An environment in which Graphviz finds only these fonts and `others`, whatever is installed."""
     with tempfile.TemporaryDirectory() as temporary:
         settings = Path(temporary) / "fonts.conf"
         for file in others:
@@ -173,7 +173,7 @@ INCH = 72.0
 
 
 class Canvas:
-    """Collects boxes, cards and lines at pixels from the upper left corner; `graph` is what is drawn."""
+    """Collects boxes, cards and lines, in pixels from the upper left corner; `graph` is the drawing."""
 
     def __init__(self, name: str) -> None:
         self.graph = pydot.Dot(
@@ -186,11 +186,11 @@ class Canvas:
         self.graph.set_edge_defaults(color=EDGE.light, arrowsize="0.65", penwidth="1.3")
 
     def turn(self, top: float, height: float | None) -> None:
-        """What follows stands `top` lower, and upside down within `height` if one is given."""
+        """Move everything that follows down by `top`, and turn it upside down within `height` if it is given."""
         self._top, self._height = top, height
 
     def finish(self, width: float, height: float) -> pydot.Dot:
-        """The graph, with an unseen node as large as the page, which its lines would not stretch."""
+        """The graph with an invisible node as large as the page, because lines do not enlarge it."""
         self.box("page", "", Box(width / 2, height / 2, width, height), style="invis")
         return self.graph
 
@@ -234,13 +234,13 @@ class Canvas:
         self.graph.add_edge(pydot.Edge(_quoted(tail), _quoted(head), pos=f'"{_spline(points)}"', **looks))
 
     def _at(self, point: Point) -> Point:
-        """Graphviz counts upwards."""
+        """A position in Graphviz, whose vertical axis points up."""
         x, y = point
         return x, -self._top - (y if self._height is None else self._height - y)
 
 
 def _spline(points: tuple[Point, ...]) -> str:
-    """The line as cubic curves with rounded bends, and the arrow's tip."""
+    """The line as cubic curves with rounded bends, and the tip of the arrow."""
     tip = points[-1]
     points = (*points[:-1], _towards(tip, points[-2], ARROW))
     path = [points[0]]
@@ -265,7 +265,7 @@ def _distance(one: Point, other: Point) -> float:
 
 
 def _towards(start: Point, end: Point, length: float) -> Point:
-    """The point `length` away from start on the way to end."""
+    """The point at distance `length` from start towards end."""
     share = length / (_distance(start, end) or 1)
     return start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share
 
@@ -292,12 +292,11 @@ BACKGROUNDS = ("--jp-layout-color0", "--vscode-editor-background")
 
 
 def themed(svg: str, title: str, source: str) -> str:
-    """The drawing in light and dark, its text as wide in any font; inline in a page, it changes nothing else of it.
+    """The drawing in light and dark, with text of one width in any font. Inline in a page, it changes nothing else.
 
-    It is light or dark as the page says that it stands in, a notebook for example; elsewhere by the reader's
-    preference.
+    It follows the theme of the surrounding page, such as a notebook, or else the reader's preference.
 
-    source: The DOT text that it was drawn from, which it carries as its metadata.
+    source: The DOT text from which it was drawn, kept as its metadata.
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<!--.*?-->\n?", "", svg, flags=re.DOTALL)
@@ -310,7 +309,7 @@ def themed(svg: str, title: str, source: str) -> str:
 
 @cache
 def _rules() -> str:
-    """A colour is used for one thing only, so that its dark one replaces it wherever it stands."""
+    """Each colour has one use, so that its dark counterpart replaces it everywhere."""
     ours = f".{SCOPE}"
     families = "".join(
         f'{ours} [font-family="{font}"]{{font-family:{web}}}' for font, web in ((FONT, WEB_FONT), (MONO, WEB_MONO))
@@ -323,7 +322,7 @@ def _rules() -> str:
     )
 
     def values(theme: str) -> str:
-        """Every colour in a theme; the paper's is the notebook's own."""
+        """Every colour of a theme; the paper's colour is the notebook's own."""
         colours = [getattr(colour, theme) for colour in distinct]
         for background in BACKGROUNDS[::-1]:
             colours[0] = f"var({background},{colours[0]})"
@@ -333,12 +332,12 @@ def _rules() -> str:
         return ",".join(f"{page} {ours}" for page in pages)
 
     preferred = f"@media (prefers-color-scheme:dark){{{ours}{values('dark')}}}"
-    told = f"{within(LIGHT_PAGES)}{values('light')}{within(DARK_PAGES)}{values('dark')}"
-    return f"{families}{uses}{preferred}{told}"
+    themes = f"{within(LIGHT_PAGES)}{values('light')}{within(DARK_PAGES)}{values('dark')}"
+    return f"{families}{uses}{preferred}{themes}"
 
 
 def _as_wide(match: re.Match[str]) -> str:
-    """A line of text with the width that its box was made for, whichever font the reader has."""
+    """A line of text with the width of its box, whatever font the reader has."""
     text = unescape(match["text"])
     text_width = width(text, float(match["size"]), bold=bool(match["weight"]), font=match["font"])
     looks = f'{match["looks"]} textLength="{text_width:.1f}" lengthAdjust="spacingAndGlyphs"'
@@ -346,7 +345,7 @@ def _as_wide(match: re.Match[str]) -> str:
 
 
 def source_of(svg: str) -> str:
-    """The DOT text that a drawing carries; "" where it carries none."""
+    """The DOT text in a drawing; "" if it has none."""
     found = re.search(r"<metadata>(.*?)</metadata>", svg, flags=re.DOTALL)
     return unescape(found[1]) if found else ""
 
@@ -363,7 +362,7 @@ TIMEOUT = 300  # seconds that a system's dot may take
 
 
 def draw(dot: str, format: str) -> bytes:
-    """A DOT text with positions as svg, png or pdf; InputError where there is nothing to draw it with."""
+    """Render a DOT text with positions as svg, png or pdf. Raises InputError if no Graphviz is installed."""
     dpi = DPI if format == "png" else 72
     others = _other_fonts(dot) if format != "svg" else []
     with only_ours(others) as environment:
@@ -381,7 +380,7 @@ def draw(dot: str, format: str) -> bytes:
 
 
 def _other_fonts(text: str) -> list[Path]:
-    """The files of the fonts that have what ours lacks."""
+    """The files of the fonts with the characters that the package's fonts lack."""
     if not has_other_scripts(text):
         return []
     from ..common import fonts
@@ -391,9 +390,9 @@ def _other_fonts(text: str) -> list[Path]:
 
 
 def with_source(png: bytes, source: str) -> bytes:
-    """The picture with the DOT text that it was drawn from, packed as its text chunk `dot`.
+    """The PNG with the DOT text from which it was drawn, in its text chunk `dot`.
 
-    A large picture's pixels are left as Graphviz packed them: to pack them again takes as long as to draw it.
+    The pixels stay as Graphviz compressed them, because compressing them again takes as long as drawing.
     """
     pixels = struct.unpack(">II", png[16:24])  # the header begins with them
     if pixels[0] * pixels[1] > LARGE:
@@ -416,7 +415,7 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png_source(path: Path) -> str:
-    """The DOT text that a picture carries; "" where it carries none."""
+    """The DOT text in a PNG; "" if it has none."""
     with named_extras("a picture"):
         from PIL import Image
 
@@ -425,7 +424,7 @@ def png_source(path: Path) -> str:
 
 
 def png_size(path: Path) -> tuple[int, int]:
-    """A picture's width and height."""
+    """The width and height of a PNG."""
     with named_extras("a picture"):
         from PIL import Image
 
@@ -473,7 +472,7 @@ def _run(program: list[str], dot: str, format: str, environment: dict[str, str])
 
 @contextmanager
 def _without_font_warnings() -> Iterator[None]:
-    """Drops what the wheel's Fontconfig says of a newer system's files: it writes past Python's stderr."""
+    """Drop the warnings of the wheel's Fontconfig about a newer system's files, which bypass Python's stderr."""
     sys.stderr.flush()
     real = os.dup(2)
     with tempfile.TemporaryFile() as said:
