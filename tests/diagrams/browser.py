@@ -55,10 +55,23 @@ def opened(page: Path, profile: Path, *, width: int = 1400, height: int = 900, d
         window.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
-        window.get(page.as_uri())
+        visit(window, page.as_uri())
         yield window
     finally:
         window.quit()
+
+
+def visit(window: Any, address: str) -> None:
+    """Open a page, and wait until it is complete."""
+    window.get(address)
+    wait_until_complete(window)
+
+
+def wait_until_complete(window: Any) -> None:
+    """On a busy machine, `get` and `refresh` return while a file is still being parsed."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    WebDriverWait(window, 120).until(lambda _: window.execute_script("return document.readyState") == "complete")
 
 
 def requests(window: Any) -> list[str]:

@@ -17,7 +17,7 @@ from inception_resnet_keras.diagrams.from_table import graph_of
 from inception_resnet_keras.diagrams.graph import network_title
 from inception_resnet_keras.networks.rows import Network
 
-from .browser import opened, requests
+from .browser import opened, requests, visit, wait_until_complete
 from .conftest import TABLES, other_variant
 
 EVIL = '</script><img src=x onerror="document.title=1">'
@@ -43,9 +43,10 @@ def browser(html: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[An
 @pytest.fixture
 def window(browser: Any, html: Path) -> Iterator[Any]:
     """The page as it first opens; afterwards nothing was fetched but the page, and nothing went wrong."""
-    browser.get(html.as_uri())
+    visit(browser, html.as_uri())
     browser.get_log("performance"), browser.get_log("browser")
     browser.refresh()
+    wait_until_complete(browser)
     yield browser
     assert requests(browser) == [html.as_uri()]
     assert browser.get_log("browser") == []
@@ -237,15 +238,16 @@ def test_the_view_is_kept_in_the_address(window: Any, html: Path) -> None:
     window.find_element("id", "theme").click()
     before, kept = window.execute_script(STATE), address(window)
     assert before[1:4] == [["b", "b/b02"], "b/b02/branch_3_conv_2", "light"]
-    window.get("about:blank")
-    window.get(kept)
+    visit(window, "about:blank")
+    visit(window, kept)
     assert window.execute_script(STATE) == before
     window.execute_script("location.hash = 'network=nowhere/none&open=x%20c&chosen=9:z&view=a'")
     window.execute_async_script("setTimeout(arguments[0], 50)")
     assert window.execute_script(STATE)[:3] == [[0], ["c"], None], "what the page has not is left out"
-    window.get(html.as_uri())
+    visit(window, html.as_uri())
     window.get_log("performance")
     window.refresh()
+    wait_until_complete(window)
 
 
 def test_the_first_screen_shows_the_whole_network(window: Any, network: Network) -> None:

@@ -10,7 +10,7 @@ import pytest
 from inception_resnet_keras import plot_architecture
 from inception_resnet_keras.diagrams import svg
 
-from .browser import opened
+from .browser import opened, visit
 
 # Elements of the page's own that the drawing's colours and fonts would match, were its rules not scoped.
 OWN = (
@@ -40,7 +40,7 @@ def page(folder: Path, body: str, *, attributes: str = "", head: str = "") -> Pa
 
 
 def looks(window: Any, path: Path) -> dict[str, Any]:
-    window.get(path.as_uri())
+    visit(window, path.as_uri())
     return window.execute_script(LOOKS, svg.PAPER.light, svg.INK.light)
 
 
