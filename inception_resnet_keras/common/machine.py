@@ -76,7 +76,7 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     return found
 
 
-ENGINES = (
+ENGINE_PACKAGES = (
     *("openvino", "nncf", "onnx", "onnxruntime", "ai-edge-litert", "torch", "timm"),
     *("nvidia-cudnn-cu12", "nvidia-cublas-cu12"),
 )
@@ -95,7 +95,7 @@ def benchmarked_machine() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "load_average": psutil.getloadavg()[0],
         "gpus": nvidia_gpus(),
-        "versions": versions((*PACKAGES, *ENGINES)),
+        "versions": versions((*PACKAGES, *ENGINE_PACKAGES)),
     }
 
 
