@@ -8,6 +8,8 @@ import ast
 import inspect
 import re
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from posixpath import relpath
@@ -101,11 +103,9 @@ def _stages(graph: Graph) -> Iterable[str]:
     """The whole network, a stage a row."""
     yield "| stage | blocks | output | parameters | multiply-adds |"
     yield "| --- | ---: | ---: | ---: | ---: |"
-    whole = [part for part in graph.parts[1:] if part.key != names.AUX]
-    yield from (_stage(graph, part) for part in whole)
-    parameters = sum(part.parameters * part.times for part in whole)
-    macs = sum((part.macs or 0) * part.times for part in whole)
-    yield f"| **whole network** | | | **{parameters:,}** | **{short(macs)}** |"
+    whole = replace(graph, parts=tuple(part for part in graph.parts if part.key != names.AUX))
+    yield from (_stage(graph, part) for part in whole.parts[1:])
+    yield f"| **whole network** | | | **{whole.parameters:,}** | **{short(whole.macs)}** |"
     yield from (_stage(graph, part) for part in graph.parts if part.key == names.AUX)
     yield ""
 
@@ -185,6 +185,7 @@ def _keywords(module: ModuleType, constant: str) -> dict[str, ast.expr]:
     return {**(base[0] if base else {}), **own}
 
 
+@cache
 def _assigned(module: ModuleType) -> dict[str, ast.stmt]:
     """A module's constants and functions by name."""
     found: dict[str, ast.stmt] = {}
