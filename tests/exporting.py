@@ -47,10 +47,10 @@ def write_run(folder: Path) -> Path:
     return folder
 
 
-def write_pictures(folder: Path, per_class: int = 8) -> Path:
+def write_pictures(folder: Path, per_class: int = 8, card: Card = CARD) -> Path:
     """Digits, a folder for each of the card's classes."""
-    write_digits(folder, classes=3, per_class=per_class)
-    for number, name in enumerate(CARD.classes):
+    write_digits(folder, classes=len(card.classes), per_class=per_class)
+    for number, name in enumerate(card.classes):
         (folder / str(number)).rename(folder / name)
     return folder
 

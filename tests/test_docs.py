@@ -37,11 +37,10 @@ from inception_resnet_keras.models.model_file import save_model
 from inception_resnet_keras.networks.rows import Fork, Network, Residual
 from inception_resnet_keras.weights import labels
 
-from .diagrams.browser import opened, requests
+from .diagrams.browser import opened, requests, visit
 from .evaluation.faces import write_faces, write_pairs
 from .evaluation.models import write_model
-from .exporting import CARD, lively
-from .pictures import write_digits
+from .exporting import CARD, lively, write_pictures
 from .tiny import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -208,9 +207,7 @@ def named_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that examples in docstrings name: photos/ with three classes, two runs, and faces with their pairs."""
     folder = tmp_path_factory.mktemp("examples")
     card = replace(CARD, classes=["daisy", "rose", "tulip"])
-    write_digits(folder / "photos", classes=len(card.classes), per_class=8)
-    for number, name in enumerate(card.classes):
-        (folder / "photos" / str(number)).rename(folder / "photos" / name)
+    write_pictures(folder / "photos", card=card)
     for run in ("photos-1", "photos-2"):
         (folder / "runs" / run).mkdir(parents=True)
     save_model(lively(), folder / "runs" / "photos-1" / "model.keras", card)
@@ -233,17 +230,18 @@ def test_examples_in_docstrings_run(named_files: Path, monkeypatch: pytest.Monke
     assert tried >= 8
 
 
-def public_names(*rooms: str) -> list[str]:
-    names = vars(inception_resnet_keras)["__all__"]
-    return [name for name in names if getattr(inception_resnet_keras, name).__module__.split(".")[1] in rooms]
+# Their examples train, so that the slow tests run them: tests/training/test_docstring_examples.py.
+TRAINING = {"train", "finetune", "find_learning_rate"}
 
 
-@pytest.mark.parametrize("name", public_names("networks", "weights", "models", "evaluation", "deploy", "diagrams"))
+@pytest.mark.parametrize("name", vars(inception_resnet_keras)["__all__"])
 def test_a_public_name_has_every_section_an_example_that_runs_and_a_readable_signature(name: str) -> None:
     public = getattr(inception_resnet_keras, name)
     text = inspect.getdoc(public) or ""
-    for section in ("Args:", "Returns:", "Raises:", "Examples:\n    >>> "):
+    for section in ("Args:", "Returns:", "Raises:", "Examples:\n" + (name not in TRAINING) * "    >>> "):
         assert f"\n\n{section}" in text
+    if name in TRAINING:
+        assert "```python" in text
     if "`create_inception_v4` documents the arguments" in text:
         text += inspect.getdoc(inception_resnet_keras.create_inception_v4) or ""
     for parameter in inspect.signature(public).parameters.values():
@@ -468,7 +466,7 @@ KINDS_OF_PAGE = [
 def test_no_code_is_cut_and_no_page_is_wider_than_its_window(built: Path, tmp_path: Path, width: int) -> None:
     with opened(built / "index.html", tmp_path, width=width) as window:
         for page in KINDS_OF_PAGE:
-            window.get((built / page).as_uri())
+            visit(window, (built / page).as_uri())
             cut, blocks, wide = window.execute_script(
                 """
                 const blocks = [...document.querySelectorAll("pre > code")];
