@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="FOLDER", help="folder to write (default: next free number below comparisons/)")
     add(
         "--metric",
-        choices=("accuracy", "balanced_accuracy", "auc", "brier"),
+        choices=("accuracy", "balanced_accuracy", "sensitivity", "specificity", "auc", "brier"),
         default="accuracy",
         help="figure for the conclusion; choose it before you see the results (default: %(default)s)",
     )

@@ -23,8 +23,8 @@ from ..models.one_pass import average
 from ..models.open import GivenModel
 from ..models.runtimes import holds_model
 from ..weights.runs import MODEL_FILE, RUN_CONFIG
-from .comparison import CSV_HEADER, METRICS, Comparison, Metric, Pair, Row, csv_rows, verdict
-from .differences import DIFFERENCES, VALUES, Contender
+from .comparison import CSV_HEADER, METRICS, NEEDS, Comparison, Metric, Pair, Row, csv_rows, verdict
+from .differences import COUNTED, DIFFERENCES, VALUES, Contender, disagreements
 from .evaluate import AVERAGE, evaluate, repeated
 from .html_report import write_report
 from .intervals import Units
@@ -56,10 +56,11 @@ def compare(
             wrote with `folds` or `seeds`: their predictions.csv is read, which must be of the same images.
         data: The labelled images, as `evaluate` takes them. None reads stored predictions.
         out: The folder to write, new or empty. None takes the next free one below comparisons/.
-        metric: The metric that the conclusion is about: "accuracy", "balanced_accuracy", "auc" (area under the ROC
+        metric: The metric that the conclusion is about: "accuracy", "balanced_accuracy", "sensitivity" or "specificity"
+            (with two classes, the accuracy on images of the positive class or of the other), "auc" (area under the ROC
             curve, one class against the rest, averaged over the classes) or "brier" (Brier score). Choose it before
             you look at the results; the other metrics are reported beside it. With several labels per image, accuracy
-            is the share of images whose labels are all correct, and "balanced_accuracy" is not available.
+            is the share of images whose labels are all correct, and only "auc" and "brier" are available beside it.
         all_pairs: Whether to compare each model with every other one, instead of each with the first.
         allow_trained: Whether to compare on images that one of the models was trained on.
         positive: With two classes, the name of the positive one, as for `evaluate`. None takes the second class; for
@@ -299,10 +300,6 @@ def _compared(
     repeat: str,
 ) -> Comparison:
     table = contenders[0].table
-    if metric == "balanced_accuracy" and table.multi_label:
-        raise InputError(
-            "metric: balanced_accuracy is not defined for several labels per picture; use accuracy, auc or brier"
-        )
     # Images of one group are not independent, so groups take the place of images in every test.
     units = Units(len(table), table.group if _has_groups(table) else None)
     chosen = combinations(contenders, 2) if all_pairs else ((contenders[0], each) for each in contenders[1:])
@@ -315,9 +312,11 @@ def _compared(
             for pair, (row,), p in zip(pairs, rows, corrected, strict=True):
                 pair.rows[pair.rows.index(row)] = replace(row, corrected_p=p)
     study = STUDIES.get(_study(table), "")
-    if not any(row.metric == metric for row in pairs[0].rows):
-        raise InputError(f"metric: {METRICS[metric]} needs pictures of at least two classes; use accuracy")
-    groups = len(units) if units.grouped else None
+    known = [row.metric for row in pairs[0].rows]
+    if metric not in known:
+        raise InputError(f"metric: {metric} needs {NEEDS[metric]}; for these pictures it can be {', '.join(known)}")
+    counted = units.of(COUNTED[metric](table)) if metric in COUNTED else units
+    groups = len(counted) if counted.grouped else None
     conclude = partial(
         verdict, metric=metric, study=study, pairs=len(pairs), several_labels=table.multi_label, groups=groups
     )
@@ -328,7 +327,7 @@ def _compared(
         metric=metric,
         pairs=pairs,
         study=study,
-        groups=groups,
+        groups=len(units) if units.grouped else None,
         notes=notes,
         folder=folder,
         several_labels=table.multi_label,
@@ -359,7 +358,8 @@ def _pair(first: Contender, second: Contender, units: Units) -> Pair:
     for name, value in VALUES.items():
         values = [value(table) for table in tables]
         if values[0] is not None and values[1] is not None:
-            rows.append(Row(name, values[0], values[1], DIFFERENCES[name](first, second, units)))
+            found = DIFFERENCES[name](first, second, units)
+            rows.append(Row(name, values[0], values[1], found, counted=disagreements(name, first, second)))
     return Pair(pictures=len(first.table), rows=rows, **about)
 
 

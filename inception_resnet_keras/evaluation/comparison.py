@@ -18,13 +18,23 @@ from .text_tables import latex_table, markdown_table, markdown_text
 if TYPE_CHECKING:
     from rich.console import Console
 
-Metric = Literal["accuracy", "balanced_accuracy", "auc", "brier"]
+Metric = Literal["accuracy", "balanced_accuracy", "sensitivity", "specificity", "auc", "brier"]
 METRICS: dict[Metric, str] = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
     "auc": "AUC",
     "brier": "Brier score",
 }
+IN_PERCENT = ("accuracy", "balanced_accuracy", "sensitivity", "specificity")
+NEEDS: dict[Metric, str] = {
+    "balanced_accuracy": "one label per picture",
+    "sensitivity": "two classes, one label per picture, and pictures of the positive class in every run",
+    "specificity": "two classes, one label per picture, and pictures of the class that is not positive in every run",
+    "auc": "pictures of at least two classes",
+}
+CLASSES_OF = {"sensitivity": " of the positive class", "specificity": " of the other class"}
 SIGNIFICANT = 0.05
 # The least number of images that only one of two models classifies correctly, or of groups: with fewer, the p-value of
 # McNemar's test, or of permuting the two models group by group, cannot be below 0.05.
@@ -40,6 +50,9 @@ class Row:
         first, second: The value of each model; over folds or seeds, the mean.
         difference: The value of the second model minus that of the first.
         corrected_p: The p-value after Holm's correction for all compared pairs; None if no test applies.
+        counted: The images that the metric is the share of right ones of, such as the positive ones for sensitivity:
+            how many only the first model classifies correctly, how many only the second does, and how many there are.
+            None for other metrics, and over folds or seeds.
     """
 
     metric: Metric
@@ -47,6 +60,7 @@ class Row:
     second: float
     difference: Difference
     corrected_p: float | None = None
+    counted: tuple[int, int, int] | None = None
 
     @property
     def better(self) -> float:
@@ -189,17 +203,13 @@ def _cells(pair: Pair) -> list[list[str]]:
     ]
 
 
-def _in_percent(metric: str) -> bool:
-    return metric in ("accuracy", "balanced_accuracy")
-
-
 def _value(metric: str, value: float) -> str:
-    return f"{value:.2%}" if _in_percent(metric) else f"{value:.4f}"
+    return f"{value:.2%}" if metric in IN_PERCENT else f"{value:.4f}"
 
 
 def _difference(metric: str, found: Difference) -> str:
     def text(value: float) -> str:
-        return f"{100 * value:+.1f}" if _in_percent(metric) else f"{value:+.4f}"
+        return f"{100 * value:+.1f}" if metric in IN_PERCENT else f"{value:+.4f}"
 
     if found.low is None or found.high is None:
         return text(found.value)
@@ -238,16 +248,17 @@ def verdict(
     """
     row, first, second = pair.row(metric), printable(pair.first), printable(pair.second)
     difference = row.difference
-    unit = " points" if _in_percent(metric) else ""
+    unit = " points" if metric in IN_PERCENT else ""
     what = METRICS[metric]
     texts = []
     # First the counts that McNemar's test rests on: the images on which the two models disagree.
-    if metric == "accuracy" and not study:
+    if row.counted is not None:
+        only_first, only_second, pictures = row.counted
         right = "gives all labels of" if several_labels else "classifies"
         correctly = "correctly " if not several_labels else ""
         texts.append(
-            f"{second} {right} {_pictures(pair.only_second)} {correctly}that {first} does not, and {first} "
-            f"{_pictures(pair.only_first)} that {second} does not, of {pair.pictures:,}."
+            f"{second} {right} {_pictures(only_second)} {correctly}that {first} does not, and {first} "
+            f"{_pictures(only_first)} that {second} does not, of {pictures:,}{CLASSES_OF.get(metric, '')}."
         )
     # Then the difference with its interval and test.
     where = f" on average over {pair.runs} {study}" if study else ""
@@ -274,7 +285,7 @@ def verdict(
 
 
 def _undecided(pair: Pair, row: Row, study: str, groups: int | None) -> str:
-    basis = f"{pair.runs} {study}" if study else _pictures(pair.pictures)
+    basis = f"{pair.runs} {study}" if study else _pictures(row.counted[2] if row.counted else pair.pictures)
     text = f"These {basis} do not show which of the two is better"
     difference = row.difference
     if difference.p is not None and difference.p < SIGNIFICANT:
@@ -288,8 +299,8 @@ def _undecided(pair: Pair, row: Row, study: str, groups: int | None) -> str:
             f"{text} The pictures belong to only {groups} group{'' if groups == 1 else 's'}; with fewer than {NEEDED}, "
             "no difference can be significant: more groups are needed."
         )
-    different = pair.only_first + pair.only_second
-    if row.metric == "accuracy" and not study and different < NEEDED:
+    different = sum(row.counted[:2]) if row.counted is not None else NEEDED
+    if different < NEEDED:
         text += (
             f" Only one of the two is right about {_pictures(different)}; with fewer than {NEEDED}, no difference can "
             "be significant: more pictures are needed."
@@ -307,7 +318,7 @@ def _tested(row: Row, pairs: int) -> str:
 
 
 def _signed(metric: str, value: float) -> str:
-    return f"{100 * value:+.1f}" if _in_percent(metric) else f"{value:+.4f}"
+    return f"{100 * value:+.1f}" if metric in IN_PERCENT else f"{value:+.4f}"
 
 
 def _pictures(count: int) -> str:
@@ -321,7 +332,9 @@ def csv_rows(pairs: Sequence[Pair]) -> list[list[object]]:
             *(pair.first, pair.second, row.metric, row.first, row.second, row.difference.value),
             *("" if bound is None else bound for bound in (row.difference.low, row.difference.high)),
             *("" if p is None else p for p in (row.difference.p, row.corrected_p)),
-            *(row.difference.method, row.difference.test, pair.only_first, pair.only_second, pair.pictures, pair.runs),
+            *(row.difference.method, row.difference.test),
+            *(row.counted or (pair.only_first, pair.only_second, pair.pictures)),
+            pair.runs,
         ]
         for pair in pairs
         for row in pair.rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -48,6 +49,17 @@ def _accuracy(table: PredictionTable) -> float | None:
     return float(Contender("", table).right.mean())
 
 
+def _of_class(table: PredictionTable, number: int) -> np.ndarray:
+    """bool (n,): with two classes, the images of the positive one (1) or of the other (0); otherwise none."""
+    two = len(table.classes) == 2 and not table.multi_label
+    return table.labels == number if two else np.zeros(len(table), bool)
+
+
+def _recall(number: int, table: PredictionTable) -> float | None:
+    inside = _of_class(table, number)
+    return float((table.predicted[inside] == number).mean()) if inside.any() else None
+
+
 def _balanced(table: PredictionTable) -> float | None:
     return None if table.multi_label else balanced_accuracy(table.labels, table.predicted)
 
@@ -82,17 +94,36 @@ def _brier_losses(table: PredictionTable) -> np.ndarray:
 VALUES: Mapping[Metric, Callable[[PredictionTable], float | None]] = {
     "accuracy": _accuracy,
     "balanced_accuracy": _balanced,
+    "sensitivity": partial(_recall, 1),
+    "specificity": partial(_recall, 0),
     "auc": _area,
     "brier": _brier,
 }
 
 
-def _accuracy_difference(first: Contender, second: Contender, units: Units) -> Difference:
+# The metrics that are a share of images, and the images that each refers to.
+COUNTED: Mapping[Metric, Callable[[PredictionTable], np.ndarray]] = {
+    "accuracy": lambda table: np.ones(len(table), bool),
+    "sensitivity": lambda table: _of_class(table, 1),
+    "specificity": lambda table: _of_class(table, 0),
+}
+
+
+def disagreements(metric: Metric, first: Contender, second: Contender) -> tuple[int, int, int] | None:
+    """How many images of the metric only the first classifies correctly, how many only the second, and their number."""
+    if metric not in COUNTED:
+        return None
+    inside = COUNTED[metric](first.table)
+    _, only_first, only_second = paired_accuracies(first.right[inside], second.right[inside])
+    return only_first, only_second, int(inside.sum())
+
+
+def _share_difference(metric: Metric, first: Contender, second: Contender, units: Units) -> Difference:
+    inside = COUNTED[metric](first.table)
+    before, after, units = first.right[inside], second.right[inside], units.of(inside)
     if not units.grouped:
-        return paired_accuracies(first.right, second.right)[0]
-    return _mean_difference(
-        second.right.astype(float) - first.right, np.full(len(first.right), 1 / units.pictures), units
-    )
+        return paired_accuracies(before, after)[0]
+    return _mean_difference(after.astype(float) - before, np.full(len(before), 1 / len(before)), units)
 
 
 def _balanced_difference(first: Contender, second: Contender, units: Units) -> Difference:
@@ -151,8 +182,10 @@ def _brier_difference(first: Contender, second: Contender, units: Units) -> Diff
 
 
 DIFFERENCES: Mapping[Metric, Callable[[Contender, Contender, Units], Difference]] = {
-    "accuracy": _accuracy_difference,
+    "accuracy": partial(_share_difference, "accuracy"),
     "balanced_accuracy": _balanced_difference,
+    "sensitivity": partial(_share_difference, "sensitivity"),
+    "specificity": partial(_share_difference, "specificity"),
     "auc": _area_difference,
     "brier": _brier_difference,
 }

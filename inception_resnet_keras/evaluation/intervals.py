@@ -95,6 +95,10 @@ class Units:
     def __len__(self) -> int:
         return int(self.numbers.max()) + 1 if len(self.numbers) else 0
 
+    def of(self, inside: np.ndarray) -> Units:
+        """The units of some of the images. inside: bool (n,)."""
+        return Units(int(inside.sum()), list(map(str, self.numbers[inside])) if self.grouped else None)
+
     def totals(self, values: np.ndarray) -> np.ndarray:
         """(units, ...): the sums of (n, ...) values within each unit."""
         if not self.grouped:

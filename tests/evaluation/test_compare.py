@@ -13,7 +13,7 @@ from inception_resnet_keras import compare, evaluate
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.evaluation.comparison import Comparison, Pair, Row, verdict
-from inception_resnet_keras.evaluation.paired import Difference, mcnemar
+from inception_resnet_keras.evaluation.paired import PERMUTATION, Difference, mcnemar
 from inception_resnet_keras.evaluation.predictions import PredictionTable, prediction_table, read_predictions
 
 from ..pictures import write_digits
@@ -170,6 +170,44 @@ def test_holms_correction_is_over_the_compared_pairs(tmp_path: Path) -> None:
     assert len(compare(folders, out=tmp_path / "all", all_pairs=True).pairs) == 3
 
 
+def test_sensitivity_is_compared_on_the_positive_class(tmp_path: Path) -> None:
+    """40 pictures, every second one positive; the last 20 of all are 4 patients, so 10 positive ones are."""
+    right = [np.isin(np.arange(40), wrong, invert=True) for wrong in ([1, 3, 5, 7, 9, 11, 13, 0, 2], [0, 15])]
+    groups = [f"p{n // 5 if n >= 20 else n}" for n in range(40)]
+    folders = [write(tmp_path / f"m{n}", table(each)) for n, each in enumerate(right)]
+    grouped = [write(tmp_path / f"g{n}", table(each, group=groups)) for n, each in enumerate(right)]
+    found = compare(folders, metric="sensitivity", out=tmp_path / "out")
+    row, other = found.pairs[0].row("sensitivity"), found.pairs[0].row("specificity")
+    assert (row.first, row.second, row.counted, row.difference.p) == (13 / 20, 19 / 20, (1, 7, 20), mcnemar(1, 7))
+    assert (other.first, other.second, other.counted) == (18 / 20, 19 / 20, (0, 1, 20))
+    assert "classifies 7 pictures correctly that" in found.sentences[0]
+    assert "of 20 of the positive class. The difference in sensitivity" in found.sentences[0]
+    turned = compare(folders, metric="specificity", positive="no", out=tmp_path / "turned")
+    assert turned.pairs[0].row("specificity").difference == row.difference
+    by_patient = compare(grouped, metric="sensitivity", out=tmp_path / "by patient").pairs[0].row("sensitivity")
+    assert by_patient.difference.value == row.difference.value
+    assert by_patient.difference.test == PERMUTATION
+    lines = list(csv.DictReader((tmp_path / "out" / "comparison.csv").open(encoding="utf-8")))
+    assert [line["pictures"] for line in lines] == ["40", "40", "20", "20", "40", "40"]
+
+
+def test_a_metric_that_the_pictures_do_not_allow_is_refused(tmp_path: Path) -> None:
+    """Of three classes none is the positive one, and of one class alone no area is known."""
+    labels, random = np.arange(30) % 3, np.random.default_rng(0)
+    three = random.dirichlet(np.ones(3), 30).astype(np.float32)
+    names = [f"{number}.png" for number in range(30)]
+    tables = [prediction_table(names, list("abc"), labels, each) for each in (three, three[::-1])]
+    folders = [write(tmp_path / f"m{n}", each) for n, each in enumerate(tables)]
+    with pytest.raises(InputError, match=r"metric: sensitivity needs two classes.*can be accuracy, balanced_accuracy,"):
+        compare(folders, metric="sensitivity", out=tmp_path / "out")
+    negatives = np.zeros(12, int)
+    alone = [write(tmp_path / f"n{n}", table(np.arange(12) > n, labels=negatives)) for n in range(2)]
+    for metric in ("sensitivity", "auc"):
+        with pytest.raises(InputError, match=f"metric: {metric} needs .*can be accuracy, balanced_accuracy, specific"):
+            compare(alone, metric=metric, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_pictures_of_one_group_count_as_one_unit(tmp_path: Path) -> None:
     """Each patient's ten pictures are all right or all wrong: ten times as many pictures say no more."""
     right = [np.repeat(np.arange(12) >= wrong, 10) for wrong in (6, 1)]
@@ -274,7 +312,8 @@ def pair(only_first: int, only_second: int, pictures: int, **row: float) -> Pair
     found = Difference(
         (only_second - only_first) / pictures, -0.02, 0.06, mcnemar(only_first, only_second), "", "McNemar"
     )
-    rows = [Row("accuracy", 0.5, 0.5 + found.value, found, row.get("corrected_p", found.p))]
+    counted = (only_first, only_second, pictures)
+    rows = [Row("accuracy", 0.5, 0.5 + found.value, found, row.get("corrected_p", found.p), counted)]
     return Pair("A", "B", pictures, only_first, only_second, rows)
 
 

@@ -8,6 +8,7 @@ import pytest
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import binom, norm, ttest_1samp
 
+from inception_resnet_keras.evaluation.comparison import Metric
 from inception_resnet_keras.evaluation.differences import DIFFERENCES, VALUES, Contender
 from inception_resnet_keras.evaluation.intervals import Units
 from inception_resnet_keras.evaluation.paired import (
@@ -98,55 +99,75 @@ def test_areas_of_two_orders_that_are_alike_do_not_differ() -> None:
 
 
 def drawn(
-    random: np.random.Generator, count: int, skill: tuple[float, float], group: int = 1
+    random: np.random.Generator, count: int, skill: tuple[float, float], group: int = 1, classes: int = 3
 ) -> tuple[Contender, Contender]:
-    """Two models of three classes, 3 : 2 : 1; pictures of one group share their difficulty."""
+    """Two models of three classes, 3 : 2 : 1, or of two, 2 : 1; pictures of one group share their difficulty."""
     groups = np.arange(count) // group
-    labels = random.choice(3, groups.max() + 1, p=[1 / 2, 1 / 3, 1 / 6])[groups]
-    hard = random.normal(size=(groups.max() + 1, 3))[groups] * (1.0 if group > 1 else 0.0)
-    shared = random.normal(size=(count, 3)) + hard
+    shares = [1 / 2, 1 / 3, 1 / 6] if classes == 3 else [2 / 3, 1 / 3]
+    labels = random.choice(classes, groups.max() + 1, p=shares)[groups]
+    hard = random.normal(size=(groups.max() + 1, classes))[groups] * (1.0 if group > 1 else 0.0)
+    shared = random.normal(size=(count, classes)) + hard
     found = []
     for each in skill:
-        own = random.normal(size=(groups.max() + 1, 3))[groups] * (0.7 if group > 1 else 0.0)
-        logits = each * np.eye(3)[labels] + shared + own + 0.7 * random.normal(size=(count, 3))
+        own = random.normal(size=(groups.max() + 1, classes))[groups] * (0.7 if group > 1 else 0.0)
+        logits = each * np.eye(classes)[labels] + shared + own + 0.7 * random.normal(size=(count, classes))
         probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        names = [str(number) for number in range(count)]
-        found.append(Contender("", prediction_table(names, ["a", "b", "c"], labels, probabilities.astype(np.float32))))
+        names, of = [str(number) for number in range(count)], list("abc")[:classes]
+        found.append(Contender("", prediction_table(names, of, labels, probabilities.astype(np.float32))))
     return found[0], found[1]
 
 
 @cache
-def true_differences(skill: tuple[float, float], group: int) -> dict[str, float]:
-    first, second = drawn(np.random.default_rng(99), 300_000, skill, group)
-    return {name: (value(second.table) or 0.0) - (value(first.table) or 0.0) for name, value in VALUES.items()}
+def true_differences(skill: tuple[float, float], group: int, classes: int) -> dict[Metric, float]:
+    """The metrics that these classes have, each with its difference."""
+    tables = [each.table for each in drawn(np.random.default_rng(99), 300_000, skill, group, classes)]
+    values = {name: [value(table) for table in tables] for name, value in VALUES.items()}
+    return {name: second - first for name, (first, second) in values.items() if first is not None is not second}
+
+
+def test_sensitivity_is_the_accuracy_on_one_classs_pictures() -> None:
+    """The interval and the test are those of the positive pictures alone, and specificity's those of the others."""
+    first, second = drawn(np.random.default_rng(3), 200, (0.8, 2.0), classes=2)
+    units = Units(200)
+    names: tuple[Metric, Metric] = ("specificity", "sensitivity")
+    for number, name in enumerate(names):
+        inside = np.flatnonzero(first.table.labels == number)
+        before, after = (each.table.predicted[inside] == number for each in (first, second))
+        found = DIFFERENCES[name](first, second, units)
+        assert found.value == pytest.approx(after.mean() - before.mean())
+        only = int((before & ~after).sum()), int((after & ~before).sum())
+        assert found.p == pytest.approx(mcnemar(*only))
+        assert (found.low, found.high) == pytest.approx(by_likelihood(*only, len(inside)), abs=1e-6)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "group", "trials"), [(50, 1, 300), (500, 1, 120), (500, 5, 120)])
+@pytest.mark.parametrize(
+    ("count", "group", "trials", "classes"), [(50, 1, 300, 3), (500, 1, 120, 3), (500, 5, 120, 3), (500, 5, 120, 2)]
+)
 @pytest.mark.parametrize("skill", [(1.5, 1.5), (1.5, 2.2)])
 def test_intervals_cover_and_tests_keep_their_level(
-    count: int, group: int, trials: int, skill: tuple[float, float]
+    count: int, group: int, trials: int, classes: int, skill: tuple[float, float]
 ) -> None:
     """95 % intervals cover 93 to 97 % of the time, and tests of equal models find 5 % different, or fewer.
 
     Tango's interval of few pictures and the exact tests err on the safe side, so there is no upper bound here but for
     what the noise of this many trials lets be seen.
     """
-    random = np.random.default_rng(7)
-    covered = dict.fromkeys(DIFFERENCES, 0)
-    rejected = dict.fromkeys(DIFFERENCES, 0)
+    random, truths = np.random.default_rng(7), true_differences(skill, group, classes)
+    if skill[0] == skill[1]:
+        truths = dict.fromkeys(truths, 0.0)
+    covered, rejected = dict.fromkeys(truths, 0), dict.fromkeys(truths, 0)
     for _ in range(trials):
-        first, second = drawn(random, count, skill, group)
+        first, second = drawn(random, count, skill, group, classes)
         units = Units(count, [str(number // group) for number in range(count)] if group > 1 else None)
-        for name, difference in DIFFERENCES.items():
-            found = difference(first, second, units)
-            truth = true_differences(skill, group)[name] if skill[0] != skill[1] else 0.0
+        for name, truth in truths.items():
+            found = DIFFERENCES[name](first, second, units)
             low, high = (0.0, 0.0) if found.low is None or found.high is None else (found.low, found.high)
             covered[name] += low <= truth <= high
             rejected[name] += found.p is not None and found.p < 0.05
     noise = 2.6 * math.sqrt(0.05 * 0.95 / trials)
     print(count, group, skill, {name: round(hits / trials, 3) for name, hits in covered.items()}, rejected)
-    for name in DIFFERENCES:
+    for name in truths:
         assert 0.93 - noise / 2 <= covered[name] / trials <= 0.97 + noise, name
         if skill[0] == skill[1]:
             assert rejected[name] / trials <= 0.05 + noise, name
