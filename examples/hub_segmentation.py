@@ -12,6 +12,7 @@ which is loaded again.
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument(
         "--size", type=int, default=64, help="side of the images in pixels, a multiple of 8 (default: %(default)s)"
     )
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--pictures", type=int, default=320)
     parser.add_argument("--out", type=Path, help="a new folder for the results (default: a temporary one)")
     args = parser.parse_args()
@@ -52,6 +53,8 @@ def main() -> None:
     )
     network.fit(images, keras.utils.to_categorical(masks, len(CLASSES)), batch_size=16, epochs=args.epochs, verbose=2)
     network.save(out / "segmenter.keras")
+    # keras-hub compiles what it loads with an optimizer of its own, and Keras warns that it is another one.
+    warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
     loaded = keras.models.load_model(out / "segmenter.keras", compile=False)
     found = loaded.predict(test_images, batch_size=16, verbose=0).argmax(axis=-1)
     show(test_images, test_masks, found, out / "segmented.png")

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from .comparison import Metric
 from .delong import components
-from .intervals import Units
-from .metrics import balanced_accuracy
+from .intervals import MOVER_OF_AREAS, Units
+from .metrics import area_and_influence, areas_value, balanced_accuracy, correlations, mean_area
 from .paired import (
     PERMUTATION,
     Difference,
     influence_difference,
     mean_difference,
     mover,
+    mover_difference,
     paired_accuracies,
     paired_areas,
     sign_flips,
@@ -158,21 +159,23 @@ def _mean_difference(
 
 def _area_difference(first: Contender, second: Contender, units: Units) -> Difference:
     table = first.table
-    truth, classes = _truth(table).astype(bool), _judged_classes(table)
-    if len(table.classes) == 2 and not table.multi_label and not units.grouped and min(np.bincount(table.labels)) > 1:
-        positives = truth[:, 1]
-        return paired_areas(positives, table.probabilities[:, 1], second.table.probabilities[:, 1])
-    # In all other cases each image's influences on the difference are added up over the classes.
-    influence, values = np.zeros(len(table)), []
-    for each in classes:
-        positives = truth[:, each]
-        scores = np.stack([contender.table.probabilities[:, each] for contender in (first, second)])
-        areas, lower, higher = components(positives, scores)
-        values.append(areas[1] - areas[0])
-        for where, parts in ((positives, lower), (~positives, higher)):
-            found = parts[1] - parts[0]
-            influence[where] += (found - found.mean()) / (where.sum() * len(classes))
-    return influence_difference(float(np.mean(values)), units.totals(influence))
+    truth, two = _truth(table).astype(bool), len(table.classes) == 2 and not table.multi_label
+    classes = [1] if two else _judged_classes(table)
+    areas, influences = [], []
+    for contender in (first, second):
+        parts = [(truth[:, each], contender.table.probabilities[:, each]) for each in classes]
+        areas.append(mean_area(parts, [areas_value(*part, units) for part in parts], units))
+        influences.append(units.totals(np.mean([area_and_influence(*part)[1] for part in parts], axis=0)))
+    different = influences[1] - influences[0]
+    if float(different @ different) <= 1e-16:  # both order the images alike, or separate the classes perfectly
+        value = areas[1].value - areas[0].value
+        return Difference(value, p=1.0 if abs(value) < 1e-12 else None, test=MOVER_OF_AREAS)
+    correlation = float(correlations(np.stack(influences))[0, 1]) if all(map(np.any, influences)) else 0.0
+    found = mover_difference(areas[0], areas[1], correlation)
+    if two and not units.grouped and min(np.bincount(table.labels)) > 1:
+        of_delong = paired_areas(truth[:, 1], table.probabilities[:, 1], second.table.probabilities[:, 1])
+        return replace(found, p=of_delong.p, test=of_delong.test)
+    return found
 
 
 def _brier_difference(first: Contender, second: Contender, units: Units) -> Difference:

@@ -2,19 +2,20 @@
 
 The methods are those for classes (see `intervals`): Wilson's for shares, DeLong's for areas, the jackknife for average
 precision. The labels of an image are not independent, so means over labels add up each image's influences over the
-labels. If groups are given, a group takes the place of an image.
+labels, or, for areas, take the labels' correlations into account. If groups are given, a group takes the place of an
+image.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .intervals import DELONG, JACKKNIFE, LINEAR, Units, Value, by_influence, f1_of, mean_of_shares, shares
+from .intervals import JACKKNIFE, LINEAR, Units, Value, by_influence, f1_of, mean_of_parts, shares
 from .metrics import (
-    area_and_influence,
     areas_value,
     flawless_precision,
     freedom_of,
+    mean_area,
     mean_of_influences,
     precision_and_influence,
     precision_value,
@@ -70,7 +71,7 @@ def mean_values(
         pairs = zip(of_labels, occurring.tolist(), strict=True)
         scores_of_labels = [values["f1"] for values, occurs in pairs if occurs and "f1" in values]
         if subset.value == 1:
-            found["macro_f1"] = mean_of_shares(scores_of_labels)
+            found["macro_f1"] = mean_of_parts(scores_of_labels)
             found["micro_f1"] = f1_of(subset) or subset  # an image with an error has at least one wrong label
     # Areas are defined for labels that some images have and others do not.
     parts = [
@@ -81,9 +82,7 @@ def mean_values(
     if not parts:
         return found
     fewest = min(freedom_of(true, units) for true, _ in parts) if units.grouped else None
-    areas = mean_of_influences([area_and_influence(*part) for part in parts], units, DELONG, fewest)
-    rarest = min(parts, key=lambda part: min(part[0].sum(), (~part[0]).sum()))
-    found["mean_auc"] = areas if areas.low is not None else areas_value(*rarest, units)
+    found["mean_auc"] = mean_area(parts, [values["auc"] for values in of_labels if "auc" in values], units)
     every = int(labels.all(axis=0).sum())  # labels that all images have: their average precision is always 1
     measured = [*(precision_and_influence(*part) for part in parts), *[(1.0, np.zeros(len(labels)))] * every]
     precisions = mean_of_influences(measured, units, JACKKNIFE, fewest)

@@ -15,9 +15,11 @@ from .intervals import (
     BINORMAL,
     DELONG,
     ERROR_OF_BINS,
+    FEW,
     JACKKNIFE,
     LINEAR,
     MOVER,
+    MOVER_OF_AREAS,
     NEWCOMBE,
     Units,
     Value,
@@ -26,8 +28,9 @@ from .intervals import (
     by_influence,
     f1_of,
     mean,
-    mean_of_shares,
+    mean_of_parts,
     newcombe,
+    on_logit_scale,
     shares,
 )
 
@@ -161,12 +164,12 @@ def figures(
         for key in OF_POSITIVE
         if (value := getattr(each, key)) is not None
     }
-    # Areas: the mean over the classes that have both images and counter-examples, by influences.
-    judged = [number for number in np.unique(labels).tolist() if (labels == number).sum() < len(labels)]
-    if judged:
-        judged = judged if positive is None else [1]
+    # Areas: the mean over the classes, if there are at least two, so that each has counter-examples.
+    areas = dict(zip(np.unique(labels).tolist(), (each.auc for each in classes), strict=True))
+    if len(areas) > 1:
+        judged = list(areas) if positive is None else [1]
         of_classes = [(labels == number, probabilities[:, number]) for number in judged]
-        values["auc"] = _mean_area(of_classes, units)
+        values["auc"] = mean_area(of_classes, [area for number in judged if (area := areas[number])], units)
         fewest = min(freedom_of(true, units) for true, _ in of_classes)
         precisions = [precision_and_influence(*each) for each in of_classes]
         found = mean_of_influences(precisions, units, JACKKNIFE, fewest if units.grouped else None)
@@ -239,7 +242,7 @@ def _classes(
     # The recalls of the classes are independent unless a group has images of several classes.
     present = np.stack([units.totals((labels == number).astype(float)) > 0 for number in occurring], axis=1)
     if not units.grouped or present.sum(axis=1).max() == 1:
-        return found, mean_of_shares(parts, units.method(MOVER))
+        return found, mean_of_parts(parts, units.method(MOVER))
     fewest = min(freedom_of(labels == number, units) for number in occurring)
     return found, by_influence(float(np.mean([part.value for part in parts])), influence, units, LINEAR, fewest)
 
@@ -250,7 +253,7 @@ def freedom_of(positives: np.ndarray, units: Units) -> int:
 
 
 def areas_value(positives: np.ndarray, scores: np.ndarray, units: Units) -> Value:
-    """The area under the ROC curve with DeLong's interval, or Newcombe's if the area is 0 or 1.
+    """The area under the ROC curve with DeLong's interval; Newcombe's if the area is 0 or 1, or if images are few.
 
     Args:
         positives: bool (n,), with both positive and negative images.
@@ -258,14 +261,46 @@ def areas_value(positives: np.ndarray, scores: np.ndarray, units: Units) -> Valu
         units: The units of the n images.
     """
     area, influence = area_and_influence(positives, scores)
-    found = by_influence(area, influence, units, DELONG)
-    if found.low is not None and found.low < found.high:  # type: ignore[operator]
-        return found
-    counts = (float(positives.sum()), float((~positives).sum()))
-    if units.grouped:  # as many independent images as there would be if all groups had the same size
-        counts = (counts[0] * len(units) / units.pictures, counts[1] * len(units) / units.pictures)
-    low, high = newcombe(area, max(counts[0], 1.0), max(counts[1], 1.0))
+    # DeLong's variance is the sum of that of the positive images and that of the negative ones. Each is estimated from
+    # its own images alone, which gives the degrees of freedom (Welch and Satterthwaite).
+    kinds = positives, ~positives
+    counts = [freedom_of(each, units) + 1 for each in kinds]
+    if min(counts) >= FEW:
+        squares = [float((units.totals(influence * each) ** 2).sum()) for each in kinds]
+        parts = [total * count / (count - 1) for total, count in zip(squares, counts, strict=True)]
+        variance = max(sum(parts), float((units.totals(influence) ** 2).sum()))
+        if 0 < area < 1 and sum(parts) > 0:
+            freedom = sum(parts) ** 2 / sum(part**2 / (count - 1) for part, count in zip(parts, counts, strict=True))
+            return on_logit_scale(area, float(np.sqrt(variance)), units.method(DELONG), freedom)
+    # As many independent images as there would be if all groups had the same size.
+    share = len(units) / units.pictures if units.grouped else 1.0
+    low, high = newcombe(area, *(max(float(each.sum()) * share, 1.0) for each in kinds))
     return Value(area, low, high, units.method(NEWCOMBE))
+
+
+def mean_area(parts: Sequence[tuple[np.ndarray, np.ndarray]], areas: Sequence[Value], units: Units) -> Value:
+    """The mean of several areas under ROC curves of the same images, with an interval from theirs.
+
+    Args:
+        parts: (positives, scores) of each area, as for `areas_value`.
+        areas: What `areas_value` gives for each.
+        units: The units of the images.
+    """
+    if len(areas) == 1:
+        return areas[0]
+    influences = np.empty((len(parts), len(units)))
+    for row, part in zip(influences, parts, strict=True):
+        row[:] = units.totals(area_and_influence(*part)[1])
+    return mean_of_parts(areas, units.method(MOVER_OF_AREAS), correlations(influences))
+
+
+def correlations(influences: np.ndarray) -> np.ndarray:
+    """(k, k): the correlations of k metrics, from the influences (k, n) of the same images; 1 where none is known."""
+    norms = np.sqrt((influences**2).sum(axis=1))
+    products, known = influences @ influences.T, np.outer(norms, norms)
+    found = np.divide(products, known, out=np.ones_like(products), where=known > 0)
+    np.fill_diagonal(found, 1.0)
+    return found
 
 
 def precision_value(positives: np.ndarray, scores: np.ndarray, units: Units) -> Value:
@@ -346,15 +381,6 @@ def mean_of_influences(
     return by_influence(value, np.mean([influence for _, influence in measured], axis=0), units, method, freedom)
 
 
-def _mean_area(parts: Sequence[tuple[np.ndarray, np.ndarray]], units: Units) -> Value:
-    """The mean area of several (positives, scores); if it is 0 or 1, with Newcombe's interval of the rarest class."""
-    found = mean_of_influences([area_and_influence(*part) for part in parts], units, DELONG)
-    if found.low is not None and found.high is not None and found.low < found.high:
-        return found
-    rarest = min(parts, key=lambda part: min(part[0].sum(), (~part[0]).sum()))
-    return areas_value(*rarest, units)
-
-
 def _flawless(
     labels: np.ndarray, accuracy: Value, classes: Sequence[ClassFigures], values: Mapping[str, Value]
 ) -> dict[str, Value]:
@@ -363,7 +389,7 @@ def _flawless(
     least = 1 - (1 - (accuracy.low or 0.0)) / max(1 - expected, 1e-9)
     found = {name: Value(1.0, max(-1.0, least), 1.0, accuracy.method) for name in ("kappa", "mcc") if expected < 1}
     return {name: value for name, value in found.items() if name in values} | {
-        "macro_f1": mean_of_shares([each.f1 for each in classes if each.f1])
+        "macro_f1": mean_of_parts([each.f1 for each in classes if each.f1])
     }
 
 

@@ -4,11 +4,12 @@
 | --- | --- | --- |
 | McNemar's, exact | accuracy: images that only one of the two classifies correctly | McNemar 1947 |
 | Tango's score interval | the difference of two accuracies on the same images | Tango, Stat. Med. 17 (1998) |
-| DeLong's, paired | the difference of two areas under ROC curves | DeLong et al. 1988 |
+| DeLong's, paired | the p-value of two areas under ROC curves of two classes | DeLong et al. 1988 |
+| MOVER, from the areas' own intervals | the interval of that difference, and both for means of areas | Zou 2007 |
 | corrected resampled t | the mean difference over folds or repetitions | Nadeau and Bengio, Mach. Learn. 52 (2003) |
 | Holm's correction | the p-values of several comparisons | Holm 1979 |
 
-| Student's t | differences whose influences are known, such as of mean areas | |
+| Student's t | differences whose influences are known: of Brier scores | |
 | permutation | weighted sums over images or groups, such as of balanced accuracies | |
 
 Images of one group, such as a patient, are not independent. If groups are given, the permutation test and Student's t
@@ -25,7 +26,7 @@ import numpy as np
 
 from ..common.packages import required
 from .delong import delong
-from .intervals import CONFIDENCE, normal_quantile
+from .intervals import CONFIDENCE, MOVER_OF_AREAS, Value, normal_quantile
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,31 @@ def paired_areas(positives: np.ndarray, first: np.ndarray, second: np.ndarray) -
     half = normal_quantile() * spread
     p = float(2 * normal.sf(abs(value) / spread))
     return Difference(value, max(-1.0, value - half), min(1.0, value + half), p, "DeLong", "DeLong, paired")
+
+
+def mover_difference(first: Value, second: Value, correlation: float) -> Difference:
+    """The difference of two metrics of the same images, with an interval from theirs and the p-value that it implies.
+
+    Unlike a normal interval of the difference, it holds for few images and near the end of the scale, where the metrics
+    are skewed (MOVER; Zou, Psychological Methods 12, 2007).
+
+    Args:
+        first, second: The metric of each model, with an interval.
+        correlation: The correlation of the two.
+    """
+    value = second.value - first.value
+    if first.low is None or first.high is None or second.low is None or second.high is None:
+        return Difference(value)
+
+    def reach(of_second: float, of_first: float) -> float:
+        return math.sqrt(max(0.0, of_second**2 + of_first**2 - 2 * correlation * of_second * of_first))
+
+    below = reach(second.value - second.low, first.high - first.value)
+    above = reach(second.high - second.value, first.value - first.low)
+    towards_zero = below if value > 0 else above
+    normal = required("scipy.stats", "compare").norm
+    p = float(2 * normal.sf(abs(value) / towards_zero * normal_quantile())) if towards_zero > 0 else None
+    return Difference(value, max(-1.0, value - below), min(1.0, value + above), p, MOVER_OF_AREAS, MOVER_OF_AREAS)
 
 
 def corrected_resampled(differences: Sequence[float], tested_share: float) -> Difference:
