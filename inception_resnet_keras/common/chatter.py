@@ -126,6 +126,25 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+@contextmanager
+def without_retracing_warnings() -> Iterator[None]:
+    """Within the block, drop TensorFlow's warning that a function is traced again and again.
+
+    TensorFlow counts calls by the name of the function: each of several models is traced once, and it warns of the
+    fifth.
+    """
+    log = logging.getLogger(ENGINE)
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    log.addFilter(keep)
+    try:
+        yield
+    finally:
+        log.removeFilter(keep)
+
+
 def pass_on(lines: Iterable[bytes], stream: BinaryIO) -> None:
     """Write all lines except start-up notes, each without delay."""
     for line in lines:

@@ -15,6 +15,7 @@ A model is given in one of these forms:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
@@ -25,6 +26,7 @@ import numpy as np
 
 from .. import networks
 from ..common.arguments import boolean, text_of
+from ..common.chatter import without_retracing_warnings
 from ..common.errors import InputError, refuse
 from ..common.files import require_regular
 from ..data.crops import View
@@ -454,11 +456,13 @@ class KerasRun:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """From pixels of 0-255, float32 (n, height, width, 3), to float32 (n, outputs)."""
-        if not self._lengths or self._lengths[-1] < len(images):
+        new = not self._lengths or self._lengths[-1] < len(images)
+        if new:
             self._lengths.append(len(images))
         missing = next(length for length in self._lengths if length >= len(images)) - len(images)
         batch = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else images
-        return np.asarray(self.model.predict_on_batch(self.keras_input(batch)))[: len(images)]
+        with without_retracing_warnings() if new else nullcontext():
+            return np.asarray(self.model.predict_on_batch(self.keras_input(batch)))[: len(images)]
 
     def apply(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
         """The output of another model with the same input, for pixels of 0-255, without compilation."""

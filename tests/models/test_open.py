@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+from tensorflow.python.eager.polymorphic_function import polymorphic_function
 
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data.crops import View
 from inception_resnet_keras.models import open as opening
+from inception_resnet_keras.models.open import KerasRun
 from inception_resnet_keras.networks.factories import create_inception_resnet_v1
 from inception_resnet_keras.weights.identify import identify
 
@@ -65,3 +68,18 @@ def test_running_averages_are_taken_or_told(tmp_path: Path) -> None:
 def test_averages_that_are_not_there_are_refused(model: str) -> None:
     with pytest.raises(InputError, match=r"ema: .* has no running averages"):
         opening.locate(model, ema=True)
+
+
+def test_many_models_in_turn_are_no_reason_for_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is traced once. TensorFlow's warning about the same calls without our filter shows that it counts them."""
+    monkeypatch.setattr(polymorphic_function, "FREQUENT_TRACING_WARNING_MAX_WARNING_PER_DETECTOR", 1000)
+    models = [keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()]) for _ in range(12)]
+    images = np.zeros((2, 8, 8, 3), np.float32)
+    for model in models[:6]:
+        KerasRun(model)(images)
+    assert "retracing" not in caplog.text
+    for model in models[6:]:
+        model.predict_on_batch(images)
+    assert "retracing" in caplog.text
