@@ -37,7 +37,9 @@ FLAT = 4.0  # standard deviation of the thumbnail, on the scale of 0-255, below 
 SMALL = 64  # shorter side in pixels below which LIKENESS_OF_SMALL applies
 LIKENESS, LIKENESS_OF_SMALL = 0.95, 0.995  # least correlation of the thumbnails of near-identical pictures
 DECODED_AT_ONCE = 64  # pictures per thread; Ctrl-C waits for them
-BLOCK = 512, 4096  # numbers of hashes that are compared in one step
+BLOCK = 512, 1024  # numbers of hashes that are compared in one step
+NEAREST = 10  # the most near-identical pictures that each picture is paired with, besides what connects a cluster
+DENSE = 5000  # pairs of similar hashes in a block above which all its thumbnails are compared, by a matrix product
 IDENTICAL = -1  # the distance recorded for pictures with the same pixels
 
 
@@ -80,13 +82,17 @@ class CopyPairs:
     Attributes:
         one, other: int64 (m,), the indices of the two pictures, the lower one first.
         distance: int64 (m,), the number of differing bits of the two hashes; IDENTICAL for the same pixels.
+        near: The number of near-identical pairs that were found.
 
-    In a group of identical pictures, each is paired with the first only.
+    In a group of identical pictures, each is paired with the first only. Among near-identical pictures, such as the
+    frames of a video, each is paired with the NEAREST of those before it, and with others only where they connect
+    pictures that no other pair connects: all pairs of a cluster of 100,000 pictures would fill the memory.
     """
 
     one: np.ndarray
     other: np.ndarray
     distance: np.ndarray
+    near: int = 0
 
     def __len__(self) -> int:
         return len(self.one)
@@ -218,12 +224,13 @@ def find_copies(
             same.append((earlier, index))
     different = np.array(sorted(first.values()), np.int64)
     chosen = different[prints.hashed[different]] if len(different) else different
-    near, apart = near_pairs(prints.take(chosen), prints.take(chosen), distance, progress, one_set=True)
+    of_chosen = prints.take(chosen)
+    near, apart, count = near_pairs(of_chosen, of_chosen, distance, progress, one_set=True)
     one = np.concatenate([np.array([pair[0] for pair in same], np.int64), chosen[near[:, 0]]])
     other = np.concatenate([np.array([pair[1] for pair in same], np.int64), chosen[near[:, 1]]])
     distances = np.concatenate([np.full(len(same), IDENTICAL), apart])
     order = np.lexsort((other, one))
-    return CopyPairs(one[order], other[order], distances[order])
+    return CopyPairs(one[order], other[order], distances[order], count)
 
 
 def near_pairs(
@@ -234,7 +241,8 @@ def near_pairs(
     *,
     one_set: bool = False,
     thumbnails: bool = True,
-) -> tuple[np.ndarray, np.ndarray]:
+    nearest: int = NEAREST,
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Find the near-identical pairs between two sets of pictures.
 
     Args:
@@ -242,39 +250,155 @@ def near_pairs(
         others: The fingerprints of the second set; every picture has a hash.
         distance: The largest number of differing bits, of 64, between the two hashes.
         progress: Called with the number of `prints` done so far and the total.
-        one_set: Whether `others` is the same set as `prints`; each pair is then returned once.
+        one_set: Whether `others` is the same set as `prints`; each pair is then found once.
         thumbnails: Whether to compare the thumbnails too.
+        nearest: The most pairs per picture that are returned: those of the fewest differing bits. In one set these are
+            pairs with earlier pictures, and further pairs are returned where they alone connect two pictures.
 
     Returns:
-        int64 (m, 2), the indices of both pictures, and int64 (m,), the number of differing bits.
+        int64 (m, 2), the indices of both pictures; int64 (m,), the number of differing bits; and the number of pairs
+        that were found.
     """
     rows, columns = BLOCK
     count, starts = len(prints), range(0, len(prints), rows)
 
-    def compare_block(start: int) -> tuple[np.ndarray, np.ndarray]:
+    def compare_block(start: int) -> tuple[Pairs, int]:
         """Compare one block of pictures with all others; all pairs at once would take 80 GB for 100,000 pictures."""
-        found: list[np.ndarray] = []
-        apart: list[np.ndarray] = []
-        block = prints.hashes[start : start + rows, None]
+        found, number = [NO_PAIRS], 0
+        block = slice(start, start + rows)
         for left in range(start if one_set else 0, len(others), columns):
-            bits = np.bitwise_count(block ^ others.hashes[None, left : left + columns])
-            one, other = np.nonzero(bits <= distance)
-            differ = bits[one, other].astype(np.int64)
+            bits = np.bitwise_count(prints.hashes[block, None] ^ others.hashes[None, left : left + columns])
+            near = bits <= distance
+            if one_set and left < start + rows:
+                near &= np.arange(start, start + len(near))[:, None] < np.arange(left, left + near.shape[1])
+            dense = np.count_nonzero(near) > DENSE
+            if dense:
+                if thumbnails:
+                    near &= _alike_block(prints, others, block, slice(left, left + columns))
+                number += int(np.count_nonzero(near))
+                near = _nearest_of_block(near, bits, max(start - left, -rows), nearest, one_set=one_set)
+            one, other = np.nonzero(near)
+            apart = bits[one, other].astype(np.int64)
             one, other = one + start, other + left
-            kept = one < other if one_set else np.full(len(one), True)
-            if thumbnails:
-                kept[kept] = alike_pairs(prints, others, one[kept], other[kept])
-            found.append(np.stack([one[kept], other[kept]], axis=1))
-            apart.append(differ[kept])
-        return np.concatenate(found or [np.empty((0, 2), np.int64)]), np.concatenate(apart or [np.empty(0, np.int64)])
+            if not dense:
+                if thumbnails:
+                    alike = alike_pairs(prints, others, one, other)
+                    one, other, apart = one[alike], other[alike], apart[alike]
+                number += len(one)
+            found.append(_thinned((one, other, apart), nearest, one_set=one_set))
+        return _thinned(_together(found), nearest, one_set=one_set), number
 
-    blocks: list[tuple[np.ndarray, np.ndarray]] = []
+    pairs, total = NO_PAIRS, 0
     with ThreadPoolExecutor(usable_cores()) as threads:
         for chunk in _chunks(starts, 4 * usable_cores()):
-            blocks += threads.map(compare_block, chunk)
+            blocks = list(threads.map(compare_block, chunk))
+            pairs = _thinned(_together([pairs, *(found for found, _ in blocks)]), nearest, one_set=one_set)
+            total += sum(number for _, number in blocks)
             progress(min(chunk[-1] + rows, count), count)
-    pairs = np.concatenate([pairs for pairs, _ in blocks] or [np.empty((0, 2), np.int64)])
-    return pairs, np.concatenate([apart for _, apart in blocks] or [np.empty(0, np.int64)])
+    one, other, apart = pairs
+    order = np.lexsort((other, one))
+    return np.stack([one, other], axis=1)[order], apart[order], total
+
+
+Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # int64 (m,) each: two pictures, and the number of differing bits
+NO_PAIRS: Pairs = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+def _together(several: Sequence[Pairs]) -> Pairs:
+    one, other, apart = (np.concatenate(each) for each in zip(*several, strict=True))
+    return one, other, apart
+
+
+def _thinned(pairs: Pairs, nearest: int, *, one_set: bool) -> Pairs:
+    """The nearest pairs of each picture, and in one set those that connect what these do not.
+
+    The nearest pairs of a part of the pairs contain those of the whole, so that parts can be thinned first.
+    """
+    one, other, apart = pairs
+    if len(one) <= nearest:
+        return pairs
+    # One number per pair, because numpy sorts numbers faster than it sorts by three keys.
+    picture, partner = (other, one) if one_set else (one, other)
+    keys = np.sort((picture << 35) | (apart << 28) | partner)
+    picture, apart, partner = keys >> 35, (keys >> 28) & 127, keys & (2**28 - 1)
+    firsts = np.flatnonzero(np.diff(picture, prepend=-1))
+    ranks = np.arange(len(keys)) - np.repeat(firsts, np.diff(firsts, append=len(keys)))
+    kept = ranks < nearest
+    if one_set and not kept.all():
+        kept |= _links(picture, partner, apart, kept)
+    picture, apart, partner = picture[kept], apart[kept], partner[kept]
+    return (partner, picture, apart) if one_set else (picture, partner, apart)
+
+
+def _nearest_of_block(near: np.ndarray, bits: np.ndarray, offset: int, nearest: int, *, one_set: bool) -> np.ndarray:
+    """bool (rows, columns): what `_thinned` needs of the pairs of a block, found without a list of all its pairs.
+
+    Args:
+        near: bool (rows, columns), the pairs.
+        bits: uint8 (rows, columns), the differing bits.
+        offset: The number of the first row's picture minus that of the first column's; minus the height or less if no
+            picture is both a row and a column.
+        nearest, one_set: As for `_thinned`.
+    """
+    height, width = near.shape
+    axis = 0 if one_set else 1
+    places = np.arange(height)[:, None] if one_set else np.arange(width)[None, :]
+    keys = np.where(near, bits.astype(np.uint32) * max(height, width) + places.astype(np.uint32), 2**32 - 1)
+    last = min(nearest, near.shape[axis]) - 1
+    kept: np.ndarray = near & (keys <= np.take(np.partition(keys, last, axis=axis), [last], axis=axis))
+    if one_set:
+        # Each row's nearest column connects most rows; of the pairs between what is still apart, all are returned.
+        by_row = np.where(near, bits, 255)
+        kept[np.arange(height), by_row.argmin(axis=1)] |= near.any(axis=1)
+        rows, columns = np.nonzero(kept)
+        joined_by = clusters(height + width + abs(offset), CopyPairs(*_numbers(rows, columns, offset), rows))
+        ends = _numbers(np.arange(height), np.arange(width), offset)
+        kept |= near & (joined_by[ends[0]][:, None] != joined_by[ends[1]][None, :])
+    return kept
+
+
+def _numbers(rows: np.ndarray, columns: np.ndarray, offset: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers from 0 of a block's pictures, which are the same for a picture that is both a row and a column."""
+    return rows + max(offset, 0), columns + max(-offset, 0)
+
+
+def _links(one: np.ndarray, other: np.ndarray, apart: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """bool (m,): the pairs that are not kept but connect pictures that kept pairs do not, as few and near as possible.
+
+    kept: bool (m,).
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
+    numbers, places = np.unique(np.concatenate([one, other]), return_inverse=True)
+    ends = places.reshape(2, -1)
+    joined_by = clusters(len(numbers), CopyPairs(ends[0, kept], ends[1, kept], apart[kept]))[ends]
+    apart_still = np.flatnonzero(joined_by[0] != joined_by[1])
+    found = np.zeros(len(one), bool)
+    if not len(apart_still):
+        return found
+    # Between two clusters the nearest pair is enough, and of all such pairs a spanning tree.
+    low, high = np.sort(joined_by[:, apart_still], axis=0).astype(np.int64)
+    between = low * len(numbers) + high
+    order = np.lexsort((apart[apart_still], between))
+    firsts = order[np.flatnonzero(np.diff(between[order], prepend=-1))]
+    chosen = apart_still[firsts]
+    edges = coo_array((apart[chosen] + 1, (low[firsts], high[firsts])), shape=(len(numbers), len(numbers)))
+    tree = minimum_spanning_tree(edges.tocsr()).tocoo()
+    found[chosen[np.isin(between[firsts], tree.row.astype(np.int64) * len(numbers) + tree.col)]] = True
+    return found
+
+
+def _alike_block(prints: Fingerprints, others: Fingerprints, rows: slice, columns: slice) -> np.ndarray:
+    """bool (rows, columns): what `alike_pairs` says of all pairs of two blocks."""
+    first, second = (
+        each.astype(np.float32) - each.mean(axis=1, keepdims=True, dtype=np.float32)
+        for each in (prints.thumbnails[rows], others.thumbnails[columns])
+    )
+    norms = np.outer(*(np.sqrt((each**2).sum(axis=1)) for each in (first, second)))
+    small = prints.small[rows, None] | others.small[None, columns]
+    alike: np.ndarray = first @ second.T / np.maximum(norms, 1e-6) >= np.where(small, LIKENESS_OF_SMALL, LIKENESS)
+    return alike
 
 
 def alike_pairs(prints: Fingerprints, others: Fingerprints, one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -349,19 +473,24 @@ class CopyReport:
         """One sentence about the result of the search, and a list of warnings for the user to act on."""
         rows = self.rows()
         count = sum(map(len, self.sources))
-        kinds = [sum(row[6] == kind for row in rows) for kind in (IDENTICAL_PIXELS, NEAR)]
+        identical, near = (sum(row[6] == kind for row in rows) for kind in (IDENTICAL_PIXELS, NEAR))
+        thinned = self.pairs.near > near
         listed = f", listed in {COPIES_FILE} and shown in {COPIES_FILE.replace('.csv', '.png')}" if rows else ""
+        if thinned:
+            listed = f", of which the {NEAREST} nearest of each picture are{listed.removeprefix(',')}"
         found = (
             f"copies: {counted(count, 'picture', 'was', 'were')} decoded and compared in {self.seconds:.1f} s; "
-            f"identical pairs: {kinds[0]:,}, near-identical pairs: {kinds[1]:,}{listed}"
+            f"identical pairs: {identical:,}, near-identical pairs: {max(near, self.pairs.near):,}{listed}"
         )
-        warnings = []
+        warnings, least = [], "at least " if thinned else ""
         if labels := sum(TWO_LABELS in row[-1] for row in rows):
             warnings.append(
-                f"copies under two labels, one of which is wrong: {counted(labels, 'pair')}, see {COPIES_FILE}"
+                f"copies under two labels, one of which is wrong: {least}{counted(labels, 'pair')}, see {COPIES_FILE}"
             )
         if across := sum(ACROSS in row[-1] for row in rows):
-            warnings.append(f"copies across the split, which make the figures too good: {counted(across, 'pair')}")
+            warnings.append(
+                f"copies across the split, which make the figures too good: {least}{counted(across, 'pair')}"
+            )
         if left_out := sum(part == LEFT_OUT for part in self.parts):
             warnings.append(f"training pictures left out, as copies of held-out or test pictures: {left_out:,}")
         return found, warnings

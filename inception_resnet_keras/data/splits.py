@@ -42,6 +42,9 @@ from .sources import Progress
 SPLIT_FILE = "split.csv"
 COLUMNS = ("path", LABEL, "split", "sha256")
 ADDED_COLUMNS = ("group", "phash")  # columns that files of earlier versions lack
+MOST_COMPARED = (
+    50  # training pictures of similar hashes that a picture is compared with, those of the fewest other bits
+)
 UNKNOWN, HELD_OUT, NEAR_TRAINED, TRAINED_ON = range(4)  # how a run used a picture, according to its split
 
 
@@ -200,7 +203,7 @@ def _near_trained(
     trained = [row for row, part in enumerate(split.parts) if part == TRAIN and split.phashes[row]]
     one = _hashes_only([phashes[index] for index in candidates])
     other = _hashes_only([split.phashes[row] for row in trained])
-    pairs, _ = near_pairs(one, other, distance, thumbnails=False)
+    pairs, _, _ = near_pairs(one, other, distance, thumbnails=False, nearest=MOST_COMPARED)
     if not len(pairs):
         return []
     # Similar hashes are not proof: decode and compare the pictures of each pair, which are few.

@@ -8,8 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from inception_resnet_keras.data import copies
 from inception_resnet_keras.data.copies import (
     IDENTICAL,
     CopyReport,
@@ -135,6 +140,62 @@ def test_every_pair_is_compared_whatever_the_blocks() -> None:
     alike = Fingerprints(some.pixels, some.hashes, some.hashed, np.tile(thumbnails[:1], (300, 1)), some.small)
     found = find_copies(alike, 20)
     assert set(zip(found.one.tolist(), found.other.tolist(), strict=True)) == slowly
+
+
+@given(seed=st.integers(0, 10_000), nearest=st.integers(1, 3), dense=st.sampled_from([0, 10**9]))
+def test_large_clusters_stay_whole_with_few_pairs(seed: int, nearest: int, dense: int) -> None:
+    """The clusters are those of all pairs, and each picture is paired with the nearest before it."""
+    random = np.random.default_rng(seed)
+    count = int(random.integers(2, 90))
+    flips = random.random((count, 64)) < 0.04
+    hashes = random.integers(0, 2**63, 4, dtype=np.uint64)[random.integers(0, 4, count)]
+    hashes ^= np.packbits(flips, axis=1).view(np.uint64)[:, 0]
+    looks = random.integers(0, 255, (3, 256))[random.integers(0, 3, count)]
+    thumbnails = np.clip(looks + random.normal(0, 12, (count, 256)), 0, 255).astype(np.uint8)
+    every = np.ones(count, bool)
+    prints = Fingerprints([str(index) for index in range(count)], hashes, every, thumbnails, random.random(count) < 0.2)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"BLOCK": (16, 32), "NEAREST": nearest, "DENSE": dense}.items():
+            patch.setattr(copies, name, value)
+        assert copies.near_pairs.__kwdefaults__ is not None
+        patch.setitem(copies.near_pairs.__kwdefaults__, "nearest", nearest)
+        found = find_copies(prints, 4)
+    apart = {
+        (one, other): int(hashes[one] ^ hashes[other]).bit_count()
+        for one, other in combinations(range(count), 2)
+        if int(hashes[one] ^ hashes[other]).bit_count() <= 4
+        and np.corrcoef(thumbnails[one].astype(float), thumbnails[other].astype(float))[0, 1]
+        >= (0.995 if prints.small[[one, other]].any() else 0.95)
+    }
+    assert found.near == len(apart)
+    listed = dict(zip(zip(found.one.tolist(), found.other.tolist(), strict=True), found.distance.tolist(), strict=True))
+    assert listed.items() <= apart.items()
+    graph = connected_components(
+        coo_array((np.ones(len(apart)), tuple(np.array(list(apart), int).reshape(-1, 2).T)), shape=(count, count))
+    )[1]
+    assert len(set(zip(graph.tolist(), clusters(count, found).tolist(), strict=True))) == graph.max() + 1
+    for picture in range(count):
+        before = sorted((bits, one) for (one, other), bits in apart.items() if other == picture)[:nearest]
+        assert {(one, picture) for _, one in before} <= set(listed)
+    assert len(listed) <= count * nearest + count
+
+
+def test_a_film_of_equal_frames_does_not_fill_the_memory() -> None:
+    """Of the two million pairs of 2,000 pictures, 19,945 are kept."""
+    count, random = 2000, np.random.default_rng(0)
+    thumbnails = np.tile(random.integers(0, 255, 256, dtype=np.uint8), (count, 1))
+    hashes = np.full(count, 2**60 + 5, np.uint64)
+    every = np.ones(count, bool)
+    prints = Fingerprints([str(index) for index in range(count)], hashes, every, thumbnails, ~every)
+    found = find_copies(prints)
+    assert len(found) == 10 * (count - 10) + 45
+    assert found.near == count * (count - 1) // 2
+    assert np.unique(np.bincount(found.other, minlength=count)).tolist() == list(range(11))
+    assert len(np.unique(clusters(count, found))) == 1
+    frames = in_memory([Image.new("RGB", (8, 8))] * count)
+    said, warnings = CopyReport([frames], found, ["train"] * (count - 1) + ["val"], 1.0).sentences()
+    assert "near-identical pairs: 1,999,000, of which the 10 nearest of each picture are listed in copies.csv" in said
+    assert warnings == ["copies across the split, which make the figures too good: at least 10 pairs"]
 
 
 def test_the_report_names_what_needs_a_look(cells: list[Image.Image], tmp_path: Path) -> None:
