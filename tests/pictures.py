@@ -1,5 +1,7 @@
 """Pictures for tests: small folders of handwritten digits as PNG files, and sources without content."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -34,3 +36,17 @@ def labelled(counts: list[int]) -> Source:
         contents=Memory([b"%d" % index for index in range(count)]),
         corrupt=CorruptPictures(0, count),
     )
+
+
+def png_of_16_bits(values: np.ndarray, transparent: np.ndarray | None = None) -> bytes:
+    """A PNG of 16 bits, after its specification: Pillow writes none. transparent: The colour that is."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, layers = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    start = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[layers], 0, 0, 0))
+    if transparent is not None:
+        start += chunk(b"tRNS", transparent.astype(">u2").tobytes())
+    return b"\x89PNG\r\n\x1a\n" + start + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")

@@ -23,6 +23,7 @@ from .options import (
     PREPROCESSING_HELP,
     add_one_crop,
     add_positive,
+    add_value_range,
 )
 from .pack import number_or_share
 
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--classes", type=Path, metavar="FILE", help=CLASSES_HELP)
     add("--ema", action="store_true", help=EMA_HELP)
     add("--preprocessing", choices=tuple(PREPROCESSINGS), help=PREPROCESSING_HELP)
+    add_value_range(parser)
     add("--precision", choices=PRECISIONS, help=PRECISION_HELP)
     add("--batch-size", type=int, default=32, metavar="N", help="crops per batch (default: %(default)s)")
     add(
@@ -94,6 +96,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
             positive=args.positive,
             crops=args.crops,
             classes=args.classes,
+            value_range=args.value_range,
             progress=progress,
             **_shared(args),
         )
@@ -119,10 +122,10 @@ def _verify(args: argparse.Namespace, console: Console) -> None:
         raise InputError(f"--pairs: {len(args.models)} models are given; faces are verified by one, so give one")
     if not args.data:
         raise InputError("--pairs: --data is missing; give the folder that has one folder of pictures per person")
-    if args.crops != 1 or args.classes or args.group or args.positive:
+    if args.crops != 1 or args.classes or args.group or args.positive or args.value_range:
         raise InputError(
-            "--pairs: --crops, --classes, --group and --positive are for classifiers only; leave them out (--mirror "
-            "adds mirrored faces)"
+            "--pairs: --crops, --classes, --group, --positive and --value-range are for classifiers only; leave them "
+            "out (--mirror adds mirrored faces)"
         )
     with progress_of(console) as progress:
         found = verify_faces(

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..networks.rows import PREPROCESSINGS
-from .options import MODEL_HELP, PREPROCESSING_HELP
+from .options import MODEL_HELP, PREPROCESSING_HELP, add_value_range
 
 HELP = "explain predictions by Grad-CAM and integrated gradients, drawn over the pictures"
 
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="explain the similarity to this picture instead, such as another face",
     )
     add("--preprocessing", choices=tuple(PREPROCESSINGS), help=PREPROCESSING_HELP)
+    add_value_range(parser)
     add(
         "--out",
         type=Path,
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         endpoint=args.endpoint,
         steps=args.steps,
         preprocessing=args.preprocessing,
+        value_range=args.value_range,
         note=lambda text: say(console, text, style="yellow"),
     )
     for one in drawn:

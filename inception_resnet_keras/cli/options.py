@@ -35,6 +35,16 @@ def sides(size: int | tuple[int, int]) -> tuple[int, int]:
     return size if isinstance(size, tuple) else (size, size)
 
 
+def add_value_range(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--value-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="values that become 0 and 255 in pictures of more than 8 bits (default: the model's own)",
+    )
+
+
 def add_positive(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--positive",

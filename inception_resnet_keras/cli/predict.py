@@ -15,7 +15,7 @@ from ..common.errors import InputError
 from ..models.precision import PRECISION_HELP, PRECISIONS
 from ..models.saved_model import TRUST_HELP
 from ..networks.rows import PREPROCESSINGS
-from .options import ANY_MODEL_HELP, CLASSES_HELP, CROPS_HELP, PREPROCESSING_HELP
+from .options import ANY_MODEL_HELP, CLASSES_HELP, CROPS_HELP, PREPROCESSING_HELP, add_value_range
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,13 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", type=Path, metavar="FILE", help=CLASSES_HELP)
     parser.add_argument("--preprocessing", choices=tuple(PREPROCESSINGS), help=PREPROCESSING_HELP)
     parser.add_argument("--precision", choices=PRECISIONS, help=PRECISION_HELP)
-    parser.add_argument(
-        "--value-range",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="values that become 0 and 255 in pictures of more than 8 bits (default: the model's own)",
-    )
+    add_value_range(parser)
     parser.add_argument(
         "--batch-size", type=int, default=32, metavar="N", help="crops per batch (default: %(default)s)"
     )

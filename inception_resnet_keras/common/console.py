@@ -105,12 +105,17 @@ def command(verb: str, *arguments: str | Path) -> str:
 
 
 def command_with(verb: str, arguments: Sequence[str | Path], options: Mapping[str, object]) -> str:
-    """The command line of a verb with options by their Python names. True is a flag; None and False are left out."""
+    """The command line of a verb with options by their Python names. True is a flag; None and False are left out.
+
+    The values of a tuple follow its option.
+    """
     words = []
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
         if value is True:
             words.append(option)
+        elif isinstance(value, tuple):
+            words += [option, *map(str, value)]
         elif value is not None and value is not False:
             text = str(value)
             words += [f"{option}={text}"] if text.startswith("-") else [option, text]

@@ -23,7 +23,6 @@ from . import dicom
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", *dicom.SUFFIXES)
-_WITH_PAGES = (".tif", ".tiff", *dicom.SUFFIXES)
 KINDS = "JPEG, PNG, WebP, BMP, GIF, TIFF or DICOM"
 MAX_PIXELS = 64 * 1024 * 1024  # 192 MiB once decoded; a scanner's A4 page at 600 dpi has 35 million
 # Largest width and height, which is also a JPEG's limit. It bounds the memory of a resize too, whose first step makes a
@@ -39,7 +38,7 @@ _PNG_LENGTHS = {b"gAMA": 4, b"sRGB": 1, b"pHYs": 9}  # lengths of the chunks tha
 _PLAIN_MODES = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L", "P"), "WEBP": ("RGB",)}
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # more than 8 bits; only in PNG, TIFF and DICOM files
 _NO_16_BITS = ("I", "F")  # 32-bit integers, and floating-point numbers
-_16_BITS = (0.0, 65_535.0)
+SIXTEEN_BITS = (0.0, 65_535.0)  # the range of unsigned 16-bit values that are read without one
 # Pillow keeps only the upper byte of 16-bit colours. Asked for the other byte order, it keeps the lower byte instead.
 _LOWER_BYTE = {
     f"{layers};16{order}": f"{layers};16{'L' if order == 'B' or (order == 'N' and sys.byteorder == 'big') else 'B'}"
@@ -120,7 +119,7 @@ def decode(
             # Choose the smallest fraction that is at least twice `enough`.
             file.draft("RGB", (round(2 * enough[1]), round(2 * enough[0])))
         if _is_deep_colour(file) and (value_range is not None or _rawmode(file) == _DEEP_OPAQUE_GREY):
-            return _scaled_colour(_deep_colour(path, file, content), value_range or _16_BITS)
+            return _scaled_colour(_deep_colour(path, file, content), value_range or SIXTEEN_BITS)
         white_is_zero = _tag(file, _PHOTOMETRIC) == _WHITE_IS_ZERO
         return _rgb(_unsigned(ImageOps.exif_transpose(_pixels(file)), file), value_range, white_is_zero)
 
@@ -158,17 +157,6 @@ def read_depth(path: Path, content: bytes | None = None) -> Depth:
             raise UnreadableImageError(path, "holds no finite value")
         low, high = float(finite.min()), float(finite.max())
         return Depth((low, high), image.mode not in _NO_16_BITS, pages)
-
-
-def has_pages(path: Path) -> bool:
-    """Whether a TIFF or DICOM file has more than one page or frame; False for a file that cannot be read."""
-    if path.suffix.lower() not in _WITH_PAGES:
-        return False
-    try:
-        with open_image(path) as file:
-            return bool(getattr(file, "is_animated", False))
-    except UnreadableImageError:
-        return False
 
 
 def _tag(file: Image.Image, tag: int) -> object:
@@ -460,7 +448,7 @@ def _rgb(image: Image.Image | np.ndarray, value_range: tuple[float, float] | Non
                 "its values have more than 16 bits, or are measured values: give the values for black and white as "
                 "value_range"
             )
-        grey = _scaled(np.asarray(image), value_range or _16_BITS)
+        grey = _scaled(np.asarray(image), value_range or SIXTEEN_BITS)
         return Image.fromarray(255 - grey if white_is_zero else grey).convert("RGB")
     return _flat(image)
 
@@ -476,7 +464,7 @@ def _flat(image: Image.Image) -> Image.Image:
 
 def _scaled_colour(colour: np.ndarray, value_range: tuple[float, float]) -> Image.Image:
     """Convert 16-bit RGB or RGBA to RGB. The value range does not apply to the opacity, which always has 16 bits."""
-    layers = [_scaled(colour[..., :3], value_range), _scaled(colour[..., 3:], _16_BITS)]
+    layers = [_scaled(colour[..., :3], value_range), _scaled(colour[..., 3:], SIXTEEN_BITS)]
     return _flat(Image.fromarray(np.concatenate(layers, axis=-1)))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..common.console import counted
 from ..common.devices import usable_cores
 from ..common.errors import InputError, refuse
-from .images import PILLOW, Depth, UnreadableImageError, read_depth
+from .images import PILLOW, SIXTEEN_BITS, Depth, UnreadableImageError, header, read_depth
 from .labelled import Source
 
 ValueRange = tuple[float, float]
@@ -35,29 +35,35 @@ def with_value_range(source: Source, given: Sequence[float] | None = None) -> So
     if source.value_range is not None and given and tuple(given) != source.value_range:
         raise refuse("value_range", tuple(given), f"{source.value_range}, by which the packed pictures were scaled")
     wanted = (float(given[0]), float(given[1])) if given else None
-    indices = np.flatnonzero(source.kinds == PILLOW).tolist()
-
-    def depth(index: int) -> Depth | None:
-        try:
-            return read_depth(Path(source.names[index]), source.contents.read(index))
-        except (UnreadableImageError, OSError):
-            return None  # reported later, when the picture is decoded
-
-    with ThreadPoolExecutor(usable_cores()) as threads:
-        depths = [found for found in threads.map(depth, indices) if found]
-    notes = list(source.notes)
-    if pages := sum(found.pages for found in depths):
-        notes.append(f"{counted(pages, 'file', 'has', 'have')} several pages or frames, of which the first is read")
-    if deep := [found for found in depths if found.values]:
-        low, high = wanted or _range_of(deep)
-        least, most = _limits(deep)
-        how = "as given" if given else "from the pictures; to change it: --set value_range=[low,high]"
-        notes.append(
-            f"{counted(len(deep), 'picture', 'has', 'have')} more than 8 bits, with values from {least:,g} to "
-            f"{most:,g}: {low:,g} becomes 0 and {high:,g} becomes 255 ({how})"
-        )
-        wanted = low, high
+    depths = _depths(source)
+    deep = [found for found in depths if found.values]
+    if deep and wanted is None:
+        wanted = _range_of(deep)
+    how = "as given" if given else "from the pictures; to change it: --set value_range=[low,high]"
+    notes = [*source.notes, *_notes(depths, wanted, how)]
     return replace(source, value_range=wanted or source.value_range, notes=notes)
+
+
+def with_common_range(training: Source, held_out: Source) -> tuple[Source, Source]:
+    """Return held-out pictures that are given separately with the range of the training pictures, and with a note.
+
+    If no training picture has more than 8 bits, the range of the held-out pictures is used for both.
+
+    Raises:
+        InputError: The held-out pictures were scaled by another range when they were packed.
+    """
+    kept = training.value_range
+    if kept is not None and held_out.value_range not in (None, kept):
+        raise InputError(
+            f"val: its pictures were scaled by the range {_text(held_out.value_range)} when they were packed, and "
+            f"those of data by {_text(kept)}: pack both with the same value_range, or give the files themselves"
+        )
+    if kept is None:
+        held_out = with_value_range(held_out)
+        return replace(training, value_range=held_out.value_range), held_out
+    return training, replace(
+        held_out, value_range=kept, notes=[*held_out.notes, *_notes(_depths(held_out), kept, "as in data")]
+    )
 
 
 def with_kept_range(source: Source, kept: Sequence[float]) -> Source:
@@ -79,12 +85,86 @@ def with_models_range(source: Source, models: ValueRange | None, data: str) -> S
         InputError: The pictures were scaled by another range when they were packed.
     """
     if source.value_range not in (None, models):
-        reads = f"reads {models[0]:,g} to {models[1]:,g}" if models else "was trained without such pictures"
+        reads = f"reads {_text(models)}" if models else "was trained without such pictures"
         raise InputError(
-            f"{data}: its pictures of more than 8 bits were scaled by the range {source.value_range[0]:,g} to "
-            f"{source.value_range[1]:,g} when they were packed, and the model {reads}: give the files themselves"
+            f"{data}: its pictures of more than 8 bits were scaled by the range {_text(source.value_range)} when they "
+            f"were packed, and the model {reads}: give the files themselves"
         )
     return replace(source, value_range=models)
+
+
+def range_notes(source: Source, *, given: bool = False) -> list[str]:
+    """Notes on how models read the pictures of more than 8 bits, and those of several pages.
+
+    Args:
+        source: The pictures, with the range by which they are read.
+        given: Whether the user gave the range; otherwise it is that of the models.
+    """
+    return _notes(_depths(source), source.value_range, _reason(source.value_range, given=given))
+
+
+def file_range_notes(files: Sequence[str], value_range: ValueRange | None, *, given: bool) -> list[str]:
+    """`range_notes` for files, which may be unreadable."""
+
+    def depth(file: str) -> Depth | None:
+        try:
+            return read_depth(Path(file)) if header(file)[2] == PILLOW else None
+        except (UnreadableImageError, OSError):
+            return None
+
+    with ThreadPoolExecutor(usable_cores()) as threads:
+        depths = [found for found in threads.map(depth, files) if found]
+    return _notes(depths, value_range, _reason(value_range, given=given))
+
+
+def _reason(value_range: ValueRange | None, *, given: bool) -> str:
+    if given:
+        return "as given"
+    if value_range is not None:
+        return "as in the training of the model"
+    return "all 16 bits, because the model has no range; predict, evaluate and explain take another by --value-range"
+
+
+def _depths(source: Source) -> list[Depth]:
+    """The depths of the pictures that may have more than 8 bits or several pages."""
+
+    def depth(index: int) -> Depth | None:
+        try:
+            return read_depth(Path(source.names[index]), source.contents.read(index))
+        except (UnreadableImageError, OSError):
+            return None  # reported later, when the picture is decoded
+
+    with ThreadPoolExecutor(usable_cores()) as threads:
+        return [found for found in threads.map(depth, np.flatnonzero(source.kinds == PILLOW).tolist()) if found]
+
+
+def _notes(depths: Sequence[Depth], value_range: ValueRange | None, how: str) -> list[str]:
+    """A note on the files of several pages, and one on the range of values and what lies outside.
+
+    Args:
+        value_range: The range that is used; None for 0 to 65535, with which other than unsigned values of 16 bits
+            cannot be read.
+        how: Where the range comes from.
+    """
+    notes = []
+    if pages := sum(found.pages for found in depths):
+        notes.append(f"{counted(pages, 'file', 'has', 'have')} several pages or frames, of which the first is read")
+    deep = [found for found in depths if found.values and (found.whole or value_range)]
+    if not deep:
+        return notes
+    least, most = _limits(deep)
+    low, high = value_range or SIXTEEN_BITS
+    outside = sum(found.values[0] < low or found.values[1] > high for found in deep if found.values)
+    clipped = f"; values outside are clipped, in {counted(outside, 'picture')}" if outside else ""
+    notes.append(
+        f"{counted(len(deep), 'picture', 'has', 'have')} more than 8 bits, with values from {least:,g} to {most:,g}: "
+        f"{low:,g} becomes 0 and {high:,g} becomes 255 ({how}){clipped}"
+    )
+    return notes
+
+
+def _text(value_range: ValueRange | None) -> str:
+    return f"{value_range[0]:,g} to {value_range[1]:,g}" if value_range else "none"
 
 
 def _limits(deep: Sequence[Depth]) -> ValueRange:

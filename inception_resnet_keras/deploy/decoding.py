@@ -6,14 +6,16 @@ from functools import partial
 
 import tensorflow as tf
 
-from ..data.images import REDUCING_GAP
+from ..data.images import REDUCING_GAP, SIXTEEN_BITS
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _EXIF_BYTES = 65_536  # the EXIF directory is searched for in this many bytes at the beginning of the file
 _ORIENTATION = 0x0112
 
 
-def decode(content: tf.Tensor, size: tuple[int, int], crop: float = 1.0) -> tf.Tensor:
+def decode(
+    content: tf.Tensor, size: tuple[int, int], crop: float = 1.0, value_range: tuple[float, float] | None = None
+) -> tf.Tensor:
     """Decode an image and resize its central part, bilinear with antialiasing, with the same steps as Pillow.
 
     A JPEG is rotated upright according to its EXIF orientation, and a transparent PNG is put on a white background. GIF
@@ -23,13 +25,14 @@ def decode(content: tf.Tensor, size: tuple[int, int], crop: float = 1.0) -> tf.T
         content: A scalar string: the bytes of the file.
         size: (height, width) of the result.
         crop: The central share of each side that is resized, in (0, 1].
+        value_range: The values that become 0 and 255 in a PNG of 16 bits; None for all 16 bits.
 
     Returns:
         float32 (height, width, 3), RGB, integers of 0-255.
     """
     is_png = tf.strings.substr(content, 0, len(_PNG)) == _PNG
     image = tf.case(
-        [(tf.io.is_jpeg(content), lambda: _jpeg(content, size, crop)), (is_png, lambda: _png(content))],
+        [(tf.io.is_jpeg(content), lambda: _jpeg(content, size, crop)), (is_png, lambda: _png(content, value_range))],
         default=lambda: tf.cast(tf.io.decode_image(content, 3, expand_animations=False), tf.float32),
     )
     return _resized(tf.ensure_shape(image, [None, None, 3]), size, crop)
@@ -112,12 +115,29 @@ def _reduced(image: tf.Tensor, axis: int, factor: tf.Tensor) -> tf.Tensor:
     return tf.transpose(means, [1, 0, 2]) if axis else means
 
 
-def _png(content: tf.Tensor) -> tf.Tensor:
-    image = tf.cast(tf.io.decode_png(content, 4), tf.float32)
+def _png(content: tf.Tensor, value_range: tuple[float, float] | None) -> tf.Tensor:
     depth, colour = tf.unstack(tf.io.decode_raw(tf.strings.substr(content, 24, 2), tf.uint8), 2)
+    scaled = depth == 16
+    if value_range is None:  # `data.images.decode` then takes the upper byte of 16-bit colours, as TensorFlow does
+        scaled &= (colour == 0) | (colour == 4)
+    image = tf.cond(
+        scaled,
+        lambda: _png_of_16_bits(content, value_range or SIXTEEN_BITS),
+        lambda: tf.cast(tf.io.decode_png(content, 4), tf.float32),
+    )
     opaque = (colour == 0) & (depth < 8)  # TensorFlow sets a wrong alpha for grey PNGs of fewer than 8 bits
     alpha = tf.where(opaque, 1.0, image[..., 3:] / 255)
     return tf.round(image[..., :3] * alpha + 255 * (1 - alpha))
+
+
+def _png_of_16_bits(content: tf.Tensor, value_range: tuple[float, float]) -> tf.Tensor:
+    """RGB scaled by the range, and the opacity, which always has all 16 bits: integers of 0-255."""
+    values = tf.cast(tf.io.decode_png(content, 4, tf.uint16), tf.float32)
+    low, high = (
+        tf.constant([value_range[0]] * 3 + [SIXTEEN_BITS[0]]),
+        tf.constant([value_range[1]] * 3 + [SIXTEEN_BITS[1]]),
+    )
+    return tf.round(tf.clip_by_value((values - low) * (255 / (high - low)), 0, 255))
 
 
 def _jpeg(content: tf.Tensor, size: tuple[int, int], crop: float) -> tf.Tensor:

@@ -138,6 +138,7 @@ def export_model(
     if validate is not None:
         require_labelled(Path(validate))
 
+    from ..models.open import card_view
     from ..models.runtimes import open_runtime
     from . import check as checks
     from .prepare import prepare
@@ -164,8 +165,7 @@ def export_model(
     labelled = None
     if validate is not None:
         labelled = str(validate), _validation(Path(validate), prepared)
-    size, crop = prepared.card.size, prepared.card.central_crop
-    pictures = choose_pictures(folders, labelled, size, crop, min_calibration)
+    pictures = choose_pictures(folders, labelled, card_view(prepared.card), min_calibration)
     prepared.notes.extend(pictures.notes)
     calibration = None
     if pictures.calibration is not None:
@@ -261,6 +261,7 @@ def _int8_settings(
 def _validation(place: Path, prepared: ExportableModel) -> Source:
     """Open the images of `validate`, and add notes about them; InputError if the model cannot be scored on them."""
     from ..data.sources import open_source
+    from ..data.value_range import range_notes, with_models_range
     from ..weights.labels import quoted, repeated
 
     card = prepared.card
@@ -279,7 +280,8 @@ def _validation(place: Path, prepared: ExportableModel) -> Source:
     if source.multi_label != card.multi_label:
         has, gives = ("several labels", "one class") if source.multi_label else ("one class", "several labels")
         raise InputError(f"validate: pictures of {place} have {has}, but the model predicts {gives}; leave it out")
+    source = with_models_range(source, card.value_range, str(place))
     tested, note = source.test_part(str(place))
-    prepared.notes.extend([*tested.notes, *([note] if note else [])])
+    prepared.notes.extend([*tested.notes, *range_notes(tested), *([note] if note else [])])
     prepared.notes.extend(f"{name}: {reason}" for name, reason in tested.beside)
     return tested

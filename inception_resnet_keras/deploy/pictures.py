@@ -22,6 +22,7 @@ from ..common.errors import InputError
 from ..common.files import real_path
 from ..common.packages import required
 from ..data import DIGITS
+from ..data.crops import View
 from ..data.folders import picture_files
 from ..data.images import UnreadableImageError, read_image
 from ..data.labelled import Source
@@ -153,14 +154,15 @@ def calibration_files(files: Sequence[Path], judged: Iterable[str | Path] | None
     return used, max(0, min(kept, len(files) - len(used)))
 
 
-def read_files(files: Sequence[Path], size: tuple[int, int], crop: float, source: str, **options: Any) -> Sample:
-    """Read image files with `read_sample`."""
-    return read_sample([partial(read_image, file, size, crop=crop) for file in files], source, **options)
+def read_files(files: Sequence[Path], view: View, source: str, **options: Any) -> Sample:
+    """Read image files with `read_sample`, each in its view."""
+    seen: dict[str, Any] = {"crop": view.fraction, "value_range": view.value_range}
+    return read_sample([partial(read_image, file, view.size, **seen) for file in files], source, **options)
 
 
-def read_labelled(labelled: Source, size: tuple[int, int], crop: float, source: str, **options: Any) -> Sample:
-    """Read the images of a source, with their labels, with `read_sample`."""
-    readers = [partial(labelled.read, index, size, crop) for index in range(len(labelled))]
+def read_labelled(labelled: Source, view: View, source: str, **options: Any) -> Sample:
+    """Read the images of a source, with their labels, with `read_sample`. The source has the view's value range."""
+    readers = [partial(labelled.read, index, view.size, view.fraction) for index in range(len(labelled))]
     return read_sample(readers, source, labels=labelled.labels, **options)
 
 
@@ -260,8 +262,7 @@ class ExportPictures:
 def choose_pictures(
     folders: Mapping[str, tuple[str, Sequence[Path]]],
     labelled: tuple[str, Source] | None,
-    size: tuple[int, int],
-    crop: float,
+    view: View,
     least: int,
 ) -> ExportPictures:
     """Choose the images for calibration, up to 300 of `calibrate`, and those for the comparison.
@@ -272,8 +273,7 @@ def choose_pictures(
     Args:
         folders: The name and the shuffled files of "check" and "calibrate", if given.
         labelled: The name and the images of `validate`; None if it is not given.
-        size: (height, width) of the model's input.
-        crop: The central crop of the model, in (0, 1].
+        view: The size, the central crop and the value range of the model's input.
         least: The minimum number of images for calibration.
 
     Raises:
@@ -287,7 +287,7 @@ def choose_pictures(
         judged: list[str | Path] = [*(check[1] if check else ()), *(labelled[1].names if labelled else ())]
         used, kept = calibration_files(files, judged if check or labelled else None)
         require_calibration(len(used), least, name, kept)
-        calibration = read_files(used, size, crop, name)
+        calibration = read_files(used, view, name)
         require_calibration(len(calibration), least, f"{name}, without {calibration.unreadable} unreadable,")
         notes += calibration.notes()
         if len(calibration) < ENOUGH_CALIBRATED:
@@ -299,14 +299,14 @@ def choose_pictures(
     calibrated = calibration.digests if calibration else frozenset()
     samples = []
     if check:
-        samples.append(read_files(check[1], size, crop, check[0], calibrated=calibrated))
+        samples.append(read_files(check[1], view, check[0], calibrated=calibrated))
     if labelled:
-        samples.append(read_labelled(labelled[1], size, crop, labelled[0], calibrated=calibrated))
+        samples.append(read_labelled(labelled[1], view, labelled[0], calibrated=calibrated))
     if not samples and calibrate:
         rest = sorted(set(calibrate[1]) - set(used))
         source = f"{calibrate[0]}, without the calibration pictures"
-        samples.append(read_files(rest, size, crop, source, calibrated=calibrated))
-    return ExportPictures(calibration, judged_sample(samples or [shipped(size)]), tuple(notes))
+        samples.append(read_files(rest, view, source, calibrated=calibrated))
+    return ExportPictures(calibration, judged_sample(samples or [shipped(view.size)]), tuple(notes))
 
 
 def shipped(size: tuple[int, int]) -> Sample:

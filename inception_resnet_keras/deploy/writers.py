@@ -49,7 +49,7 @@ def write_saved_model(
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, ENCODED_INPUT)])
     def of_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         def read(one: tf.Tensor) -> tf.Tensor:
-            return tf.cast(decode(one, card.size, card.central_crop), pixels.dtype)
+            return tf.cast(decode(one, card.size, card.central_crop, card.value_range), pixels.dtype)
 
         images = tf.map_fn(read, image_bytes, fn_output_signature=pixels.dtype)
         outputs = of_pixels(tf.ensure_shape(images, pixels.shape))

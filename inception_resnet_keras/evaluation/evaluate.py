@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..common.arguments import boolean, one_of, path_of, positive_integer, text_of
+from ..common.arguments import boolean, one_of, path_of, positive_integer, text_of, value_range_of
 from ..common.bars import progress_of
 from ..common.console import command_with
 from ..common.errors import InputError, refuse
@@ -29,10 +30,10 @@ from ..data.options import require_group
 from ..data.parts import picture_groups
 from ..data.preprocessing import Convention
 from ..data.sources import open_source, source_part
-from ..data.value_range import with_models_range
+from ..data.value_range import range_notes, with_models_range
 from ..models.classes import Classes, classes_of, columns, places, with_positive
 from ..models.one_pass import ProgressCallback, average, classify
-from ..models.open import GivenModel, OpenedModel, common_value_range, display_name, locate
+from ..models.open import GivenModel, OpenedModel, common_value_range, display_name, locate, with_given_range
 from ..models.precision import Precision, check_precision, speed_up
 from ..weights.labels import CLASSES, read_class_names
 from . import plots
@@ -74,6 +75,7 @@ def evaluate(
     classes: str | PathLike[str] | Sequence[str] | None = None,
     ema: bool = False,
     preprocessing: Convention | None = None,
+    value_range: tuple[float, float] | None = None,
     precision: Precision | None = None,
     trust: bool = False,
     batch_size: int = 32,
@@ -112,6 +114,8 @@ def evaluate(
         ema: Whether to use the moving averages that a checkpoint may have beside its weights.
         preprocessing: The pixel range that the models expect, as `preprocess_input` names it ("none": 0-255 unchanged),
             for models whose range cannot be measured. None measures it.
+        value_range: (low, high), the values that become 0 and 255 in images of more than 8 bits. None takes the
+            models' own, which `train` stores. A model without one reads 16-bit images as 0 to 65535 and no 32-bit ones.
         precision: The precision that Keras models compute in, after batch norms were folded: "float32",
             "mixed_bfloat16", "mixed_float16", or "auto", which takes mixed_bfloat16 if a short timed probe shows that
             it is at least a fifth faster. None keeps the precision of each model.
@@ -153,6 +157,8 @@ def evaluate(
     # Check the arguments before anything is opened.
     _check(crops, group=group, positive=positive, cut=crop_fraction is not None or crop_mode is not None)
     batch_size = positive_integer("batch_size", batch_size)
+    if value_range is not None:
+        value_range = value_range_of("value_range", value_range)
     several = [models] if isinstance(models, str | PathLike) or not isinstance(models, Sequence) else models
     if not several:
         raise InputError("models: none is given; give one at least")
@@ -173,10 +179,11 @@ def evaluate(
         reading = partial(show, "reading headers")
         source = open_source(chosen.place, least_classes=1, max_corrupt=max_corrupt, progress=reading)
         source = replace(source, groups=picture_groups(source, group, str(chosen.place)))
-        subjects = [speed_up(each.open(), precision, batch_size) for each in sources]
+        subjects = [with_given_range(speed_up(each.open(), precision, batch_size), value_range) for each in sources]
         source = with_models_range(source, common_value_range(subjects), dataset)
         comparing = partial(show, "comparing with the training pictures")
         source, note = chosen.select(source, comparing, allow_trained=boolean("allow_trained", allow_trained))
+        note = "; ".join(filter(None, [note, *range_notes(source, given=value_range is not None)]))
         subjects = with_thresholds(source, subjects, dataset)
         if named and all(subject.classes for subject in subjects):
             raise InputError("classes: all models have class names of their own: leave this argument out")
@@ -320,7 +327,7 @@ def repeated(verb: str, models: Sequence[GivenModel], given: Mapping[str, Any], 
         for name, default in defaults.items()
         if name not in left_out and name in given and given[name] is not None and given[name] != default
     }
-    values = [*models, *options.values()]
+    values = [*models, *chain.from_iterable(each if isinstance(each, tuple) else [each] for each in options.values())]
     if not all(isinstance(value, str | PathLike | int | float) for value in values):
         return ""
     return command_with(verb, [str(model) for model in models], options)

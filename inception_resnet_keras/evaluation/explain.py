@@ -12,7 +12,7 @@ the few lines of `gradients` and of `_Network`, and support neither channels fir
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
 from itertools import count
@@ -24,13 +24,14 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ..common import notebook
-from ..common.arguments import is_integer, positive_integer
+from ..common.arguments import is_integer, positive_integer, value_range_of
 from ..common.errors import InputError, refuse
 from ..data.crops import central_crop, cut, decoding_size
 from ..data.images import UnreadableImageError, decode, read_image
 from ..data.preprocessing import Convention
+from ..data.value_range import file_range_notes
 from ..models.classes import Classes, classes_of, number_of
-from ..models.open import GivenModel, OpenedModel, locate, require_finite
+from ..models.open import GivenModel, OpenedModel, locate, require_finite, with_given_range
 from ..models.predict import by_reason, list_pictures
 from ..networks.recognise import channels_first
 from ..weights.labels import quoted
@@ -441,6 +442,7 @@ def explain_files(
     endpoint: str | None = None,
     steps: int | None = None,
     preprocessing: Convention | None = None,
+    value_range: tuple[float, float] | None = None,
     note: Callable[[str], object] = lambda text: None,
 ) -> list[ExplanationFile]:
     """Explain a saved model's output for image files, and write one figure per file.
@@ -456,7 +458,10 @@ def explain_files(
         endpoint: The feature map that Grad-CAM reads, as `endpoints` names it; None takes the default of `explain`.
         steps: The number of steps of integrated gradients; None takes 32.
         preprocessing: The pixel range that the model expects, as `preprocess_input` names it; None measures it.
-        note: Called with the reasons for which files in the folders were skipped, one line per reason.
+        value_range: (low, high), the values that become 0 and 255 in images of more than 8 bits; None takes the
+            model's own.
+        note: Called with the reasons for which files in the folders were skipped, one line per reason, and with the
+            range of values of images of more than 8 bits.
 
     Returns:
         One result per file, in order; a file that cannot be read has an error.
@@ -467,6 +472,8 @@ def explain_files(
     # List the files, and refuse to overwrite any, before the model is opened.
     if steps is not None:
         positive_integer("steps", steps)
+    if value_range is not None:
+        value_range = value_range_of("value_range", value_range)
     names, passed_over = list_pictures(images)
     files = list(map(Path, names))
     for line in by_reason("passed over", passed_over):
@@ -475,6 +482,9 @@ def explain_files(
     if against is not None and class_name is not None:
         raise refuse("--class", class_name, "None together with --against: a similarity to a picture has no class")
     opened = _open(model, embedding=against is not None, preprocessing=preprocessing)
+    opened = replace(opened, subject=with_given_range(opened.subject, value_range))
+    for line in file_range_notes(names, opened.subject.view.value_range, given=value_range is not None):
+        note(line)
     # All images share the class or the image to compare with; a file that cannot be read does not stop the others.
     options: dict[str, Any] = {"endpoint": endpoint, "steps": steps or STEPS}
     if class_name is not None:

@@ -426,6 +426,11 @@ def _open_keras(
     return _as_imagenet(opened) if of_imagenet else opened
 
 
+def with_given_range(opened: OpenedModel, value_range: tuple[float, float] | None) -> OpenedModel:
+    """The model with a range that the user gives for images of more than 8 bits; None keeps the model's own."""
+    return opened if value_range is None else replace(opened, view=replace(opened.view, value_range=value_range))
+
+
 def common_value_range(opened: Sequence[OpenedModel]) -> tuple[float, float] | None:
     """The models' common value range for images of more than 8 bits. Raises InputError if they differ."""
     ranges = {each.view.value_range: each.name for each in opened}

@@ -22,13 +22,14 @@ from ..common.errors import InputError
 from ..common.files import new_files, real_path, require_new_file, require_regular
 from ..data.crops import CROPS, Crops, Enough
 from ..data.folders import pictures_and_others
-from ..data.images import UnreadableImageError, decode, has_pages
+from ..data.images import UnreadableImageError, decode
 from ..data.preprocessing import Convention
+from ..data.value_range import file_range_notes
 from ..weights.labels import read_class_names
 from ..weights.runs import model_of_run
 from .classes import classes_of, columns
 from .one_pass import ProgressCallback, average, classify, one_pass
-from .open import GivenModel, ModelSource, OpenedModel, common_value_range, display_name, locate
+from .open import GivenModel, ModelSource, OpenedModel, common_value_range, display_name, locate, with_given_range
 from .precision import Precision, check_precision, speed_up
 
 TOP = 5  # classes per image by default
@@ -374,9 +375,10 @@ def predict(
     Image.preinit()  # otherwise Pillow imports forty further formats
     opened = [source.open() for source in sources]
     opened = [replace(each, view=each.view.for_crops(crops)) for each in opened]
-    value_range = common_value_range(opened) if value_range is None else value_range
-    if pages := sum(has_pages(Path(file)) for file in files):
-        noted(f"of {counted(pages, 'file')} with several pages or frames the first one is read")
+    opened = [with_given_range(each, value_range) for each in opened]
+    used_range = common_value_range(opened)
+    for text in file_range_notes(files, used_range, given=value_range is not None):
+        noted(text)
     # Models may list the same classes in different orders: `orders` maps each model's outputs to the first one's.
     several = _predicts_labels(opened)
     names, orders = _class_names(opened, classes)
@@ -390,7 +392,7 @@ def predict(
 
     def decoded(index: int, enough: Enough) -> Image.Image:
         try:
-            return decode(Path(files[index]), enough, value_range=value_range)
+            return decode(Path(files[index]), enough, value_range=used_range)
         except UnreadableImageError as error:
             errors[index] = error.reason
             raise

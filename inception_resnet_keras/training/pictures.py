@@ -33,7 +33,7 @@ from ..data.labelled import PARTS, VAL, Source
 from ..data.parts import Parts, divide, draw_parts, picture_groups
 from ..data.sources import open_source
 from ..data.splits import kept_parts, read_split, write_split
-from ..data.value_range import with_kept_range, with_value_range
+from ..data.value_range import with_common_range, with_kept_range, with_value_range
 from .config import TrainConfig
 from .run import RunFolder
 
@@ -134,7 +134,9 @@ def _open_sources(config: TrainConfig, console: Console, *, known: bool) -> tupl
         if config.val is None:
             return pictures, None
         given = open_with_bar(config.val, class_names=pictures.class_names)
-        return pictures, replace(given, value_range=pictures.value_range)
+        if known:
+            return pictures, replace(given, value_range=pictures.value_range)
+        return with_common_range(pictures, given)
 
 
 _kept_fingerprints: ContextVar[dict[str, Fingerprints] | None] = ContextVar("fingerprints", default=None)

@@ -1,7 +1,5 @@
 """Pictures of more than 8 bits: PNG, TIFF and DICOM files written by other libraries, scaled by one range."""
 
-import struct
-import zlib
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -20,15 +18,23 @@ from rich.console import Console
 
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.data import value_range as range_module
-from inception_resnet_keras.data.images import PILLOW, UnreadableImageError, has_pages, header, read_depth, read_image
+from inception_resnet_keras.data.images import PILLOW, UnreadableImageError, header, read_depth, read_image
 from inception_resnet_keras.data.packed import open_packed, pack
 from inception_resnet_keras.data.sources import open_source
-from inception_resnet_keras.data.value_range import with_models_range, with_value_range
+from inception_resnet_keras.data.value_range import (
+    file_range_notes,
+    range_notes,
+    with_common_range,
+    with_models_range,
+    with_value_range,
+)
 from inception_resnet_keras.models.model_file import Card, card_text, parse_card
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.pictures import open_pictures
 from inception_resnet_keras.training.run import RunFolder
 from inception_resnet_keras.training.settings import read_config
+
+from ..pictures import png_of_16_bits
 
 RANDOM = np.random.default_rng(0)
 DEEP = RANDOM.integers(100, 3900, (12, 9)).astype(np.uint16)
@@ -107,8 +113,8 @@ def test_tiff_files_of_8_bits_are_read_as_any_picture_and_the_first_page_is_take
     file = tmp_path / "pages.tif"
     file.write_bytes(tiff(pages, photometric="minisblack"))
     np.testing.assert_array_equal(read_image(file)[..., 0], pages[0])
-    assert has_pages(file)
-    assert not has_pages(tmp_path / "missing.tif")
+    notes = file_range_notes([str(file), str(tmp_path / "missing.tif")], None, given=False)
+    assert notes == ["1 file has several pages or frames, of which the first is read"]
     inverted = tiff(pages[0], photometric="miniswhite")
     np.testing.assert_array_equal(read(inverted)[..., 0], 255 - pages[0])
 
@@ -116,24 +122,10 @@ def test_tiff_files_of_8_bits_are_read_as_any_picture_and_the_first_page_is_take
 COLOUR = RANDOM.integers(0, 4096, (12, 9, 4)).astype(np.uint16)
 
 
-def colour_png(values: np.ndarray, transparent: np.ndarray | None = None) -> bytes:
-    """A PNG of 16 bits, after its specification: Pillow writes none. transparent: The colour that is."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    height, width, layers = values.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    start = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[layers], 0, 0, 0))
-    if transparent is not None:
-        start += chunk(b"tRNS", transparent.astype(">u2").tobytes())
-    return b"\x89PNG\r\n\x1a\n" + start + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
 @pytest.mark.parametrize(
     "content",
     [
-        colour_png(COLOUR[..., :3]),
+        png_of_16_bits(COLOUR[..., :3]),
         *(
             tiff(COLOUR[..., :3].astype(f"{order}u2"), byteorder=order, photometric="rgb", compression=compression)
             for order in "<>"
@@ -156,13 +148,13 @@ def test_opacity_of_16_bits_is_not_scaled_by_the_range() -> None:
     values[..., 3] = RANDOM.choice([0, 65535], values.shape[:2])
     scaled = np.rint(values[..., :3].astype(np.float64) * 255 / 4095)
     expected = np.where(values[..., 3:] > 0, scaled, 255)
-    np.testing.assert_array_equal(read(colour_png(values), (0, 4095)), expected)
+    np.testing.assert_array_equal(read(png_of_16_bits(values), (0, 4095)), expected)
 
 
 def test_grey_with_opacity_and_a_transparent_colour_keep_all_16_bits() -> None:
     grey = COLOUR[..., [0, 3]].copy()
     grey[..., 1] = RANDOM.choice([0, 65535], grey.shape[:2])
-    content = colour_png(grey)
+    content = png_of_16_bits(grey)
     assert header("picture", content)[2] == PILLOW
     assert read_depth(Path("picture"), content).values == (grey[..., 0].min(), grey[..., 0].max())
     for high in (4095, 65535):
@@ -174,13 +166,13 @@ def test_grey_with_opacity_and_a_transparent_colour_keep_all_16_bits() -> None:
     rgb[7, 7] = rgb[5, 1] + [0, 1, 0]  # the same upper bytes
     expected = np.rint(rgb.astype(np.float64) * 255 / 4095)
     expected[[2, 5], [3, 1]] = 255
-    np.testing.assert_array_equal(read(colour_png(rgb, rgb[5, 1]), (0, 4095)), expected)
+    np.testing.assert_array_equal(read(png_of_16_bits(rgb, rgb[5, 1]), (0, 4095)), expected)
 
 
 def test_a_turned_picture_of_16_bits_is_turned_upright() -> None:
     content = tiff(COLOUR[..., :3], photometric="rgb", extratags=[(274, 3, 1, 6, True)])  # a quarter turn clockwise
     upright = read(content, (0, 4095))
-    np.testing.assert_array_equal(upright, np.rot90(read(colour_png(COLOUR[..., :3]), (0, 4095)), -1))
+    np.testing.assert_array_equal(upright, np.rot90(read(png_of_16_bits(COLOUR[..., :3]), (0, 4095)), -1))
 
 
 def test_grey_of_which_0_is_white_is_inverted_within_the_range() -> None:
@@ -377,6 +369,57 @@ def test_packed_pictures_are_not_scaled_by_another_range_again(tmp_path: Path) -
         with pytest.raises(InputError, match=r"packed: its pictures .* were scaled by the range 0 to 4,095"):
             with_models_range(packed, models, "packed")
     assert with_models_range(open_source(tmp_path / "set"), (0.0, 9.0), "set").value_range == (0, 9)
+
+
+def write_plain(folder: Path) -> Path:
+    """Two classes of pictures of 8 bits."""
+    for number in range(4):
+        file = folder / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RANDOM.integers(0, 256, (20, 20), np.uint8)).save(file)
+    return folder
+
+
+def test_held_out_pictures_given_separately_are_scaled_as_the_training_pictures(tmp_path: Path) -> None:
+    plain, deep = open_source(write_plain(tmp_path / "plain")), open_source(write_set(tmp_path / "deep"))
+    training, held_out = with_common_range(with_value_range(plain), deep)
+    assert training.value_range == held_out.value_range == (0, 4095)
+    assert any("12 pictures have more than 8 bits" in note for note in held_out.notes)
+    values = np.asarray(Image.open(name := next(name for name in deep.names if name.endswith("png"))))
+    shown = held_out.read(deep.names.index(name))[..., 0]
+    assert np.abs(shown - values.astype(np.float64) * 255 / 4095).max() <= 0.51
+    # The range of the training pictures holds for all; values outside it are counted.
+    higher = open_source(write_set(tmp_path / "higher", 2000))
+    training, held_out = with_common_range(with_value_range(deep), higher)
+    assert training.value_range == held_out.value_range == (0, 4095)
+    assert any("(as in data); values outside are clipped, in 12 pictures" in note for note in held_out.notes)
+    pack(higher, tmp_path / "packed")
+    with pytest.raises(InputError, match=r"val: its pictures were scaled by the range 0 to 8,191 .* by 0 to 4,095"):
+        with_common_range(with_value_range(deep), open_packed(tmp_path / "packed", 0))
+
+
+@pytest.mark.parametrize(
+    ("value_range", "given", "says"),
+    [
+        ((0, 4095), False, "4,095 becomes 255 (as in the training of the model); values outside are clipped, in 6"),
+        ((0, 65_535), True, "65,535 becomes 255 (as given)"),
+        (None, False, "65,535 becomes 255 (all 16 bits, because the model has no range"),
+    ],
+)
+def test_the_range_that_a_model_reads_by_is_reported(
+    tmp_path: Path, value_range: tuple[float, float] | None, given: bool, says: str
+) -> None:
+    files = list(map(str, write_plain(tmp_path).glob("*/*")))
+    for number in range(12):
+        top = 4095 if number % 2 else 5000
+        values = np.array([[0, top]], np.uint16)
+        Image.fromarray(values).save(file := tmp_path / "ab"[number % 2] / f"deep {number}.png")
+        files.append(str(file))
+    [note] = file_range_notes(files, value_range, given=given)
+    assert note.startswith("12 pictures have more than 8 bits, with values from 0 to 5,000: 0 becomes 0 and ")
+    assert says in note
+    source = with_models_range(open_source(tmp_path), value_range, "data")
+    assert range_notes(source, given=given) == [note]
 
 
 def test_a_models_card_keeps_its_range(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from inception_resnet_keras.data.images import read_image
 from inception_resnet_keras.deploy.decoding import decode, orientation
 
 from ..data.photographs import photograph, write_formats
+from ..pictures import png_of_16_bits
 
 SIZE = (32, 40)
 
@@ -37,6 +38,23 @@ def test_every_kind_of_picture(decoded: Callable[[bytes], np.ndarray], tmp_path:
         difference = np.abs(decoded(file.read_bytes()) - read_image(file, SIZE))
         assert difference.max() <= 1, file.name
         assert (difference > 0).mean() <= 0.01, file.name
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 4])
+@pytest.mark.parametrize("value_range", [None, (0.0, 4095.0), (100.0, 3000.0)])
+def test_pngs_of_16_bits_are_scaled_as_predict_scales_them(
+    layers: int, value_range: tuple[float, float] | None, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (*SIZE, layers)).astype(np.uint16)
+    if layers in (2, 4):
+        values[..., -1] *= 16
+    content = png_of_16_bits(values)
+    seen = decode(tf.constant(content), SIZE, 1.0, value_range).numpy()
+    assert np.abs(seen - read_image(Path("picture"), SIZE, content=content, value_range=value_range)).max() <= 1
+    if value_range and layers in (1, 3):
+        low, high = value_range
+        expected = ((values - low) * (255 / (high - low))).clip(0, 255)
+        assert np.abs(seen - expected).max() <= 0.51
 
 
 PHOTOGRAPHS = [Image.fromarray(image) for image in load_sample_images().images]  # 640×427, as a camera took them

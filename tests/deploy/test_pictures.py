@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.data.crops import View
 from inception_resnet_keras.data.sources import open_source
+from inception_resnet_keras.data.value_range import with_models_range
 from inception_resnet_keras.deploy import pictures
 from inception_resnet_keras.deploy.pictures import (
     CALIBRATED_ON,
@@ -41,7 +43,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def choose(least: int = 10, validate: Path | None = None, **folders: Path) -> ExportPictures:
     named = {name: (str(folder), shuffled_pictures(name, folder)) for name, folder in folders.items()}
     labelled = None if validate is None else (str(validate), open_source(validate))
-    return choose_pictures(named, labelled, SIZE, 1.0, least)
+    return choose_pictures(named, labelled, View(SIZE), least)
 
 
 def pixels(images: pictures.Images) -> set[bytes]:
@@ -54,6 +56,23 @@ def test_all_pictures_of_one_folder_are_either_calibrated_or_judged_on(noise: Pa
     assert (len(chosen.calibration), len(chosen.judged)) == (32, 8)
     assert not pixels(chosen.calibration.images) & pixels(chosen.judged.images)
     assert any("calibrated on only 32 pictures" in note for note in chosen.notes)
+
+
+def test_pictures_of_16_bits_are_scaled_by_the_range_of_the_model(tmp_path: Path) -> None:
+    random, values = np.random.default_rng(0), []
+    for number in range(12):
+        values.append(random.integers(0, 4096, SIZE).astype(np.uint16))
+        (tmp_path / "ab"[number % 2]).mkdir(exist_ok=True)
+        Image.fromarray(values[-1]).save(tmp_path / "ab"[number % 2] / f"{number}.png")
+    view = View(SIZE, value_range=(0.0, 4095.0))
+    expected = {np.rint(each * (255 / 4095)).astype(np.uint8).tobytes() for each in values}
+    named = {"calibrate": ("pictures", shuffled_pictures("calibrate", tmp_path))}
+    chosen = choose_pictures(named, None, view, 10)
+    labelled = with_models_range(open_source(tmp_path), view.value_range, "pictures")
+    validated = choose_pictures({}, ("pictures", labelled), view, 10)
+    assert chosen.calibration is not None
+    for images in (chosen.calibration.images, chosen.judged.images, validated.judged.images):
+        assert {np.asarray(image)[..., 0].tobytes() for image in images[:]} <= expected
 
 
 @pytest.mark.parametrize("kind", ["itself", "link", "copies"])
@@ -94,7 +113,7 @@ def test_every_picture_that_is_given_is_judged(noise: Path, tmp_path: Path, monk
     assert chosen.judged.labels.tolist() == source.labels.tolist()
     np.testing.assert_array_equal(chosen.judged.images[70 + 3], source.read(3, SIZE))
     monkeypatch.setattr(pictures, "KEPT_BYTES", 1000)  # so many that they are not kept
-    again = read_files(shuffled_pictures("check", loose), SIZE, 1.0, "loose")
+    again = read_files(shuffled_pictures("check", loose), View(SIZE), "loose")
     assert isinstance(again.images, LazyImages)
     assert pixels(again.images) == {bytes((number, 1, 2)) * SIZE[0] * SIZE[1] for number in range(70)}
     np.testing.assert_array_equal(again.images[3:5][1], again.images[4])

@@ -178,7 +178,11 @@ def test_missing_and_corrupt_pictures_are_listed_and_their_pairs_left_out(
     ("models", "more", "says"),
     [
         (2, [], "--pairs: 2 models are given; faces are verified by one"),
-        (1, ["--crops", "12"], "--pairs: --crops, --classes, --group and --positive are for classifiers"),
+        (
+            1,
+            ["--crops", "12"],
+            "--pairs: --crops, --classes, --group, --positive and --value-range are for classifiers",
+        ),
         (1, ["--data", "/nowhere/at all"], "/nowhere/at all: is not a folder"),
         (1, ["--pairs", "/nowhere.txt"], "/nowhere.txt: cannot be read"),
         (1, ["--interpolation", "nearest", "--crop-fraction", "0"], "crop fraction: got 0.0"),
