@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..common.console import counted
 from ..common.errors import InputError
 from .images import SUFFIXES
 from .labelled import PART_NAMES, PARTS, TRAIN, Listing
+from .spelling import canonical
 
 READ = f"{', '.join(SUFFIXES)} are"
 TO_CSV = "or name each picture in a CSV file with the columns path and label"
@@ -53,7 +55,7 @@ def list_folder(path: Path, part: str | None = None) -> Listing:
     layout = require_part(path, part)
     if not layout.parts:
         by_class = files_by_class(path)
-        notes = [*layout.notes, *_split_within_classes(path)]
+        notes = [*layout.notes, *_folders_within_classes(path)]
         return _listing({None: by_class}, beside=not_read(path), notes=notes)
     chosen = {part: layout.parts[part]} if part else dict(layout.parts)
     by_part: dict[str | None, dict[str, list[str]]] = {}
@@ -86,6 +88,7 @@ def read_layout(path: Path) -> Layout:
     folders = class_folders(path)
     named = [folder for folder in folders if folder.name.casefold() in PART_NAMES]
     if not named:
+        _almost_parts(path, folders)
         return Layout({}, [], [])
     with_classes = [folder for folder in named if any(map(_has_pictures, class_folders(folder)))]
     others = [folder for folder in folders if folder not in named]
@@ -169,13 +172,15 @@ def files_by_class(path: Path) -> dict[str, list[str]]:
         loose = len(picture_names(path))
         found = f"{counted(loose, 'picture')} outside any class" if loose else "no pictures"
         raise InputError(f"{path}: holds {found}; put the pictures of each class into a folder with the class's name")
-    by_class = {entry.name: picture_names(entry) for entry in classes}
-    for name, files in by_class.items():
+    by_class: dict[str, list[str]] = {}
+    for entry in classes:
+        files, name = picture_names(entry), canonical(entry.name)
         if not files:
             raise InputError(
-                f"{path / name}: class {name!r} has no picture (a file ending in {', '.join(SUFFIXES)}); add pictures, "
+                f"{entry}: class {name!r} has no picture (a file ending in {', '.join(SUFFIXES)}); add pictures, "
                 "or remove the folder"
             )
+        by_class.setdefault(name, []).extend(files)
     return by_class
 
 
@@ -228,21 +233,57 @@ def not_read(path: Path) -> list[tuple[str, str]]:
 
 def _classes_of_part(folder: Path) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:
     """The pictures of each class in a part's folder, and (folder, reason) of its folders without pictures."""
-    by_class = {entry.name: picture_names(entry) for entry in class_folders(folder)}
-    empty = [(str(folder / name), "holds no pictures") for name, files in by_class.items() if not files]
-    return {name: files for name, files in by_class.items() if files}, empty
+    by_class: dict[str, list[str]] = {}
+    empty = []
+    for entry in class_folders(folder):
+        if files := picture_names(entry):
+            by_class.setdefault(canonical(entry.name), []).extend(files)
+        else:
+            empty.append((str(entry), "holds no pictures"))
+    return by_class, empty
 
 
-def _split_within_classes(path: Path) -> list[str]:
-    """A note if every class's folder is divided into folders that are named like the parts of a split."""
-    within = [{folder.name.casefold() for folder in class_folders(entry)} for entry in class_folders(path)]
-    if not all(names and names <= PART_NAMES.keys() for names in within):
+def _folders_within_classes(path: Path) -> list[str]:
+    """A note if the folders within all classes have the same names, as the parts of a split or the classes would."""
+    classes = class_folders(path)
+    within = [{folder.name for folder in class_folders(entry)} for entry in classes]
+    if all(names and {name.casefold() for name in names} <= PART_NAMES.keys() for names in within):
+        names = " and ".join(sorted({name.casefold() for name in set.union(*within)}))
+        return [
+            f"{path}: the folders {names} within each class are not used as the parts of a split; to use them, put the "
+            "classes' folders into the parts' folders instead"
+        ]
+    shared = set.intersection(*within)
+    if len(classes) < 2 or len(shared) < 2 or any(map(_loose, classes)):
         return []
-    names = " and ".join(sorted(set.union(*within)))
     return [
-        f"{path}: the folders {names} within each class are not used as the parts of a split; to use them, put the "
-        "classes' folders into the parts' folders instead"
+        f"{path}: its folders {_listed(classes)} are taken as the classes, and the folders "
+        f"{_listed(map(Path, sorted(shared)))} within each of them are not: if these are the classes, sort the "
+        f"pictures by them, {TO_CSV}"
     ]
+
+
+def nested_classes(path: Path) -> str:
+    """The end of an error about a single class: what to do if the classes lie in folders one level deeper."""
+    layout = read_layout(path)
+    holders = {name for part in (layout.parts.values() or [path]) for name in class_folders(part)}
+    within = sorted({entry.name for folder in holders for entry in class_folders(folder) if _has_pictures(entry)})
+    if len(within) < 2:
+        return ""
+    to_do = "move them up into the folders of the parts" if layout.parts else f"give {next(iter(holders))}"
+    return f"; it holds the folders {', '.join(within[:10])}: if the pictures are sorted by these, {to_do}"
+
+
+def _almost_parts(path: Path, folders: Sequence[Path]) -> None:
+    """Raise InputError if all folders are named almost like the parts of a split, such as train_data and test_data."""
+    words = [[PART_NAMES.get(word) for word in re.split(r"[\W_]+", each.name.casefold())] for each in folders]
+    parts = [{part for part in (each[0], each[-1]) if part} for each in words]
+    if all(len(part) == 1 for part in parts) and {TRAIN} < set().union(*parts):
+        raise InputError(
+            f"{path}: its folders {_listed(folders)} are named almost like the parts of a split: rename them to train, "
+            f"val and test, with one folder per class in each; if they are classes, name each picture in a CSV file "
+            "with the columns path and label"
+        )
 
 
 def _listing(

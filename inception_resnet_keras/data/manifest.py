@@ -10,6 +10,8 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
+import unicodedata
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,11 +27,14 @@ from ..common.console import counted
 from ..common.errors import LONGEST_SHOWN, InputError, shown
 from ..common.files import open_regular
 from .labelled import PART_NAMES, PARTS, TRAIN, Listing
+from .spelling import canonical
 
 SEPARATORS = ("|", ";")
 LABEL, LABELS = "label", "labels"  # the column "labels" always holds several labels; a run's split.csv may have it
 KNOWN = ("path", LABEL, LABELS, "split", "group", "weight", "sha256")
-BITS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+BITS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "False": 0, "True": 1, "FALSE": 0, "TRUE": 1}
+DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+STARTS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK\x03\x04": "an Excel workbook or another ZIP file"}
 MOST_NUMBERS = 20  # more different labels with a fraction than this are taken for measurements, not classes
 
 
@@ -62,7 +67,7 @@ def read_manifest(path: Path, part: str | None = None) -> Listing:
         groups=rows.groups if "group" in columns else None,
         weights=rows.checked_weights() if "weight" in columns else None,
         notes=[*notes, *rows.notes(part)],
-        beside=rows.not_read(),
+        beside=unread_columns(path),
         lines=np.array(rows.lines, np.int64),
     )
     return without_repeated(path, listing, rows.repeated)
@@ -121,7 +126,14 @@ def manifest_header(path: Path) -> list[str]:
     """The names of a CSV file's columns as written; raises InputError if it is not a CSV file in UTF-8."""
     with _reader(path) as rows:
         header: list[str] = next(rows, [])
-        return header
+    if not all(is_unicode(name) and "\0" not in name for name in header):
+        with open_regular(path) as file:
+            start = file.read(4)
+        found = next(
+            (f"it is {what}" for sign, what in STARTS.items() if start.startswith(sign)), "line 1 is not UTF-8"
+        )
+        raise InputError(f"{path}: is not a CSV file in UTF-8: {found}; save it as a CSV file in UTF-8")
+    return header
 
 
 def manifest_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -141,7 +153,7 @@ def manifest_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, lis
         exact = "sha256" in names
         places = [len(names) - 1 - names[::-1].index(name) for name in columns]  # the last of equally named columns
         for row in rows:
-            if not row:
+            if not row or not (exact or any(text.strip() for text in row)):  # spreadsheets write lines of commas only
                 continue
             if len(row) > len(names):
                 raise InputError(
@@ -186,9 +198,17 @@ def _columns(path: Path, header: Sequence[str]) -> dict[str, str]:
         missing = " and ".join(name for name in (LABEL, "path") if name not in columns)
         raise InputError(
             f"{path}: lacks the column {missing}; the first line must name the columns path and label, and is "
-            f"{','.join(header)!r:.{LONGEST_SHOWN}}"
+            f"{','.join(header)!r:.{LONGEST_SHOWN}}{_other_delimiter(header)}"
         )
     return columns
+
+
+def _other_delimiter(header: Sequence[str]) -> str:
+    """The end of an error if the values of a file are separated by another sign than a comma."""
+    for sign, what in DELIMITERS.items():
+        if "path" in (name.strip().casefold() for name in ",".join(header).split(sign)):
+            return f": its values are separated by {what}; save it with commas"
+    return ""
 
 
 class _Rows:
@@ -242,7 +262,7 @@ class _Rows:
             label_of(line, values[1:known], kept)
             if not kept:
                 continue
-            file = _below(path.parent, name)
+            file = picture_path(path.parent, name)
             number = first.setdefault(file, len(self.files))
             if number != len(self.files):
                 self.repeated.append((number, len(self.files)))
@@ -251,7 +271,8 @@ class _Rows:
             if declared is not None:
                 self.parts.append(declared)
             if "group" in given:
-                self.groups.append(groups.setdefault(given["group"], given["group"]))
+                group = canonical(given["group"])
+                self.groups.append(groups.setdefault(group, group))
             if "weight" in given:
                 self.weights.append(self._weight(line, given["weight"]))
         if not self.files:
@@ -259,7 +280,7 @@ class _Rows:
             raise InputError(f"{path}: names no pictures{of_part}; one line per picture is needed: path,label")
 
     def _cell(self, line: int, values: Sequence[str], kept: bool) -> None:
-        number = self.cells.setdefault(values[0], len(self.cells))
+        number = self.cells.setdefault(values[0] if self.exact else canonical(values[0]), len(self.cells))
         if number == len(self.cell_lines):
             self.cell_lines.append(line)
         if kept:
@@ -271,9 +292,9 @@ class _Rows:
         except KeyError:
             name, value = next(pair for pair in zip(self.of_label, values, strict=True) if pair[1] not in BITS)
             raise InputError(
-                f"{self.path}: lacks the column label, and its other columns do not hold 0 or 1 for one label each: "
-                f"{name!r} holds {shown(value)} in line {line}. Rename the column of the labels to 'label', or remove "
-                f"the column {name!r}"
+                f"{self.path}: lacks the column label, and its other columns do not hold 0 or 1 (or false or true) for "
+                f"one label each: {name!r} holds {shown(value)} in line {line}. Rename the column of the labels to "
+                f"'label'; or, if {name!r} is a label, write 0 or 1, otherwise remove the column"
             ) from None
         if kept:
             self.bits += row
@@ -338,7 +359,18 @@ class _Rows:
         places = np.zeros(len(texts), np.int64)
         for place, name in enumerate(class_names):
             places[self.cells[name]] = place
-        return class_names, places[np.array(self.numbers, np.int64)], []
+        return class_names, places[np.array(self.numbers, np.int64)], self._joined_names(class_names)
+
+    def _joined_names(self, class_names: Sequence[str]) -> list[str]:
+        """A note if a class may be several labels separated by a sign that does not separate labels."""
+        known = set(class_names)
+        for name in [] if self.exact else class_names:
+            if any(part.strip() in known for part in re.split("[,/+&]", name) if part != name):
+                return [
+                    f"{self.path}: the label {name!r} counts as one class; to give a picture several labels, separate "
+                    f"them by {SEPARATORS[0]!r} or {SEPARATORS[1]!r}"
+                ]
+        return []
 
     def _several_labels(self, separator: str) -> tuple[list[str], np.ndarray, list[str]]:
         of_cell: list[list[str]] = []
@@ -359,7 +391,7 @@ class _Rows:
         return class_names, labels, [self._several(labels, how)]
 
     def _one_column_per_label(self) -> tuple[list[str], np.ndarray, list[str]]:
-        names = [name.strip() for name in self.of_label]
+        names = [canonical(name.strip()) for name in self.of_label]
         if len(names) == 1:
             raise InputError(
                 f"{self.path}: lacks the column label, and has only one column of 0 and 1, {names[0]!r}: rename it to "
@@ -402,14 +434,24 @@ class _Rows:
         counts = ", ".join(f"{name} {count:,}" for name in PARTS if (count := self.parts.count(name)))
         return [f"{self.path}: the column split divides the pictures into {counts}"]
 
-    def not_read(self) -> list[tuple[str, str]]:
-        """(place, reason) of the columns that are not used."""
-        if not self.cell or not self.other or self.exact:
-            return []
-        names = ", ".join(map(repr, self.other[:20])) + (", …" if len(self.other) > 20 else "")
-        which = f"the column {names} is" if len(self.other) == 1 else f"the columns {names} are"
-        takes = ", ".join(("path", LABEL, "split", "group", "weight"))
-        return [(str(self.path), f"{which} not read, unless named by the setting group; columns read: {takes}")]
+
+def unread_columns(path: Path, used: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """(place, reason) of the columns of a CSV file that are not read.
+
+    Args:
+        path: The file.
+        used: Columns that are read for another purpose.
+    """
+    header = manifest_header(path)
+    columns = _columns(path, header)
+    other = [name for name in header if name not in columns.values() and name not in used]
+    if not {LABEL, LABELS} & columns.keys() or not other or "sha256" in header:
+        return []
+    names = ", ".join(map(repr, other[:20])) + (", …" if len(other) > 20 else "")
+    which = f"the column {names} is" if len(other) == 1 else f"the columns {names} are"
+    takes = ", ".join(("path", LABEL, "split", "group", "weight"))
+    unless = "" if used else ", unless named by the setting group"
+    return [(str(path), f"{which} not read{unless}; columns read: {takes}")]
 
 
 def _values(listing: Listing, row: int) -> dict[str, Any]:
@@ -424,6 +466,19 @@ def _values(listing: Listing, row: int) -> dict[str, Any]:
     if listing.weights is not None:
         values["weight"] = float(listing.weights[row])
     return values
+
+
+def picture_path(folder: Path, name: str) -> str:
+    """The path of a picture that a CSV file names, absolute or below the file's folder.
+
+    If there is no such file, the name is also read as written on Windows, with backslashes, or on a Mac, which
+    decomposes letters such as "ä"; the first that exists counts.
+    """
+    path = _below(folder, name)
+    if (name.isascii() and "\\" not in name) or os.path.lexists(path):
+        return path
+    spelt = (unicodedata.normalize(form, each) for each in (name, name.replace("\\", "/")) for form in ("NFC", "NFD"))
+    return next((other for each in spelt if os.path.lexists(other := _below(folder, each))), path)
 
 
 def _below(folder: Path, name: str) -> str:

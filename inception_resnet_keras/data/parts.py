@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
 from math import ceil
@@ -17,9 +18,10 @@ from ..common.console import counted
 from ..common.errors import InputError, refuse
 from .copies import LEFT_OUT
 from .labelled import PARTS, TEST, TRAIN, VAL, Source
-from .manifest import manifest_header, manifest_rows
+from .manifest import manifest_header, manifest_rows, picture_path, unread_columns
 from .options import PARENT, PATTERN, SplitRules
 from .sources import SourceKind, source_kind, source_part
+from .spelling import alike_note, canonical
 
 MOST_FOLDS = 20  # largest number of folds from which a share of groups is drawn
 
@@ -409,6 +411,25 @@ def picture_groups(source: Source, group: str | None, data: str) -> Sequence[str
     Raises:
         InputError: `data` has no such column, or a path does not match the pattern.
     """
+    groups = _groups_as_written(source, group, data)
+    return None if groups is None else [canonical(name) for name in groups]
+
+
+def with_groups(source: Source, group: str | None, data: str) -> Source:
+    """The source with its groups by `picture_groups`, and with a note on groups whose names look alike.
+
+    A column that names the groups is no longer listed among the columns that are not read.
+    """
+    groups = picture_groups(source, group, data)
+    beside = source.beside
+    if group is not None and source_kind(data) is SourceKind.MANIFEST:
+        path, _ = source_part(data)
+        every, others = unread_columns(path), unread_columns(path, used=[group])
+        beside = [entry for entry in beside if entry not in every] + others
+    return replace(source, groups=groups, beside=beside, notes=[*source.notes, *alike_note("groups", groups or ())])
+
+
+def _groups_as_written(source: Source, group: str | None, data: str) -> Sequence[str] | None:
     if group is None:
         return source.groups
     if (group == PARENT or group.startswith(PATTERN)) and source_kind(data) in (SourceKind.DIGITS, SourceKind.TFDS):
@@ -434,10 +455,14 @@ def _column(source: Source, column: str, data: str) -> list[str]:
     if source_kind(data) is not SourceKind.MANIFEST:
         raise refuse("group", column, f"{PARENT}, {PATTERN}PATTERN, or a column of a .csv, which {data} is not")
     path_column = next((name for name in manifest_header(path) if name.strip().casefold() == "path"), "path")
-    values = {
-        os.path.abspath(os.path.join(path.parent, name)): value
-        for _, (name, value) in manifest_rows(path, (path_column, column))
-    }
+    values: dict[str, str] = {}
+    for line, (name, value) in manifest_rows(path, (path_column, column)):
+        file = os.path.abspath(picture_path(path.parent, name))
+        if values.setdefault(file, value) != value:
+            raise InputError(
+                f"{path}, line {line}: {name} is already listed with {column} {values[file]!r} instead of {value!r}; "
+                "keep one of the two lines"
+            )
     groups = [values.get(os.path.abspath(name)) for name in source.names]
     if None in groups:
         raise InputError(f"{path}: the column {column} has no row for {source.names[groups.index(None)]}")

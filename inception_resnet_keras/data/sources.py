@@ -21,11 +21,12 @@ from ..common.errors import InputError
 from ..common.files import require_regular
 from ..common.packages import required
 from . import DIGITS, SOURCE_HELP
-from .folders import list_folder, require_part
+from .folders import list_folder, nested_classes, require_part
 from .images import PILLOW, PLAIN, UnreadableImageError, header
 from .labelled import PART_NAMES, PARTS, TEST, TRAIN, VAL, CorruptPictures, Files, Listing, Memory, Ranges, Source
 from .manifest import read_manifest, taken, without_repeated
 from .packed import INDEX, open_packed, read_records
+from .spelling import alike_note, canonical, written_as
 
 MAX_CORRUPT = 0.01
 SCANNED_AT_ONCE = 256  # headers read by one task
@@ -404,14 +405,20 @@ def _examples(files: list[Path], total: int, progress: Progress) -> Iterator[tup
 
 def _with_classes(source: Source, place: str, class_names: Sequence[str] | None, least: int) -> Source:
     _require_trained_classes(source, place)
+    source = replace(source, notes=[*source.notes, *alike_note("classes", source.class_names)])
     if class_names is None:
         if len(source.class_names) < least:
-            raise InputError(f"{place}: holds one class only, {source.class_names[0]!r}; at least two are needed")
+            folder, _ = source_part(place)
+            deeper = nested_classes(folder) if source_kind(place) is SourceKind.FOLDER else ""
+            raise InputError(
+                f"{place}: holds one class only, {source.class_names[0]!r}; at least two are needed{deeper}"
+            )
         return source
-    numbers: dict[Any, int] = {name: number for number, name in enumerate(class_names)}
-    if unknown := [name for name in source.class_names if name not in numbers]:
-        raise InputError(f"{place}: has classes that the training set lacks: {', '.join(unknown[:10])}")
-    renumbered = np.array([numbers[name] for name in source.class_names], np.int64)
+    numbers: dict[Any, int] = {canonical(name): number for number, name in enumerate(class_names)}
+    if unknown := [name for name in source.class_names if canonical(name) not in numbers]:
+        listed = ", ".join(written_as(name, class_names) for name in unknown[:10])
+        raise InputError(f"{place}: has classes that the training set lacks: {listed}")
+    renumbered = np.array([numbers[canonical(name)] for name in source.class_names], np.int64)
     if source.multi_label:
         labels = np.zeros((len(source), len(class_names)), np.uint8)
         labels[:, renumbered] = source.labels
@@ -428,7 +435,8 @@ def _require_trained_classes(source: Source, place: str) -> None:
     for part in (VAL, TEST):
         used, trained = (_labels_used(source.labels[parts == each]) for each in (part, TRAIN))
         if missing := [source.class_names[label] for label in np.setdiff1d(used, trained).tolist()]:
-            shown = ", ".join([repr(name) for name in missing[:10]] + ["…"] * (len(missing) > 10))
+            known = [source.class_names[label] for label in trained]
+            shown = ", ".join([written_as(name, known) for name in missing[:10]] + ["…"] * (len(missing) > 10))
             raise InputError(
                 f"{place}: the {part} part has {counted(len(missing), 'class')} without a training picture: {shown}; "
                 "add training pictures of these classes, or remove them from that part"

@@ -27,7 +27,7 @@ from ..common.files import new_folder, real_path, write_csv, write_json
 from ..data.crops import CROPS, Changes, CropMode, Crops, Interpolation
 from ..data.labelled import Source
 from ..data.options import require_group
-from ..data.parts import picture_groups
+from ..data.parts import with_groups
 from ..data.preprocessing import Convention
 from ..data.sources import open_source, source_part
 from ..data.value_range import range_notes, with_models_range
@@ -178,7 +178,7 @@ def evaluate(
         # Open the images and the models, and look for images that a model was trained on.
         reading = partial(show, "reading headers")
         source = open_source(chosen.place, least_classes=1, max_corrupt=max_corrupt, progress=reading)
-        source = replace(source, groups=picture_groups(source, group, str(chosen.place)))
+        source = with_groups(source, group, str(chosen.place))
         subjects = [with_given_range(speed_up(each.open(), precision, batch_size), value_range) for each in sources]
         source = with_models_range(source, common_value_range(subjects), dataset)
         comparing = partial(show, "comparing with the training pictures")

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..common.console import counted
 from ..common.errors import InputError
+from ..data.spelling import canonical
 from ..weights.labels import CLASSES, class_index, quoted
 from .open import OpenedModel
 
@@ -35,7 +36,9 @@ class Classes:
         for number, keys in enumerate(self.keys):
             for key in keys:
                 found[key] = number if found.get(key, number) == number else None
-        return found | {name: number for number, name in enumerate(self.names)}
+        for spelt in (canonical, str):  # the exact names are looked up first
+            found |= {spelt(name): number for number, name in enumerate(self.names)}
+        return found
 
 
 def classes_of(opened: OpenedModel, named: Sequence[str] | None = None, folders: Sequence[str] = ()) -> Classes:
@@ -115,7 +118,7 @@ def columns(first: Classes, other: Classes, *, model: str, first_model: str) -> 
     known = first.numbers()
     keys = other.keys or [()] * len(other.names)
     found = [
-        next((known[key] for key in (name, *also) if known.get(key) is not None), None)
+        next((known[key] for key in (name, canonical(name), *also) if known.get(key) is not None), None)
         for name, also in zip(other.names, keys, strict=True)
     ]
     unknown = [name for name, number in zip(other.names, found, strict=True) if number is None]

@@ -29,6 +29,7 @@ from ..common.errors import InputError, refuse
 from ..common.files import real_path
 from ..data import DIGITS, DIGITS_SEED
 from ..data.options import COPY_DISTANCE, HELD_OUT_SHARE, DataOptions, SplitRules, require_group
+from ..data.spelling import canonical
 from ..networks.checks import apply_depths, apply_scale
 from ..networks.rows import Network
 from ..networks.trace import minimum_side, stages, trace
@@ -401,7 +402,9 @@ class TrainConfig:
                 raise refuse("class_weight", weights, CLASS_WEIGHT_TABLE)
             for name, weight in weights.items():
                 number_between(f"class_weight: {name}", weight, 1e-6, 1e6, "a number above 0, at most 1000000")
-            object.__setattr__(self, "class_weight", {name: float(weight) for name, weight in weights.items()})
+            object.__setattr__(
+                self, "class_weight", {canonical(name): float(weight) for name, weight in weights.items()}
+            )
         if self.class_weight == self.sampler == "balanced":
             raise refuse(
                 "sampler", "balanced", "none with class_weight balanced: both together would favour small classes twice"

@@ -30,7 +30,7 @@ from ..data.copies import (
     no_fingerprints,
 )
 from ..data.labelled import PARTS, VAL, Source
-from ..data.parts import Parts, divide, draw_parts, picture_groups
+from ..data.parts import Parts, divide, draw_parts, with_groups
 from ..data.sources import open_source
 from ..data.splits import kept_parts, read_split, write_split
 from ..data.value_range import with_common_range, with_kept_range, with_value_range
@@ -68,7 +68,9 @@ def open_pictures(config: TrainConfig, console: Console, run: RunFolder | None =
     Raises InputError if the pictures cannot be used or split.
     """
     pictures, given = _open_sources(config, console, known=run is not None and run.has_value_range())
-    pictures = replace(pictures, groups=picture_groups(pictures, config.group, config.data or DIGITS))
+    pictures = with_groups(pictures, config.group, config.data or DIGITS)
+    if given is not None and config.val is not None:
+        given = _with_own_groups(given, config.group, config.val)
     if run is not None and (kept := _kept_pictures(run, pictures, given, config, console)) is not None:
         return kept
     if config.copies == SKIP:
@@ -89,6 +91,17 @@ def open_pictures(config: TrainConfig, console: Console, run: RunFolder | None =
         of_part[PARTS.index(VAL)] = np.arange(len(pictures), len(prints))
     report = CopyReport(sources, pairs, [*drawn.tolist(), *[VAL] * (len(prints) - len(pictures))], seconds)
     return RunPictures(divide(pictures, drawn, given), prints.take(np.concatenate(of_part)), report)
+
+
+def _with_own_groups(given: Source, group: str | None, val: str) -> Source:
+    """Held-out pictures that are given separately, with their groups, if these are known."""
+    try:
+        return with_groups(given, group, val)
+    except InputError as error:
+        unknown = (
+            f"val: its groups are not known, so that groups of training pictures among them are not found: {error}"
+        )
+        return replace(given, notes=[*given.notes, unknown])
 
 
 def _kept_pictures(

@@ -158,6 +158,43 @@ def test_layouts_that_could_be_either_are_refused(tmp_path: Path) -> None:
         open_source(tmp_path / "empty")
 
 
+def test_classes_one_level_deeper_are_found_out(tmp_path: Path) -> None:
+    write_digits(tmp_path / "one" / "data", classes=2, per_class=1)
+    with pytest.raises(InputError, match=r"one class only, 'data'.*the folders 0, 1: if .* by these, give .*one/data"):
+        open_source(tmp_path / "one")
+    for part in ("train", "val"):
+        write_digits(tmp_path / "parts" / part / "images", classes=2, per_class=1)
+    with pytest.raises(InputError, match=r"one class only, 'images'.* by these, move them up into the folders of the"):
+        open_source(tmp_path / "parts")
+    for hospital in "ab":
+        write_digits(tmp_path / "hospitals" / hospital, classes=2, per_class=1)
+    source = open_source(tmp_path / "hospitals")
+    assert source.class_names == ["a", "b"]
+    assert (
+        "its folders a, b are taken as the classes, and the folders 0, 1 within each of them are not" in source.notes[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "refused"),
+    [
+        (("train_data", "test_data"), True),
+        (("Train set", "Validation set", "Test set"), True),
+        (("leaf-train", "leaf-val"), True),
+        (("test_positive", "test_negative"), False),
+        (("training shoes", "trees"), False),
+    ],
+)
+def test_folders_named_almost_like_parts_are_no_classes(tmp_path: Path, names: tuple[str, ...], refused: bool) -> None:
+    for name in names:
+        write_digits(tmp_path / name, classes=2, per_class=1)
+    if not refused:
+        assert sorted(open_source(tmp_path).class_names) == sorted(names)
+        return
+    with pytest.raises(InputError, match="are named almost like the parts of a split: rename them to train, val and"):
+        open_source(tmp_path)
+
+
 def test_what_lies_beside_parts_is_counted_and_named(tmp_path: Path) -> None:
     for name in ("train", "val"):
         write_digits(tmp_path / name, classes=2, per_class=2)

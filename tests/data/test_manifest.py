@@ -1,11 +1,13 @@
 """CSV files that name pictures, with labels, parts, groups and weights."""
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.data.parts import picture_groups
 from inception_resnet_keras.data.sources import open_source
 
 from .photographs import write_photographs
@@ -38,6 +40,8 @@ def test_a_manifest(tmp_path: Path) -> None:
             "path,class\na.jpg,x\n",
             "lacks the column label, and its other columns do not hold 0 or 1.* 'class' holds 'x'",
         ),
+        ("path;label\na.jpg;x\n", "is 'path;label': its values are separated by semicolons; save it with commas"),
+        ("label\tPath\nx\ta.jpg\n", "its values are separated by tabs; save it with commas"),
         ("path\na.jpg\n", "lacks the column label; the first line must name .* 'path'"),
         ("path,tumour\na.jpg,1\n", "has only one column of 0 and 1, 'tumour': rename it to 'label'"),
         ("path,a,b\na.jpg,1,0\nb.jpg,-1,0\n", "'a' holds '-1' in line 3"),
@@ -111,6 +115,44 @@ def test_parts_are_a_source_together_and_each(tmp_path: Path) -> None:
         open_source(f"{file}:train")
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("path,label\na.jpg,x\n".encode("utf-16"), "it is UTF-16; save it as a CSV file in UTF-8"),
+        (b"PK\x03\x04\x14\x00\x06\x00", "it is an Excel workbook or another ZIP file; save it as a CSV"),
+        (b"path,label,gr\xf6\xdfe\na.jpg,x,1\n", "line 1 is not UTF-8"),
+    ],
+)
+def test_files_in_another_encoding_are_named(tmp_path: Path, content: bytes, says: str) -> None:
+    file = tmp_path / "set.csv"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=f"is not a CSV file in UTF-8: {says}"):
+        open_source(file)
+
+
+def test_paths_are_found_as_windows_and_macs_write_them(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Müller") for form in ("NFC", "NFD"))
+    write_photographs(tmp_path / composed, (2, 1))
+    names = (rf"{decomposed}\class 0\0.jpg", f"{decomposed}/class 0/1.jpg", rf"{composed}\class 1\0.jpg")
+    rows = [f"{name},{label},{number}" for number, (name, label) in enumerate(zip(names, "aab", strict=True))]
+    file = manifest(tmp_path / "set.csv", "\n".join(["path,label,patient", *rows, ",,", "  "]))
+    source = open_source(file)
+    files = ("class 0/0.jpg", "class 0/1.jpg", "class 1/0.jpg")
+    assert source.names == [str(tmp_path / composed / name) for name in files]
+    assert picture_groups(source, "patient", str(file)) == ["0", "1", "2"]
+    twice = manifest(tmp_path / "twice.csv", "\n".join(["path,label,patient", *rows, f"{composed}/class 0/0.jpg,a,7"]))
+    with pytest.raises(InputError, match=r"line 5: .* is already listed with patient '0' instead of '7'"):
+        picture_groups(open_source(twice), "patient", str(twice))
+
+
+def test_a_class_that_may_be_several_labels_is_reported(tmp_path: Path) -> None:
+    write_photographs(tmp_path / "pictures", (3, 1))
+    rows = ('pictures/class 0/0.jpg,"cat, dog"', "pictures/class 0/1.jpg,dog", "pictures/class 0/2.jpg,fox")
+    source = open_source(manifest(tmp_path / "set.csv", "\n".join(["path,label", *rows])))
+    assert source.class_names == ["cat, dog", "dog", "fox"]
+    assert any("the label 'cat, dog' counts as one class; to give a picture several" in note for note in source.notes)
+
+
 def test_groups_weights_and_columns_that_are_not_read(tmp_path: Path) -> None:
     file = rows(tmp_path, "Path, LABEL,Group,weight,note,age", "a,p1,1,x,3", "a,p1,0,y,4", "b,,2.5,z,5", "b,p2,1e-3,,")
     source = open_source(file)
@@ -133,6 +175,7 @@ def test_groups_weights_and_columns_that_are_not_read(tmp_path: Path) -> None:
         ("path,label", ("cat;dog", "dog", "", "dog;fox;cat;cat")),
         ("path,labels", ("dog|cat", "dog", "", "fox|dog|cat")),
         ("path,fox,cat,dog", ("0,1,1", "0,0,1", "0.0,0,0", "1,1.0,1")),
+        ("path,fox,cat,dog", ("False,true,1", "FALSE,0,TRUE", "false,0,0", "True,1.0,1")),
     ],
 )
 def test_several_labels_of_a_picture(tmp_path: Path, header: str, ends: tuple[str, ...]) -> None:
