@@ -144,7 +144,7 @@ def test_classes_of_a_held_out_set(tmp_path: Path) -> None:
     source = open_source(tmp_path, class_names=["class 1", "other", "class 0"])
     assert source.class_names == ["class 1", "other", "class 0"]
     assert source.labels.tolist() == [2, 2, 0, 0, 0]
-    with pytest.raises(InputError, match="training set lacks: class 1"):
+    with pytest.raises(InputError, match="training set lacks: 'class 1'"):
         open_source(tmp_path, class_names=["class 0", "x"])
 
 

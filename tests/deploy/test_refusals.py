@@ -242,5 +242,5 @@ def test_what_is_exported_already_is_named(exported: dict[str, Any], tmp_path: P
 
 def test_a_validation_folder_of_other_classes(run: Path, tmp_path: Path) -> None:
     write_digits(tmp_path / "dog", 1, 2)
-    with pytest.raises(InputError, match="has classes that the training set lacks: dog"):
+    with pytest.raises(InputError, match="has classes that the training set lacks: 'dog'"):
         export_model(run, tmp_path / "m.onnx", "onnx", validate=tmp_path)
