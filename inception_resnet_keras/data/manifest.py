@@ -130,7 +130,7 @@ def manifest_header(path: Path) -> list[str]:
         with open_regular(path) as file:
             start = file.read(4)
         found = next(
-            (f"it is {what}" for sign, what in STARTS.items() if start.startswith(sign)), "line 1 is not UTF-8"
+            (f"it is {what}" for sign, what in STARTS.items() if start.startswith(sign)), "line 1 is not text in UTF-8"
         )
         raise InputError(f"{path}: is not a CSV file in UTF-8: {found}; save it as a CSV file in UTF-8")
     return header

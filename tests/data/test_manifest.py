@@ -120,7 +120,7 @@ def test_parts_are_a_source_together_and_each(tmp_path: Path) -> None:
     [
         ("path,label\na.jpg,x\n".encode("utf-16"), "it is UTF-16; save it as a CSV file in UTF-8"),
         (b"PK\x03\x04\x14\x00\x06\x00", "it is an Excel workbook or another ZIP file; save it as a CSV"),
-        (b"path,label,gr\xf6\xdfe\na.jpg,x,1\n", "line 1 is not UTF-8"),
+        (b"path,label,gr\xf6\xdfe\na.jpg,x,1\n", "line 1 is not text in UTF-8"),
     ],
 )
 def test_files_in_another_encoding_are_named(tmp_path: Path, content: bytes, says: str) -> None:

@@ -241,8 +241,8 @@ def test_pictures_that_are_no_files_are_known_by_their_names_and_content(tmp_pat
         (lambda text: text.replace(",val,", "\0,", 1), "line 14: is not a row"),
         (lambda text: text[:200] + "\0" * 200, "is not a row"),
         (lambda text: "[" * 200_000, "is not a CSV file.*field larger than field limit"),
-        (lambda text: "\0" * 100_000, "lacks the column"),
-        (lambda text: text.encode("utf-16").decode("latin1"), "lacks the column"),
+        (lambda text: "\0" * 100_000, "is not a CSV file"),
+        (lambda text: text.encode("utf-16").decode("latin1"), "is not a CSV file"),
         (lambda text: "", "lacks the column"),
     ],
 )
