@@ -458,8 +458,7 @@ class CopyReport:
         names = [name for source in self.sources for name in source.names]
         labels = [label for source in self.sources for label in source.label_texts()]
         found = []
-        pairs = zip(self.pairs.one.tolist(), self.pairs.other.tolist(), self.pairs.distance.tolist(), strict=True)
-        for one, other, distance in pairs:
+        for one, other, distance in self._pairs_and_kept():
             problems = [TWO_LABELS] if labels[one] != labels[other] else []
             parts = self.parts[one], self.parts[other]
             if LEFT_OUT not in parts and parts[0] != parts[1]:
@@ -468,6 +467,17 @@ class CopyReport:
             first = (names[one], labels[one], parts[0], names[other], labels[other], parts[1])
             found.append((*first, kind, bits, "; ".join(problems)))
         return sorted(found, key=lambda row: (TWO_LABELS not in row[-1], ACROSS not in row[-1]))
+
+    def _pairs_and_kept(self) -> list[tuple[int, int, int]]:
+        """(one, other, distance) of every pair, and of identical pictures that are paired only with one left out."""
+        pairs = zip(self.pairs.one.tolist(), self.pairs.other.tolist(), self.pairs.distance.tolist(), strict=True)
+        found = list(pairs)
+        kept: dict[int, int] = {}  # the first picture that is identical to one left out, and not left out itself
+        for one, other, distance in tuple(found):
+            if distance == IDENTICAL and self.parts[one] == LEFT_OUT and self.parts[other] != LEFT_OUT:
+                first = kept.setdefault(one, other)
+                found += [(first, other, IDENTICAL)] if first != other else []
+        return found
 
     def sentences(self) -> tuple[str, list[str]]:
         """One sentence about the result of the search, and a list of warnings for the user to act on."""

@@ -198,6 +198,16 @@ def test_a_film_of_equal_frames_does_not_fill_the_memory() -> None:
     assert warnings == ["copies across the split, which make the figures too good: at least 10 pairs"]
 
 
+def test_copies_across_the_split_are_reported_beside_one_that_is_left_out(cells: list[Image.Image]) -> None:
+    source = in_memory([cells[4], cells[4].copy(), cells[4].copy(), cells[4].copy()], [0, 0, 0, 0])
+    pairs = find_copies(fingerprint_pictures(source))
+    report = CopyReport([source], pairs, ["left out", "val", "test", "left out"], 1.0)
+    assert [(row[0], row[3]) for row in report.rows() if row[8] == "across the split"] == [("p1", "p2")]
+    assert any(warning.startswith("copies across the split") for warning in report.sentences()[1])
+    report = CopyReport([source], pairs, ["left out", "val", "val", "left out"], 1.0)
+    assert not any("across the split" in row[8] for row in report.rows())
+
+
 def test_the_report_names_what_needs_a_look(cells: list[Image.Image], tmp_path: Path) -> None:
     images = [
         cells[4],
