@@ -51,6 +51,7 @@ class TrainedRun:
         rules: How they were drawn, with the seed; None if that cannot be repeated without split.csv.
         split_digest: The digest of its split.csv when it was written; "" if it is not known.
         copy_distance: The maximum distance of the perceptual hashes of near-identical images, in bits.
+        weights: The weights from which it started, as given; None for random ones.
     """
 
     name: str
@@ -60,6 +61,7 @@ class TrainedRun:
     rules: SplitRules | None
     split_digest: str = ""
     copy_distance: int = COPY_DISTANCE
+    weights: str | None = None
 
     @cached_property
     def split(self) -> Split | None:
@@ -141,6 +143,7 @@ class EvaluationData:
         held_out_only: Whether to select the held-out images of `own` from the opened source.
         by_name: Whether the user named `data`; its test part is then evaluated if it declares one.
         trained: Whether the note says that runs were trained on these images.
+        ancestors: The runs from whose weights `own` and `others` started.
     """
 
     data: str
@@ -151,6 +154,7 @@ class EvaluationData:
     held_out_only: bool = False
     by_name: bool = False
     trained: bool = False
+    ancestors: Sequence[TrainedRun] = ()
 
     def select(
         self, source: Source, progress: Progress = lambda done, total: None, *, allow_trained: bool = True
@@ -202,6 +206,13 @@ class EvaluationData:
                 "allow_trained (--allow-trained)"
             )
         notes += relations
+        earlier = trained_before(source, self.ancestors)
+        if earlier and not allow_trained:
+            raise InputError(
+                f"{self.data}: {'; '.join(earlier)}. Give pictures that no model was trained on, or allow them with "
+                "allow_trained (--allow-trained)"
+            )
+        notes += earlier
         notes += [run.unhashed() for run in runs]
         return source, "; ".join(filter(None, notes))
 
@@ -227,6 +238,12 @@ def choose(models: Sequence[str], data: str | None) -> EvaluationData:
         InputError: `data` is None and the models are not a single run, or a split.csv is damaged.
     """
     runs = [run for model in models if (run := find_run(model))]
+    given = {run.folder for run in runs}
+    earlier = {each.folder: each for run in runs for each in ancestors(run.weights) if each.folder not in given}
+    return replace(_choose(models, runs, data), ancestors=list(earlier.values()))
+
+
+def _choose(models: Sequence[str], runs: Sequence[TrainedRun], data: str | None) -> EvaluationData:
     if data is None:
         if len(models) != 1 or not runs:
             raise InputError(
@@ -261,14 +278,46 @@ def find_run(model: str) -> TrainedRun | None:
     settings, digest = stored["config"], stored.get("split", "")
     try:
         distance = settings.get("copy_distance", COPY_DISTANCE)
-        run = TrainedRun(model, folder, settings["data"], settings["val"], _rules(settings), digest, distance)
-        if not all(place is None or isinstance(place, str) for place in (run.data, run.val)):
-            raise TypeError("its data or val is not text")
+        weights = settings.get("weights")
+        run = TrainedRun(model, folder, settings["data"], settings["val"], _rules(settings), digest, distance, weights)
+        if not all(place is None or isinstance(place, str) for place in (run.data, run.val, run.weights)):
+            raise TypeError("its data, val or weights is not text")
         if not is_integer(settings["seed"]) or not is_integer(distance) or not isinstance(digest, str):
             raise TypeError("its seed or copy_distance is not an integer, or its split is not text")
     except (KeyError, TypeError) as error:
         raise damaged_run_config(config, error) from None
     return run
+
+
+def ancestors(weights: str | None) -> list[TrainedRun]:
+    """The run whose weights a run started from, the run that this one started from, and so on, while they exist."""
+    found: dict[Path, TrainedRun] = {}
+    while weights and (run := find_run(weights)) and run.folder not in found:
+        found[run.folder] = run
+        weights = run.weights
+    return list(found.values())
+
+
+def trained_before(source: Source, runs: Sequence[TrainedRun], what: str = "pictures") -> list[str]:
+    """A sentence for each run that was trained on some of the images, or on near-identical ones.
+
+    Args:
+        source: The images, which another run held out or is evaluated on.
+        runs: The runs that it started from.
+        what: What the images are.
+    """
+    known = [run for run in runs if run.split is not None]
+    splits = [run.split for run in known if run.split is not None]
+    distance = min((run.copy_distance for run in known), default=COPY_DISTANCE)
+    found = []
+    for run, use in zip(known, compare(source, splits, distance=distance), strict=True):
+        if count := int(np.isin(use, (TRAINED_ON, NEAR_TRAINED)).sum()):
+            are = "is a training picture" if count == 1 else "are training pictures"
+            found.append(
+                f"{count:,} of the {len(use):,} {what} {are} of {run.name}, whose weights were the start: the figures "
+                "are too optimistic for new ones"
+            )
+    return found
 
 
 def _rules(settings: Mapping[str, Any]) -> SplitRules | None:

@@ -99,8 +99,8 @@ class TrainConfig:
             uses the column `group` of a CSV file, if it has one.
         copies: "together" keeps identical and near-identical pictures on one side of a drawn split, and leaves out
             training pictures that are copies of declared held-out or test pictures. "allow" only reports copies. "skip"
-            does not search for them: no picture is then decoded before the first step, and copies of this run's
-            pictures are not recognised later.
+            does not search for them: no picture is then decoded before the first step (unless the run starts from
+            another run's weights), and copies of this run's pictures are not recognised later.
         copy_distance: Largest number of differing bits, of 64, between the perceptual hashes of near-identical
             pictures, 0 to 16.
         model: Name of the network: "inception_v4", "inception_resnet_v1" or "inception_resnet_v2".

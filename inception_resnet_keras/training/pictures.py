@@ -182,6 +182,25 @@ def _decoded(sources: Sequence[Source], console: Console) -> Fingerprints:
         )
 
 
+def trained_before_warnings(config: TrainConfig, parts: Parts) -> list[str]:
+    """Warnings if the run starts from weights that were trained on its held-out or test pictures."""
+    from ..evaluation.run_data import ancestors, trained_before
+
+    try:
+        runs = ancestors(config.weights)
+        found = [
+            warning
+            for part, what in ((parts.held_out, "held-out pictures"), (parts.test, "test pictures"))
+            if part is not None and runs
+            for warning in trained_before(part, runs, what)
+        ]
+    except InputError as error:
+        return [f"weights: it is not known whether they were trained on held-out or test pictures: {error}"]
+    if found:
+        found.append("to keep the split of that run, give its data, seed and fractions, or --data RUN/split.csv")
+    return found
+
+
 def describe_copies(pictures: RunPictures, console: Console) -> None:
     """Print the result of the search for copies, with warnings."""
     if pictures.copies is None:

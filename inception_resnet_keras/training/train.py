@@ -38,7 +38,7 @@ from .folds import (
     train_study,
     write_study,
 )
-from .pictures import describe_copies, keep_pictures
+from .pictures import describe_copies, keep_pictures, trained_before_warnings
 from .preparation import (
     agreed_pictures,
     introduce,
@@ -379,6 +379,9 @@ def _run(config: TrainConfig, run: RunFolder, strategy: tf.distribute.Strategy, 
             writer.write(lambda: keep_pictures(run, pictures, console))
         introduce(writer, parts)
         describe_copies(pictures, console)
+        if not pictures.kept:
+            for warning in trained_before_warnings(config, parts):
+                say(console, warning, style="yellow")
         # Epochs, and then the only use of the test pictures
         evaluated, tested = _train_epochs(writer, parts)
         # Report: tables and charts; then the checkpoints are not needed any more

@@ -19,9 +19,9 @@ from inception_resnet_keras.data.parts import Parts, held_out_split
 from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.data.splits import write_split
 from inception_resnet_keras.evaluation.evaluate import evaluate
-from inception_resnet_keras.evaluation.run_data import choose, find_run
+from inception_resnet_keras.evaluation.run_data import ancestors, choose, find_run
 from inception_resnet_keras.training.config import TrainConfig
-from inception_resnet_keras.training.pictures import open_pictures
+from inception_resnet_keras.training.pictures import open_pictures, trained_before_warnings
 from inception_resnet_keras.training.run import RunFolder
 
 from ..pictures import write_digits
@@ -55,6 +55,40 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pictures(folder: Path) -> set[str]:
     with (folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
         return {row["picture"] for row in csv.DictReader(file)}
+
+
+def test_held_out_pictures_on_which_the_weights_were_trained_are_reported(
+    model: Path, digits: Path, tmp_path: Path
+) -> None:
+    first = write_run(tmp_path / "first", model, data=str(digits), seed=SEED)
+    trained = set(open_source(digits).names) - set(held_out_split(open_source(digits), SEED)[1].names)
+    config = TrainConfig(data=str(digits), seed=SEED + 1, test_fraction=0.1, weights=first)
+    parts = open_pictures(config, Console(quiet=True)).parts
+    warnings = trained_before_warnings(config, parts)
+    for part, what in ((parts.held_out, "held-out pictures"), (parts.test, "test pictures")):
+        assert part is not None
+        count = len(trained & set(part.names))
+        assert count > 1
+        text = f"{count} of the {len(part)} {what} are training pictures of {first}, whose weights were the start"
+        assert any(warning.startswith(text) for warning in warnings)
+    # A copy of the data is recognised by its content; the split of the first run is no leak.
+    copied = shutil.copytree(digits, tmp_path / "copied")
+    same = TrainConfig(data=str(copied), seed=SEED + 1, test_fraction=0.1, weights=first)
+    assert trained_before_warnings(same, open_pictures(same, Console(quiet=True)).parts) == warnings
+    for settings in ({"data": str(digits), "seed": SEED}, {"data": f"{first}/split.csv"}):
+        kept = TrainConfig(**settings, weights=first)
+        assert trained_before_warnings(kept, open_pictures(kept, Console(quiet=True)).parts) == []
+    # An evaluation looks at every run that the weights came from.
+    second = write_run(tmp_path / "second", model, data=str(digits), seed=SEED, weights=first)
+    third = write_run(tmp_path / "third", model, data=str(digits), seed=SEED + 1, weights=f"{second}/model.keras")
+    assert [run.folder.name for run in ancestors(third)] == ["third", "second", "first"]
+    chosen = choose([third], None)
+    source = open_source(chosen.place, class_names=["0", "1", "2"])
+    note = chosen.select(source)[1]
+    count = len(trained & set(source.names))
+    assert f"{count} of the {len(source)} pictures are training pictures of {first}, whose weights" in note
+    with pytest.raises(InputError, match=r"whose weights were the start.*allow_trained"):
+        chosen.select(source, allow_trained=False)
 
 
 @pytest.mark.parametrize("split", [True, False])
