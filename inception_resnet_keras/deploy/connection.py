@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -56,7 +57,10 @@ class Connection(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "the request is not HTTP/1.1, or its header is too large")
+        error = sys.exception()  # of h11, which uvicorn handles by this call
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        what = "its header is too large" if status == 431 else str(error or msg)[:200]
+        self._refuse(status, f"the request is not accepted as HTTP/1.1: {what}")
 
     def look(self, now: float) -> None:
         """End the connection if the client has kept it waiting for too long. now: `time.monotonic()`."""

@@ -130,8 +130,8 @@ def _numbers(where: str, value: Any) -> np.ndarray:
     """Convert nested JSON arrays to an array of numbers."""
     try:
         found = np.array(value)
-    except (ValueError, OverflowError):  # unequal lengths
-        raise RequestError(400, f"{where}: its arrays have unequal lengths") from None
+    except (ValueError, OverflowError):  # NumPy accepts neither, nor more than 64 levels
+        raise RequestError(400, f"{where}: its arrays have unequal lengths, or are nested too deeply") from None
     if found.dtype.kind not in _NUMBERS:
         raise RequestError(400, f"{where}: contains values that are not numbers; it must be nested arrays of numbers")
     return found

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..common.console import PROGRAM, json_text
+from ..common.errors import LONGEST_SHOWN
 from ..data.images import OversizeImageError, UnreadableImageError
 from . import protocols
 from .openapi import make_document, make_page
@@ -82,6 +83,7 @@ async def _refused(request: Request, error: Any) -> Response:
 
 async def _http_error(request: Request, error: Any) -> Response:
     path, method = request.url.path, request.method
+    path = path if len(path) <= LONGEST_SHOWN else f"{path[:LONGEST_SHOWN]}…"
     known = {404: f"{path} does not exist; /docs lists all addresses", 405: f"{path} does not accept {method}"}
     return answer({"error": known.get(error.status_code, error.detail)}, error.status_code, error.headers)
 
@@ -122,8 +124,10 @@ class Upload:
         self._complete = request.method in ("GET", "HEAD")
 
     def check(self) -> None:
-        """Raise RequestError if the headers declare an encoding, or a length above the limit."""
+        """Raise RequestError if the headers declare an encoding, two ends of the body, or a length above the limit."""
         headers, most = self._request.headers, self._service.settings.max_upload
+        if "transfer-encoding" in headers and "content-length" in headers:  # a proxy may have used the other one
+            raise RequestError(400, "the header has both transfer-encoding and content-length; give one of them")
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise RequestError(
                 415, "content-encoding: the body must not be compressed", {"Accept-Encoding": "identity"}
@@ -197,6 +201,10 @@ def _too_large(most: int) -> RequestError:
 
 class _Form(MultiPartParser):
     spool_max_size = 1 << 62  # keep uploads in memory: they are bounded, and must not remain on a disk
+    complete = False
+
+    def on_end(self) -> None:
+        self.complete = True
 
 
 class _Api:
@@ -303,9 +311,12 @@ class _Api:
         try:
             form = await parser.parse()
         except MultiPartException as error:
-            raise RequestError(400, f"the form cannot be read: {error.message}") from None
+            status = 413 if error.message.startswith("Too many") else 400
+            raise RequestError(status, f"the form cannot be read: {error.message}") from None
         files = [value for _, value in form.multi_items() if not isinstance(value, str)]
         try:
+            if not parser.complete:
+                raise RequestError(400, "the form is cut off: the boundary at its end is missing")
             if not files:
                 raise RequestError(400, "the form has no file; with curl: -F image=@FILE")
             return [file.filename or PICTURE for file in files], [file.file.read() for file in files]

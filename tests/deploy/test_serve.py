@@ -222,6 +222,8 @@ def png(height: int, width: int) -> bytes:
 def test_wrong_requests_are_answered_with_the_right_status(client: httpx.Client, pictures: list[Path]) -> None:
     file = pictures[0].read_bytes()
     predict, tf, infer = "/predict", "/v1/models/digits:predict", "/v2/models/digits/infer"
+    part = b'--x\r\nContent-Disposition: form-data; name="x"; filename="a"\r\n\r\n'
+    cut_off = part + file + b"\r\n" + part + file  # the second file has no end
     asked: list[tuple[int, str, str, dict[str, Any]]] = [
         (400, "POST", predict, {}),
         (400, "POST", f"{predict}?top=0", {"content": file}),
@@ -229,6 +231,8 @@ def test_wrong_requests_are_answered_with_the_right_status(client: httpx.Client,
         (400, "POST", predict, {"content": b"--x", "headers": {"content-type": "multipart/form-data"}}),
         (400, "POST", predict, {"content": b"--y", "headers": {"content-type": "multipart/form-data; boundary=x"}}),
         (400, "POST", predict, {"files": {"image": (None, "IMAGE")}}),
+        (400, "POST", predict, {"content": cut_off, "headers": {"content-type": "multipart/form-data; boundary=x"}}),
+        (413, "POST", predict, {"files": [("x", ("a", file))] * 9}),  # more pictures than the queue has places
         (400, "POST", tf, {"content": b"{"}),
         (400, "POST", tf, {"json": {"instances": [{"b64": base64.b64encode(b"no picture").decode()}]}}),
         (400, "POST", infer, {"json": {"inputs": []}}),
@@ -282,9 +286,19 @@ def test_what_is_no_http_is_refused(server: ModelServer) -> None:
     for sent in (
         b"\x16\x03\x01 TLS\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost\r\n\r\n",
-        b"GET / HTTP/1.1\r\nx: " + b"y" * 70_000,
+        b"GET / HTTP/1.1\r\n\r\n",  # without a host
     ):
         assert raw(server, sent).startswith(b"HTTP/1.1 400 ")
+    assert raw(server, b"GET / HTTP/1.1\r\nx: " + b"y" * 70_000).startswith(b"HTTP/1.1 431 ")
+    coded = raw(server, b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\nx")
+    assert coded.startswith(b"HTTP/1.1 501 ")
+    assert b"Transfer-Encoding" in coded
+    # Of two ends of a body, a proxy may have used the other one: what follows is not read as a request.
+    ends = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    refused = raw(server, ends + b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert refused.startswith(b"HTTP/1.1 400 ")
+    assert refused.count(b"HTTP/1.1") == 1
+    assert len(raw(server, b"GET /" + b"y" * 20_000 + b" HTTP/1.0\r\n\r\n")) < 1000
     both = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello"
     assert raw(server, both).startswith(b"HTTP/1.1 400 ")
 
