@@ -288,11 +288,13 @@ def choose_pictures(
         used, kept = calibration_files(files, judged if check or labelled else None)
         require_calibration(len(used), least, name, kept)
         calibration = read_files(used, view, name)
-        require_calibration(len(calibration), least, f"{name}, without {calibration.unreadable} unreadable,")
+        different, copies = len(calibration.digests), len(calibration) - len(calibration.digests)
+        without = f"{calibration.unreadable} unreadable" + (f" and {copies} copies" if copies else "")
+        require_calibration(different, least, f"{name}, without {without},")
         notes += calibration.notes()
-        if len(calibration) < ENOUGH_CALIBRATED:
+        if different < ENOUGH_CALIBRATED:
             notes.append(
-                f"int8 was calibrated on only {counted(len(calibration), 'picture')}, which determine the ranges of "
+                f"int8 was calibrated on only {counted(different, 'picture')}, which determine the ranges of "
                 f"the layers: give --calibrate {ENOUGH_CALIBRATED} to {CALIBRATED_ON} pictures like the model's inputs"
             )
     # Then the comparison.

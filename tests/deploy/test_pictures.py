@@ -127,6 +127,12 @@ def test_too_few_to_calibrate_on_are_refused_unless_told(noise: Path, tmp_path: 
     with pytest.raises(InputError, match=r"8 pictures to calibrate on besides the 2 that .*--min-calibration 8"):
         choose(calibrate=few)
     assert len(choose(8, calibrate=few).judged) == 2
+    for number in range(10):  # copies do not count
+        shutil.copy(few / "0.png", few / f"copy-{number}.png")
+    with pytest.raises(InputError, match=r"without 0 unreadable and \d+ copies, has \d pictures to calibrate on"):
+        choose(calibrate=few)
+    for number in range(10):
+        (few / f"copy-{number}.png").unlink()
     apart = choose(calibrate=few, check=noise / "b")
     assert apart.calibration is not None
     assert (len(apart.calibration), len(apart.judged)) == (10, 20)
