@@ -271,6 +271,8 @@ def verdict(
     p = row.corrected_p
     if p is None:
         texts.append("It does not vary between the compared units, so no test applies.")
+    elif p < SIGNIFICANT and difference.includes_zero:
+        texts.append(f"{_at_the_edge(pair, row, study)}. That does not show that the two are equal.")
     elif p < SIGNIFICANT:
         better, worse = (second, first) if row.better > 0 else (first, second)
         of = {
@@ -285,11 +287,12 @@ def verdict(
 
 
 def _undecided(pair: Pair, row: Row, study: str, groups: int | None) -> str:
-    basis = f"{pair.runs} {study}" if study else _pictures(row.counted[2] if row.counted else pair.pictures)
-    text = f"These {basis} do not show which of the two is better"
+    text = f"{_basis(pair, row, study)} do not show which of the two is better"
     difference = row.difference
     if difference.p is not None and difference.p < SIGNIFICANT:
         text += ", because several pairs were compared: one such difference among them may well be due to chance"
+    elif difference.excludes_zero:
+        text = _at_the_edge(pair, row, study)
     elif difference.low is not None and difference.high is not None:
         low, high = (_signed(row.metric, bound) for bound in (difference.low, difference.high))
         text += f": they are compatible with any difference from {low} to {high}"
@@ -306,6 +309,23 @@ def _undecided(pair: Pair, row: Row, study: str, groups: int | None) -> str:
             "be significant: more pictures are needed."
         )
     return text
+
+
+def _at_the_edge(pair: Pair, row: Row, study: str) -> str:
+    """The conclusion if only one of the interval and the test finds a difference: they are computed differently."""
+    narrow, other = ("interval", "test") if row.difference.excludes_zero else ("test", "interval")
+    return (
+        f"{_basis(pair, row, study)} do not show clearly which of the two is better: the {narrow} finds a difference, "
+        f"the {other} does not"
+    )
+
+
+def _basis(pair: Pair, row: Row, study: str) -> str:
+    return (
+        f"These {pair.runs} {study}"
+        if study
+        else f"These {_pictures(row.counted[2] if row.counted else pair.pictures)}"
+    )
 
 
 def _tested(row: Row, pairs: int) -> str:

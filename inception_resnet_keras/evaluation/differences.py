@@ -10,8 +10,8 @@ import numpy as np
 
 from .comparison import Metric
 from .delong import components
-from .intervals import MOVER_OF_AREAS, Units
-from .metrics import area_and_influence, areas_value, balanced_accuracy, correlations, mean_area
+from .intervals import FEW, MOVER_OF_AREAS, Units
+from .metrics import area_and_influence, areas_value, balanced_accuracy, correlations, delong_variance, mean_area
 from .paired import (
     PERMUTATION,
     Difference,
@@ -165,14 +165,19 @@ def _area_difference(first: Contender, second: Contender, units: Units) -> Diffe
     for contender in (first, second):
         parts = [(truth[:, each], contender.table.probabilities[:, each]) for each in classes]
         areas.append(mean_area(parts, [areas_value(*part, units) for part in parts], units))
-        influences.append(units.totals(np.mean([area_and_influence(*part)[1] for part in parts], axis=0)))
+        influences.append(np.mean([area_and_influence(*part)[1] for part in parts], axis=0))
     different = influences[1] - influences[0]
-    if float(different @ different) <= 1e-16:  # both order the images alike, or separate the classes perfectly
+    if (
+        float((units.totals(different) ** 2).sum()) <= 1e-16
+    ):  # both order the images alike, or separate the classes perfectly
         value = areas[1].value - areas[0].value
         return Difference(value, p=1.0 if abs(value) < 1e-12 else None, test=MOVER_OF_AREAS)
-    correlation = float(correlations(np.stack(influences))[0, 1]) if all(map(np.any, influences)) else 0.0
-    found = mover_difference(areas[0], areas[1], correlation)
-    if two and not units.grouped and min(np.bincount(table.labels)) > 1:
+    totals = np.stack([units.totals(each) for each in influences])
+    correlation = float(correlations(totals)[0, 1]) if all(map(np.any, totals)) else 0.0
+    # With few images of a class, the correlation is hardly known: Student's quantile says so.
+    freedom = min(delong_variance(truth[:, each], different, units)[1] for each in classes)
+    found = mover_difference(areas[0], areas[1], correlation, freedom)
+    if two and not units.grouped and min(np.bincount(table.labels)) >= FEW:
         of_delong = paired_areas(truth[:, 1], table.probabilities[:, 1], second.table.probabilities[:, 1])
         return replace(found, p=of_delong.p, test=of_delong.test)
     return found

@@ -261,21 +261,35 @@ def areas_value(positives: np.ndarray, scores: np.ndarray, units: Units) -> Valu
         units: The units of the n images.
     """
     area, influence = area_and_influence(positives, scores)
-    # DeLong's variance is the sum of that of the positive images and that of the negative ones. Each is estimated from
-    # its own images alone, which gives the degrees of freedom (Welch and Satterthwaite).
     kinds = positives, ~positives
-    counts = [freedom_of(each, units) + 1 for each in kinds]
-    if min(counts) >= FEW:
-        squares = [float((units.totals(influence * each) ** 2).sum()) for each in kinds]
-        parts = [total * count / (count - 1) for total, count in zip(squares, counts, strict=True)]
-        variance = max(sum(parts), float((units.totals(influence) ** 2).sum()))
-        if 0 < area < 1 and sum(parts) > 0:
-            freedom = sum(parts) ** 2 / sum(part**2 / (count - 1) for part, count in zip(parts, counts, strict=True))
+    if min(freedom_of(each, units) for each in kinds) + 1 >= FEW:
+        estimated, freedom = delong_variance(positives, influence, units)
+        variance = max(estimated, float((units.totals(influence) ** 2).sum()))
+        if 0 < area < 1 and estimated > 0:
             return on_logit_scale(area, float(np.sqrt(variance)), units.method(DELONG), freedom)
     # As many independent images as there would be if all groups had the same size.
     share = len(units) / units.pictures if units.grouped else 1.0
     low, high = newcombe(area, *(max(float(each.sum()) * share, 1.0) for each in kinds))
     return Value(area, low, high, units.method(NEWCOMBE))
+
+
+def delong_variance(positives: np.ndarray, influence: np.ndarray, units: Units) -> tuple[float, float]:
+    """DeLong's variance of an area, or of a difference of areas, and its degrees of freedom.
+
+    The variance is the sum of that of the positive images and that of the negative ones. Each is estimated from its own
+    images alone, which gives the degrees of freedom (Welch and Satterthwaite): infinity without any variance.
+
+    Args:
+        positives: bool (n,), with both positive and negative images.
+        influence: (n,): the influence of each image.
+        units: The units of the images.
+    """
+    parts, terms = 0.0, 0.0
+    for kind in (positives, ~positives):
+        freedom = max(freedom_of(kind, units), 1)
+        part = float((units.totals(influence * kind) ** 2).sum()) * (freedom + 1) / freedom
+        parts, terms = parts + part, terms + part**2 / freedom
+    return parts, parts**2 / terms if terms > 0 else np.inf
 
 
 def mean_area(parts: Sequence[tuple[np.ndarray, np.ndarray]], areas: Sequence[Value], units: Units) -> Value:

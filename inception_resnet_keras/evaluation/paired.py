@@ -8,7 +8,6 @@
 | MOVER, from the areas' own intervals | the interval of that difference, and both for means of areas | Zou 2007 |
 | corrected resampled t | the mean difference over folds or repetitions | Nadeau and Bengio, Mach. Learn. 52 (2003) |
 | Holm's correction | the p-values of several comparisons | Holm 1979 |
-
 | Student's t | differences whose influences are known: of Brier scores | |
 | permutation | weighted sums over images or groups, such as of balanced accuracies | |
 
@@ -51,6 +50,11 @@ class Difference:
     def excludes_zero(self) -> bool:
         """Whether the interval lies on one side of 0."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+    @property
+    def includes_zero(self) -> bool:
+        """Whether 0 lies in the interval."""
+        return self.low is not None and self.high is not None and not self.excludes_zero
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -130,7 +134,7 @@ def paired_areas(positives: np.ndarray, first: np.ndarray, second: np.ndarray) -
     return Difference(value, max(-1.0, value - half), min(1.0, value + half), p, "DeLong", "DeLong, paired")
 
 
-def mover_difference(first: Value, second: Value, correlation: float) -> Difference:
+def mover_difference(first: Value, second: Value, correlation: float, freedom: float = math.inf) -> Difference:
     """The difference of two metrics of the same images, with an interval from theirs and the p-value that it implies.
 
     Unlike a normal interval of the difference, it holds for few images and near the end of the scale, where the metrics
@@ -139,20 +143,26 @@ def mover_difference(first: Value, second: Value, correlation: float) -> Differe
     Args:
         first, second: The metric of each model, with an interval.
         correlation: The correlation of the two.
+        freedom: The degrees of freedom of the difference's variance, for Student's quantile; infinity takes the normal
+            one.
     """
     value = second.value - first.value
     if first.low is None or first.high is None or second.low is None or second.high is None:
         return Difference(value)
 
-    def reach(of_second: float, of_first: float) -> float:
-        return math.sqrt(max(0.0, of_second**2 + of_first**2 - 2 * correlation * of_second * of_first))
+    student = required("scipy.stats", "compare").t
+    quantile = float(student.ppf(0.5 + CONFIDENCE / 2, freedom))
 
-    below = reach(second.value - second.low, first.high - first.value)
-    above = reach(second.high - second.value, first.value - first.low)
+    def spread(of_second: float, of_first: float) -> float:
+        squares = of_second**2 + of_first**2 - 2 * correlation * of_second * of_first
+        return math.sqrt(max(0.0, squares)) / normal_quantile()
+
+    below = spread(second.value - second.low, first.high - first.value)
+    above = spread(second.high - second.value, first.value - first.low)
     towards_zero = below if value > 0 else above
-    normal = required("scipy.stats", "compare").norm
-    p = float(2 * normal.sf(abs(value) / towards_zero * normal_quantile())) if towards_zero > 0 else None
-    return Difference(value, max(-1.0, value - below), min(1.0, value + above), p, MOVER_OF_AREAS, MOVER_OF_AREAS)
+    p = float(2 * student.sf(abs(value) / towards_zero, freedom)) if towards_zero > 0 else None
+    low, high = max(-1.0, value - quantile * below), min(1.0, value + quantile * above)
+    return Difference(value, low, high, p, MOVER_OF_AREAS, MOVER_OF_AREAS)
 
 
 def corrected_resampled(differences: Sequence[float], tested_share: float) -> Difference:

@@ -13,7 +13,7 @@ from inception_resnet_keras import compare, evaluate
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.evaluation.comparison import Comparison, Pair, Row, verdict
-from inception_resnet_keras.evaluation.paired import PERMUTATION, Difference, mcnemar
+from inception_resnet_keras.evaluation.paired import PERMUTATION, Difference, mcnemar, tango
 from inception_resnet_keras.evaluation.predictions import PredictionTable, prediction_table, read_predictions
 
 from ..pictures import write_digits
@@ -309,9 +309,9 @@ def test_pictures_that_a_run_was_trained_on_are_refused_unless_allowed(
 
 
 def pair(only_first: int, only_second: int, pictures: int, **row: float) -> Pair:
-    found = Difference(
-        (only_second - only_first) / pictures, -0.02, 0.06, mcnemar(only_first, only_second), "", "McNemar"
-    )
+    low, high = tango(only_first, only_second, pictures)
+    p = mcnemar(only_first, only_second)
+    found = Difference((only_second - only_first) / pictures, low, high, p, "", "McNemar")
     counted = (only_first, only_second, pictures)
     rows = [Row("accuracy", 0.5, 0.5 + found.value, found, row.get("corrected_p", found.p), counted)]
     return Pair("A", "B", pictures, only_first, only_second, rows)
@@ -322,7 +322,7 @@ def pair(only_first: int, only_second: int, pictures: int, **row: float) -> Pair
     [
         (
             pair(5, 12, 300),
-            "do not show which of the two is better: they are compatible with any difference from -2.0 to +6.0",
+            "do not show which of the two is better: they are compatible with any difference from -0.4 to +5.4",
         ),
         (
             pair(5, 12, 300),
@@ -336,6 +336,21 @@ def pair(only_first: int, only_second: int, pictures: int, **row: float) -> Pair
 )
 def test_words_claim_no_more_than_the_numbers(given: Pair, said: str) -> None:
     assert said in verdict(given, "accuracy", study="", pairs=1)
+
+
+@pytest.mark.parametrize(
+    ("low", "p", "said"),
+    [
+        (0.01, 0.07, "the interval finds a difference, the test does not"),
+        (-0.01, 0.04, "the test finds a difference, the interval does not"),
+    ],
+)
+def test_a_test_and_an_interval_that_disagree_decide_nothing(low: float, p: float, said: str) -> None:
+    row = Row("auc", 0.7, 0.8, Difference(0.1, low, 0.2, p, "", "DeLong, paired"), p)
+    found = verdict(Pair("A", "B", 100, 0, 0, [row]), "auc", study="", pairs=1)
+    assert f"do not show clearly which of the two is better: {said}. That does not show" in found
+    assert "compatible" not in found
+    assert "is better than" not in found
 
 
 def test_a_smaller_brier_score_is_the_better_one() -> None:

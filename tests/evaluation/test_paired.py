@@ -168,6 +168,26 @@ def test_differences_of_areas_of_rare_classes(
     assert skill[0] != skill[1] or rejected / trials <= 0.05 + noise
 
 
+@pytest.mark.parametrize("counts", [(60, 2), (60, 3), (40, 40, 2)])
+def test_areas_of_two_or_three_pictures_differ_by_chance(counts: tuple[int, ...]) -> None:
+    """DeLong's test rejects 10 to 19 % of equal models here: two pictures hardly show how alike the models are."""
+    random, trials = np.random.default_rng(11), 200
+    labels, classes = np.repeat(np.arange(len(counts)), counts), len(counts)
+    rejected = 0
+    for _ in range(trials):
+        shared, models = random.normal(size=(len(labels), classes)), []
+        for _ in range(2):
+            logits = 0.7 * np.eye(classes)[labels] + 0.6 * shared + 0.8 * random.normal(size=(len(labels), classes))
+            probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+            names, of = [str(number) for number in range(len(labels))], list("abc")[:classes]
+            models.append(Contender("", prediction_table(names, of, labels, probabilities.astype(np.float32))))
+        found = DIFFERENCES["auc"](models[0], models[1], Units(len(labels)))
+        significant = found.p is not None and found.p < 0.05
+        assert significant == found.excludes_zero
+        rejected += significant
+    assert rejected / trials <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / trials)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "group", "trials", "shares"),
