@@ -1,15 +1,21 @@
 """What may import what, and what an import costs."""
 
+import ast
 import inspect
 import re
 import subprocess
 import sys
-from importlib.metadata import version
+import tomllib
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import inception_resnet_keras as package
+from inception_resnet_keras.common.packages import ENGINES, PACKAGES
 
 ROOT = Path(__file__).parents[1]
 
@@ -96,6 +102,40 @@ def test_type_checkers_read_the_same_names() -> None:
     listed = re.findall(r"^from \.[\w.]+ import (\w+) as \1$", stub, re.M)
     assert sorted(listed) == vars(package)["__all__"]
     assert len(re.findall(r"^(?:from|import) ", stub, re.M)) == len(listed)
+
+
+def installed_by(extra: str) -> set[str]:
+    """The distributions that an extra installs, with those that they need."""
+    optional = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    found: set[str] = set()
+    left = list(map(Requirement, optional[extra]))
+    while left:
+        wanted = left.pop()
+        name = canonicalize_name(wanted.name)
+        if name == "inception-resnet-keras":
+            left += [Requirement(text) for each in wanted.extras for text in optional[each]]
+        elif name not in found:
+            found.add(name)
+            with suppress(PackageNotFoundError):
+                of_it = map(Requirement, requires(name) or ())
+                left += [each for each in of_it if each.marker is None or each.marker.evaluate({"extra": ""})]
+    return found
+
+
+def test_an_optional_package_is_named_with_an_extra_that_installs_it() -> None:
+    asked = {
+        call.args[0].value.partition(".")[0]
+        for path in ROOT.glob("inception_resnet_keras/**/*.py")
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "required"
+        if isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str)
+    }
+    assert "imagehash" in asked
+    assert asked <= PACKAGES.keys() | ENGINES.keys()
+    provided = packages_distributions()
+    for module, (_, extra) in PACKAGES.items():
+        if module in provided:
+            assert installed_by(extra) & set(map(canonicalize_name, provided[module])), f"{module}: {extra}"
 
 
 def test_the_types_are_shipped() -> None:
