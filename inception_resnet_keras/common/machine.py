@@ -15,14 +15,17 @@ from subprocess import DEVNULL, SubprocessError, check_output
 from typing import Any
 
 from .devices import usable_cores
-from .packages import required
+from .packages import configured_engine, required
 
-PACKAGES = ("inception-resnet-keras", "keras", "tensorflow", "tensorflow-cpu", "numpy", "pillow", "scikit-learn")
+PACKAGES = ("inception-resnet-keras", "keras", "numpy", "pillow", "scikit-learn")
+# A backend of Keras → the packages that contain it.
+BACKEND_PACKAGES = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax", "jaxlib"), "torch": ("torch",)}
 
 
 def environment() -> dict[str, dict[str, str]]:
-    """The machine and the versions, as stored in config.json and the reports' JSON files."""
-    return {"machine": machine(), "versions": versions()}
+    """The machine and the versions, Keras's backend included, as stored in config.json and the reports' JSON files."""
+    engine = configured_engine()
+    return {"machine": machine(), "versions": versions((*PACKAGES, *BACKEND_PACKAGES.get(engine, (engine,))))}
 
 
 def machine() -> dict[str, str]:
@@ -57,15 +60,22 @@ def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def gpu_names() -> list[str]:
-    """The names of TensorFlow's GPUs; none if TensorFlow is not loaded, because then it computes nothing."""
-    tensorflow: Any = sys.modules.get("tensorflow")
-    if tensorflow is None:
+    """The names of the GPUs of Keras's backend; none if it is not loaded, because then it computes nothing."""
+    engine = configured_engine()
+    loaded: Any = sys.modules.get(engine)
+    if loaded is None:
         return []
-    details = tensorflow.config.experimental.get_device_details
-    return [str(details(gpu).get("device_name") or gpu.name) for gpu in tensorflow.config.list_physical_devices("GPU")]
+    if engine == "jax":
+        return [device.device_kind for device in loaded.devices() if device.platform == "gpu"]
+    if engine == "torch":
+        return [loaded.cuda.get_device_name(number) for number in range(loaded.cuda.device_count())]
+    if engine != "tensorflow":
+        return []
+    details = loaded.config.experimental.get_device_details
+    return [str(details(gpu).get("device_name") or gpu.name) for gpu in loaded.config.list_physical_devices("GPU")]
 
 
-def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+def versions(packages: Sequence[str]) -> dict[str, str]:
     """The versions of those packages that are installed."""
     found = {}
     for package in packages:
@@ -95,7 +105,7 @@ def benchmarked_machine() -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "load_average": psutil.getloadavg()[0],
         "gpus": nvidia_gpus(),
-        "versions": versions((*PACKAGES, *ENGINE_PACKAGES)),
+        "versions": versions((*PACKAGES, *BACKEND_PACKAGES["tensorflow"], *ENGINE_PACKAGES)),
     }
 
 

@@ -64,8 +64,8 @@ def preprocess_input(x: Any, convention: Convention = "inception") -> Any:
     if scaling.per_image and np.ndim(x) < 3:
         raise refuse("x", f"shape {np.shape(x)}", f"images of (…, height, width, channels) with {convention!r}")
     if _is_tensor(x):
-        if hasattr(x, "numpy"):  # it has values, unlike a symbolic tensor of a pipeline or a functional model
-            _warn_if_scaled(np.asarray(x) if _is_tensorflow(x) else _keras_ops().convert_to_numpy(x))
+        if (values := _values(x)) is not None:
+            _warn_if_scaled(values)
         return scale_pixels(_as_float(x), scaling)
     pixels = np.asarray(x)
     if pixels.dtype.kind not in "buif":
@@ -162,6 +162,14 @@ def _is_tensor(x: Any) -> bool:
 def _is_tensorflow(x: Any) -> bool:
     """Whether `x` is a tensor of TensorFlow, which `tf.data` uses whatever Keras's backend is."""
     return type(x).__module__.partition(".")[0] == "tensorflow"
+
+
+def _values(tensor: Any) -> np.ndarray | None:
+    """A tensor's values; None for a symbolic one, of a pipeline, a functional model or a compiled function."""
+    try:
+        return np.asarray(tensor if _is_tensorflow(tensor) else _keras_ops().convert_to_numpy(tensor))
+    except (TypeError, ValueError, NotImplementedError):  # of JAX, Keras, TensorFlow
+        return None
 
 
 def _as_float(x: Any) -> Any:
