@@ -19,8 +19,10 @@ import pytest
 
 import inception_resnet_keras as irk
 from inception_resnet_keras.cli import main
+from inception_resnet_keras.common import machine
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.common.packages import ENGINES, MissingPackageError, require_tensorflow, required
+from inception_resnet_keras.data.preprocessing import ScalingWarning
 from inception_resnet_keras.networks.rows import PREPROCESSINGS
 from inception_resnet_keras.weights.readers import open_checkpoint
 
@@ -138,6 +140,13 @@ def test_commands_run(command: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert picture.stem in capsys.readouterr().out
 
 
+def test_a_tensor_that_looks_scaled_is_reported_where_it_has_values() -> None:
+    with pytest.warns(ScalingWarning, match="expects raw pixels"):
+        irk.preprocess_input(keras.ops.convert_to_tensor(PIXELS / 255))
+    compiled = keras.Sequential([keras.Input(PIXELS.shape[1:]), keras.layers.Lambda(irk.preprocess_input)])
+    np.testing.assert_allclose(compiled.predict(PIXELS, verbose=0), irk.preprocess_input(PIXELS), atol=1e-6)
+
+
 def test_tf_data_is_preprocessed_under_any_engine() -> None:
     tf = pytest.importorskip("tensorflow")
     for name in PREPROCESSINGS:
@@ -157,6 +166,7 @@ def test_what_wants_tensorflow_is_refused_in_a_sentence(tmp_path: Path, capsys: 
         lambda: irk.finetune(absent, out=tmp_path / "run"),
         lambda: irk.find_learning_rate(absent, out=tmp_path / "run"),
         lambda: irk.export_model(absent, tmp_path / "out", "saved_model"),
+        lambda: irk.optimize_for_training(tiny.build()),
     ):
         with pytest.raises(InputError, match=sentence):
             call()
@@ -193,6 +203,34 @@ def test_a_missing_engine_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPat
                 required(engine, "it")
     if ENGINE == "tensorflow":
         require_tensorflow("it")
+
+
+def test_another_engine_is_no_advice_where_tensorflow_itself_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    pack = ["pack", str(tmp_path / "absent"), str(tmp_path / "packed")]
+    for arguments, what in ((pack, "pack"), (["bench", "inception_v4@xla"], "contender inception_v4:paper@xla")):
+        assert main(arguments) == 1
+        message = capsys.readouterr().err
+        assert f"tensorflow is not installed, which {what} needs: pip install 'inception-resnet-keras[cpu]'" in message
+        assert "KERAS_BACKEND" not in message
+
+
+def test_an_unknown_engine_is_refused_by_commands() -> None:
+    """In a process of its own, because Keras reads the variable once."""
+    code = "from inception_resnet_keras.cli import main; raise SystemExit(main(['summary', 'inception_v4']))"
+    environment = {**os.environ, "KERAS_BACKEND": "pytorch"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "KERAS_BACKEND" in done.stderr
+    assert "got 'pytorch'; it takes tensorflow or jax or torch" in done.stderr
+
+
+def test_reports_name_the_engine_and_no_other() -> None:
+    found = machine.environment()["versions"]
+    for engine, packages in machine.BACKEND_PACKAGES.items():
+        assert any(package in found for package in packages) == (engine == ENGINE)
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ FORMS = (OPTIMIZED, APART, FIT, PLAIN)
 TIMM_NETWORKS = ("inception_resnet_v2", "inception_v4")
 IN_TENSORFLOW, IN_TORCH = ("graph", "xla"), ("eager", "compile")
 IN_KERAS = (*IN_TENSORFLOW, *FORMATS)  # the engines of a Keras model, those that need an export included
+OF_KERAS = ("network", "applications", "file")  # the kinds of contenders that Keras runs or exports
 ALIASES = {"onnxruntime": "onnx", "savedmodel": "saved_model"}  # other names of engines
 # The precisions of each engine, the default first.
 PRECISIONS: dict[str, tuple[str, ...]] = {

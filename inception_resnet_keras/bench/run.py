@@ -20,6 +20,7 @@ from ..common.arguments import number_between, one_of, positive_integer
 from ..common.devices import largest_that_fits
 from ..common.errors import InputError, refuse
 from ..common.machine import benchmarked_machine
+from ..common.packages import require_tensorflow_installed
 from ..common.worker import WorkerError, run_in_worker
 from ..deploy.formats import FORMATS
 from ..networks.trace import minimum_side
@@ -64,6 +65,8 @@ class Plan(Setting):
                 "batch: none is given; give batch sizes for inference (--batch) or training (--train-batch)"
             )
         for contender in self.contenders:
+            if contender.kind in engines.OF_KERAS:
+                require_tensorflow_installed(f"contender {contender}")
             least = minimum_side(networks.find(*contender.table)) if contender.table[0] else 1
             if not all(least <= side <= MOST_PIXELS for side in self.size):
                 takes = f"a side or HEIGHTxWIDTH from {least} to {MOST_PIXELS} for {contender}"

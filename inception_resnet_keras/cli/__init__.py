@@ -17,7 +17,7 @@ from .. import __version__
 from ..common.chatter import hush_engine
 from ..common.console import PROGRAM, printable
 from ..common.errors import InputError
-from ..common.packages import named_extras
+from ..common.packages import check_engine, named_extras
 
 VERBS = (
     *("train", "predict", "evaluate", "compare", "report", "explain", "export", "serve", "bench"),
@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     args = _parsed(sys.argv[1:] if argv is None else argv)
     try:
+        check_engine()
         with named_extras():
             return args.run(args) or 0
     except InputError as error:

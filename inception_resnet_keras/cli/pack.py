@@ -46,9 +46,11 @@ def _pack(args: argparse.Namespace) -> None:
 
     from ..common.bars import reading
     from ..common.console import counted, say
+    from ..common.packages import required
     from ..data.packed import pack
     from ..data.sources import open_source
 
+    required("tensorflow", "pack")  # before the headers of all pictures are read
     console = Console()
     with reading(console) as bars:
         scan = bars.add_task("reading headers", total=None)

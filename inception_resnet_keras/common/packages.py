@@ -12,9 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, refuse
 
 ENGINES = {"tensorflow": "cpu", "jax": "jax", "torch": "torch"}  # a backend of Keras → the extra that installs it
+WITHOUT_GRADIENTS = ("numpy", "openvino")  # other backends of Keras: no test runs on them
 # A module → the package's name, and the smallest extra of pyproject.toml that installs it.
 PACKAGES = {
     "PIL": ("Pillow", "predict"),
@@ -65,7 +66,10 @@ def required(module: str, what: str = "") -> Any:
 
 @contextmanager
 def named_extras(what: str = "") -> Iterator[None]:
-    """Within the block, the error for a missing package names its extra. `what` names the thing that needs it."""
+    """Within the block, the error for a missing package names its extra. `what` names the thing that needs it.
+
+    Without `what`, a missing engine is the one that Keras runs on, and another engine may take its place.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
@@ -73,7 +77,8 @@ def named_extras(what: str = "") -> Iterator[None]:
             raise
         name = error.name.partition(".")[0]
         if name in ENGINES:
-            raise MissingPackageError(f"{name} is not installed{_needed(what)}: {_engine_advice(name)}") from None
+            advice = _extra_of(name) if what else _engine_advice(name)
+            raise MissingPackageError(f"{name} is not installed{_needed(what)}: {advice}") from None
         if name not in PACKAGES:
             raise
         called, extra = PACKAGES[name]
@@ -90,8 +95,20 @@ def require_tensorflow(what: str) -> None:
             f"KERAS_BACKEND: Keras runs on {engine} here, and {what} needs TensorFlow: unset KERAS_BACKEND (or the "
             f"backend in ~/.keras/keras.json), with {install('cpu')} or [gpu]"
         )
-    if "tensorflow" not in sys.modules and find_spec("tensorflow") is None:
-        raise MissingPackageError(f"tensorflow is not installed, which {what} needs: {install('cpu')}, or [gpu]")
+    require_tensorflow_installed(what)
+
+
+def require_tensorflow_installed(what: str) -> None:
+    """Raise MissingPackageError unless TensorFlow is installed, whatever backend Keras runs on. Imports nothing."""
+    if find_spec("tensorflow") is None:
+        raise MissingPackageError(f"tensorflow is not installed{_needed(what)}: {_extra_of('tensorflow')}")
+
+
+def check_engine() -> None:
+    """Raise InputError if Keras is set to a backend that it does not have."""
+    engine = configured_engine()
+    if engine not in (*ENGINES, *WITHOUT_GRADIENTS):
+        raise refuse("KERAS_BACKEND (or the backend in ~/.keras/keras.json)", engine, " or ".join(ENGINES))
 
 
 def configured_engine() -> str:
@@ -112,10 +129,14 @@ def _needed(what: str) -> str:
     return f", which {what} needs" if what else ""
 
 
+def _extra_of(engine: str) -> str:
+    return install(ENGINES[engine]) + (", or [gpu]" if engine == "tensorflow" else "")
+
+
 def _engine_advice(missing: str) -> str:
     """What to do about a missing backend: use another that is installed, or install the extra."""
     installed = [name for name in ENGINES if name != missing and find_spec(name)]
-    command = install(ENGINES[missing]) + (", or [gpu]" if missing == "tensorflow" else "")
+    command = _extra_of(missing)
     if installed:
         return f"set KERAS_BACKEND={installed[0]}, which is installed, or {command}"
     if "KERAS_BACKEND" in os.environ and missing != "tensorflow":

@@ -23,6 +23,7 @@ from ..common.arguments import is_integer, positive_integer, value_range_of
 from ..common.devices import usable_cores
 from ..common.errors import InputError, refuse
 from ..common.files import new_files, open_regular, read_text, require_regular, write_json
+from ..common.packages import required
 from .images import JPEG, MAX_PIXELS, MAX_SIDE, PILLOW, PLAIN, UnreadableImageError
 from .labelled import PARTS, CorruptPictures, Ranges, Source
 from .value_range import with_value_range
@@ -174,17 +175,16 @@ class _Shards:
 
     def __init__(self, folder: Path, shard_bytes: int) -> None:
         self.folder, self.shard_bytes = folder, shard_bytes
+        self._tf = required("tensorflow", "pack")
         self.written: list[dict[str, Any]] = []
         self._writer: Any = None
         self._position = 0
 
     def add(self, content: bytes, labels: Sequence[int], name: str) -> tuple[int, int, int]:
         """Write a record; returns the shard's number, and the picture's offset and length within the shard."""
-        import tensorflow as tf
-
         if self._writer is None:
-            self._writer = tf.io.TFRecordWriter(os.fsencode(self._path()))
-        example = tf.train.Example()
+            self._writer = self._tf.io.TFRecordWriter(os.fsencode(self._path()))
+        example = self._tf.train.Example()
         feature = example.features.feature
         feature["image/encoded"].bytes_list.value.append(content)
         feature["image/class/label"].int64_list.value.extend(labels)

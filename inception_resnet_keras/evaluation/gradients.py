@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..common.errors import refuse
+from ..common.packages import configured_engine
+
 if TYPE_CHECKING:
     import keras
 
@@ -43,11 +46,10 @@ class ScoreGradient:
 
     @cached_property
     def _differentiate(self) -> Differentiate:
-        import keras
-
-        return {"tensorflow": self._by_tensorflow, "jax": self._by_jax, "torch": self._by_torch}[
-            keras.config.backend()
-        ]()
+        ways = {"tensorflow": self._by_tensorflow, "jax": self._by_jax, "torch": self._by_torch}
+        if (engine := configured_engine()) not in ways:
+            raise refuse("KERAS_BACKEND", engine, f"{' or '.join(ways)} here, because gradients are needed")
+        return ways[engine]()
 
     def _by_tensorflow(self) -> Differentiate:
         import tensorflow as tf
