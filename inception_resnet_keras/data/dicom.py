@@ -41,7 +41,9 @@ def read_dicom(stream: IO[bytes]) -> Image.Image:
     """Decode the first frame, as a picture of mode "RGB", or of mode "F" with the values to display.
 
     Modality values, such as Hounsfield units, are computed from the stored values. The first window (or VOI lookup
-    table) is applied and maps them to 0-255; without one, the modality values are kept. MONOCHROME1 is inverted.
+    table) is applied and maps them to 0-255, and MONOCHROME1 is inverted. Without one, the modality values are kept;
+    `info["inverted"]` is then True for MONOCHROME1, which must be inverted after it is scaled to 0-255: negated values
+    would lie in another range than those of MONOCHROME2 in the same data set.
 
     Raises:
         Exception: Any exception of pydicom, for a damaged file, or if a package for the compression is missing.
@@ -69,10 +71,9 @@ def read_dicom(stream: IO[bytes]) -> Image.Image:
         values = (values - limits[0]) * (255 / (limits[1] - limits[0]))
     else:
         shown = False
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        values = (255 - values) if shown else -values
-    image = Image.fromarray(values)
-    image.info["shown"] = shown
+    inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
+    image = Image.fromarray(255 - values if inverted and shown else values)
+    image.info["shown"], image.info["inverted"] = shown, inverted and not shown
     return image
 
 

@@ -120,8 +120,9 @@ def decode(
             file.draft("RGB", (round(2 * enough[1]), round(2 * enough[0])))
         if _is_deep_colour(file) and (value_range is not None or _rawmode(file) == _DEEP_OPAQUE_GREY):
             return _scaled_colour(_deep_colour(path, file, content), value_range or SIXTEEN_BITS)
-        white_is_zero = _tag(file, _PHOTOMETRIC) == _WHITE_IS_ZERO
-        return _rgb(_unsigned(ImageOps.exif_transpose(_pixels(file)), file), value_range, white_is_zero)
+        image = _pixels(file)
+        white_is_zero = _tag(file, _PHOTOMETRIC) == _WHITE_IS_ZERO or bool(image.info.get("inverted"))
+        return _rgb(_unsigned(ImageOps.exif_transpose(image), file), value_range, white_is_zero)
 
 
 @dataclass(frozen=True)

@@ -279,6 +279,10 @@ def test_dicom_files_without_a_window_in_colour_and_of_several_frames() -> None:
     assert depth.values == (2 * float(DEEP.min()) - 1024, 2 * float(DEEP.max()) - 1024)
     expected = np.clip((2 * DEEP.astype(np.float64) - 1024) * 255 / 4000, 0, 255)
     assert np.abs(read(content, (0, 4000))[..., 0] - expected).max() <= 0.5 + 1e-2
+    # Files of both polarities in one data set: each is scaled by the same range, and MONOCHROME1 is then inverted.
+    negative = content.replace(b"MONOCHROME2", b"MONOCHROME1")
+    assert read_depth(Path("picture"), negative) == depth
+    np.testing.assert_array_equal(read(negative, (0, 4000)), 255 - read(content, (0, 4000)))
     frames = np.stack([DEEP, DEEP[::-1]])
     several = dicom(frames, NumberOfFrames=2)
     np.testing.assert_array_equal(read(several, (0, 4095)), read(dicom(DEEP), (0, 4095)))

@@ -129,6 +129,8 @@ def test_a_command_that_cannot_be_given_is_none() -> None:
     assert repeated("evaluate", ["m"], given, defaults).endswith(
         "evaluate m --data 'd d' --crops 12 --classes c.txt --ema --positive=-1"
     )
+    ranged = repeated("evaluate", ["m"], {"data": "d", "value_range": (-1.0, 4095.0)}, {"value_range": None})
+    assert ranged.endswith("evaluate m --data d --value-range -1.0 4095.0")
     assert repeated("evaluate", ["m"], {**given, "classes": ["a", "b"]}, defaults) == ""
     assert repeated("evaluate", [lambda: None], given, defaults) == ""
 
