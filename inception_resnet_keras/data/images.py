@@ -50,6 +50,7 @@ _DEEP_INK = ("CMYK;16B", "CMYK;16L", "CMYK;16N")
 _PREMULTIPLIED = ("RGBa;16B", "RGBa;16L", "RGBa;16N")
 _BITS, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 258, 262, 284, 339  # TIFF tags
 _WHITE_IS_ZERO, _SEPARATE, _UNSIGNED, _SIGNED = 0, 2, 1, 2  # values of these tags
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TOO_LARGE = f"at most {MAX_PIXELS:,} pixels, and {MAX_SIDE:,} of width and of height, are read; make it smaller first"
 
 
@@ -143,7 +144,8 @@ class Depth:
 def read_depth(path: Path, content: bytes | None = None) -> Depth:
     """The depth of a picture, which is decoded if it has more than 8 bits. Raises the errors of `decode`."""
     with open_image(path, content) as file:
-        pages = file.format in ("TIFF", "DICOM") and bool(getattr(file, "is_animated", False))
+        # A JPEG with a preview or a second view, as phones write them, is one picture to its user.
+        pages = file.format != "MPO" and bool(getattr(file, "is_animated", False))
         if _is_deep_colour(file):
             colour = _deep_colour(path, file, content)[..., :3]
             return Depth((float(colour.min()), float(colour.max())), True, pages)
@@ -293,7 +295,10 @@ def open_image(path: Path, content: bytes | None = None) -> Iterator[Image.Image
     except IsADirectoryError:
         raise UnreadableImageError(path, "is a folder, not a picture") from None
     except Image.UnidentifiedImageError:
-        if _starts_as_tiff(path, content):
+        start = _start(path, content)
+        if not start:
+            raise UnreadableImageError(path, "is empty") from None
+        if start in _TIFF_STARTS:
             reason = (
                 "is a TIFF file that is damaged or of an unsupported kind; save it as 8-, 16- or 32-bit grey, or as 8- "
                 "or 16-bit RGB"
@@ -312,9 +317,10 @@ def _image_of(stream: IO[bytes]) -> Image.Image:
     return _DicomImage(stream) if dicom.is_dicom(start) else Image.open(stream, formats=FORMATS)
 
 
-def _starts_as_tiff(path: Path, content: bytes | None) -> bool:
+def _start(path: Path, content: bytes | None) -> bytes:
+    """The first four bytes of a file."""
     with _opened(path, content) as stream:
-        return stream.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+        return stream.read(4)
 
 
 def _opened(path: Path, content: bytes | None) -> IO[bytes]:

@@ -203,7 +203,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     for name, reason in [
         ("a.png", "not a JPEG"),
-        ("empty.jpg", "not a JPEG"),
+        ("empty.jpg", "is empty"),
         ("none.png", "no such file"),
         (".", "folder"),
     ]:

@@ -115,6 +115,14 @@ def test_tiff_files_of_8_bits_are_read_as_any_picture_and_the_first_page_is_take
     np.testing.assert_array_equal(read_image(file)[..., 0], pages[0])
     notes = file_range_notes([str(file), str(tmp_path / "missing.tif")], None, given=False)
     assert notes == ["1 file has several pages or frames, of which the first is read"]
+    first, second = (Image.fromarray(page) for page in pages[:2])
+    for suffix in ("gif", "webp", "png"):
+        first.save(tmp_path / f"moving.{suffix}", save_all=True, append_images=[second])
+    phone = tmp_path / "phone.jpg"  # with a second view, such as a preview
+    first.save(phone, "MPO", save_all=True, append_images=[second])
+    files = [*map(str, tmp_path.glob("moving.*")), str(phone)]
+    notes = file_range_notes(files, None, given=False)
+    assert notes == ["3 files have several pages or frames, of which the first is read"]
     inverted = tiff(pages[0], photometric="miniswhite")
     np.testing.assert_array_equal(read(inverted)[..., 0], 255 - pages[0])
 
