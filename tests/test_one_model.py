@@ -20,6 +20,7 @@ from PIL import Image
 import inception_resnet_keras as irk
 from inception_resnet_keras import networks
 from inception_resnet_keras.bench import engines
+from inception_resnet_keras.bench.run import Plan
 from inception_resnet_keras.evaluation.explain import explain_files
 from inception_resnet_keras.models.open import open_model
 from inception_resnet_keras.models.runtimes import open_runtime
@@ -229,8 +230,8 @@ def test_bench(built: keras.Model, suffix: str, expected: np.ndarray, tmp_path: 
     built.save(tmp_path / f"model{suffix}")
     contender = engines.parse(str(tmp_path / f"model{suffix}"))
     size = (tiny.SIDE, tiny.SIDE)
-    [files] = engines.make_files([contender], tmp_path / "files", size, {})
-    engine = engines.KerasEngine(contender, files.model, engines.Setting(size=size))
+    [files] = engines.make_files(contender, tmp_path, size, [])
+    engine = engines.KerasEngine(contender, files.model, Plan(contenders=(contender,), size=size))
 
     def run(images: np.ndarray) -> np.ndarray:
         return np.asarray(engine.fetch(engine.forward(engine.load(images))))

@@ -7,9 +7,12 @@ nothing heavy, because `bench --help` prints what contenders may be.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -17,6 +20,7 @@ from .. import networks
 from ..common.arguments import nearest, one_of
 from ..common.errors import InputError
 from ..deploy.formats import FORMATS
+from ..networks.trace import trace
 
 if TYPE_CHECKING:
     import keras
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
     from ..deploy.prepare import ExportableModel
     from ..training.trouble import MemoryMeter
+    from .run import Plan
 
 APPLICATIONS, TIMM = "keras-applications", "timm:"
 OPTIMIZED, APART = "optimized", "apart"  # forms of a Keras model in inference
@@ -33,7 +38,6 @@ TIMM_NETWORKS = ("inception_resnet_v2", "inception_v4")
 IN_TENSORFLOW, IN_TORCH = ("graph", "xla"), ("eager", "compile")
 IN_KERAS = (*IN_TENSORFLOW, *FORMATS)  # the engines of a Keras model, those that need an export included
 OF_KERAS = ("network", "applications", "file")  # the kinds of contenders that Keras runs or exports
-ALIASES = {"onnxruntime": "onnx", "savedmodel": "saved_model"}  # other names of engines
 # The precisions of each engine, the default first.
 PRECISIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(IN_TENSORFLOW, ("float32", "tf32", "mixed_bfloat16", "mixed_float16")),
@@ -73,22 +77,17 @@ class Contender:
         return ("inception_resnet_v2" if self.kind == "applications" else name), variant or "slim"
 
     @property
-    def trainable(self) -> bool:
-        """Whether training steps are timed: only for named networks as built, in Keras or PyTorch."""
-        return self.table != ("", "") and self.form not in (OPTIMIZED, APART) and self.engine not in FORMATS
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that are timed: "training" only for named networks as built, in Keras or PyTorch.
 
-    @property
-    def inferring(self) -> bool:
-        """Whether inference is timed: not for forms of training, which are the same network in inference."""
-        return self.form not in (FIT, PLAIN)
+        Forms of training have no "inference", because they are the same network there.
+        """
+        trainable = self.table != ("", "") and self.form not in (OPTIMIZED, APART) and self.engine not in FORMATS
+        return ("inference",) * (self.form not in (FIT, PLAIN)) + ("training",) * trainable
 
 
 def parse(text: str) -> Contender:
-    """Parse a contender.
-
-    Raises:
-        InputError: A part of the text is wrong; the message names the part and what it may be.
-    """
+    """Parse a contender. Raises InputError that names the part of the text that is wrong, and what it may be."""
     what, at, how = text.rpartition("@")
     if not at or "/" in how or "\\" in how or Path(text).exists():  # a folder's name may contain an @
         what, how = text, ""
@@ -96,7 +95,7 @@ def parse(text: str) -> Contender:
     form = next((form for form in FORMS if what.endswith(f"+{form}")), "")
     argument = f"contender {text!r}"
     kind, what, engines = _subject(argument, what.removesuffix(f"+{form}") if form else what)
-    engine = one_of(f"{argument}: engine", ALIASES.get(engine, engine) or engines[0], engines)
+    engine = one_of(f"{argument}: engine", engine or engines[0], engines)
     precisions = ("",) if kind == "exported" else PRECISIONS[engine]
     precision = one_of(f"{argument}: precision", precision or precisions[0], precisions)
     if form and engine not in IN_TENSORFLOW:
@@ -135,8 +134,7 @@ def _subject(argument: str, what: str) -> tuple[str, str, tuple[str, ...]]:
 
 # Files: weights that behave like trained ones, reference outputs, exports.
 CHECKED, CALIBRATED = 8, 64  # numbers of images for the comparison of outputs, and for the calibration of int8
-
-
+PICTURES = "pictures"  # the folder of these images
 Made = TypeVar("Made")
 
 
@@ -146,124 +144,99 @@ class Files(NamedTuple):
     Attributes:
         model: The file or folder that its engine opens.
         reference: An .npz with `images` and the network's `outputs` in float32 on the CPU; None without a reference.
-        macs: Multiply-adds per image, 0 if unknown; None if they are not counted yet.
+        macs: Multiply-adds per image, 0 if unknown.
     """
 
-    model: str = ""
+    model: str
     reference: str | None = None
-    macs: int | None = None
+    macs: int = 0
 
 
-def make_files(
-    contenders: Sequence[Contender], folder: Path, size: tuple[int, int], others: Mapping[str, Path]
-) -> Iterator[Files]:
-    """Write the files that contenders of one network need, and yield those of each contender.
+def make_files(contender: Contender, folder: Path, size: tuple[int, int], models: Sequence[str]) -> Iterator[Files]:
+    """Write the files of a contender that no earlier one of the same network has written, and yield them.
 
-    Args:
-        contenders: The contenders.
-        folder: The network's folder; its parent holds the images.
-        size: (height, width) of the images.
-        others: The folders of all Keras files, by file.
+    An export is compared with the model that it was made from, if this is beside it or among `models`, the Keras files
+    of all contenders. folder: The folder of all contenders' files. size: (height, width) of the images.
     """
-    for contender in contenders:
-        gc.collect()  # free the models of the previous contender
-        yield (_exported_files if contender.kind == "exported" else _files)(contender, folder, size, others)
+    from ..deploy.export import export_model
+    from ..models.runtimes import open_runtime
+
+    if contender.kind == "exported":
+        card = open_runtime(contender.what).card
+        if card.size != size:
+            raise InputError(f"it takes images of {sides(card.size)}: give this as --size")
+        made = Files(contender.what)
+        for model in (str(Path(contender.what).parent), *models):
+            with suppress(InputError, ImportError):  # not a Keras model, or of another size
+                files, weights_sha256 = _network_files(replace(contender, kind="file", what=model), folder, size)
+                if weights_sha256 == getattr(card, "weights_sha256", None):
+                    made = files._replace(model=contender.what)
+                    break
+        yield made
+        return
+    made, _ = _network_files(contender, folder, size)
+    if contender.engine in FORMATS:
+        name = f"{contender.engine}_{contender.precision}{FORMATS[contender.engine].suffix}"
+        exported = Path(str(made.reference)).with_name(name)
+        # The bounds of `export_model` are for trained networks; here `compare_outputs` decides.
+        options: dict[str, Any] = {"precision": contender.precision, "max_difference": 1e9, "min_agreement": 0.0}
+        options |= {"calibrate": folder / PICTURES} if contender.precision == "int8" else {}
+        of_any_pixels(partial(export_model, made.model, exported, FORMATS[contender.engine].name, size=size, **options))
+        made = made._replace(model=str(exported))
+    yield made
 
 
-def _files(contender: Contender, folder: Path, size: tuple[int, int], others: Mapping[str, Path]) -> Files:
-    """Write weights and reference, unless an earlier contender of the network has done so, and the export."""
+def _network_files(contender: Contender, folder: Path, size: tuple[int, int]) -> tuple[Files, str]:
+    """The model and the reference of a contender's network, and the SHA-256 of its weights; "" for timm."""
     import numpy as np
 
     from ..data.benchmark import write_pictures
     from ..data.images import read_image
-    from ..deploy.export import export_model
-    from ..models.model_file import read_card_if_any
+    from ..models.open import find_keras_file
 
-    pictures = folder.parent / "pictures"
-    source, reference = folder / ("model.pt" if contender.kind == "timm" else "model.keras"), folder / "reference.npz"
-    if contender.kind == "file":
-        source = keras_file(contender.what) or source
-        read_card_if_any(source)  # report a damaged file before Keras is imported
+    source = find_keras_file(Path(contender.what)) if contender.kind == "file" else None
+    own = folder / sha256(os.fsencode(source or contender.what)).hexdigest()[:16]
+    source = source or own / ("model.pt" if contender.kind == "timm" else "model.keras")
+    pictures, reference = folder / PICTURES, own / "reference.npz"
     # The reference outputs, on images that are written once for all networks.
     if not reference.exists():
-        folder.mkdir(exist_ok=True)
+        own.mkdir(exist_ok=True)
         if not pictures.exists():
             write_pictures(pictures, CHECKED + CALIBRATED)
         files = sorted(pictures.glob("*/*.jpg"))[:: (CHECKED + CALIBRATED) // CHECKED][:CHECKED]
         images = np.stack([read_image(file, size) for file in files]).astype(np.float32)
         compute = _torch_outputs if contender.kind == "timm" else _keras_outputs
-        outputs, macs = compute(contender, source, images)
-        np.savez(reference, images=images, outputs=outputs, macs=macs)
+        np.savez(reference, images=images, **compute(contender, source, images))
     with np.load(reference) as arrays:
-        macs = int(arrays["macs"])
-    if contender.engine not in FORMATS:
-        return Files(str(source), str(reference), macs)
-    exported = folder / f"{contender.engine}_{contender.precision}{FORMATS[contender.engine].suffix}"
-    # The bounds of `export_model` are for trained networks; here `compare_outputs` decides.
-    options: dict[str, Any] = {"precision": contender.precision, "max_difference": 1e9, "min_agreement": 0.0}
-    options |= {"calibrate": pictures} if contender.precision == "int8" else {}
-    make = partial(export_model, source, exported, FORMATS[contender.engine].name, size=size, **options)
-    of_any_pixels(lambda preprocessing: make(preprocessing=preprocessing))
-    return Files(str(exported), str(reference), macs)
-
-
-def _exported_files(contender: Contender, folder: Path, size: tuple[int, int], others: Mapping[str, Path]) -> Files:
-    """An export, with the reference of its model, which is the Keras file beside it or that of another contender."""
-    from ..models.model_file import read_card_if_any
-    from ..models.runtimes import open_runtime
-
-    path = Path(contender.what)
-    card = open_runtime(path).card
-    if card.size != size:
-        raise InputError(f"it takes images of {sides(card.size)}: give this as --size")
-    beside = keras_file(str(path.parent))
-    for file, place in {**({str(beside): folder} if beside else {}), **others}.items():
-        own = read_card_if_any(Path(file)) if Path(file).suffix == ".keras" else None
-        if own is not None and all(getattr(own, name) == getattr(card, name) for name in SAME_MODEL):
-            engine = IN_KERAS[0]
-            made = _files(Contender("file", file, engine, PRECISIONS[engine][0]), others.get(file, place), size, others)
-            return made._replace(model=contender.what)
-    return Files(contender.what, None, 0)
-
-
-SAME_MODEL = ("network", "variant", "classes", "size", "thresholds")  # the parts of a card that an export keeps
-
-
-def keras_file(what: str) -> Path | None:
-    """The Keras file that a path refers to; None if it refers to none."""
-    from ..models.open import find_keras_file
-
-    try:
-        return find_keras_file(Path(what))
-    except InputError:
-        return None
+        return Files(str(source), str(reference), int(arrays["macs"])), str(arrays["weights_sha256"])
 
 
 def sides(size: tuple[int, int]) -> str:
     return "×".join(map(str, size))
 
 
-def own_sizes(contenders: Sequence[Contender]) -> Iterator[tuple[int, int] | None]:
-    """Yield the (height, width) of each file; None if it takes any size or cannot be opened."""
+def own_size(contenders: Sequence[Contender]) -> Iterator[tuple[int, int] | None]:
+    """Yield the (height, width) of the files; None if they take any size. Raises InputError if sizes differ."""
     from ..models.model_file import load_keras_model, read_card_if_any
+    from ..models.open import find_keras_file
     from ..models.runtimes import open_runtime
     from ..networks.recognise import image_size
 
+    found: dict[Any, str] = {}
     for contender in contenders:
-        try:
-            if contender.kind == "exported":
-                height, width = open_runtime(contender.what).card.size
-            else:
-                file = keras_file(contender.what) or Path(contender.what)
-                card = read_card_if_any(file)
-                height, width = card.size if card else image_size(load_keras_model(file))
-            yield (height, width) if height and width else None
-        except (InputError, ImportError):  # reported later, as the failure of this contender
-            yield None
+        with suppress(InputError, ImportError):  # reported later, as the failure of this contender
+            file = find_keras_file(Path(contender.what)) or Path(contender.what)
+            card = open_runtime(file).card if contender.kind == "exported" else read_card_if_any(file)
+            size = tuple(card.size if card else image_size(load_keras_model(file)))
+            found |= {size: contender.what} if all(size) else {}
+    if len(found) > 1:
+        takes = " and ".join(f"{what} of {sides(size)}" for size, what in found.items())
+        raise InputError(f"{takes}; contenders are compared on images of one size: run bench for each size")
+    yield next(iter(found), None)
 
 
-def _keras_outputs(contender: Contender, source: Path, images: np.ndarray) -> tuple[np.ndarray, int]:
-    """Build and save a named network; then open it like any other file, for its outputs and multiply-adds."""
+def _keras_outputs(contender: Contender, source: Path, images: np.ndarray) -> dict[str, Any]:
+    """Build and save a named network; then open it like any other file, for the arrays of its reference."""
     import keras
     import tensorflow as tf
 
@@ -278,59 +251,47 @@ def _keras_outputs(contender: Contender, source: Path, images: np.ndarray) -> tu
     elif contender.kind == "network":
         options |= {"include_preprocessing": True, "dtype": "float32"}
         imitate_training(build(networks.find(*contender.table), **options), images).save(source)
-    model = open_keras(contender, source, images.shape[1:3]).reference
-    forward = tf.function(lambda x: model(x, training=False), autograph=False)
-    return forward(tf.constant(images)).numpy(), multiply_adds(forward, images.shape)
+    opened = open_keras(contender, source, images.shape[1:3])
+    forward = tf.function(lambda x: opened.reference(x, training=False), autograph=False)
+    outputs, macs = forward(tf.constant(images)).numpy(), multiply_adds(forward, images.shape)
+    return {"outputs": outputs, "macs": macs, "weights_sha256": opened.card.weights_sha256}
 
 
 def open_keras(contender: Contender, file: Path, size: tuple[int, int], policy: str = "float32") -> ExportableModel:
-    """Open any Keras model in a dtype policy, with its `reference` in float32.
-
-    Raises:
-        InputError: The model does not take images of this size.
-    """
+    """Open any Keras model that takes images of this size, in a dtype policy; its `reference` is in float32."""
     from ..deploy.prepare import prepare
 
-    options: dict[str, Any] = {
-        "class_names": None,
-        "optimize": contender.form in (OPTIMIZED, APART),
-        "join_siblings": contender.form != APART,
-        "policy": policy,
-        "size": size,
-    }
-    return of_any_pixels(lambda preprocessing: prepare(file, "float32", **options, preprocessing=preprocessing))
+    optimize, join = contender.form in (OPTIMIZED, APART), contender.form != APART
+    options: dict[str, Any] = {"class_names": None, "optimize": optimize, "join_siblings": join, "policy": policy}
+    return of_any_pixels(partial(prepare, file, "float32", size=size, **options))
 
 
-def of_any_pixels(make: Callable[[Any], Made]) -> Made:
-    """`make(None)`, which measures the pixel range; if that fails, `make("none")`, as speed does not depend on it."""
+def of_any_pixels(make: Callable[..., Made]) -> Made:
+    """Call `make` so that it measures the pixel range; if that fails, without one, as speed does not depend on it."""
     try:
-        return make(None)
+        return make(preprocessing=None)
     except InputError as error:
         if "preprocessing" not in str(error):
             raise
-    return make("none")
+    return make(preprocessing="none")
 
 
-def _torch_outputs(contender: Contender, source: Path, images: np.ndarray) -> tuple[np.ndarray, int]:
+def _torch_outputs(contender: Contender, source: Path, images: np.ndarray) -> dict[str, Any]:
     import timm
     import torch
 
     torch.manual_seed(0)
     network = timm.create_model(contender.what.removeprefix(TIMM), pretrained=False)
     pixels = torch.from_numpy(images / 127.5 - 1).permute(0, 3, 1, 2)
-    counts: list[int] = []
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0  # in PyTorch, the weight of the new statistics
     with torch.no_grad():
         network.train()(pixels)
-        for module in network.modules():
-            if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
-                # Each output value is an inner product with one filter.
-                module.register_forward_hook(lambda of, _, out: counts.append(out[0].numel() * of.weight[0].numel()))
         outputs = network.eval()(pixels).softmax(dim=1).numpy()
     torch.save(network.state_dict(), source)
-    return outputs, sum(counts)
+    nodes = trace(networks.find(*contender.table), images.shape[1:3])  # the same network
+    return {"outputs": outputs, "macs": sum(node.macs or 0 for node in nodes), "weights_sha256": ""}
 
 
 # The largest difference that rounding can cause at the depth of these networks. Measured on a CPU with ResNet-v2 slim:
@@ -370,46 +331,21 @@ def synthetic(batch: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray
     return np.random.default_rng(0).random((batch, *size, 3), np.float32) * np.float32(255), np.arange(batch)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """How contenders run.
-
-    Attributes:
-        size: (height, width) of the images.
-        device: "cpu" or "gpu".
-        threads: The number of threads that a contender computes with; None for its default.
-        steps: The number of training steps per call.
-    """
-
-    size: tuple[int, int] = (299, 299)
-    device: str = "cpu"
-    threads: int | None = None
-    steps: int = 1
-
-    @property
-    def on_gpu(self) -> bool:
-        return self.device == "gpu"
-
-
 class Engine:
     """The base of all engines, which runs an exported model with its own library, without TensorFlow or Keras."""
 
-    def __init__(self, contender: Contender, model: str, setting: Setting) -> None:
-        self.contender, self.model, self.setting = contender, Path(model), setting
-        self.size, self.on_gpu, self.precision = setting.size, setting.on_gpu, contender.precision
+    def __init__(self, contender: Contender, model: str, plan: Plan) -> None:
+        self.contender, self.model, self.plan = contender, Path(model), plan
+        self.size, self.on_gpu, self.precision = plan.size, plan.on_gpu, contender.precision
 
     @cached_property
     def forward(self) -> Callable[[Any], Any]:
         """A function that starts to compute the outputs for loaded pixels, and returns a handle."""
         from ..models.runtimes import open_runtime
 
-        runtime = open_runtime(self.model, threads=self.setting.threads)
+        runtime = open_runtime(self.model, threads=self.plan.threads)
         self.precision = getattr(runtime.card, "precision", self.precision)  # the precision of the export
         return runtime.run
-
-    def multiply_adds(self) -> int:
-        """The multiply-adds per image of the trained model; 0 if unknown."""
-        return 0
 
     def load(self, images: np.ndarray) -> Any:
         """Move pixels of 0-255, (n, height, width, 3), to the device."""
@@ -433,15 +369,15 @@ class Engine:
 class KerasEngine(Engine):
     """A Keras model on TensorFlow, in graph mode or compiled by XLA."""
 
-    def __init__(self, contender: Contender, model: str, setting: Setting) -> None:
-        super().__init__(contender, model, setting)
+    def __init__(self, contender: Contender, model: str, plan: Plan) -> None:
+        super().__init__(contender, model, plan)
         import tensorflow as tf
 
         from ..common.devices import use_gpus
         from ..models.runtimes import use_threads
 
-        if setting.threads:
-            use_threads(setting.threads)
+        if plan.threads:
+            use_threads(plan.threads)
         self.tf, self.xla = tf, contender.engine == "xla"
         self.policy = contender.precision if contender.precision.startswith("mixed_") else "float32"
         tf.config.experimental.enable_tensor_float_32_execution(contender.precision != "float32")
@@ -450,9 +386,7 @@ class KerasEngine(Engine):
 
     @cached_property
     def forward(self) -> Callable[[Any], Any]:
-        opened = open_keras(self.contender, self.model, self.size, self.policy)
-        model = opened.exported
-        del opened
+        model = open_keras(self.contender, self.model, self.size, self.policy).exported
         gc.collect()  # free the copies that it was made from
         return self.tf.function(lambda images: model(images, training=False), autograph=False, jit_compile=self.xla)
 
@@ -463,28 +397,19 @@ class KerasEngine(Engine):
     def fetch(self, handle: Any) -> np.ndarray | None:
         import numpy as np
 
-        if isinstance(handle, dict):  # the logs of `fit`
-            handle = handle["loss"]
         found: np.ndarray = handle.numpy()
         if not np.isfinite(found).all():
             raise InputError("its outputs or its loss are not finite")
         return found
 
-    def multiply_adds(self) -> int:
-        from ..models.multiply_adds import multiply_adds
-
-        model, takes = self.trained, (1, *self.size, 3)
-        return multiply_adds(self.tf.function(lambda images: model(images, training=False), autograph=False), takes)
-
     def training(self, batch: int) -> Step:
-        """A function that runs the optimizer step of `train`, `Setting.steps` of them, or a step of Keras's `fit`."""
+        """A function that runs an optimizer step: that of `train`, or that of Keras's `fit`."""
         import keras
 
         images, labels = map(self.load, synthetic(batch, self.size))
         if self.contender.kind == "applications":
             keras.config.set_dtype_policy(self.policy)
             model = keras.applications.InceptionResNetV2(weights=None, input_shape=(*self.size, 3))
-            self.trained = model
             return self._fit(model, keras.optimizers.Adam(RATE), images / 127.5 - 1, labels)
 
         from ..training.cluster import make_strategy
@@ -497,33 +422,30 @@ class KerasEngine(Engine):
         config = replace(config, schedule="constant", warmup=0.0, learning_rate=RATE)
         config = replace(config, precision=self.policy, jit=self.xla)
         session = Session(config, list(map(str, range(1000))), 1000, 0.99, make_strategy(config))
-        self.trained = session.model
         if self.contender.form == FIT:
             return self._fit(session.model, session.optimizer, images, labels)
-        stepper = session.stepper
-        if self.contender.form == PLAIN:
-            stepper = Stepper(session.model, session.optimizer, config, session.strategy, fused=False)
-        if self.setting.steps > 1:
-            return lambda: stepper.repeat(images, labels, self.tf.constant(self.setting.steps))
+        fused = self.contender.form != PLAIN
+        stepper = Stepper(session.model, session.optimizer, config, session.strategy, fused=fused)
         return lambda: stepper.step(images, labels, 0)
 
     def _fit(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, images: Any, labels: Any) -> Step:
         """The function that `fit` calls for every batch, without callbacks."""
         model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=self.xla)
-        model.make_train_function()
-        return partial(model.train_function, iter(self.tf.data.Dataset.from_tensors((images, labels)).repeat()))
+        train = model.make_train_function()
+        batches = iter(self.tf.data.Dataset.from_tensors((images, labels)).repeat())
+        return lambda: train(batches)["loss"]
 
 
 class TorchEngine(Engine):
     """timm's networks on PyTorch with the usual optimisations: channels last, AMP, eager or compiled."""
 
-    def __init__(self, contender: Contender, model: str, setting: Setting) -> None:
-        super().__init__(contender, model, setting)
+    def __init__(self, contender: Contender, model: str, plan: Plan) -> None:
+        super().__init__(contender, model, plan)
         import timm
         import torch
 
-        if setting.threads:
-            torch.set_num_threads(setting.threads)
+        if plan.threads:
+            torch.set_num_threads(plan.threads)
         self.torch, self.device = torch, torch.device("cuda" if self.on_gpu else "cpu")
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = contender.precision != "float32"
         torch.backends.cudnn.benchmark = True
@@ -532,8 +454,7 @@ class TorchEngine(Engine):
         self.network = network.to(self.device, memory_format=torch.channels_last).eval()
         mixed = contender.precision == "bfloat16"
         self.autocast = partial(torch.autocast, self.device.type, dtype=torch.bfloat16, enabled=mixed)
-        compiled = contender.engine == "compile"
-        self.logits = torch.compile(self.network, dynamic=False) if compiled else self.network
+        self.logits = torch.compile(self.network, dynamic=False) if contender.engine == "compile" else self.network
 
     @cached_property
     def forward(self) -> Callable[[Any], Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..common.console import cell, say
-from ..common.files import replacing
 from .engines import sides
 from .run import PEAKS
 
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 # The multiply-adds of a task relative to inference: training also computes gradients of maps and of kernels.
 PASSES = {"inference": 1, "training": 3}
-TITLES = {"inference": "inference", "training": "training steps"}
 
 
 def make_rows(result: Mapping[str, Any]) -> list[Row]:
@@ -33,15 +30,15 @@ def make_rows(result: Mapping[str, Any]) -> list[Row]:
     """
     # Collect the turns of each contender by round.
     names, peak = result["plan"]["contenders"], result["peak"]
-    turns: dict[tuple[str, int, str], dict[int, Row]] = {}
+    turns: dict[tuple[str, int, str], list[Row]] = {}
     for turn in result["turns"]:
-        turns.setdefault((turn["task"], turn["batch"], turn["contender"]), {})[turn["round"]] = turn
-    times = {key: {n: float(np.median(turn["seconds"])) for n, turn in own.items()} for key, own in turns.items()}
+        turns.setdefault((turn["task"], turn["batch"], turn["contender"]), []).append(turn)
+    times = {key: {turn["round"]: float(np.median(turn["seconds"])) for turn in own} for key, own in turns.items()}
     rows = []
     for (task, batch, name), own in turns.items():
         rounds, baseline = times[task, batch, name], times.get((task, batch, names[0]), {})
-        every = np.concatenate([turn["seconds"] for turn in own.values()])
-        starts = [turn["startup_seconds"] for turn in own.values() if "startup_seconds" in turn]
+        every = np.concatenate([turn["seconds"] for turn in own])
+        starts = [turn["startup_seconds"] for turn in own if "startup_seconds" in turn]
         macs = (result["contenders"][name].get("macs") or 0) * PASSES[task]
         row: Row = {"task": task, "batch": batch, "contender": name, "calls": len(every), "round_seconds": rounds}
         row |= {"seconds": _spread(rounds.values()), "p95_seconds": float(np.percentile(every, 95))}
@@ -50,8 +47,8 @@ def make_rows(result: Mapping[str, Any]) -> list[Row]:
         }
         row["ratio"] = _spread(baseline[n] / seconds for n, seconds in rounds.items() if n in baseline)
         row["share_of_peak"] = macs * row["images_per_second"]["median"] / peak if macs and peak else None
-        row["peak_memory"] = max(turn["peak_memory"] for turn in own.values())
-        row["first_call_seconds"] = float(np.median([turn["first_call_seconds"] for turn in own.values()]))
+        row["peak_memory"] = max(turn["peak_memory"] for turn in own)
+        row["first_call_seconds"] = float(np.median([turn["first_call_seconds"] for turn in own]))
         row["startup_seconds"] = float(np.median(starts)) if starts else None
         rows.append(row)
     return sorted(rows, key=lambda row: (row["task"], row["batch"], row["seconds"]["median"]))
@@ -73,66 +70,64 @@ BUSY = 0.5  # if the load before the run is more than this share of the cores, a
 
 
 def make_notes(report: Mapping[str, Any]) -> list[str]:
-    """Notes on the reliability of the figures, one sentence each; none for a quiet run.
+    """Notes on the reliability of a result's `rows`, one sentence each; none for a quiet run."""
+    load, cores = report["machine"]["load_average"], report["machine"]["cores"]
+    busy = f"other programs ran at the start: a load of {load:.1f} on {cores} cores in the minute before"
+    notes = [f"{title}: {note}" for title, rows in _panels(report) for note in _panel_notes(report, rows)]
+    return [busy] * (load > BUSY * cores) + notes
 
-    report: A benchmark's result, with `rows`.
-    """
-    machine, baseline = report["machine"], report["plan"]["contenders"][0]
-    notes, load = [], machine["load_average"]
-    if load > BUSY * machine["cores"]:
-        notes.append(
-            f"other programs were running at the start: a load of {load:.1f} on {machine['cores']} cores in the minute "
-            "before"
-        )
-    for title, rows in _panels(report):
-        # Without the baseline, or with a single round, there is little to compare.
+
+def _panel_notes(report: Mapping[str, Any], rows: list[Row]) -> Iterator[str]:
+    """What can be trusted in the figures of one task and batch size."""
+    baseline, most = report["plan"]["contenders"][0], max(len(row["round_seconds"]) for row in rows)
+    if all(row["ratio"] is None for row in rows):
         reasons = report["contenders"][baseline]["failures"]
         reason = reasons.get("preparation") or reasons.get("{task} {batch}".format(**rows[0]))
-        if all(row["ratio"] is None for row in rows):
-            why = f"the baseline {baseline} failed: {reason}" if reason else f"{baseline} was not measured"
-            notes.append(f"{title}: no ratios, because {why}")
-        if all(len(row["round_seconds"]) == 1 for row in rows):
-            notes.append(
-                f"{title}: a single round does not show noise, so small differences may be chance: use --rounds 5"
-            )
-            continue
-        # In a noisy run, ratios within rounds are more reliable than times, and an order that every round shows most.
-        if (noise := _noise(rows)) > NOISY:
-            ratios = [row["ratio"] for row in rows if row["ratio"]]
-            widest = max((each["high"] / each["low"] - 1 for each in ratios), default=math.inf)
-            holds = f"; ratios, which compare times within rounds, differ by up to {widest:.0%}" if ratios else ""
-            notes.append(
-                f"{title}: noisy: a contender's times differ by up to {noise:.0%} between rounds, and so may ms, "
-                f"images/s and shares of the peak{holds}"
-            )
-            faster, slower = (
-                [row["contender"] for row in rows if row["ratio"] and certain(row["ratio"])]
-                for certain in (lambda ratio: ratio["low"] > 1, lambda ratio: ratio["high"] < 1)
-            )
-            for names, what in ((faster, "faster"), (slower, "slower")):
-                if names:
-                    notes.append(f"{title}: nevertheless {what} than {baseline} in every round: {', '.join(names)}")
-        # Neighbours whose order differs between rounds.
-        for one, other in pairwise(rows):
-            if _are_close(one["round_seconds"], other["round_seconds"]):
-                pair = f"{one['contender']} and {other['contender']}"
-                notes.append(f"{title}: {pair} cannot be ranked: each was faster in some round")
-    return notes
+        why = f"the baseline {baseline} failed: {reason}" if reason else f"{baseline} was not measured"
+        yield f"no ratios, because {why}"
+    if most == 1:
+        yield "a single round does not show noise, so small differences may be chance: use --rounds 5"
+        return
+    # A contender that fails later keeps its first rounds.
+    for row in rows:
+        if (count := len(row["round_seconds"])) < most:
+            also = ", and so were all ratios" if row["contender"] == baseline else ""
+            yield f"{row['contender']} was measured in only {count} of {most} rounds{also}"
+    # In a noisy run, ratios within rounds are more reliable than times, and an order that every round shows most.
+    ratios = {row["contender"]: row["ratio"] for row in rows if row["ratio"] and row["contender"] != baseline}
+    if (noise := _noise(rows)) > NOISY:
+        widest = max((ratio["high"] / ratio["low"] - 1 for ratio in ratios.values()), default=0)
+        holds = f"; ratios, which compare times within rounds, differ by up to {widest:.0%}" if ratios else ""
+        yield (
+            f"noisy: a contender's times differ by up to {noise:.0%} between rounds, and so may ms, images/s and "
+            f"shares of the peak{holds}"
+        )
+        for what, certain in (("faster", lambda of: of["low"] > 1), ("slower", lambda of: of["high"] < 1)):
+            if names := [name for name, ratio in ratios.items() if certain(ratio)]:
+                yield f"nevertheless {what} than {baseline} in every round: {', '.join(names)}"
+    # Neighbours whose order differs between rounds.
+    for one, other in pairwise(rows):
+        if why := _why_unranked(one["round_seconds"], other["round_seconds"]):
+            yield f"{one['contender']} and {other['contender']} cannot be ranked: {why}"
 
 
 def _noise(rows: Iterable[Row]) -> float:
     return max(row["seconds"]["high"] / row["seconds"]["low"] - 1 for row in rows)
 
 
-def _are_close(one: Mapping[int, float], other: Mapping[int, float]) -> bool:
-    """Whether the contender with the lower median was slower in any round that both have."""
-    return any(one[number] > other[number] for number in one.keys() & other.keys())
+def _why_unranked(one: Mapping[int, float], other: Mapping[int, float]) -> str:
+    """Why the order of two contenders is uncertain; "" if the one with the lower median was never slower."""
+    common = one.keys() & other.keys()
+    lost = sum(one[number] > other[number] for number in common)
+    if common and not lost:
+        return ""
+    return "each was faster in some round" if lost < len(common) else "they were measured in different rounds"
 
 
 def _panels(report: Mapping[str, Any]) -> Iterator[tuple[str, list[Row]]]:
     """Yield the title and the rows of each task and batch size."""
     for (task, batch), rows in groupby(report["rows"], key=lambda row: (row["task"], row["batch"])):
-        yield f"{TITLES[task]} at batch {batch}", list(rows)
+        yield f"{'training steps' if task == 'training' else task} at batch {batch}", list(rows)
 
 
 def show(report: Mapping[str, Any], console: Console) -> None:
@@ -177,19 +172,17 @@ def _ratio(row: Row) -> str:
 
 
 def _cells(row: Row, check: Mapping[str, float] | None, peak: str) -> dict[str, str]:
-    def cell(template: str, value: float | None, times: float = 1) -> str:
-        return "–" if value is None else template.format(times * value)
-
+    share, start = row["share_of_peak"], row["startup_seconds"]
     return {
-        "median ms": cell("{:,.1f}", row["seconds"]["median"], times=1e3),
-        "p95 ms": cell("{:,.1f}", row["p95_seconds"], times=1e3),
-        "images/s": cell("{:,.1f}", row["images_per_second"]["median"]),
+        "median ms": f"{1e3 * row['seconds']['median']:,.1f}",
+        "p95 ms": f"{1e3 * row['p95_seconds']:,.1f}",
+        "images/s": f"{row['images_per_second']['median']:,.1f}",
         "times as fast": _ratio(row),
-        f"of {peak} peak": cell("{:.0%}", row["share_of_peak"]),
-        "peak MB": cell("{:,.0f}", row["peak_memory"], times=1e-6),
-        "first call s": cell("{:.2f}", row["first_call_seconds"]),
-        "start-up s": cell("{:.2f}", row["startup_seconds"]),
-        "difference": cell("{:.1e}", check["difference"]) if check else "not checked",
+        f"of {peak} peak": "–" if share is None else f"{share:.0%}",
+        "peak MB": f"{1e-6 * row['peak_memory']:,.0f}",
+        "first call s": f"{row['first_call_seconds']:.2f}",
+        "start-up s": "–" if start is None else f"{start:.2f}",
+        "difference": f"{check['difference']:.1e}" if check else "not checked",
     }
 
 
@@ -201,7 +194,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    from ..evaluation.figure_style import label
+    from ..evaluation.figure_style import label, save
 
     plan, machine, panels = report["plan"], report["machine"], list(_panels(report))
     heights = [1.05 + 0.27 * len(rows) for _, rows in panels] or [1.0]  # inches
@@ -211,8 +204,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
     figure.suptitle(f"{what}; ratios to {label(plan['contenders'][0])}", x=0.01, ha="left", fontsize=11)
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis, (title, rows) in zip(axes, panels, strict=False):
-        speeds = [row["images_per_second"] for row in rows]
-        middle, low, high = (np.array([each[key] for each in speeds]) for key in ("median", "low", "high"))
+        middle, low, high = np.array([list(row["images_per_second"].values()) for row in rows]).T
         colours = ["#8a8a8a" if row["contender"] == plan["contenders"][0] else "#0b62a4" for row in rows]
         bars = axis.barh(range(len(rows)), middle, color=colours, xerr=[middle - low, high - middle], capsize=2)
         texts = [f"{speed:,.1f}  {_ratio(row)}" for speed, row in zip(middle, rows, strict=True)]
@@ -225,5 +217,4 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         noisy = f" (noisy: times differ by up to {noise:.0%} between rounds)" if noise > NOISY else ""
         axis.set_title(title + noisy, loc="left", fontsize=10, fontweight="bold")
         axis.spines[["top", "right", "left"]].set_visible(False)
-    with replacing(path) as part:
-        figure.savefig(part, dpi=150)
+    save(figure, path, kind=path.suffix[1:])

@@ -10,10 +10,13 @@ import gc
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .. import networks
 from ..common.arguments import number_between, one_of, positive_integer
@@ -23,18 +26,18 @@ from ..common.machine import benchmarked_machine
 from ..common.packages import require_tensorflow_installed
 from ..common.worker import WorkerError, run_in_worker
 from ..deploy.formats import FORMATS
+from ..models.runtimes import run_in_batches
 from ..networks.trace import minimum_side
 from . import engines
-from .engines import FIT, Contender, Engine, Files, Setting
+from .engines import Contender, Engine, Files
 
-TIMED = {"inference": "inferring", "training": "trainable"}  # the property of contenders that take part
-TASKS = tuple(TIMED)
+TASKS = ("inference", "training")
 MOST_PIXELS = 4096  # per side
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(Setting):
-    """The plan of a benchmark, which is checked on creation. Other attributes are those of `Setting`.
+class Plan:
+    """The plan of a benchmark, which is checked on creation.
 
     Attributes:
         contenders: The contenders; the first one is the baseline.
@@ -42,6 +45,9 @@ class Plan(Setting):
         rounds: The number of turns of each contender.
         seconds: The duration of one measurement.
         drop_wrong: Whether to exclude contenders whose outputs differ from the network's by more than rounding.
+        size: (height, width) of the images.
+        device: "cpu" or "gpu".
+        threads: The number of threads that a contender computes with; None for its default.
     """
 
     contenders: tuple[Contender, ...]
@@ -50,10 +56,17 @@ class Plan(Setting):
     rounds: int = 5
     seconds: float = 2.0
     drop_wrong: bool = True
+    size: tuple[int, int] = (299, 299)
+    device: str = "cpu"
+    threads: int | None = None
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device == "gpu"
 
     def __post_init__(self) -> None:
         one_of("device", self.device, ("cpu", "gpu"))
-        counts = {name: [getattr(self, name)] for name in ("rounds", "steps", "threads")}
+        counts = {name: [getattr(self, name)] for name in ("rounds", "threads")}
         counts |= {"size": list(self.size), "batch": list(self.inference), "train-batch": list(self.training)}
         for name, values in counts.items():
             for value in values:
@@ -61,9 +74,7 @@ class Plan(Setting):
                     positive_integer(name, value)
         number_between("seconds", self.seconds, 0, 3600, "a number from 0 to below 3600")
         if not self.inference and not self.training:
-            raise InputError(
-                "batch: none is given; give batch sizes for inference (--batch) or training (--train-batch)"
-            )
+            raise InputError("batch: none is given; give sizes for inference (--batch) or training (--train-batch)")
         for contender in self.contenders:
             if contender.kind in engines.OF_KERAS:
                 require_tensorflow_installed(f"contender {contender}")
@@ -73,50 +84,33 @@ class Plan(Setting):
                 raise refuse("size", engines.sides(self.size), takes)
             if self.on_gpu and contender.engine in FORMATS:
                 raise InputError(f"contender {contender}: {contender.engine} runs on the CPU: give --device cpu")
-            if self.steps > 1 and (contender.kind in ("applications", "timm") or contender.form == FIT):
-                raise InputError(
-                    f"contender {contender}: only the step of `train` can run several times per call; give --steps 1"
-                )
             if not self.on_gpu and contender.precision == "tf32":
                 raise InputError(f"contender {contender}: only NVIDIA GPUs have tf32: give --device gpu")
 
 
 def own_size(contenders: Iterable[Contender]) -> tuple[int, int] | None:
-    """The (height, width) of the files among the contenders; None if there are no files, or they take any size.
-
-    Raises:
-        InputError: Two files have different sizes.
-    """
+    """The (height, width) of the files among the contenders; None if there are no files, or they take any size."""
     files = [contender for contender in contenders if contender.kind in ("file", "exported")]
     if not files:
         return None
     try:
-        sizes = list(run_in_worker(engines.own_sizes, files))
+        [size] = run_in_worker(engines.own_size, files)
     except WorkerError as error:
-        raise InputError(f"size: the files' size could not be read ({error}); give --size") from None
-    found = {size: contender.what for contender, size in zip(files, sizes, strict=True) if size is not None}
-    if len(found) > 1:
-        takes = " and ".join(f"{what} of {engines.sides(size)}" for size, what in found.items())
-        raise InputError(f"size: {takes}; contenders are compared on images of one size: run bench for each size")
-    return next(iter(found), None)
+        raise InputError(f"size: {error}; give --size") from None
+    return size
 
 
 # Inside a worker's process.
 LEAST_CALLS, MOST_CALLS = 3, 1000
-# The number of calls before a wait, as in real use: a GPU computes one call while the next one is queued, and training
-# does not wait for a step before starting the next.
-QUEUED = {("cpu", "inference"): 1, ("cpu", "training"): 4, ("gpu", "inference"): 4, ("gpu", "training"): 4}
 
 
 def measure(files: Files, contender: Contender, task: str, plan: Plan) -> Iterator[tuple[str, Any]]:
-    """Run the turn of a contender at a task.
-
-    Yields:
-        ("macs", …) if they are not counted yet, ("check", …) if there is a reference, and ("turn", …) per batch size.
-    """
+    """A contender's turn at a task: ("check", …) if there is a reference, and ("turn", …) for each batch size."""
     import psutil
 
-    step_count = plan.steps if task == "training" else 1
+    # The number of calls before a wait, as in real use: a GPU computes one call while the next one is queued, and
+    # training does not wait for a step before starting the next.
+    queued = 1 if (plan.device, task) == ("cpu", "inference") else 4
     engine = engines.ENGINES.get(contender.engine, Engine)(contender, files.model, plan)
     for batch in getattr(plan, task):
         gc.collect()  # free the step of the previous batch size
@@ -127,36 +121,25 @@ def measure(files: Files, contender: Contender, task: str, plan: Plan) -> Iterat
         figures = {"batch": batch, "first_call_seconds": time.perf_counter() - begun}
         if batch == getattr(plan, task)[0]:
             figures["startup_seconds"] = time.time() - psutil.Process().create_time()
-            if files.macs is None:
-                yield "macs", engine.multiply_adds()
             if files.reference is not None:
                 yield "check", check_outputs(engine, files.reference, batch)
         engine.fetch(step())  # some libraries rearrange weights in the second call
-        seconds = time_steps(step, engine.fetch, plan.seconds, QUEUED[plan.device, task])
-        yield "turn", {**figures, "seconds": [each / step_count for each in seconds], "peak_memory": meter.read()[1]}
+        seconds = time_steps(step, engine.fetch, plan.seconds, queued)
+        yield "turn", {**figures, "seconds": seconds, "peak_memory": meter.read()[1]}
         del step
 
 
 def check_outputs(engine: Engine, reference: str, batch: int) -> dict[str, Any]:
     """Compare outputs with the float32 reference, in batches of the size that is compiled already."""
-    import numpy as np
-
-    arrays = np.load(reference)
-    images, parts = arrays["images"], -(-len(arrays["images"]) // batch)
-    filled = np.resize(images, (parts * batch, *images.shape[1:]))
-    outputs: list[Any] = [engine.fetch(engine.forward(engine.load(part))) for part in np.split(filled, parts)]
-    found = np.concatenate(outputs)[: len(images)]
-    return engines.compare_outputs(found, arrays["outputs"], engine.precision)
+    with np.load(reference) as arrays:
+        found = run_in_batches(lambda some: engine.fetch(engine.forward(engine.load(some))), arrays["images"], batch)
+        return engines.compare_outputs(found, arrays["outputs"], engine.precision)
 
 
 def time_steps(step: Callable[[], Any], fetch: Callable[[Any], Any], seconds: float, queued: int) -> list[float]:
-    """Repeat a step for a number of seconds, and return the time of each wait, per step.
+    """Repeat a step for a number of seconds, and return the time per step between waits.
 
-    Args:
-        step: Starts a step, and returns a handle.
-        fetch: Waits for a handle.
-        seconds: The duration.
-        queued: The number of steps before each wait.
+    After each `queued` steps, `fetch` waits for the handle that the last one returned.
     """
     found: list[float] = []
     started = begun = time.perf_counter()
@@ -226,32 +209,23 @@ class Benchmark:
                         self._turn(contender, task, number)
                         self.keep(self.result)
                 self.result["rounds_done"] = number + 1
-        self.keep(self.result)
+            self.keep(self.result)
         return self.result
 
     def _make_files(self) -> None:
-        """Write weights, references and exports, for each network in its own process, so that none stays in memory."""
-        whats = list(dict.fromkeys(contender.what for contender in self.plan.contenders))
-        folders = {what: self.folder / str(number) for number, what in enumerate(whats)}
-        kinds = {contender.what: contender.kind for contender in self.plan.contenders}
-        files = {what: engines.keras_file(what) for what in whats if kinds[what] == "file"}
-        others = {str(file): folders[what] for what, file in files.items() if file is not None}
-        for what in whats:
-            left = [contender for contender in self.plan.contenders if contender.what == what]
-            # Training builds Keras's networks itself.
-            if not self.plan.inference and kinds[what] != "timm":
-                self.files |= dict.fromkeys(left, Files())
+        """Write weights, references and exports, each contender's in its own process, so that none stays in memory."""
+        models = [contender.what for contender in self.plan.contenders if contender.kind == "file"]
+        for contender in self.plan.contenders:
+            if not any(getattr(self.plan, task) for task in contender.tasks):
+                self._fail(contender, ["preparation"], f"only its {contender.tasks[0]} is timed: give it a batch")
                 continue
-            while left:
-                self.tell(f"preparing {', '.join(map(str, left))}")
-                given = left.copy(), folders[what], self.plan.size, others
-                try:
-                    for found in run_in_worker(engines.make_files, *given):
-                        self.files[left[0]] = found
-                        self.facts[str(left.pop(0))]["macs"] = found.macs
-                except WorkerError as error:  # continue with the next contender in another process
-                    if left:
-                        self._fail(left.pop(0), ["preparation"], str(error))
+            self.tell(f"preparing {contender}")
+            try:
+                given = contender, self.folder, self.plan.size, models
+                [self.files[contender]] = run_in_worker(engines.make_files, *given)
+                self.facts[str(contender)]["macs"] = self.files[contender].macs
+            except WorkerError as error:
+                self._fail(contender, ["preparation"], str(error))
 
     def _measure_peak(self) -> None:
         try:
@@ -264,11 +238,10 @@ class Benchmark:
         """Run a contender's turn in a round, at the batch sizes that have not failed."""
         name, facts = str(contender), self.facts[str(contender)]
         left = [batch for batch in getattr(self.plan, task) if f"{task} {batch}" not in facts["failures"]]
-        wrong = self.plan.drop_wrong and "check" in facts and not facts["check"]["passed"]
-        if contender not in self.files or wrong or not left or not getattr(contender, TIMED[task]):
+        if contender not in self.files or not left or task not in contender.tasks:
             return
         self.tell(f"{name}: {task}")
-        files = self.files[contender]._replace(macs=facts.get("macs"))
+        files = self.files[contender]
         if task != "inference" or number > 0:
             files = files._replace(reference=None)
         try:
@@ -280,7 +253,8 @@ class Benchmark:
                     facts[key] = value
                 if key == "check" and not value["passed"] and self.plan.drop_wrong:
                     off = "its outputs differ from the network's in float32 by {difference:.2g}, more than {bound:g}"
-                    raise WorkerError(off.format(**value))
+                    keys = [f"{each} {size}" for each in contender.tasks for size in getattr(self.plan, each)]
+                    return self._fail(contender, keys, f"left out: {off.format(**value)}")
         except WorkerError as error:  # the larger batch sizes are not tried either
             reason = str(error)
             if error.out_of_memory and left:
@@ -294,22 +268,15 @@ class Benchmark:
     def _largest_that_fits(self, contender: Contender, task: str, batch: int) -> str:
         """Search for the largest batch size that fits, below one that does not, each in its own process."""
         self.tell(f"{contender}: {task} at batch {batch} does not fit in memory; searching for the largest that does")
-
-        files = Files(self.files[contender].model, None, 0)
+        files = Files(self.files[contender].model)
 
         def fits(smaller: int) -> bool:
-            try:
+            with suppress(WorkerError):
                 list(self._measure(files, contender, task, **{task: (smaller,), "seconds": 0.0}))
-            except WorkerError as error:
-                if not error.out_of_memory:
-                    raise
-                return False
-            return True
+                return True
+            return False
 
-        try:
-            largest = largest_that_fits(batch, fits)
-        except WorkerError as error:
-            return f"; a smaller batch failed: {error}"
+        largest = largest_that_fits(batch, fits)
         return f"; the largest batch tried that fits is {largest}" if largest else "; not even a batch of 1 fits"
 
     def _fail(self, contender: Contender, keys: list[str], reason: str) -> None:

@@ -121,7 +121,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="device to use (default: the preset's, or a GPU if there is one)",
     )
     add("--threads", type=int, metavar="N", help="threads of each contender (default: its own choice)")
-    add("--steps-per-call", type=int, default=1, metavar="N", help="training steps per call (default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="also write all raw figures, after each measurement")
     add("--chart", type=Path, metavar="FILE", help=f"also draw the ratios, as {', '.join(CHARTS)}")
 
@@ -160,7 +159,6 @@ def run(args: argparse.Namespace) -> int:
 
 def plan_of(args: argparse.Namespace) -> Any:
     """The benchmark's plan from the options."""
-    from ..bench.engines import Setting
     from ..bench.run import Plan, own_size
     from ..common.machine import nvidia_gpus
 
@@ -176,10 +174,10 @@ def plan_of(args: argparse.Namespace) -> Any:
     inference = () if args.no_inference else args.batch or (preset.inference if preset else (1, 8))
     training = args.train_batch or (preset.training if preset else ()) or ((32,) if args.train else ())
     options = {name: getattr(args, name) for name in ("rounds", "seconds", "threads")}
-    options |= {"device": device, "steps": args.steps_per_call}
-    given = args.size if args.size is not None else own_size(contenders) or (preset.size if preset else Setting.size)
+    given = args.size if args.size is not None else own_size(contenders) or (preset.size if preset else Plan.size)
     options["size"] = sides(given)
-    return Plan(contenders=tuple(dict.fromkeys(contenders)), inference=inference, training=training, **options)
+    options |= {"device": device, "inference": inference, "training": training}
+    return Plan(contenders=tuple(dict.fromkeys(contenders)), **options)
 
 
 def _sizes(text: str) -> tuple[int, ...]:

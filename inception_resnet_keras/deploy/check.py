@@ -19,7 +19,7 @@ from ..common.errors import InputError, refuse
 from ..data.images import read_image
 from ..models.model_file import Card, ExportCard, Precision
 from ..models.open import require_finite
-from ..models.runtimes import OpenVinoRuntime, SavedModelRuntime, open_runtime
+from ..models.runtimes import OpenVinoRuntime, SavedModelRuntime, open_runtime, run_in_batches
 from ..models.saved_model import refuse_unknown_operations
 from .pictures import Images, Sample
 from .plain import CALLS, run_plain
@@ -206,8 +206,8 @@ def compare(
     """
     # Run both, here with this package's runtime.
     runtime = open_runtime(written, trust=True)  # this process wrote it
-    wanted = _outputs(prepared.reference.predict_on_batch, sample.images)
-    found = _outputs(runtime.run, sample.images)
+    wanted = run_in_batches(prepared.reference.predict_on_batch, sample.images, BATCH)
+    found = run_in_batches(runtime.run, sample.images, BATCH)
     if wanted.shape != found.shape:
         raise InputError(f"{shown}: has outputs of shape {found.shape}, the model of {wanted.shape}: it is not kept")
     numbers = [f"{sample.source}, picture {number}" for number in range(1, len(sample) + 1)]
@@ -220,7 +220,7 @@ def compare(
         _refuse_no_probabilities(wanted)
     agreement = _agreement(prepared.card, wanted, found)
     # Run the export in the format's own library too, as other programs do.
-    plain = _outputs(run_plain(written, format), sample.images)
+    plain = run_in_batches(run_plain(written, format), sample.images, BATCH)
     require_finite(f"{shown}, with {CALLS[format]}", plain, numbers)
     # Note what limits the comparison.
     notes = list(prepared.notes)
@@ -302,16 +302,6 @@ def decided(outputs: np.ndarray, thresholds: Sequence[float] = ()) -> np.ndarray
     if len(thresholds):
         return outputs >= np.array(thresholds)
     return outputs.argmax(1) if outputs.shape[1] > 1 else outputs[:, 0] >= 0.5
-
-
-def _outputs(run: Any, images: Images) -> np.ndarray:
-    """The outputs for images, run in batches of one size, the last one padded: each size would need its own graph."""
-    found = []
-    for start in range(0, len(images), BATCH):
-        batch = images[start : start + BATCH]
-        filled = np.resize(batch, (BATCH, *batch.shape[1:])).astype(np.float32)
-        found.append(np.asarray(run(filled))[: len(batch)])
-    return np.concatenate(found).astype(np.float64)
 
 
 # The encoded images of the check, with their height and width relative to the model's: smaller, equal, of another

@@ -156,11 +156,11 @@ def plain(axis: Axes) -> None:
     axis.grid(alpha=1.0, linewidth=0.6)
 
 
-def save(figure: Figure, path: Path | BytesIO, dpi: int = 150) -> None:
-    """Write a figure as PNG. An existing file is replaced in one step."""
+def save(figure: Figure, path: Path | BytesIO, dpi: int = 150, kind: str = "png") -> None:
+    """Write a figure in a format of matplotlib. An existing file is replaced in one step."""
     with style(), nullcontext(path) if isinstance(path, BytesIO) else replacing(path) as target:
         _finish(figure)
-        figure.savefig(target, dpi=dpi, facecolor="#ffffff", format="png")
+        figure.savefig(target, dpi=dpi, facecolor="#ffffff", format=kind)
 
 
 def svg_of(figure: Figure, dpi: int = 110) -> bytes:

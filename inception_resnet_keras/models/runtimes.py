@@ -402,6 +402,24 @@ def open_runtime(path: str | os.PathLike[str], *, threads: int | None = None, tr
     return runtime(found, threads, boolean("trust", trust))
 
 
+def run_in_batches(run: Callable[[np.ndarray], Any], images: Any, size: int) -> np.ndarray:
+    """The outputs of a model for images, as float64.
+
+    All batches have `size` images, the last one with repeated images: each size would need its own graph.
+
+    Args:
+        run: The model, from float32 pixels (size, height, width, 3) to outputs (size, outputs).
+        images: An array or another sequence of images, (n, height, width, 3), n at least 1, that can be sliced.
+        size: The batch size.
+    """
+    found = []
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
+        filled = np.resize(batch, (size, *batch.shape[1:])).astype(np.float32)
+        found.append(np.asarray(run(filled))[: len(batch)])
+    return np.concatenate(found).astype(np.float64)
+
+
 def use_threads(count: int) -> bool:
     """Set TensorFlow's number of threads. Returns False if TensorFlow is already in use and keeps its own."""
     import tensorflow as tf

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -284,25 +284,6 @@ class Stepper:
         return losses if weights is None else losses * weights
 
     # Weights
-
-    @graph
-    def repeat(self, images: tf.Tensor, labels: tf.Tensor, steps: Any) -> tf.Tensor:
-        """Take `steps` optimizer steps on the same batch in one call, on one replica, for benchmarks.
-
-        Args:
-            images: float32 tensor (n, height, width, 3), values 0 to 255.
-            labels: int tensor (n,).
-            steps: Number of steps. Pass a tensor to use one graph for all numbers.
-
-        Returns:
-            The last step's metrics, in the order of `StepMetrics`. The call does not wait for them.
-        """
-
-        def one_step(done: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return done + 1, self._take_step(images, labels, None, tf.zeros(1), tf.cast(done, tf.float32))
-
-        _, metrics = tf.while_loop(lambda done, _: done < steps, one_step, (0, tf.zeros(len(fields(StepMetrics)))))
-        return metrics
 
     @graph
     def swap_averages(self) -> None:

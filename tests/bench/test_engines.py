@@ -23,15 +23,17 @@ from inception_resnet_keras.bench.engines import (
     compare_outputs,
     make_files,
     open_keras,
-    own_sizes,
+    own_size,
     parse,
 )
 from inception_resnet_keras.cli.bench import PRESETS
 from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.models.model_file import save_model
 from inception_resnet_keras.networks.recognise import leaves
 from inception_resnet_keras.networks.trace import trace
 
 from .. import tiny
+from ..exporting import CARD, lively
 
 NETWORKS = [f"{name}:{variant}" for name, variants in networks.NETWORKS.items() for variant in variants]
 
@@ -127,8 +129,6 @@ def test_what_is_not_said_is_the_default() -> None:
     assert parse("inception_v4:slim+apart@xla") == Contender("network", "inception_v4:slim", "xla", "float32", APART)
     assert parse("timm:inception_v4") == Contender("timm", "timm:inception_v4", "eager", "float32")
     assert parse("keras-applications@litert") == Contender("applications", "keras-applications", "litert", "float32")
-    assert parse("inception_v4@onnxruntime,int8") == parse("inception_v4@onnx,int8")
-    assert parse("inception_v4@savedmodel") == parse("inception_v4@saved_model")
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -140,7 +140,7 @@ def test_presets_are_contenders_with_batches(name: str) -> None:
     assert any(each.form for each in found)
     if name == "train":
         assert str(found[0]) == "inception_resnet_v1:paper+fit@graph"
-        assert all(each.trainable for each in found)
+        assert all("training" in each.tasks for each in found)
     else:
         assert found[0].kind == "applications"
         assert {each.kind for each in found} == {"applications", "network", "timm"}
@@ -187,8 +187,10 @@ SIZE = (tiny.SIDE, tiny.SIDE)
 
 def test_files_are_written_once_for_each_network(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    folder = tmp_path / "network"
-    first, exported = make_files([parse(f"{model}+apart"), parse(f"{model}@openvino")], folder, SIZE, {})
+    [first] = make_files(parse(f"{model}+apart"), tmp_path, SIZE, [])
+    written = Path(str(first.reference)).stat().st_mtime_ns
+    [exported] = make_files(parse(f"{model}@openvino"), tmp_path, SIZE, [])
+    assert Path(str(first.reference)).stat().st_mtime_ns == written
     assert first.model == str(model)
     assert first.reference == exported.reference is not None
     with np.load(str(first.reference)) as arrays:
@@ -204,17 +206,29 @@ def test_files_are_written_once_for_each_network(model: Path, tmp_path: Path) ->
 
 def test_an_export_is_compared_with_the_model_that_it_was_made_of(run: Path, exported: Any, tmp_path: Path) -> None:
     path, _ = exported["litert"]
-    assert [*make_files([parse(str(path))], tmp_path / "alone", SIZE, {})] == [Files(str(path), None, 0)]
-    others = {str(run / "model.keras"): tmp_path / "run"}
-    [own], [found] = ([*make_files([parse(str(each))], tmp_path / "run", SIZE, others)] for each in (run, path))
+    folder = tmp_path / "files"
+    folder.mkdir()
+    assert [*make_files(parse(str(path)), folder, SIZE, [])] == [Files(str(path), None, 0)]
+    # Another model of the same network, classes and size, and a damaged one, are not what it was made from.
+    another, damaged = tmp_path / "another.keras", tmp_path / "damaged.keras"
+    save_model(lively(), another, CARD)
+    model = keras.models.load_model(another)
+    logits = model.get_layer("logits")
+    logits.set_weights([2 * weight for weight in logits.get_weights()])
+    save_model(model, another, CARD)
+    damaged.write_bytes(another.read_bytes()[:1000])
+    others = [str(damaged), str(another)]
+    assert [*make_files(parse(str(path)), folder, SIZE, others)] == [Files(str(path), None, 0)]
+    [own] = make_files(parse(str(run)), folder, SIZE, [])
+    [found] = make_files(parse(str(path)), folder, SIZE, [*others, str(run / "model.keras")])
     assert found == own._replace(model=str(path))
     beside = Path(shutil.copy(path, tmp_path))  # the run's model lies beside it
     shutil.copy(run / "model.keras", tmp_path)
-    [again] = make_files([parse(str(beside))], tmp_path / "beside", SIZE, {})
+    [again] = make_files(parse(str(beside)), folder, SIZE, [])
     with np.load(str(again.reference)) as one, np.load(str(own.reference)) as other:
         np.testing.assert_array_equal(one["outputs"], other["outputs"])
     with pytest.raises(InputError, match=f"images of {tiny.SIDE}×{tiny.SIDE}: give this as --size"):
-        list(make_files([parse(str(path))], tmp_path / "other", (75, 75), others))
+        list(make_files(parse(str(path)), folder, (75, 75), []))
 
 
 @pytest.fixture(scope="module")
@@ -227,12 +241,17 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_plain_keras_file_of_any_size(plain: Path, model: Path, tmp_path: Path) -> None:
-    [found] = make_files([parse(str(plain))], tmp_path / "network", (21, 41), {})
+    [found] = make_files(parse(str(plain)), tmp_path, (21, 41), [])
     with np.load(str(found.reference)) as arrays:
         assert arrays["images"].shape == (8, 21, 41, 3)
         assert arrays["outputs"].shape == (8, 5)
     assert found.macs == 10 * 20 * 4 * 27 + 8 * 18 * 4 * 9 + 4 * 5
-    assert list(own_sizes([parse(str(plain)), parse(str(model))])) == [None, SIZE]
+    small = tmp_path / "small.h5"
+    keras.Sequential([keras.Input((9, 7, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]).save(small)
+    assert list(own_size([parse(str(plain))])) == [None]
+    assert list(own_size([parse(str(plain)), parse(str(model))])) == [SIZE]
+    with pytest.raises(InputError, match=f"of {tiny.SIDE}×{tiny.SIDE} and .* of 9×7"):
+        list(own_size([parse(str(model)), parse(str(small))]))
 
 
 def test_siblings_are_joined_unless_they_are_kept_apart(model: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_quiet_run_has_no_notes_and_a_busy_machine_is_said() -> None:
     found = result(*rounds(base=[2.0, 2.02], mine=[1.0, 1.01]))
     assert notes(found) == []
     found["machine"]["load_average"] = 1.5
-    assert notes(found) == ["other programs were running at the start: a load of 1.5 on 2 cores in the minute before"]
+    assert notes(found) == ["other programs ran at the start: a load of 1.5 on 2 cores in the minute before"]
 
 
 def test_a_noisy_run_says_what_can_still_be_trusted() -> None:
@@ -103,6 +103,27 @@ def test_a_single_round_shows_no_noise() -> None:
     assert notes(result(*rounds(base=[2.0], mine=[1.0]))) == [
         "inference at batch 8: a single round does not show noise, so small differences may be chance: use --rounds 5"
     ]
+
+
+def test_contenders_of_other_rounds_are_named_and_not_ranked() -> None:
+    """`late` was timed in the slow rounds only, `mine` in the first only: their medians are not of the same moments."""
+    turns = rounds(base=[2.0, 3.9, 4.0], mine=[1.0, 1.01, 1.02])
+    turns += [turn("late", number, [seconds]) for number, seconds in ((1, 3.8), (2, 3.85))]
+    turns += [turn("early", 0, [2.5])]
+    found = notes(result(*turns, names=("base", "mine", "late", "early")))
+    title = "inference at batch 8: "
+    assert f"{title}late was measured in only 2 of 3 rounds" in found
+    assert f"{title}early was measured in only 1 of 3 rounds" in found
+    assert f"{title}early and late cannot be ranked: they were measured in different rounds" in found
+    assert not any("mine" in note and "ranked" in note for note in found)
+    assert f"{title}nevertheless faster than base in every round: mine, late" in found
+
+
+def test_ratios_of_a_baseline_that_failed_later_are_of_its_rounds() -> None:
+    found = result(*rounds(base=[2.0, 2.0], mine=[1.0, 1.0, 1.01]))
+    [mine, _] = make_rows(found)
+    assert mine["ratio"] == {"median": 2.0, "low": 2.0, "high": 2.0}
+    assert notes(found) == ["inference at batch 8: base was measured in only 2 of 3 rounds, and so were all ratios"]
 
 
 @pytest.mark.parametrize("key", ["preparation", "inference 8"])

@@ -98,7 +98,6 @@ def plan_of(*names: str, **options: Any) -> Plan:
         ({"size": (75, 74)}, "size: got '75×74'"),
         ({"size": (0, 75)}, "size: got 0"),
         ({"threads": 0}, "threads: got 0"),
-        ({"steps": 0}, "steps: got 0"),
         ({"device": "tpu"}, "device: got 'tpu'"),
     ],
 )
@@ -112,8 +111,6 @@ def test_a_plan_that_cannot_be_is_refused(options: dict[str, Any], says: str) ->
     [
         ("inception_v4@openvino", {"device": "gpu"}, "runs on the CPU"),
         ("inception_v4@graph,tf32", {}, "only NVIDIA GPUs have tf32"),
-        ("keras-applications", {"steps": 2}, "several times per call"),
-        ("inception_resnet_v1+fit", {"steps": 2}, "several times per call"),
     ],
 )
 def test_a_contender_that_the_plan_cannot_run_is_refused(line: str, options: dict[str, Any], says: str) -> None:
@@ -170,6 +167,29 @@ def test_a_batch_that_does_not_fit_names_the_largest_that_does(
     assert failures == {f"inference {batch}": reason for batch in batches if batch > 4}
     measured = [(turn["round"], turn["batch"]) for turn in benchmark.result["turns"]]
     assert measured == [(number, batch) for number in range(2) for batch in batches if batch <= 4]
+
+
+def test_wrong_outputs_leave_a_contender_out_of_every_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "measure", workers.has_wrong_outputs)
+    plan = plan_of("inception_v4", inference=(1, 8), training=(2,), rounds=1, seconds=0.0)
+    benchmark = Benchmark(plan, lambda line: None, lambda result: None)
+    [contender] = plan.contenders
+    benchmark.files[contender] = Files("model.keras")
+    for task in run.TASKS:
+        benchmark._turn(contender, task, 0)
+    reason = "left out: its outputs differ from the network's in float32 by 0.5, more than 0.001"
+    failures = benchmark.facts[str(contender)]["failures"]
+    assert failures == dict.fromkeys(("inference 1", "inference 8", "training 2"), reason)
+    assert benchmark.result["turns"] == []
+
+
+def test_a_contender_without_a_task_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").touch()
+    plan = plan_of(str(tmp_path / "a.onnx"), inference=(), training=(2,))
+    benchmark = Benchmark(plan, lambda line: None, lambda result: None)
+    benchmark._make_files()
+    reason = "only its inference is timed: give it a batch"
+    assert benchmark.facts[str(plan.contenders[0])]["failures"] == {"preparation": reason}
 
 
 def test_a_step_is_timed_until_its_numbers_exist() -> None:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
@@ -116,19 +115,6 @@ def session(**settings: Any) -> Session:
 @pytest.fixture(autouse=True)
 def _few_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(networks.NETWORKS, FEW.name, {FEW.variant: FEW})
-
-
-def test_several_steps_of_a_call_are_as_many_single_ones() -> None:
-    images = np.random.default_rng(0).uniform(0, 255, (4, SIDE, SIDE, 3)).astype(np.float32)
-    labels = np.array([0, 1, 2, 0])
-    single, together = session(), session()
-    for step in range(3):
-        alone = single.stepper.step(images, labels, step).numpy()
-    found = together.stepper.repeat(images, labels, 3).numpy()
-    np.testing.assert_allclose(found, alone, rtol=1e-5, atol=1e-6)
-    assert int(keras.ops.convert_to_numpy(together.optimizer.iterations)) == 3
-    for mine, theirs in zip(single.model.weights, together.model.weights, strict=True):
-        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-6)
 
 
 def test_several_replicas_are_not_tried_one_at_a_time() -> None:
