@@ -11,10 +11,15 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from .blank import save_blank
+from .blank import use_blank_charts, use_charts
 from .whole import WholeNetwork
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# Workers share the cores: engines that start a thread per core would wait for one another, for a fifth of their time.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, str(max(1, (os.cpu_count() or 1) // workers)))
 
 # A machine that others load makes single examples slow: that is no fault of the code.
 settings.register_profile("suite", deadline=None, max_examples=50)
@@ -45,19 +50,17 @@ def blank_charts() -> Iterator[Any]:
     from matplotlib.figure import Figure
 
     drawn = Figure.savefig
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", save_blank)
-        yield drawn
+    use_blank_charts()
+    yield drawn
+    use_charts()
 
 
 @pytest.fixture(scope="module")
 def charts(blank_charts: Any) -> Iterator[None]:
     """Within the module, charts are drawn."""
-    from matplotlib.figure import Figure
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", blank_charts)
-        yield
+    use_charts()
+    yield
+    use_blank_charts()
 
 
 @pytest.fixture(scope="session")
