@@ -13,7 +13,7 @@ from .. import tiny
 
 
 def write_model(
-    path: Path, classes: Sequence[str] = "012", side: int = tiny.SIDE, seed: int = 1, network: Network = tiny.TINY
+    path: Path, classes: Sequence[str] = "012", side: int = tiny.SIDE, seed: int = 1, network: Network = tiny.FEW
 ) -> Path:
     """A small network with random weights, that takes pixels and gives the classes' probabilities."""
     built = tiny.build(network, num_classes=len(classes), input_shape=(side, side, 3), include_preprocessing=True)

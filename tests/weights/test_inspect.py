@@ -85,7 +85,7 @@ def shapes_of_call(found: NetworkDescription) -> Shapes:
 KINDS = [(table, kind) for table in OTHERS for kind in table.layers]
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.data())
 def test_the_call_of_any_projects_file_accounts_for_the_file(data: st.DataObject) -> None:
     table, kind = data.draw(st.sampled_from(KINDS))
@@ -111,7 +111,7 @@ def test_the_call_of_any_projects_file_accounts_for_the_file(data: st.DataObject
     assert report.loaded == len(shapes_of_call(found.description))
 
 
-@settings(max_examples=5, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=3, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.data())
 def test_the_call_of_a_file_of_ours_gives_every_weight(data: st.DataObject) -> None:
     name, variant = data.draw(
