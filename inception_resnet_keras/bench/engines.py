@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .. import networks
-from ..common.arguments import nearest, one_of
-from ..common.errors import InputError
+from ..common.arguments import nearest, number_between, one_of, positive_integer
+from ..common.errors import InputError, refuse
+from ..common.packages import require_tensorflow_installed
 from ..deploy.formats import FORMATS
-from ..networks.trace import trace
+from ..networks.trace import minimum_side, trace
 
 if TYPE_CHECKING:
     import keras
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from ..deploy.prepare import ExportableModel
     from ..training.trouble import MemoryMeter
-    from .run import Plan
 
 APPLICATIONS, TIMM = "keras-applications", "timm:"
 OPTIMIZED, APART = "optimized", "apart"  # forms of a Keras model in inference
@@ -130,6 +130,62 @@ def _subject(argument: str, what: str) -> tuple[str, str, tuple[str, ...]]:
         return "exported", what, (find_runtime(path)[0].kind,)
     except InputError as error:
         raise InputError(f"{argument}: {error}") from None
+
+
+MOST_PIXELS = 4096  # per side
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The plan of a benchmark, which is checked on creation.
+
+    Attributes:
+        contenders: The contenders; the first one is the baseline.
+        inference, training: The batch sizes of each task, ascending; none leaves the task out.
+        rounds: The number of turns of each contender.
+        seconds: The duration of one measurement.
+        drop_wrong: Whether to exclude contenders whose outputs differ from the network's by more than rounding.
+        size: (height, width) of the images.
+        device: "cpu" or "gpu".
+        threads: The number of threads that a contender computes with; None for its default.
+    """
+
+    contenders: tuple[Contender, ...]
+    inference: tuple[int, ...] = (1, 8)
+    training: tuple[int, ...] = ()
+    rounds: int = 5
+    seconds: float = 2.0
+    drop_wrong: bool = True
+    size: tuple[int, int] = (299, 299)
+    device: str = "cpu"
+    threads: int | None = None
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device == "gpu"
+
+    def __post_init__(self) -> None:
+        one_of("device", self.device, ("cpu", "gpu"))
+        counts = {name: [getattr(self, name)] for name in ("rounds", "threads")}
+        counts |= {"size": list(self.size), "batch": list(self.inference), "train-batch": list(self.training)}
+        for name, values in counts.items():
+            for value in values:
+                if (name, value) != ("threads", None):
+                    positive_integer(name, value)
+        number_between("seconds", self.seconds, 0, 3600, "a number from 0 to below 3600")
+        if not self.inference and not self.training:
+            raise InputError("batch: none is given; give sizes for inference (--batch) or training (--train-batch)")
+        for contender in self.contenders:
+            if contender.kind in OF_KERAS:
+                require_tensorflow_installed(f"contender {contender}")
+            least = minimum_side(networks.find(*contender.table)) if contender.table[0] else 1
+            if not all(least <= side <= MOST_PIXELS for side in self.size):
+                takes = f"a side or HEIGHTxWIDTH from {least} to {MOST_PIXELS} for {contender}"
+                raise refuse("size", sides(self.size), takes)
+            if self.on_gpu and contender.engine in FORMATS:
+                raise InputError(f"contender {contender}: {contender.engine} runs on the CPU: give --device cpu")
+            if not self.on_gpu and contender.precision == "tf32":
+                raise InputError(f"contender {contender}: only NVIDIA GPUs have tf32: give --device gpu")
 
 
 # Files: weights that behave like trained ones, reference outputs, exports.
@@ -280,12 +336,15 @@ def _torch_outputs(contender: Contender, source: Path, images: np.ndarray) -> di
     import timm
     import torch
 
+    from ..networks.batch_norm import SHIFT
+
     torch.manual_seed(0)
     network = timm.create_model(contender.what.removeprefix(TIMM), pretrained=False)
     pixels = torch.from_numpy(images / 127.5 - 1).permute(0, 3, 1, 2)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0  # in PyTorch, the weight of the new statistics
+            torch.nn.init.constant_(module.bias, SHIFT)  # as `imitate_training` does
     with torch.no_grad():
         network.train()(pixels)
         outputs = network.eval()(pixels).softmax(dim=1).numpy()

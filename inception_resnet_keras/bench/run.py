@@ -11,81 +11,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import networks
-from ..common.arguments import number_between, one_of, positive_integer
 from ..common.devices import largest_that_fits
-from ..common.errors import InputError, refuse
+from ..common.errors import InputError
 from ..common.machine import benchmarked_machine
-from ..common.packages import require_tensorflow_installed
 from ..common.worker import WorkerError, run_in_worker
-from ..deploy.formats import FORMATS
 from ..models.runtimes import run_in_batches
-from ..networks.trace import minimum_side
 from . import engines
-from .engines import Contender, Engine, Files
+from .engines import Contender, Engine, Files, Plan
 
 TASKS = ("inference", "training")
-MOST_PIXELS = 4096  # per side
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The plan of a benchmark, which is checked on creation.
-
-    Attributes:
-        contenders: The contenders; the first one is the baseline.
-        inference, training: The batch sizes of each task, ascending; none leaves the task out.
-        rounds: The number of turns of each contender.
-        seconds: The duration of one measurement.
-        drop_wrong: Whether to exclude contenders whose outputs differ from the network's by more than rounding.
-        size: (height, width) of the images.
-        device: "cpu" or "gpu".
-        threads: The number of threads that a contender computes with; None for its default.
-    """
-
-    contenders: tuple[Contender, ...]
-    inference: tuple[int, ...] = (1, 8)
-    training: tuple[int, ...] = ()
-    rounds: int = 5
-    seconds: float = 2.0
-    drop_wrong: bool = True
-    size: tuple[int, int] = (299, 299)
-    device: str = "cpu"
-    threads: int | None = None
-
-    @property
-    def on_gpu(self) -> bool:
-        return self.device == "gpu"
-
-    def __post_init__(self) -> None:
-        one_of("device", self.device, ("cpu", "gpu"))
-        counts = {name: [getattr(self, name)] for name in ("rounds", "threads")}
-        counts |= {"size": list(self.size), "batch": list(self.inference), "train-batch": list(self.training)}
-        for name, values in counts.items():
-            for value in values:
-                if (name, value) != ("threads", None):
-                    positive_integer(name, value)
-        number_between("seconds", self.seconds, 0, 3600, "a number from 0 to below 3600")
-        if not self.inference and not self.training:
-            raise InputError("batch: none is given; give sizes for inference (--batch) or training (--train-batch)")
-        for contender in self.contenders:
-            if contender.kind in engines.OF_KERAS:
-                require_tensorflow_installed(f"contender {contender}")
-            least = minimum_side(networks.find(*contender.table)) if contender.table[0] else 1
-            if not all(least <= side <= MOST_PIXELS for side in self.size):
-                takes = f"a side or HEIGHTxWIDTH from {least} to {MOST_PIXELS} for {contender}"
-                raise refuse("size", engines.sides(self.size), takes)
-            if self.on_gpu and contender.engine in FORMATS:
-                raise InputError(f"contender {contender}: {contender.engine} runs on the CPU: give --device cpu")
-            if not self.on_gpu and contender.precision == "tf32":
-                raise InputError(f"contender {contender}: only NVIDIA GPUs have tf32: give --device gpu")
 
 
 def own_size(contenders: Iterable[Contender]) -> tuple[int, int] | None:

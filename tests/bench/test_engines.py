@@ -29,10 +29,13 @@ from inception_resnet_keras.bench.engines import (
 from inception_resnet_keras.cli.bench import PRESETS
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.models.model_file import save_model
+from inception_resnet_keras.networks.batch_norm import imitate_training
+from inception_resnet_keras.networks.build import build
 from inception_resnet_keras.networks.recognise import leaves
 from inception_resnet_keras.networks.trace import trace
 
 from .. import tiny
+from ..data.photographs import photograph
 from ..exporting import CARD, lively
 
 NETWORKS = [f"{name}:{variant}" for name, variants in networks.NETWORKS.items() for variant in variants]
@@ -265,3 +268,26 @@ def test_siblings_are_joined_unless_they_are_kept_apart(model: Path) -> None:
 def test_a_model_of_another_size_is_refused_with_the_size_to_give(model: Path) -> None:
     with pytest.raises(InputError, match=f"takes images of {tiny.SIDE}×{tiny.SIDE}"):
         open_keras(parse(str(model)), model, (75, 75))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_of_the_deepest_network_is_within_its_bound(precision: str) -> None:
+    """Inception-v4 has no residual connections; a network of other weights is beyond any bound."""
+    whole = np.asarray(photograph(278, 278), np.float32)
+    images = np.stack([whole[top:, left:][:139, :139] for top in (0, 139) for left in (0, 139)])
+    table = networks.find("inception_v4", "paper")
+
+    def make(policy: str) -> keras.Model:
+        return build(table, input_shape=(139, 139, 3), include_preprocessing=True, dtype=policy)
+
+    keras.utils.set_random_seed(0)
+    exact = imitate_training(make("float32"), images)
+    wanted = exact.predict_on_batch(images)
+    half = make(precision)
+    half.set_weights(exact.get_weights())
+    found = compare_outputs(half.predict_on_batch(images).astype(np.float32), wanted, precision)
+    assert found["passed"], found
+    assert found["difference"] > 1e-4
+    other = imitate_training(make("float32"), images).predict_on_batch(images)
+    assert not compare_outputs(other, wanted, precision)["passed"]
