@@ -321,8 +321,8 @@ def _held_groups(strata: np.ndarray, groups: np.ndarray, share: float, seed: int
     most = min(len(np.unique(groups)), largest if largest > 1 else MOST_FOLDS, MOST_FOLDS)
     if most < 2:
         raise InputError(
-            "group: all pictures are in one group, and a group is kept on one side, so nothing can be held out; give "
-            "another group, or separate held-out pictures (val)"
+            "group: all pictures that are left to draw from are in one group, and a group is kept on one side, so "
+            "nothing can be held out; give another group, or separate held-out pictures (val)"
         )
     ratio = Fraction(share).limit_denominator(most)
     total = ratio.denominator if 0 < ratio < 1 else most

@@ -63,6 +63,23 @@ def require_balance(config: TrainConfig, training: Source) -> None:
             f"weight: all {len(training):,} training pictures have the weight 0, so that nothing would be learned. "
             "Give some of them a weight above 0, or change the split"
         )
+    if training.weights is not None:
+        _require_weighted_classes(training, training.weights)
+
+
+def _require_weighted_classes(training: Source, weights: np.ndarray) -> None:
+    """Raise InputError for a class or label whose training pictures all have the weight 0."""
+    if training.multi_label:
+        totals = weights.astype(np.float64) @ training.labels
+    else:
+        totals = np.bincount(training.labels, weights, minlength=len(training.class_names))
+    if lacking := np.flatnonzero((training.class_counts > 0) & (totals == 0)).tolist():
+        shown = ", ".join([repr(training.class_names[label]) for label in lacking[:10]] + ["…"] * (len(lacking) > 10))
+        raise InputError(
+            f"weight: all training pictures of {counted(len(lacking), 'class')} have the weight 0, so that nothing "
+            f"would be learned about {'it' if len(lacking) == 1 else 'them'}: {shown}. Give some of them a weight "
+            "above 0, remove them, or change the split"
+        )
 
 
 def class_weights(config: TrainConfig, training: Source) -> np.ndarray | None:

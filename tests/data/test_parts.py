@@ -109,7 +109,7 @@ def test_groups_and_copies_are_joined() -> None:
         drawn = draw_split(source, SplitRules(0.5, seed=seed), groups, copies)
         assert len({part for part, group in zip(drawn.tolist(), groups, strict=True) if group in "ab"}) == 1
     copies[4] = copies[3]
-    with pytest.raises(InputError, match="all pictures are in one group"):
+    with pytest.raises(InputError, match="all pictures that are left to draw from are in one group"):
         draw_split(source, SplitRules(), groups, copies)
 
 

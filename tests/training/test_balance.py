@@ -189,6 +189,18 @@ def test_what_cannot_be_weighted_is_refused(
         require_balance(config(**settings), source)
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_class_whose_pictures_all_have_the_weight_0_is_refused(source: Source, several: bool) -> None:
+    labels = np.eye(3, dtype=np.uint8)[source.labels] if several else source.labels
+    weights = np.where(source.labels == 1, 0, 1).astype(np.float32)
+    with pytest.raises(InputError, match=r"weight: all training pictures of 1 class have the weight 0, .* it: '1'"):
+        require_balance(config(), replace(source, labels=labels, weights=weights))
+    weights[np.flatnonzero(source.labels == 1)[0]] = 1e-3
+    require_balance(config(), replace(source, labels=labels, weights=weights))
+    without = source.take(np.flatnonzero(source.labels != 1))  # of no pictures, no weight is missing
+    require_balance(config(), replace(without, weights=np.ones(len(without), np.float32)))
+
+
 def test_pictures_of_several_labels_have_no_class_weights(source: Source) -> None:
     several = replace(source, labels=np.eye(3, dtype=np.uint8)[source.labels])
     assert several.class_counts.tolist() == source.class_counts.tolist() == [20, 20, 5]
