@@ -19,23 +19,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from ..common.packages import required
-from .calibration import Calibration, binned, confidence_and_correct
+from .calibration import BINS, Calibration, binned, confidence_and_correct
 from .figure_style import (
     GRID,
     HELD_OUT,
     INK,
-    LABEL_LENGTH,
     SERIES,
     TRAINING,
     add_caption,
     label,
+    labels,
     plain,
     rows_of,
     save,
     styled,
     unused,
 )
-from .intervals import wilson
+from .intervals import Units, shares, wilson
 from .verification import Verification
 
 Kind = Literal["roc", "precision_recall"]
@@ -47,6 +47,7 @@ WORST = 7
 RESAMPLES, FEWEST_RESAMPLES = 200, 100
 WORK = 5e7  # upper bound of images × classes × resamples: about 2 seconds
 LEAST_IN_BIN, MOST_BINS = 10, 15
+NAME_LENGTH = 32  # maximum length of a name above a panel, in letters
 
 
 @dataclass(frozen=True)
@@ -253,11 +254,12 @@ def curves_figure(found: CurveSet, intervals: Mapping[str, tuple[float, float]] 
     side = 4.2 if len(panels) == 1 else 2.75
     figure = Figure(figsize=(max(side * columns, 4.6), (side + 0.3) * rows + 0.75), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for axis, (name, curve) in zip(axes, panels, strict=False):
+    names = labels([name for name, _ in panels], NAME_LENGTH)
+    for axis, (name, curve), written in zip(axes, panels, names, strict=False):
         assert curve is not None
         _draw_curve(axis, found.kind, curve, mean=not name and found.mean is not None)
         area = (intervals or {}).get(name)
-        axis.set_title(_panel_title(found, name, curve, area), fontsize=9 if len(panels) > 1 else 10, loc="left")
+        axis.set_title(_panel_title(found, written, curve, area), fontsize=9 if len(panels) > 1 else 10, loc="left")
     unused(axes, len(panels))
     # Axis labels stand only at the left and below the last panel of each column.
     x, y = ("false positive rate", "true positive rate") if found.kind == "roc" else ("recall", "precision")
@@ -297,7 +299,7 @@ def _panel_title(found: CurveSet, name: str, curve: Curve, interval: tuple[float
         area += f" ({interval[0]:.3f} to {interval[1]:.3f})"
     if not name:
         return f"mean of {len(found.curves)} {'labels' if found.several else 'classes'}\n{area}"
-    return f"{label(name, LABEL_LENGTH)}\n{area}, n = {curve.pictures:,}"
+    return f"{name}\n{area}, n = {curve.pictures:,}"
 
 
 def _caption(found: CurveSet, shown: int) -> Iterator[str]:
@@ -334,23 +336,31 @@ def _nothing_to_draw(found: CurveSet) -> Figure:
 
 
 def plot_reliability(
-    labels: np.ndarray, models: Sequence[tuple[str, np.ndarray, Calibration]], classes: Sequence[str], path: Path
+    truth: np.ndarray,
+    models: Sequence[tuple[str, np.ndarray, Calibration]],
+    classes: Sequence[str],
+    path: Path,
+    groups: Sequence[str] | None = None,
 ) -> None:
-    save(reliability(labels, models, classes), path)
+    save(reliability(truth, models, classes, groups), path)
 
 
 @styled
 def reliability(
-    labels: np.ndarray, models: Sequence[tuple[str, np.ndarray, Calibration]], classes: Sequence[str]
+    truth: np.ndarray,
+    models: Sequence[tuple[str, np.ndarray, Calibration]],
+    classes: Sequence[str],
+    groups: Sequence[str] | None = None,
 ) -> Figure:
     """A reliability diagram: accuracy over confidence with 95 % intervals, and the distribution of the confidence.
 
     With two classes: the share of images of the positive class over its probability.
 
     Args:
-        labels: int (n,), indices of the true classes.
+        truth: int (n,), indices of the true classes.
         models: The name, the probabilities (n, classes) and the calibration of each model.
         classes: The names of the classes; with two, the second one is the positive one.
+        groups: (n,) the group of each image, as for `curve_set`.
     """
     # Above: accuracy over confidence, with the diagonal of a perfectly calibrated model. Below: the distribution.
     positive = label(classes[1], 28) if len(classes) == 2 else None
@@ -358,29 +368,31 @@ def reliability(
     upper, lower = figure.subplots(2, 1, height_ratios=(3.2, 1), sharex=True)
     upper.plot([0, 1], [0, 1], color=TRAINING, linestyle="--", linewidth=1)
     edges = np.linspace(0, 1, 21)
-    total = 0
+    units = Units(len(truth), groups)
+    total = len(truth)
     for colour, (name, probabilities, found) in zip(cycle(SERIES), models, strict=False):
         if positive is None:
-            (confidence, correct), error = confidence_and_correct(labels, probabilities), found.ece
+            (confidence, correct), error = confidence_and_correct(truth, probabilities), found.ece
         else:
-            confidence, correct = probabilities[:, 1], labels == 1
+            confidence, correct = probabilities[:, 1], truth == 1
             error = binned(confidence, correct)[1]
         legend = f"{label(name, 28)}: ECE {error:.1%}"
         if positive is None and found.temperature is not None and found.scaled_ece is not None:
             legend += f", {found.scaled_ece:.1%} at T = {found.temperature:.2f}"
         # Bins of equal counts, so that every point has a similar interval.
-        sure, right, counts = equal_bins(confidence, correct)
-        low, high = _wilson(right * counts, counts)
+        bins, sure, right, _ = equal_bins(confidence, correct)
+        inside = bins[:, None] == np.arange(len(sure))
+        intervals = shares(np.broadcast_to(correct[:, None], inside.shape), inside, units)
+        low, high = np.array([(value.low, value.high) for value in intervals if value]).T
         errors = np.maximum([right - low, high - right], 0)
         upper.errorbar(
             sure, right, errors, color=colour, marker="o", markersize=5, linewidth=1.4, elinewidth=1, capsize=2.5
         ).set_label(legend)
-        shares = np.histogram(confidence, edges)[0] / max(1, len(confidence))
-        total = len(confidence)
+        heights = np.histogram(confidence, edges)[0] / max(1, len(confidence))
         if len(models) == 1:
-            lower.bar(edges[:-1], shares, width=0.05, align="edge", color=colour, edgecolor=GRID, linewidth=0.5)
+            lower.bar(edges[:-1], heights, width=0.05, align="edge", color=colour, edgecolor=GRID, linewidth=0.5)
         else:
-            lower.stairs(shares, edges, color=colour, linewidth=1.4)
+            lower.stairs(heights, edges, color=colour, linewidth=1.4)
     upper.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel=f"share that is {positive or 'correct'}")
     lower.set(xlabel=f"probability of {positive or 'the most probable class'}", ylabel="share of pictures")
     lower.set_ylim(bottom=0)
@@ -389,15 +401,16 @@ def reliability(
         plain(axis)
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     lower.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    bins = bin_count(total)
+    count = bin_count(total)
+    by_group = f", based on {len(units):,} groups" if units.grouped else ""
     add_caption(
         figure,
-        f"n = {total:,}. Each point: about {total // bins if bins else 0:,} pictures of similar probability, "
-        "with Wilson's 95 % interval. "
+        f"n = {total:,}. Each point: about {total // count:,} pictures of similar probability, "
+        f"with Wilson's 95 % interval{by_group}. The ECE has {BINS} bins of equal width instead. "
         + (
             "Below the dashed line the model is overconfident."
             if positive is None
-            else "Below the dashed line the probability is too high. The ECE is computed from this probability."
+            else "Below the dashed line the probability is too high. The ECE is that of this probability."
         ),
     )
     return figure
@@ -408,8 +421,8 @@ def bin_count(pictures: int) -> int:
     return int(np.clip(pictures // LEAST_IN_BIN, 1, MOST_BINS))
 
 
-def equal_bins(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bins of about equal counts: the mean confidence, the accuracy and the number of images of each.
+def equal_bins(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Bins of about equal counts: the bin of each image; and each bin's mean confidence, accuracy and number of images.
 
     Images of equal confidence share a bin, so that there may be fewer than `bin_count` bins; no bin is empty.
     """
@@ -418,7 +431,8 @@ def equal_bins(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray,
     cuts = np.linspace(0, len(ordered), bin_count(len(ordered)) + 1).astype(int)[1:-1]
     starts = np.unique(np.append(0, np.searchsorted(ordered, ordered[cuts], side="left")))
     counts = np.diff(np.append(starts, len(ordered)))
-    return np.add.reduceat(ordered, starts) / counts, np.add.reduceat(right, starts) / counts, counts
+    bins = np.searchsorted(ordered[starts], confidence, side="right") - 1
+    return bins, np.add.reduceat(ordered, starts) / counts, np.add.reduceat(right, starts) / counts, counts
 
 
 def plot_verification(found: Verification, distances: np.ndarray, same: np.ndarray, path: Path) -> None:

@@ -390,7 +390,7 @@ def write_evaluation(
     plots.plot_confusion(report, folder / "confusion_matrix.png")
     each = [*seen.probabilities, seen.average]  # `curves` has no average of a single model: zip leaves it out
     drawn = [(name, probabilities, found) for (name, found), probabilities in zip(curves, each, strict=False)]
-    plot_reliability(seen.labels, drawn, names, folder / "reliability.png")
+    plot_reliability(seen.labels, drawn, names, folder / "reliability.png", seen.groups)
     for kind, area in AREAS.items():
         found = curve_set(kind, seen.labels, seen.average, names, seen.groups)
         intervals = area_intervals(report.figures, area) if report.figures else None

@@ -194,9 +194,7 @@ def plot_confusion(report: Report, path: Path, title: str | None = None) -> None
 
 
 @styled
-def confusion(
-    report: Report, title: str | None = None, *, interval: tuple[float | None, float | None] | None = None
-) -> Figure:
+def confusion(report: Report, title: str | None = None, *, interval: tuple[float, float] | None = None) -> Figure:
     """The confusion matrix of the classes that are true or predicted: counts, and shares of the true class.
 
     With more than 60 classes, the 40 classes that are confused most often are drawn.
@@ -204,7 +202,8 @@ def confusion(
     Args:
         report: The report with the matrix.
         title: A first line of the heading; None for none.
-        interval: The interval of the accuracy. None takes Wilson's, which holds for independent images.
+        interval: The interval of the accuracy. None takes that of the report's figures, which holds for groups too; for
+            a report that was read from a file, Wilson's.
     """
     # The heading describes all images, also those of classes that are not drawn.
     counts = np.array(report.confusion)
@@ -212,8 +211,10 @@ def confusion(
     occur = np.flatnonzero(counts.any(axis=1) | counts.any(axis=0))
     pictures, right = int(counts.sum()), int(counts.diagonal().sum())
     low, high = _interval(right, pictures)
-    if interval and interval[0] is not None and interval[1] is not None:
-        low, high = interval[0], interval[1]
+    if interval is None and report.figures:
+        interval = report.figures.interval
+    if interval:
+        low, high = interval
     heading = (
         f"n = {pictures:,}; accuracy {percent(right / max(pictures, 1))} (95 % interval "
         f"{interval_text(low, high)}); balanced accuracy {percent(report.balanced_accuracy)}"
@@ -396,15 +397,11 @@ def mistakes(report: Report, pictures: Sequence[np.ndarray] | np.ndarray, total:
         pictures: The images of the report's first mistakes, uint8 (height, width, 3) each.
         total: The number of all mistakes; None if all are in the report.
     """
-    cells = [
-        (
-            f"{label(Path(mistake.name).name, FILE_LENGTH, middle=True)}\n"
-            f"predicted ({percent(mistake.probability, 0)}): {label(mistake.predicted, LABEL_LENGTH)}\n"
-            f"true: {label(mistake.true, LABEL_LENGTH)}",
-            picture,
-        )
-        for mistake, picture in zip(report.mistakes, pictures, strict=False)
-    ]
+    cells = []
+    for mistake, picture in zip(report.mistakes, pictures, strict=False):
+        predicted, true = labels([mistake.predicted, mistake.true], LABEL_LENGTH)
+        file = label(Path(mistake.name).name, FILE_LENGTH, middle=True)
+        cells.append((f"{file}\npredicted ({percent(mistake.probability, 0)}): {predicted}\ntrue: {true}", picture))
     title = f"{len(cells)} of {counted(total or len(report.mistakes), 'mistake')}, most confident first"
     return _gallery(cells, title if cells else "all pictures are classified correctly", cell=(2.6, 3.0), columns=4)
 

@@ -99,7 +99,7 @@ def _class_results(table: PredictionTable, found: Figures) -> Iterator[Block]:
         rows = [[true, other, f"{count:,}"] for true, other, count in confused]
         yield TableBlock(["true class", "predicted", "pictures"], rows, "Confused most often", texts=2)
     drawn = [("model", table.probabilities, found.calibration)]
-    figure = curves.reliability(table.labels, drawn, list(table.classes))
+    figure = curves.reliability(table.labels, drawn, list(table.classes), table.group)
     yield Picture(svg_of(figure), "accuracy over confidence", 420)
 
 

@@ -6,7 +6,15 @@ from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from inception_resnet_keras.evaluation import curves
-from inception_resnet_keras.evaluation.curves import Kind, bin_count, curve_set, curves_figure, equal_bins
+from inception_resnet_keras.evaluation.calibration import calibration
+from inception_resnet_keras.evaluation.curves import (
+    Kind,
+    bin_count,
+    curve_set,
+    curves_figure,
+    equal_bins,
+    reliability,
+)
 
 pytestmark = pytest.mark.usefixtures("charts")
 
@@ -109,10 +117,33 @@ def test_bins_fit_the_number_of_pictures_and_none_is_empty() -> None:
     random = np.random.default_rng(0)
     confidence = random.random(200)
     correct = random.random(200) < confidence
-    sure, right, counts = equal_bins(confidence, correct)
+    bins, sure, right, counts = equal_bins(confidence, correct)
+    assert np.bincount(bins, confidence) / counts == pytest.approx(sure)
+    assert np.bincount(bins, correct) / counts == pytest.approx(right)
     assert len(sure) == 15
     assert (counts.sum(), counts.min() > 10, counts.max() < 16) == (200, True, True)
     assert (sure @ counts, right @ counts) == pytest.approx((confidence.sum(), correct.sum()))
     assert (np.diff(sure) > 0).all()
     same = equal_bins(np.repeat([0.5, 1.0], 100), np.ones(200, bool))
-    assert [values.tolist() for values in same] == [[0.5, 1], [1, 1], [100, 100]]
+    assert [values.tolist() for values in same[1:]] == [[0.5, 1], [1, 1], [100, 100]]
+
+
+def test_bars_of_grouped_pictures_are_those_of_their_groups() -> None:
+    """Ten copies of a picture in one group say no more than the picture: the bars are wider than of 500 pictures."""
+    random = np.random.default_rng(1)
+    labels, scores = random.integers(0, 3, 50).repeat(10), random.random((50, 3)).repeat(10, axis=0)
+    probabilities = (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
+    groups, heights = [str(number // 10) for number in range(500)], []
+    for given in (None, groups):
+        figure = reliability(labels, [("a", probabilities, calibration(labels, probabilities))], list("abc"), given)
+        segments = figure.axes[0].containers[0][2][0].get_segments()
+        heights.append(np.mean([end[1] - start[1] for start, end in segments]))
+        assert ("based on 50 groups" in figure.get_supxlabel().replace("\n", " ")) == (given is groups)
+    assert heights[1] > 1.5 * heights[0]
+
+
+def test_panels_of_names_with_one_beginning_can_be_told_apart() -> None:
+    names = [f"adenocarcinoma of the left upper lobe, grade {number}" for number in range(3)]
+    labels, probabilities = np.arange(30) % 3, np.random.default_rng(0).random((30, 3))
+    titles = [axis.get_title(loc="left") for axis in curves_figure(curve_set("roc", labels, probabilities, names)).axes]
+    assert len({title.split("\n")[0] for title in titles}) == 4

@@ -114,6 +114,22 @@ def test_of_many_classes_those_that_are_confused_are_drawn(tmp_path: Path, monke
     assert drawn[1].get_suptitle().startswith("mine\nn = 2; accuracy 50.0 % (95 % interval 9.5 to 90.5 %); balanced")
 
 
+def test_a_heading_has_the_interval_of_groups_and_mistakes_can_be_told_apart() -> None:
+    labels, names = np.tile([0, 1, 1], 10), [f"adenocarcinoma of the lung, grade {number}" for number in (1, 2)]
+    probabilities = np.tile([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]], (10, 1))
+    groups = [str(number // 3) for number in range(30)]
+    found = classification_report(labels, probabilities, names, [""] * 30, groups=groups)
+    assert found.figures is not None
+    low, high = found.figures.interval
+    assert f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)" in plots.confusion(found).get_suptitle()
+    alone = classification_report(labels, probabilities, names, [""] * 30)
+    assert plots.confusion(alone).get_suptitle() != plots.confusion(found).get_suptitle()
+    _, predicted, true = (
+        plots.mistakes(found, [np.zeros((2, 2, 3), np.uint8)]).axes[0].get_title(loc="left").split("\n")
+    )
+    assert predicted.split(": ")[1] != true.split(": ")[1]
+
+
 def test_a_confusion_matrix_has_counts_and_shares_of_the_true_class(report: Report) -> None:
     counts, shares = (
         {text.get_position()[::-1]: text.get_text() for text in axis.texts} for axis in plots.confusion(report).axes
