@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ..common.console import printable
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown. The first column holds names, the others numbers."""
-    rule = "| --- |" + " ---: |" * (len(header) - 1)
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """A table in Markdown. texts: The number of leading columns that hold names; the others hold numbers."""
+    rule = "|" + " --- |" * texts + " ---: |" * (len(header) - texts)
     return "\n".join([_markdown_row(header), rule, *map(_markdown_row, rows)])
 
 
@@ -19,7 +20,7 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 def markdown_text(text: str) -> str:
     """Text with Markdown's special characters escaped."""
-    for sign in "\\|*_`<>[]":
+    for sign in "\\|*_`<>[]&~$":
         text = text.replace(sign, f"\\{sign}")
     return printable(text.replace("\n", " "))
 
@@ -30,6 +31,10 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "<": r"$<$",
     ">": r"$>$",
+    "|": r"$|$",  # a dash in LaTeX's first encoding
+    "[": "{[}",  # not an option of the row's end before it
+    "*": "{*}",
+    "\0": "{}",
     "–": "--",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }
@@ -37,13 +42,16 @@ _LATEX = {
 
 def latex_text(text: str) -> str:
     """Text with LaTeX's special characters escaped."""
-    return "".join(_LATEX.get(sign, sign) for sign in printable(text))
+    apart = re.sub("-(?=-)", "-\0", printable(text))  # LaTeX makes a dash of two hyphens
+    return "".join(_LATEX.get(sign, sign) for sign in apart)
 
 
-def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]], comments: Sequence[str] = ()) -> str:
-    """A `tabular` with rules of the package booktabs, below its comments."""
+def latex_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], comments: Sequence[str] = (), texts: int = 1
+) -> str:
+    """A `tabular` with rules of the package booktabs, below its comments. texts: As for `markdown_table`."""
     lines = [" & ".join(map(latex_text, cells)) + r" \\" for cells in (header, *rows)]
-    columns = "l" + "r" * (len(header) - 1)
+    columns = "l" * texts + "r" * (len(header) - texts)
     return "\n".join(
         [
             *(f"% {latex_text(comment)}" for comment in comments),

@@ -64,3 +64,6 @@ def test_few_classes_of_many_are_those_of_least_sensitivity() -> None:
 def test_tables_of_text() -> None:
     assert markdown_table(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | ---: |\n| x\\|y | 1 |"
     assert latex_table(["a"], [["50 %"]], ["no % sign"]).splitlines()[0] == r"% no \% sign"
+    # Behind the end of a row, [ begins an option and * belongs to it; two hyphens are a dash; Markdown has entities.
+    assert latex_text("[a]*|--data") == r"{[}a]{*}$|$-{}-data"
+    assert markdown_table(["&lt; ~~a~~ $x$"], []).splitlines()[0] == r"| \&lt; \~\~a\~\~ \$x\$ |"
