@@ -34,6 +34,7 @@ from .predictions import PREDICTIONS, PredictionTable, read_predictions
 COMPARISONS = Path("comparisons")
 COMPARISON = "comparison"  # the name of its files, before .json, .csv, .md and .tex
 EVALUATION = "evaluation"  # the evaluation's folder in the comparison's
+MOST_DIFFERENT: dict[Metric, float] = {"brier": 2.0}  # bound of a difference; 1 for the other metrics
 STUDIES = {"fold": "folds", "seed": "seeds"}  # column of a study's predictions.csv → the name of its runs
 
 
@@ -359,7 +360,8 @@ def _pair(first: Contender, second: Contender, units: Units) -> Pair:
         values = [value(table) for table in tables]
         if values[0] is not None and values[1] is not None:
             found = DIFFERENCES[name](first, second, units)
-            rows.append(Row(name, values[0], values[1], found, counted=disagreements(name, first, second)))
+            bounded = found.within(MOST_DIFFERENT.get(name, 1.0))
+            rows.append(Row(name, values[0], values[1], bounded, counted=disagreements(name, first, second)))
     return Pair(pictures=len(first.table), rows=rows, **about)
 
 
@@ -378,7 +380,8 @@ def _rows_over_runs(first: Contender, second: Contender, runs: np.ndarray, *, fo
             continue
         before, after = (np.array(row, np.float64) for row in values)
         found = corrected_resampled((after - before).tolist(), share)
-        rows.append(Row(metric, float(before.mean()), float(after.mean()), found))
+        bounded = found.within(MOST_DIFFERENT.get(metric, 1.0))
+        rows.append(Row(metric, float(before.mean()), float(after.mean()), bounded))
     return rows, len(names)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -162,7 +162,7 @@ class Comparison:
     def table(self) -> Table:
         """The differences, one row per pair and metric."""
         table = Table(title="differences: the second model minus the first", title_justify="left")
-        for name, justify in zip(HEADER, ["left"] * 3 + ["right"] * 5, strict=True):
+        for name, justify in zip(HEADER, ["left"] * TEXTS + ["right"] * (len(HEADER) - TEXTS), strict=True):
             table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
         for pair in self.pairs:
             for place, cells in enumerate(_cells(pair)):
@@ -175,16 +175,17 @@ class Comparison:
         """The table and the sentences, in Markdown."""
         rows = [cells for pair in self.pairs for cells in _cells(pair)]
         lines = [self.heading, *self.notes]
-        texts = [*map(markdown_text, lines), markdown_table(HEADER, rows), *map(markdown_text, self.sentences)]
+        texts = [*map(markdown_text, lines), markdown_table(HEADER, rows, TEXTS), *map(markdown_text, self.sentences)]
         return "\n\n".join(texts) + "\n"
 
     def latex(self) -> str:
         """The table in LaTeX, with rules of the package booktabs."""
         rows = [cells for pair in self.pairs for cells in _cells(pair)]
-        return latex_table(HEADER, rows, [self.heading, *self.notes, *self.sentences])
+        return latex_table(HEADER, rows, [self.heading, *self.notes, *self.sentences], TEXTS)
 
 
 HEADER = ("first", "second", "figure", "first's", "second's", "difference (95 %)", "p", "p, Holm")
+TEXTS = 3  # the first columns hold names
 
 
 def _cells(pair: Pair) -> list[list[str]]:
@@ -200,6 +201,21 @@ def _cells(pair: Pair) -> list[list[str]]:
             p_text(row.corrected_p),
         ]
         for row in pair.rows
+    ]
+
+
+def row_of_csv(row: Mapping[str, str]) -> list[str]:
+    """The cells of `HEADER` from a row of comparison.csv."""
+    metric = row["figure"]
+    low, high, p, corrected = (float(row[name]) if row[name] else None for name in ("low", "high", "p", "p after Holm"))
+    return [
+        row["first"],
+        row["second"],
+        next((name for key, name in METRICS.items() if key == metric), metric),
+        *(_value(metric, float(row[name])) for name in ("value of first", "value of second")),
+        _difference(metric, Difference(float(row["difference"]), low, high)),
+        p_text(p),
+        p_text(corrected),
     ]
 
 

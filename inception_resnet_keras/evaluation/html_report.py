@@ -9,10 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from ..data.splits import SPLIT_FILE, Split, read_split
 from ..models.model_file import read_run_config
 from ..weights.runs import RUN_CONFIG
 from . import plots
+from .comparison import HEADER, row_of_csv
 from .figure_style import percent, svg_of
 from .predictions import PREDICTIONS, PredictionTable, read_predictions
 from .report_page import Block, Code, Line, Picture, Section, TableBlock, require_own, write_page
@@ -400,18 +401,13 @@ def _comparison(folder: Path) -> tuple[str, str, list[Section]]:
     rows = _csv(folder / f"{COMPARISON}.csv")
     numbers = Section("Differences")
     if rows:
-        header = ["first", "second", "figure", "first's", "second's", "difference (95 %)", "p after Holm", "test"]
-        cells = [
-            [
-                *(row[name] for name in ("first", "second", "figure")),
-                *(_short(row[name]) for name in ("value of first", "value of second")),
-                f"{_short(row['difference'])} ({_short(row['low'])} to {_short(row['high'])})",
-                _short(row["p after Holm"]) or "–",
-                row["test"],
-            ]
-            for row in rows
-        ]
-        numbers.blocks += [TableBlock(header, cells, texts=3), Line("comparison.csv has all columns.")]
+        header = ["figure", "of the first", "of the second", *HEADER[-3:], "test"]
+        for (first, second), of_pair in groupby(rows, lambda row: (row["first"], row["second"])):
+            cells = [[*row_of_csv(row)[2:], row["test"]] for row in of_pair]
+            numbers.blocks.append(TableBlock(header, cells, f"The first model: {first}; the second: {second}"))
+        numbers.blocks.append(
+            Line("Differences are the second minus the first, of shares in percentage points; comparison.csv has all.")
+        )
     models = [str(model) for model in found.get("models", []) if model != "average"]
     if found.get("positive"):
         data.blocks.append(Line(f"Positive class: {found['positive']}"))
@@ -425,15 +421,6 @@ def _repetition(found: Mapping[str, Any], earlier: str) -> Section:
     if not found.get("command", earlier):
         section.blocks.append(Line("It was made in Python, with values that cannot be given on a command line."))
     return section
-
-
-def _short(cell: str) -> str:
-    """A number of a CSV file with four significant digits."""
-    try:
-        number = float(cell)
-    except ValueError:
-        return cell
-    return cell if number.is_integer() or not math.isfinite(number) else f"{number:.4g}"
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,6 +45,12 @@ class Difference:
     p: float | None = None
     method: str = ""
     test: str = ""
+
+    def within(self, most: float) -> Difference:
+        """The same difference with its interval cut to [-most, most]: Student's t knows no bounds."""
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=max(-most, self.low), high=min(most, self.high))
 
     @property
     def excludes_zero(self) -> bool:
@@ -237,7 +243,7 @@ def influence_difference(value: float, totals: np.ndarray) -> Difference:
         return Difference(value, p=1.0 if abs(value) < 1e-12 else None, test="t of influences")
     half = float(student.ppf(0.5 + CONFIDENCE / 2, count - 1)) * spread
     p = float(2 * student.sf(abs(value) / spread, count - 1))
-    return Difference(value, max(-1.0, value - half), min(1.0, value + half), p, "t of influences", "t of influences")
+    return Difference(value, value - half, value + half, p, "t of influences", "t of influences")
 
 
 PERMUTATION = "permutation of the two models"

@@ -253,6 +253,20 @@ def test_folds_and_seeds_are_paired_run_by_run(tmp_path: Path, column: str) -> N
     assert not (tmp_path / "no").exists()
 
 
+def test_no_interval_goes_beyond_a_hundred_points(tmp_path: Path) -> None:
+    """Two folds of few pictures: Student's t with one degree of freedom would go to thousands of points."""
+    runs, labels = [str(number % 2) for number in range(8)], np.arange(8) // 2 % 2
+    rights = [np.array([1, 0, 0, 1, 1, 0, 1, 1], bool), np.ones(8, bool)]
+    folders = [write(tmp_path / f"m{n}", table(each, labels=labels, fold=runs)) for n, each in enumerate(rights)]
+    rows = compare(folders, out=tmp_path / "out").pairs[0].rows
+    assert {row.metric for row in rows} >= {"accuracy", "sensitivity", "specificity", "brier"}
+    for row in rows:
+        if row.difference.low is not None and row.difference.high is not None:
+            most = 2 if row.metric == "brier" else 1
+            assert -most <= row.difference.low <= row.difference.value <= row.difference.high <= most
+    assert "to +100.0)" in (tmp_path / "out" / "comparison.md").read_text()
+
+
 def test_what_cannot_be_compared_is_refused(
     models: list[str], digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

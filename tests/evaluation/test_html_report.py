@@ -154,7 +154,8 @@ def test_a_comparisons_report_has_its_sentences_and_differences(tmp_path: Path) 
         "8",
         "0",
     ]
-    (tmp_path / "comparison.csv").write_text("\n".join(",".join(cells) for cells in (CSV_HEADER, row)))
+    alike = ["a", "b", "auc", "0.8", "0.8", "0.0", "", "", "1.0", "1.0", "", "DeLong", "0", "0", "8", "0"]
+    (tmp_path / "comparison.csv").write_text("\n".join(",".join(cells) for cells in (CSV_HEADER, row, alike)))
     stored = {
         "data": "set.csv",
         "models": ["a|<b>", "b", "average"],
@@ -163,7 +164,9 @@ def test_a_comparisons_report_has_its_sentences_and_differences(tmp_path: Path) 
     }
     (tmp_path / "comparison.json").write_text(json.dumps(stored))
     text = " ".join(Elements(write_report(tmp_path).read_text(encoding="utf-8")).text.split())
-    assert "a|<b> b accuracy 0.5 0.625 0.125 (-0.05 to 0.3) 0.4 McNemar" in text
+    assert "The first model: a|<b>; the second: b" in text
+    assert "accuracy 50.00% 62.50% +12.5 (-5.0 to +30.0) 0.200 0.400 McNemar" in text
+    assert "AUC 0.8000 0.8000 +0.0000 1.000 1.000 DeLong" in text  # no interval, so no brackets
     assert "Nothing can be said." in text
     assert "compare 'a|<b>' b --data set.csv" in text
 
