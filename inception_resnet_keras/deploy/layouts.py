@@ -132,10 +132,12 @@ def _configure_ovms(root: Path, name: str, format: str, artefact: Path) -> None:
     from ..models.runtimes import open_runtime
 
     entry: dict[str, Any] = {"name": name, "base_path": f"{MOUNTED}/{name}"}
-    if format == "openvino":  # as in the comparison: without it, the server may compute in bfloat16
-        card = open_runtime(artefact).card
-        hint = _HINTS.get(card.precision, "f32") if isinstance(card, ExportCard) else "f32"
-        entry["plugin_config"] = {"INFERENCE_PRECISION_HINT": hint}
+    # As in the comparison: without it, the server may compute in bfloat16. It runs ONNX by OpenVINO too, but ONNX
+    # Runtime, with which such a file was compared, multiplies in float32 in every precision.
+    card, hint = open_runtime(artefact).card, "f32"
+    if format == "openvino" and isinstance(card, ExportCard):
+        hint = _HINTS.get(card.precision, hint)
+    entry["plugin_config"] = {"INFERENCE_PRECISION_HINT": hint}
     write_json(root / "config.json", {"model_config_list": [{"config": entry}]})
 
 

@@ -100,6 +100,7 @@ def test_tritons_other_backends(written: Any, model_config: Any) -> None:
 
 @pytest.mark.slow
 def test_openvinos_server_and_tensorflows(written: Any, exported: Any) -> None:
+    openvino = pytest.importorskip("openvino")
     folder = written("ovms", "openvino")
     ((entry,),) = (json.loads((folder / "config.json").read_text())["model_config_list"],)
     config = entry["config"]
@@ -111,6 +112,12 @@ def test_openvinos_server_and_tensorflows(written: Any, exported: Any) -> None:
         open_runtime(exported["openvino"][0]).run(IMAGES),
         atol=1e-6,
     )
+    # It runs ONNX by OpenVINO too, which would compute in bfloat16 on CPUs that have it.
+    folder = written("ovms", "onnx")
+    ((entry,),) = (json.loads((folder / "config.json").read_text())["model_config_list"],)
+    file, settings = folder / "digits" / "1" / "model.onnx", entry["config"]["plugin_config"]
+    found = openvino.Core().compile_model(file, "CPU", settings)(IMAGES)[0]
+    np.testing.assert_allclose(found, open_runtime(file).run(IMAGES), atol=1e-6)
     folder = written("tfserving", "saved_model")
     assert [path.name for path in folder.iterdir()] == ["digits"]
     assert (folder / "digits" / "1" / "saved_model.pb").is_file()
