@@ -439,6 +439,7 @@ def _resampled(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndar
     squares = np.square(probabilities.astype(np.float64))
     losses = squares.sum(axis=1) - 2 * probabilities[rows, labels].astype(np.float64) + 1
     between = np.square(labels - predicted)
+    summed = np.stack([right, labels, predicted, labels**2 + predicted**2, between], axis=1).astype(float)
     named = ["macro_f1", "mcc", "kappa", "quadratic_kappa"]
 
     own = np.asarray(gaps.sum(axis=0)).ravel() / count
@@ -452,16 +453,17 @@ def _resampled(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndar
         with np.errstate(divide="ignore", invalid="ignore"):
             of_true, of_claimed, of_both = (np.asarray(weights @ each) for each in (true, claimed, hits))
             f1 = np.where(of_true > 0, 2 * of_both / (of_true + of_claimed), np.nan)
-            agreed, expected = weights @ right, (of_true * of_claimed).sum(axis=1) / total
+            agreed, *sums = (weights @ summed).T
+            expected = (of_true * of_claimed).sum(axis=1) / total
             spread = (total - (of_true**2).sum(axis=1) / total) * (total - (of_claimed**2).sum(axis=1) / total)
-            mean_true, mean_claimed = weights @ labels / total, weights @ predicted / total
-            apart = (weights @ labels**2 + weights @ predicted**2) / total - 2 * mean_true * mean_claimed
+            mean_true, mean_claimed, mean_squares, mean_between = (each / total for each in sums)
+            apart = mean_squares - 2 * mean_true * mean_claimed
             return np.stack(
                 [
                     np.nanmean(np.where(np.isnan(f1).all(axis=1, keepdims=True), 0, f1), axis=1),
                     np.where(spread > 0, (agreed - expected) / np.sqrt(spread), 0.0),
                     np.where(total > expected, (agreed - expected) / (total - expected), np.nan),
-                    np.where(apart > 0, 1 - weights @ between / total / apart, np.nan),
+                    np.where(apart > 0, 1 - mean_between / apart, np.nan),
                 ]
             )
 
