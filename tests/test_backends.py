@@ -177,7 +177,7 @@ def test_what_wants_tensorflow_is_refused_in_a_sentence(tmp_path: Path, capsys: 
 
 
 @pytest.mark.parametrize(("module", "extra"), [("PIL", "predict"), ("matplotlib", "evaluate"), ("sklearn", "evaluate")])
-def test_a_missing_package_is_named_with_its_extra(module: str, extra: str) -> None:
+def test_a_missing_package_is_named_with_its_extra(module: str, extra: str, tmp_path: Path) -> None:
     """In a process of its own; Keras brings rich itself."""
     code = (
         f"import sys; sys.modules[{module!r}] = None\n"
@@ -188,11 +188,19 @@ def test_a_missing_package_is_named_with_its_extra(module: str, extra: str) -> N
         "try: irk.evaluate\n"
         "except ImportError as error: print(error)\n"
         "irk.create_inception_v4, irk.load_weights, irk.optimize_for_inference, irk.preprocess_input, irk.endpoints\n"
+        "from inception_resnet_keras.cli import main\n"
+        "assert main(['summary', 'inception_v4']) == 0\n"
+        "main(['explain', 'absent', 'absent'])\n"
+        "main(['plot', 'inception_v4', '--out', sys.argv[1]])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, str(tmp_path / "drawn.svg")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     named = [line for line in done.stdout.splitlines() if f"pip install 'inception-resnet-keras[{extra}]'" in line]
     assert len(named) == (2 if module in ("PIL", "matplotlib") else 1), done.stdout
+    assert "Figure 3" in done.stdout  # the summary
+    if module != "sklearn":  # for a command's explanation, and for a drawing
+        assert done.stderr.count(f"pip install 'inception-resnet-keras[{extra}]'") == 2, done.stderr
 
 
 def test_a_missing_engine_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

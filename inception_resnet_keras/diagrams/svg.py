@@ -90,9 +90,11 @@ _PRECISE = 1000  # points at which a text is measured
 
 
 def folder() -> Path:
+    """The folder of matplotlib's fonts. Does not import matplotlib, which takes long."""
     found = find_spec("matplotlib")
-    if found is None or not found.submodule_search_locations:
-        raise ImportError("matplotlib is not installed, which this package depends on")
+    with named_extras("a picture"):
+        if found is None or not found.submodule_search_locations:
+            raise ModuleNotFoundError("matplotlib has the fonts", name="matplotlib")
     return Path(found.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
 
 

@@ -1,4 +1,7 @@
-"""Makes a Keras model faster: folds it, and computes it in half precision on request or if a timed probe is faster."""
+"""Makes a Keras model faster: folds it, and computes it in half precision on request or if a timed probe is faster.
+
+The command line imports this module for its options, so its top needs no Pillow.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ import numpy as np
 from ..common.arguments import one_of
 from ..common.devices import has_gpu, is_out_of_memory
 from ..common.errors import InputError
-from .open import KerasRun, ModelSource, OpenedModel
 
 if TYPE_CHECKING:
     import keras
+
+    from .open import ModelSource, OpenedModel
 
 AUTO, FLOAT32, HALF = "auto", "float32", "mixed_bfloat16"
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"]
@@ -109,6 +113,7 @@ def speed_up(opened: OpenedModel, precision: str | None, batch_size: int) -> Ope
         return opened
     from ..networks.recognise import leaves
     from .folding import optimize_for_inference
+    from .open import KerasRun
 
     # Fold, and compare with the original on one image of noise.
     given = runner.model
