@@ -90,7 +90,7 @@ def pixels(folder: Path) -> Numbers:
 
 def judged(folder: Path) -> Numbers:
     """`evaluate`, `predict` and `verify_faces`, of a saved model."""
-    model, faces = write_model(folder / "model.keras"), write_faces(folder / "faces")
+    model, faces = write_model(folder / "model.keras", network=tiny.TINY), write_faces(folder / "faces")
     for label in range(3):
         (folder / "faces" / f"Digit_{label}").rename(folder / "faces" / str(label))
     found = irk.evaluate(model, folder / "faces", out=folder / "evaluation")
