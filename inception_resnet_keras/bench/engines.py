@@ -490,8 +490,8 @@ class KerasEngine(Engine):
     def _fit(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, images: Any, labels: Any) -> Step:
         """The function that `fit` calls for every batch, without callbacks."""
         model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=self.xla)
-        train = model.make_train_function()
-        batches = iter(self.tf.data.Dataset.from_tensors((images, labels)).repeat())
+        model.make_train_function()
+        train, batches = model.train_function, iter(self.tf.data.Dataset.from_tensors((images, labels)).repeat())
         return lambda: train(batches)["loss"]
 
 
