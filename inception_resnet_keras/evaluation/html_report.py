@@ -342,13 +342,6 @@ def _study(folder: Path, kind: str) -> tuple[str, str, list[Section]]:
     sections = [data, _network(config, len(table.classes) if table else None), training, by_run]
     if table:
         title = f"Results of all {kind}, pooled"
-        if kind == "seeds":
-            by_run.blocks.append(
-                Line(
-                    "All seeds hold out the same pictures: each counts once per seed in the pooled figures, so their "
-                    "intervals are too narrow."
-                )
-            )
         sections.append(results(title, table, used_for_training=True))
     else:
         by_run.blocks.append(Line(f"Not all {kind} are finished; pooled results will follow when they are."))

@@ -88,6 +88,18 @@ class PredictionTable:
         """Whether an image may have several labels."""
         return self.labels.ndim == 2
 
+    @property
+    def unit_names(self) -> Sequence[str] | None:
+        """What the rows of one independent unit share: their group, or in a study of seeds at least their image.
+
+        All seeds hold out the same images, so that five seeds are not five times as many images. None if each row is a
+        unit of its own.
+        """
+        if self.seed is None:
+            return self.group
+        groups = self.group or [""] * len(self)
+        return [group or f"picture {picture}" for group, picture in zip(groups, self.pictures, strict=True)]
+
     def take(self, chosen: np.ndarray) -> PredictionTable:
         """The rows of the chosen images. chosen: Their indices, int, or a mask, bool (n,)."""
         places = np.arange(len(self))[chosen]

@@ -41,11 +41,12 @@ def results(title: str, table: PredictionTable, *, used_for_training: bool = Fal
                 "part gives unbiased ones."
             )
         )
-    units = Units(len(table), table.group)
+    units = Units(len(table), table.unit_names)
     if units.grouped:
-        section.blocks.append(
-            Line(f"Intervals are based on {len(units):,} groups, because pictures of a group are not independent.")
-        )
+        why = "pictures of a group are not independent"
+        if table.seed is not None:
+            why = f"{why}; a picture without a group is one with its results of all seeds"
+        section.blocks.append(Line(f"Intervals are based on {len(units):,} groups, because {why}."))
     areas: dict[Kind, dict[str, tuple[float, float]]] = {}
     if table.multi_label:
         labelled = label_report(table)
@@ -57,7 +58,7 @@ def results(title: str, table: PredictionTable, *, used_for_training: bool = Fal
         areas = {kind: area_intervals(scored, key) for kind, key in curves.AREAS.items()}
     names = list(table.classes)
     for kind in curves.KINDS:
-        found = curves.curve_set(kind, table.labels, table.probabilities, names, table.group)
+        found = curves.curve_set(kind, table.labels, table.probabilities, names, table.unit_names)
         alt = "ROC curves" if kind == "roc" else "precision and recall"
         width = 420 if len(found.curves) < 2 else 0
         section.blocks.append(Picture(svg_of(curves.curves_figure(found, areas.get(kind))), alt, width))
@@ -99,12 +100,12 @@ def _class_results(table: PredictionTable, found: Figures) -> Iterator[Block]:
         rows = [[true, other, f"{count:,}"] for true, other, count in confused]
         yield TableBlock(["true class", "predicted", "pictures"], rows, "Confused most often", texts=2)
     drawn = [("model", table.probabilities, found.calibration)]
-    figure = curves.reliability(table.labels, drawn, list(table.classes), table.group)
+    figure = curves.reliability(table.labels, drawn, list(table.classes), table.unit_names)
     yield Picture(svg_of(figure), "accuracy over confidence", 420)
 
 
 def _figures(table: PredictionTable) -> Figures:
-    return figures(table.labels, table.probabilities, list(table.classes), table.group)
+    return figures(table.labels, table.probabilities, list(table.classes), table.unit_names)
 
 
 def headline(table: PredictionTable) -> Line:
@@ -131,7 +132,7 @@ def _text(key: str, value: Value | None) -> str:
 def label_report(table: PredictionTable) -> MultiLabelReport:
     """The scores of a table with several labels per image, at thresholds that reproduce its predictions."""
     cuts, names = _thresholds(table), (list(table.classes), list(table.pictures))
-    return multi_label_report(table.labels, table.probabilities, cuts, *names, groups=table.group)
+    return multi_label_report(table.labels, table.probabilities, cuts, *names, groups=table.unit_names)
 
 
 def _label_headline(report: MultiLabelReport) -> Line:

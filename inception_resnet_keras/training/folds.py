@@ -222,12 +222,14 @@ def pool(study: Study) -> tuple[list[RunFolder], StudyFigures, AnyReport]:
         cuts = _thresholds(study, tables, [each for each, _ in reports.values()])
         pooled = replace(pooled, predicted=(pooled.probabilities >= cuts).astype(np.uint8))
         of_pictures = pooled.labels, pooled.probabilities, cuts
-        found = multi_label_report(*of_pictures, classes, pooled.pictures, unreadable=unreadable, groups=pooled.group)
+        found = multi_label_report(
+            *of_pictures, classes, pooled.pictures, unreadable=unreadable, groups=pooled.unit_names
+        )
         plots.plot_labels(found, study.folder / "labels.png")
         report: AnyReport = found
     else:
         report = classification_report(
-            pooled.labels, pooled.probabilities, classes, pooled.pictures, unreadable, groups=pooled.group
+            pooled.labels, pooled.probabilities, classes, pooled.pictures, unreadable, groups=pooled.unit_names
         )
         plots.plot_confusion(report, study.folder / "confusion_matrix.png", title=f"held out by all {study.kind}")
     # The figures of each run, and their mean and standard deviation.

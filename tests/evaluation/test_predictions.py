@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inception_resnet_keras.common.errors import InputError
+from inception_resnet_keras.evaluation.metrics import figures
 from inception_resnet_keras.evaluation.predictions import (
     ABOUT,
     RESERVED,
     PredictionTable,
+    concatenated,
     prediction_table,
     read_predictions,
 )
@@ -169,3 +171,24 @@ def test_several_labels_need_thresholds() -> None:
     with pytest.raises(ValueError, match="need thresholds"):
         prediction_table(table.pictures, table.classes, table.labels, table.probabilities)
     assert replace(table, group=["g"] * len(table)).group
+
+
+def test_five_seeds_are_not_five_times_as_many_pictures() -> None:
+    random = np.random.default_rng(0)
+    labels, scores = random.integers(0, 3, 60), random.random((60, 3))
+    probabilities = (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
+    names = [f"{number}.png" for number in range(60)]
+    one = prediction_table(names, list("abc"), labels, probabilities)
+    tables = [replace(one, seed=[str(seed)] * 60) for seed in range(5)]
+    pooled = concatenated(tables)
+    assert one.unit_names is None
+    widths = []
+    for table in (one, pooled, replace(pooled, seed=None)):
+        value = figures(table.labels, table.probabilities, table.classes, table.unit_names).values["accuracy"]
+        assert value.low is not None
+        assert value.high is not None
+        widths.append(value.high - value.low)
+    assert widths[1] == pytest.approx(widths[0], rel=0.05)  # Student's quantile is a little larger
+    assert widths[2] < 0.5 * widths[0]
+    grouped = replace(pooled, group=["patient"] * 300)
+    assert set(grouped.unit_names or []) == {"patient"}
