@@ -15,16 +15,25 @@ from inception_resnet_keras import (
     export_model,
     inspect_checkpoint,
     load_weights,
+    networks,
     predict,
     settle_batch_norm,
 )
 from inception_resnet_keras.cli import main
 from inception_resnet_keras.models.open import open_model
+from inception_resnet_keras.networks import edits
 
 from ..pictures import write_digits
 
 SIDE = 107
 DENSE = {"padding": "same", "output_stride": 16}
+
+
+@pytest.fixture
+def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network with a quarter of its filters: its layers, names and maps are those of the whole one."""
+    narrow = edits.with_width(networks.find("inception_resnet_v1"), 0.25)
+    monkeypatch.setitem(networks.NETWORKS, narrow.name, {**networks.NETWORKS[narrow.name], "paper": narrow})
 
 
 def network(**options: Any) -> keras.Model:
@@ -48,6 +57,7 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_narrow")
 @pytest.mark.parametrize("options", [DENSE, {"layer_prefix": "left_"}], ids=["dense", "prefixed"])
 def test_every_verb_takes_it(options: dict[str, Any], tmp_path: Path) -> None:
     pictures = write_digits(tmp_path / "pictures", classes=3, per_class=3)
