@@ -416,9 +416,10 @@ def damages() -> dict[str, Any]:
 
 @pytest.mark.parametrize("damage", damages())
 def test_any_damaged_tensor_is_named_and_the_model_untouched(tiny: Any, tmp_path: Path, damage: str) -> None:
+    """Each tensor in one of the ways, each way at every fifth tensor."""
     saved, model = tiny(), tiny()
     before = weights_of(model)
-    for key in arrays_of(saved):
+    for key in list(arrays_of(saved))[list(damages()).index(damage) :: len(damages())]:
         values = arrays_of(saved)
         damages()[damage](values, key)
         path = synthetic.write_safetensors(tmp_path / "a.safetensors", values)
