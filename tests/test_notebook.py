@@ -8,6 +8,16 @@ from typing import Any
 
 import pytest
 
+# After the cell of imports: a small network, with blocks of each kind, under the name that the cells give.
+SMALL = """
+from dataclasses import replace
+from inception_resnet_keras import networks
+from tests.tiny import STAGED
+networks.NETWORKS["inception_resnet_v1"] = {
+    **networks.NETWORKS["inception_resnet_v1"],
+    "paper": replace(STAGED, name="inception_resnet_v1"),
+}
+"""
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "first_steps.ipynb"
 
 
@@ -19,6 +29,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     for cell in notebook.cells:  # an epoch shows what three show
         cell.source = cell.source.replace("epochs=3, learning_rate", "epochs=1, learning_rate")
+    notebook.cells.insert(2, nbformat.v4.new_code_cell(SMALL))
     folder = tmp_path_factory.mktemp("notebook")
     with pytest.MonkeyPatch.context() as patch:
         root = os.pathsep.join([str(NOTEBOOK.parents[1]), os.environ.get("PYTHONPATH", "")])

@@ -3,6 +3,7 @@
 At 32 pixels a side its maps are 7² (stride 4), 4² (8), 2² (16) and 1² (32).
 """
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -47,6 +48,14 @@ FEW = Network(
         Repeat(Residual([[Conv(4, 1)], [Conv(6, 3)]], name="a"), 1, scale=0.1),
         Repeat(Fork([[Pool("max", stride=2)], [Conv(6, 3, stride=2)]], name="b"), 1),  # 4²
     ],
+)
+
+# With blocks of each kind, where a test trains and names a stage.
+STAGED = replace(
+    FEW,
+    name="staged",
+    stages=[*FEW.stages, Repeat(Residual([[Conv(4, 1)]], name="c"), 2, scale=0.2)],
+    final=[Conv(10, 1)],
 )
 
 KNOWN = {network.name: {network.variant: network} for network in (TINY, FEW)}  # as `spec.NETWORKS` has them

@@ -13,7 +13,7 @@ import inception_resnet_keras
 from inception_resnet_keras import networks
 
 from ..pictures import write_digits
-from ..tiny import TINY
+from ..tiny import STAGED
 
 
 @pytest.mark.slow
@@ -21,8 +21,8 @@ from ..tiny import TINY
 def test_examples_of_public_training_functions_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # The networks' tables are small ones, with as many stages: the examples train in seconds.
-    small = replace(TINY, name="inception_resnet_v1", stages=TINY.stages[:-1])
+    # The network's table is a small one, with as many kinds of blocks: the examples train in seconds.
+    small = replace(STAGED, name="inception_resnet_v1")
     variants = networks.NETWORKS[small.name]
     monkeypatch.setitem(networks.NETWORKS, small.name, {**variants, small.variant: small})
     write_digits(tmp_path / "photos")

@@ -29,7 +29,6 @@ from inception_resnet_keras.data.sources import open_source
 from inception_resnet_keras.models.model_file import load_model
 from inception_resnet_keras.models.open import locate
 from inception_resnet_keras.networks import names
-from inception_resnet_keras.networks.rows import Conv, Repeat, Residual
 from inception_resnet_keras.training.config import TrainConfig
 from inception_resnet_keras.training.in_memory import model_settings
 from inception_resnet_keras.training.optimizers import Phase, schedule
@@ -42,8 +41,7 @@ from .. import tiny
 from ..pictures import write_digits
 
 QUIET = Console(quiet=True)
-SUM = Residual([[Conv(4, 1)]], name="c")
-STAGES = replace(tiny.FEW, stages=[*tiny.FEW.stages, Repeat(SUM, 2, scale=0.2)], final=[Conv(10, 1)])
+STAGES = replace(tiny.STAGED, name="few")
 
 
 @pytest.fixture(scope="module", autouse=True)
