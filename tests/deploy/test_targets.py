@@ -242,7 +242,7 @@ def test_every_precision(
 
 @pytest.mark.parametrize("options", [{"include_preprocessing": False}, {"classifier_activation": None}])
 def test_a_model_without_a_card_is_made_whole(tmp_path: Path, digits: Path, options: dict[str, Any]) -> None:
-    model = lively(**options)
+    model = lively(tiny.FEW, **options)
     given = {"preprocessing": "inception"} if "include_preprocessing" in options else {}
     check = export_model(model, tmp_path / "m.onnx", "onnx", check=digits, **given)  # type: ignore[arg-type]
     found = open_runtime(tmp_path / "m.onnx")
@@ -268,10 +268,11 @@ def test_two_classes_may_have_one_name(tmp_path: Path, digits: Path) -> None:
     """ImageNet's English names are such: a file of them is taken, and no accuracy is taken by it."""
     names = tmp_path / "names.txt"
     names.write_text("crane\ntench\ncrane\n")
-    export_model(lively(), tmp_path / "m.onnx", "onnx", check=digits, class_names=names)
+    model = lively(tiny.FEW)
+    export_model(model, tmp_path / "m.onnx", "onnx", check=digits, class_names=names)
     assert open_runtime(tmp_path / "m.onnx").card.classes == ["crane", "tench", "crane"]
     with pytest.raises(InputError, match=r"validate: several classes of the model have the same name \('crane'\)"):
-        export_model(lively(), tmp_path / "n.onnx", "onnx", validate=digits, class_names=names)
+        export_model(model, tmp_path / "n.onnx", "onnx", validate=digits, class_names=names)
 
 
 def test_an_embedding_is_exported_without_classes(tmp_path: Path, digits: Path) -> None:
@@ -295,7 +296,7 @@ def test_channels_first_is_turned_round(channels_first: None, tmp_path: Path, di
 
 
 def test_the_model_is_left_as_it_was(digits: Path, tmp_path: Path) -> None:
-    model = lively(dtype="mixed_bfloat16")
+    model = lively(tiny.FEW, dtype="mixed_bfloat16")
     before, config = [np.array(weight) for weight in model.weights], model.get_config()
     export_model(model, tmp_path / "m.onnx", "onnx", check=digits, class_names=CARD.classes)
     assert model.get_config() == config
@@ -303,7 +304,7 @@ def test_the_model_is_left_as_it_was(digits: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_exports_a_whole_models_h5(tmp_path: Path, digits: Path) -> None:
-    model = lively()
+    model = lively(tiny.FEW)
     model.save(tmp_path / "model.h5")
     out = tmp_path / "m.onnx"
     assert main(["export", str(tmp_path / "model.h5"), "--format=onnx", f"--check={digits}", f"--out={out}"]) == 0
