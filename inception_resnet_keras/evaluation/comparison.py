@@ -303,7 +303,7 @@ def verdict(
 
 
 def _undecided(pair: Pair, row: Row, study: str, groups: int | None) -> str:
-    text = f"{_basis(pair, row, study)} do not show which of the two is better"
+    text = f"{_basis(pair, row, study)} not show which of the two is better"
     difference = row.difference
     if difference.p is not None and difference.p < SIGNIFICANT:
         text += ", because several pairs were compared: one such difference among them may well be due to chance"
@@ -331,17 +331,16 @@ def _at_the_edge(pair: Pair, row: Row, study: str) -> str:
     """The conclusion if only one of the interval and the test finds a difference: they are computed differently."""
     narrow, other = ("interval", "test") if row.difference.excludes_zero else ("test", "interval")
     return (
-        f"{_basis(pair, row, study)} do not show clearly which of the two is better: the {narrow} finds a difference, "
+        f"{_basis(pair, row, study)} not show clearly which of the two is better: the {narrow} finds a difference, "
         f"the {other} does not"
     )
 
 
 def _basis(pair: Pair, row: Row, study: str) -> str:
-    return (
-        f"These {pair.runs} {study}"
-        if study
-        else f"These {_pictures(row.counted[2] if row.counted else pair.pictures)}"
-    )
+    if study:
+        return f"These {pair.runs} {study} do"
+    pictures = row.counted[2] if row.counted else pair.pictures
+    return "This one picture does" if pictures == 1 else f"These {pictures:,} pictures do"
 
 
 def _tested(row: Row, pairs: int) -> str:

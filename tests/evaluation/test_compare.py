@@ -344,6 +344,7 @@ def pair(only_first: int, only_second: int, pictures: int, **row: float) -> Pair
         ),
         (pair(5, 12, 300), "That does not show that the two are equal."),
         (pair(1, 3, 300), "with fewer than 6, no difference can be significant"),
+        (pair(0, 0, 1), "This one picture does not show which of the two is better"),
         (pair(30, 3, 300), "A is better than B on pictures like these."),
         (pair(1, 12, 300, corrected_p=0.07), "one such difference among them may well be due to chance"),
     ],
