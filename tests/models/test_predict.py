@@ -120,7 +120,7 @@ def test_a_messy_folder_is_accounted_for_in_the_file_and_on_the_console(
     found = {row["path"]: row for row in rows(out)}
     picture = os.fsdecode(os.fsencode(str(messy / "folder.jpg")) + b"/caf\xe9.png")
     unreadable = {
-        "empty.png": "is not a JPEG",
+        "empty.png": "is empty",
         "broken.png": "is a link to a file that does not",
         "fifo.png": "is a FIFO",
     }
