@@ -197,6 +197,7 @@ def test_no_threshold_has_a_greater_f1(seed: int, decimals: int, pictures: int) 
         assert not (scores == threshold).any() or threshold == 0  # half-way, so that rounding decides nothing
 
 
+@pytest.mark.usefixtures("charts")
 def test_scores_and_mistakes_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labels, probabilities = drawn(3, classes=50)
     labels[:, 7] = 0
