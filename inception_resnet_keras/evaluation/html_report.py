@@ -387,7 +387,7 @@ def _summary(name: str, table: PredictionTable) -> Section:
 def _comparison(folder: Path) -> tuple[str, str, list[Section]]:
     found = _json(folder / f"{COMPARISON}.json")
     conclusion = Section("Conclusions")
-    conclusion.blocks += [Line(str(sentence), strong=True) for sentence in found.get("sentences", [])]
+    conclusion.blocks += [Line(str(sentence)) for sentence in found.get("sentences", [])]
     data = Section("Data and models", [Line(f"Pictures: {found.get('data')}")])
     data.blocks += [Line(str(model)) for model in found.get("models", [])]
     data.blocks += [Line(str(note)) for note in found.get("notes", [])]
