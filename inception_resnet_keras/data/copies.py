@@ -391,14 +391,21 @@ def _links(one: np.ndarray, other: np.ndarray, apart: np.ndarray, kept: np.ndarr
 
 def _alike_block(prints: Fingerprints, others: Fingerprints, rows: slice, columns: slice) -> np.ndarray:
     """bool (rows, columns): what `alike_pairs` says of all pairs of two blocks."""
-    first, second = (
-        each.astype(np.float32) - each.mean(axis=1, keepdims=True, dtype=np.float32)
-        for each in (prints.thumbnails[rows], others.thumbnails[columns])
-    )
+    first, second = _centred(prints.thumbnails[rows]), _centred(others.thumbnails[columns])
     norms = np.outer(*(np.sqrt((each**2).sum(axis=1)) for each in (first, second)))
     small = prints.small[rows, None] | others.small[None, columns]
-    alike: np.ndarray = first @ second.T / np.maximum(norms, 1e-6) >= np.where(small, LIKENESS_OF_SMALL, LIKENESS)
+    alike: np.ndarray = first @ second.T / np.maximum(norms, 1e-6) >= _least_likeness(small)
     return alike
+
+
+def _centred(thumbnails: np.ndarray) -> np.ndarray:
+    """float32 (m, 256): thumbnails less their means, whose inner products are proportional to their correlations."""
+    return thumbnails.astype(np.float32) - thumbnails.mean(axis=1, keepdims=True, dtype=np.float32)
+
+
+def _least_likeness(small: np.ndarray) -> np.ndarray:
+    """The least correlation of near-identical pictures. small: Whether one of the two is small."""
+    return np.where(small, LIKENESS_OF_SMALL, LIKENESS)
 
 
 def alike_pairs(prints: Fingerprints, others: Fingerprints, one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -406,14 +413,11 @@ def alike_pairs(prints: Fingerprints, others: Fingerprints, one: np.ndarray, oth
     alike = np.zeros(len(one), bool)
     for start in range(0, len(one), BLOCK[1]):
         some = slice(start, start + BLOCK[1])
-        first, second = (
-            each.astype(np.float32) - each.mean(axis=1, keepdims=True, dtype=np.float32)
-            for each in (prints.thumbnails[one[some]], others.thumbnails[other[some]])
-        )
+        first, second = _centred(prints.thumbnails[one[some]]), _centred(others.thumbnails[other[some]])
         norms = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
         correlation = (first * second).sum(axis=1) / np.maximum(norms, 1e-6)
         small = prints.small[one[some]] | others.small[other[some]]
-        alike[some] = correlation >= np.where(small, LIKENESS_OF_SMALL, LIKENESS)
+        alike[some] = correlation >= _least_likeness(small)
     return alike
 
 

@@ -42,9 +42,7 @@ from .sources import Progress
 SPLIT_FILE = "split.csv"
 COLUMNS = ("path", LABEL, "split", "sha256")
 ADDED_COLUMNS = ("group", "phash")  # columns that files of earlier versions lack
-MOST_COMPARED = (
-    50  # training pictures of similar hashes that a picture is compared with, those of the fewest other bits
-)
+MOST_COMPARED = 50  # training pictures that a picture is compared with: those of the most similar hashes
 UNKNOWN, HELD_OUT, NEAR_TRAINED, TRAINED_ON = range(4)  # how a run used a picture, according to its split
 
 

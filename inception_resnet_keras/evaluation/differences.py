@@ -10,14 +10,13 @@ import numpy as np
 
 from .comparison import Metric
 from .delong import components
-from .intervals import FEW, MOVER_OF_AREAS, Units
+from .intervals import FEW, MOVER_OF_AREAS, Units, Value, mean_of_parts
 from .metrics import area_and_influence, areas_value, balanced_accuracy, correlations, delong_variance, mean_area
 from .paired import (
     PERMUTATION,
     Difference,
     influence_difference,
     mean_difference,
-    mover,
     mover_difference,
     paired_accuracies,
     paired_areas,
@@ -139,9 +138,10 @@ def _balanced_difference(first: Contender, second: Contender, units: Units) -> D
     for number in np.flatnonzero(counts):
         inside = labels == number
         only = [int((different[inside] == sign).sum()) for sign in (-1, 1)]
-        parts.append(((only[1] - only[0]) / counts[number], *tango(only[0], only[1], int(counts[number]))))
-    value, low, high = mover(parts)
-    return Difference(value, low, high, sign_flips(weights * different), "MOVER of Tango's", PERMUTATION)
+        limits = tango(only[0], only[1], int(counts[number]))
+        parts.append(Value((only[1] - only[0]) / counts[number], *limits))
+    found = mean_of_parts(parts, "MOVER of Tango's", least=-1.0)
+    return Difference(found.value, found.low, found.high, sign_flips(weights * different), found.method, PERMUTATION)
 
 
 def _mean_difference(
@@ -167,9 +167,8 @@ def _area_difference(first: Contender, second: Contender, units: Units) -> Diffe
         areas.append(mean_area(parts, [areas_value(*part, units) for part in parts], units))
         influences.append(np.mean([area_and_influence(*part)[1] for part in parts], axis=0))
     different = influences[1] - influences[0]
-    if (
-        float((units.totals(different) ** 2).sum()) <= 1e-16
-    ):  # both order the images alike, or separate the classes perfectly
+    # Both order the images alike, or separate the classes perfectly.
+    if float((units.totals(different) ** 2).sum()) <= 1e-16:
         value = areas[1].value - areas[0].value
         return Difference(value, p=1.0 if abs(value) < 1e-12 else None, test=MOVER_OF_AREAS)
     totals = np.stack([units.totals(each) for each in influences])

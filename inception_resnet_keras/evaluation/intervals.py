@@ -170,7 +170,9 @@ def _effective(right: np.ndarray, counted: np.ndarray, units: Units) -> np.ndarr
     return np.minimum(found * np.where(groups > 1, (normal_quantile() / student) ** 2, 1), total)
 
 
-def mean_of_parts(parts: Sequence[Value], method: str = MOVER, correlation: np.ndarray | None = None) -> Value:
+def mean_of_parts(
+    parts: Sequence[Value], method: str = MOVER, correlation: np.ndarray | None = None, least: float = 0.0
+) -> Value:
     """The mean of metrics, with an interval from theirs (MOVER: variances recovered from the limits).
 
     Args:
@@ -178,6 +180,7 @@ def mean_of_parts(parts: Sequence[Value], method: str = MOVER, correlation: np.n
         method: The name of the interval.
         correlation: (parts, parts): the correlations of the metrics (Zou, Psychological Methods 12, 2007). None for
             independent ones.
+        least: The minimum of the metrics, whose maximum is 1.
     """
     values, lows, highs = (
         np.array(each, float) for each in zip(*((v.value, v.low, v.high) for v in parts), strict=True)
@@ -187,7 +190,7 @@ def mean_of_parts(parts: Sequence[Value], method: str = MOVER, correlation: np.n
     below, above = (
         float(np.sqrt(max(0.0, half @ related @ half))) / len(values) for half in (values - lows, highs - values)
     )
-    return Value(mean, max(0.0, mean - below), min(1.0, mean + above), method)
+    return Value(mean, max(least, mean - below), min(1.0, mean + above), method)
 
 
 def f1_of(jaccard: Value | None) -> Value | None:

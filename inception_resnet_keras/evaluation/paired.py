@@ -274,16 +274,3 @@ def sign_flips(contributions: np.ndarray) -> float:
         rng=np.random.default_rng(0),
     )
     return float(found.pvalue)
-
-
-def mover(parts: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
-    """The mean of independent differences with an interval from theirs (MOVER, Zou and Donner, Stat. Med. 27, 2008).
-
-    Args:
-        parts: (difference, low, high) of each part.
-    """
-    values, lows, highs = np.array(parts, np.float64).T
-    mean, count = float(values.mean()), len(values)
-    below = math.sqrt(float(((values - lows) ** 2).sum())) / count
-    above = math.sqrt(float(((highs - values) ** 2).sum())) / count
-    return mean, max(-1.0, mean - below), min(1.0, mean + above)
