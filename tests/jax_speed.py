@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -31,9 +32,17 @@ import keras
 import numpy as np
 
 from inception_resnet_keras import networks, optimize_for_inference
-from inception_resnet_keras.bench.engines import RATE, compare_outputs, synthetic
+from inception_resnet_keras.bench.engines import (
+    RATE,
+    Plan,
+    TorchEngine,
+    compare_outputs,
+    parse,
+    synthetic,
+    torch_outputs,
+)
 from inception_resnet_keras.bench.run import time_steps
-from inception_resnet_keras.networks.batch_norm import SHIFT, imitate_training
+from inception_resnet_keras.networks.batch_norm import imitate_training
 from inception_resnet_keras.networks.build import build
 
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "mixed_bfloat16": "default"}  # of matrix products
@@ -70,16 +79,13 @@ class Contender:
     Attributes:
         name: Its name in the figures.
         precision: One of `PRECISIONS`.
-        reference: The outputs of the same weights for `pictures`, in float32 on the CPU.
     """
-
-    reference: np.ndarray
 
     def __init__(self, name: str, precision: str) -> None:
         self.name, self.precision = name, precision
 
-    def outputs(self, images: np.ndarray) -> np.ndarray:
-        """The probabilities of pixels of 0-255."""
+    def check(self) -> dict[str, Any]:
+        """What `compare_outputs` says of its outputs and those of the same weights in float32 on the CPU."""
         raise NotImplementedError
 
     def step(self, task: str, batch: int) -> tuple[Step, Callable[[Any], Any]]:
@@ -113,9 +119,10 @@ class OnJax(Contender):
 
         return partial(outputs, state)
 
-    def outputs(self, images: np.ndarray) -> np.ndarray:
+    def check(self) -> dict[str, Any]:
         with jax.default_matmul_precision(PRECISIONS[self.precision]):
-            return np.asarray(self.forward()(jax.device_put(images)), np.float32)
+            outputs = np.asarray(self.forward()(jax.device_put(pictures())), np.float32)
+        return compare_outputs(outputs, self.reference, self.precision)
 
     def step(self, task: str, batch: int) -> tuple[Step, Callable[[Any], Any]]:
         images, labels = map(jax.device_put, synthetic(batch, self.model.input_shape[1:3]))
@@ -152,65 +159,32 @@ class OnJax(Contender):
 
 
 class OnTorch(Contender):
-    """timm's network, channels last, compiled or eager; its outputs are compared with its own on the CPU."""
+    """timm's network, as `bench` runs it."""
 
-    def __init__(self, network: str, precision: str, *, compiled: bool) -> None:
-        import timm
+    def __init__(self, network: str, precision: str, folder: Path, *, compiled: bool) -> None:
+        how = "compile" if compiled else "eager"
+        contender = parse(f"timm:{network}@{how},{precision.removeprefix('mixed_')}")
+        super().__init__(str(contender), precision)
         import torch
 
-        super().__init__(f"timm:{network}@{'compile' if compiled else 'eager'},{precision}", precision)
-        self.torch, self.device = torch, torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.manual_seed(0)
-        torch.backends.cudnn.benchmark = True
-        model = timm.create_model(network, pretrained=False)
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.momentum = 1.0  # in PyTorch, the weight of the new statistics
-                torch.nn.init.constant_(module.bias, SHIFT)
-        with torch.no_grad():
-            model.train()(self.load(pictures()).cpu())
-            self.reference = model.eval()(self.load(pictures()).cpu()).softmax(dim=1).numpy()
-        self.network = model.to(self.device, memory_format=torch.channels_last)
-        self.logits = torch.compile(self.network, dynamic=False) if compiled else self.network
+        self.torch = torch
+        weights = folder / f"{network}.pt"
+        self.reference = torch_outputs(contender, weights, pictures())["outputs"]
+        device = "gpu" if torch.cuda.is_available() else "cpu"
+        self.engine = TorchEngine(contender, str(weights), Plan(contenders=(contender,), size=SIZE, device=device))
 
-    def load(self, images: np.ndarray) -> Any:
-        pixels = self.torch.from_numpy(images / 127.5 - 1).permute(0, 3, 1, 2)
-        return pixels.to(self.device).contiguous(memory_format=self.torch.channels_last)
-
-    def autocast(self) -> Any:
-        allowed = self.precision != "float32"
-        self.torch.backends.cuda.matmul.allow_tf32 = self.torch.backends.cudnn.allow_tf32 = allowed
-        mixed = self.precision == "mixed_bfloat16"
-        return self.torch.autocast(self.device.type, dtype=self.torch.bfloat16, enabled=mixed)
-
-    def forward(self, images: Any) -> Any:
-        with self.torch.inference_mode(), self.autocast():
-            return self.logits(images).float().softmax(dim=1)
-
-    def outputs(self, images: np.ndarray) -> np.ndarray:
-        self.network.eval()
-        return self.forward(self.load(images)).cpu().numpy()
+    def check(self) -> dict[str, Any]:
+        found: Any = self.engine.fetch(self.engine.forward(self.engine.load(pictures())))
+        return compare_outputs(found, self.reference, self.precision)
 
     def step(self, task: str, batch: int) -> tuple[Step, Callable[[Any], Any]]:
-        pixels, classes = synthetic(batch, SIZE)
-        images, labels = self.load(pixels), self.torch.from_numpy(classes).to(self.device)
-        self.network.train(task == "training")
-        if task == "inference":
-            return partial(self.forward, images), lambda found: found.cpu()
-        optimizer = self.torch.optim.Adam(self.network.parameters(), lr=RATE)
-
-        def step() -> Any:
-            optimizer.zero_grad(set_to_none=True)
-            with self.autocast():
-                loss = self.torch.nn.functional.cross_entropy(self.logits(images), labels)
-            loss.backward()
-            optimizer.step()
-            return loss.detach()
-
-        return step, lambda found: found.cpu()
+        # These settings are the process's, and another contender may have changed them.
+        backends = self.torch.backends
+        backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = self.precision != "float32"
+        return getattr(self.engine, task)(batch), self.engine.fetch
 
 
-def contenders(given: argparse.Namespace) -> Iterator[Contender]:
+def contenders(given: argparse.Namespace, folder: Path) -> Iterator[Contender]:
     for network in given.networks:
         for precision in given.precisions:
             for folded in (False, True):
@@ -220,7 +194,7 @@ def contenders(given: argparse.Namespace) -> Iterator[Contender]:
             if any(each.partition(":")[0] == network for each in given.networks):
                 for precision in given.precisions:
                     for compiled in (False, True):
-                        yield OnTorch(network, precision, compiled=compiled)
+                        yield OnTorch(network, precision, folder, compiled=compiled)
 
 
 def main() -> None:
@@ -254,8 +228,9 @@ def main() -> None:
     versions = {module.__name__: module.__version__ for module in (jax, keras, np)}
     keep(device=str(device.device_kind), machine=platform.platform(), date=time.strftime("%Y-%m-%d"), **versions)
     sound: list[Contender] = []
-    for contender in contenders(given):
-        checked = compare_outputs(contender.outputs(pictures()), contender.reference, contender.precision)
+    folder = TemporaryDirectory()
+    for contender in contenders(given, Path(folder.name)):
+        checked = contender.check()
         keep(contender=contender.name, **checked)
         if checked["passed"]:
             sound.append(contender)

@@ -23,6 +23,7 @@ from inception_resnet_keras.common import machine
 from inception_resnet_keras.common.errors import InputError
 from inception_resnet_keras.common.packages import ENGINES, MissingPackageError, require_tensorflow, required
 from inception_resnet_keras.data.preprocessing import ScalingWarning
+from inception_resnet_keras.networks.batch_norm import SHIFT, imitate_training
 from inception_resnet_keras.networks.rows import PREPROCESSINGS
 from inception_resnet_keras.weights.readers import open_checkpoint
 
@@ -145,6 +146,14 @@ def test_a_tensor_that_looks_scaled_is_reported_where_it_has_values() -> None:
         irk.preprocess_input(keras.ops.convert_to_tensor(PIXELS / 255))
     compiled = keras.Sequential([keras.Input(PIXELS.shape[1:]), keras.layers.Lambda(irk.preprocess_input)])
     np.testing.assert_allclose(compiled.predict(PIXELS, verbose=0), irk.preprocess_input(PIXELS), atol=1e-6)
+
+
+def test_weights_like_trained_ones_are_made_under_any_engine() -> None:
+    """For benchmarks: every batch norm's output has the mean SHIFT, on the pictures that settled it."""
+    model = imitate_training(tiny.build(tiny.FEW, include_preprocessing=True), PIXELS)
+    norm = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
+    found = array(keras.Model(model.input, norm.output)(PIXELS, training=False))
+    np.testing.assert_allclose(found.mean(axis=(0, 1, 2)), SHIFT, atol=1e-4)
 
 
 def test_tf_data_is_preprocessed_under_any_engine() -> None:

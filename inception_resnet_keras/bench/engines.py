@@ -261,7 +261,7 @@ def _network_files(contender: Contender, folder: Path, size: tuple[int, int]) ->
             write_pictures(pictures, CHECKED + CALIBRATED)
         files = sorted(pictures.glob("*/*.jpg"))[:: (CHECKED + CALIBRATED) // CHECKED][:CHECKED]
         images = np.stack([read_image(file, size) for file in files]).astype(np.float32)
-        compute = _torch_outputs if contender.kind == "timm" else _keras_outputs
+        compute = torch_outputs if contender.kind == "timm" else _keras_outputs
         np.savez(reference, images=images, **compute(contender, source, images))
     with np.load(reference) as arrays:
         return Files(str(source), str(reference), int(arrays["macs"])), str(arrays["weights_sha256"])
@@ -332,7 +332,8 @@ def of_any_pixels(make: Callable[..., Made]) -> Made:
     return make(preprocessing="none")
 
 
-def _torch_outputs(contender: Contender, source: Path, images: np.ndarray) -> dict[str, Any]:
+def torch_outputs(contender: Contender, source: Path, images: np.ndarray) -> dict[str, Any]:
+    """Build one of timm's networks, and write its weights, for its outputs and multiply-adds."""
     import timm
     import torch
 

@@ -84,7 +84,7 @@ def imitate_training(model: keras.Model, images: np.ndarray) -> keras.Model:
     """
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization) and layer.center:
-            layer.beta.assign(keras.ops.full_like(layer.beta, SHIFT))
+            layer.beta.assign(keras.ops.full(layer.beta.shape, SHIFT))
     settle_batch_norm(model, images)
     if getattr(model.layers[-1], "activation", None) is keras.activations.softmax:
         spread = float(keras.ops.std(keras.ops.log(keras.ops.maximum(model(images, training=False), 1e-30))))
